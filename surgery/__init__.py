@@ -1,0 +1,1 @@
+"""Layer surgery for decoder-only language models, as a library."""

@@ -1,0 +1,25 @@
+"""The errors a person is meant to read: each message says what is wrong and what to do.
+
+Anything else that escapes is a bug of ours. All of them are `ValueError`s, so a caller who knows
+nothing about this library can still catch them.
+"""
+
+
+class SurgeryError(ValueError):
+    """Something the user asked for cannot be done as asked."""
+
+
+class PlanError(SurgeryError):
+    """A plan's text or an edit of it makes no sense for this base."""
+
+
+class BaseError(SurgeryError):
+    """A base cannot be found, read or loaded."""
+
+
+class Refused(SurgeryError):
+    """The operation cannot be promised right, so it is not done at all."""
+
+
+class SaveError(SurgeryError):
+    """A checkpoint could not be written; whatever was there before is untouched."""

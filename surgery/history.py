@@ -1,0 +1,45 @@
+"""Undo and redo over immutable plans, back to the start. Knows plans only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What was, what is, and what was undone. Every step returns a new history."""
+
+    present: Plan
+    past: tuple[Plan, ...] = ()
+    future: tuple[Plan, ...] = ()
+
+    def do(self, plan: Plan) -> History:
+        """The plan becomes the present; what had been undone is forgotten. A plan that changes
+        nothing leaves no step behind."""
+        if plan == self.present:
+            return self
+        return History(plan, (*self.past, self.present))
+
+    def undo(self) -> History:
+        """One step back, or this history if it is at its start."""
+        if not self.past:
+            return self
+        return replace(
+            self,
+            present=self.past[-1],
+            past=self.past[:-1],
+            future=(self.present, *self.future),
+        )
+
+    def redo(self) -> History:
+        """One undone step forward again, or this history if there is none."""
+        if not self.future:
+            return self
+        return replace(
+            self,
+            present=self.future[0],
+            past=(*self.past, self.present),
+            future=self.future[1:],
+        )

@@ -1,0 +1,337 @@
+"""A plan: which of a base's layers the patient is made of, in which order, and how each begins.
+
+Pure data. It knows the base's depth and nothing else: no tensors, no files, no model types. Indices
+are 0-based and ranges half-open, as in Python, mergekit and PEFT.
+
+    0:24, 8:32                SOLAR's depth up-scaling of 32 layers
+    0:8, 7@identity, 8:12     an extra copy of layer 7 that starts as the identity
+    4:8*3                     layers 4 to 7, three times over
+    5                         one layer, 5:6
+    b/8:24                    layers of another base, named where the notation is given
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+from .errors import PlanError
+
+MAX_LAYERS = 4096  # a typo such as 0:30*999999 must not eat the machine
+INITS = ("copy", "identity", "scale", "random", "average")
+_ITEM = re.compile(
+    r"(?:(?P<base>[A-Za-z_][\w.-]*)\s*/\s*)?"
+    r"(?P<start>\d+)\s*(?::\s*(?P<end>\d+))?"
+    r"(?:\s*\*\s*(?P<times>\d+))?"
+    r"(?:\s*@\s*(?P<init>[a-z]+)(?:\s*=\s*(?P<factor>[^\s@*]+))?)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """How a layer's weights begin.
+
+    `copy`: as its source layer has them. `identity`: output projections zeroed, so that the layer
+    adds nothing (LLaMA-Pro, arXiv 2401.02415). `scale`: output projections times `factor`.
+    `random`: the model's own initialisation. `average`: mean with the next layer in the plan.
+    """
+
+    kind: str = "copy"
+    factor: float = 1.0
+
+    def __str__(self) -> str:
+        return f"scale={self.factor!r}" if self.kind == "scale" else self.kind
+
+
+COPY = Init()
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of the patient: layer `source` of base `base` ("" is the base operated on)."""
+
+    source: int
+    init: Init = COPY
+    base: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An immutable, ordered list of layers. Every edit returns a new plan.
+
+    `depth` is the number of layers of the base; `bases` gives the depth of every other base that
+    the notation may name. Raises `PlanError` for anything that does not fit.
+    """
+
+    layers: tuple[Layer, ...]
+    depth: int
+    bases: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise PlanError("A model needs at least one layer: this plan would leave none.")
+        if len(self.layers) > MAX_LAYERS:
+            raise PlanError(
+                f"This plan has {len(self.layers):,} layers; at most {MAX_LAYERS:,} are allowed."
+            )
+        for layer in self.layers:
+            depth = self._depth_of(layer.base)
+            if not 0 <= layer.source < depth:
+                raise PlanError(
+                    f"There is no layer {layer.source}: the base has layers 0 to {depth - 1}."
+                )
+
+    # ------------------------------------------------------------------ notation
+
+    @classmethod
+    def whole(cls, depth: int) -> Plan:
+        """The plan that changes nothing."""
+        return cls(tuple(Layer(i) for i in range(depth)), depth)
+
+    @classmethod
+    def of(cls, sources: Iterable[int], depth: int) -> Plan:
+        """A plan of plain copies, from source indices."""
+        return cls(tuple(Layer(int(i)) for i in sources), depth)
+
+    @classmethod
+    def parse(cls, text: str, depth: int, bases: Mapping[str, int] | None = None) -> Plan:
+        """Read the notation above. Errors name the piece of text and what is allowed there."""
+        bases = dict(bases or {})
+        if not text.strip():
+            raise PlanError(f"The plan is empty. Write ranges such as 0:{depth}.")
+        layers: list[Layer] = []
+        for piece in text.split(","):
+            layers += _parse_piece(piece.strip(), depth, bases)
+            if len(layers) > MAX_LAYERS:
+                raise PlanError(
+                    f"“{_short(piece)}” makes the plan longer than {MAX_LAYERS:,} layers."
+                )
+        return cls(tuple(layers), depth, bases)
+
+    def __str__(self) -> str:
+        """The shortest notation that reads well; parsing it gives this plan again."""
+        pieces, p, layers = [], 0, self.layers
+        while p < len(layers):
+            first = layers[p]
+            times = 1
+            while p + times < len(layers) and layers[p + times] == first:
+                times += 1
+            end = p + 1
+            if times == 1:
+                # A run goes on while layers follow one another, but stops before a layer that is
+                # repeated on the spot: 0, 1, 1, 2 reads better as 0, 1*2, 2 than as 0:2, 1:3.
+                while (
+                    end < len(layers)
+                    and layers[end] == replace(first, source=first.source + end - p)
+                    and not (end + 1 < len(layers) and layers[end + 1] == layers[end])
+                ):
+                    end += 1
+            pieces.append((first, end - p, times))
+            p = end if times == 1 else p + times
+        out = []
+        for (first, length, times), same in groupby(pieces):
+            times *= len(list(same))
+            text = str(first.source) if length == 1 else f"{first.source}:{first.source + length}"
+            if first.base:
+                text = f"{first.base}/{text}"
+            if times > 1:
+                text += f"*{times}"
+            out.append(text + (f"@{first.init}" if first.init != COPY else ""))
+        return ", ".join(out)
+
+    # ------------------------------------------------------------------ what it says
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """The source layer of every position."""
+        return tuple(layer.source for layer in self.layers)
+
+    @property
+    def is_whole(self) -> bool:
+        """True if this plan leaves the base as it is."""
+        return self.layers == Plan.whole(self.depth).layers
+
+    @property
+    def dropped(self) -> tuple[int, ...]:
+        """Layers of the base that the patient no longer has."""
+        kept = {layer.source for layer in self.layers if not layer.base}
+        return tuple(i for i in range(self.depth) if i not in kept)
+
+    @property
+    def repeated(self) -> int:
+        """How many layers are second or later appearances of their source."""
+        return len(self.layers) - len({(layer.base, layer.source) for layer in self.layers})
+
+    def describe(self) -> str:
+        """What the plan does to the base, in a few words: “4 dropped, 3 repeated”."""
+        first_seen = list(dict.fromkeys(i.source for i in self.layers if not i.base))
+        foreign = sum(bool(layer.base) for layer in self.layers)
+        changed = sum(layer.init != COPY for layer in self.layers)
+        parts = [
+            f"{len(self.dropped)} dropped" if self.dropped else "",
+            f"{self.repeated} repeated" if self.repeated else "",
+            "reordered" if first_seen != sorted(first_seen) else "",
+            f"{foreign} from another base" if foreign else "",
+            f"{changed} re-initialised" if changed else "",
+        ]
+        return ", ".join(filter(None, parts)) or "unchanged"
+
+    # ------------------------------------------------------------------ edits
+    # Ranges are positions in this plan, except in `restore` and `insert`, which speak of the base.
+
+    def drop(self, start: int, end: int) -> Plan:
+        """Without the layers at positions [start, end)."""
+        self._check_range(start, end)
+        return self._with(self.layers[:start] + self.layers[end:])
+
+    def repeat(self, start: int, end: int, times: int = 1, init: Init = COPY) -> Plan:
+        """With `times` more copies of [start, end) right after it, each beginning as `init`."""
+        self._check_range(start, end)
+        if times < 1:
+            raise PlanError(f"A range can be repeated once or more, not {times} times.")
+        if (end - start) * times > MAX_LAYERS:
+            raise PlanError(f"Repeating {times} times makes more than {MAX_LAYERS:,} layers.")
+        block = self.layers[start:end]
+        if init != COPY:
+            block = tuple(replace(layer, init=init) for layer in block)
+        return self._with(self.layers[:end] + block * times + self.layers[end:])
+
+    def move(self, start: int, end: int, to: int) -> Plan:
+        """With [start, end) taken out and put before what is now at position `to` (0 to length)."""
+        self._check_range(start, end)
+        if not 0 <= to <= len(self.layers):
+            raise PlanError(f"Layers can be moved to positions 0 to {len(self)}, not {to}.")
+        if start <= to <= end:
+            return self
+        block = self.layers[start:end]
+        before, after = self.layers[:to], self.layers[to:]
+        if to < start:
+            after = self.layers[to:start] + self.layers[end:]
+        else:
+            before = self.layers[:start] + self.layers[end:to]
+        return self._with(before + block + after)
+
+    def reverse(self, start: int, end: int) -> Plan:
+        """With [start, end) in reverse order."""
+        self._check_range(start, end)
+        return self._with(
+            self.layers[:start] + self.layers[start:end][::-1] + self.layers[end:]
+        )
+
+    def insert(self, at: int, start: int, end: int, init: Init = COPY, base: str = "") -> Plan:
+        """With the base's layers [start, end) put in before position `at` (0 to length)."""
+        if not 0 <= at <= len(self.layers):
+            raise PlanError(f"Layers can be inserted at positions 0 to {len(self)}, not {at}.")
+        _check_source(start, end, self._depth_of(base))
+        block = tuple(Layer(i, init, base) for i in range(start, end))
+        return self._with(self.layers[:at] + block + self.layers[at:])
+
+    def restore(self, start: int, end: int) -> Plan:
+        """With the base's layers [start, end) as the base has them: each once, in order, in place.
+
+        They go behind the last appearance of the nearest lower layer that the plan still has, or
+        to the front if there is none. The rest of the plan stays as it is.
+        """
+        _check_source(start, end, self.depth)
+        rest = [x for x in self.layers if x.base or not start <= x.source < end]
+        lower = [(x.source, p) for p, x in enumerate(rest) if not x.base and x.source < start]
+        at = max(lower)[1] + 1 if lower else 0
+        block = [Layer(i) for i in range(start, end)]
+        return self._with((*rest[:at], *block, *rest[at:]))
+
+    def initialise(self, start: int, end: int, init: Init) -> Plan:
+        """With the layers at [start, end) beginning as `init`."""
+        self._check_range(start, end)
+        block = tuple(replace(layer, init=init) for layer in self.layers[start:end])
+        return self._with(self.layers[:start] + block + self.layers[end:])
+
+    # ------------------------------------------------------------------ helpers
+
+    def _with(self, layers: tuple[Layer, ...]) -> Plan:
+        return replace(self, layers=tuple(layers))
+
+    def _depth_of(self, base: str) -> int:
+        if not base:
+            return self.depth
+        if base not in self.bases:
+            raise PlanError(f"No base is called “{_short(base)}” here.")
+        return self.bases[base]
+
+    def _check_range(self, start: int, end: int) -> None:
+        if not 0 <= start < end <= len(self.layers):
+            raise PlanError(
+                f"{start}:{end} is no range of this plan: it has positions 0 to {len(self) - 1}, "
+                f"so a range lies within 0:{len(self)} and is not empty."
+            )
+
+
+def _short(text: str) -> str:
+    """Untrusted text for a message: one line, of bounded length."""
+    text = " ".join(text.split())
+    return text if len(text) <= 40 else text[:37] + "…"
+
+
+def _check_source(start: int, end: int, depth: int) -> None:
+    if not 0 <= start < end <= depth:
+        raise PlanError(
+            f"{start}:{end} is no range of the base: it has layers 0 to {depth - 1}, "
+            f"so a range lies within 0:{depth} and is not empty."
+        )
+
+
+def _parse_piece(piece: str, depth: int, bases: Mapping[str, int]) -> list[Layer]:
+    shown = f"“{_short(piece)}”"
+    if not piece:
+        raise PlanError("There is an empty place between two commas (or at an end): remove it.")
+    m = _ITEM.fullmatch(piece)
+    if not m or len(piece) > 200:
+        raise PlanError(
+            f"{shown} is not a range. Write 5, 4:8, 4:8*3 or 7@identity, with commas between."
+        )
+    base = m["base"] or ""
+    if base and base not in bases:
+        known = ", ".join(sorted(bases)) or "none is named here"
+        raise PlanError(f"{shown} names a base that is not known ({known}).")
+    depth = bases[base] if base else depth
+    start = int(m["start"])
+    end = int(m["end"]) if m["end"] else start + 1
+    if start >= end:
+        raise PlanError(
+            f"{shown} is empty or runs backwards: a range is start:end with start below end."
+        )
+    if end > depth:
+        raise PlanError(
+            f"{shown} reaches past the last layer: the base has layers 0 to {depth - 1}, "
+            f"so a range ends at {depth} at most."
+        )
+    times = int(m["times"] or 1)
+    if times < 1:
+        raise PlanError(f"{shown} is repeated zero times: leave it out instead.")
+    if (end - start) * times > MAX_LAYERS:
+        raise PlanError(f"{shown} makes more than {MAX_LAYERS:,} layers.")
+    init = _parse_init(m["init"], m["factor"], shown)
+    return [Layer(i, init, base) for i in range(start, end)] * times
+
+
+def _parse_init(kind: str | None, factor: str | None, shown: str) -> Init:
+    if kind is None:
+        return COPY
+    if kind not in INITS:
+        raise PlanError(f"{shown}: after @ comes copy, identity, scale=0.5, random or average.")
+    if (kind == "scale") != (factor is not None):
+        raise PlanError(f"{shown}: scale takes a number, as in @scale=0.5; the others take none.")
+    if factor is None:
+        return Init(kind)
+    try:
+        value = float(factor)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise PlanError(f"{shown}: “{_short(factor)}” is not a number to scale by.")
+    return Init("scale", value)
