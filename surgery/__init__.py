@@ -1,1 +1,40 @@
-"""Layer surgery for decoder-only language models, as a library."""
+"""Layer surgery for decoder-only language models, as a library.
+
+    from surgery import Base, Plan
+
+    base = Base.open("bundled")
+    plan = Plan.parse("0:22, 8:30", depth=base.depth)
+    base.preview(plan).parameters
+    patient = base.operate(plan)
+    for piece in patient.stream("Once upon a time", max_new_tokens=64):
+        print(piece, end="")
+    base.save(plan, "out/")
+
+Names are imported when they are first used: plans and `--help` need no torch.
+"""
+
+from importlib import import_module
+
+_HOMES = {
+    "Base": "base",
+    "BaseError": "errors",
+    "Cancelled": "progress",
+    "History": "history",
+    "Init": "plan",
+    "Layer": "plan",
+    "PRESETS": "presets",
+    "Patient": "patient",
+    "Plan": "plan",
+    "PlanError": "errors",
+    "Preview": "preview",
+    "Refused": "errors",
+    "SaveError": "errors",
+    "SurgeryError": "errors",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

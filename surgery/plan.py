@@ -220,9 +220,7 @@ class Plan:
     def reverse(self, start: int, end: int) -> Plan:
         """With [start, end) in reverse order."""
         self._check_range(start, end)
-        return self._with(
-            self.layers[:start] + self.layers[start:end][::-1] + self.layers[end:]
-        )
+        return self._with(self.layers[:start] + self.layers[start:end][::-1] + self.layers[end:])
 
     def insert(self, at: int, start: int, end: int, init: Init = COPY, base: str = "") -> Plan:
         """With the base's layers [start, end) put in before position `at` (0 to length)."""

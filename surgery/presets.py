@@ -152,7 +152,9 @@ def parse(text: str, depth: int) -> Plan | None:
     for word in rest:
         key, equals, value = word.partition("=")
         if not equals or not value.lstrip("-").isdigit():
-            raise PlanError(f"“{word[:40]}” should be name=number, as in {name} "
-                            f"{PRESETS[name].parameters[0].name}=2.")
+            raise PlanError(
+                f"“{word[:40]}” should be name=number, as in {name} "
+                f"{PRESETS[name].parameters[0].name}=2."
+            )
         values[key] = int(value)
     return PRESETS[name](depth, **values)

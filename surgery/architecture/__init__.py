@@ -1,0 +1,22 @@
+"""All that is specific to an architecture: where the layers live, what follows them, what they are.
+
+Nothing outside this package names a model type, a config field or a tensor. The way it works: a
+plan rewrites the *config*, the model is built anew from it on the meta device (the constructor that
+a reload runs, so memory and disk agree by construction), and the result is compared with what the
+plan promises, layer by layer. Only then does anything touch weights.
+
+    anatomy    the base on the meta device: its stack of layers, its packed per-layer tables
+    config     the plan applied to the config
+    names      the plan applied to the names of tensors, in memory and on disk
+    checks     is each new layer what its source was? if not: `Refused`
+    initialise how a layer's tensors begin where that is not a plain copy
+    graft      the patient: the new skeleton over the base's own Parameters
+    count      parameters, cache and compute per layer, from shapes alone
+"""
+
+from .anatomy import Anatomy
+from .config import rewrite
+from .graft import graft, skeleton
+from .names import disk_names
+
+__all__ = ["Anatomy", "disk_names", "graft", "rewrite", "skeleton"]

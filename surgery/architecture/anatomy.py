@@ -1,0 +1,182 @@
+"""The base on the meta device: which modules are its decoder layers, and what else follows depth.
+
+Knows modules and configs; reads no weights. Everything here is found by looking at the model that
+transformers builds, not by a table of model types.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from ..errors import Refused
+from .config import DEPTH_FIELDS, rewrite
+
+# How modules spell their own position.
+INDEX_FIELDS = ("layer_idx", "layer_id", "layer_number", "layer_index")
+
+# Building a model sets torch's default dtype for the whole process while it lasts.
+_building = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The decoder layers: ModuleLists that run in step, the one with most parameters first.
+
+    Most models have one, `model.layers`; XLM keeps attention, norms and MLPs in four.
+    """
+
+    paths: tuple[str, ...]
+    depth: int
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A model without weights, and where its layers are."""
+
+    model: PreTrainedModel = field(repr=False)
+    stack: Stack
+
+    @classmethod
+    def of(cls, config: PreTrainedConfig) -> Anatomy:
+        """Build the config's causal-LM class on the meta device and find its layers.
+
+        Raises `Refused` if it can't be built or has no stack as long as the config's depth.
+        """
+        model = build_meta(config)
+        return cls(model, find_stack(model))
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The config that the model was built from: for some classes a part of the file's."""
+        return self.model.config
+
+    @cached_property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Parameters and persistent buffers by name, on meta. Tied ones are one object."""
+        return dict(self.model.state_dict(keep_vars=True))
+
+    @cached_property
+    def tables(self) -> dict[str, tuple[int, int]]:
+        """Packed per-layer tables: name -> (dimension, entries per layer).
+
+        Some models keep one slice per layer inside a tensor that lies outside the layers (Gemma's
+        per-layer embeddings). They are found by building once more with one layer repeated: what
+        else grew follows the depth.
+        """
+        depth = self.stack.depth
+        grown = build_meta(rewrite(self.config, [*range(depth), depth - 1], depth)).state_dict()
+        found = {}
+        for name, old in self.tensors.items():
+            new = grown.get(name)
+            if new is None or self.layer_of(name) or new.shape == old.shape:
+                continue
+            dims = [d for d in range(old.dim()) if old.shape[d] != new.shape[d]]
+            if (
+                len(dims) != 1
+                or (new.shape[dims[0]] - old.shape[dims[0]]) * depth != old.shape[dims[0]]
+            ):
+                raise Refused(
+                    f"{name} changes shape with the depth in a way that is not understood."
+                )
+            found[name] = (dims[0], new.shape[dims[0]] - old.shape[dims[0]])
+        return found
+
+    def layer_of(self, name: str) -> tuple[str, int, str] | None:
+        """(path of the stack, layer, rest of the name) of a tensor's name; None outside layers."""
+        for path in self.stack.paths:
+            if name.startswith(path + "."):
+                index, _, rest = name[len(path) + 1 :].partition(".")
+                return path, int(index), rest
+        return None
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """What each layer is, in a word or two, where layers differ; else empty strings."""
+        text = self.config.get_text_config(decoder=True)
+        parts = []
+        for key in ("layer_types", "mlp_layer_types", "layers_block_type"):
+            values = getattr(text, key, None)
+            if isinstance(values, (list, tuple)) and len(values) == self.stack.depth:
+                parts.append([str(v).replace("_attention", "").replace("_", " ") for v in values])
+        names = [" · ".join(words) for words in zip(*parts, strict=True)] if parts else []
+        if not names:
+            layers = self.model.get_submodule(self.stack.paths[0])
+            names = [" · ".join(sorted({type(m).__name__ for m in x.children()})) for x in layers]
+        return tuple(names) if len(set(names)) > 1 else ("",) * self.stack.depth
+
+
+def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
+    """The causal-LM model of a config, on the meta device: names, shapes and types, no memory.
+
+    torch.device("meta") rather than accelerate's init_empty_weights, which does not tie weights.
+    It is built in float32, torch's default, so that a build in one thread can't change the dtype
+    that another thread computes in; no number depends on the dtype of a model without memory.
+    """
+    declared = config.dtype
+    try:
+        with _building, torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    except Refused:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:300]
+        raise Refused(
+            f"transformers can't build a {config.model_type} model from this config: {said}"
+        ) from error
+    for part in (config, model.config, model.config.get_text_config(decoder=True)):
+        part.dtype = declared
+    return model.eval()
+
+
+def find_stack(model: PreTrainedModel) -> Stack:
+    """The decoder layers: the ModuleList as long as the text config says, with most parameters."""
+    text = model.config.get_text_config(decoder=True)
+    depths = {
+        value
+        for config in (model.config, text)
+        for key in DEPTH_FIELDS
+        if isinstance(value := getattr(config, key, None), int)
+    }
+    types = {model.config.model_type, text.model_type}
+    lists: dict[str, nn.ModuleList] = {}
+    for name, module in model.named_modules():
+        if (
+            isinstance(module, nn.ModuleList)
+            and len(module)
+            and not any(name.startswith(outer + ".") for outer in lists)
+        ):
+            lists[name] = module
+    sizes = {
+        name: sum(p.numel() for p in module.parameters())
+        for name, module in lists.items()
+        if len(module) in depths and _owner_type(model, name) in types
+    }
+    if not sizes:
+        raise Refused(
+            f"No stack of layers as long as this config's depth was found in "
+            f"{type(model).__name__}; it can't be operated on."
+        )
+    main = max(sizes, key=sizes.__getitem__)
+    parent, depth = main.rpartition(".")[0], len(lists[main])
+    siblings = (
+        name
+        for name in sizes
+        if name != main and name.rpartition(".")[0] == parent and len(lists[name]) == depth
+    )
+    return Stack((main, *siblings), depth)
+
+
+def _owner_type(model: PreTrainedModel, name: str) -> str | None:
+    """The model type of the config around a module: tells a text stack from a vision tower."""
+    parts = name.split(".")
+    for end in range(len(parts) - 1, -1, -1):
+        config = getattr(model.get_submodule(".".join(parts[:end])), "config", None)
+        if getattr(config, "model_type", None):
+            return config.model_type
+    return None

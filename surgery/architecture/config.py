@@ -1,0 +1,245 @@
+"""A plan applied to a config: every field that follows the layers, rewritten.
+
+Works on the loaded config's dict (raw files have legacy spellings) and hands the result back
+through the config's own class, so that its validators run. Knows config fields and nothing of
+modules or tensors. What a config cannot say is refused.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from ..errors import Refused
+
+# How configs spell their depth.
+DEPTH_FIELDS = (
+    "num_hidden_layers",
+    "n_layer",
+    "n_layers",
+    "num_layers",
+    "decoder_layers",
+    "num_decoder_layers",
+    "num_blocks",
+)
+# Lists of layer *indices*, with the number that stands for the first layer.
+INDEX_LISTS = {
+    "moe_layers": 0,
+    "mlp_only_layers": 0,
+    "full_attn_idxs": 0,
+    "attn_layer_indices": 0,
+    "cross_attention_layers": 0,
+    "hybrid_layer_ids": 0,
+    "local_layer_ids": 0,
+    "ple_layer_ids": 1,
+}
+# Lists that can be as long as the model is deep by chance, or speak of something else.
+NOT_PER_LAYER = {"id2label", "label2id", "architectures", "block_types", "attention_types"}
+NOT_PER_LAYER_ENDINGS = ("_token_id", "_token_ids", "multipliers", "_limit")
+NOT_PER_LAYER_STARTS = ("mtp_",)
+# Heads that predict further tokens are extra layers behind the stack; they are not carried over.
+EXTRA_HEADS = ("num_nextn_predict_layers", "num_mtp_layers")
+# Lists that say what each layer is. A config class that changes them would change the patient.
+LAYER_KINDS = ("layer_types", "mlp_layer_types", "layers_block_type")
+
+
+def rewrite(config: PreTrainedConfig, sources: Sequence[int], depth: int) -> PreTrainedConfig:
+    """The config of a model whose layer p is what layer sources[p] of `config`'s model is.
+
+    `depth` is the old depth. Raises `Refused` where the config has no way to say it.
+    """
+    whole = config.to_dict()
+    key = _text_key(config)
+    part = whole[key] if key else whole
+    _rewrite_dict(part, list(sources), depth)
+    if config.attribute_map.get("num_hidden_layers") == "encoder_layers":
+        part["encoder_layers"] = len(sources)  # BART-like decoders size their cache by it
+    if "num_encoder_layers" in part and "num_decoder_layers" in part:
+        part["num_encoder_layers"] = len(sources)  # ProphetNet likewise
+    _rename_modules(whole.get("quantization_config"), sources)
+    for stale in ("transformers_version", "_name_or_path"):
+        whole.pop(stale, None)
+    try:
+        new = type(config).from_dict(copy.deepcopy(whole))
+    except Exception as error:
+        said = " ".join(str(error.__cause__ or error).split())[:300]
+        raise Refused(f"{type(config).__name__} does not accept this plan: {said}") from error
+    for name in ("_attn_implementation", "_experts_implementation"):
+        if getattr(config, name, None) is not None:
+            setattr(new, name, getattr(config, name))
+    got = new.to_dict()
+    _check_unchanged(part, got[key] if key else got)
+    return new
+
+
+def _text_key(config: PreTrainedConfig) -> str | None:
+    """The key of the text model's config inside a multimodal one, or None."""
+    text = config.get_text_config(decoder=True)
+    return next((k for k in config.sub_configs if getattr(config, k, None) is text), None)
+
+
+def _rewrite_dict(d: dict[str, Any], plan: list[int], depth: int) -> None:
+    """Edit the text model's config dict in place."""
+    if isinstance(d.get("per_layer_config"), dict):
+        old = {int(k): v for k, v in d["per_layer_config"].items()}
+        d["per_layer_config"] = {p: old[i] for p, i in enumerate(plan) if i in old}
+    rewritten = _rewrite_schedules(d, plan, depth)
+    for key, value in list(d.items()):
+        if key in rewritten or key in NOT_PER_LAYER:
+            continue
+        if key.startswith(NOT_PER_LAYER_STARTS) or key.endswith(NOT_PER_LAYER_ENDINGS):
+            continue
+        if key in EXTRA_HEADS:
+            d[key] = 0 if value else value
+        elif key in INDEX_LISTS:
+            if isinstance(value, (list, tuple)):
+                first = INDEX_LISTS[key]
+                d[key] = [p + first for p, i in enumerate(plan) if i + first in value]
+        elif isinstance(value, (list, tuple)) and len(value) == depth:
+            d[key] = [value[i] for i in plan]
+    for key in DEPTH_FIELDS:
+        if type(d.get(key)) is int and d[key] == depth:
+            d[key] = len(plan)
+
+
+def _rewrite_schedules(d: dict[str, Any], plan: list[int], depth: int) -> set[str]:
+    """Schedules that configs write as a rule rather than as a list. Returns the keys it settled."""
+    settled: set[str] = set()
+
+    for key in ("first_k_dense_replace", "num_dense_layers"):
+        if isinstance(d.get(key), int) and not d.get("mlp_layer_types"):
+            d[key] = _prefix(d[key], plan, key)
+
+    if isinstance(step := d.get("decoder_sparse_step"), int):
+        # Qwen's mixtures: step 1 with an explicit list of dense layers can say every schedule.
+        dense = set(d.get("mlp_only_layers") or ())
+        kept = [p for p, i in enumerate(plan) if i in dense or (i + 1) % step]
+        d.update(decoder_sparse_step=1, mlp_only_layers=kept)
+        settled.add("mlp_only_layers")
+
+    for kind in ("attn_layer", "expert_layer"):  # Jamba
+        if f"{kind}_period" in d and "layers_block_type" not in d:
+            period, offset = d[f"{kind}_period"], d[f"{kind}_offset"]
+            flags = [i % period == offset for i in plan]
+            d[f"{kind}_period"], d[f"{kind}_offset"] = _periodic(flags, kind)
+
+    if "moe_layer_start_index" in d:  # Ernie 4.5
+        start, end = d["moe_layer_start_index"], d["moe_layer_end_index"]
+        end = depth - 1 if end == -1 else end
+        every = d["moe_layer_interval"]
+        moe = [p for p, i in enumerate(plan) if (i + 1) % every == 0 and start <= i <= end]
+        if moe and moe != list(range(moe[0], moe[-1] + 1)):
+            raise Refused(f"This config can only say one run of expert layers, not {moe}.")
+        d.update(
+            moe_layer_interval=1,
+            moe_layer_start_index=moe[0] if moe else len(plan),
+            moe_layer_end_index=moe[-1] if moe else len(plan),
+        )
+
+    if d.get("block_types") and "attention_window_size" in d:  # RecurrentGemma repeats a tile
+        tile = d["block_types"]
+        d["block_types"] = [tile[i % len(tile)] for i in plan]
+
+    if d.get("attention_types") and "attention_layers" in d:  # GPT-Neo
+        d["attention_types"] = [[[d["attention_layers"][i]], 1] for i in plan]
+
+    _check_shared_indices(d.get("indexer_types"), plan, depth)
+
+    if shared := d.get("num_kv_shared_layers"):  # Gemma 3n and 4
+        first = depth - shared
+        if [i for i in plan if i < first] != list(range(first)) or (
+            plan[first:] and min(plan[first:]) < first
+        ):
+            raise Refused(
+                f"Layers {first} to {depth - 1} reuse the keys and values of earlier layers, so "
+                f"layers 0 to {first - 1} have to stay as they are."
+            )
+        d["num_kv_shared_layers"] = len(plan) - first
+
+    if d.get("rescale_every"):
+        d["rescale_every"] = 0  # RWKV would rescale shared weights in place, by position
+    if "scale_depth" in d:
+        d["scale_depth"] *= math.sqrt(len(plan) / depth)  # MiniCPM3 divides it by √depth
+    return settled
+
+
+def _prefix(count: int, plan: list[int], key: str) -> int:
+    """How many layers a rule “the first `count` are different” covers now."""
+    flags = [i < count for i in plan]
+    if flags != sorted(flags, reverse=True):
+        raise Refused(
+            f"In this model the first {count} layers are of another kind ({key}), and the config "
+            "can only say so of the first layers. Keep them together at the front."
+        )
+    return sum(flags)
+
+
+def _periodic(flags: list[bool], kind: str) -> tuple[int, int]:
+    """(period, offset) with flags[i] == (i % period == offset)."""
+    for period in range(1, len(flags) + 2):
+        for offset in range(period):
+            if all((i % period == offset) == flag for i, flag in enumerate(flags)):
+                return period, offset
+    shape = "".join("x" if flag else "." for flag in flags)
+    raise Refused(f"The config can only say a regular period for {kind}, and {shape} is none.")
+
+
+def _check_shared_indices(kinds: list[str] | None, plan: list[int], depth: int) -> None:
+    """Layers that reuse an earlier layer's top-k indices must still follow that very layer."""
+    if "shared" not in (kinds or ()):
+        return
+
+    def producers(order: Sequence[int]) -> list[int | None]:
+        last, out = None, []
+        for position, i in enumerate(order):
+            last = position if kinds[i] == "full" else last
+            out.append(last)
+        return out
+
+    before, after = producers(range(depth)), producers(plan)
+    for p, i in enumerate(plan):
+        if after[p] is None or plan[after[p]] != before[i]:
+            raise Refused(
+                f"Layer {i} reuses the indices that layer {before[i]} selects, which would no "
+                "longer be the one before it."
+            )
+
+
+_MODULE_NAME = re.compile(r"((?:^|.*\.)(?:layers|h|blocks|block|layer)\.)(\d+)((?:\..*)?)")
+
+
+def _rename_modules(quantization: Any, plan: Sequence[int]) -> None:
+    """Lists of module names in a quantization config follow the layers too."""
+    if not isinstance(quantization, dict):
+        return
+
+    def moved(name: str) -> list[str]:
+        if not (m := _MODULE_NAME.fullmatch(name)):
+            return [name]
+        return [f"{m[1]}{p}{m[3]}" for p, i in enumerate(plan) if i == int(m[2])]
+
+    for key, value in quantization.items():
+        if isinstance(value, dict):
+            _rename_modules(value, plan)
+        elif isinstance(value, list) and value and all(isinstance(x, str) for x in value):
+            quantization[key] = [new for name in value for new in moved(name)]
+
+
+def _check_unchanged(asked: dict[str, Any], got: dict[str, Any]) -> None:
+    """Some config classes repair what they are given: Gemma 4 wants a full last layer."""
+    for key in LAYER_KINDS:
+        if asked.get(key) is not None and list(got.get(key) or ()) != list(asked[key]):
+            changed = [
+                p
+                for p, (a, b) in enumerate(zip(asked[key], got.get(key) or (), strict=False))
+                if a != b
+            ]
+            raise Refused(
+                f"This model's config does not keep the plan's {key}: it would change the kind of "
+                f"layer {changed[:5] if changed else 'count'}."
+            )

@@ -1,0 +1,171 @@
+"""Parameters, cache and compute of each layer, from shapes alone.
+
+Counted once for a base; a plan is then a matter of adding up. Reads no weights.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .anatomy import Anatomy
+
+COMPONENTS = ("embedding", "attention", "mlp", "experts", "norms", "head", "other")
+_ATTENTION = re.compile(r"attn|attention|mixer|linear_attn|mamba|conv|recurrent", re.I)
+_MLP = re.compile(r"mlp|feed_forward|ffn|fc\d|gate|router|moe|dense", re.I)
+_ACTIVE_FIELDS = (
+    "num_experts_per_tok",
+    "num_experts_per_token",
+    "moe_topk",
+    "moe_top_k",
+    "top_k_experts",
+    "moe_k",
+)
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one layer, or all that lies outside the layers, consists of.
+
+    `parameters` by component; `active` parameters are those that one token passes through;
+    `flops` are forward FLOPs per token of the matrix products, two per weight (Kaplan et al. 2020,
+    arXiv 2001.08361, table 1, without the term that grows with the context); `cache` is the number
+    of values that the KV cache keeps per token.
+    """
+
+    parameters: Counter
+    active: int = 0
+    flops: int = 0
+    cache: int = 0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A base, counted. Tied weights are counted once, where they are used first."""
+
+    outside: Count
+    layers: tuple[Count, ...]
+    # Parameters of packed per-layer tables: one entry per layer of the plan.
+    per_layer_tables: int
+    # False if layers share parameters, so that adding up would count some twice.
+    additive: bool
+
+    @property
+    def total(self) -> int:
+        """Parameters of the base."""
+        own = (self.outside, *self.layers)
+        return sum(c.parameters.total() for c in own) + self.per_layer_tables * len(self.layers)
+
+
+def count(base: Anatomy) -> Counts:
+    """Count a base's layers and what lies outside them."""
+    depth = base.stack.depth
+    owners = _owners(base)
+    layers = [Count(Counter()) for _ in range(depth)]
+    outside = Count(Counter())
+    totals: dict[int | None, list[int]] = {}
+    additive = True
+    seen: dict[int, int | None] = {}
+    table_values = 0
+    for name, parameter in base.model.named_parameters(remove_duplicate=False):
+        where = base.layer_of(name)
+        place = where[1] if where else None
+        if id(parameter) in seen:
+            if place != seen[id(parameter)] and place is not None:
+                additive = False
+            continue
+        seen[id(parameter)] = place
+        component, module = owners[name]
+        size = parameter.numel()
+        if name in base.tables:
+            dim, block = base.tables[name]
+            table_values += size // parameter.shape[dim] * block
+        else:
+            target = outside if place is None else layers[place]
+            target.parameters[component] += size
+        share = _active_share(base, name, component, parameter)
+        tally = totals.setdefault(place, [0, 0])
+        tally[0] += int(size * share)
+        if parameter.dim() >= 2 and not isinstance(module, nn.Embedding):
+            tally[1] += 2 * int(size * share)
+    if _head_is_tied(base):
+        # The table is looked up on the way in and multiplied with on the way out.
+        totals[None][1] += 2 * base.model.get_input_embeddings().weight.numel()
+    cache = _cache_values(base)
+
+    def finished(c: Count, place: int | None) -> Count:
+        active, flops = totals.get(place, (0, 0))
+        return Count(c.parameters, active, flops, 0 if place is None else cache[place])
+
+    return Counts(
+        finished(outside, None),
+        tuple(finished(c, i) for i, c in enumerate(layers)),
+        table_values,
+        additive,
+    )
+
+
+def _owners(base: Anatomy) -> dict[str, tuple[str, nn.Module]]:
+    """{parameter's name: (component, module that holds it)}."""
+    model = base.model
+    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    found = {}
+    for path, module in model.named_modules():
+        for leaf in module._parameters:
+            name = f"{path}.{leaf}" if path else leaf
+            if module is inputs or isinstance(module, nn.Embedding):
+                component = "embedding"
+            elif module is outputs:
+                component = "head"
+            elif "norm" in type(module).__name__.lower():
+                component = "norms"
+            else:
+                component = _component(base, name)
+            found[name] = (component, module)
+    return found
+
+
+def _component(base: Anatomy, name: str) -> str:
+    where = base.layer_of(name)
+    path = where[2] if where else name
+    if re.search(r"norm|(^|\.)ln_", path):
+        return "norms"
+    if "expert" in path:
+        return "experts"
+    for pattern, component in ((_ATTENTION, "attention"), (_MLP, "mlp")):
+        if pattern.search(path):
+            return component
+    return "other"
+
+
+def _head_is_tied(base: Anatomy) -> bool:
+    head, table = base.model.get_output_embeddings(), base.model.get_input_embeddings()
+    return head is not None and table is not None and head.weight is table.weight
+
+
+def _active_share(base: Anatomy, name: str, component: str, parameter: torch.Tensor) -> float:
+    """The share of a parameter that one token passes through: below 1 for routed experts."""
+    if component != "experts" or "shared" in name:
+        return 1.0
+    text = base.config.get_text_config(decoder=True)
+    chosen = next((v for k in _ACTIVE_FIELDS if isinstance(v := getattr(text, k, None), int)), None)
+    if chosen is None:
+        return 1.0
+    m = re.match(r"(.*experts)\.\d+\.", name)  # one module an expert, or all packed into one tensor
+    total = len(base.model.get_submodule(m[1])) if m else parameter.shape[0]
+    return min(1.0, chosen / total)
+
+
+def _cache_values(base: Anatomy) -> list[int]:
+    """Keys and values that each layer keeps per token: 2 · KV heads · head size.
+
+    A layer with a sliding window keeps as many until the window is full.
+    """
+    text = base.config.get_text_config(decoder=True)
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return [2 * heads * size] * base.stack.depth

@@ -1,0 +1,115 @@
+"""The patient: a fresh skeleton of modules over the base's own Parameters.
+
+A new model is built from the rewritten config, as a reload from disk would, and is then handed the
+base's Parameter objects. Nothing is copied but buffers (rotary frequencies and the like, a few kB),
+so that a patient that updates its own can't reach into the base.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from ..errors import Refused
+from ..plan import Plan
+from .anatomy import Anatomy, build_meta
+from .checks import check_family, check_layers, check_shapes
+from .config import rewrite
+from .initialise import begin, changes, check_supported
+from .names import memory_names
+
+
+def skeleton(base: Anatomy, sources: Sequence[int]) -> PreTrainedModel:
+    """The plan's model on the meta device, checked against the base. Raises `Refused`."""
+    check_family(base)
+    new = build_meta(rewrite(base.config, sources, base.stack.depth))
+    check_shapes(base, new, sources)
+    check_layers(base, new, sources)
+    return new
+
+
+def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
+    """An ordinary transformers model that runs `model`'s layers as the plan says.
+
+    `model` is the loaded base and is left untouched. Every parameter of the result *is* one of its
+    parameters, except output projections of layers that begin otherwise than as a copy, and packed
+    per-layer tables, which are gathered where the plan changes them.
+    """
+    check_supported(base, plan)
+    sources = plan.sources
+    new = skeleton(base, sources)
+    names = memory_names(base, sources)
+    unchanged = list(sources) == list(range(base.stack.depth))
+    gathered: dict[str, nn.Parameter] = {}
+    for name, old in names.items():
+        tensor = _tensor(model, old)
+        if old in base.tables and not unchanged:
+            if old not in gathered:
+                dim, block = base.tables[old]
+                rows = [tensor.detach().narrow(dim, i * block, block) for i in sources]
+                gathered[old] = nn.Parameter(torch.cat(rows, dim), tensor.requires_grad)
+            tensor = gathered[old]
+        elif (where := base.layer_of(name)) and changes(where[2], plan.layers[where[1]].init):
+            begun = begin(tensor, plan.layers[where[1]].init)
+            tensor = nn.Parameter(begun, requires_grad=tensor.requires_grad)
+        _put(new, name, tensor)
+    _copy_other_buffers(base, model, new, sources)
+    if left := _without_value(new):
+        raise Refused(f"No value was found for {left} of the patient.")
+    _carry_over(model, new)
+    return new
+
+
+def _tensor(model: nn.Module, name: str) -> torch.Tensor:
+    owner, _, leaf = name.rpartition(".")
+    return getattr(model.get_submodule(owner), leaf)
+
+
+def _put(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
+    owner, _, leaf = name.rpartition(".")
+    module = model.get_submodule(owner)
+    if isinstance(tensor, nn.Parameter):
+        module._parameters[leaf] = tensor
+    else:
+        module._buffers[leaf] = tensor.clone()
+
+
+def _copy_other_buffers(
+    base: Anatomy, model: nn.Module, new: nn.Module, sources: Sequence[int]
+) -> None:
+    """Buffers that no checkpoint stores: each from the module that stands for it in the base."""
+    for name, buffer in list(new.named_buffers(remove_duplicate=False)):
+        if not buffer.is_meta:
+            continue
+        old = name
+        if where := base.layer_of(name):
+            path, p, rest = where
+            old = f"{path}.{sources[p]}.{rest}"
+        source = _tensor(model, old)
+        if source.shape != buffer.shape:
+            raise Refused(f"{name} changes its shape with the depth, from {tuple(source.shape)}.")
+        _put(new, name, source)
+
+
+def _without_value(model: nn.Module) -> str | None:
+    """The name of a tensor that is still on the meta device, plain attributes included."""
+    for name, module in model.named_modules():
+        for store in (module._parameters, module._buffers, vars(module)):
+            for leaf, value in store.items():
+                if isinstance(value, torch.Tensor) and value.is_meta:
+                    return f"{name}.{leaf}"
+    return None
+
+
+def _carry_over(model: PreTrainedModel, new: PreTrainedModel) -> None:
+    """What a loaded model has besides its tensors."""
+    for part in (new.config, new.config.get_text_config(decoder=True)):
+        part.dtype = model.dtype
+    new.config._attn_implementation = model.config._attn_implementation
+    if getattr(model, "generation_config", None) is not None:
+        new.generation_config = copy.deepcopy(model.generation_config)
+    new.train(model.training)

@@ -1,0 +1,148 @@
+"""A plan applied to the names of tensors: in memory, and as a checkpoint on disk spells them.
+
+Knows names only. What a name on disk means in memory is asked of transformers' own loader.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import (
+    WeightConverter,
+    WeightRenaming,
+    rename_source_key,
+)
+
+from ..errors import BaseError, Refused
+from .anatomy import Anatomy
+from .config import EXTRA_HEADS
+
+_FIRST_NUMBER = re.compile(r"(.*?(?:^|\.))(\d+)(\..*)")
+
+
+def memory_names(anatomy: Anatomy, sources: Sequence[int]) -> dict[str, str]:
+    """{name in the patient: name in the base} for every tensor of the patient."""
+    at = positions(sources)
+    names = {}
+    for name in anatomy.tensors:
+        if not (where := anatomy.layer_of(name)):
+            names[name] = name
+            continue
+        path, index, rest = where
+        for p in at.get(index, ()):
+            names[f"{path}.{p}.{rest}"] = name
+    return names
+
+
+def disk_names(
+    anatomy: Anatomy, stored: Iterable[str], sources: Sequence[int]
+) -> dict[str, tuple[str, int | None]]:
+    """{name in the new checkpoint: (name in the base's, position in the plan or None)}.
+
+    Tensors of layers past the stack (heads that predict further tokens) are left out. Raises
+    `Refused` if a stored tensor's name does not carry its layer's number.
+    """
+    at = positions(sources)
+    out: dict[str, tuple[str, int | None]] = {}
+    for name, where in disk_layers(anatomy, stored).items():
+        if where is None:
+            out[name] = (name, None)
+            continue
+        head, index, rest = where
+        for p in at.get(index, ()):
+            out[f"{head}{p}{rest}"] = (name, p)
+    return out
+
+
+def disk_layers(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[str, int, str] | None]:
+    """{stored name: (text before the layer's number, layer, text behind it), or None outside}."""
+    translate = _loader_names(anatomy)
+    heads: set[str] = set()
+    found: dict[str, tuple[str, int, str] | None] = {}
+    for name in stored:
+        where = anatomy.layer_of(translate(name))
+        if where is None:
+            found[name] = None
+            continue
+        m = _FIRST_NUMBER.fullmatch(name)
+        if not m or int(m[2]) != where[1]:
+            raise Refused(
+                f"The stored tensor {name} belongs to layer {where[1]} but does not say so in its "
+                "name; this checkpoint can't be renumbered safely."
+            )
+        heads.add(m[1])
+        found[name] = (m[1], int(m[2]), m[3])
+    # Layers behind the stack are no part of the model, so the loader has no name for them.
+    for name, where in found.items():
+        m = _FIRST_NUMBER.fullmatch(name)
+        if where is None and m and m[1] in heads and int(m[2]) >= anatomy.stack.depth:
+            found[name] = (m[1], int(m[2]), m[3])
+    if not heads:
+        raise Refused("None of the stored tensors belongs to a layer of this model.")
+    return found
+
+
+def check_stored(anatomy: Anatomy, stored: Mapping[str, tuple[int, ...]]) -> None:
+    """Do the stored tensors, {name: shape}, belong to the model that the config describes?
+
+    Raises `BaseError` for a config that says something else than its checkpoint: a tensor that is
+    missing, of another shape, or in a layer that the config does not know of.
+    """
+    translate = _loader_names(anatomy)
+    layers = disk_layers(anatomy, stored)
+    found = set()
+    for name, shape in stored.items():
+        new = translate(name)
+        expected = anatomy.tensors.get(new)
+        if expected is None:
+            if (
+                layers[name]
+                and layers[name][1] >= anatomy.stack.depth
+                and not _extra_heads(anatomy)
+            ):
+                raise BaseError(
+                    f"The checkpoint does not fit its config: {name} belongs to layer "
+                    f"{layers[name][1]}, and the config says {anatomy.stack.depth} layers."
+                )
+            continue
+        found.add(id(expected))
+        if name in (new, new.partition(".")[2]) and tuple(expected.shape) != tuple(shape):
+            raise BaseError(
+                f"The checkpoint does not fit its config: {name} is stored as {list(shape)}, and "
+                f"the config asks for {list(expected.shape)}."
+            )
+    missing = [n for n, t in anatomy.model.named_parameters() if id(t) not in found]
+    if missing:
+        raise BaseError(
+            f"The checkpoint does not fit its config: it has no tensor for {missing[0]} "
+            f"({len(missing)} in all are missing)."
+        )
+
+
+def _extra_heads(anatomy: Anatomy) -> bool:
+    text = anatomy.config.get_text_config(decoder=True)
+    return any(getattr(text, key, 0) for key in EXTRA_HEADS)
+
+
+def positions(sources: Sequence[int]) -> dict[int, list[int]]:
+    """{source layer: its positions in the plan}."""
+    at: dict[int, list[int]] = {}
+    for p, i in enumerate(sources):
+        at.setdefault(i, []).append(p)
+    return at
+
+
+def _loader_names(anatomy: Anatomy):
+    """A function from a stored name to the model's own, as `from_pretrained` translates it."""
+    transforms = get_model_conversion_mapping(anatomy.model)
+    renamings = [t for t in transforms if isinstance(t, WeightRenaming)]
+    converters = [t for t in transforms if isinstance(t, WeightConverter)]
+    prefix = anatomy.model.base_model_prefix
+
+    def translate(name: str) -> str:
+        new, _ = rename_source_key(name, renamings, converters, prefix, anatomy.tensors)
+        return name if new not in anatomy.tensors and name in anatomy.tensors else new
+
+    return translate

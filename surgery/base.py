@@ -1,0 +1,243 @@
+"""A base: a model as found. Opening it reads its config and tensor headers; weights come on demand.
+
+Knows where a model comes from and loads it once for everyone in the process. It knows nothing of
+plans: preview, operate and save each take a base and a plan, and stand in modules of their own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import weakref
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from .architecture import Anatomy
+from .architecture.count import Counts, count
+from .architecture.names import check_stored, disk_layers
+from .errors import BaseError
+from .memory import accelerators
+from .patient import Patient
+from .plan import Plan
+from .preview import Preview, StoredBytes, preview
+from .progress import Progress, silent
+from .source import Source, Tensor, open_source
+from .weights import initialise, load
+
+# Bases in use, by what their files are: whoever opens the same one shares its weights.
+_open: weakref.WeakValueDictionary[str, Base] = weakref.WeakValueDictionary()
+_opening = threading.Lock()
+
+# safetensors' names of dtypes that weights are computed in.
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
+
+
+class Base:
+    """A base model. Get one with `Base.open`; equal files give the same object."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._model: PreTrainedModel | None = None
+        self._loading = threading.Lock()
+        self._written: tempfile.TemporaryDirectory | None = None
+
+    @classmethod
+    def open(cls, spec: str, progress: Progress = silent) -> Base:
+        """Open "bundled", "org/name[@revision]", a folder, "file.gguf" or "config:file.json".
+
+        Reads the config and the safetensors headers alone, from the Hub by range requests; never
+        weights, never pickles, never remote code. Raises `BaseError`.
+        """
+        source = open_source(spec, progress)
+        with _opening:
+            if (base := _open.get(source.identity)) is None:
+                base = cls(source)
+                _open[source.identity] = base
+            return base
+
+    def __repr__(self) -> str:
+        return f"Base({self.name!r}, {self.depth} layers)"
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def name(self) -> str:
+        """The name to show."""
+        return self.source.name
+
+    @property
+    def kind(self) -> str:
+        """Where it was found: bundled, hub, folder, gguf or config."""
+        return self.source.kind
+
+    @property
+    def note(self) -> str:
+        """What a reader should know about where the weights come from; may be empty."""
+        return self.source.note
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """Its layers, on the meta device. Raises `Refused` if transformers can't build it."""
+        return Anatomy.of(self.source.config)
+
+    @property
+    def depth(self) -> int:
+        """How many decoder layers it has."""
+        return self.anatomy.stack.depth
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What each layer is where layers differ (“sliding”, “full”); else empty strings."""
+        return self.anatomy.kinds
+
+    @property
+    def architecture(self) -> str:
+        """The family's name, such as “Llama” or “Qwen3Moe”."""
+        name = type(self.anatomy.model).__name__
+        for ending in ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel"):
+            name = name.removesuffix(ending)
+        return name
+
+    @cached_property
+    def torch_dtype(self) -> torch.dtype:
+        """What it computes in: the dtype that most of its weights are stored in."""
+        sizes: dict[str, int] = {}
+        for tensor in self.source.tensors.values():
+            sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.end - tensor.start
+        stored = _DTYPES.get(max(sizes, key=sizes.__getitem__)) if sizes else None
+        return stored or self.source.config.dtype or torch.float32
+
+    @property
+    def dtype(self) -> str:
+        """The same as a word: “bfloat16”."""
+        return str(self.torch_dtype).removeprefix("torch.")
+
+    # ------------------------------------------------------------------ text
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase | None:
+        folder = self.source.tokenizer_folder(silent)
+        if folder is None:
+            return None
+        try:
+            return AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=False, local_files_only=True
+            )
+        except Exception:  # transformers says “no tokenizer here” in many ways
+            return None
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """A base without one can be operated on and saved; only text needs it."""
+        return self._tokenizer is not None
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether prompts can be put as a chat."""
+        return self.has_tokenizer and bool(self._tokenizer.chat_template)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Raises `BaseError` if the base has none."""
+        if self._tokenizer is None:
+            raise BaseError(f"{self.name} has no tokenizer, so it can't read or write text.")
+        return self._tokenizer
+
+    # ------------------------------------------------------------------ weights
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the weights are in memory."""
+        return self._model is not None
+
+    @property
+    def device(self) -> str:
+        """Where the weights are, or would go."""
+        if self._model is not None:
+            return str(self._model.device)
+        return next((room.device for room in accelerators()), "cpu")
+
+    def load(self, progress: Progress = silent) -> PreTrainedModel:
+        """The model with its weights: loaded once per process, shared by everyone, not to be
+        changed. Raises `BaseError` if they can't be had or don't fit."""
+        with self._loading:
+            if self._model is None:
+                size = self.counts.total * self.torch_dtype.itemsize
+                if self.kind == "config":
+                    self._model = initialise(self.source.config, self.torch_dtype, size, seed=0)
+                else:
+                    folder = self.source.fetch(progress)
+                    self._model = load(self.anatomy, folder, self.torch_dtype, size, progress)
+            return self._model
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The same, without progress."""
+        return self.load()
+
+    def stored(self, progress: Progress = silent) -> tuple[Path, Mapping[str, Tensor]]:
+        """A local folder with the base's files, and the tensors in its safetensors.
+
+        A GGUF is converted once; random weights are written to a temporary folder.
+        """
+        if self.kind == "config":
+            model = self.load(progress)
+            with self._loading:
+                if self._written is None:
+                    folder = tempfile.TemporaryDirectory(prefix="layer-surgery-")
+                    model.save_pretrained(folder.name)
+                    self._written = folder
+            folder = Path(self._written.name)
+        else:
+            folder = self.source.fetch(progress)
+        tensors = self.source.tensors or open_source(str(folder)).tensors
+        return folder, tensors
+
+    # ------------------------------------------------------------------ with a plan
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Parameters, cache and compute of each layer, from shapes alone."""
+        return count(self.anatomy)
+
+    @cached_property
+    def stored_bytes(self) -> StoredBytes | None:
+        """Bytes of the stored tensors by layer, from the headers; None if nothing is stored yet."""
+        if not self.source.tensors:
+            return None
+        check_stored(self.anatomy, {n: t.shape for n, t in self.source.tensors.items()})
+        outside, layers = 0, [0] * self.depth
+        where = disk_layers(self.anatomy, self.source.tensors)
+        for name, tensor in self.source.tensors.items():
+            if where[name] is None:
+                outside += tensor.end - tensor.start
+            elif where[name][1] < self.depth:
+                layers[where[name][1]] += tensor.end - tensor.start
+        return StoredBytes(outside, tuple(layers))
+
+    def preview(self, plan: Plan) -> Preview:
+        """What the plan would make of this base, by arithmetic alone."""
+        return preview(self.counts, plan, self.torch_dtype.itemsize, self.stored_bytes)
+
+    def operate(self, plan: Plan) -> Patient:
+        """The patient, runnable. Raises `Refused` where it can't be promised right."""
+        return Patient.of(self, plan)
+
+    def save(
+        self,
+        plan: Plan,
+        out: str | Path,
+        *,
+        dtype: str | None = None,
+        shard_size: str | int = "5GB",
+        overwrite: bool = False,
+        progress: Progress = silent,
+    ) -> Path:
+        """Write the checkpoint to the folder `out`: whole, or not at all. Returns the folder."""
+        from .checkpoint import save
+
+        return save(self, plan, Path(out), dtype, shard_size, overwrite, progress)

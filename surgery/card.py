@@ -1,0 +1,72 @@
+"""The model card of a saved checkpoint: what was done to what, and what came of it.
+
+Knows Markdown and the Hub's front matter; gets everything else as plain values.
+"""
+
+from __future__ import annotations
+
+import yaml
+
+from .plan import Plan
+from .preview import Preview
+
+_TEMPLATE = """\
+---
+{front}---
+
+# {title}
+
+{base} with its layers rearranged: **{plan}** ({what}).
+{note}
+| | base | this model |
+|---|---:|---:|
+| layers | {old.layers:,} | {new.layers:,} |
+| parameters | {old.parameters:,} | {new.parameters:,} |
+| KV cache per token, bytes | {old.kv_bytes_per_token:,} | {new.kv_bytes_per_token:,} |
+
+The plan lists the base's layers in the order in which they run: `start:end` with the end left out,
+counted from 0. The same as a [mergekit](https://github.com/arcee-ai/mergekit) passthrough recipe is
+in `recipe.yaml`.
+
+Layers were moved, not trained. Unless it was healed by further training, expect text that is worse
+than the base's.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+```
+"""
+
+
+def card(
+    title: str,
+    base: str,
+    hub_id: str | None,
+    licence: str | None,
+    note: str,
+    plan: Plan,
+    old: Preview,
+    new: Preview,
+) -> str:
+    """The card's text. `hub_id` and `licence` go into the front matter where they are known."""
+    front: dict = {"library_name": "transformers", "tags": ["layer-surgery", "passthrough"]}
+    if hub_id:
+        front["base_model"] = hub_id
+    if licence:
+        front["license"] = licence
+    return _TEMPLATE.format(
+        front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
+        title=_one_line(title),
+        base=_one_line(base),
+        plan=plan,
+        what=plan.describe(),
+        note=f"\nThe base was {_one_line(note)}.\n" if note else "",
+        old=old,
+        new=new,
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).replace("[", "\\[").replace("<", "&lt;")

@@ -1,0 +1,245 @@
+"""A base and a plan on disk: a folder that `AutoModelForCausalLM.from_pretrained` loads.
+
+Knows which files a checkpoint has and that they appear together or not at all. Bytes go from the
+base's files to the new ones by name, so what the plan doesn't change is the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import psutil
+import torch
+from safetensors import safe_open
+
+from .architecture import disk_names, rewrite, skeleton
+from .architecture.initialise import OUTPUT_PROJECTIONS, begin, changes, check_supported
+from .card import card
+from .errors import SaveError
+from .memory import gigabytes
+from .plan import COPY, Init, Plan
+from .progress import Progress
+from .recipe import to_yaml
+from .shards import Piece, from_file, split, write_shards
+from .source import Tensor
+
+if TYPE_CHECKING:
+    from .base import Base
+
+DTYPES = {
+    "float32": ("F32", torch.float32),
+    "float16": ("F16", torch.float16),
+    "bfloat16": ("BF16", torch.bfloat16),
+}
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+# What a checkpoint has besides weights and config: carried along as it is.
+_COMPANIONS = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "chat_template*",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "LICENSE*",
+    "NOTICE*",
+)
+SPARE = 16 << 20  # bytes for what stands beside the weights
+
+
+def save(
+    base: Base,
+    plan: Plan,
+    out: Path,
+    dtype: str | None,
+    shard_size: str | int,
+    overwrite: bool,
+    progress: Progress,
+) -> Path:
+    """Write `out`: config, safetensors, tokenizer, generation config, recipe, model card.
+
+    It is written beside the target and renamed when whole. `dtype` converts the floating-point
+    tensors; `shard_size` is the most that one file holds ("5GB", decimal units). `progress` hears
+    of bytes and may raise to cancel. Raises `Refused` or `SaveError`, and then `out` is as before.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise SaveError(f"“{str(dtype)[:40]}” is no dtype to save in: {', '.join(DTYPES)}.")
+    limit = parse_size(shard_size)
+    out = Path(out).expanduser().absolute()
+    check_supported(base.anatomy, plan)
+    skeleton(base.anatomy, plan.sources)  # refuses before anything is written
+    base.stored_bytes  # noqa: B018  checks that config and stored tensors belong together
+    _check_target(out, overwrite)
+    folder, stored = base.stored(progress)
+    pieces = list(_pieces(base, plan, folder, stored, dtype))
+    total = sum(piece.size for piece in pieces)
+    done = 0
+
+    def written(size: int) -> None:
+        nonlocal done
+        done += size
+        progress("Writing weights", done, total)
+
+    with _appearing(out, total, overwrite) as partial:
+        progress("Writing weights", 0, total)
+        write_shards(partial, split(pieces, limit), written)
+        _write_config(base, plan, partial, dtype)
+        for pattern in _COMPANIONS:
+            for path in folder.glob(pattern):
+                if path.is_file():
+                    shutil.copyfile(path, partial / path.name)
+        hub_id = _hub_id(base)
+        recipe = to_yaml(hub_id or base.name, plan, dtype or base.dtype, OUTPUT_PROJECTIONS)
+        (partial / "recipe.yaml").write_text(recipe, encoding="utf-8")
+        text = card(
+            title=out.name,
+            base=base.name,
+            hub_id=hub_id,
+            licence=base.source.licence,
+            note=base.note,
+            plan=plan,
+            old=base.preview(Plan.whole(base.depth)),
+            new=base.preview(plan),
+        )
+        (partial / "README.md").write_text(text, encoding="utf-8")
+    return out
+
+
+def parse_size(size: str | int) -> int:
+    """Bytes from “5GB”, “500 MB” or a number. Raises `SaveError`."""
+    m = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", str(size), re.I)
+    value = float(m[1]) * _UNITS[m[2].upper()] if m else 0
+    if not 0 < value < math.inf or int(value) < 1:
+        raise SaveError(f"“{str(size)[:40]}” is no shard size: write it as 5GB or 500MB.")
+    return int(value)
+
+
+def _pieces(
+    base: Base, plan: Plan, folder: Path, stored: dict[str, Tensor], dtype: str | None
+) -> Iterator[Piece]:
+    """Every tensor of the new checkpoint, in the order in which the base's files hold them."""
+    names = disk_names(base.anatomy, stored, plan.sources)
+    for name, (old, position) in names.items():
+        tensor = stored[old]
+        init = COPY if position is None else plan.layers[position].init
+        rest = name.split(".", 1)[-1] if position is None else _behind_number(name)
+        changed = changes(rest, init)
+        convert = dtype is not None and tensor.dtype in _FLOATS and DTYPES[dtype][0] != tensor.dtype
+        path = folder / tensor.file
+        if not changed and not convert:
+            write = from_file(path, tensor.start, tensor.end)
+            yield Piece(name, tensor.dtype, tensor.shape, tensor.end - tensor.start, write)
+            continue
+        new = DTYPES[dtype][0] if convert else tensor.dtype
+        width = {"F64": 8, "F32": 4}.get(new, 2)
+        size = math.prod(tensor.shape) * width
+        write = _computed(path, old, init if changed else COPY, dtype if convert else None)
+        yield Piece(name, new, tensor.shape, size, write)
+
+
+def _behind_number(name: str) -> str:
+    return re.split(r"\.\d+\.|^\d+\.", name, maxsplit=1)[-1]
+
+
+def _computed(path: Path, name: str, init: Init, dtype: str | None):
+    """A tensor that passes through memory: begun otherwise, converted, or both."""
+
+    def write(out: BinaryIO) -> None:
+        with safe_open(path, framework="pt") as file:
+            tensor = file.get_tensor(name)
+        if init != COPY:
+            tensor = begin(tensor, init)
+        if dtype is not None:
+            tensor = tensor.to(DTYPES[dtype][1])
+        out.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+
+    return write
+
+
+def _write_config(base: Base, plan: Plan, folder: Path, dtype: str | None) -> None:
+    config = rewrite(base.anatomy.config, plan.sources, base.depth)
+    config.architectures = [type(base.anatomy.model).__name__]
+    config.dtype = DTYPES[dtype][1] if dtype else base.torch_dtype
+    config.save_pretrained(folder)
+
+
+def _hub_id(base: Base) -> str | None:
+    return base.source.hub_id
+
+
+def _check_target(out: Path, overwrite: bool) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not overwrite:
+        raise SaveError(f"{out} exists already. Choose another name, or ask to overwrite it.")
+    if out.exists() and not out.is_dir():
+        raise SaveError(f"{out} is a file, not a folder: choose another name.")
+
+
+@contextlib.contextmanager
+def _appearing(out: Path, size: int, overwrite: bool) -> Iterator[Path]:
+    """A folder beside `out` that takes its name when the block ends well, and else is removed."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(out)
+        free = shutil.disk_usage(out.parent).free
+        if free < size + SPARE:
+            raise SaveError(
+                f"There is no room for it: {gigabytes(size + SPARE)} are needed and "
+                f"{gigabytes(free)} are free in {out.parent}."
+            )
+        partial = out.parent / f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
+        partial.mkdir()
+    except OSError as error:
+        raise SaveError(_explain(error, out)) from error
+    try:
+        yield partial
+        _check_target(out, overwrite)
+        _take_place(partial, out)
+    except OSError as error:
+        raise SaveError(_explain(error, out)) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _take_place(partial: Path, out: Path) -> None:
+    """Rename `partial` to `out`; what was there is put aside first and removed last."""
+    if not out.exists():
+        os.rename(partial, out)
+        return
+    aside = partial.with_suffix(".old")
+    os.rename(out, aside)
+    try:
+        os.rename(partial, out)
+    except OSError:
+        os.rename(aside, out)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sweep(out: Path) -> None:
+    """Remove what an earlier run of a process that is gone left beside `out`."""
+    for path in out.parent.glob(f".{out.name}.*.partial"):
+        m = re.fullmatch(r"(\d+)-[0-9a-f]{8}", path.name[len(out.name) + 2 : -len(".partial")])
+        if m and not psutil.pid_exists(int(m[1])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _explain(error: OSError, out: Path) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk of {out.parent} is full. Free some space or choose another place."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{out.parent} can't be written to. Choose a folder that you may write to."
+    return f"{out} could not be written: {error.strerror or error}"

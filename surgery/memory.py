@@ -1,0 +1,80 @@
+"""Where weights go: the best device that has room for them, checked before anything is read.
+
+Knows devices and free bytes; knows nothing of models but their size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from .errors import BaseError
+
+# What a device needs beside the weights: activations, caches, the framework's own buffers.
+HEADROOM = 0.9
+
+
+@dataclass(frozen=True)
+class Room:
+    """A device and the bytes that are free on it."""
+
+    device: str
+    free: int
+
+
+def accelerators() -> list[Room]:
+    """CUDA devices (ROCm included) with most room first, or Apple's GPU, or none."""
+    if torch.cuda.is_available():
+        rooms = [
+            Room(f"cuda:{i}", torch.cuda.mem_get_info(i)[0])
+            for i in range(torch.cuda.device_count())
+        ]
+        return sorted(rooms, key=lambda room: -room.free)
+    if torch.backends.mps.is_available():
+        used = torch.mps.driver_allocated_memory()
+        return [Room("mps", torch.mps.recommended_max_memory() - used)]
+    return []
+
+
+def main_memory() -> Room:
+    """Free main memory, within the limit that a container may set."""
+    free = psutil.virtual_memory().available
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        (
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        ),
+    ):
+        try:
+            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):  # no such file, or the word "max"
+            continue
+    return Room("cpu", max(0, free))
+
+
+def choose(size: int, gpus: list[Room], cpu: Room) -> tuple[str, ...]:
+    """The devices for `size` bytes of weights: one GPU, else several, else the CPU.
+
+    Several names mean that the layers are spread over all of them. Raises `BaseError` if the
+    weights fit nowhere.
+    """
+    if gpus and size <= gpus[0].free * HEADROOM:
+        return (gpus[0].device,)
+    if len(gpus) > 1 and size <= sum(room.free for room in gpus) * HEADROOM:
+        return tuple(room.device for room in gpus)
+    if size <= cpu.free * HEADROOM:
+        return (cpu.device,)
+    places = ", ".join(f"{gigabytes(r.free)} on {r.device}" for r in (*gpus, cpu))
+    raise BaseError(
+        f"The weights need {gigabytes(size)}, and free is {places}. Close other programs, choose a "
+        "smaller model, or use a machine with more memory; previews and saving work without them."
+    )
+
+
+def gigabytes(size: float) -> str:
+    """A size for a message."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -1,0 +1,105 @@
+"""The patient: a base and a plan, runnable. A view; it owns no weights that the plan didn't change.
+
+Knows how to turn a prompt into tokens and to start a stream; how the model is made is the
+architecture's affair.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from transformers import PreTrainedModel
+
+from .architecture import graft
+from .errors import SurgeryError
+from .plan import Plan
+from .stream import Stream
+
+if TYPE_CHECKING:
+    from .base import Base
+
+LONGEST_ANSWER = 100_000
+
+
+@dataclass(frozen=True)
+class Patient:
+    """`model` is an ordinary transformers model: anything that takes one takes it."""
+
+    base: Base
+    plan: Plan
+    model: PreTrainedModel = field(repr=False)
+
+    @classmethod
+    def of(cls, base: Base, plan: Plan) -> Patient:
+        """Operate: a new skeleton over the base's parameters. Takes milliseconds and no memory for
+        weights once the base's are loaded. Raises `Refused` where it can't be promised right."""
+        return cls(base, plan, graft(base.anatomy, base.model, plan))
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int = 64,
+        seed: int = 0,
+        temperature: float = 0.8,
+        top_p: float = 0.95,
+        greedy: bool = False,
+        chat: bool = False,
+    ) -> Stream:
+        """Generate text after `prompt`: an iterator of text pieces, computed as they are asked for.
+
+        `chat` puts the prompt into the base's chat template. `greedy` takes the likeliest token
+        each time; otherwise tokens are drawn at `temperature` (> 0) from the smallest set that
+        holds `top_p` (0 to 1) of the probability, the same ones for the same `seed`.
+        Raises `SurgeryError` for settings or prompts that don't fit.
+        """
+        if not 1 <= max_new_tokens <= LONGEST_ANSWER:
+            raise SurgeryError(f"max_new_tokens can be 1 to {LONGEST_ANSWER:,}.")
+        if not (greedy or (math.isfinite(temperature) and temperature > 0)):
+            raise SurgeryError("The temperature has to be above 0; choose greedy for none.")
+        if not (greedy or 0 < top_p <= 1):
+            raise SurgeryError("top_p has to be above 0 and at most 1.")
+        if not 0 <= seed < 2**63:
+            raise SurgeryError("The seed has to be a whole number, 0 or above.")
+        ids = self._tokens(prompt, chat)
+        text = self.model.config.get_text_config(decoder=True)
+        window = getattr(text, "max_position_embeddings", None)
+        if window and len(ids) + max_new_tokens > window:
+            raise SurgeryError(
+                f"The prompt has {len(ids):,} tokens and {max_new_tokens:,} more are asked for; "
+                f"this model's context holds {window:,}. Shorten one of them."
+            )
+        return Stream(
+            self.model,
+            self.base.tokenizer,
+            ids,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            temperature=temperature,
+            top_p=top_p,
+            greedy=greedy,
+        )
+
+    def _tokens(self, prompt: str, chat: bool) -> list[int]:
+        tokenizer = self.base.tokenizer
+        if chat:
+            if not self.base.has_chat_template:
+                raise SurgeryError(f"{self.base.name} has no chat template: use it as plain text.")
+            text = tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
+            )
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        else:
+            ids = tokenizer(prompt)["input_ids"]
+        if not ids and tokenizer.bos_token_id is not None:
+            ids = [tokenizer.bos_token_id]
+        if not ids:
+            raise SurgeryError("The prompt is empty: write a few words.")
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        if max(ids) >= rows:
+            raise SurgeryError(
+                "The tokenizer has more tokens than the model: they don't belong together."
+            )
+        return ids

@@ -1,0 +1,83 @@
+"""What follows from a base and a plan by arithmetic alone. Never reads weights.
+
+Knows counts per layer and adds them up; what a layer consists of is the architecture's to say.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .architecture.count import COMPONENTS, Counts
+from .errors import Refused
+from .plan import Plan
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The patient in numbers.
+
+    `parameters` equals what the saved checkpoint counts when it is loaded again, tied weights once.
+    `active_parameters` are those that one token passes through: fewer for mixtures of experts.
+    `bytes` are those of the tensors that a save writes, in the base's dtypes. `kv_bytes_per_token`
+    is what the KV cache grows by for each token, in the dtype that the base computes in, as long as
+    no sliding window is full. `flops_per_token` are the forward FLOPs of the matrix products for
+    one token, two per weight; attention over the context comes on top. `by_component` splits
+    `parameters`.
+    """
+
+    layers: int
+    parameters: int
+    active_parameters: int
+    bytes: int
+    kv_bytes_per_token: int
+    flops_per_token: int
+    by_component: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class StoredBytes:
+    """Bytes of a base's stored tensors: outside the layers, and of each layer."""
+
+    outside: int
+    layers: tuple[int, ...]
+
+
+def preview(
+    counts: Counts, plan: Plan, bytes_per_value: int, stored: StoredBytes | None
+) -> Preview:
+    """Add up a plan.
+
+    `bytes_per_value` is the size of one weight in memory, such as 2 for bfloat16. Without `stored`
+    bytes are parameters times that. Raises `Refused` where layers share parameters, since adding up
+    would count those twice.
+    """
+    if not counts.additive:
+        raise Refused("Layers of this model share parameters; its size can't be added up.")
+    uses = Counter(plan.sources)
+    components = Counter(counts.outside.parameters)
+    active, flops = counts.outside.active, counts.outside.flops
+    cache = 0
+    for source, times in uses.items():
+        layer = counts.layers[source]
+        for component, size in layer.parameters.items():
+            components[component] += size * times
+        active += layer.active * times
+        flops += layer.flops * times
+        cache += layer.cache * times
+    if counts.per_layer_tables:
+        components["embedding"] += counts.per_layer_tables * len(plan)
+    parameters = components.total()
+    size = parameters * bytes_per_value
+    if stored:
+        size = stored.outside + sum(stored.layers[i] * times for i, times in uses.items())
+    return Preview(
+        layers=len(plan),
+        parameters=parameters,
+        active_parameters=active,
+        bytes=size,
+        kv_bytes_per_token=cache * bytes_per_value,
+        flops_per_token=flops,
+        by_component={name: components[name] for name in COMPONENTS if components[name]},
+    )

@@ -1,0 +1,146 @@
+"""Text out of a model, piece by piece, one token at a time and only when asked for the next.
+
+Knows a model and a tokenizer; knows nothing of plans. Any number of streams can run side by side
+over one set of weights: each has its own cache and its own random numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.generation.logits_process import TemperatureLogitsWarper, TopPLogitsWarper
+from transformers.generation.utils import ALL_CACHE_NAMES
+
+from .errors import SurgeryError
+
+
+@dataclass
+class Stats:
+    """How a stream went so far. Times are seconds of this stream's own work, not of waiting."""
+
+    prompt_tokens: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    first_token_seconds: float | None = None
+    finished: str | None = None  # "end": the model ended; "length": max_new_tokens reached
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Decoding speed, the prompt's pass left out; None before the second token."""
+        if self.tokens < 2 or self.first_token_seconds is None:
+            return None
+        rest = self.seconds - self.first_token_seconds
+        return (self.tokens - 1) / rest if rest > 0 else None
+
+
+class Stream:
+    """An iterator of text pieces. `close()` ends it and gives its cache back."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt_ids: list[int],
+        *,
+        max_new_tokens: int,
+        seed: int,
+        temperature: float,
+        top_p: float,
+        greedy: bool,
+    ) -> None:
+        self.stats = Stats(prompt_tokens=len(prompt_ids))
+        self._model, self._tokenizer = model, tokenizer
+        device = model.get_input_embeddings().weight.device
+        self._next_input = torch.tensor([prompt_ids], device=device)
+        self._cache: dict = {}
+        self._limit = max_new_tokens
+        self._greedy = greedy
+        self._warpers = LogitsProcessorList()
+        if temperature != 1.0:
+            self._warpers.append(TemperatureLogitsWarper(temperature))
+        if top_p < 1.0:
+            self._warpers.append(TopPLogitsWarper(top_p))
+        # On the CPU, so that a seed means the same tokens on every device.
+        self._random = torch.Generator().manual_seed(seed)
+        self._ends = _end_tokens(model, tokenizer)
+        self._ids: list[int] = []
+        self._shown = ""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        while self.stats.finished is None:
+            started = time.perf_counter()
+            token = self._step()
+            took = time.perf_counter() - started
+            self.stats.seconds += took
+            if self.stats.first_token_seconds is None:
+                self.stats.first_token_seconds = took
+            if token in self._ends:
+                self._finish("end")
+            else:
+                self.stats.tokens += 1
+                self._ids.append(token)
+                if self.stats.tokens >= self._limit:
+                    self._finish("length")
+            if piece := self._new_text():
+                return piece
+        raise StopIteration
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens so far."""
+        return list(self._ids)
+
+    def close(self) -> None:
+        """Stop at once: no further token is computed."""
+        self._finish(self.stats.finished or "stopped")
+
+    def _finish(self, why: str) -> None:
+        self.stats.finished = why
+        self._cache = {}
+
+    @torch.inference_mode()
+    def _step(self) -> int:
+        output = self._model(input_ids=self._next_input, use_cache=True, **self._cache)
+        name = next((n for n in ALL_CACHE_NAMES if output.get(n) is not None), None)
+        logits = output.logits[:, -1].float().cpu()
+        if not torch.isfinite(logits).any():
+            self._finish("stopped")
+            raise SurgeryError("The model's output is not a number (NaN): this plan breaks it.")
+        if self._greedy:
+            token = int(logits.argmax())
+        else:
+            shares = self._warpers(None, logits).softmax(-1)
+            token = int(torch.multinomial(shares, 1, generator=self._random))
+        fed = torch.tensor([[token]], device=self._next_input.device)
+        if name is None:  # a model without a cache sees everything again
+            fed = torch.cat([self._next_input, fed], dim=1)
+        else:
+            self._cache = {name: output[name]}
+        self._next_input = fed
+        return token
+
+    def _new_text(self) -> str:
+        """What the tokens so far say beyond what was shown; whole characters only."""
+        text = self._tokenizer.decode(
+            self._ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        if self.stats.finished is None and text.endswith("\N{REPLACEMENT CHARACTER}"):
+            return ""  # half of a character: the next token brings the rest
+        piece, self._shown = text[len(self._shown) :], text
+        return piece
+
+
+def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    if ends is None:
+        ends = tokenizer.eos_token_id
+    if ends is None:
+        return set()
+    return set(ends) if isinstance(ends, (list, tuple)) else {ends}

@@ -1,0 +1,140 @@
+"""Weights into memory: onto the best device, whole and checked, or not at all.
+
+Knows how transformers loads a checkpoint folder, and how it initialises a bare config. Who shares
+the result is the base's to say.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from .architecture import Anatomy
+from .errors import BaseError
+from .memory import HEADROOM, accelerators, choose, main_memory
+from .progress import Progress
+
+# transformers keeps its progress hook and torch its default dtype per process: one load at a time.
+_loading = threading.Lock()
+
+
+def load(
+    anatomy: Anatomy, folder: Path, dtype: torch.dtype, size: int, progress: Progress
+) -> PreTrainedModel:
+    """The model in `folder` with `size` bytes of weights, in `dtype`.
+
+    Raises `BaseError` if the weights don't fit, or if tensors are missing or left over: a model
+    with random weights in some place must never pass for the real one.
+    """
+    gpus = accelerators()
+    devices = choose(size, gpus, main_memory())
+    device_map = {"": devices[0]} if len(devices) == 1 else _spread(anatomy, devices, gpus, dtype)
+    try:
+        with _loading, _reported(progress):
+            model, info = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                device_map=device_map,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise BaseError(f"The weights could not be loaded: {said}") from error
+    for what, names in (
+        ("has no tensor", info["missing_keys"]),
+        ("has a tensor of another shape", {key[0] for key in info["mismatched_keys"]}),
+        ("has a tensor that the model has no place", info["unexpected_keys"]),
+    ):
+        if names:
+            raise BaseError(
+                f"The checkpoint does not fit its config: it {what} for {min(names)} "
+                f"({len(names)} in all). Download it again, or check its config.json."
+            )
+    return model.eval()
+
+
+def initialise(
+    config: PreTrainedConfig, dtype: torch.dtype, size: int, seed: int
+) -> PreTrainedModel:
+    """A model of random weights, as transformers initialises this config; same seed, same weights.
+
+    Made on the CPU, so that the numbers are the same on every machine, then moved.
+    """
+    (device,) = choose(size, accelerators()[:1], main_memory())
+    with _loading, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    return model.to(device).eval()
+
+
+def _spread(anatomy: Anatomy, devices: tuple[str, ...], gpus: list, dtype: torch.dtype) -> dict:
+    """A device for each module, whole layers kept together; nothing is left on CPU or disk."""
+    from accelerate import infer_auto_device_map
+
+    free = {room.device: room.free for room in gpus}
+    limits = {int(d.rpartition(":")[2]): int(free[d] * HEADROOM) for d in devices}
+    layers = anatomy.model.get_submodule(anatomy.stack.paths[0])
+    found = infer_auto_device_map(
+        anatomy.model,
+        max_memory=limits,
+        no_split_module_classes=sorted({type(layer).__name__ for layer in layers}),
+        dtype=dtype,
+    )
+    if not all(isinstance(device, int) for device in found.values()):
+        raise BaseError(
+            "The weights don't fit on the GPUs together once whole layers are kept on one. "
+            "Choose a smaller model or free memory on them."
+        )
+    return found
+
+
+@contextmanager
+def _reported(progress: Progress) -> Iterator[None]:
+    """Hand transformers' own progress bars on to `progress`."""
+
+    def hook(_, args, kwargs):
+        return _Report(progress, *args, **kwargs)
+
+    before = transformers_logging.set_tqdm_hook(hook)
+    try:
+        yield
+    finally:
+        transformers_logging.set_tqdm_hook(before)
+
+
+class _Report:
+    """As much of tqdm as transformers' loader uses."""
+
+    def __init__(self, progress: Progress, iterable=None, total=None, **_) -> None:
+        self.progress, self.iterable, self.done = progress, iterable, 0
+        self.total = total or (len(iterable) if hasattr(iterable, "__len__") else 0)
+
+    def __iter__(self):
+        for item in self.iterable:
+            yield item
+            self.update()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def update(self, n: int = 1) -> None:
+        self.done += n
+        if self.done % 16 == 0 or self.done >= self.total:
+            self.progress("Loading weights", self.done, self.total)
+
+    def close(self) -> None: ...
+
+    def __getattr__(self, name: str):
+        return lambda *args, **kwargs: None
