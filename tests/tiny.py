@@ -101,3 +101,16 @@ def tokens(length: int = 24, batch: int = 1, seed: int = 0) -> torch.Tensor:
     """Random tokens, shape (batch, length), none of them special."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(3, 100, (batch, length), generator=generator)
+
+
+def tokenizer():
+    """A byte-level tokenizer that knows every ASCII character as a token of its own."""
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "<s>", "</s>", *(chr(c) for c in range(32, 127))]
+    inner = Tokenizer(models.BPE({w: i for i, w in enumerate(words)}, [], fuse_unk=False))
+    inner.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )

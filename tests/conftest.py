@@ -1,0 +1,39 @@
+"""What several test files need: tiny bases on disk, and the bundled model."""
+
+import os
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import pytest
+import tiny
+from transformers.utils import logging
+
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """A function: the folder of a family's tiny checkpoint, with a tokenizer."""
+    made = {}
+
+    def folder(family: str, **save_options):
+        key = (family, *sorted(save_options.items()))
+        if key not in made:
+            path = tmp_path_factory.mktemp(family)
+            tiny.model(family).save_pretrained(path, **save_options)
+            tiny.tokenizer().save_pretrained(path)
+            made[key] = path
+        return made[key]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundled():
+    """The real thing: SmolLM2-135M-Instruct, its weights loaded."""
+    from surgery import Base
+
+    base = Base.open("bundled")
+    base.load()
+    return base

@@ -1,0 +1,246 @@
+"""Saved checkpoints: reloaded by plain transformers, whole or not there at all."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+import tiny
+import torch
+import yaml
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from surgery import Base, Cancelled, Plan, Refused, SaveError
+from surgery.checkpoint import parse_size
+
+
+def reload(folder):
+    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    return model.eval()
+
+
+def logits(model, ids=None):
+    with torch.no_grad():
+        return model(input_ids=tiny.tokens() if ids is None else ids).logits
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize(
+    "text", ["0:2, 4:6", "0:4, 2:6", "0, 3, 2, 1, 4, 5", "0:6", "0:3, 2@identity, 3:6"]
+)
+def test_a_reloaded_checkpoint_is_the_patient(tiny_folder, tmp_path, family, text):
+    base = Base.open(str(tiny_folder(family)))
+    plan = Plan.parse(text, base.depth)
+    out = base.save(plan, tmp_path / "out")
+    model, patient = reload(out), base.operate(plan).model
+    assert type(model) is type(patient)
+    assert torch.equal(logits(model), logits(patient))
+    ids = tiny.tokens(8)
+    settings = dict(max_new_tokens=12, do_sample=False, pad_token_id=0)
+    assert torch.equal(model.generate(ids, **settings), patient.generate(ids, **settings))
+    preview = base.preview(plan)
+    assert sum(p.numel() for p in model.parameters()) == preview.parameters
+    assert stored_bytes(out) == preview.bytes
+
+
+def stored_bytes(folder):
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        raw = path.read_bytes()
+        header = int.from_bytes(raw[:8], "little")
+        total += len(raw) - 8 - header
+    return total
+
+
+def test_a_sharded_base_and_a_sharded_result(tiny_folder, tmp_path):
+    base = Base.open(str(tiny_folder("llama", max_shard_size="100KB")))
+    plan = Plan.parse("0:4, 2:6", base.depth)
+    out = base.save(plan, tmp_path / "out", shard_size="120KB")
+    shards = sorted(out.glob("*.safetensors"))
+    assert len(shards) > 2 and (out / "model.safetensors.index.json").is_file()
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == stored_bytes(out)
+    assert torch.equal(logits(reload(out)), logits(base.operate(plan).model))
+
+
+def test_unchanged_tensors_are_the_same_bytes(tiny_folder, tmp_path):
+    folder = tiny_folder("qwen3")
+    base = Base.open(str(folder))
+    out = base.save(Plan.parse("0:2, 4:6", base.depth), tmp_path / "out")
+    with (
+        safe_open(folder / "model.safetensors", "pt") as old,
+        safe_open(out / "model.safetensors", "pt") as new,
+    ):
+        for name in new.keys():  # noqa: SIM118
+            source = re.sub(r"layers\.(\d)", lambda m: f"layers.{[0, 1, 4, 5][int(m[1])]}", name)
+            assert torch.equal(new.get_tensor(name), old.get_tensor(source))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_conversion_of_the_dtype(tiny_folder, tmp_path, dtype):
+    base = Base.open(str(tiny_folder("gemma2")))
+    plan = Plan.parse("0:4, 2@identity, 5", base.depth)
+    out = base.save(plan, tmp_path / "out", dtype=dtype)
+    model = AutoModelForCausalLM.from_pretrained(out)
+    assert model.dtype is getattr(torch, dtype)
+    expected = base.operate(plan).model.state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, expected[name].to(model.dtype))
+
+
+def test_what_stands_beside_the_weights(tiny_folder, tmp_path):
+    base = Base.open(str(tiny_folder("llama")))
+    out = base.save(Plan.parse("0:4, 2:6", 6), tmp_path / "my-model")
+    assert (
+        AutoTokenizer.from_pretrained(out)("abc")["input_ids"] == base.tokenizer("abc")["input_ids"]
+    )
+    assert (out / "generation_config.json").is_file()
+    config = json.loads((out / "config.json").read_text())
+    assert config["num_hidden_layers"] == 8 and config["architectures"] == ["LlamaForCausalLM"]
+    recipe = yaml.safe_load((out / "recipe.yaml").read_text())
+    assert recipe["merge_method"] == "passthrough"
+    assert [s["sources"][0]["layer_range"] for s in recipe["slices"]] == [[0, 4], [2, 6]]
+    card = (out / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["library_name"] == "transformers"
+    assert "# my-model" in card and "0:4, 2:6" in card and "2 repeated" in card
+    assert f"{base.preview(Plan.parse('0:4, 2:6', 6)).parameters:,}" in card
+
+
+def test_a_config_base_is_saved_with_its_random_weights(tmp_path):
+    tiny.config("mixtral").save_pretrained(tmp_path / "c")
+    base = Base.open(f"config:{tmp_path / 'c' / 'config.json'}")
+    plan = Plan.parse("0:2, 4:6", base.depth)
+    out = base.save(plan, tmp_path / "out")
+    assert torch.equal(logits(reload(out)), logits(base.operate(plan).model))
+
+
+def test_an_existing_output_is_not_overwritten_without_being_asked(tiny_folder, tmp_path):
+    base = Base.open(str(tiny_folder("llama")))
+    out = tmp_path / "out"
+    base.save(Plan.parse("0:2", 6), out)
+    (out / "mine.txt").write_text("mine")
+    with pytest.raises(SaveError, match="exists already"):
+        base.save(Plan.parse("0:3", 6), out)
+    assert (out / "mine.txt").read_text() == "mine"
+    base.save(Plan.parse("0:3", 6), out, overwrite=True)
+    assert reload(out).config.num_hidden_layers == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SaveError, match="file, not a folder"):
+        base.save(Plan.parse("0:3", 6), tmp_path / "file", overwrite=True)
+
+
+def test_a_cancelled_save_leaves_nothing(tiny_folder, tmp_path):
+    base = Base.open(str(tiny_folder("llama")))
+    heard = []
+
+    def stop(what, done, total):
+        heard.append((done, total))
+        if done > total / 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        base.save(Plan.whole(6), tmp_path / "out", progress=stop)
+    assert heard[0][0] == 0 and heard[0][1] == base.preview(Plan.whole(6)).bytes
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refused_plan_writes_nothing(tiny_folder, tmp_path):
+    base = Base.open(str(tiny_folder("llama")))
+    with pytest.raises(Refused):
+        base.save(Plan.parse("0:6@random", 6), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_said_before_the_first_byte(tiny_folder, tmp_path, monkeypatch):
+    base = Base.open(str(tiny_folder("llama")))
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(SaveError, match="no room"):
+        base.save(Plan.whole(6), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_up_on_the_way_leaves_nothing(tiny_folder, tmp_path, monkeypatch):
+    base = Base.open(str(tiny_folder("llama")))
+
+    def full(out):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("surgery.checkpoint.from_file", lambda *a: full)
+    with pytest.raises(SaveError, match="is full"):
+        base.save(Plan.whole(6), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_source_that_shrinks_while_it_is_read(tiny_folder, tmp_path):
+    import shutil
+
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_folder("llama"), folder)
+    base = Base.open(str(folder))
+    os.truncate(folder / "model.safetensors", 5000)
+    with pytest.raises(SaveError, match="ended early"):
+        base.save(Plan.whole(6), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_save_leaves_nothing_that_looks_finished(tiny_folder, tmp_path):
+    """kill -9 in the middle; the next run sweeps up."""
+    out = tmp_path / "out"
+    code = (
+        "import sys, time; from surgery import Base, Plan\n"
+        "def slow(what, done, total): print('at', done, flush=True); time.sleep(0.2)\n"
+        f"Base.open({str(tiny_folder('llama'))!r}).save(Plan.whole(6), {str(out)!r}, progress=slow)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("at") and line != "at 0\n":
+            break
+    process.kill()
+    process.wait()
+    assert not out.exists() and len(list(tmp_path.iterdir())) == 1
+    time.sleep(0.1)
+    base = Base.open(str(tiny_folder("llama")))
+    base.save(Plan.whole(6), out)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_config_that_lies_is_found_out_without_reading_weights(tiny_folder, tmp_path):
+    import shutil
+
+    for field, value, said in (
+        ("num_hidden_layers", 4, "the config says 4 layers"),
+        ("num_hidden_layers", 8, "no tensor for"),
+        ("intermediate_size", 90, "is stored as"),
+    ):
+        folder = tmp_path / f"{field}-{value}"
+        shutil.copytree(tiny_folder("llama"), folder)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, field: value}))
+        base = Base.open(str(folder))
+        with pytest.raises(ValueError, match=said):
+            base.preview(Plan.whole(base.depth))
+        with pytest.raises(ValueError):
+            base.save(Plan.whole(base.depth), tmp_path / "out")
+        with pytest.raises(ValueError, match="does not fit its config"):
+            base.load()
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("5GB", 5 * 10**9), ("500 mb", 5 * 10**8), ("1.5K", 1500), (42, 42)]
+)
+def test_sizes(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "1e3GB", "5 PB", "9" * 400])
+def test_sizes_that_are_none(text):
+    with pytest.raises(SaveError, match="shard size"):
+        parse_size(text)
