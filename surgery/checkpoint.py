@@ -6,26 +6,21 @@ base's files to the new ones by name, so what the plan doesn't change is the sam
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import math
-import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-import psutil
 import torch
 from safetensors import safe_open
 
+from .appear import appearing, check_target
 from .architecture import disk_names, rewrite, skeleton
 from .architecture.initialise import OUTPUT_PROJECTIONS, begin, changes, check_supported
 from .card import card
 from .errors import SaveError
-from .memory import gigabytes
 from .plan import COPY, Init, Plan
 from .progress import Progress
 from .recipe import to_yaml
@@ -58,7 +53,6 @@ _COMPANIONS = (
     "LICENSE*",
     "NOTICE*",
 )
-SPARE = 16 << 20  # bytes for what stands beside the weights
 
 
 def save(
@@ -83,7 +77,7 @@ def save(
     check_supported(base.anatomy, plan)
     skeleton(base.anatomy, plan.sources)  # refuses before anything is written
     base.stored_bytes  # noqa: B018  checks that config and stored tensors belong together
-    _check_target(out, overwrite)
+    check_target(out, overwrite)
     folder, stored = base.stored(progress)
     pieces = list(_pieces(base, plan, folder, stored, dtype))
     total = sum(piece.size for piece in pieces)
@@ -94,7 +88,7 @@ def save(
         done += size
         progress("Writing weights", done, total)
 
-    with _appearing(out, total, overwrite) as partial:
+    with appearing(out, total, overwrite) as partial:
         progress("Writing weights", 0, total)
         write_shards(partial, split(pieces, limit), written)
         _write_config(base, plan, partial, dtype)
@@ -102,7 +96,7 @@ def save(
             for path in folder.glob(pattern):
                 if path.is_file():
                     shutil.copyfile(path, partial / path.name)
-        hub_id = _hub_id(base)
+        hub_id = base.source.hub_id
         recipe = to_yaml(hub_id or base.name, plan, dtype or base.dtype, OUTPUT_PROJECTIONS)
         (partial / "recipe.yaml").write_text(recipe, encoding="utf-8")
         text = card(
@@ -175,71 +169,3 @@ def _write_config(base: Base, plan: Plan, folder: Path, dtype: str | None) -> No
     config.architectures = [type(base.anatomy.model).__name__]
     config.dtype = DTYPES[dtype][1] if dtype else base.torch_dtype
     config.save_pretrained(folder)
-
-
-def _hub_id(base: Base) -> str | None:
-    return base.source.hub_id
-
-
-def _check_target(out: Path, overwrite: bool) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not overwrite:
-        raise SaveError(f"{out} exists already. Choose another name, or ask to overwrite it.")
-    if out.exists() and not out.is_dir():
-        raise SaveError(f"{out} is a file, not a folder: choose another name.")
-
-
-@contextlib.contextmanager
-def _appearing(out: Path, size: int, overwrite: bool) -> Iterator[Path]:
-    """A folder beside `out` that takes its name when the block ends well, and else is removed."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(out)
-        free = shutil.disk_usage(out.parent).free
-        if free < size + SPARE:
-            raise SaveError(
-                f"There is no room for it: {gigabytes(size + SPARE)} are needed and "
-                f"{gigabytes(free)} are free in {out.parent}."
-            )
-        partial = out.parent / f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
-        partial.mkdir()
-    except OSError as error:
-        raise SaveError(_explain(error, out)) from error
-    try:
-        yield partial
-        _check_target(out, overwrite)
-        _take_place(partial, out)
-    except OSError as error:
-        raise SaveError(_explain(error, out)) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _take_place(partial: Path, out: Path) -> None:
-    """Rename `partial` to `out`; what was there is put aside first and removed last."""
-    if not out.exists():
-        os.rename(partial, out)
-        return
-    aside = partial.with_suffix(".old")
-    os.rename(out, aside)
-    try:
-        os.rename(partial, out)
-    except OSError:
-        os.rename(aside, out)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _sweep(out: Path) -> None:
-    """Remove what an earlier run of a process that is gone left beside `out`."""
-    for path in out.parent.glob(f".{out.name}.*.partial"):
-        m = re.fullmatch(r"(\d+)-[0-9a-f]{8}", path.name[len(out.name) + 2 : -len(".partial")])
-        if m and not psutil.pid_exists(int(m[1])):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _explain(error: OSError, out: Path) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"The disk of {out.parent} is full. Free some space or choose another place."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{out.parent} can't be written to. Choose a folder that you may write to."
-    return f"{out} could not be written: {error.strerror or error}"

@@ -9,10 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import modeling_gguf_pytorch_utils as gguf_reader
 from transformers.utils import logging as transformers_logging
 
 from .architecture import Anatomy
@@ -36,7 +39,7 @@ def load(
     devices = choose(size, gpus, main_memory())
     device_map = {"": devices[0]} if len(devices) == 1 else _spread(anatomy, devices, gpus, dtype)
     try:
-        with _loading, _reported(progress):
+        with loading(progress):
             model, info = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
@@ -49,6 +52,16 @@ def load(
     except (OSError, ValueError, RuntimeError) as error:
         said = " ".join(str(error).split())[:300]
         raise BaseError(f"The weights could not be loaded: {said}") from error
+    check_whole(info)
+    return model.eval()
+
+
+def check_whole(info: dict) -> None:
+    """Raise `BaseError` unless transformers put every stored tensor into its place.
+
+    `info` is what it reports with `output_loading_info`: a model with random weights in some place
+    must never pass for the real one.
+    """
     for what, names in (
         ("has no tensor", info["missing_keys"]),
         ("has a tensor of another shape", {key[0] for key in info["mismatched_keys"]}),
@@ -59,7 +72,6 @@ def load(
                 f"The checkpoint does not fit its config: it {what} for {min(names)} "
                 f"({len(names)} in all). Download it again, or check its config.json."
             )
-    return model.eval()
 
 
 def initialise(
@@ -98,24 +110,27 @@ def _spread(anatomy: Anatomy, devices: tuple[str, ...], gpus: list, dtype: torch
 
 
 @contextmanager
-def _reported(progress: Progress) -> Iterator[None]:
-    """Hand transformers' own progress bars on to `progress`."""
+def loading(progress: Progress) -> Iterator[None]:
+    """Alone in loading weights, with transformers' own progress bars handed on to `progress`."""
 
     def hook(_, args, kwargs):
         return _Report(progress, *args, **kwargs)
 
-    before = transformers_logging.set_tqdm_hook(hook)
-    try:
-        yield
-    finally:
-        transformers_logging.set_tqdm_hook(before)
+    # The reader of GGUF files has a bar of its own, past that hook.
+    with _loading, mock.patch.object(gguf_reader, "tqdm", partial(_Report, progress)):
+        before = transformers_logging.set_tqdm_hook(hook)
+        try:
+            yield
+        finally:
+            transformers_logging.set_tqdm_hook(before)
 
 
 class _Report:
     """As much of tqdm as transformers' loader uses."""
 
-    def __init__(self, progress: Progress, iterable=None, total=None, **_) -> None:
+    def __init__(self, progress: Progress, iterable=None, total=None, desc="", **_) -> None:
         self.progress, self.iterable, self.done = progress, iterable, 0
+        self.what = "Dequantising" if "quant" in str(desc) else "Loading weights"
         self.total = total or (len(iterable) if hasattr(iterable, "__len__") else 0)
 
     def __iter__(self):
@@ -132,7 +147,7 @@ class _Report:
     def update(self, n: int = 1) -> None:
         self.done += n
         if self.done % 16 == 0 or self.done >= self.total:
-            self.progress("Loading weights", self.done, self.total)
+            self.progress(self.what, self.done, self.total)
 
     def close(self) -> None: ...
 

@@ -1,0 +1,105 @@
+"""Folders that appear whole or not at all: written beside their place, renamed when done.
+
+Knows disks, names and what is left behind by processes that died. What goes into a folder is the
+caller's affair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from .errors import SaveError
+from .memory import gigabytes
+
+SPARE = 16 << 20  # bytes for what stands beside the weights
+
+
+@contextlib.contextmanager
+def appearing(out: Path, size: int, overwrite: bool = False) -> Iterator[Path]:
+    """A folder beside `out` that takes its name when the block ends well, and else is removed.
+
+    `size` is what the block means to write, in bytes: checked against the free space first.
+    Raises `SaveError`.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(out)
+        free = shutil.disk_usage(out.parent).free
+        if free < size + SPARE:
+            raise SaveError(
+                f"There is no room for it: {gigabytes(size + SPARE)} are needed and "
+                f"{gigabytes(free)} are free in {out.parent}."
+            )
+        partial = out.parent / f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
+        partial.mkdir()
+    except OSError as error:
+        raise SaveError(_explain(error, out)) from error
+    try:
+        yield partial
+        check_target(out, overwrite)
+        _sync(partial)
+        _take_place(partial, out)
+    except OSError as error:
+        raise SaveError(_explain(error, out)) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_target(out: Path, overwrite: bool) -> None:
+    """Raise `SaveError` if something stands at `out` that may not be replaced."""
+    if out.exists() and not out.is_dir():
+        raise SaveError(f"{out} is a file, not a folder: choose another name.")
+    if out.exists() and any(out.iterdir()) and not overwrite:
+        raise SaveError(f"{out} exists already. Choose another name, or ask to overwrite it.")
+
+
+def _take_place(partial: Path, out: Path) -> None:
+    """Rename `partial` to `out`; what was there is put aside first and removed last."""
+    if not out.exists():
+        os.rename(partial, out)
+        return
+    aside = partial.with_suffix(".old")
+    os.rename(out, aside)
+    try:
+        os.rename(partial, out)
+    except OSError:
+        os.rename(aside, out)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Have everything on the disk before it gets its name, so that a power cut can't halve it."""
+    for path in (*folder.rglob("*"), folder):
+        if os.name == "nt" and path.is_dir():
+            continue  # Windows opens no folders
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _sweep(out: Path) -> None:
+    """Remove what an earlier run of a process that is gone left beside `out`."""
+    for path in out.parent.glob(f".{out.name}.*.partial"):
+        m = re.fullmatch(r"(\d+)-[0-9a-f]{8}", path.name[len(out.name) + 2 : -len(".partial")])
+        if m and not psutil.pid_exists(int(m[1])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _explain(error: OSError, out: Path) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk of {out.parent} is full. Free some space or choose another place."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{out.parent} can't be written to. Choose a folder that you may write to."
+    return f"{out} could not be written: {error.strerror or error}"

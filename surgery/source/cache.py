@@ -1,0 +1,50 @@
+"""The folder in which converted models are kept, each made once however many processes want it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..appear import appearing
+from ..errors import BaseError
+from ..progress import Progress
+
+
+def cache_folder() -> Path:
+    """$LAYER_SURGERY_CACHE, else a folder of ours in the user's cache."""
+    if own := os.environ.get("LAYER_SURGERY_CACHE"):
+        return Path(own).expanduser().absolute()
+    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(root).expanduser().absolute() / "layer-surgery"
+
+
+def once(folder: Path, size: int, build: Callable[[Path], None], progress: Progress) -> Path:
+    """`folder`, built by the first who asks; everyone else waits for it.
+
+    `build(partial)` fills a folder that takes its name when whole. `size` is the room that takes,
+    in bytes. Raises `SurgeryError`.
+    """
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.parent / f".{folder.name}.lock")
+        while True:
+            try:
+                lock.acquire(timeout=0.5)
+                break
+            except Timeout:
+                progress("Waiting for another process to prepare this model", 0, 0)
+    except OSError as error:
+        raise BaseError(
+            f"The cache folder {folder.parent} can't be written to ({error.strerror or error}). "
+            "Set LAYER_SURGERY_CACHE to a folder that can."
+        ) from error
+    with lock:
+        if not folder.is_dir():
+            with appearing(folder, size) as partial:
+                build(partial)
+        return folder

@@ -1,0 +1,181 @@
+"""A folder of safetensors with a config, as transformers writes it; and a bare config file.
+
+Knows how a local checkpoint is laid out. Opens no file that could run code: safetensors only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+from ..errors import BaseError
+from .found import Source, Tensor
+from .headers import read_file
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
+_LARGEST_JSON = 64 << 20  # bytes; the largest index on the Hub has a few
+
+
+def open_folder(folder: Path) -> Source:
+    """The model in a folder. Raises `BaseError`."""
+    if not folder.is_dir():
+        raise BaseError(f"There is no folder {folder}.")
+    config = read_config(folder)
+    tensors = read_tensors(folder)
+    files = sorted({tensor.file for tensor in tensors.values()})
+    return Source(
+        kind="folder",
+        name=folder.name or str(folder),
+        config=config,
+        identity=f"folder:{folder}:{_stamp(folder, ['config.json', *files])}",
+        tensors=tensors,
+        licence=read_licence(folder),
+        get_files=lambda progress: folder,
+        get_tokenizer=lambda progress: folder,
+    )
+
+
+def open_config(path: Path) -> Source:
+    """A config alone: a base of random weights. Raises `BaseError`."""
+    if path.is_dir():
+        path = path / "config.json"
+    config = config_from(read_json(path), path)
+    tokenizer = path.parent if any(path.parent.glob("tokenizer*.json")) else None
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    # “config.json” says little: the folder it lies in says more.
+    name = path.parent.name if path.name == "config.json" and path.parent.name else path.stem
+    return Source(
+        kind="config",
+        name=name,
+        config=config,
+        identity=f"config:{digest}:{tokenizer or ''}",
+        note="made of random weights from a config",
+        get_tokenizer=lambda progress: tokenizer,
+    )
+
+
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The folder's config. Raises `BaseError`."""
+    path = folder / "config.json"
+    if not path.is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise BaseError(
+                f"{folder.name} is a LoRA adapter, not a model: merge it into its base first."
+            )
+        raise BaseError(f"{folder.name} has no config.json: it is not a model's folder.")
+    return config_from(read_json(path), path)
+
+
+def config_from(fields: dict, path: Path) -> PreTrainedConfig:
+    """A config of a type that transformers knows, from the JSON in `path`. Raises `BaseError`."""
+    kind = fields.get("model_type")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        named = f"“{str(kind)[:60]}”" if kind else "no type"
+        if fields.get("auto_map"):
+            raise BaseError(
+                f"This model ({named}) needs code of its own from its repository, which is never "
+                "run here. Choose a model that transformers knows."
+            )
+        raise BaseError(
+            f"The config names {named} as its model_type, which this version of transformers "
+            "does not know. Check the config, or update transformers."
+        )
+    try:
+        return AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # a config's fields can be wrong in as many ways as there are fields
+        said = " ".join(str(error).split())[:300]
+        raise BaseError(f"{path.name} is not a config that transformers reads: {said}") from error
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Every tensor in the folder's safetensors, single or sharded. Raises `BaseError`."""
+    if (folder / SINGLE).is_file():
+        return read_file(folder / SINGLE)
+    if not (folder / INDEX).is_file():
+        raise no_safetensors(folder.name, (path.name for path in folder.iterdir()))
+    where = read_index(folder / INDEX)
+    missing = [file for file in sorted(set(where.values())) if not (folder / file).is_file()]
+    if missing:
+        raise BaseError(
+            f"{folder.name} is not complete: {missing[0]} is missing ({len(missing)} in all). "
+            "Download it again."
+        )
+    return gather(where, {file: read_file(folder / file) for file in sorted(set(where.values()))})
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """Which file holds which tensor. Raises `BaseError`, also for names that leave the folder."""
+    where = read_json(path).get("weight_map")
+    if not isinstance(where, dict) or not where:
+        raise BaseError(f"{path.name} is broken: it has no weight_map. Download it again.")
+    for file in set(map(str, where.values())):
+        if file != Path(file).name or "\\" in file or not file.endswith(".safetensors"):
+            raise BaseError(f"{path.name} names “{file[:80]}”, which is no safetensors file here.")
+    return {str(tensor): str(file) for tensor, file in where.items()}
+
+
+def gather(where: dict[str, str], files: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The shards' tensors together, held against the index. Raises `BaseError`."""
+    found: dict[str, Tensor] = {}
+    for file, tensors in files.items():
+        if twice := found.keys() & tensors.keys():
+            raise BaseError(f"{file} is broken: {min(twice)} is in another file too.")
+        found |= tensors
+    for tensor, file in where.items():
+        if tensor not in found or found[tensor].file != file:
+            raise BaseError(f"{file} is broken: the index says that it holds {tensor[:80]}.")
+    return found
+
+
+def no_safetensors(name: str, files: Iterable[str]) -> BaseError:
+    """The error for a model without safetensors, with the reason if the files show one."""
+    files = list(files)
+    if any(file.endswith(PICKLES) for file in files):
+        return BaseError(
+            f"{name} has its weights as pickles only, which can run code and are never read here. "
+            "Look for a version with safetensors, or convert it where you trust it."
+        )
+    if any(file.endswith(".gguf") for file in files):
+        return BaseError(f"{name} has its weights as GGUF: name the .gguf file itself.")
+    return BaseError(f"{name} has no model.safetensors: there are no weights to operate on.")
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object. Raises `BaseError`."""
+    try:
+        if path.stat().st_size > _LARGEST_JSON:
+            raise BaseError(f"{path.name} is too large to be a config.")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BaseError(f"There is no file {path}.") from error
+    except OSError as error:
+        raise BaseError(f"{path} can't be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise BaseError(f"{path.name} is broken: it is no valid JSON.") from error
+    if not isinstance(value, dict):
+        raise BaseError(f"{path.name} is broken: it holds no JSON object.")
+    return value
+
+
+def read_licence(folder: Path) -> str | None:
+    """The licence that the model card's front matter names, if it does."""
+    from huggingface_hub.repocard import metadata_load
+
+    try:
+        licence = (metadata_load(folder / "README.md") or {}).get("license")
+    except Exception:  # no card, or one that can't be read: then it isn't known
+        return None
+    return licence if isinstance(licence, str) else None
+
+
+def _stamp(folder: Path, files: list[str]) -> str:
+    """A short text that changes whenever one of the files does."""
+    stats = [(file, (folder / file).stat()) for file in files]
+    text = repr([(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,57 @@
+"""What opening a source yields: a config, the places of tensors, and how to fetch the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import PreTrainedConfig
+
+from ..progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A stored tensor: safetensors' name of its dtype, and bytes [start, end) of a file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    file: str
+    start: int
+    end: int
+
+
+def _nothing(progress: Progress) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as found. `identity` is equal for equal files, and another when they change.
+
+    `tensors` is empty where nothing is stored as safetensors yet (a GGUF file, a bare config).
+    `hub_id` and `licence` are None where they aren't known; `note` says what a reader should know
+    about where the weights come from.
+    """
+
+    kind: str
+    name: str
+    config: PreTrainedConfig
+    identity: str
+    tensors: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    hub_id: str | None = None
+    revision: str | None = None
+    licence: str | None = None
+    note: str = ""
+    get_files: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
+    get_tokenizer: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
+
+    def fetch(self, progress: Progress = silent) -> Path | None:
+        """A local folder with config and safetensors; None for a bare config. May download or
+        convert, once. Raises `BaseError`."""
+        return self.get_files(progress)
+
+    def tokenizer_folder(self, progress: Progress = silent) -> Path | None:
+        """A local folder with the tokenizer's files, as far as there are any."""
+        return self.get_tokenizer(progress)

@@ -1,0 +1,207 @@
+"""A model on the Hugging Face Hub: headers by range requests, files into the Hub's own cache.
+
+What lies in the cache is used as it is, so that a model once fetched opens without a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from huggingface_hub import HfApi, hf_hub_download, hf_hub_url, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+from tqdm.auto import tqdm
+
+from ..errors import BaseError
+from ..progress import Progress
+from .folder import INDEX, SINGLE, gather, no_safetensors, open_folder, read_config, read_index
+from .found import Source, Tensor
+from .headers import read_header
+
+# What belongs to a model besides its weights; nothing in it is code.
+TOKENIZER = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt"]
+TOKENIZER += ["*.tiktoken", "*.model", "chat_template*", "config.json"]
+COMPANIONS = ["*.json", "README.md", "LICENSE*", "NOTICE*", *TOKENIZER]
+_FIRST = 100_000  # bytes: most headers are shorter, so one request is enough
+
+
+def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
+    """The model "org/name" or "org/name@revision". Raises `BaseError`."""
+    repo, _, revision = spec.partition("@")
+    if found := open_cached(repo, revision or None):
+        return found
+    with _explained(repo, revision):
+        progress(f"Looking for {repo} on the Hub", 0, 0)
+        info = HfApi().model_info(repo, revision=revision or None, timeout=timeout)
+        commit = info.sha
+        names = [sibling.rfilename for sibling in info.siblings or []]
+        for name in ("config.json", INDEX):
+            if name in names:
+                folder = Path(hf_hub_download(repo, name, revision=commit)).parent
+        if "config.json" not in names:
+            if "adapter_config.json" in names:
+                raise BaseError(f"{repo} is a LoRA adapter, not a model: name its base instead.")
+            raise BaseError(f"{repo} has no config.json: it is no model for transformers.")
+        tensors = _read_tensors(repo, commit, folder, names, progress)
+    files = sorted({tensor.file for tensor in tensors.values()})
+
+    def fetch(progress: Progress) -> Path:
+        return _download(repo, commit, [*files, *COMPANIONS], progress)
+
+    return Source(
+        kind="hub",
+        name=repo,
+        config=read_config(folder),
+        identity=_identity(repo, commit),
+        tensors=tensors,
+        hub_id=repo,
+        revision=commit,
+        licence=getattr(info.card_data, "license", None),
+        get_files=fetch,
+        get_tokenizer=lambda progress: _download(repo, commit, TOKENIZER, progress),
+    )
+
+
+def open_cached(repo: str, revision: str | None) -> Source | None:
+    """The model from the Hub's local cache, if it is there whole. Asks no network."""
+    try:
+        folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+        found = open_folder(folder)
+    except (OSError, ValueError):  # not there, or not all of it
+        return None
+    return replace(
+        found,
+        kind="hub",
+        name=repo,
+        identity=_identity(repo, folder.name),
+        hub_id=repo,
+        revision=folder.name,
+    )
+
+
+def _identity(repo: str, commit: str) -> str:
+    return f"hub:{repo}@{commit}"
+
+
+def _read_tensors(
+    repo: str, commit: str, folder: Path, names: list[str], progress: Progress
+) -> dict[str, Tensor]:
+    """The tensors of a repository from the headers of its files alone."""
+    if SINGLE in names:
+        return _remote_header(repo, commit, SINGLE)
+    if INDEX not in names:
+        raise no_safetensors(repo, names)
+    where = read_index(folder / INDEX)
+    files = sorted(set(where.values()))
+    if missing := set(files) - set(names):
+        raise BaseError(f"{repo} is not complete on the Hub: it has no {min(missing)}.")
+    headers: dict[str, dict[str, Tensor]] = {}
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda file: _remote_header(repo, commit, file), files)
+        for done, (file, header) in enumerate(zip(files, found, strict=True), 1):
+            headers[file] = header
+            progress("Reading headers from the Hub", done, len(files))
+    return gather(where, headers)
+
+
+def _remote_header(repo: str, commit: str, file: str) -> dict[str, Tensor]:
+    url = hf_hub_url(repo, file, revision=commit)
+    first, size = _range(url, 0, _FIRST)
+
+    def read(start: int, end: int) -> bytes:
+        return first[start:end] if end <= len(first) else _range(url, start, end)[0]
+
+    return read_header(read, size, file)
+
+
+def _range(url: str, start: int, end: int) -> tuple[bytes, int]:
+    """Bytes [start, end) of what lies at `url`, as far as there are so many, and its size."""
+    headers = {**build_hf_headers(), "range": f"bytes={start}-{end - 1}"}
+    with get_session().stream("GET", url, headers=headers, timeout=30) as response:
+        hf_raise_for_status(response)
+        size = response.headers.get("content-range", "").rpartition("/")[2]
+        if response.status_code != 206 or not size.isdecimal():
+            raise BaseError("The Hub's server does not serve parts of files. Download the model.")
+        return response.read(), int(size)
+
+
+def _download(repo: str, commit: str, patterns: list[str], progress: Progress) -> Path:
+    """The files of these patterns in the Hub's cache; whatever is there already stays."""
+    try:
+        with _explained(repo, commit):
+            folder = snapshot_download(
+                repo, revision=commit, allow_patterns=patterns, tqdm_class=_reporting(progress)
+            )
+            return Path(folder)
+    except OSError as error:
+        raise BaseError(f"{repo} could not be downloaded: {error.strerror or error}.") from error
+
+
+def _reporting(progress: Progress) -> type[tqdm]:
+    """A progress bar for the Hub's client that draws nothing and reports bytes."""
+
+    class Bar(tqdm):
+        def refresh(self, *args, **kwargs) -> None:
+            # The client has three bars: files, bytes over the wire, bytes on the disk.
+            if self.unit == "B" and not str(self.desc).startswith("Downloading"):
+                progress("Downloading the model", self.n, self.total or 0)
+
+        def display(self, *args, **kwargs) -> None: ...
+
+    return Bar
+
+
+@contextmanager
+def _explained(repo: str, revision: str) -> Iterator[None]:
+    """Whatever the Hub's client raises, in words that say what to do."""
+    try:
+        yield
+    except GatedRepoError as error:
+        raise BaseError(
+            f"{repo} is gated: accept its terms on its page on the Hub, then log in with "
+            "`hf auth login`."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise BaseError(f"{repo} has no revision “{revision[:80]}” on the Hub.") from error
+    except RepositoryNotFoundError as error:
+        raise BaseError(
+            f"There is no model “{repo}” on the Hub, or it is private: check the spelling, or log "
+            "in with `hf auth login`."
+        ) from error
+    except HFValidationError as error:
+        raise BaseError(f"“{repo}” can't be a Hub id: write it as org/name.") from error
+    except OfflineModeIsEnabled as error:
+        raise BaseError(
+            f"{repo} is not in the local cache, and HF_HUB_OFFLINE forbids to fetch it."
+        ) from error
+    except HfHubHTTPError as error:
+        raise BaseError(f"The Hub refused {repo}: {' '.join(str(error).split())[:200]}") from error
+    except BaseError:
+        raise
+    except Exception as error:
+        if not _is_network(error):
+            raise
+        raise BaseError(
+            f"The Hub can't be reached, and {repo} is not in the local cache. Check the network, "
+            "or name a local folder."
+        ) from error
+
+
+def _is_network(error: Exception) -> bool:
+    """Whether an error is one of the HTTP client's own: cut connections, timeouts, no name."""
+    kinds = [f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__]
+    return isinstance(error, ConnectionError) or any(
+        kind.startswith(("httpx", "httpcore")) or kind.endswith("LocalEntryNotFoundError")
+        for kind in kinds
+    )
