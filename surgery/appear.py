@@ -30,7 +30,7 @@ def appearing(out: Path, size: int, overwrite: bool = False) -> Iterator[Path]:
     `size` is what the block means to write, in bytes: checked against the free space first.
     Raises `SaveError`.
     """
-    try:
+    with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         _sweep(out)
         free = shutil.disk_usage(out.parent).free
@@ -41,15 +41,12 @@ def appearing(out: Path, size: int, overwrite: bool = False) -> Iterator[Path]:
             )
         partial = out.parent / f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
         partial.mkdir()
-    except OSError as error:
-        raise SaveError(_explain(error, out)) from error
     try:
-        yield partial
-        check_target(out, overwrite)
-        _sync(partial)
-        _take_place(partial, out)
-    except OSError as error:
-        raise SaveError(_explain(error, out)) from error
+        with explained(out):
+            yield partial
+            check_target(out, overwrite)
+            _sync(partial)
+            _take_place(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -97,9 +94,17 @@ def _sweep(out: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _explain(error: OSError, out: Path) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"The disk of {out.parent} is full. Free some space or choose another place."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{out.parent} can't be written to. Choose a folder that you may write to."
-    return f"{out} could not be written: {error.strerror or error}"
+@contextlib.contextmanager
+def explained(out: Path) -> Iterator[None]:
+    """Turn what the disk complains of while `out` is written into a `SaveError`."""
+    try:
+        yield
+    except OSError as error:
+        place = out.parent
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            said = f"The disk of {place} is full. Free some space or choose another place."
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            said = f"{place} can't be written to. Choose a folder that you may write to."
+        else:
+            said = f"{out} could not be written: {error.strerror or error}"
+        raise SaveError(said) from error

@@ -170,6 +170,7 @@ class Base:
                 if self.kind == "config":
                     self._model = initialise(self.source.config, self.torch_dtype, size, seed=0)
                 else:
+                    self.stored_bytes  # noqa: B018  a config that lies is found out here
                     folder = self.source.fetch(progress)
                     self._model = load(self.anatomy, folder, self.torch_dtype, size, progress)
             return self._model

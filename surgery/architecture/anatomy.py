@@ -15,6 +15,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from ..errors import Refused
+from ..plan import MAX_LAYERS
 from .config import DEPTH_FIELDS, rewrite
 
 # How modules spell their own position.
@@ -119,6 +120,11 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
     that another thread computes in; no number depends on the dtype of a model without memory.
     """
     declared = config.dtype
+    deepest = max(_depths(config), default=0)
+    if deepest > MAX_LAYERS:
+        raise Refused(
+            f"The config says {deepest:,} layers, and no more than {MAX_LAYERS:,} are allowed."
+        )
     try:
         with _building, torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -134,15 +140,20 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
     return model.eval()
 
 
+def _depths(config: PreTrainedConfig) -> set[int]:
+    """Every number in the config that may be that of its decoder layers."""
+    return {
+        value
+        for part in (config, config.get_text_config(decoder=True))
+        for key in DEPTH_FIELDS
+        if isinstance(value := getattr(part, key, None), int)
+    }
+
+
 def find_stack(model: PreTrainedModel) -> Stack:
     """The decoder layers: the ModuleList as long as the text config says, with most parameters."""
     text = model.config.get_text_config(decoder=True)
-    depths = {
-        value
-        for config in (model.config, text)
-        for key in DEPTH_FIELDS
-        if isinstance(value := getattr(config, key, None), int)
-    }
+    depths = _depths(model.config)
     types = {model.config.model_type, text.model_type}
     lists: dict[str, nn.ModuleList] = {}
     for name, module in model.named_modules():

@@ -46,13 +46,17 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
         info = HfApi().model_info(repo, revision=revision or None, timeout=timeout)
         commit = info.sha
         names = [sibling.rfilename for sibling in info.siblings or []]
-        for name in ("config.json", INDEX):
-            if name in names:
-                folder = Path(hf_hub_download(repo, name, revision=commit)).parent
         if "config.json" not in names:
             if "adapter_config.json" in names:
                 raise BaseError(f"{repo} is a LoRA adapter, not a model: name its base instead.")
             raise BaseError(f"{repo} has no config.json: it is no model for transformers.")
+        # By the branch's name, so that the cache remembers what it stood for: then the next start
+        # finds the model without asking.
+        folder = Path(hf_hub_download(repo, "config.json", revision=revision or "main")).parent
+        if folder.name != commit:
+            raise BaseError(f"{repo} was changed on the Hub this very moment: open it again.")
+        if INDEX in names:
+            hf_hub_download(repo, INDEX, revision=commit)
         tensors = _read_tensors(repo, commit, folder, names, progress)
     files = sorted({tensor.file for tensor in tensors.values()})
 

@@ -1,0 +1,46 @@
+"""Puts the page together and launches it; nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+# Before Gradio is imported: the page asks nothing of the outside world.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+from components.page import build, launch_options
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description="Layer Surgery: the app, in your browser.")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
+    parser.add_argument("--port", type=int, help="the first free one from 7860 unless given")
+    parser.add_argument("--base", default="bundled", help="the model to open first")
+    parser.add_argument("--share", action="store_true", help="a public link through Gradio")
+    parser.add_argument("--no-browser", action="store_true", help="don't open a browser")
+    parser.add_argument(
+        "--public",
+        action="store_true",
+        help="for strangers: models from the Hub only, nothing of this machine's files",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Serve until interrupted. On a Hugging Face Space and over a share link it is public."""
+    options = arguments()
+    on_space = "SPACE_ID" in os.environ
+    demo = build(first=options.base, public=options.public or options.share or on_space)
+    demo.queue(max_size=64)
+    demo.launch(
+        server_name="0.0.0.0" if on_space else options.host,
+        server_port=options.port,
+        share=options.share,
+        inbrowser=not (options.no_browser or on_space),
+        **launch_options(),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Choosing a base: by name, opened with progress, described in a line.
+
+Knows how a base is worded for people and what strangers may open. Where bases come from is the
+library's affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import gradio as gr
+
+from surgery import Base, Plan, SurgeryError
+from surgery.progress import Cancelled
+
+from . import bases
+from .jobs import Job
+from .status import Status, failed, note
+
+_OFFERED = [
+    ("SmolLM2-135M-Instruct · bundled", "bundled"),
+    "HuggingFaceTB/SmolLM2-360M-Instruct",
+    "Qwen/Qwen3-0.6B",
+    "Qwen/Qwen2.5-0.5B-Instruct",
+    "openai-community/gpt2",
+]
+
+
+@dataclass(frozen=True)
+class BasePicker:
+    """The panel's components, for the page to wire."""
+
+    name: gr.Dropdown
+    open: gr.Button
+    stop: gr.Button
+    status: Status
+
+
+def base_picker(first: str, public: bool) -> BasePicker:
+    """Lay it out, with `first` as the base to open."""
+    offered = [*_OFFERED]
+    if first != "bundled" and first not in offered:
+        offered.insert(0, first)
+    places = "a Hub id" if public else "a Hub id, a folder, file.gguf or config:file.json"
+    with gr.Row(elem_classes="picker", equal_height=True):
+        name = gr.Dropdown(
+            offered,
+            value=first,
+            label="Base",
+            show_label=False,
+            container=False,
+            allow_custom_value=True,
+            filterable=True,
+            scale=3,
+            min_width=260,
+            elem_id="base",
+        )
+        open_button = gr.Button("Open", scale=0, min_width=80, elem_id="open")
+        stop = gr.Button("Stop", scale=0, min_width=80, elem_id="open-stop", visible=False)
+        status = Status(value=note(f"Choose a base, or type {places}."), scale=6, elem_id="about")
+    return BasePicker(name, open_button, stop, status)
+
+
+def open_base(spec: str, public: bool) -> Iterator[dict | Base]:
+    """Status values while the base opens; the last item is the base itself, or a failure."""
+    try:
+        bases.check_allowed(spec, public)
+
+        def work(progress) -> Base:
+            base = bases.get(spec, progress)
+            base.preview(Plan.whole(base.depth))  # what can't be sized up is not opened
+            return base
+
+        job = Job(work)
+        for report in job:
+            yield report.view()
+        yield job.result()
+    except Cancelled:
+        yield note("Stopped.")
+    except SurgeryError as error:
+        yield failed(error)
+
+
+def about(base: Base) -> dict:
+    """A status value that says what the base is."""
+    whole = base.preview(Plan.whole(base.depth))
+    facts = [
+        base.architecture,
+        f"{base.depth} layers",
+        f"{whole.parameters / 1e6:,.1f} M parameters",
+        base.dtype,
+        base.device,
+    ]
+    if base.source.revision:
+        facts.append(f"revision {base.source.revision[:8]}")
+    if base.note:
+        facts.append(base.note)
+    if not base.has_tokenizer:
+        facts.append("no tokenizer: it can be saved, but not speak")
+    return note(" · ".join(facts))

@@ -1,0 +1,14 @@
+// The page's title, its theme switch and its help sheet.
+const dialog = element.querySelector('dialog');
+
+element.querySelector('.head-help').addEventListener('click', () => dialog.showModal());
+dialog.addEventListener('click', (event) => {
+  if (event.target === dialog) dialog.close(); // a click beside the sheet
+});
+element.querySelector('.head-theme').addEventListener('click', () => {
+  document.body.classList.toggle('dark');
+});
+document.addEventListener('keydown', (event) => {
+  const typing = event.target.closest?.('input, textarea, [contenteditable]');
+  if (event.key === '?' && !typing && !dialog.open) dialog.showModal();
+});

@@ -1,0 +1,32 @@
+"""A piece of the page whose HTML, CSS and JavaScript lie beside its Python, one file for each.
+
+Its markup never changes: the JavaScript draws `props.value` into it, as text, so nothing that comes
+from a model or a file can become markup.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+HERE = Path(__file__).parent
+
+
+class LiveHTML(gr.HTML):
+    """A `gr.HTML` made of `<stem>.html` and `<stem>.js`; its CSS is the page's to load."""
+
+    stem = ""
+
+    def __init__(self, value: dict | None = None, **options) -> None:
+        super().__init__(
+            value=value,
+            html_template=(HERE / f"{self.stem}.html").read_text(encoding="utf-8"),
+            js_on_load=(HERE / f"{self.stem}.js").read_text(encoding="utf-8"),
+            apply_default_css=False,
+            **options,
+        )
+
+    def api_info(self) -> dict:
+        """What the API's schema says of the value."""
+        return {"type": "object"}

@@ -1,0 +1,156 @@
+"""The save panel: the patient as a checkpoint, in a folder of this machine or as a download.
+
+Knows where downloads wait and when they are thrown away. Writing is the library's affair.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from surgery import Plan, SurgeryError
+from surgery.archive import zip_folder
+from surgery.progress import Cancelled
+
+from . import bases
+from .jobs import Job
+from .status import Status, failed, note
+
+AS_STORED = "as stored"
+DOWNLOAD, FOLDER = "a download (.zip)", "a folder on this machine"
+_KEPT = 3600  # seconds for which a download waits
+_SALT = secrets.token_hex(16)  # so that nobody can guess another session's folder
+
+
+@dataclass(frozen=True)
+class SavePanel:
+    """The panel's components, for the page to wire."""
+
+    name: gr.Textbox
+    dtype: gr.Dropdown
+    where: gr.Radio
+    start: gr.Button
+    stop: gr.Button
+    status: Status
+    download: gr.DownloadButton
+    snippet: gr.Code
+
+
+def save_panel(public: bool) -> SavePanel:
+    """Lay the panel out. Folders of the machine are not offered on a public page."""
+    with gr.Row(elem_classes="save-controls", equal_height=True):
+        name = gr.Textbox(
+            label="Name",
+            value="",
+            placeholder="my-patient",
+            info="Of the folder. Empty: the base's name and the number of layers.",
+            max_length=80,
+            elem_id="save-name",
+        )
+        dtype = gr.Dropdown(
+            [AS_STORED, "float32", "float16", "bfloat16"],
+            value=AS_STORED,
+            label="Weights",
+            info="As stored keeps every bit that the plan does not change.",
+        )
+        where = gr.Radio(
+            [DOWNLOAD] if public else [DOWNLOAD, FOLDER],
+            value=DOWNLOAD,
+            label="As",
+            info="transformers loads the folder as it is.",
+        )
+    with gr.Row(elem_classes="save-buttons"):
+        start = gr.Button("Save checkpoint", variant="primary", scale=0, elem_id="save")
+        stop = gr.Button("Stop", scale=0, min_width=90, elem_id="save-stop")
+        download = gr.DownloadButton(
+            "Download", variant="primary", visible=False, scale=0, elem_id="download"
+        )
+    status = Status(value={}, elem_id="save-status")
+    snippet = gr.Code(
+        label="Load it anywhere", language="python", visible=False, interactive=False, lines=4
+    )
+    return SavePanel(name, dtype, where, start, stop, status, download, snippet)
+
+
+class Downloads:
+    """The folder where zipped checkpoints wait: one for each session, for an hour."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="layer-surgery-downloads-")).resolve()
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
+        # Served from where they lie: Gradio would copy gigabytes into its own cache first.
+        gr.set_static_paths([self.folder])
+
+    def of(self, session: str) -> Path:
+        """The empty folder of a session; what it had, and what others forgot, is removed."""
+        self.forget(session)
+        for old in self.folder.iterdir():
+            if time.time() - old.stat().st_mtime > _KEPT:
+                shutil.rmtree(old, ignore_errors=True)
+        folder = self._place(session)
+        folder.mkdir()
+        return folder
+
+    def forget(self, session: str) -> None:
+        """Remove what a session saved."""
+        shutil.rmtree(self._place(session), ignore_errors=True)
+
+    def _place(self, session: str) -> Path:
+        return self.folder / hashlib.sha256(f"{_SALT}{session}".encode()).hexdigest()
+
+
+def save(
+    spec: str, plan: Plan, name: str, dtype: str, folder: Path, zipped: bool
+) -> Iterator[tuple[dict, dict, dict]]:
+    """Updates for status, download button and snippet. `folder` is where the checkpoint's own
+    folder is made; `zipped` turns that into one file."""
+    hidden = gr.update(visible=False)
+    try:
+
+        def work(progress) -> Path:
+            base = bases.get(spec, progress)
+            called = file_name(name) or f"{file_name(base.name)}-{len(plan)}-layers"
+            wanted = None if dtype == AS_STORED else dtype
+            out = base.save(plan, folder / called, dtype=wanted, progress=progress)
+            return zip_folder(out, folder / f"{called}.zip", progress) if zipped else out
+
+        job = Job(work)
+        for report in job:
+            yield report.view(), hidden, hidden
+        path = job.result()
+    except Cancelled:
+        yield note("Stopped. Nothing was written."), hidden, hidden
+        return
+    except SurgeryError as error:
+        yield failed(error), hidden, hidden
+        return
+    if zipped:
+        size = path.stat().st_size
+        done = note(f"{path.name} is ready: {size / 1e6:,.1f} MB. It waits for an hour.")
+        button = gr.update(visible=True, value=str(path), label=f"Download {path.name}")
+    else:
+        done, button = note(f"Saved to {path}"), hidden
+    yield done, button, gr.update(visible=True, value=_snippet(path.stem if zipped else str(path)))
+
+
+def file_name(text: str) -> str:
+    """A name that is safe on every disk, from whatever was typed."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", str(text or "").rpartition("/")[2]).strip("-.")[:80]
+
+
+def _snippet(place: str) -> str:
+    return (
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f"model = AutoModelForCausalLM.from_pretrained({place!r})\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({place!r})\n"
+    )

@@ -1,0 +1,169 @@
+"""The talk panel: base and patient go on from one prompt with one seed, side by side.
+
+Knows how two streams take turns and how they are shown. What they compute is the library's affair.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from surgery import Plan, SurgeryError
+from surgery.progress import Cancelled
+
+from . import bases
+from .jobs import Job
+from .live import LiveHTML
+from .status import Status, failed, note
+
+_EVERY = 0.06  # seconds between drawings
+_LONGEST = 512  # tokens; a page that many people share
+_WORDS = 20_000  # characters of a prompt
+
+
+class TalkView(LiveHTML):
+    """Two panes of text; the value is the second of what `talk` yields."""
+
+    stem = "talk"
+
+
+@dataclass(frozen=True)
+class TalkPanel:
+    """The panel's components, for the page to wire."""
+
+    prompt: gr.Textbox
+    start: gr.Button
+    stop: gr.Button
+    settings: tuple[gr.components.Component, ...]
+    status: Status
+    output: TalkView
+
+
+def talk_panel() -> TalkPanel:
+    """Lay the panel out, where the page is being built."""
+    with gr.Row(elem_classes="talk-controls", equal_height=True):
+        prompt = gr.Textbox(
+            value="I am an engineer. I love",
+            label="Prompt",
+            show_label=False,
+            container=False,
+            placeholder="Write how a text begins, or a question",
+            max_length=_WORDS,
+            lines=1,
+            max_lines=4,
+            scale=8,
+            elem_id="prompt",
+        )
+        start = gr.Button("Stream both", variant="primary", scale=1, elem_id="stream")
+        stop = gr.Button("Stop", scale=0, min_width=90, elem_id="stop")
+    with (
+        gr.Accordion("How to choose words", open=False, elem_classes="talk-settings"),
+        gr.Row(),
+    ):
+        greedy = gr.Checkbox(
+            value=True, label="Greedy", info="Always the likeliest word; no chance involved."
+        )
+        chat = gr.Checkbox(
+            value=False, label="As a chat", info="Put the prompt as a question to an assistant."
+        )
+        tokens = gr.Slider(
+            8, _LONGEST, value=64, step=8, label="Length", info="The most tokens to write."
+        )
+        seed = gr.Number(
+            value=0, precision=0, minimum=0, label="Seed", info="Same seed, same dice."
+        )
+        temperature = gr.Slider(
+            0.1, 2.0, value=0.8, step=0.05, label="Temperature", info="Higher is wilder."
+        )
+        top_p = gr.Slider(
+            0.05, 1.0, value=0.95, step=0.05, label="Top-p", info="Share of likely words to keep."
+        )
+    settings = (greedy, chat, tokens, seed, temperature, top_p)
+    status = Status(value={}, elem_id="talk-status")
+    output = TalkView(value={}, elem_id="talk")
+    return TalkPanel(prompt, start, stop, settings, status, output)
+
+
+def talk(
+    spec: str,
+    plan: Plan,
+    prompt: str,
+    greedy: bool,
+    chat: bool,
+    tokens: float,
+    seed: float,
+    temperature: float,
+    top_p: float,
+) -> Iterator[tuple[dict, dict]]:
+    """Values for status and view: first how the weights load, then both texts as they grow."""
+    settings = dict(
+        greedy=bool(greedy),
+        chat=bool(chat),
+        max_new_tokens=int(min(tokens or 64, _LONGEST)),
+        seed=int(seed or 0),
+        temperature=float(temperature or 0.8),
+        top_p=float(top_p or 0.95),
+    )
+    prompt = str(prompt or "")[:_WORDS]
+    shown: dict[str, Any] = {"prompt": "" if chat else prompt, "running": True}
+    streams: dict[str, Any] = {}
+    try:
+        job = Job(lambda progress: bases.load(spec, progress))
+        for report in job:
+            yield report.view(), shown
+        base = job.result()
+        streams["base"] = base.operate(Plan.whole(base.depth)).stream(prompt, **settings)
+        streams["patient"] = base.operate(plan).stream(prompt, **settings)
+        plans = {"base": "", "patient": str(plan)}
+        texts = dict.fromkeys(streams, "")
+        drawn = 0.0
+        for who, piece in _in_turns(streams):
+            texts[who] += piece
+            if time.monotonic() - drawn > _EVERY:
+                drawn = time.monotonic()
+                yield note(""), {**shown, **_sides(streams, texts, plans)}
+        yield note(""), {**shown, **_sides(streams, texts, plans), "running": False}
+    except Cancelled:
+        yield note("Stopped."), {}
+    except SurgeryError as error:
+        yield failed(error), {}
+    finally:
+        for stream in streams.values():
+            stream.close()
+
+
+def stopped(value: dict | None) -> tuple[dict, dict]:
+    """Values for status and view once the streams have been stopped."""
+    value = value if isinstance(value, dict) else {}
+    if not value.get("running"):
+        return note(""), value
+    return note("Stopped."), {**value, "running": False}
+
+
+def _in_turns(streams: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """A piece from each stream in turn, so that neither waits for the other to end."""
+    waiting = dict(streams)
+    while waiting:
+        for who, stream in list(waiting.items()):
+            try:
+                yield who, next(stream)
+            except StopIteration:
+                del waiting[who]
+
+
+def _sides(streams: dict[str, Any], texts: dict[str, str], plans: dict[str, str]) -> dict:
+    return {
+        who: {
+            "text": texts[who],
+            "plan": plans[who],
+            "tokens": stream.stats.tokens,
+            "tokens_per_second": stream.stats.tokens_per_second,
+            "first": stream.stats.first_token_seconds,
+            "finished": stream.stats.finished,
+        }
+        for who, stream in streams.items()
+    }

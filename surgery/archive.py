@@ -1,0 +1,36 @@
+"""A checkpoint's folder as one file to download."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from .appear import explained
+from .progress import Progress
+
+_CHUNK = 8 << 20
+
+
+def zip_folder(folder: Path, out: Path, progress: Progress) -> Path:
+    """Put the folder into the zip file `out`, not compressed: weights don't get smaller.
+
+    Each file is removed once it is in, so that both together take little more room than one.
+    `progress` may raise to cancel, and then `out` is removed. Raises `SaveError`.
+    """
+    total = sum(path.stat().st_size for path in folder.iterdir())
+    done = 0
+    try:
+        with explained(out), zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+            for path in sorted(folder.iterdir()):
+                info = zipfile.ZipInfo.from_file(path, f"{folder.name}/{path.name}")
+                with open(path, "rb") as source, archive.open(info, "w", force_zip64=True) as to:
+                    while chunk := source.read(_CHUNK):
+                        to.write(chunk)
+                        done += len(chunk)
+                        progress("Packing it for download", done, total)
+                path.unlink()
+    except BaseException:
+        out.unlink(missing_ok=True)
+        raise
+    folder.rmdir()
+    return out

@@ -1,0 +1,126 @@
+"""A Hugging Face Hub in miniature: one process, local folders, range requests, a log of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub:
+    """`repos` maps ids to folders. `requests` holds (method, path, range) of each request."""
+
+    def __init__(self) -> None:
+        self.repos: dict[str, Path] = {}
+        self.gated: set[str] = set()
+        self.requests: list[tuple[str, str, str | None]] = []
+        self.cut_after: int | None = None  # bytes of a whole file, then the line goes dead
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                hub.answer(self)
+
+            do_HEAD = do_GET
+
+            def log_message(self, *args) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        path = request.path.partition("?")[0]
+        self.requests.append((request.command, path, request.headers.get("range")))
+        if m := re.fullmatch(r"/api/models/(.+?)(?:/revision/([^/]+))?", path):
+            if "/tree/" in path:
+                return self.tree(request, path)
+            return self.info(request, m[1], m[2])
+        if m := re.fullmatch(r"/(.+?)/resolve/([^/]+)/(.+)", path):
+            return self.file(request, m[1], m[3])
+        return self.refuse(request, 404, "EntryNotFound")
+
+    def info(self, request, repo: str, revision: str | None) -> None:
+        if repo not in self.repos:
+            return self.refuse(request, 404, "RepoNotFound")
+        if revision not in (None, "main", COMMIT):
+            return self.refuse(request, 404, "RevisionNotFound")
+        names = sorted(path.name for path in self.repos[repo].iterdir())
+        self.send_json(
+            request,
+            {
+                "id": repo,
+                "sha": COMMIT,
+                "siblings": [{"rfilename": name} for name in names],
+                "cardData": {"license": "mit"},
+            },
+        )
+
+    def tree(self, request, path: str) -> None:
+        repo = path.removeprefix("/api/models/").partition("/tree/")[0]
+        entries = [
+            {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": etag(p)}
+            for p in sorted(self.repos[repo].iterdir())
+        ]
+        self.send_json(request, entries)
+
+    def file(self, request, repo: str, name: str) -> None:
+        path = self.repos.get(repo, Path("/nowhere")) / name
+        if repo in self.gated:
+            return self.refuse(request, 403, "GatedRepo")
+        if not path.is_file():
+            return self.refuse(request, 404, "EntryNotFound")
+        raw = path.read_bytes()
+        start, end = 0, len(raw)
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range") or "")
+        if wanted:
+            start = int(wanted[1])
+            end = min(end, int(wanted[2]) + 1 if wanted[2] else end)
+        request.send_response(206 if wanted else 200)
+        if wanted:
+            request.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(raw)}")
+        request.send_header("Content-Length", str(end - start))
+        request.send_header("ETag", f'"{etag(path)}"')
+        request.send_header("X-Repo-Commit", COMMIT)
+        request.send_header("Accept-Ranges", "bytes")
+        request.end_headers()
+        if request.command == "HEAD":
+            return None
+        if self.cut_after is not None and not wanted and name.endswith(".safetensors"):
+            request.wfile.write(raw[: self.cut_after])
+            request.wfile.flush()
+            request.connection.close()
+            return None
+        request.wfile.write(raw[start:end])
+        return None
+
+    @staticmethod
+    def send_json(request, value) -> None:
+        body = json.dumps(value).encode()
+        request.send_response(200)
+        request.send_header("Content-Type", "application/json")
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    @staticmethod
+    def refuse(request, status: int, code: str) -> None:
+        request.send_response(status)
+        request.send_header("X-Error-Code", code)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+
+def etag(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:40]

@@ -1,0 +1,152 @@
+"""Hub bases against a Hub in miniature: headers by range requests, errors in plain words.
+
+Each case runs in a process of its own, since the Hub's client reads its settings once.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import tiny
+from hub_server import COMMIT, Hub
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def hub(tiny_folder):
+    hub = Hub()
+    hub.repos["org/single"] = tiny_folder("llama")
+    hub.repos["org/sharded"] = tiny_folder("qwen3", max_shard_size="100KB")
+    yield hub
+    hub.close()
+
+
+@pytest.fixture
+def run(hub, tmp_path):
+    """Run Python against the Hub; what it prints as JSON, or its last line of error."""
+
+    def run(code, **environment):
+        done = subprocess.run(
+            [sys.executable, "-c", "import json\nfrom surgery import *\n" + code],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "HF_ENDPOINT": hub.url,
+                "HF_HOME": str(tmp_path / "hf"),
+                "HF_HUB_DISABLE_XET": "1",
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        if done.returncode:
+            return done.stderr.strip().splitlines()[-1]
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+    return run
+
+
+OPEN = """
+base = Base.open({spec!r})
+preview = base.preview(Plan.whole(base.depth))
+print(json.dumps([base.kind, base.name, base.depth, preview.parameters, preview.bytes,
+                  base.source.revision, base.source.licence]))
+"""
+
+
+@pytest.mark.parametrize("repo", ["org/single", "org/sharded"])
+def test_opening_reads_headers_by_range_requests(hub, run, repo):
+    model = tiny.model("llama" if repo == "org/single" else "qwen3")
+    expected = sum(p.numel() for p in model.parameters())
+    facts = run(OPEN.format(spec=repo))
+    assert facts == ["hub", repo, tiny.DEPTH, expected, 4 * expected, COMMIT, "mit"]
+    fetched = [r for r in hub.requests if r[1].endswith(".safetensors") and r[0] == "GET"]
+    assert fetched and all(wanted for _, _, wanted in fetched)
+
+
+@pytest.mark.parametrize("repo", ["org/single", "org/sharded"])
+def test_weights_come_on_demand_and_then_no_network_is_needed(hub, run, repo):
+    code = f"""
+heard = []
+base = Base.open({repo!r})
+base.load(lambda what, done, total: heard.append((what, done, total)))
+patient = base.operate(Plan.parse("0:2, 4:6", base.depth))
+out = base.save(patient.plan, {{out!r}})
+text = "".join(patient.stream("abc", max_new_tokens=4, greedy=True))
+print(json.dumps([base.preview(patient.plan).parameters, text, len(heard)]))
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        first = run(code.format(out=f"{folder}/a"))
+        assert isinstance(first, list), first
+        assert first[2] > 0
+        before = len(hub.requests)
+        again = run(code.format(out=f"{folder}/b"))
+        assert again[:2] == first[:2]
+        assert len(hub.requests) == before
+        offline = run(code.format(out=f"{folder}/c"), HF_HUB_OFFLINE="1")
+        assert offline[:2] == first[:2]
+    assert not [path for _, path, _ in hub.requests if path.endswith((".bin", ".py"))]
+
+
+def test_a_revision(run):
+    assert run(OPEN.format(spec="org/single@main"))[5] == COMMIT
+    assert "no revision “v9”" in run(OPEN.format(spec="org/single@v9"))
+
+
+def test_an_unknown_model(run):
+    assert "no model “org/nothing” on the Hub, or it is private" in run(
+        OPEN.format(spec="org/nothing")
+    )
+
+
+def test_a_gated_model(hub, run):
+    hub.gated.add("org/single")
+    assert "accept its terms" in run(OPEN.format(spec="org/single"))
+
+
+def test_no_network(hub, run):
+    hub.close()
+    said = run(OPEN.format(spec="org/single"))
+    assert "Hub can't be reached" in said
+    assert "HF_HUB_OFFLINE" in run(OPEN.format(spec="org/single"), HF_HUB_OFFLINE="1")
+
+
+def test_a_repository_of_pickles_or_adapters(hub, run, tmp_path):
+    for name, files, said in (
+        ("org/pickles", ["config.json", "pytorch_model.bin"], "pickles only"),
+        ("org/adapter", ["adapter_config.json", "adapter_model.safetensors"], "LoRA adapter"),
+        ("org/data", ["README.md"], "no config.json"),
+    ):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        for file in files:
+            (folder / file).write_text("{}")
+        if "config.json" in files:
+            shutil.copy(hub.repos["org/single"] / "config.json", folder)
+        hub.repos[name] = folder
+        assert said in run(OPEN.format(spec=name))
+
+
+def test_a_broken_header_on_the_hub(hub, run, tmp_path):
+    folder = tmp_path / "broken"
+    shutil.copytree(hub.repos["org/single"], folder)
+    os.truncate(folder / "model.safetensors", 3000)
+    hub.repos["org/broken"] = folder
+    assert "model.safetensors is broken" in run(OPEN.format(spec="org/broken"))
+
+
+def test_a_line_that_goes_dead(hub, run):
+    """The download fails with a message, and the next one gets there."""
+    hub.cut_after = 20_000
+    load = "b = Base.open('org/single'); b.load(); print(json.dumps(b.is_loaded))"
+    said = run(load, HF_HUB_DOWNLOAD_TIMEOUT="2", HF_HUB_ETAG_TIMEOUT="2")
+    assert isinstance(said, str) and said.startswith("surgery.errors.BaseError")
+    hub.cut_after = None
+    assert run(load) is True
