@@ -38,27 +38,28 @@ class BasePicker:
 
 
 def base_picker(first: str, public: bool) -> BasePicker:
-    """Lay it out, with `first` as the base to open."""
+    """Lay it out in the row that is being built, with `first` as the base to open."""
     offered = [*_OFFERED]
     if first != "bundled" and first not in offered:
         offered.insert(0, first)
     places = "a Hub id" if public else "a Hub id, a folder, file.gguf or config:file.json"
-    with gr.Row(elem_classes="picker", equal_height=True):
-        name = gr.Dropdown(
-            offered,
-            value=first,
-            label="Base",
-            show_label=False,
-            container=False,
-            allow_custom_value=True,
-            filterable=True,
-            scale=3,
-            min_width=260,
-            elem_id="base",
-        )
-        open_button = gr.Button("Open", scale=0, min_width=80, elem_id="open")
-        stop = gr.Button("Stop", scale=0, min_width=80, elem_id="open-stop", visible=False)
-        status = Status(value=note(f"Choose a base, or type {places}."), scale=6, elem_id="about")
+    name = gr.Dropdown(
+        offered,
+        value=first,
+        label="Base",
+        show_label=False,
+        container=False,
+        allow_custom_value=True,
+        filterable=True,
+        scale=3,
+        min_width=260,
+        elem_id="base",
+    )
+    open_button = gr.Button("Open", scale=0, min_width=80, size="md", elem_id="open")
+    stop = gr.Button(
+        "Stop", scale=0, min_width=80, size="md", elem_id="open-stop", visible=False
+    )
+    status = Status(value=note(f"Choose a base, or type {places}."), scale=6, elem_id="about")
     return BasePicker(name, open_button, stop, status)
 
 
@@ -84,11 +85,9 @@ def open_base(spec: str, public: bool) -> Iterator[dict | Base]:
 
 def about(base: Base) -> dict:
     """A status value that says what the base is."""
-    whole = base.preview(Plan.whole(base.depth))
     facts = [
         base.architecture,
         f"{base.depth} layers",
-        f"{whole.parameters / 1e6:,.1f} M parameters",
         base.dtype,
         base.device,
     ]

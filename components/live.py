@@ -14,15 +14,20 @@ HERE = Path(__file__).parent
 
 
 class LiveHTML(gr.HTML):
-    """A `gr.HTML` made of `<stem>.html` and `<stem>.js`; its CSS is the page's to load."""
+    """A `gr.HTML` made of `<stem>.html` and `<stem>.js`; its CSS is the page's to load.
+
+    A piece with more JavaScript than fits one file names them all in `scripts`, in order.
+    """
 
     stem = ""
+    scripts: tuple[Path, ...] = ()
 
     def __init__(self, value: dict | None = None, **options) -> None:
+        scripts = self.scripts or (HERE / f"{self.stem}.js",)
         super().__init__(
             value=value,
             html_template=(HERE / f"{self.stem}.html").read_text(encoding="utf-8"),
-            js_on_load=(HERE / f"{self.stem}.js").read_text(encoding="utf-8"),
+            js_on_load="\n".join(path.read_text(encoding="utf-8") for path in scripts),
             apply_default_css=False,
             **options,
         )

@@ -11,12 +11,12 @@ from surgery import SurgeryError
 
 from . import bases
 from .base_picker import about, base_picker, open_base
-from .header import Header
+from .help import Help
 from .layer_strip import LayerStrip
 from .live import HERE
 from .save import FOLDER, Downloads, save, save_panel
 from .session import Session
-from .status import note
+from .status import failed, note
 from .talk import stopped, talk, talk_panel
 from .theme import theme
 from .tiles import Tiles
@@ -34,11 +34,12 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
         title="Layer Surgery", fill_width=True, analytics_enabled=False, delete_cache=(3600, 7200)
     ) as demo:
         session = gr.State(Session())
-        spec = gr.State(first)
         downloads = Downloads()
 
-        Header(value={}, elem_id="header")
-        picker = base_picker(first, public)
+        with gr.Row(elem_id="top", equal_height=True):
+            gr.HTML("<h1>Layer Surgery</h1>", elem_id="title")
+            picker = base_picker(first, public)
+            Help(value={}, elem_id="help")
         strip = LayerStrip(elem_id="strip")
         tiles = Tiles(value={}, elem_id="tiles")
         with gr.Tabs(elem_id="panels"):
@@ -49,21 +50,18 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
 
         # ---------------------------------------------------------------- a base
 
-        def choose(
-            wanted: str, session: Session, spec: str
-        ) -> Iterator[tuple[dict, object, object, str, dict]]:
+        def choose(wanted: str, session: Session) -> Iterator[tuple[dict, object, object, dict]]:
             wanted = str(wanted or "").strip()
-            same = (gr.skip(), gr.skip(), spec)
             for item in open_base(wanted, public):
                 if isinstance(item, dict):
-                    yield item, *same, gr.update(visible=not item["failed"])
+                    yield item, gr.skip(), gr.skip(), gr.update(visible=not item.get("failed"))
                     continue
-                session.open(item.name, item.depth, item.kinds)
+                session.open(wanted, item)
                 drawn = tiles_view(item, session.plan)
-                yield about(item), session.view(), drawn, wanted, gr.update(visible=False)
+                yield about(item), session.view(), drawn, gr.update(visible=False)
 
-        opened = [picker.status, strip, tiles, spec, picker.stop]
-        chosen = [picker.name, session, spec]
+        opened = [picker.status, strip, tiles, picker.stop]
+        chosen = [picker.name, session]
         loading = demo.load(choose, chosen, opened, **_QUIET, **_COMPUTE)
         opening = gr.on(
             [picker.open.click, picker.name.input],
@@ -85,17 +83,17 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
 
         # ---------------------------------------------------------------- the plan
 
-        def edit(session: Session, spec: str, event: gr.EventData) -> tuple[dict, dict]:
+        def edit(session: Session, event: gr.EventData) -> tuple[dict, dict]:
             session.apply(event._data)
             try:
-                drawn = tiles_view(bases.get(spec), session.plan)
+                drawn = tiles_view(bases.get(session.spec), session.plan)
             except SurgeryError as error:
                 drawn = {"error": str(error)}
             return session.view(), drawn
 
         strip.edit(
             edit,
-            [session, spec],
+            [session],
             [strip, tiles],
             queue=False,
             trigger_mode="multiple",
@@ -104,14 +102,19 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
 
         # ---------------------------------------------------------------- talk
 
-        def speak(session: Session, spec: str, *settings) -> Iterator[tuple[dict, dict]]:
-            yield from talk(spec, session.plan, *settings)
+        def speak(session: Session, *settings) -> Iterator[tuple[dict, dict]]:
+            try:
+                plan = session.plan
+            except SurgeryError as error:
+                yield failed(error), {}
+                return
+            yield from talk(session.spec, plan, *settings)
 
         heard = [talking.status, talking.output]
         speaking = gr.on(
             [talking.start.click, talking.prompt.submit],
             speak,
-            [session, spec, talking.prompt, *talking.settings],
+            [session, talking.prompt, *talking.settings],
             heard,
             **_QUIET,
             **_COMPUTE,
@@ -123,16 +126,21 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
         # ---------------------------------------------------------------- save
 
         def keep(
-            session: Session, spec: str, name: str, dtype: str, where: str, request: gr.Request
+            session: Session, name: str, dtype: str, where: str, request: gr.Request
         ) -> Iterator[tuple[dict, dict, dict]]:
+            try:
+                plan = session.plan
+            except SurgeryError as error:
+                yield failed(error), gr.skip(), gr.skip()
+                return
             zipped = public or where != FOLDER
             folder = downloads.of(request.session_hash) if zipped else Path("patients")
-            yield from save(spec, session.plan, name, dtype, folder, zipped)
+            yield from save(session.spec, plan, name, dtype, folder, zipped)
 
         kept = [saving.status, saving.download, saving.snippet]
         writing = saving.start.click(
             keep,
-            [session, spec, saving.name, saving.dtype, saving.where],
+            [session, saving.name, saving.dtype, saving.where],
             kept,
             concurrency_limit=2,
             **_QUIET,
@@ -145,7 +153,11 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
             queue=False,
             **_QUIET,
         )
-        demo.unload(lambda request: downloads.forget(request.session_hash))
+
+        def leave(request: gr.Request) -> None:
+            downloads.forget(request.session_hash)
+
+        demo.unload(leave)
     return demo
 
 

@@ -9,6 +9,7 @@ function render() {
   box.hidden = !value.text;
   box.classList.toggle('failed', Boolean(value.failed));
   line.textContent = value.text || '';
+  line.title = value.text || '';
   bar.hidden = !known;
   if (!known) return;
   const percent = Math.round(100 * value.share);

@@ -47,7 +47,7 @@ def talk_panel() -> TalkPanel:
     """Lay the panel out, where the page is being built."""
     with gr.Row(elem_classes="talk-controls", equal_height=True):
         prompt = gr.Textbox(
-            value="I am an engineer. I love",
+            value="The three most important inventions in history are",
             label="Prompt",
             show_label=False,
             container=False,
@@ -58,10 +58,14 @@ def talk_panel() -> TalkPanel:
             scale=8,
             elem_id="prompt",
         )
-        start = gr.Button("Stream both", variant="primary", scale=1, elem_id="stream")
-        stop = gr.Button("Stop", scale=0, min_width=90, elem_id="stop")
+        start = gr.Button(
+            "Stream both", variant="primary", scale=0, min_width=130, size="md", elem_id="stream"
+        )
+        stop = gr.Button("Stop", scale=0, min_width=80, size="md", elem_id="stop")
+    status = Status(value={}, elem_id="talk-status")
+    output = TalkView(value={}, elem_id="talk")
     with (
-        gr.Accordion("How to choose words", open=False, elem_classes="talk-settings"),
+        gr.Accordion("How words are chosen", open=False, elem_classes="talk-settings"),
         gr.Row(),
     ):
         greedy = gr.Checkbox(
@@ -83,8 +87,6 @@ def talk_panel() -> TalkPanel:
             0.05, 1.0, value=0.95, step=0.05, label="Top-p", info="Share of likely words to keep."
         )
     settings = (greedy, chat, tokens, seed, temperature, top_p)
-    status = Status(value={}, elem_id="talk-status")
-    output = TalkView(value={}, elem_id="talk")
     return TalkPanel(prompt, start, stop, settings, status, output)
 
 

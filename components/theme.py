@@ -63,6 +63,8 @@ def theme() -> gr.themes.Base:
         button_secondary_text_color_dark="#eef1f5",
         button_secondary_border_color="#cfd5db",
         button_secondary_border_color_dark="#38424d",
+        button_border_width="1px",
+        button_border_width_dark="1px",
         block_shadow="none",
         shadow_drop="none",
     )

@@ -17,7 +17,7 @@ function tile(facts) {
   if (facts.changed) {
     value.append(make('span', 'tile-before', facts.before), make('span', 'tile-arrow', '→'));
   }
-  value.append(make('strong', '', facts.after));
+  value.append(make('strong', '', facts.after), make('span', 'tile-unit', facts.unit));
   box.append(name, value, make('div', 'tile-detail', facts.detail));
   return box;
 }

@@ -11,6 +11,8 @@ from surgery.preview import Preview
 from .live import LiveHTML
 
 _WINDOW = 8192  # tokens for which the KV cache is spelled out
+_COUNTS = ("", "k", "M", "B", "T")
+_BYTES = ("B", "kB", "MB", "GB", "TB")
 _NAMES = {"mlp": "MLP", "experts": "experts", "norms": "norms", "head": "head"}
 
 
@@ -34,52 +36,60 @@ def view(base, plan: Plan) -> dict:
                 "Decoder layers: the blocks that a token passes through one after the other.",
                 f"{old.layers}",
                 f"{new.layers}",
+                "",
                 plan.describe(),
+                old.layers != new.layers,
             ),
             _tile(
                 "Parameters",
                 "Weights of the model, each counted once even where it is used twice. The saved "
                 "checkpoint has exactly as many.",
-                _short(old.parameters),
-                _short(new.parameters),
+                *_scaled(old.parameters, new.parameters, _COUNTS),
                 f"{new.parameters:,}{_change(old.parameters, new.parameters)}",
+                old.parameters != new.parameters,
             ),
             _tile(
                 f"Weights, {base.dtype}",
                 "Bytes that the checkpoint takes on disk and in memory. The patient here shares "
                 "the base's weights and takes none of its own.",
-                *_sizes(old.bytes, new.bytes),
-                "shared with the base: + 0 MB here",
+                *_scaled(old.bytes, new.bytes, _BYTES),
+                "shared: + 0 MB here",
+                old.bytes != new.bytes,
             ),
             _tile(
                 "KV cache per token",
                 "Memory that each token of a conversation takes: the keys and values that every "
-                "layer remembers.",
-                *_sizes(old.kv_bytes_per_token, new.kv_bytes_per_token),
-                f"{_WINDOW:,} tokens: {_size(new.kv_bytes_per_token * _WINDOW)}",
+                "layer remembers. Below: for a conversation of that many tokens.",
+                *_scaled(old.kv_bytes_per_token, new.kv_bytes_per_token, _BYTES),
+                f"{_worded(new.kv_bytes_per_token * _WINDOW, _BYTES)} at {_WINDOW:,}",
+                old.kv_bytes_per_token != new.kv_bytes_per_token,
             ),
             _tile(
-                "Compute per token",
+                "FLOPs per token",
                 "Floating-point operations of the matrix products for one token, two for each "
                 "weight that it passes through. Attention over the context comes on top.",
-                *_sizes(old.flops_per_token, new.flops_per_token, "FLOPs"),
+                *_scaled(old.flops_per_token, new.flops_per_token, _COUNTS),
                 _active(new)
                 or _change(old.flops_per_token, new.flops_per_token)[3:]
                 or "as before",
+                old.flops_per_token != new.flops_per_token,
             ),
         ],
         "parts": _parts(old, new),
     }
 
 
-def _tile(name: str, hint: str, before: str, after: str, detail: str) -> dict:
+def _tile(
+    name: str, hint: str, before: str, after: str, unit: str, detail: str, changed: bool
+) -> dict:
     return {
         "name": name,
         "hint": hint,
         "before": before,
         "after": after,
+        "unit": unit,
         "detail": detail,
-        "changed": before != after,
+        "changed": changed,
     }
 
 
@@ -108,18 +118,11 @@ def _parts(old: Preview, new: Preview) -> dict:
 def _active(preview: Preview) -> str:
     if preview.active_parameters == preview.parameters:
         return ""
-    return f"{_short(preview.active_parameters)} parameters active"
+    return f"{_worded(preview.active_parameters, _COUNTS)} parameters active"
 
 
 def _change(old: float, new: float) -> str:
     return f" · {100 * (new - old) / old:+.1f} %".replace("-", "−") if old and old != new else ""
-
-
-def _short(number: float) -> str:
-    for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= limit:
-            return f"{number / limit:.{_digits(number / limit)}f} {unit}"
-    return f"{number:,.0f}"
 
 
 def _digits(value: float) -> int:
@@ -127,13 +130,18 @@ def _digits(value: float) -> int:
     return 0 if value >= 1000 else 1 if value >= 100 else 2
 
 
-def _size(size: float, unit: str = "B") -> str:
-    return _sizes(size, size, unit)[1]
+def _scaled(old: float, new: float, units: tuple[str, ...]) -> tuple[str, str, str]:
+    """Both numbers in the unit that suits the larger one, and that unit."""
+    power = 0
+    while max(old, new) >= 1000 ** (power + 1) and power + 1 < len(units):
+        power += 1
+    before, after = (
+        f"{x:,}" if power == 0 else f"{x / 1000**power:.{_digits(x / 1000**power)}f}"
+        for x in (old, new)
+    )
+    return before, after, units[power]
 
 
-def _sizes(old: float, new: float, unit: str = "B") -> tuple[str, str]:
-    """Both in the larger one's unit, which is written once."""
-    scales = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))
-    factor, prefix = next((s for s in scales if max(old, new) >= s[0]), (1, ""))
-    before, after = old / factor, new / factor
-    return f"{before:.{_digits(before)}f}", f"{after:.{_digits(after)}f} {prefix}{unit}"
+def _worded(number: float, units: tuple[str, ...]) -> str:
+    """A number with its unit."""
+    return " ".join(_scaled(number, number, units)[1:]).strip()

@@ -1,11 +1,11 @@
-// The page's title, its theme switch and its help sheet.
+// The theme switch and the help sheet.
 const dialog = element.querySelector('dialog');
 
-element.querySelector('.head-help').addEventListener('click', () => dialog.showModal());
+element.querySelector('.help-open').addEventListener('click', () => dialog.showModal());
 dialog.addEventListener('click', (event) => {
   if (event.target === dialog) dialog.close(); // a click beside the sheet
 });
-element.querySelector('.head-theme').addEventListener('click', () => {
+element.querySelector('.help-theme').addEventListener('click', () => {
   document.body.classList.toggle('dark');
 });
 document.addEventListener('keydown', (event) => {
