@@ -56,9 +56,7 @@ def base_picker(first: str, public: bool) -> BasePicker:
         elem_id="base",
     )
     open_button = gr.Button("Open", scale=0, min_width=80, size="md", elem_id="open")
-    stop = gr.Button(
-        "Stop", scale=0, min_width=80, size="md", elem_id="open-stop", visible=False
-    )
+    stop = gr.Button("Stop", scale=0, min_width=80, size="md", elem_id="open-stop", visible=False)
     status = Status(value=note(f"Choose a base, or type {places}."), scale=6, elem_id="about")
     return BasePicker(name, open_button, stop, status)
 
@@ -89,7 +87,7 @@ def about(base: Base) -> dict:
         base.architecture,
         f"{base.depth} layers",
         base.dtype,
-        base.device,
+        base.device.upper() if base.device == "cpu" else base.device,
     ]
     if base.source.revision:
         facts.append(f"revision {base.source.revision[:8]}")

@@ -17,11 +17,15 @@ const cursor = { base: 0, patient: 0 };
 let drag = null;
 let waiting = [];
 let underway = 0;
+// Which came first: the edit that is under way, or the selection as it is?
+let clock = 0;
+let askedAt = 0;
+let selectedAt = 0;
 
 // ---------------------------------------------------------------- asking Python
 
 function ask(op, more = {}) {
-  waiting.push({ op, ...more });
+  waiting.push({ op, ...more, at: (clock += 1) });
   send();
 }
 
@@ -35,6 +39,7 @@ function send() {
       waiting = [];
       complain('The app does not answer. Check the connection, then reload the page.');
     }, ANSWER);
+    askedAt = request.at;
     trigger('edit', { ...request, revision: view.revision });
     return;
   }
@@ -76,7 +81,9 @@ function render() {
   clearTimeout(underway);
   underway = 0;
   drawView(view);
-  if (!drag) choose(view.selection);
+  // What was selected after this edit was asked for is kept, as far as it is still there.
+  if (!sameBase || selectedAt < askedAt) choose(view.selection);
+  else if (!drag) choose(chosen && { ...chosen, end: Math.min(chosen.end, count(chosen.strip)) });
   if (document.activeElement !== planBox || planBox.value === asked) planBox.value = view.text;
   asked = null;
   planBox.title = view.text.length > 30 ? view.text : planBox.dataset.hint;
@@ -94,7 +101,7 @@ function label(strip, text) {
 // ---------------------------------------------------------------- selection
 
 function choose(next) {
-  chosen = next ? { strip: next.strip, start: next.start, end: next.end } : null;
+  chosen = next && next.start < next.end ? { ...next } : null;
   for (const strip of ['base', 'patient']) {
     cursor[strip] = Math.max(0, Math.min(cursor[strip], count(strip) - 1));
   }
@@ -113,6 +120,7 @@ function count(strip) {
 }
 
 function select(strip, from, to) {
+  selectedAt = clock += 1;
   chosen = { strip, start: Math.min(from, to), end: Math.max(from, to) + 1 };
   anchor = from;
   cursor[strip] = to;
@@ -126,6 +134,7 @@ function paint() {
     const op = button.dataset.op;
     button.disabled = op === 'undo' ? !view.undo : op === 'redo' ? !view.redo : !chosen;
   }
+  bar.querySelector('[data-select=none]').disabled = !chosen;
 }
 
 function summary() {
@@ -135,6 +144,17 @@ function summary() {
     : [view.patient[chosen.start].source, view.patient[chosen.end - 1].source];
   const which = size === 1 ? `layer ${names[0]}` : `layers ${names[0]} … ${names[1]}`;
   return `${size} selected: ${which}`;
+}
+
+function selectAll(strip) {
+  select(strip, 0, count(strip) - 1);
+  announce();
+}
+
+function selectNone() {
+  selectedAt = clock += 1;
+  choose(null);
+  announce();
 }
 
 function announce() {
@@ -237,16 +257,14 @@ function press(event) {
   const inRow = Object.values(rows).includes(document.activeElement);
   if (command && key === 'z') ask(event.shiftKey ? 'redo' : 'undo');
   else if (command && key === 'y') ask('redo');
-  else if (command && key === 'a') {
-    select(strip, 0, count(strip) - 1);
-    announce();
-  } else if (event.altKey && (key === 'ArrowLeft' || key === 'ArrowRight')) {
+  else if (command && key === 'a') selectAll(strip);
+  else if (event.altKey && (key === 'ArrowLeft' || key === 'ArrowRight')) {
     ask(key === 'ArrowLeft' ? 'left' : 'right');
   } else if (command || event.altKey) return;
   else if (key === 'Escape') {
     if (!sheet.hidden) closeSheet();
     else if (drag) cancelDrag();
-    else choose(null);
+    else selectNone();
   } else if (KEYS[key]) ask(KEYS[key]);
   else if (inRow && key in STEPS) {
     const to = Math.max(0, Math.min(count(strip) - 1, cursor[strip] + STEPS[key]));
@@ -276,9 +294,11 @@ element.querySelector('.strip').addEventListener('keydown', press);
 // ---------------------------------------------------------------- buttons, notation, presets
 
 bar.addEventListener('click', (event) => {
-  const button = event.target.closest('[data-op]');
-  if (!button || button.disabled) return;
-  ask(button.dataset.op);
+  const button = event.target.closest('[data-op], [data-select]');
+  if (!button || button.disabled || !view) return;
+  if (button.dataset.op) ask(button.dataset.op);
+  else if (button.dataset.select === 'all') selectAll(chosen ? chosen.strip : 'patient');
+  else selectNone();
   rows[chosen ? chosen.strip : 'patient'].focus({ preventScroll: true });
 });
 

@@ -67,7 +67,7 @@ function tile(row, position) {
 }
 
 function dress(node, row, facts, index, count) {
-  node.className = `layer ${facts.className}`;
+  node.className = `layer ${facts.className}`.trim();
   node.dataset.source = facts.source;
   node.style.setProperty('--layer', facts.colour);
   node.title = facts.text;
@@ -103,7 +103,7 @@ function drawView(view) {
       source: layer.source,
       colour: colour(layer.source, view.depth),
       text: describePatient(view, layer, p),
-      className: `${layer.copy > 1 ? 'copy' : ''} ${layer.init ? 'begun' : ''}`,
+      className: [layer.copy > 1 ? 'copy' : '', layer.init ? 'begun' : ''].join(' ').trim(),
       badge: layer.init ? initBadge(layer.init) : '',
     }, p, view.patient.length);
     if (rows.patient.children[p] !== node) {

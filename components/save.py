@@ -70,10 +70,12 @@ def save_panel(public: bool) -> SavePanel:
             info="transformers loads the folder as it is.",
         )
     with gr.Row(elem_classes="save-buttons"):
-        start = gr.Button("Save checkpoint", variant="primary", scale=0, elem_id="save")
-        stop = gr.Button("Stop", scale=0, min_width=90, elem_id="save-stop")
+        start = gr.Button(
+            "Save checkpoint", variant="primary", scale=0, min_width=160, size="md", elem_id="save"
+        )
+        stop = gr.Button("Stop", scale=0, min_width=80, size="md", elem_id="save-stop")
         download = gr.DownloadButton(
-            "Download", variant="primary", visible=False, scale=0, elem_id="download"
+            "Download", variant="primary", visible=False, scale=0, size="md", elem_id="download"
         )
     status = Status(value={}, elem_id="save-status")
     snippet = gr.Code(
@@ -137,7 +139,7 @@ def save(
     if zipped:
         size = path.stat().st_size
         done = note(f"{path.name} is ready: {size / 1e6:,.1f} MB. It waits for an hour.")
-        button = gr.update(visible=True, value=str(path), label=f"Download {path.name}")
+        button = gr.update(visible=True, value=str(path), label="Download")
     else:
         done, button = note(f"Saved to {path}"), hidden
     yield done, button, gr.update(visible=True, value=_snippet(path.stem if zipped else str(path)))

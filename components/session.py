@@ -127,7 +127,7 @@ class Session:
 
     def _apply(self, request: Mapping) -> None:
         history, plan = self._history, self._history.present
-        op = request.get("op")
+        op = str(request.get("op"))
         if op in ("undo", "redo"):
             self._history = getattr(history, op)()
             self._selection = None

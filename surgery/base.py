@@ -32,6 +32,9 @@ from .weights import initialise, load
 _open: weakref.WeakValueDictionary[str, Base] = weakref.WeakValueDictionary()
 _opening = threading.Lock()
 
+# At least one of these lies beside a model that can read and write.
+_TOKENIZER_FILES = ("tokenizer*", "vocab.*", "*.model", "*.tiktoken")
+
 # safetensors' names of dtypes that weights are computed in.
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 
@@ -121,7 +124,8 @@ class Base:
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase | None:
         folder = self.source.tokenizer_folder(silent)
-        if folder is None:
+        # Without any file transformers makes up an empty tokenizer for some families.
+        if folder is None or not any(any(folder.glob(files)) for files in _TOKENIZER_FILES):
             return None
         try:
             return AutoTokenizer.from_pretrained(

@@ -6,8 +6,14 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import pytest
 import tiny
+from hypothesis import HealthCheck, settings
 from transformers.utils import logging
 
+# How long an example takes says something of the machine, not of the code.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 

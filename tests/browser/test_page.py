@@ -1,0 +1,103 @@
+"""The page as a whole: bases, strangers, sessions side by side, readability for everyone."""
+
+import pytest
+import tiny
+from axe_playwright_python.sync_playwright import Axe
+from hands import depth, layers, open_base, plan_box, select, write_plan
+from playwright.sync_api import expect
+
+
+def test_another_base_from_a_folder(page, tmp_path):
+    tiny.model("gemma3_text").save_pretrained(tmp_path / "tiny gemma")
+    open_base(page, f"{tmp_path}/tiny gemma")
+    depth(page, 6)
+    expect(page.locator("#about p")).to_contain_text("Gemma3 · 6 layers · float32")
+    expect(layers(page, "base").nth(0)).to_have_attribute(
+        "title", "Layer 0, sliding: at position 0 of the patient"
+    )
+    page.locator("#stream").click()
+    expect(page.locator("#talk-status p")).to_contain_text("has no tokenizer")
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("no/such/model", "neither a folder nor a Hub id"),
+        ("/no/such/folder", "There is no folder"),
+        ("config:/no/such.json", "There is no file"),
+        ("<b>bold</b>", "<b>bold</b>"),
+    ],
+)
+def test_a_base_that_can_not_be_opened(page, spec, said):
+    select(page, 0, 0)
+    page.keyboard.press("Delete")
+    depth(page, 29)
+    open_base(page, spec)
+    line = page.locator("#about .status.failed p")
+    expect(line).to_contain_text(said)
+    depth(page, 29)  # what was open stays open
+    assert page.locator("#about b").count() == 0
+
+
+def test_names_and_kinds_are_text(page, tmp_path):
+    """A model can be called anything, and so can what its config calls its layers."""
+    folder = tmp_path / "<img src=x onerror=alert(1)>"
+    tiny.model("llama").save_pretrained(folder)
+    open_base(page, str(folder))
+    depth(page, 6)
+    expect(page.locator(".strip-live")).to_contain_text("<img src=x onerror=alert(1)>")
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_two_people_have_two_plans(app, open_page):
+    first, second = open_page(app), open_page(app)
+    write_plan(first, "0:10")
+    depth(first, 10)
+    write_plan(second, "0:20, 10:30")
+    depth(second, 40)
+    first.keyboard.press("Escape")
+    select(first, 0, 0)
+    first.keyboard.press("d")
+    expect(plan_box(first)).to_have_value("0*2, 1:10")
+    expect(plan_box(second)).to_have_value("0:20, 10:30")
+
+
+def test_strangers_get_nothing_of_this_machine(public_app, open_page, tmp_path):
+    page = open_page(public_app)
+    tiny.model("llama").save_pretrained(tmp_path)
+    for spec in (str(tmp_path), f"config:{tmp_path}/config.json", "x.gguf", "../"):
+        open_base(page, spec)
+        expect(page.locator("#about .status.failed p")).to_contain_text("On a public page")
+    page.get_by_role("tab", name="Save").click()
+    expect(page.get_by_label("a download (.zip)")).to_be_visible()
+    assert page.get_by_label("a folder on this machine").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1366, 768), (390, 844)])
+def test_everyone_can_read_it(app, open_page, scheme, width, height):
+    """axe-core finds no fault, nothing sticks out, and a wide screen shows it all at once."""
+    page = open_page(app, width, height, color_scheme=scheme)
+    write_plan(page, "0:13, 17:20, 17:30, 29@identity")
+    depth(page, 30)
+    page.wait_for_timeout(400)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    if width == 1920:
+        assert page.evaluate("document.documentElement.scrollHeight") <= height
+    faults = [
+        (fault["id"], [node["html"][:160] for node in fault["nodes"]])
+        for fault in Axe().run(page).response["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+    assert not faults
+
+
+def test_help_opens_and_closes(page):
+    page.get_by_role("button", name="Help").click()
+    sheet = page.get_by_role("dialog")
+    expect(sheet).to_contain_text("drops layers 13 to 16")
+    page.keyboard.press("Escape")
+    expect(sheet).to_be_hidden()
+    before = page.evaluate("document.body.classList.contains('dark')")
+    page.get_by_role("button", name="Light / dark").click()
+    assert page.evaluate("document.body.classList.contains('dark')") != before

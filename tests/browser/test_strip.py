@@ -1,0 +1,200 @@
+"""The strip under hands and keys: selecting, dragging, the notation, presets, many layers."""
+
+import json
+
+import pytest
+from hands import (
+    depth,
+    drag,
+    layers,
+    open_base,
+    order,
+    plan_box,
+    select,
+    selected,
+    write_plan,
+)
+from playwright.sync_api import expect
+
+ALL = list(range(30))
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory):
+    """A function: the spec of a bare config of a Llama with so many layers."""
+
+    def made(count: int) -> str:
+        path = tmp_path_factory.mktemp("config") / f"llama-{count}.json"
+        fields = dict(model_type="llama", num_hidden_layers=count, vocab_size=512)
+        path.write_text(json.dumps(fields | dict(hidden_size=64, num_attention_heads=4)))
+        return f"config:{path}"
+
+    return made
+
+
+def test_a_selection_is_dragged_to_move_it(page):
+    select(page, 2, 4)
+    drag(page, layers(page, "patient").nth(3), layers(page, "patient").nth(10), 0.9)
+    expect(plan_box(page)).to_have_value("0:2, 5:11, 2:5, 11:30")
+    expect(selected(page)).to_have_count(3)
+    drag(page, layers(page, "patient").nth(9), layers(page, "patient").nth(0), 0.1)
+    expect(plan_box(page)).to_have_value("2:5, 0:2, 5:30")
+
+
+def test_layers_of_the_base_are_dragged_into_the_patient(page):
+    select(page, 20, 22, "base")
+    drag(page, layers(page, "base").nth(21), layers(page, "patient").nth(4), 0.9)
+    expect(plan_box(page)).to_have_value("0:5, 20:23, 5:30")
+    expect(layers(page, "patient").locator("visible=true").nth(24)).to_have_class("layer copy")
+
+
+def test_a_click_selects_one_and_shift_extends(page):
+    layers(page, "patient").nth(5).click()
+    layers(page, "patient").nth(8).click(modifiers=["Shift"])
+    expect(selected(page)).to_have_count(4)
+    layers(page, "patient").nth(6).click()
+    expect(selected(page)).to_have_count(1)
+
+
+def test_every_operation_has_a_key_and_a_button(page):
+    select(page, 3, 4)
+    page.keyboard.press("d")
+    expect(plan_box(page)).to_have_value("0:5, 3:30")
+    page.keyboard.press("Alt+ArrowRight")
+    expect(plan_box(page)).to_have_value("0:6, 3:5, 6:30")
+    page.keyboard.press("Alt+ArrowLeft")
+    page.keyboard.press("r")
+    expect(plan_box(page)).to_have_value("0:30")
+    page.keyboard.press("v")
+    expect(plan_box(page)).to_have_value("0:3, 4, 3, 5:30")
+    for _ in range(5):
+        page.keyboard.press("Control+z")
+    expect(plan_box(page)).to_have_value("0:30")
+    page.keyboard.press("Control+Shift+z")
+    expect(plan_box(page)).to_have_value("0:5, 3:30")
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+a")
+    expect(selected(page)).to_have_count(30)
+    page.keyboard.press("Escape")
+    expect(selected(page)).to_have_count(0)
+
+    bar = page.get_by_role("toolbar")
+    bar.get_by_role("button", name="All").click()
+    expect(selected(page)).to_have_count(30)
+    select(page, 10, 11)
+    bar.get_by_role("button", name="Repeat").click()
+    depth(page, 32)
+    bar.get_by_role("button", name="Move right").click()
+    expect(plan_box(page)).to_have_value("0:13, 10:12, 13:30")
+    bar.get_by_role("button", name="Drop").click()
+    expect(plan_box(page)).to_have_value("0:30")
+    select(page, 0, 0)
+    bar.get_by_role("button", name="Drop").click()
+    depth(page, 29)
+    bar.get_by_role("button", name="Restore").click()
+    expect(plan_box(page)).to_have_value("0:30")
+
+
+def test_what_was_dropped_is_selected_in_the_base_and_comes_back(page):
+    select(page, 13, 16)
+    page.keyboard.press("Delete")
+    depth(page, 26)
+    expect(page.locator("[data-strip=base] .layer[aria-selected=true]")).to_have_count(4)
+    page.keyboard.press("r")
+    depth(page, 30)
+    assert order(page) == ALL
+
+
+def test_without_a_mouse(page):
+    patient = page.get_by_role("listbox", name="Layers of the patient")
+    patient.focus()
+    page.keyboard.press("Home")
+    for _ in range(3):
+        page.keyboard.press("Shift+ArrowRight")
+    expect(selected(page)).to_have_count(4)
+    page.keyboard.press("d")
+    depth(page, 34)
+    expect(patient).to_be_focused()
+    active = patient.get_attribute("aria-activedescendant")
+    assert page.locator(f"#{active}").get_attribute("aria-label").startswith("Position 7: layer 3")
+    expect(page.locator(".strip-live")).to_have_text("4 layers repeated: 34 layers now")
+    page.keyboard.press("ArrowUp")
+    expect(page.get_by_role("listbox", name="Layers of the base")).to_be_focused()
+    expect(page.locator("[data-strip=base] .layer[aria-selected=true]")).to_have_count(1)
+
+
+def test_rapid_keys_are_all_applied_in_order(page):
+    select(page, 0, 0)
+    for _ in range(12):
+        page.keyboard.press("Alt+ArrowRight")
+    page.keyboard.press("d")
+    for _ in range(6):
+        page.keyboard.press("Alt+ArrowLeft")
+    page.keyboard.press("Delete")
+    expect(plan_box(page)).to_have_value("1:13, 0, 13:30")
+    for _ in range(20):
+        page.keyboard.press("Control+z")
+    expect(plan_box(page)).to_have_value("0:30")
+
+
+def test_the_notation_is_read_and_written(page):
+    write_plan(page, " 0:22,8 : 30 ")
+    depth(page, 44)
+    expect(plan_box(page)).to_have_value("0:22, 8:30")
+    write_plan(page, "solar m=4")
+    expect(plan_box(page)).to_have_value("0:26, 4:30")
+    write_plan(page, "0:13, 17:40")
+    error = page.get_by_role("alert")
+    expect(error).to_contain_text("17:40")
+    expect(error).to_contain_text("layers 0 to 29")
+    expect(plan_box(page)).to_have_value("0:13, 17:40")  # what was typed can be mended
+    depth(page, 52)
+    write_plan(page, "0:13, 17:30")
+    depth(page, 26)
+    expect(error).to_be_hidden()
+
+
+def test_presets(page):
+    page.get_by_role("button", name="Presets").click()
+    form = page.locator(".strip-preset", has_text="llama-pro")
+    form.get_by_label("every").fill("10")
+    form.get_by_role("button", name="Apply").click()
+    expect(plan_box(page)).to_have_value("0:10, 9@identity, 10:20, 19@identity, 20:30, 29@identity")
+    expect(page.locator("[data-strip=patient] .layer.begun")).to_have_count(3)
+    page.get_by_role("button", name="Presets").click()
+    form = page.locator(".strip-preset", has_text="drop-middle")
+    form.get_by_label("n").fill("99")
+    form.get_by_role("button", name="Apply").click()
+    expect(page.get_by_role("alert")).to_contain_text("n can be 1 to 29")
+
+
+def test_markup_in_a_plan_is_text(page):
+    write_plan(page, "<img src=x onerror=alert(1)>")
+    expect(page.get_by_role("alert")).to_contain_text("<img src=x")
+    assert page.locator("#strip img").count() == 0
+
+
+@pytest.mark.parametrize("count", [6, 126])
+def test_few_and_many_layers(page, configs, count):
+    open_base(page, configs(count))
+    depth(page, count)
+    select(page, count // 2, count // 2 + 1)
+    page.keyboard.press("d")
+    depth(page, count + 2)
+    first, last = (layers(page, "patient").nth(i).bounding_box() for i in (0, count + 1))
+    strip = page.locator(".strip").bounding_box()
+    assert strip["x"] <= first["x"] and last["x"] + last["width"] <= strip["x"] + strip["width"]
+    shown = layers(page, "patient").locator(".layer-number:visible")
+    boxes = [box for box in (label.bounding_box() for label in shown.all()) if box]
+    assert len(boxes) >= 6
+    page.keyboard.press("Control+z")
+    depth(page, count)
+
+
+def test_a_finger_on_a_phone(app, open_page):
+    page = open_page(app, 390, 844, has_touch=True, is_mobile=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    select(page, 13, 16)
+    page.get_by_role("button", name="Drop").tap()
+    depth(page, 26)
+    expect(plan_box(page)).to_have_value("0:13, 17:30")
