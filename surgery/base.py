@@ -109,7 +109,8 @@ class Base:
         for tensor in self.source.tensors.values():
             sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.end - tensor.start
         stored = _DTYPES.get(max(sizes, key=sizes.__getitem__)) if sizes else None
-        return stored or self.source.config.dtype or torch.float32
+        declared = self.source.config.dtype
+        return stored or (declared if declared in _DTYPES.values() else torch.float32)
 
     @property
     def dtype(self) -> str:

