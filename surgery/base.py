@@ -173,7 +173,9 @@ class Base:
                 else:
                     self.stored_bytes  # noqa: B018  a config that lies is found out here
                     folder = self.source.fetch(progress)
-                    self._model = load(self.anatomy, folder, self.torch_dtype, size, progress)
+                    model = load(self.anatomy, folder, self.torch_dtype, size, progress)
+                    self.source.check()
+                    self._model = model
             return self._model
 
     @property
@@ -196,6 +198,7 @@ class Base:
             folder = Path(self._written.name)
         else:
             folder = self.source.fetch(progress)
+            self.source.check()
         tensors = self.source.tensors or open_source(str(folder)).tensors
         return folder, tensors
 

@@ -75,4 +75,4 @@ def _path(text: str) -> Path:
     try:
         return Path(text).expanduser().resolve()
     except (RuntimeError, ValueError) as error:  # a loop of links, nobody's home, not UTF-8
-        raise BaseError(f"“{text[:80]}” is no path on this machine: {error}.") from error
+        raise BaseError(f"“{text[:80]}” is no path on this machine: {error}") from error

@@ -29,14 +29,29 @@ def open_folder(folder: Path) -> Source:
         raise BaseError(f"There is no folder {folder}.")
     config = read_config(folder)
     tensors = read_tensors(folder)
-    files = sorted({tensor.file for tensor in tensors.values()})
+    files = ["config.json", *sorted({tensor.file for tensor in tensors.values()})]
+    stamp = _stamp(folder, files)
+
+    def check() -> None:
+        try:
+            same = _stamp(folder, files) == stamp
+        except OSError as error:
+            gone = Path(error.filename).name
+            raise BaseError(
+                f"{gone} is gone from {folder}: put it back, or open another."
+            ) from error
+        if not same:
+            raise BaseError(f"The files in {folder} changed since they were opened: open it again.")
+
     return Source(
         kind="folder",
         name=folder.name or str(folder),
         config=config,
-        identity=f"folder:{folder}:{_stamp(folder, ['config.json', *files])}",
+        identity=f"folder:{folder}:{stamp}",
         tensors=tensors,
         licence=read_licence(folder),
+        home=folder,
+        check=check,
         get_files=lambda progress: folder,
         get_tokenizer=lambda progress: folder,
     )
@@ -57,6 +72,7 @@ def open_config(path: Path) -> Source:
         config=config,
         identity=f"config:{digest}:{tokenizer or ''}",
         note="made of random weights from a config",
+        home=path.parent,
         get_tokenizer=lambda progress: tokenizer,
     )
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import yaml
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from surgery import Base, Cancelled, Plan, Refused, SaveError
+from surgery import Base, BaseError, Cancelled, Plan, Refused, SaveError
 from surgery.checkpoint import parse_size
 
 
@@ -180,15 +181,39 @@ def test_a_disk_that_fills_up_on_the_way_leaves_nothing(tiny_folder, tmp_path, m
 
 
 def test_a_source_that_shrinks_while_it_is_read(tiny_folder, tmp_path):
-    import shutil
-
     folder = tmp_path / "base"
     shutil.copytree(tiny_folder("llama"), folder)
     base = Base.open(str(folder))
     os.truncate(folder / "model.safetensors", 5000)
-    with pytest.raises(SaveError, match="ended early"):
+    with pytest.raises(BaseError, match="changed since they were opened"):
         base.save(Plan.whole(6), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["base"]
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+@pytest.mark.parametrize("what", ["shrinks", "changes", "vanishes"])
+def test_a_source_that_does_so_in_mid_save(tiny_folder, tmp_path, what, dtype):
+    """Whatever was written by then is removed, and the message names the file."""
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_folder("llama"), folder)
+    weights = folder / "model.safetensors"
+    raw = weights.read_bytes()
+    base = Base.open(str(folder))
+
+    def meddle(message, done, total):
+        if not 0 < done < total / 2:
+            return
+        match what:
+            case "shrinks":
+                os.truncate(weights, 50_000)
+            case "changes":
+                weights.write_bytes(raw[:-4] + b"abcd")
+            case "vanishes":
+                weights.unlink(missing_ok=True)
+
+    with pytest.raises(BaseError, match=re.escape(str(folder))):
+        base.save(Plan.whole(6), tmp_path / "out", dtype=dtype, progress=meddle)
+    assert [p.name for p in tmp_path.iterdir()] == ["base"]
 
 
 def test_a_killed_save_leaves_nothing_that_looks_finished(tiny_folder, tmp_path):
@@ -213,8 +238,6 @@ def test_a_killed_save_leaves_nothing_that_looks_finished(tiny_folder, tmp_path)
 
 
 def test_a_config_that_lies_is_found_out_without_reading_weights(tiny_folder, tmp_path):
-    import shutil
-
     for field, value, said in (
         ("num_hidden_layers", 4, "the config says 4 layers"),
         ("num_hidden_layers", 8, "no tensor for"),
@@ -240,7 +263,7 @@ def test_sizes(text, size):
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "1e3GB", "5 PB", "9" * 400])
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "1e3GB", "5 PB", "9" * 400, "٣GB", "²"])
 def test_sizes_that_are_none(text):
     with pytest.raises(SaveError, match="shard size"):
         parse_size(text)
