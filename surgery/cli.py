@@ -188,7 +188,7 @@ def generate(
         found.load(progress)
     patient = found.operate(wanted)
     stream = patient.stream(
-        prompt,
+        os.fsencode(prompt).decode("utf-8", "surrogateescape"),  # whatever the locale took it for
         max_new_tokens=max_new_tokens,
         greedy=greedy,
         seed=seed,
@@ -261,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = 130
     except SurgeryError as error:
         return _fail(str(error))
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # typer makes one of the other
         _silence_stdout()  # whoever read our output has had enough
         return 0
     except OSError as error:
