@@ -122,6 +122,7 @@ def inspect(base: BaseArgument, as_json: JsonOption = False) -> None:
         table.add_row(label, escape(str(value)))
     for label, value in _numbers(whole):
         table.add_row(label, value)
+    table.add_row("parameters by component")
     for name, value in whole["by_component"].items():
         table.add_row(f"  {name}", f"{value:,}")
     if any(found.kinds):
@@ -155,6 +156,7 @@ def preview(base: BaseArgument, plan: PlanArgument, as_json: JsonOption = False)
     rows = [*zip(_numbers(old), _numbers(new), _ratios(old, new), strict=True)]
     for (label, a), (_, b), change in rows:
         table.add_row(label, a, b, change)
+    table.add_row("parameters by component")
     for name, value in old["by_component"].items():
         now = new["by_component"].get(name, 0)
         table.add_row(f"  {name}", f"{value:,}", f"{now:,}", _percent(value, now))
@@ -218,7 +220,7 @@ def save(
         str | None, typer.Option(help="Convert weights to float32, float16 or bfloat16.")
     ] = None,
     shard_size: Annotated[
-        str, typer.Option(help="Split weights into files of this size at most.")
+        str, typer.Option(help="Split weights into files that hold this much at most.")
     ] = "5GB",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace OUT if it exists.")

@@ -61,7 +61,7 @@ class Stream:
         self._greedy = greedy
         self._warpers = LogitsProcessorList()
         if temperature != 1.0:
-            self._warpers.append(TemperatureLogitsWarper(temperature))
+            self._warpers.append(TemperatureLogitsWarper(float(temperature)))
         if top_p < 1.0:
             self._warpers.append(TopPLogitsWarper(top_p))
         # On the CPU, so that a seed means the same tokens on every device.

@@ -82,6 +82,23 @@ def test_unchanged_tensors_are_the_same_bytes(tiny_folder, tmp_path):
             assert torch.equal(new.get_tensor(name), old.get_tensor(source))
 
 
+@pytest.mark.parametrize("family", ["gpt2", "mixtral", "gemma3"])
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_a_preview_counts_what_is_written_whatever_its_form(tiny_folder, tmp_path, family, dtype):
+    base = Base.open(str(tiny_folder(family, max_shard_size="100KB")))
+    plan = Plan.parse("0:4, 2:6", base.depth)
+    preview = base.preview(plan)
+    out = base.save(plan, tmp_path / "out", dtype=dtype, shard_size="50KB")
+    assert len(list(out.glob("*.safetensors"))) > 2
+    assert stored_bytes(out) == preview.bytes // (2 if dtype else 1)
+    model = AutoModelForCausalLM.from_pretrained(out)
+    assert sum(p.numel() for p in model.parameters()) == preview.parameters
+    again = Base.open(str(out))
+    whole = again.preview(Plan.whole(8))
+    assert (whole.parameters, whole.bytes) == (preview.parameters, stored_bytes(out))
+    assert whole.by_component == preview.by_component
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_conversion_of_the_dtype(tiny_folder, tmp_path, dtype):
     base = Base.open(str(tiny_folder("gemma2")))
