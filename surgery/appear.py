@@ -33,16 +33,17 @@ def appearing(out: Path, size: int, overwrite: bool = False) -> Iterator[Path]:
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         _sweep(out)
+        check_target(out, overwrite)
         free = shutil.disk_usage(out.parent).free
         if free < size + SPARE:
             raise SaveError(
                 f"There is no room for it: {gigabytes(size + SPARE)} are needed and "
                 f"{gigabytes(free)} are free in {out.parent}."
             )
-        partial = out.parent / f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
-        partial.mkdir()
+    partial = out.parent / f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
     try:
         with explained(out):
+            partial.mkdir()
             yield partial
             check_target(out, overwrite)
             _sync(partial)
@@ -51,12 +52,23 @@ def appearing(out: Path, size: int, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def resolve(out: str | Path) -> Path:
+    """The place that `out` means, past links and `~`. Raises `SaveError`."""
+    try:
+        return Path(out).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a loop, nobody's home
+        raise SaveError(f"“{str(out)[:200]}” is no place to write to: {error}") from error
+
+
 def check_target(out: Path, overwrite: bool) -> None:
     """Raise `SaveError` if something stands at `out` that may not be replaced."""
-    if out.exists() and not out.is_dir():
-        raise SaveError(f"{out} is a file, not a folder: choose another name.")
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise SaveError(f"{out} exists already. Choose another name, or ask to overwrite it.")
+    with explained(out):
+        if not out.exists():
+            return
+        if not out.is_dir():
+            raise SaveError(f"{out} is a file, not a folder: choose another name.")
+        if any(out.iterdir()) and not overwrite:
+            raise SaveError(f"{out} exists already. Choose another name, or ask to overwrite it.")
 
 
 def _take_place(partial: Path, out: Path) -> None:
@@ -68,7 +80,7 @@ def _take_place(partial: Path, out: Path) -> None:
     os.rename(out, aside)
     try:
         os.rename(partial, out)
-    except OSError:
+    except BaseException:
         os.rename(aside, out)
         raise
     shutil.rmtree(aside, ignore_errors=True)
@@ -87,10 +99,15 @@ def _sync(folder: Path) -> None:
 
 
 def _sweep(out: Path) -> None:
-    """Remove what an earlier run of a process that is gone left beside `out`."""
-    for path in out.parent.glob(f".{out.name}.*.partial"):
-        m = re.fullmatch(r"(\d+)-[0-9a-f]{8}", path.name[len(out.name) + 2 : -len(".partial")])
-        if m and not psutil.pid_exists(int(m[1])):
+    """Clear up what an earlier run of a process that is gone left beside `out`."""
+    pattern = re.compile(rf"\.{re.escape(out.name)}\.([0-9]{{1,9}})-[0-9a-f]{{8}}\.(partial|old)")
+    for path in sorted(out.parent.iterdir()):
+        m = pattern.fullmatch(path.name)
+        if not m or psutil.pid_exists(int(m[1])):
+            continue
+        if m[2] == "old" and not out.exists():  # it died between putting aside and replacing
+            os.rename(path, out)
+        else:
             shutil.rmtree(path, ignore_errors=True)
 
 

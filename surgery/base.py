@@ -112,7 +112,8 @@ class Base:
         for tensor in self.source.tensors.values():
             sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.end - tensor.start
         stored = _DTYPES.get(max(sizes, key=sizes.__getitem__)) if sizes else None
-        return stored or self.source.config.dtype or torch.float32
+        declared = self.source.config.dtype
+        return stored or (declared if declared in _DTYPES.values() else torch.float32)
 
     @property
     def dtype(self) -> str:
@@ -176,7 +177,9 @@ class Base:
                 else:
                     self.stored_bytes  # noqa: B018  a config that lies is found out here
                     folder = self.source.fetch(progress)
-                    self._model = load(self.anatomy, folder, self.torch_dtype, size, progress)
+                    model = load(self.anatomy, folder, self.torch_dtype, size, progress)
+                    self.source.check()
+                    self._model = model
             return self._model
 
     @property
@@ -199,6 +202,7 @@ class Base:
             folder = Path(self._written.name)
         else:
             folder = self.source.fetch(progress)
+            self.source.check()
         tensors = self.source.tensors or open_source(str(folder)).tensors
         return folder, tensors
 

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
-from .appear import appearing, check_target
+from .appear import appearing, check_target, resolve
 from .architecture import disk_names, rewrite, skeleton
 from .architecture.initialise import OUTPUT_PROJECTIONS, begin, changes, check_supported
 from .card import card
-from .errors import SaveError
+from .errors import BaseError, SaveError
 from .plan import COPY, Init, Plan
 from .progress import Progress
 from .recipe import to_yaml
-from .shards import Piece, from_file, split, write_shards
+from .shards import Piece, from_file, reading, split, write_shards
 from .source import Tensor
 
 if TYPE_CHECKING:
@@ -73,11 +72,15 @@ def save(
     if dtype is not None and dtype not in DTYPES:
         raise SaveError(f"“{str(dtype)[:40]}” is no dtype to save in: {', '.join(DTYPES)}.")
     limit = parse_size(shard_size)
-    out = Path(out).expanduser().absolute()
+    out = resolve(out)
     check_supported(base.anatomy, plan)
     skeleton(base.anatomy, plan.sources)  # refuses before anything is written
     base.stored_bytes  # noqa: B018  checks that config and stored tensors belong together
     check_target(out, overwrite)
+    if base.source.home and base.source.home.is_relative_to(out):
+        raise SaveError(f"The base itself lies in {out}: choose another name.")
+    if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
+        raise SaveError(f"{out} holds no model, so it is not replaced: choose another name.")
     folder, stored = base.stored(progress)
     pieces = list(_pieces(base, plan, folder, stored, dtype))
     total = sum(piece.size for piece in pieces)
@@ -91,14 +94,17 @@ def save(
     with appearing(out, total, overwrite) as partial:
         progress("Writing weights", 0, total)
         write_shards(partial, split(pieces, limit), written)
+        base.source.check()
         _write_config(base, plan, partial, dtype)
         for pattern in _COMPANIONS:
             for path in folder.glob(pattern):
                 if path.is_file():
-                    shutil.copyfile(path, partial / path.name)
+                    with reading(path):
+                        content = path.read_bytes()
+                    (partial / path.name).write_bytes(content)
         hub_id = base.source.hub_id
         recipe = to_yaml(hub_id or base.name, plan, dtype or base.dtype, OUTPUT_PROJECTIONS)
-        (partial / "recipe.yaml").write_text(recipe, encoding="utf-8")
+        (partial / "recipe.yaml").write_text(recipe, encoding="utf-8", errors="replace")
         text = card(
             title=out.name,
             base=base.name,
@@ -109,13 +115,13 @@ def save(
             old=base.preview(Plan.whole(base.depth)),
             new=base.preview(plan),
         )
-        (partial / "README.md").write_text(text, encoding="utf-8")
+        (partial / "README.md").write_text(text, encoding="utf-8", errors="replace")
     return out
 
 
 def parse_size(size: str | int) -> int:
     """Bytes from “5GB”, “500 MB” or a number. Raises `SaveError`."""
-    m = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", str(size), re.I)
+    m = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)B?\s*", str(size), re.I)
     value = float(m[1]) * _UNITS[m[2].upper()] if m else 0
     if not 0 < value < math.inf or int(value) < 1:
         raise SaveError(f"“{str(size)[:40]}” is no shard size: write it as 5GB or 500MB.")
@@ -153,8 +159,11 @@ def _computed(path: Path, name: str, init: Init, dtype: str | None):
     """A tensor that passes through memory: begun otherwise, converted, or both."""
 
     def write(out: BinaryIO) -> None:
-        with safe_open(path, framework="pt") as file:
-            tensor = file.get_tensor(name)
+        try:
+            with reading(path), safe_open(path, framework="pt") as file:
+                tensor = file.get_tensor(name)
+        except SafetensorError as error:
+            raise BaseError(f"{path} changed while it was read: {error}.") from error
         if init != COPY:
             tensor = begin(tensor, init)
         if dtype is not None:

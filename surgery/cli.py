@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -28,33 +29,69 @@ from .progress import Cancelled
 if TYPE_CHECKING:
     from .base import Base
 
+PROGRAM = "python -m surgery"
+_PRESETS = "\n".join(
+    f"  {' '.join([name, *(f'{p.name}=N' for p in preset.parameters)]):<29}{preset.hint}"
+    for name, preset in presets.PRESETS.items()
+)
+# Click reflows a paragraph unless it begins with \b.
+HELP = f"""Drop, repeat and move the layers of a language model.
+
+\b
+BASE is the model to operate on:
+  bundled                      SmolLM2-135M-Instruct, 30 layers
+  org/name, org/name@revision  a model on the Hugging Face Hub
+  path/to/folder               safetensors with their config.json
+  path/to/file.gguf            a GGUF file; it is dequantised
+  config:path/to/config.json   a config alone, with random weights
+
+\b
+PLAN lists its layers in the order in which they shall run. Layers count from
+0, and a range leaves its end out. With 30 layers:
+  "0:13, 17:30"                leaves out layers 13 to 16
+  "0:22, 8:30"                 runs layers 8 to 21 twice
+  "0:8, 8:12*3, 12:30"         runs layers 8 to 11 three times
+  "0:8, 7@identity, 8:30"      adds a layer 7 that begins as the identity
+
+\b
+Or PLAN is a preset; values that are left out follow from the depth:
+{_PRESETS}
+
+\b
+Examples:
+  python -m surgery inspect bundled
+  python -m surgery preview bundled "0:13, 17:30"
+  python -m surgery generate bundled "drop-middle n=4" --prompt "The sun is"
+  python -m surgery save bundled "0:22, 8:30" my-model
+
+Exit status: 0 if all went well, 1 for an error, 2 for wrong usage, 130 if stopped.
+"""
+
+# No markup mode: plain text has no boxes, and keeps the paragraphs above as they are.
 app = typer.Typer(
     name="surgery",
-    no_args_is_help=True,
+    help=HELP,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    help="Drop, repeat and move the layers of a language model.\n\n"
-    "BASE is [b]bundled[/b] (SmolLM2-135M-Instruct), a Hub id such as [b]org/name[/b] or "
-    "[b]org/name@revision[/b], a folder, a [b]file.gguf[/b], or [b]config:file.json[/b] for random "
-    "weights.\n\n"
-    "PLAN lists the base's layers in the order in which they shall run, counted from 0, ends left "
-    'out: [b]"0:13, 17:30"[/b] drops layers 13 to 16, [b]"0:22, 8:30"[/b] runs 8 to 21 twice, '
-    "[b]4:8*3[/b] runs a range three times, [b]7@identity[/b] is a copy that begins as the "
-    "identity. Or a preset: " + ", ".join(f"[b]{name}[/b]" for name in presets.PRESETS) + ", with "
-    'values as in [b]"solar m=8"[/b].',
+    rich_markup_mode=None,
 )
 err = Console(stderr=True, highlight=False, soft_wrap=True)
-out = Console(highlight=False)
+out = Console(highlight=False, soft_wrap=True)
 
-BaseArgument = Annotated[str, typer.Argument(metavar="BASE", help="The model to operate on.")]
-PlanArgument = Annotated[str, typer.Argument(metavar="PLAN", help="Its layers, in running order.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+_MORE = "`python -m surgery --help` tells how to write BASE and PLAN."
+BaseArgument = Annotated[
+    str, typer.Argument(metavar="BASE", help="“bundled”, a Hub id, a folder or a file.")
+]
+PlanArgument = Annotated[
+    str, typer.Argument(metavar="PLAN", help="Layers in running order, or a preset.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 
 
-@app.command()
+@app.command(epilog=_MORE)
 def inspect(base: BaseArgument, as_json: JsonOption = False) -> None:
-    """Show what a base is: layers, parameters, memory. Reads no weights."""
+    """Show what a base is. Reads its config and tensor headers, no weights."""
     found = _open(base)
     whole = asdict(found.preview(Plan.whole(found.depth)))
     facts = {
@@ -85,6 +122,7 @@ def inspect(base: BaseArgument, as_json: JsonOption = False) -> None:
         table.add_row(label, escape(str(value)))
     for label, value in _numbers(whole):
         table.add_row(label, value)
+    table.add_row("parameters by component")
     for name, value in whole["by_component"].items():
         table.add_row(f"  {name}", f"{value:,}")
     if any(found.kinds):
@@ -93,9 +131,9 @@ def inspect(base: BaseArgument, as_json: JsonOption = False) -> None:
     out.print(table)
 
 
-@app.command()
+@app.command(epilog=_MORE)
 def preview(base: BaseArgument, plan: PlanArgument, as_json: JsonOption = False) -> None:
-    """Show what a plan would make of a base: size, cache, compute. Reads no weights."""
+    """Show what a plan would make of a base. Reads no weights."""
     found = _open(base)
     wanted = _plan(plan, found.depth)
     before, after = found.preview(Plan.whole(found.depth)), found.preview(wanted)
@@ -118,6 +156,7 @@ def preview(base: BaseArgument, plan: PlanArgument, as_json: JsonOption = False)
     rows = [*zip(_numbers(old), _numbers(new), _ratios(old, new), strict=True)]
     for (label, a), (_, b), change in rows:
         table.add_row(label, a, b, change)
+    table.add_row("parameters by component")
     for name, value in old["by_component"].items():
         now = new["by_component"].get(name, 0)
         table.add_row(f"  {name}", f"{value:,}", f"{now:,}", _percent(value, now))
@@ -125,26 +164,33 @@ def preview(base: BaseArgument, plan: PlanArgument, as_json: JsonOption = False)
     out.print(table)
 
 
-@app.command()
+@app.command(epilog=_MORE)
 def generate(
     base: BaseArgument,
     plan: PlanArgument,
-    prompt: Annotated[str, typer.Option(help="The text to go on from.")],
-    max_new_tokens: Annotated[int, typer.Option(help="Stop after so many tokens.")] = 64,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Take the likeliest token.")] = False,
-    seed: Annotated[int, typer.Option(help="Same seed, same text.")] = 0,
-    temperature: Annotated[float, typer.Option(help="Above 0; higher is wilder.")] = 0.8,
-    top_p: Annotated[float, typer.Option(help="Share of probability to draw from.")] = 0.95,
-    chat: Annotated[bool, typer.Option("--chat", help="Use the base's chat template.")] = False,
+    prompt: Annotated[str, typer.Option(help="The text that the model goes on from.")],
+    max_new_tokens: Annotated[int, typer.Option(help="Stop after so many tokens at most.")] = 64,
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Always take the likeliest token.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    temperature: Annotated[float, typer.Option(help="0.01 to 100; higher is wilder.")] = 0.8,
+    top_p: Annotated[
+        float,
+        typer.Option(help="Draw from the likeliest tokens that together have this probability."),
+    ] = 0.95,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Put the prompt into the chat template.")
+    ] = False,
 ) -> None:
-    """Operate, and let the patient speak: the text goes to stdout as it comes."""
+    """Let the operated model speak. Text goes to stdout as it comes, figures to stderr."""
     found = _open(base)
     wanted = _plan(plan, found.depth)
     with _progress() as progress:
         found.load(progress)
     patient = found.operate(wanted)
     stream = patient.stream(
-        prompt,
+        os.fsencode(prompt).decode("utf-8", "surrogateescape"),  # whatever the locale took it for
         max_new_tokens=max_new_tokens,
         greedy=greedy,
         seed=seed,
@@ -163,21 +209,26 @@ def generate(
         err.print(f"[dim]{stats.tokens} tokens{speed}{first}[/dim]")
 
 
-@app.command()
+@app.command(epilog=_MORE)
 def save(
     base: BaseArgument,
     plan: PlanArgument,
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The folder to write; must not exist yet.")
+    ],
     dtype: Annotated[
-        str | None, typer.Option(help="Convert weights: float32, float16 or bfloat16.")
+        str | None, typer.Option(help="Convert weights to float32, float16 or bfloat16.")
     ] = None,
-    shard_size: Annotated[str, typer.Option(help="The most that one file holds.")] = "5GB",
+    shard_size: Annotated[
+        str, typer.Option(help="Split weights into files that hold this much at most.")
+    ] = "5GB",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace OUT if it exists.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the patient as a checkpoint that transformers loads: whole, or not at all."""
+    """Write the operated model. OUT is a folder that transformers and other tools load. It appears
+    when it is whole, or not at all."""
     found = _open(base)
     wanted = _plan(plan, found.depth)
     with _progress() as progress:
@@ -200,39 +251,68 @@ def save(
     )
 
 
-def main() -> int:
-    """Run the command line. Returns the exit status: 0, 1 for an error, 2 for wrong usage."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit status: 0, 1 for an error, 2 for wrong usage, 130 if
+    it was stopped."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    _make_streams_safe()
     try:
-        return app(standalone_mode=False) or 0
+        status = app(arguments or ["--help"], prog_name=PROGRAM, standalone_mode=False) or 0
+        sys.stdout.flush()
     except (KeyboardInterrupt, Cancelled):
-        err.print("Stopped.")
-        return 130
-    except typer.Exit as end:
-        return end.exit_code
+        status = 130
     except SurgeryError as error:
         return _fail(str(error))
-    except BrokenPipeError:
-        # Whoever read our output has had enough; keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):  # typer makes one of the other
+        _silence_stdout()  # whoever read our output has had enough
         return 0
+    except OSError as error:
+        _silence_stdout()
+        place = f" ({error.filename})" if error.filename else ""
+        return _fail(f"The system says: {error.strerror or error}{place}.")
     except Exception as error:
         if hasattr(error, "format_message"):  # wrong usage, in click's words
             context = getattr(error, "ctx", None)
-            where = context.command_path if context else "python -m surgery"
-            err.print(f"{escape(error.format_message())} Try: {where} --help")
+            where = context.command_path if context else PROGRAM
+            said = error.format_message().rstrip(".")
+            err.print(escape(_one_line(f"{said}. Try: {where} --help")))
             return 2
         if os.environ.get("SURGERY_DEBUG"):
             raise
-        said = " ".join(str(error).split())[:300]
         return _fail(
-            f"Something went wrong that should not ({type(error).__name__}: {said}). "
+            f"Something went wrong that should not ({type(error).__name__}: {str(error)[:300]}). "
             "Set SURGERY_DEBUG=1 to see where."
         )
+    if status == 130:
+        err.print("Stopped.")
+    return status
+
+
+def _make_streams_safe() -> None:
+    """A stream that is closed is as good as /dev/null; a character that the terminal's encoding
+    does not have is escaped."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream := getattr(sys, name), "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _silence_stdout() -> None:
+    """What is still buffered can't be written: keep the interpreter from trying at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str) -> int:
-    err.print(f"[red]Error:[/red] {escape(message)}")
+    err.print(f"[red]Error:[/red] {escape(_one_line(message))}")
     return 1
+
+
+def _one_line(text: str) -> str:
+    """Without line breaks and without what a terminal would obey: messages quote strangers."""
+    return "".join(
+        c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split())
+    )
 
 
 def _open(spec: str) -> Base:
@@ -241,6 +321,7 @@ def _open(spec: str) -> Base:
     from .base import Base
 
     logging.set_verbosity_error()
+    warnings.simplefilter("ignore")  # libraries' advice to programmers
     with _progress() as progress:
         return Base.open(spec, progress)
 

@@ -6,7 +6,6 @@ architecture's affair.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -51,14 +50,14 @@ class Patient:
         """Generate text after `prompt`: an iterator of text pieces, computed as they are asked for.
 
         `chat` puts the prompt into the base's chat template. `greedy` takes the likeliest token
-        each time; otherwise tokens are drawn at `temperature` (> 0) from the smallest set that
-        holds `top_p` (0 to 1) of the probability, the same ones for the same `seed`.
+        each time; otherwise tokens are drawn at `temperature` (0.01 to 100) from the smallest set
+        that holds `top_p` (0 to 1) of the probability, the same ones for the same `seed`.
         Raises `SurgeryError` for settings or prompts that don't fit.
         """
         if not 1 <= max_new_tokens <= LONGEST_ANSWER:
             raise SurgeryError(f"max_new_tokens can be 1 to {LONGEST_ANSWER:,}.")
-        if not (greedy or (math.isfinite(temperature) and temperature > 0)):
-            raise SurgeryError("The temperature has to be above 0; choose greedy for none.")
+        if not (greedy or 0.01 <= temperature <= 100):
+            raise SurgeryError("The temperature can be 0.01 to 100; choose greedy for none.")
         if not (greedy or 0 < top_p <= 1):
             raise SurgeryError("top_p has to be above 0 and at most 1.")
         if not 0 <= seed < 2**63:
@@ -84,6 +83,8 @@ class Patient:
 
     def _tokens(self, prompt: str, chat: bool) -> list[int]:
         tokenizer = self.base.tokenizer
+        if any("\ud800" <= c <= "\udfff" for c in prompt):  # bytes that are no UTF-8 come as these
+            raise SurgeryError("The prompt holds bytes that are no text: write it in UTF-8.")
         if chat:
             if not self.base.has_chat_template:
                 raise SurgeryError(f"{self.base.name} has no chat template: use it as plain text.")

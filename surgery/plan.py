@@ -24,10 +24,12 @@ MAX_LAYERS = 4096  # a typo such as 0:30*999999 must not eat the machine
 INITS = ("copy", "identity", "scale", "random", "average")
 _ITEM = re.compile(
     r"(?:(?P<base>[A-Za-z_][\w.-]*)\s*/\s*)?"
-    r"(?P<start>\d+)\s*(?::\s*(?P<end>\d+))?"
-    r"(?:\s*\*\s*(?P<times>\d+))?"
+    r"(?P<start>[0-9]+)\s*(?::\s*(?P<end>[0-9]+))?"
+    r"(?:\s*\*\s*(?P<times>[0-9]+))?"
     r"(?:\s*@\s*(?P<init>[a-z]+)(?:\s*=\s*(?P<factor>[^\s@*]+))?)?"
 )
+# What float() takes beyond this (1_0, digits of other scripts) is more likely a slip.
+_FACTOR = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,10 +328,7 @@ def _parse_init(kind: str | None, factor: str | None, shown: str) -> Init:
         raise PlanError(f"{shown}: scale takes a number, as in @scale=0.5; the others take none.")
     if factor is None:
         return Init(kind)
-    try:
-        value = float(factor)
-    except ValueError:
-        value = math.nan
+    value = float(factor) if _FACTOR.fullmatch(factor) else math.nan
     if not math.isfinite(value):
         raise PlanError(f"{shown}: “{_short(factor)}” is not a number to scale by.")
     return Init("scale", value)

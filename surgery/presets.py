@@ -5,11 +5,14 @@ Knows the published recipes and nothing about tensors or files.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from .errors import PlanError
 from .plan import Init, Layer, Plan
+
+_MOST_WORDS = 9  # more than any preset takes
 
 
 def drop_middle(depth: int, n: int) -> Plan:
@@ -115,7 +118,7 @@ PRESETS = {
             "llama-pro",
             llama_pro,
             (Parameter("every", lambda d: min(4, d), "one new layer after every so many"),),
-            "New layers that start as the identity (LLaMA-Pro)",
+            "New layers that begin as identity (LLaMA-Pro)",
         ),
         Preset(
             "repeat",
@@ -143,18 +146,26 @@ PRESETS = {
 def parse(text: str, depth: int) -> Plan | None:
     """A plan from a preset's name with its values, `solar` or `drop-middle n=4`.
 
-    None if the text does not start with the name of a preset.
+    None if the text does not start with a word, as every preset and no range does.
     """
-    name, *rest = text.split() or [""]
-    if name not in PRESETS:
+    name, *rest = text.split(maxsplit=_MOST_WORDS) or [""]
+    if not re.fullmatch(r"[A-Za-z][A-Za-z-]*", name):
         return None
+    name = name.lower()
+    if name not in PRESETS:
+        raise PlanError(
+            f"There is no preset “{name[:40]}”: write ranges such as 0:{depth}, or one of "
+            f"{', '.join(PRESETS)}."
+        )
     values: dict[str, int] = {}
     for word in rest:
-        key, equals, value = word.partition("=")
-        if not equals or not value.lstrip("-").isdigit():
+        key, _, value = word.partition("=")
+        if not re.fullmatch(r"-?[0-9]{1,9}", value):
             raise PlanError(
                 f"“{word[:40]}” should be name=number, as in {name} "
                 f"{PRESETS[name].parameters[0].name}=2."
             )
+        if key in values:
+            raise PlanError(f"{key[:40]} is given twice: leave one out.")
         values[key] = int(value)
     return PRESETS[name](depth, **values)

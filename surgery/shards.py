@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from .errors import BaseError
 
 CHUNK = 8 << 20
 
@@ -28,17 +31,29 @@ class Piece:
     write: Callable[[BinaryIO], None]
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What the disk complains of while the base is read, told apart from trouble with writing."""
+    try:
+        yield
+    except OSError as error:
+        raise BaseError(f"{path} can't be read: {error.strerror or error}.") from error
+
+
 def from_file(path: Path, start: int, end: int) -> Callable[[BinaryIO], None]:
     """Bytes [start, end) of another file, moved through a small buffer."""
 
     def write(out: BinaryIO) -> None:
         left = end - start
-        with open(path, "rb") as source:
+        with reading(path):
+            source = open(path, "rb")  # noqa: SIM115  closed below
+        with source:
             source.seek(start)
             while left:
-                chunk = source.read(min(CHUNK, left))
+                with reading(path):
+                    chunk = source.read(min(CHUNK, left))
                 if not chunk:
-                    raise OSError(f"{path.name} ended early: it changed while it was read")
+                    raise BaseError(f"{path} ended early: it changed while it was read.")
                 out.write(chunk)
                 left -= len(chunk)
 

@@ -61,7 +61,7 @@ class Stream:
         self._greedy = greedy
         self._warpers = LogitsProcessorList()
         if temperature != 1.0:
-            self._warpers.append(TemperatureLogitsWarper(temperature))
+            self._warpers.append(TemperatureLogitsWarper(float(temperature)))
         if top_p < 1.0:
             self._warpers.append(TopPLogitsWarper(top_p))
         # On the CPU, so that a seed means the same tokens on every device.
@@ -107,12 +107,20 @@ class Stream:
 
     @torch.inference_mode()
     def _step(self) -> int:
-        output = self._model(input_ids=self._next_input, use_cache=True, **self._cache)
+        try:
+            output = self._model(input_ids=self._next_input, use_cache=True, **self._cache)
+        except (RuntimeError, IndexError) as error:  # shapes that don't go together, no memory left
+            self._finish("stopped")
+            said = " ".join(str(error).split())[:200]
+            raise SurgeryError(f"The model can't compute the next token: {said}") from error
         name = next((n for n in ALL_CACHE_NAMES if output.get(n) is not None), None)
         logits = output.logits[:, -1].float().cpu()
-        if not torch.isfinite(logits).any():
+        if not logits.max().isfinite():  # NaN anywhere, +inf, or nothing but -inf
             self._finish("stopped")
-            raise SurgeryError("The model's output is not a number (NaN): this plan breaks it.")
+            raise SurgeryError(
+                "The model's output is not a number (NaN): this plan breaks it, or its weights are "
+                "broken already."
+            )
         if self._greedy:
             token = int(logits.argmax())
         else:

@@ -14,6 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers import modeling_gguf_pytorch_utils as gguf_reader
 from transformers.utils import logging as transformers_logging
@@ -49,7 +50,7 @@ def load(
                 local_files_only=True,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         said = " ".join(str(error).split())[:300]
         raise BaseError(f"The weights could not be loaded: {said}") from error
     check_whole(info)

@@ -20,6 +20,7 @@ class Hub:
         self.gated: set[str] = set()
         self.requests: list[tuple[str, str, str | None]] = []
         self.cut_after: int | None = None  # bytes of a whole file, then the line goes dead
+        self.fault: str | None = None  # see `misbehave`
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,13 +44,38 @@ class Hub:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.partition("?")[0]
         self.requests.append((request.command, path, request.headers.get("range")))
+        if self.fault and self.misbehave(request, path):
+            return None
         if m := re.fullmatch(r"/api/models/(.+?)(?:/revision/([^/]+))?", path):
             if "/tree/" in path:
                 return self.tree(request, path)
             return self.info(request, m[1], m[2])
-        if m := re.fullmatch(r"/(.+?)/resolve/([^/]+)/(.+)", path):
+        if m := re.fullmatch(r"/(?:cdn/)?(.+?)/resolve/([^/]+)/(.+)", path):
             return self.file(request, m[1], m[3])
         return self.refuse(request, 404, "EntryNotFound")
+
+    def misbehave(self, request: BaseHTTPRequestHandler, path: str) -> bool:
+        """Do what `fault` says instead of answering; False where it says nothing of this path."""
+        part = "range" in request.headers
+        match self.fault:
+            case "drops":
+                request.close_connection = True
+                request.connection.close()
+            case "500":
+                self.refuse(request, 500, "")
+            case "html":  # as from the login page of a hotel
+                self.send(request, 200, b"<html>Welcome to our WLAN</html>")
+            case "loops":
+                self.send(request, 302, b"", Location=path)
+            case "redirects" if "/resolve/" in path and not path.startswith("/cdn/"):
+                self.send(request, 302, b"", Location=f"/cdn{path}")
+            case "ignores ranges" if part:
+                self.send(request, 200, b"x" * 1_000_000)
+            case "lies about ranges" if part:
+                self.send(request, 206, b"x" * 10**6, **{"Content-Range": "bytes 0-9/99999999999"})
+            case _:
+                return False
+        return True
 
     def info(self, request, repo: str, revision: str | None) -> None:
         if repo not in self.repos:
@@ -105,14 +131,17 @@ class Hub:
         request.wfile.write(raw[start:end])
         return None
 
+    def send_json(self, request, value) -> None:
+        self.send(request, 200, json.dumps(value).encode(), **{"Content-Type": "application/json"})
+
     @staticmethod
-    def send_json(request, value) -> None:
-        body = json.dumps(value).encode()
-        request.send_response(200)
-        request.send_header("Content-Type", "application/json")
-        request.send_header("Content-Length", str(len(body)))
+    def send(request, status: int, body: bytes, **headers: str) -> None:
+        request.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            request.send_header(name, value)
         request.end_headers()
-        request.wfile.write(body)
+        if request.command != "HEAD":
+            request.wfile.write(body)
 
     @staticmethod
     def refuse(request, status: int, code: str) -> None:

@@ -36,7 +36,7 @@ def kind_of(spec: str) -> str:
     try:
         if Path(spec).expanduser().is_dir():
             return "folder"
-    except (OSError, RuntimeError):  # a name too long, a home that nobody has
+    except (OSError, RuntimeError, ValueError):  # too long, nobody's home, not UTF-8
         pass
     if spec.startswith(("/", "./", "../", "~", "\\")) or spec.endswith("/") or spec in (".", ".."):
         return "folder"
@@ -53,21 +53,26 @@ def open_source(spec: str, progress: Progress = silent) -> Source:
     from . import bundled, folder, gguf_file, hub
 
     spec = spec.strip()
-    match kind_of(spec):
-        case "bundled":
-            return bundled.open_bundled(progress)
-        case "config":
-            return folder.open_config(_path(spec.removeprefix("config:")))
-        case "gguf":
-            return gguf_file.open_gguf(_path(spec))
-        case "folder":
-            return folder.open_folder(_path(spec))
-        case _:
-            return hub.open_hub(spec, progress)
+    kind = kind_of(spec)
+    try:
+        match kind:
+            case "bundled":
+                return bundled.open_bundled(progress)
+            case "config":
+                return folder.open_config(_path(spec.removeprefix("config:")))
+            case "gguf":
+                return gguf_file.open_gguf(_path(spec))
+            case "folder":
+                return folder.open_folder(_path(spec))
+            case _:
+                return hub.open_hub(spec, progress)
+    except OSError as error:  # no permission, a name too long, a disk that fails or is full
+        place = error.filename or spec
+        raise BaseError(f"{str(place)[:200]} can't be read: {error.strerror or error}.") from error
 
 
 def _path(text: str) -> Path:
     try:
         return Path(text).expanduser().resolve()
-    except (OSError, RuntimeError) as error:
-        raise BaseError(f"“{text[:80]}” is no path on this machine.") from error
+    except (RuntimeError, ValueError) as error:  # a loop of links, nobody's home, not UTF-8
+        raise BaseError(f"“{text[:80]}” is no path on this machine: {error}") from error

@@ -19,6 +19,7 @@ from .headers import read_file
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
+_LARGEST_COUNT = 1_000_000  # of layers, heads, experts, labels
 _LARGEST_JSON = 64 << 20  # bytes; the largest index on the Hub has a few
 
 
@@ -28,14 +29,29 @@ def open_folder(folder: Path) -> Source:
         raise BaseError(f"There is no folder {folder}.")
     config = read_config(folder)
     tensors = read_tensors(folder)
-    files = sorted({tensor.file for tensor in tensors.values()})
+    files = ["config.json", *sorted({tensor.file for tensor in tensors.values()})]
+    stamp = _stamp(folder, files)
+
+    def check() -> None:
+        try:
+            same = _stamp(folder, files) == stamp
+        except OSError as error:
+            gone = Path(error.filename).name
+            raise BaseError(
+                f"{gone} is gone from {folder}: put it back, or open another."
+            ) from error
+        if not same:
+            raise BaseError(f"The files in {folder} changed since they were opened: open it again.")
+
     return Source(
         kind="folder",
         name=folder.name or str(folder),
         config=config,
-        identity=f"folder:{folder}:{_stamp(folder, ['config.json', *files])}",
+        identity=f"folder:{folder}:{stamp}",
         tensors=tensors,
         licence=read_licence(folder),
+        home=folder,
+        check=check,
         get_files=lambda progress: folder,
         get_tokenizer=lambda progress: folder,
     )
@@ -56,6 +72,7 @@ def open_config(path: Path) -> Source:
         config=config,
         identity=f"config:{digest}:{tokenizer or ''}",
         note="made of random weights from a config",
+        home=path.parent,
         get_tokenizer=lambda progress: tokenizer,
     )
 
@@ -74,6 +91,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
 def config_from(fields: dict, path: Path) -> PreTrainedConfig:
     """A config of a type that transformers knows, from the JSON in `path`. Raises `BaseError`."""
+    _check_counts(fields, path)
     kind = fields.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         named = f"“{str(kind)[:60]}”" if kind else "no type"
@@ -87,10 +105,31 @@ def config_from(fields: dict, path: Path) -> PreTrainedConfig:
             "does not know. Check the config, or update transformers."
         )
     try:
-        return AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        for part in (config, config.get_text_config(decoder=True)):
+            # Switches of the run that wrote the file: they say nothing about the model.
+            part.return_dict, part.output_hidden_states, part.output_attentions = True, False, False
+        return config
     except Exception as error:  # a config's fields can be wrong in as many ways as there are fields
         said = " ".join(str(error).split())[:300]
         raise BaseError(f"{path.name} is not a config that transformers reads: {said}") from error
+
+
+def _check_counts(value: object, path: Path, key: str = "") -> None:
+    """Raise `BaseError` for a count that no model has: transformers makes lists as long as the
+    config's counts, before anyone can look at them, and memory would be gone."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_counts(inner, path, name)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_counts(inner, path)
+    elif (
+        isinstance(value, (int, float))
+        and value > _LARGEST_COUNT
+        and (key.startswith("num_") or "layer" in key)
+    ):
+        raise BaseError(f"{path.name} is broken: it says {key} = {value:g}, which no model has.")
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -148,14 +187,14 @@ def no_safetensors(name: str, files: Iterable[str]) -> BaseError:
 
 def read_json(path: Path) -> dict:
     """A JSON object. Raises `BaseError`."""
+    if not path.exists():
+        raise BaseError(f"There is no file {path}.")
+    if not path.is_file():  # a device or a pipe may never end
+        raise BaseError(f"{path} is no file.")
+    if path.stat().st_size > _LARGEST_JSON:
+        raise BaseError(f"{path.name} is too large to be a config.")
     try:
-        if path.stat().st_size > _LARGEST_JSON:
-            raise BaseError(f"{path.name} is too large to be a config.")
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BaseError(f"There is no file {path}.") from error
-    except OSError as error:
-        raise BaseError(f"{path} can't be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
         raise BaseError(f"{path.name} is broken: it is no valid JSON.") from error
     if not isinstance(value, dict):

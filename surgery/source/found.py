@@ -26,13 +26,19 @@ def _nothing(progress: Progress) -> None:
     return None
 
 
+def _unchanging() -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Source:
     """A model as found. `identity` is equal for equal files, and another when they change.
 
     `tensors` is empty where nothing is stored as safetensors yet (a GGUF file, a bare config).
     `hub_id` and `licence` are None where they aren't known; `note` says what a reader should know
-    about where the weights come from.
+    about where the weights come from; `home` is the local folder that it lies in, if any. `check`
+    raises `BaseError` once the files are no longer those that were opened: offsets and shapes that
+    were read from them would be wrong then.
     """
 
     kind: str
@@ -44,6 +50,8 @@ class Source:
     revision: str | None = None
     licence: str | None = None
     note: str = ""
+    home: Path | None = field(default=None, repr=False)
+    check: Callable[[], None] = field(default=_unchanging, repr=False)
     get_files: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
     get_tokenizer: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
 

@@ -29,13 +29,13 @@ from .found import Source
 
 def open_gguf(path: Path) -> Source:
     """The model in a GGUF file: its config from the header alone. Raises `BaseError`."""
-    try:
-        with open(path, "rb") as file:
-            magic = file.read(4)
-        stat = path.stat()
-    except OSError as error:
-        reason = "There is no file" if isinstance(error, FileNotFoundError) else "Can't read"
-        raise BaseError(f"{reason} {path}.") from error
+    if not path.exists():
+        raise BaseError(f"There is no file {path}.")
+    if not path.is_file():  # a pipe may never say anything
+        raise BaseError(f"{path} is no file.")
+    with open(path, "rb") as file:
+        magic = file.read(4)
+    stat = path.stat()
     if magic != b"GGUF":
         raise BaseError(f"{path.name} is no GGUF file. Download it again.")
     identity = f"gguf:{path}:{stat.st_size}:{stat.st_mtime_ns}"
@@ -43,9 +43,18 @@ def open_gguf(path: Path) -> Source:
     folder = cache_folder() / f"{stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     converted = folder.is_dir()
 
+    def check() -> None:
+        now = path.stat() if path.is_file() else None
+        if now is None or (now.st_size, now.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+            raise BaseError(f"{path} changed since it was opened: open it again.")
+
     def fetch(progress: Progress) -> Path:
+        def build(out: Path) -> None:
+            convert(path, out, progress)
+            check()  # the copy is kept under the name of the file that was opened
+
         # Two bytes a weight; the quantised file has half a byte or more of each.
-        return once(folder, 4 * stat.st_size, lambda out: convert(path, out, progress), progress)
+        return once(folder, 4 * stat.st_size, build, progress)
 
     return Source(
         kind="gguf",
@@ -54,6 +63,7 @@ def open_gguf(path: Path) -> Source:
         identity=identity,
         tensors=read_tensors(folder) if converted else {},
         note=f"dequantised from the GGUF file {path.name}",
+        home=path.parent,
         get_files=fetch,
         get_tokenizer=fetch,
     )

@@ -5,6 +5,7 @@ What lies in the cache is used as it is, so that a model once fetched opens with
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -137,7 +138,12 @@ def _range(url: str, start: int, end: int) -> tuple[bytes, int]:
         size = response.headers.get("content-range", "").rpartition("/")[2]
         if response.status_code != 206 or not size.isdecimal():
             raise BaseError("The Hub's server does not serve parts of files. Download the model.")
-        return response.read(), int(size)
+        parts = bytearray()
+        for part in response.iter_bytes():
+            parts += part
+            if len(parts) >= end - start:  # whatever a server sends beyond is not wanted
+                break
+        return bytes(parts[: end - start]), int(size)
 
 
 def _download(repo: str, commit: str, patterns: list[str], progress: Progress) -> Path:
@@ -190,7 +196,13 @@ def _explained(repo: str, revision: str) -> Iterator[None]:
             f"{repo} is not in the local cache, and HF_HUB_OFFLINE forbids to fetch it."
         ) from error
     except HfHubHTTPError as error:
-        raise BaseError(f"The Hub refused {repo}: {' '.join(str(error).split())[:200]}") from error
+        said = (str(error).splitlines() or ["no reason given"])[0][:200]
+        raise BaseError(f"The Hub refused {repo}: {said.rstrip('.')}. Try again later.") from error
+    except json.JSONDecodeError as error:
+        raise BaseError(
+            f"What answers for the Hub is not the Hub, so {repo} can't be had: check the network's "
+            "login page, or HF_ENDPOINT."
+        ) from error
     except BaseError:
         raise
     except Exception as error:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import yaml
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from surgery import Base, Cancelled, Plan, Refused, SaveError
+from surgery import Base, BaseError, Cancelled, Plan, Refused, SaveError
 from surgery.checkpoint import parse_size
 
 
@@ -79,6 +80,23 @@ def test_unchanged_tensors_are_the_same_bytes(tiny_folder, tmp_path):
         for name in new.keys():  # noqa: SIM118
             source = re.sub(r"layers\.(\d)", lambda m: f"layers.{[0, 1, 4, 5][int(m[1])]}", name)
             assert torch.equal(new.get_tensor(name), old.get_tensor(source))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "mixtral", "gemma3"])
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_a_preview_counts_what_is_written_whatever_its_form(tiny_folder, tmp_path, family, dtype):
+    base = Base.open(str(tiny_folder(family, max_shard_size="100KB")))
+    plan = Plan.parse("0:4, 2:6", base.depth)
+    preview = base.preview(plan)
+    out = base.save(plan, tmp_path / "out", dtype=dtype, shard_size="50KB")
+    assert len(list(out.glob("*.safetensors"))) > 2
+    assert stored_bytes(out) == preview.bytes // (2 if dtype else 1)
+    model = AutoModelForCausalLM.from_pretrained(out)
+    assert sum(p.numel() for p in model.parameters()) == preview.parameters
+    again = Base.open(str(out))
+    whole = again.preview(Plan.whole(8))
+    assert (whole.parameters, whole.bytes) == (preview.parameters, stored_bytes(out))
+    assert whole.by_component == preview.by_component
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -180,15 +198,39 @@ def test_a_disk_that_fills_up_on_the_way_leaves_nothing(tiny_folder, tmp_path, m
 
 
 def test_a_source_that_shrinks_while_it_is_read(tiny_folder, tmp_path):
-    import shutil
-
     folder = tmp_path / "base"
     shutil.copytree(tiny_folder("llama"), folder)
     base = Base.open(str(folder))
     os.truncate(folder / "model.safetensors", 5000)
-    with pytest.raises(SaveError, match="ended early"):
+    with pytest.raises(BaseError, match="changed since they were opened"):
         base.save(Plan.whole(6), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["base"]
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+@pytest.mark.parametrize("what", ["shrinks", "changes", "vanishes"])
+def test_a_source_that_does_so_in_mid_save(tiny_folder, tmp_path, what, dtype):
+    """Whatever was written by then is removed, and the message names the file."""
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_folder("llama"), folder)
+    weights = folder / "model.safetensors"
+    raw = weights.read_bytes()
+    base = Base.open(str(folder))
+
+    def meddle(message, done, total):
+        if not 0 < done < total / 2:
+            return
+        match what:
+            case "shrinks":
+                os.truncate(weights, 50_000)
+            case "changes":
+                weights.write_bytes(raw[:-4] + b"abcd")
+            case "vanishes":
+                weights.unlink(missing_ok=True)
+
+    with pytest.raises(BaseError, match=re.escape(str(folder))):
+        base.save(Plan.whole(6), tmp_path / "out", dtype=dtype, progress=meddle)
+    assert [p.name for p in tmp_path.iterdir()] == ["base"]
 
 
 def test_a_killed_save_leaves_nothing_that_looks_finished(tiny_folder, tmp_path):
@@ -213,8 +255,6 @@ def test_a_killed_save_leaves_nothing_that_looks_finished(tiny_folder, tmp_path)
 
 
 def test_a_config_that_lies_is_found_out_without_reading_weights(tiny_folder, tmp_path):
-    import shutil
-
     for field, value, said in (
         ("num_hidden_layers", 4, "the config says 4 layers"),
         ("num_hidden_layers", 8, "no tensor for"),
@@ -240,7 +280,7 @@ def test_sizes(text, size):
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "1e3GB", "5 PB", "9" * 400])
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "1e3GB", "5 PB", "9" * 400, "٣GB", "²"])
 def test_sizes_that_are_none(text):
     with pytest.raises(SaveError, match="shard size"):
         parse_size(text)

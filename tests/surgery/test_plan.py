@@ -259,7 +259,22 @@ def test_presets_have_defaults_for_every_depth(depth, name):
 
 @pytest.mark.parametrize(
     "text",
-    ["solar m=32", "solar m=0", "solar n=3", "solar m", "drop-middle n=x", "repeat start=9 end=3"],
+    [
+        "solar m=32",
+        "solar m=0",
+        "solar n=3",
+        "solar m",
+        "drop-middle n=x",
+        "repeat start=9 end=3",
+        "solar m=²",
+        "solar m=٣",
+        "solar m=--3",
+        "solar m=" + "9" * 5000,
+        "solar m=1 m=2",
+        "solar " + "m=1 " * 10**6,
+        "slr m=2",
+        "a" * 10**7,
+    ],
 )
 def test_presets_refuse_values_that_do_not_fit(text):
     with pytest.raises(PlanError):
@@ -267,4 +282,6 @@ def test_presets_refuse_values_that_do_not_fit(text):
 
 
 def test_what_is_no_preset_is_left_to_the_notation():
-    assert parse_preset("0:12", 12) is None and parse_preset("", 12) is None
+    for text in ("0:12", "", "b/0:3", "٣", "7@identity"):
+        assert parse_preset(text, 12) is None
+    assert parse_preset("Solar m=2", 12) == parse_preset("solar m=2", 12)

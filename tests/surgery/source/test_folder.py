@@ -1,15 +1,16 @@
 """Folders and headers: what is whole opens, what is broken is named."""
 
 import json
+import os
 import shutil
 import struct
 
 import pytest
 import tiny
 
-from surgery import Base, BaseError
+from surgery import Base, BaseError, Plan
 from surgery.source import kind_of, open_source
-from surgery.source.headers import read_header
+from surgery.source.headers import LONGEST, read_header
 
 
 @pytest.fixture
@@ -121,6 +122,9 @@ def test_a_folder_that_is_not_there(tmp_path):
         ),
         ({"num_attention_heads": "many"}, "not a config that transformers reads"),
         ({"rope_parameters": 3}, "not a config that transformers reads"),
+        ({"num_labels": 10**12}, r"num_labels = 1e\+12, which no model has"),
+        ({"model_type": "qwen2", "num_hidden_layers": 10**9}, "num_hidden_layers = 1e"),
+        ({"text_config": {"some_layers": 1e300}}, "some_layers = 1e"),
     ],
 )
 def test_configs_that_do_not_hold(folder, fields, said):
@@ -212,6 +216,15 @@ GOOD = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
         header({"a": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}}, b"x" * 12),
         header({**GOOD, "b": GOOD["a"]}, b"x" * 8),
         header({"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 8]}}, b"x" * 8),
+        header(
+            {"a": {"dtype": "F32", "shape": [10**4000] * 500, "data_offsets": [0, 8]}}, b"x" * 8
+        ),
+        header({}, b""),
+        header({"__metadata__": {"format": "pt"}}, b""),
+        header({**GOOD, "__metadata__": 3}, b"x" * 8),
+        header({**GOOD, "__metadata__": {"format": {}}}, b"x" * 8),
+        header({"\ud800": GOOD["a"]}, b"x" * 8),
+        header(GOOD, b"x" * 10**6, length=LONGEST + 1),
     ],
 )
 def test_broken_headers(raw, tmp_path):
@@ -249,3 +262,37 @@ def test_the_licence_comes_from_the_card(folder):
     assert open_source(str(folder)).licence == "mit"
     (folder / "README.md").write_text("---\n: [broken\n---\n")
     assert open_source(str(folder)).licence is None
+
+
+def test_places_that_are_no_files(tmp_path):
+    """What never ends or never says anything must not be read."""
+    os.mkfifo(tmp_path / "pipe.gguf")
+    (tmp_path / "loop").symlink_to("loop")
+    for spec in ("/dev/zero", f"{tmp_path}/pipe.gguf"):
+        with pytest.raises(BaseError, match="is no file"):
+            open_source(f"config:{spec}" if spec == "/dev/zero" else spec)
+    for spec in (f"{tmp_path}/loop", f"config:{tmp_path}/loop", "~no_such_user/x", "/\ud800"):
+        with pytest.raises(BaseError, match=r"no path on this machine|no folder"):
+            open_source(spec)
+    with pytest.raises(BaseError, match="File name too long"):
+        open_source("/" + "x" * 300)
+
+
+def test_a_folder_without_permission(folder, monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.is_file", refuse)
+    with pytest.raises(BaseError, match=r"config\.json can't be read: Permission denied"):
+        open_source(str(folder))
+
+
+def test_switches_of_a_run_are_not_the_model_s(folder, tmp_path):
+    """A config may carry them; streams and saved checkpoints would trip over them."""
+    change(folder, return_dict=False, output_attentions=True, output_hidden_states=True)
+    base = Base.open(str(folder))
+    plan = Plan.parse("0:2", 6)
+    stream = base.operate(plan).stream("a", max_new_tokens=2, greedy=True)
+    list(stream)
+    assert stream.stats.finished in ("length", "end")
+    assert Base.open(str(base.save(plan, tmp_path / "out"))).depth == 2

@@ -30,11 +30,12 @@ def write(path, model, extra=()):
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_vocab_size(config.vocab_size)
-    words = [chr(33 + i) if i < 90 else f"{33 + i}" for i in range(config.vocab_size)]
+    words = [chr(33 + i) if i < 90 else f"{33 + i}" for i in range(config.vocab_size - 1)]
+    words.append("ab")
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(words)
     writer.add_token_types([1] * len(words))
-    writer.add_token_merges([])
+    writer.add_token_merges(["a b"])  # the writer leaves empty lists out
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)

@@ -150,3 +150,26 @@ def test_a_line_that_goes_dead(hub, run):
     assert isinstance(said, str) and said.startswith("surgery.errors.BaseError")
     hub.cut_after = None
     assert run(load) is True
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("drops", "Hub can't be reached"),
+        ("loops", "Hub can't be reached"),
+        ("500", "The Hub refused org/single: Server error '500 Internal Server Error'"),
+        ("html", "What answers for the Hub is not the Hub"),
+        ("ignores ranges", "does not serve parts of files"),
+        ("lies about ranges", "model.safetensors is broken"),
+    ],
+)
+def test_a_hub_that_misbehaves(hub, run, fault, said):
+    hub.fault = fault
+    assert said in run(OPEN.format(spec="org/single"))
+
+
+def test_files_that_lie_elsewhere(hub, run):
+    """As the real Hub's do: large files are redirected to a store."""
+    hub.fault = "redirects"
+    assert run(OPEN.format(spec="org/single"))[0] == "hub"
+    assert [path for _, path, wanted in hub.requests if wanted and path.startswith("/cdn/")]

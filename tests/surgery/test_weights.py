@@ -1,0 +1,92 @@
+"""Weights into memory: whole and checked, or not at all."""
+
+import json
+import os
+import shutil
+
+import pytest
+import tiny
+import torch
+
+from surgery import Base, BaseError, Cancelled, Plan
+from surgery.memory import Room
+
+
+@pytest.fixture
+def folder(tiny_folder, tmp_path):
+    return shutil.copytree(tiny_folder("llama"), tmp_path / "model")
+
+
+def test_progress_is_heard_and_can_stop_it(folder):
+    base = Base.open(str(folder))
+
+    def stop(what, done, total):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        base.load(stop)
+    assert not base.is_loaded
+    heard = []
+    base.load(lambda *report: heard.append(report))
+    what, done, total = heard[-1]
+    assert what == "Loading weights" and done == total > 0
+    count = len(heard)
+    assert base.load(lambda *report: heard.append(report)) is base.model
+    assert len(heard) == count  # nothing was loaded again
+
+
+def test_weights_that_do_not_fit_are_not_begun(folder, monkeypatch):
+    base = Base.open(str(folder))
+    monkeypatch.setattr("surgery.weights.main_memory", lambda: Room("cpu", 1000))
+    with pytest.raises(BaseError, match="smaller model"):
+        base.load()
+    assert base.preview(Plan.whole(6)).layers == 6  # what needs no weights still works
+    config = Base.open(f"config:{folder}/config.json")
+    with pytest.raises(BaseError, match="smaller model"):
+        config.load()
+
+
+def test_a_tensor_without_a_place_is_not_passed_over(folder):
+    """transformers would leave it out and go on."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    save_file({**load_file(path), "model.extra.weight": torch.ones(2)}, path, {"format": "pt"})
+    with pytest.raises(BaseError, match=r"no place for model\.extra\.weight"):
+        Base.open(str(folder)).load()
+
+
+@pytest.mark.parametrize("meddle", ["replaced", "gone"])
+def test_files_that_change_between_opening_and_loading(folder, meddle):
+    base = Base.open(str(folder))
+    if meddle == "replaced":
+        tiny.model("llama", num_hidden_layers=4).save_pretrained(folder)
+    else:
+        (folder / "model.safetensors").unlink()
+    with pytest.raises(BaseError):
+        base.load()
+    with pytest.raises(BaseError, match=r"changed since|is gone from"):
+        base.save(Plan.whole(6), folder.parent / "out")
+    assert not base.is_loaded and os.listdir(folder.parent) == ["model"]
+    tiny.model("llama").save_pretrained(folder)
+    again = Base.open(str(folder))
+    assert again is not base and again.load().config.num_hidden_layers == 6
+
+
+def test_random_weights_are_the_same_every_time_and_in_the_config_s_dtype(tmp_path):
+    tiny.config("llama", dtype="bfloat16").save_pretrained(tmp_path / "c")
+    spec = f"config:{tmp_path}/c"
+    state = torch.random.get_rng_state()
+    first = Base.open(spec).load().state_dict()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    again = Base.open(spec).load().state_dict()
+    assert {t.dtype for t in first.values()} == {torch.bfloat16}
+    assert all(torch.equal(again[name], tensor) for name, tensor in first.items())
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float8_e4m3fn", 3, None])
+def test_a_dtype_that_nothing_computes_in(folder, dtype):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "dtype": dtype}))
+    assert Base.open(f"config:{path}").load().dtype is torch.float32
+    assert Base.open(str(folder)).load().dtype is torch.float32
