@@ -60,7 +60,7 @@ class Layer:
     base: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Plan:
     """An immutable, ordered list of layers. Every edit returns a new plan.
 
@@ -143,6 +143,9 @@ class Plan:
                 text += f"*{times}"
             out.append(text + (f"@{first.init}" if first.init != COPY else ""))
         return ", ".join(out)
+
+    def __repr__(self) -> str:
+        return f"Plan({str(self)!r}, depth={self.depth})"
 
     # ------------------------------------------------------------------ what it says
 

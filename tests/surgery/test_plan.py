@@ -191,6 +191,7 @@ def test_edits_refuse_what_does_not_fit():
 
 
 def test_plans_are_values():
+    assert repr(Plan.parse("0:5, 7:12", 12)) == "Plan('0:5, 7:12', depth=12)"
     plan = Plan.parse("0:24, 8:32", 32)
     assert plan == Plan.of([*range(24), *range(8, 32)], 32)
     assert hash(plan) == hash(Plan.parse("0:24,8:32", 32))
