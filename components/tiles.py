@@ -55,8 +55,7 @@ def view(base, plan: Plan) -> dict:
                 "KV cache per token",
                 "Memory that each token of a conversation takes: the keys and values that every "
                 "layer remembers.",
-                *_sizes(old.kv_bytes_per_token, new.kv_bytes_per_token),
-                f"{_WINDOW:,} tokens: {_size(new.kv_bytes_per_token * _WINDOW)}",
+                *_cache(old.kv_bytes_per_token, new.kv_bytes_per_token),
             ),
             _tile(
                 "Compute per token",
@@ -129,6 +128,12 @@ def _digits(value: float) -> int:
 
 def _size(size: float, unit: str = "B") -> str:
     return _sizes(size, size, unit)[1]
+
+
+def _cache(old: int | None, new: int | None) -> tuple[str, str, str]:
+    if old is None or new is None:
+        return "unknown", "unknown", "this model's cache could not be looked into"
+    return *_sizes(old, new), f"{_WINDOW:,} tokens: {_size(new * _WINDOW)}"
 
 
 def _sizes(old: float, new: float, unit: str = "B") -> tuple[str, str]:

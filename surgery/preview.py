@@ -22,16 +22,16 @@ class Preview:
     `active_parameters` are those that one token passes through: fewer for mixtures of experts.
     `bytes` are those of the tensors that a save writes, in the base's dtypes. `kv_bytes_per_token`
     is what the KV cache grows by for each token, in the dtype that the base computes in, as long as
-    no sliding window is full. `flops_per_token` are the forward FLOPs of the matrix products for
-    one token, two per weight; attention over the context comes on top. `by_component` splits
-    `parameters`.
+    no sliding window is full; None where not known. `flops_per_token` are the forward FLOPs of the
+    matrix products for one token, two per weight; attention over the context comes on top.
+    `by_component` splits `parameters`.
     """
 
     layers: int
     parameters: int
     active_parameters: int
     bytes: int
-    kv_bytes_per_token: int
+    kv_bytes_per_token: int | None
     flops_per_token: int
     by_component: Mapping[str, int]
 
@@ -77,7 +77,7 @@ def preview(
         parameters=parameters,
         active_parameters=active,
         bytes=size,
-        kv_bytes_per_token=cache * bytes_per_value,
+        kv_bytes_per_token=cache * bytes_per_value if counts.cache_known else None,
         flops_per_token=flops,
         by_component={name: components[name] for name in COMPONENTS if components[name]},
     )

@@ -17,9 +17,8 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from ..errors import Refused
 from ..plan import MAX_LAYERS
 from .config import DEPTH_FIELDS, rewrite
-
-# How modules spell their own position.
-INDEX_FIELDS = ("layer_idx", "layer_id", "layer_number", "layer_index")
+from .handed import Handed, handed
+from .likeness import computed_buffers
 
 # Building a model sets torch's default dtype for the whole process while it lasts.
 _building = threading.Lock()
@@ -38,10 +37,15 @@ class Stack:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A model without weights, and where its layers are."""
+    """A model without weights, and where its layers are.
+
+    `whole` is the config as it was found. Some classes take a part of it (the text model of a
+    multimodal one), which is then the model's own `config`.
+    """
 
     model: PreTrainedModel = field(repr=False)
     stack: Stack
+    whole: PreTrainedConfig = field(repr=False)
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> Anatomy:
@@ -50,7 +54,17 @@ class Anatomy:
         Raises `Refused` if it can't be built or has no stack as long as the config's depth.
         """
         model = build_meta(config)
-        return cls(model, find_stack(model))
+        return cls(model, find_stack(model), config)
+
+    @property
+    def quantized(self) -> str | None:
+        """How the stored weights are quantized (“fp8”, “gptq”, …); None if they aren't. The model
+        here is the one that they were before, since shapes on meta need no kernels."""
+        found = getattr(self.whole, "quantization_config", None)
+        if not found:
+            return None
+        found = found if isinstance(found, dict) else found.to_dict()
+        return str(found.get("quant_method", "in an unnamed way"))
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -71,7 +85,11 @@ class Anatomy:
         else grew follows the depth.
         """
         depth = self.stack.depth
-        grown = build_meta(rewrite(self.config, [*range(depth), depth - 1], depth)).state_dict()
+        try:
+            grown = build_meta(rewrite(self.whole, [*range(depth), depth - 1], depth)).state_dict()
+        except Refused:
+            # No model of another depth can be said, so there is nothing to gather for one either.
+            return {}
         found = {}
         for name, old in self.tensors.items():
             new = grown.get(name)
@@ -88,12 +106,22 @@ class Anatomy:
             found[name] = (dims[0], new.shape[dims[0]] - old.shape[dims[0]])
         return found
 
+    @cached_property
+    def computed(self) -> dict[str, torch.Tensor]:
+        """The buffers that no checkpoint stores, as loading the base computes them."""
+        return computed_buffers(build_meta(self.whole))
+
+    @cached_property
+    def handed(self) -> Handed | None:
+        """What the loop around the layers hands each of them; None if that can't be seen."""
+        return handed(self.model, self.stack.paths[0])
+
     def layer_of(self, name: str) -> tuple[str, int, str] | None:
         """(path of the stack, layer, rest of the name) of a tensor's name; None outside layers."""
         for path in self.stack.paths:
             if name.startswith(path + "."):
                 index, _, rest = name[len(path) + 1 :].partition(".")
-                return path, int(index), rest
+                return (path, int(index), rest) if index else None
         return None
 
     @cached_property

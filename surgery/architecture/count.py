@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from .anatomy import Anatomy
+from .cache import cached_values
 
 COMPONENTS = ("embedding", "attention", "mlp", "experts", "norms", "head", "other")
 _ATTENTION = re.compile(r"attn|attention|mixer|linear_attn|mamba|conv|recurrent", re.I)
@@ -53,6 +54,8 @@ class Counts:
     per_layer_tables: int
     # False if layers share parameters, so that adding up would count some twice.
     additive: bool
+    # False if what the cache keeps could not be found out; `cache` is 0 then.
+    cache_known: bool = True
 
     @property
     def total(self) -> int:
@@ -95,17 +98,19 @@ def count(base: Anatomy) -> Counts:
     if _head_is_tied(base):
         # The table is looked up on the way in and multiplied with on the way out.
         totals[None][1] += 2 * base.model.get_input_embeddings().weight.numel()
-    cache = _cache_values(base)
+    cache = cached_values(base)
 
     def finished(c: Count, place: int | None) -> Count:
         active, flops = totals.get(place, (0, 0))
-        return Count(c.parameters, active, flops, 0 if place is None else cache[place])
+        kept = cache[place] if cache and place is not None else 0
+        return Count(c.parameters, active, flops, kept)
 
     return Counts(
         finished(outside, None),
         tuple(finished(c, i) for i, c in enumerate(layers)),
         table_values,
         additive,
+        cache is not None,
     )
 
 
@@ -158,14 +163,3 @@ def _active_share(base: Anatomy, name: str, component: str, parameter: torch.Ten
     m = re.match(r"(.*experts)\.\d+\.", name)  # one module an expert, or all packed into one tensor
     total = len(base.model.get_submodule(m[1])) if m else parameter.shape[0]
     return min(1.0, chosen / total)
-
-
-def _cache_values(base: Anatomy) -> list[int]:
-    """Keys and values that each layer keeps per token: 2 · KV heads · head size.
-
-    A layer with a sliding window keeps as many until the window is full.
-    """
-    text = base.config.get_text_config(decoder=True)
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return [2 * heads * size] * base.stack.depth

@@ -84,6 +84,16 @@ def disk_layers(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[str,
     return found
 
 
+def disk_tables(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """{stored name: (dimension, entries per layer)} of packed per-layer tables."""
+    if not anatomy.tables:
+        return {}
+    translate = _loader_names(anatomy)
+    return {
+        name: anatomy.tables[new] for name in stored if (new := translate(name)) in anatomy.tables
+    }
+
+
 def check_stored(anatomy: Anatomy, stored: Mapping[str, tuple[int, ...]]) -> None:
     """Do the stored tensors, {name: shape}, belong to the model that the config describes?
 
@@ -108,11 +118,16 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, tuple[int, ...]]) -> Non
                 )
             continue
         found.add(id(expected))
-        if name in (new, new.partition(".")[2]) and tuple(expected.shape) != tuple(shape):
+        plain = name in (new, new.partition(".")[2]) and not anatomy.quantized
+        if plain and tuple(expected.shape) != tuple(shape):
             raise BaseError(
                 f"The checkpoint does not fit its config: {name} is stored as {list(shape)}, and "
                 f"the config asks for {list(expected.shape)}."
             )
+    if anatomy.quantized:  # a weight is stored in several tensors of names and shapes of its own
+        owners = {translate(name).rpartition(".")[0] for name in stored}
+        owners |= {owner.rpartition(".")[0] for owner in owners}  # “weight.absmax”
+        found |= {id(t) for n, t in anatomy.tensors.items() if n.rpartition(".")[0] in owners}
     missing = [n for n, t in anatomy.model.named_parameters() if id(t) not in found]
     if missing:
         raise BaseError(

@@ -26,9 +26,7 @@ def main() -> None:
     if unknown := set(given.types) - set(build.TYPES):
         parser.error(f"not in the causal-LM mapping: {', '.join(sorted(unknown))}")
     findings = []
-    with ProcessPoolExecutor(
-        given.jobs, multiprocessing.get_context("spawn"), quiet, max_tasks_per_child=40
-    ) as pool:
+    with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn"), quiet) as pool:
         for found in pool.map(examine, given.types or build.TYPES):
             findings.append(found)
             print(table.line(found), flush=True)

@@ -14,8 +14,9 @@ _BY_VALUE = {
         num_blocks""",
     # width
     64: """hidden_size d_model n_embd emb_dim embedding_size input_embedding_size
-        output_embedding_size attention_hidden_size word_embed_proj_dim lru_width backbone_hidden_size
-        out_hidden_size mm_embed_dim output_proj_dims projector_input_dim projector_output_dim
+        output_embedding_size attention_hidden_size word_embed_proj_dim lru_width
+        backbone_hidden_size out_hidden_size mm_embed_dim output_proj_dims
+        projector_input_dim projector_output_dim
         vision_output_dim adapter_in_dim adapter_out_dim max_source_positions""",
     96: """intermediate_size ffn_dim decoder_ffn_dim encoder_ffn_dim d_inner dff dim_ff d_ff
         ffn_hidden_size feed_forward_size intermediate_size_mlp dense_intermediate_size

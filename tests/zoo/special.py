@@ -70,7 +70,7 @@ SPECIAL: dict[str, dict] = {
     "granitemoehybrid": dict(layer_types=[LINEAR, LINEAR, FULL, LINEAR, FULL, LINEAR]),
     "hunyuan_v1_moe": dict(moe_topk=[2] * 6, moe_intermediate_size=[32] * 6),
     "inkling2_text": dict(n_layers_per_attn_res_block=2, unpadded_vocab_size=128),
-    "jamba": dict(attn_layer_period=3, attn_layer_offset=1),
+    "jamba": dict(attn_layer_period=2, attn_layer_offset=1),
     "laguna": dict(
         layer_types=[FULL, SLIDING, SLIDING] * 2, num_attention_heads_per_layer=[4, 8, 8, 4, 8, 4]
     ),
@@ -86,6 +86,7 @@ SPECIAL: dict[str, dict] = {
     "nemotron_h": dict(
         layers_block_type=[LINEAR, "moe", FULL, "mlp", LINEAR, FULL], num_hidden_layers=...
     ),
+    "olmo_hybrid": dict(layer_types=_HYBRID),
     "prophetnet": dict(num_encoder_layers=6),
     "qwen3_next": dict(layer_types=_HYBRID, mlp_only_layers=[1]),
     "qwen3_5": dict(text_config=dict(layer_types=_HYBRID)),
@@ -104,11 +105,12 @@ SPECIAL: dict[str, dict] = {
         max_position_embeddings=64,
         num_buckets=4,
     ),
+    "rwkv": dict(rescale_every=2),
     "smollm3": dict(no_rope_layer_interval=3),
     "xlstm": dict(hidden_size=128),
     "xmod": dict(default_language="en_XX"),
     "zamba": dict(
-        layers_block_type=[LINEAR, LINEAR, "hybrid", LINEAR, "hybrid", LINEAR],
+        layers_block_type=[LINEAR, "hybrid", LINEAR, "hybrid", LINEAR, "hybrid"],
         attention_hidden_size=None,
         attention_head_dim=None,
     ),

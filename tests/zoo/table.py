@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from .examine import PLANS, Finding
+from .examine import PLANS, TOLERANCE, Finding
 
 _SIGNS = {"exact": "✓", "refused": "–", "wrong": "✗"}
 
@@ -49,6 +49,7 @@ def page(findings: Sequence[Finding]) -> str:
         totals=totals(findings),
         version=version("transformers"),
         plans=plans,
+        tolerance=TOLERANCE,
         rows="\n".join(rows),
         broken=broken or "- none",
     )
@@ -86,8 +87,9 @@ as a base and operated on:
 
 ✓ exact: the patient gives the logits of an oracle (the base's own layer modules, run in the plan's
 order, without rewriting a config or building a model; `tests/oracle.py`); the saved checkpoint,
-loaded again by plain `AutoModelForCausalLM.from_pretrained`, gives the patient's logits to the bit;
-token by token with the cache both give what one pass gives; and the preview counts the parameters
+loaded again by plain `AutoModelForCausalLM.from_pretrained`, gives them too; token by token with
+the cache both give what one pass gives (all within {tolerance:.0e} of the logits' spread in
+float32, or ten times the deviation that the unmodified model's own cache has); and the preview counts the parameters
 that were loaded and the values that the cache gained a token. – refused: nothing is written, and
 the reason is in the last column. ✗ wrong: neither; none should be.
 
