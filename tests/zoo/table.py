@@ -89,9 +89,10 @@ as a base and operated on:
 order, without rewriting a config or building a model; `tests/oracle.py`); the saved checkpoint,
 loaded again by plain `AutoModelForCausalLM.from_pretrained`, gives them too; token by token with
 the cache both give what one pass gives (all within {tolerance:.0e} of the logits' spread in
-float32, or ten times the deviation that the unmodified model's own cache has); and the preview counts the parameters
-that were loaded and the values that the cache gained a token. – refused: nothing is written, and
-the reason is in the last column. ✗ wrong: neither; none should be.
+float32, or ten times the deviation that the unmodified model's own cache has); and the preview
+counts the parameters that were loaded and the values that the cache gained a token.
+– refused: nothing is written, and the reason is in the last column.
+✗ wrong: neither; none should be.
 
 {rows}
 
