@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .architecture.count import COMPONENTS, Counts
-from .errors import Refused
 from .plan import Plan
 
 
@@ -50,11 +49,8 @@ def preview(
     """Add up a plan.
 
     `bytes_per_value` is the size of one weight in memory, such as 2 for bfloat16. Without `stored`
-    bytes are parameters times that. Raises `Refused` where layers share parameters, since adding up
-    would count those twice.
+    bytes are parameters times that.
     """
-    if not counts.additive:
-        raise Refused("Layers of this model share parameters; its size can't be added up.")
     uses = Counter(plan.sources)
     components = Counter(counts.outside.parameters)
     active, flops = counts.outside.active, counts.outside.flops
@@ -66,6 +62,10 @@ def preview(
         active += layer.active * times
         flops += layer.flops * times
         cache += layer.cache * times
+    for block in counts.shared:
+        if not block.layers.isdisjoint(uses):
+            components[block.component] += block.size
+            active += block.size
     if counts.per_layer_tables:
         components["embedding"] += counts.per_layer_tables * len(plan)
     parameters = components.total()

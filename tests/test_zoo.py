@@ -55,6 +55,17 @@ def test_what_depends_on_its_position_is_refused_before_anything_is_written(mode
     assert not found.broken and found.plans["drop"].state == "refused" and found.plans["drop"].why
 
 
+def test_a_shared_block_survives_the_layer_that_it_is_stored_in():
+    found = examine("zamba", {"without the first": "0, 2:6", "twice": "0:2, 1:6"})
+    assert found.exact("without the first", "twice"), found
+
+
+def test_a_first_layer_that_keeps_nothing_is_refused():
+    """Mllama's cross-attention to images keeps nothing of a text."""
+    found = examine("mllama", {"drop first": PLANS["drop first"]})
+    assert found.plans["drop first"].state == "refused", found
+
+
 @pytest.mark.parametrize("what", traps.TRAPS)
 def test_a_model_that_nobody_knows_is_seen_through(what):
     anatomy = Anatomy.of(traps.config(what))

@@ -6,6 +6,7 @@ transformers builds, not by a table of model types.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -85,26 +86,29 @@ class Anatomy:
         else grew follows the depth.
         """
         depth = self.stack.depth
-        try:
-            grown = build_meta(rewrite(self.whole, [*range(depth), depth - 1], depth)).state_dict()
-        except Refused:
-            # No model of another depth can be said, so there is nothing to gather for one either.
-            return {}
+        grown, length = self._at_another_depth()
         found = {}
         for name, old in self.tensors.items():
             new = grown.get(name)
             if new is None or self.layer_of(name) or new.shape == old.shape:
                 continue
             dims = [d for d in range(old.dim()) if old.shape[d] != new.shape[d]]
-            if (
-                len(dims) != 1
-                or (new.shape[dims[0]] - old.shape[dims[0]]) * depth != old.shape[dims[0]]
-            ):
+            if len(dims) != 1 or new.shape[dims[0]] * depth != old.shape[dims[0]] * length:
                 raise Refused(
                     f"{name} changes shape with the depth in a way that is not understood."
                 )
-            found[name] = (dims[0], new.shape[dims[0]] - old.shape[dims[0]])
+            found[name] = (dims[0], old.shape[dims[0]] // depth)
         return found
+
+    def _at_another_depth(self) -> tuple[dict[str, torch.Tensor], int]:
+        """The tensors of a model with other than the base's layers, and how many it has."""
+        depth = self.stack.depth
+        whole = range(depth)
+        for sources in ([*whole, depth - 1], [*whole, *whole], [0, *whole], [*whole][:-1]):
+            with contextlib.suppress(Refused):
+                model = build_meta(rewrite(self.whole, sources, depth))
+                return model.state_dict(), len(sources)
+        raise Refused("This model's config can't say another depth than its own.")
 
     @cached_property
     def computed(self) -> dict[str, torch.Tensor]:
@@ -114,7 +118,7 @@ class Anatomy:
     @cached_property
     def handed(self) -> Handed | None:
         """What the loop around the layers hands each of them; None if that can't be seen."""
-        return handed(self.model, self.stack.paths[0])
+        return handed(build_meta(self.whole), self.stack.paths[0])
 
     def layer_of(self, name: str) -> tuple[str, int, str] | None:
         """(path of the stack, layer, rest of the name) of a tensor's name; None outside layers."""

@@ -8,8 +8,9 @@ two lengths and the tensors in its cache are compared. Knows caches; counts noth
 from __future__ import annotations
 
 import torch
+from transformers import PreTrainedModel
 
-from .anatomy import Anatomy
+from .anatomy import Anatomy, build_meta
 from .meta import run
 
 # What models call the cache that they hand back.
@@ -22,7 +23,8 @@ def cached_values(base: Anatomy) -> tuple[int, ...] | None:
     state doesn't grow. None if the model can't be run on meta, or keeps its cache in a way that
     isn't understood."""
     try:
-        short, long = (_sizes(base, length) for length in (_SHORT, _LONG))
+        model = build_meta(base.whole)  # one of our own: running leaves traces
+        short, long = (_sizes(model, length) for length in (_SHORT, _LONG))
     except Exception:  # whatever a model's code may trip over without memory
         return None
     if short is None or long is None:
@@ -40,9 +42,18 @@ def cached_values(base: Anatomy) -> tuple[int, ...] | None:
     return (*grown, *[0] * (depth - len(grown)))
 
 
-def _sizes(base: Anatomy, length: int) -> list[int] | None:
+def remembered(model: PreTrainedModel) -> int | None:
+    """How many tokens the cache says that it holds after a pass over three; None if that can't be
+    asked. Some models read it off the first layer, which may be one that keeps nothing."""
+    try:
+        return int(run(model, _SHORT, use_cache=True).past_key_values.get_seq_length())
+    except Exception:  # no such cache, or no pass without memory
+        return None
+
+
+def _sizes(model: PreTrainedModel, length: int) -> list[int] | None:
     """Values in each slot of the cache after `length` tokens."""
-    out = run(base.model, length, use_cache=True)
+    out = run(model, length, use_cache=True)
     cache = next((c for n in _NAMES if (c := getattr(out, n, None)) is not None), None)
     if cache is None:
         return None

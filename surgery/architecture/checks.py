@@ -14,7 +14,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..errors import Refused
-from .anatomy import Anatomy
+from .anatomy import Anatomy, build_meta
+from .cache import remembered
 from .handed import handed, otherwise
 from .likeness import INDEX_FIELDS, Comparison, computed_buffers
 from .names import memory_names
@@ -27,6 +28,7 @@ def check(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
     check_sharing(base, new, sources)
     check_modules(base, new, sources)
     check_handed(base, new, sources)
+    check_memory(base, new, sources)
     check_buffers(base, new, sources)  # last: it puts real buffers into the skeleton
 
 
@@ -138,6 +140,18 @@ def check_handed(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) ->
         raise Refused(
             f"In this plan {difference}. In this model what a layer is given depends on where it "
             "stands, or on which layers came before it."
+        )
+
+
+def check_memory(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
+    """With another first layer the cache still knows how long it is."""
+    if sources[0] == 0:
+        return
+    before = remembered(build_meta(base.whole))
+    if before is not None and remembered(new) != before:
+        raise Refused(
+            f"With layer {sources[0]} first, the cache would not know how many tokens it holds: "
+            "this model reads that off the first layer. Keep another layer at the front."
         )
 
 

@@ -45,6 +45,15 @@ class Count:
 
 
 @dataclass(frozen=True)
+class Shared:
+    """A parameter that `layers` share (Zamba's one attention block in many places)."""
+
+    size: int
+    component: str
+    layers: frozenset[int]
+
+
+@dataclass(frozen=True)
 class Counts:
     """A base, counted. Tied weights are counted once, where they are used first."""
 
@@ -52,8 +61,8 @@ class Counts:
     layers: tuple[Count, ...]
     # Parameters of packed per-layer tables: one entry per layer of the plan.
     per_layer_tables: int
-    # False if layers share parameters, so that adding up would count some twice.
-    additive: bool
+    # Parameters that several layers share, there once if a plan has any of them.
+    shared: tuple[Shared, ...] = ()
     # False if what the cache keeps could not be found out; `cache` is 0 then.
     cache_known: bool = True
 
@@ -61,7 +70,9 @@ class Counts:
     def total(self) -> int:
         """Parameters of the base."""
         own = (self.outside, *self.layers)
-        return sum(c.parameters.total() for c in own) + self.per_layer_tables * len(self.layers)
+        shared = sum(s.size for s in self.shared)
+        tables = self.per_layer_tables * len(self.layers)
+        return sum(c.parameters.total() for c in own) + shared + tables
 
 
 def count(base: Anatomy) -> Counts:
@@ -71,30 +82,35 @@ def count(base: Anatomy) -> Counts:
     layers = [Count(Counter()) for _ in range(depth)]
     outside = Count(Counter())
     totals: dict[int | None, list[int]] = {}
-    additive = True
-    seen: dict[int, int | None] = {}
+    users = _users(base)
+    shared: list[Shared] = []
+    seen: set[tuple[int, int | None]] = set()
     table_values = 0
     for name, parameter in base.model.named_parameters(remove_duplicate=False):
         where = base.layer_of(name)
         place = where[1] if where else None
-        if id(parameter) in seen:
-            if place != seen[id(parameter)] and place is not None:
-                additive = False
-            continue
-        seen[id(parameter)] = place
+        places = users[id(parameter)]
+        if (id(parameter), place) in seen or (place is not None and None in places):
+            continue  # tied: counted where it is used first
+        first = not any((id(parameter), p) in seen for p in places)
+        seen.add((id(parameter), place))
         component, module = owners[name]
         size = parameter.numel()
+        share = _active_share(base, name, component, parameter)
+        tally = totals.setdefault(place, [0, 0])
+        if parameter.dim() >= 2 and not isinstance(module, nn.Embedding):
+            tally[1] += 2 * int(size * share)  # multiplied with in every layer that uses it
+        if len(places) > 1 and None not in places:
+            if first:
+                shared.append(Shared(size, component, frozenset(places)))
+            continue
+        tally[0] += int(size * share)
         if name in base.tables:
             dim, block = base.tables[name]
             table_values += size // parameter.shape[dim] * block
         else:
             target = outside if place is None else layers[place]
             target.parameters[component] += size
-        share = _active_share(base, name, component, parameter)
-        tally = totals.setdefault(place, [0, 0])
-        tally[0] += int(size * share)
-        if parameter.dim() >= 2 and not isinstance(module, nn.Embedding):
-            tally[1] += 2 * int(size * share)
     if _head_is_tied(base):
         # The table is looked up on the way in and multiplied with on the way out.
         totals[None][1] += 2 * base.model.get_input_embeddings().weight.numel()
@@ -109,9 +125,18 @@ def count(base: Anatomy) -> Counts:
         finished(outside, None),
         tuple(finished(c, i) for i, c in enumerate(layers)),
         table_values,
-        additive,
+        tuple(shared),
         cache is not None,
     )
+
+
+def _users(base: Anatomy) -> dict[int, set[int | None]]:
+    """{parameter's id: the layers that have it, None for outside}."""
+    found: dict[int, set[int | None]] = {}
+    for name, parameter in base.model.named_parameters(remove_duplicate=False):
+        where = base.layer_of(name)
+        found.setdefault(id(parameter), set()).add(where[1] if where else None)
+    return found
 
 
 def _owners(base: Anatomy) -> dict[str, tuple[str, nn.Module]]:

@@ -11,20 +11,20 @@ from transformers import PreTrainedModel
 
 
 def run(model: PreTrainedModel, length: int, use_cache: bool):
-    """The output of a pass over `length` tokens. May raise anything that a model's code raises
-    where it needs a value."""
+    """The output of a pass over `length` tokens of a model that nobody else uses meanwhile.
+
+    May raise anything that a model's code raises where it needs a value.
+    """
     ids = torch.zeros(1, length, dtype=torch.long, device="meta")
     # Some models keep a state on their modules (RecurrentGemma), which must not stay behind.
-    before = [(m, dict(vars(m)), dict(m._buffers)) for m in model.modules()]
+    before = [(store, dict(store)) for m in model.modules() for store in (vars(m), m._buffers)]
     try:
         with torch.no_grad(), _Guess():
             return model(input_ids=ids, use_cache=use_cache)
     finally:
-        for module, attributes, buffers in before:
-            vars(module).clear()
-            vars(module).update(attributes)
-            module._buffers.clear()
-            module._buffers.update(buffers)
+        for store, kept in before:
+            store.clear()
+            store.update(kept)
 
 
 class _Guess(TorchDispatchMode):

@@ -45,15 +45,34 @@ def disk_names(
     `Refused` if a stored tensor's name does not carry its layer's number.
     """
     at = positions(sources)
+    translate = _loader_names(anatomy)
     out: dict[str, tuple[str, int | None]] = {}
     for name, where in disk_layers(anatomy, stored).items():
         if where is None:
             out[name] = (name, None)
             continue
         head, index, rest = where
-        for p in at.get(index, ()):
+        for p in at.get(index, ()) or _sharers(anatomy, translate(name), at):
             out[f"{head}{p}{rest}"] = (name, p)
     return out
+
+
+def _sharers(anatomy: Anatomy, name: str, at: dict[int, list[int]]) -> list[int]:
+    """The first position of a layer that shares the tensor `name` of a layer that is gone.
+
+    A tensor that several layers share (Zamba's one attention block) is stored once, in the first
+    of them; without that layer, the next one has to bring it.
+    """
+    tensor, where = anatomy.tensors.get(name), anatomy.layer_of(name)
+    if tensor is None:
+        return []
+    others = (
+        anatomy.layer_of(other)
+        for other, value in anatomy.tensors.items()
+        if value is tensor and other != name
+    )
+    found = [at[o[1]][0] for o in others if o and o[2] == where[2] and o[1] in at]
+    return [min(found)] if found else []
 
 
 def disk_layers(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[str, int, str] | None]:
