@@ -60,8 +60,7 @@ def view(base, plan: Plan) -> dict:
                 "KV cache per token",
                 "Memory that each token of a conversation takes: the keys and values that every "
                 "layer remembers. Below: for a conversation of that many tokens.",
-                *_scaled(old.kv_bytes_per_token, new.kv_bytes_per_token, _BYTES),
-                f"{_worded(new.kv_bytes_per_token * _WINDOW, _BYTES)} at {_WINDOW:,}",
+                *_cache(old.kv_bytes_per_token, new.kv_bytes_per_token),
                 old.kv_bytes_per_token != new.kv_bytes_per_token,
             ),
             _tile(
@@ -145,3 +144,10 @@ def _scaled(old: float, new: float, units: tuple[str, ...]) -> tuple[str, str, s
 def _worded(number: float, units: tuple[str, ...]) -> str:
     """A number with its unit."""
     return " ".join(_scaled(number, number, units)[1:]).strip()
+
+
+def _cache(old: int | None, new: int | None) -> tuple[str, str, str, str]:
+    if old is None or new is None:
+        return "unknown", "unknown", "", "this model's cache could not be looked into"
+    at = f"{_worded(new * _WINDOW, _BYTES)} at {_WINDOW:,}"
+    return *_scaled(old, new, _BYTES), at

@@ -22,7 +22,7 @@ _TEMPLATE = """\
 |---|---:|---:|
 | layers | {old.layers:,} | {new.layers:,} |
 | parameters | {old.parameters:,} | {new.parameters:,} |
-| KV cache per token, bytes | {old.kv_bytes_per_token:,} | {new.kv_bytes_per_token:,} |
+| KV cache per token, bytes | {old_cache} | {new_cache} |
 
 The plan lists the base's layers in the order in which they run: `start:end` with the end left out,
 counted from 0. The same as a [mergekit](https://github.com/arcee-ai/mergekit) passthrough recipe is
@@ -65,7 +65,14 @@ def card(
         note=f"\nThe base was {_one_line(note)}.\n" if note else "",
         old=old,
         new=new,
+        old_cache=_cache(old),
+        new_cache=_cache(new),
     )
+
+
+def _cache(preview: Preview) -> str:
+    size = preview.kv_bytes_per_token
+    return "unknown" if size is None else f"{size:,}"
 
 
 def _one_line(text: str) -> str:

@@ -18,8 +18,9 @@ from safetensors import SafetensorError, safe_open
 from .appear import appearing, check_target, resolve
 from .architecture import disk_names, rewrite, skeleton
 from .architecture.initialise import OUTPUT_PROJECTIONS, begin, changes, check_supported
+from .architecture.names import disk_tables
 from .card import card
-from .errors import BaseError, SaveError
+from .errors import BaseError, Refused, SaveError
 from .plan import COPY, Init, Plan
 from .progress import Progress
 from .recipe import to_yaml
@@ -74,6 +75,7 @@ def save(
     limit = parse_size(shard_size)
     out = resolve(out)
     check_supported(base.anatomy, plan)
+    _check_stored_form(base, plan, dtype)
     skeleton(base.anatomy, plan.sources)  # refuses before anything is written
     base.stored_bytes  # noqa: B018  checks that config and stored tensors belong together
     check_target(out, overwrite)
@@ -119,6 +121,15 @@ def save(
     return out
 
 
+def _check_stored_form(base: Base, plan: Plan, dtype: str | None) -> None:
+    """Quantized tensors can be carried over, but not computed with."""
+    if base.anatomy.quantized and (dtype or any(layer.init != COPY for layer in plan.layers)):
+        raise Refused(
+            f"The stored weights are quantized ({base.anatomy.quantized}), so they can only be "
+            "copied as they are: save without a dtype, and with @copy layers only."
+        )
+
+
 def parse_size(size: str | int) -> int:
     """Bytes from “5GB”, “500 MB” or a number. Raises `SaveError`."""
     m = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)B?\s*", str(size), re.I)
@@ -133,8 +144,13 @@ def _pieces(
 ) -> Iterator[Piece]:
     """Every tensor of the new checkpoint, in the order in which the base's files hold them."""
     names = disk_names(base.anatomy, stored, plan.sources)
+    unchanged = list(plan.sources) == list(range(base.depth))
+    tables = {} if unchanged else disk_tables(base.anatomy, stored)
     for name, (old, position) in names.items():
         tensor = stored[old]
+        if old in tables:
+            yield _gathered(name, folder / tensor.file, tensor, tables[old], plan, dtype)
+            continue
         init = COPY if position is None else plan.layers[position].init
         rest = name.split(".", 1)[-1] if position is None else _behind_number(name)
         changed = changes(rest, init)
@@ -149,6 +165,47 @@ def _pieces(
         size = math.prod(tensor.shape) * width
         write = _computed(path, old, init if changed else COPY, dtype if convert else None)
         yield Piece(name, new, tensor.shape, size, write)
+
+
+def _gathered(
+    name: str, path: Path, tensor: Tensor, table: tuple[int, int], plan: Plan, dtype: str | None
+) -> Piece:
+    """A packed per-layer table with its blocks in the plan's order, a few rows at a time."""
+    dim, block = table
+    convert = dtype is not None and tensor.dtype in _FLOATS and DTYPES[dtype][0] != tensor.dtype
+    shape = list(tensor.shape)
+    shape[dim] = block * len(plan)
+    width = DTYPES[dtype][1].itemsize if convert else _size_of(tensor)
+
+    def write(out: BinaryIO) -> None:
+        with safe_open(path, framework="pt") as file:
+            rows = file.get_slice(name)
+            if dim == 0:
+                parts = ([rows[i * block : (i + 1) * block]] for i in plan.sources)
+            else:
+                starts = range(0, tensor.shape[0], 4096)
+                parts = (
+                    [part.narrow(dim, i * block, block) for i in plan.sources]
+                    for part in (rows[start : start + 4096] for start in starts)
+                )
+            for pieces in parts:
+                whole = torch.cat(pieces, dim)
+                if convert:
+                    whole = whole.to(DTYPES[dtype][1])
+                out.write(whole.contiguous().view(-1).view(torch.uint8).numpy().data)
+
+    return Piece(
+        name,
+        DTYPES[dtype][0] if convert else tensor.dtype,
+        tuple(shape),
+        math.prod(shape) * width,
+        write,
+    )
+
+
+def _size_of(tensor: Tensor) -> int:
+    """Bytes of one value, as it is stored."""
+    return (tensor.end - tensor.start) // max(1, math.prod(tensor.shape))
 
 
 def _behind_number(name: str) -> str:
@@ -174,7 +231,7 @@ def _computed(path: Path, name: str, init: Init, dtype: str | None):
 
 
 def _write_config(base: Base, plan: Plan, folder: Path, dtype: str | None) -> None:
-    config = rewrite(base.anatomy.config, plan.sources, base.depth)
+    config = rewrite(base.anatomy.whole, plan.sources, base.depth)
     config.architectures = [type(base.anatomy.model).__name__]
     config.dtype = DTYPES[dtype][1] if dtype else base.torch_dtype
     config.save_pretrained(folder)

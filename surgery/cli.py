@@ -366,12 +366,13 @@ def _tokenizer_words(base: Base) -> str:
 
 
 def _numbers(values: dict) -> list[tuple[str, str]]:
+    cache = values["kv_bytes_per_token"]
     return [
         ("layers", f"{values['layers']:,}"),
         ("parameters", f"{values['parameters']:,}"),
         ("  active per token", f"{values['active_parameters']:,}"),
         ("weights, MB", f"{values['bytes'] / 1e6:,.1f}"),
-        ("KV cache, kB per token", f"{values['kv_bytes_per_token'] / 1e3:,.2f}"),
+        ("KV cache, kB per token", "unknown" if cache is None else f"{cache / 1e3:,.2f}"),
         ("compute, GFLOPs per token", f"{values['flops_per_token'] / 1e9:,.3f}"),
     ]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from transformers import PreTrainedModel
 
-from .architecture import graft
+from .architecture import check_loadable, graft
 from .errors import SurgeryError
 from .plan import Plan
 from .stream import Stream
@@ -34,6 +34,7 @@ class Patient:
     def of(cls, base: Base, plan: Plan) -> Patient:
         """Operate: a new skeleton over the base's parameters. Takes milliseconds and no memory for
         weights once the base's are loaded. Raises `Refused` where it can't be promised right."""
+        check_loadable(base.anatomy)  # before weights are asked for
         return cls(base, plan, graft(base.anatomy, base.model, plan))
 
     def stream(

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .architecture.count import COMPONENTS, Counts
-from .errors import Refused
 from .plan import Plan
 
 
@@ -22,16 +21,16 @@ class Preview:
     `active_parameters` are those that one token passes through: fewer for mixtures of experts.
     `bytes` are those of the tensors that a save writes, in the base's dtypes. `kv_bytes_per_token`
     is what the KV cache grows by for each token, in the dtype that the base computes in, as long as
-    no sliding window is full. `flops_per_token` are the forward FLOPs of the matrix products for
-    one token, two per weight; attention over the context comes on top. `by_component` splits
-    `parameters`.
+    no sliding window is full; None where not known. `flops_per_token` are the forward FLOPs of the
+    matrix products for one token, two per weight; attention over the context comes on top.
+    `by_component` splits `parameters`.
     """
 
     layers: int
     parameters: int
     active_parameters: int
     bytes: int
-    kv_bytes_per_token: int
+    kv_bytes_per_token: int | None
     flops_per_token: int
     by_component: Mapping[str, int]
 
@@ -50,11 +49,8 @@ def preview(
     """Add up a plan.
 
     `bytes_per_value` is the size of one weight in memory, such as 2 for bfloat16. Without `stored`
-    bytes are parameters times that. Raises `Refused` where layers share parameters, since adding up
-    would count those twice.
+    bytes are parameters times that.
     """
-    if not counts.additive:
-        raise Refused("Layers of this model share parameters; its size can't be added up.")
     uses = Counter(plan.sources)
     components = Counter(counts.outside.parameters)
     active, flops = counts.outside.active, counts.outside.flops
@@ -66,6 +62,10 @@ def preview(
         active += layer.active * times
         flops += layer.flops * times
         cache += layer.cache * times
+    for block in counts.shared:
+        if not block.layers.isdisjoint(uses):
+            components[block.component] += block.size
+            active += block.size
     if counts.per_layer_tables:
         components["embedding"] += counts.per_layer_tables * len(plan)
     parameters = components.total()
@@ -77,7 +77,7 @@ def preview(
         parameters=parameters,
         active_parameters=active,
         bytes=size,
-        kv_bytes_per_token=cache * bytes_per_value,
+        kv_bytes_per_token=cache * bytes_per_value if counts.cache_known else None,
         flops_per_token=flops,
         by_component={name: components[name] for name in COMPONENTS if components[name]},
     )

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers import modeling_gguf_pytorch_utils as gguf_reader
 from transformers.utils import logging as transformers_logging
 
-from .architecture import Anatomy
+from .architecture import Anatomy, settle
 from .errors import BaseError
 from .memory import HEADROOM, accelerators, choose, main_memory
 from .progress import Progress
@@ -54,7 +54,7 @@ def load(
         said = " ".join(str(error).split())[:300]
         raise BaseError(f"The weights could not be loaded: {said}") from error
     check_whole(info)
-    return model.eval()
+    return settle(model.eval())
 
 
 def check_whole(info: dict) -> None:
@@ -86,7 +86,7 @@ def initialise(
     with _loading, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    return model.to(device).eval()
+    return settle(model.to(device).eval())
 
 
 def _spread(anatomy: Anatomy, devices: tuple[str, ...], gpus: list, dtype: torch.dtype) -> dict:

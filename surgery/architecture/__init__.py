@@ -8,15 +8,22 @@ plan promises, layer by layer. Only then does anything touch weights.
     anatomy    the base on the meta device: its stack of layers, its packed per-layer tables
     config     the plan applied to the config
     names      the plan applied to the names of tensors, in memory and on disk
-    checks     is each new layer what its source was? if not: `Refused`
+    checks     is each new layer what its source was? if not: `Refused`. It asks
+    likeness     what modules are: types, attributes, computed buffers
+    position     whether their code computes with their own index
+    handed       what the loop around the layers hands each of them
+    meta       running a model that has no memory
     initialise how a layer's tensors begin where that is not a plain copy
     graft      the patient: the new skeleton over the base's own Parameters
-    count      parameters, cache and compute per layer, from shapes alone
+    settle     tricks by which a model writes to its own weights, switched off
+    count      parameters and compute per layer, from shapes alone
+    cache      what the cache of each layer gains with a token
 """
 
 from .anatomy import Anatomy
 from .config import rewrite
-from .graft import graft, skeleton
+from .graft import check_loadable, graft, skeleton
 from .names import disk_names
+from .settle import settle
 
-__all__ = ["Anatomy", "disk_names", "graft", "rewrite", "skeleton"]
+__all__ = ["Anatomy", "check_loadable", "disk_names", "graft", "rewrite", "settle", "skeleton"]

@@ -6,6 +6,7 @@ transformers builds, not by a table of model types.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,9 +18,8 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from ..errors import Refused
 from ..plan import MAX_LAYERS
 from .config import DEPTH_FIELDS, rewrite
-
-# How modules spell their own position.
-INDEX_FIELDS = ("layer_idx", "layer_id", "layer_number", "layer_index")
+from .handed import Handed, handed
+from .likeness import computed_buffers
 
 # Building a model sets torch's default dtype for the whole process while it lasts.
 _building = threading.Lock()
@@ -38,10 +38,15 @@ class Stack:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A model without weights, and where its layers are."""
+    """A model without weights, and where its layers are.
+
+    `whole` is the config as it was found. Some classes take a part of it (the text model of a
+    multimodal one), which is then the model's own `config`.
+    """
 
     model: PreTrainedModel = field(repr=False)
     stack: Stack
+    whole: PreTrainedConfig = field(repr=False)
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> Anatomy:
@@ -50,7 +55,17 @@ class Anatomy:
         Raises `Refused` if it can't be built or has no stack as long as the config's depth.
         """
         model = build_meta(config)
-        return cls(model, find_stack(model))
+        return cls(model, find_stack(model), config)
+
+    @property
+    def quantized(self) -> str | None:
+        """How the stored weights are quantized (“fp8”, “gptq”, …); None if they aren't. The model
+        here is the one that they were before, since shapes on meta need no kernels."""
+        found = getattr(self.whole, "quantization_config", None)
+        if not found:
+            return None
+        found = found if isinstance(found, dict) else found.to_dict()
+        return str(found.get("quant_method", "in an unnamed way"))
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -71,29 +86,46 @@ class Anatomy:
         else grew follows the depth.
         """
         depth = self.stack.depth
-        grown = build_meta(rewrite(self.config, [*range(depth), depth - 1], depth)).state_dict()
+        grown, length = self._at_another_depth()
         found = {}
         for name, old in self.tensors.items():
             new = grown.get(name)
             if new is None or self.layer_of(name) or new.shape == old.shape:
                 continue
             dims = [d for d in range(old.dim()) if old.shape[d] != new.shape[d]]
-            if (
-                len(dims) != 1
-                or (new.shape[dims[0]] - old.shape[dims[0]]) * depth != old.shape[dims[0]]
-            ):
+            if len(dims) != 1 or new.shape[dims[0]] * depth != old.shape[dims[0]] * length:
                 raise Refused(
                     f"{name} changes shape with the depth in a way that is not understood."
                 )
-            found[name] = (dims[0], new.shape[dims[0]] - old.shape[dims[0]])
+            found[name] = (dims[0], old.shape[dims[0]] // depth)
         return found
+
+    def _at_another_depth(self) -> tuple[dict[str, torch.Tensor], int]:
+        """The tensors of a model with other than the base's layers, and how many it has."""
+        depth = self.stack.depth
+        whole = range(depth)
+        for sources in ([*whole, depth - 1], [*whole, *whole], [0, *whole], [*whole][:-1]):
+            with contextlib.suppress(Refused):
+                model = build_meta(rewrite(self.whole, sources, depth))
+                return model.state_dict(), len(sources)
+        raise Refused("This model's config can't say another depth than its own.")
+
+    @cached_property
+    def computed(self) -> dict[str, torch.Tensor]:
+        """The buffers that no checkpoint stores, as loading the base computes them."""
+        return computed_buffers(build_meta(self.whole))
+
+    @cached_property
+    def handed(self) -> Handed | None:
+        """What the loop around the layers hands each of them; None if that can't be seen."""
+        return handed(build_meta(self.whole), self.stack.paths[0])
 
     def layer_of(self, name: str) -> tuple[str, int, str] | None:
         """(path of the stack, layer, rest of the name) of a tensor's name; None outside layers."""
         for path in self.stack.paths:
             if name.startswith(path + "."):
                 index, _, rest = name[len(path) + 1 :].partition(".")
-                return path, int(index), rest
+                return (path, int(index), rest) if index else None
         return None
 
     @cached_property

@@ -2,59 +2,34 @@
 
 Compares two models on the meta device, so it costs milliseconds and needs no weights. A difference
 that remains after renumbering means that behaviour depends on a layer's position, and then the
-patient would not be the base's own layers in another order.
+patient would not be the base's own layers in another order. No check knows a model type.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
+import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from ..errors import Refused
-from .anatomy import INDEX_FIELDS, Anatomy
-from .config import DEPTH_FIELDS
+from .anatomy import Anatomy, build_meta
+from .cache import remembered
+from .handed import handed, otherwise
+from .likeness import INDEX_FIELDS, Comparison, computed_buffers
 from .names import memory_names
-
-# Attributes that tell a layer where it is or what was seen last, not what it computes.
-_IGNORED = {
-    *INDEX_FIELDS,
-    *DEPTH_FIELDS,
-    "training",
-    "_is_hf_initialized",
-    "original_max_seq_len",
-    "max_seq_len_cached",
-    "_version",
-}
-_PLAIN = (int, float, bool, str, type(None))
-
-# Families whose patients were compared, number by number, with the base's own layers in the
-# plan's order. The checks below find what they know to look for; a family counts as right when it
-# was seen to be.
-VERIFIED = {
-    "gemma2",
-    "gemma3",
-    "gemma3_text",
-    "gpt2",
-    "llama",
-    "mistral",
-    "mixtral",
-    "qwen2",
-    "qwen3",
-}
+from .position import acts_otherwise
 
 
-def check_family(base: Anatomy) -> None:
-    """The base's model type is one of those that were seen to come out right."""
-    if base.config.model_type not in VERIFIED:
-        raise Refused(
-            f"{base.config.model_type} models have not been shown to come out right, so they are "
-            f"not operated on. Shown so far: {', '.join(sorted(VERIFIED))}."
-        )
-    if getattr(base.config, "quantization_config", None) is not None:
-        raise Refused("Quantized checkpoints are not operated on yet: use the unquantized one.")
+def check(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
+    """Everything that can be known without weights. Raises `Refused`."""
+    check_shapes(base, new, sources)
+    check_sharing(base, new, sources)
+    check_modules(base, new, sources)
+    check_handed(base, new, sources)
+    check_memory(base, new, sources)
+    check_buffers(base, new, sources)  # last: it puts real buffers into the skeleton
 
 
 def check_shapes(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None:
@@ -84,59 +59,105 @@ def check_shapes(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None:
         )
 
 
-def check_layers(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None:
-    """Submodule types and plain attributes of every layer equal those of its source."""
+def check_sharing(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None:
+    """Names that share one tensor in the new model stand for one tensor in the base."""
+    names = memory_names(base, sources)
+    stands_for: dict[int, torch.Tensor] = {}
+    for name, tensor in new.state_dict(keep_vars=True).items():
+        source = base.tensors[names[name]]
+        if stands_for.setdefault(id(tensor), source) is not source:
+            raise Refused(
+                f"At these positions {name} would share its weights with another layer, which its "
+                "source does not."
+            )
+
+
+def check_buffers(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
+    """What a reload computes rather than reads (rotary frequencies, decays by depth) comes out as
+    the base has it."""
+    old = base.computed
+    for name, value in computed_buffers(new).items():
+        where = base.layer_of(name)
+        source = f"{where[0]}.{sources[where[1]]}.{where[2]}" if where else name
+        before = old.get(source)
+        if before is None or not _equal(before, value):
+            raise Refused(
+                f"{name} would not be computed as {source} was: in this model it depends on the "
+                "depth or on where a layer stands."
+            )
+
+
+def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
+    """Every module is of the type that its source is and has its attributes, and none computes
+    with its own position."""
+    compared = Comparison(base.model, new, sources, base.stack.depth)
+    before, after = dict(base.model.named_modules()), dict(new.named_modules())
     for path in base.stack.paths:
-        old_layers, new_layers = base.model.get_submodule(path), new.get_submodule(path)
-        if len(new_layers) != len(sources):
-            raise Refused(f"transformers builds {len(new_layers)} layers, not {len(sources)}.")
-        for p, i in enumerate(sources):
-            if difference := _difference(
-                old_layers[i], new_layers[p], base.stack.depth, len(sources)
-            ):
+        if len(after[path]) != len(sources):
+            raise Refused(f"transformers builds {len(after[path])} layers, not {len(sources)}.")
+    tables = {table.rpartition(".")[0] for table in base.tables}
+    seen = set()
+    for name, module in after.items():
+        where = base.layer_of(name + ".")
+        source = name
+        if where:
+            path, p, rest = where
+            source = f"{path}.{sources[p]}.{rest}".removesuffix(".")
+        seen.add(source)
+        place = f"Layer {sources[where[1]]} at position {where[1]}" if where else "The model"
+        if source not in before:
+            raise Refused(f"{place} would have a part that it did not have: {name}.")
+        difference = compared.difference(
+            before[source], module, indexed=bool(where), packed=name in tables
+        )
+        if difference:
+            raise Refused(
+                f"{place} would not act as before: {difference} ({name or 'the whole'}). In this "
+                "model behaviour depends on where a layer stands."
+            )
+        if where:
+            old, own = _indices(before[source]), _indices(module)
+            if code := acts_otherwise(module, old, own):
                 raise Refused(
-                    f"Layer {i} would not act as before at position {p}: {difference}. In this "
-                    "model a layer's behaviour depends on where it stands."
+                    f"{place} would not act as before: its code computes with its position "
+                    f"(`{code}` in {type(module).__name__})."
                 )
+    kept = set(sources)
+    for name in before.keys() - seen:
+        where = base.layer_of(name + ".")
+        if (where and where[1] in kept) or not (where or compared.is_gone(name)):
+            raise Refused(f"The new model would lack a part that the base has: {name}.")
 
 
-def _difference(old: nn.Module, new: nn.Module, old_depth: int, new_depth: int) -> str | None:
-    before, after = dict(old.named_modules()), dict(new.named_modules())
-    if before.keys() != after.keys():
-        return f"its parts differ ({', '.join(sorted(before.keys() ^ after.keys())[:3])})"
-    for name, x in before.items():
-        y = after[name]
-        where = f"{name}." if name else ""
-        if type(x) is not type(y):
-            return f"{name or 'the layer'} is {type(x).__name__}, then {type(y).__name__}"
-        for key in sorted((vars(x).keys() | vars(y).keys()) - _IGNORED):
-            a, b = getattr(x, key, None), getattr(y, key, None)
-            if not (_plain(a) and _plain(b)) or _same(a, b):
-                continue
-            if _per_layer_list(a, old_depth) and _per_layer_list(b, new_depth):
-                continue  # a layer's own copy of a list that the config rewrite already settled
-            return f"{where}{key} is {_short(a)}, then {_short(b)}"
-    return None
+def check_handed(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
+    """The loop around the layers hands each what its source was handed, as far as shapes tell."""
+    if base.handed is None or len(base.stack.paths) > 1:
+        return  # can't be run without memory; what can be read was read
+    now = handed(new, base.stack.paths[0])
+    if now is None:
+        raise Refused("The model that transformers builds for this plan does not run.")
+    if difference := otherwise(base.handed, now, sources):
+        raise Refused(
+            f"In this plan {difference}. In this model what a layer is given depends on where it "
+            "stands, or on which layers came before it."
+        )
 
 
-def _plain(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(isinstance(x, _PLAIN) for x in value)
-    return isinstance(value, _PLAIN)
+def check_memory(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
+    """With another first layer the cache still knows how long it is."""
+    if sources[0] == 0:
+        return
+    before = remembered(build_meta(base.whole))
+    if before is not None and remembered(new) != before:
+        raise Refused(
+            f"With layer {sources[0]} first, the cache would not know how many tokens it holds: "
+            "this model reads that off the first layer. Keep another layer at the front."
+        )
 
 
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, float) and isinstance(b, float):
-        return a == b or math.isclose(a, b, rel_tol=1e-12) or (a != a and b != b)
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return list(a) == list(b)
-    return a == b
+def _indices(module: nn.Module) -> dict[str, int]:
+    return {key: vars(module)[key] for key in INDEX_FIELDS if key in vars(module)}
 
 
-def _per_layer_list(value: Any, depth: int) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == depth
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "…"
+def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)

@@ -69,12 +69,22 @@ def rewrite(config: PreTrainedConfig, sources: Sequence[int], depth: int) -> Pre
     except Exception as error:
         said = " ".join(str(error.__cause__ or error).split())[:300]
         raise Refused(f"{type(config).__name__} does not accept this plan: {said}") from error
-    for name in ("_attn_implementation", "_experts_implementation"):
-        if getattr(config, name, None) is not None:
-            setattr(new, name, getattr(config, name))
+    _carry_implementations(config, new)
     got = new.to_dict()
     _check_unchanged(part, got[key] if key else got)
     return new
+
+
+def _carry_implementations(old: PreTrainedConfig, new: PreTrainedConfig) -> None:
+    """The kernels that the base uses. Setting one sets those of nested configs too, which may
+    differ (a vision tower's), so these come after."""
+    for name in ("_attn_implementation", "_experts_implementation"):
+        if getattr(old, name, None) is not None:
+            setattr(new, name, getattr(old, name))
+    for key in old.sub_configs:
+        inner, other = getattr(old, key, None), getattr(new, key, None)
+        if isinstance(inner, PreTrainedConfig) and isinstance(other, PreTrainedConfig):
+            _carry_implementations(inner, other)
 
 
 def _text_key(config: PreTrainedConfig) -> str | None:
@@ -151,21 +161,35 @@ def _rewrite_schedules(d: dict[str, Any], plan: list[int], depth: int) -> set[st
     _check_shared_indices(d.get("indexer_types"), plan, depth)
 
     if shared := d.get("num_kv_shared_layers"):  # Gemma 3n and 4
-        first = depth - shared
-        if [i for i in plan if i < first] != list(range(first)) or (
-            plan[first:] and min(plan[first:]) < first
-        ):
-            raise Refused(
-                f"Layers {first} to {depth - 1} reuse the keys and values of earlier layers, so "
-                f"layers 0 to {first - 1} have to stay as they are."
-            )
-        d["num_kv_shared_layers"] = len(plan) - first
+        d["num_kv_shared_layers"] = _sharing(plan, depth - shared, d.get("layer_types"))
 
     if d.get("rescale_every"):
         d["rescale_every"] = 0  # RWKV would rescale shared weights in place, by position
     if "scale_depth" in d:
         d["scale_depth"] *= math.sqrt(len(plan) / depth)  # MiniCPM3 divides it by √depth
     return settled
+
+
+def _sharing(plan: list[int], first: int, kinds: list[str] | None) -> int:
+    """How many layers reuse keys and values now, if from `first` on they did.
+
+    They reuse those of the last layer of their kind before `first`, which must still be the last.
+    """
+
+    def producers(layers: list[int]) -> dict[str | None, int]:
+        return {kinds[i] if kinds else None: i for i in layers}
+
+    before = [i for i in plan if i < first]
+    after = plan[len(before) :]
+    if any(i < first for i in after) or (
+        after and producers(before) != producers(list(range(first)))
+    ):
+        raise Refused(
+            f"The layers from {first} on reuse the keys and values of the last layers before them, "
+            f"{', '.join(map(str, sorted(producers(list(range(first))).values())))}. Those have to "
+            "stay the last of their kind, with the ones that reuse them behind."
+        )
+    return len(after)
 
 
 def _prefix(count: int, plan: list[int], key: str) -> int:
@@ -210,24 +234,34 @@ def _check_shared_indices(kinds: list[str] | None, plan: list[int], depth: int) 
             )
 
 
-_MODULE_NAME = re.compile(r"((?:^|.*\.)(?:layers|h|blocks|block|layer)\.)(\d+)((?:\..*)?)")
+_MODULE_NAME = re.compile(r"((?:[\w.]*\.)?(?:layers|h|blocks|block|layer)\.)(\d+)((?:\.[\w.]*)?)")
+# A pattern (of GPTQ's `dynamic`, or “re:…” of compressed-tensors) that names some layers by number.
+_SOME_LAYER = re.compile(r"(layers|h|blocks|block|layer)(\\?\.|\[\.\])[\\(\[?:]*\d")
 
 
 def _rename_modules(quantization: Any, plan: Sequence[int]) -> None:
-    """Lists of module names in a quantization config follow the layers too."""
+    """Module names in a quantization config, in lists or as keys, follow the layers too."""
     if not isinstance(quantization, dict):
         return
 
     def moved(name: str) -> list[str]:
         if not (m := _MODULE_NAME.fullmatch(name)):
+            if _SOME_LAYER.search(name):
+                raise Refused(
+                    f"The quantization config speaks of layers by the pattern “{name[:80]}”, which "
+                    "can't be renumbered safely."
+                )
             return [name]
         return [f"{m[1]}{p}{m[3]}" for p, i in enumerate(plan) if i == int(m[2])]
 
-    for key, value in quantization.items():
+    for key, value in list(quantization.items()):
         if isinstance(value, dict):
             _rename_modules(value, plan)
         elif isinstance(value, list) and value and all(isinstance(x, str) for x in value):
             quantization[key] = [new for name in value for new in moved(name)]
+        if isinstance(key, str) and moved(key) != [key]:
+            kept = quantization.pop(key)
+            quantization.update((new, copy.deepcopy(kept)) for new in moved(key))
 
 
 def _check_unchanged(asked: dict[str, Any], got: dict[str, Any]) -> None:

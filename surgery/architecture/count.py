@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from .anatomy import Anatomy
+from .cache import cached_values
 
 COMPONENTS = ("embedding", "attention", "mlp", "experts", "norms", "head", "other")
 _ATTENTION = re.compile(r"attn|attention|mixer|linear_attn|mamba|conv|recurrent", re.I)
@@ -44,6 +45,15 @@ class Count:
 
 
 @dataclass(frozen=True)
+class Shared:
+    """A parameter that `layers` share (Zamba's one attention block in many places)."""
+
+    size: int
+    component: str
+    layers: frozenset[int]
+
+
+@dataclass(frozen=True)
 class Counts:
     """A base, counted. Tied weights are counted once, where they are used first."""
 
@@ -51,14 +61,18 @@ class Counts:
     layers: tuple[Count, ...]
     # Parameters of packed per-layer tables: one entry per layer of the plan.
     per_layer_tables: int
-    # False if layers share parameters, so that adding up would count some twice.
-    additive: bool
+    # Parameters that several layers share, there once if a plan has any of them.
+    shared: tuple[Shared, ...] = ()
+    # False if what the cache keeps could not be found out; `cache` is 0 then.
+    cache_known: bool = True
 
     @property
     def total(self) -> int:
         """Parameters of the base."""
         own = (self.outside, *self.layers)
-        return sum(c.parameters.total() for c in own) + self.per_layer_tables * len(self.layers)
+        shared = sum(s.size for s in self.shared)
+        tables = self.per_layer_tables * len(self.layers)
+        return sum(c.parameters.total() for c in own) + shared + tables
 
 
 def count(base: Anatomy) -> Counts:
@@ -68,45 +82,61 @@ def count(base: Anatomy) -> Counts:
     layers = [Count(Counter()) for _ in range(depth)]
     outside = Count(Counter())
     totals: dict[int | None, list[int]] = {}
-    additive = True
-    seen: dict[int, int | None] = {}
+    users = _users(base)
+    shared: list[Shared] = []
+    seen: set[tuple[int, int | None]] = set()
     table_values = 0
     for name, parameter in base.model.named_parameters(remove_duplicate=False):
         where = base.layer_of(name)
         place = where[1] if where else None
-        if id(parameter) in seen:
-            if place != seen[id(parameter)] and place is not None:
-                additive = False
-            continue
-        seen[id(parameter)] = place
+        places = users[id(parameter)]
+        if (id(parameter), place) in seen or (place is not None and None in places):
+            continue  # tied: counted where it is used first
+        first = not any((id(parameter), p) in seen for p in places)
+        seen.add((id(parameter), place))
         component, module = owners[name]
         size = parameter.numel()
+        share = _active_share(base, name, component, parameter)
+        tally = totals.setdefault(place, [0, 0])
+        if parameter.dim() >= 2 and not isinstance(module, nn.Embedding):
+            tally[1] += 2 * int(size * share)  # multiplied with in every layer that uses it
+        if len(places) > 1 and None not in places:
+            if first:
+                shared.append(Shared(size, component, frozenset(places)))
+            continue
+        tally[0] += int(size * share)
         if name in base.tables:
             dim, block = base.tables[name]
             table_values += size // parameter.shape[dim] * block
         else:
             target = outside if place is None else layers[place]
             target.parameters[component] += size
-        share = _active_share(base, name, component, parameter)
-        tally = totals.setdefault(place, [0, 0])
-        tally[0] += int(size * share)
-        if parameter.dim() >= 2 and not isinstance(module, nn.Embedding):
-            tally[1] += 2 * int(size * share)
     if _head_is_tied(base):
         # The table is looked up on the way in and multiplied with on the way out.
         totals[None][1] += 2 * base.model.get_input_embeddings().weight.numel()
-    cache = _cache_values(base)
+    cache = cached_values(base)
 
     def finished(c: Count, place: int | None) -> Count:
         active, flops = totals.get(place, (0, 0))
-        return Count(c.parameters, active, flops, 0 if place is None else cache[place])
+        kept = cache[place] if cache and place is not None else 0
+        return Count(c.parameters, active, flops, kept)
 
     return Counts(
         finished(outside, None),
         tuple(finished(c, i) for i, c in enumerate(layers)),
         table_values,
-        additive,
+        tuple(shared),
+        cache is not None,
     )
+
+
+def _users(base: Anatomy) -> dict[int, set[int | None]]:
+    """{parameter's id: the layers that have it, None for outside}."""
+    found: dict[int, set[int | None]] = {}
+    for name, parameter in base.model.named_parameters(remove_duplicate=False):
+        where = base.layer_of(name)
+        found.setdefault(id(parameter), set()).add(where[1] if where else None)
+    return found
 
 
 def _owners(base: Anatomy) -> dict[str, tuple[str, nn.Module]]:
@@ -158,14 +188,3 @@ def _active_share(base: Anatomy, name: str, component: str, parameter: torch.Ten
     m = re.match(r"(.*experts)\.\d+\.", name)  # one module an expert, or all packed into one tensor
     total = len(base.model.get_submodule(m[1])) if m else parameter.shape[0]
     return min(1.0, chosen / total)
-
-
-def _cache_values(base: Anatomy) -> list[int]:
-    """Keys and values that each layer keeps per token: 2 · KV heads · head size.
-
-    A layer with a sliding window keeps as many until the window is full.
-    """
-    text = base.config.get_text_config(decoder=True)
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return [2 * heads * size] * base.stack.depth

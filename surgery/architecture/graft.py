@@ -17,18 +17,17 @@ from transformers import PreTrainedModel
 from ..errors import Refused
 from ..plan import Plan
 from .anatomy import Anatomy, build_meta
-from .checks import check_family, check_layers, check_shapes
+from .checks import check
 from .config import rewrite
 from .initialise import begin, changes, check_supported
 from .names import memory_names
+from .settle import settle
 
 
 def skeleton(base: Anatomy, sources: Sequence[int]) -> PreTrainedModel:
     """The plan's model on the meta device, checked against the base. Raises `Refused`."""
-    check_family(base)
-    new = build_meta(rewrite(base.config, sources, base.stack.depth))
-    check_shapes(base, new, sources)
-    check_layers(base, new, sources)
+    new = build_meta(rewrite(base.whole, sources, base.stack.depth))
+    check(base, new, sources)
     return new
 
 
@@ -40,6 +39,8 @@ def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
     per-layer tables, which are gathered where the plan changes them.
     """
     check_supported(base, plan)
+    check_loadable(base)
+    settle(model)
     sources = plan.sources
     new = skeleton(base, sources)
     names = memory_names(base, sources)
@@ -64,6 +65,16 @@ def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
     return new
 
 
+def check_loadable(base: Anatomy) -> None:
+    """Quantized weights go through a save as they are stored, but not into a patient."""
+    if base.quantized:
+        raise Refused(
+            f"Its weights are quantized ({base.quantized}), and patients are made of plain weights "
+            "only. Save the plan as a checkpoint, which carries the stored tensors over, or use "
+            "the unquantized model."
+        )
+
+
 def _tensor(model: nn.Module, name: str) -> torch.Tensor:
     owner, _, leaf = name.rpartition(".")
     return getattr(model.get_submodule(owner), leaf)
@@ -82,8 +93,9 @@ def _copy_other_buffers(
     base: Anatomy, model: nn.Module, new: nn.Module, sources: Sequence[int]
 ) -> None:
     """Buffers that no checkpoint stores: each from the module that stands for it in the base."""
+    stored = new.state_dict().keys()
     for name, buffer in list(new.named_buffers(remove_duplicate=False)):
-        if not buffer.is_meta:
+        if name in stored:
             continue
         old = name
         if where := base.layer_of(name):

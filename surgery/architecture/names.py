@@ -45,15 +45,34 @@ def disk_names(
     `Refused` if a stored tensor's name does not carry its layer's number.
     """
     at = positions(sources)
+    translate = _loader_names(anatomy)
     out: dict[str, tuple[str, int | None]] = {}
     for name, where in disk_layers(anatomy, stored).items():
         if where is None:
             out[name] = (name, None)
             continue
         head, index, rest = where
-        for p in at.get(index, ()):
+        for p in at.get(index, ()) or _sharers(anatomy, translate(name), at):
             out[f"{head}{p}{rest}"] = (name, p)
     return out
+
+
+def _sharers(anatomy: Anatomy, name: str, at: dict[int, list[int]]) -> list[int]:
+    """The first position of a layer that shares the tensor `name` of a layer that is gone.
+
+    A tensor that several layers share (Zamba's one attention block) is stored once, in the first
+    of them; without that layer, the next one has to bring it.
+    """
+    tensor, where = anatomy.tensors.get(name), anatomy.layer_of(name)
+    if tensor is None:
+        return []
+    others = (
+        anatomy.layer_of(other)
+        for other, value in anatomy.tensors.items()
+        if value is tensor and other != name
+    )
+    found = [at[o[1]][0] for o in others if o and o[2] == where[2] and o[1] in at]
+    return [min(found)] if found else []
 
 
 def disk_layers(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[str, int, str] | None]:
@@ -84,6 +103,16 @@ def disk_layers(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[str,
     return found
 
 
+def disk_tables(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """{stored name: (dimension, entries per layer)} of packed per-layer tables."""
+    if not anatomy.tables:
+        return {}
+    translate = _loader_names(anatomy)
+    return {
+        name: anatomy.tables[new] for name in stored if (new := translate(name)) in anatomy.tables
+    }
+
+
 def check_stored(anatomy: Anatomy, stored: Mapping[str, tuple[int, ...]]) -> None:
     """Do the stored tensors, {name: shape}, belong to the model that the config describes?
 
@@ -108,11 +137,16 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, tuple[int, ...]]) -> Non
                 )
             continue
         found.add(id(expected))
-        if name in (new, new.partition(".")[2]) and tuple(expected.shape) != tuple(shape):
+        plain = name in (new, new.partition(".")[2]) and not anatomy.quantized
+        if plain and tuple(expected.shape) != tuple(shape):
             raise BaseError(
                 f"The checkpoint does not fit its config: {name} is stored as {list(shape)}, and "
                 f"the config asks for {list(expected.shape)}."
             )
+    if anatomy.quantized:  # a weight is stored in several tensors of names and shapes of its own
+        owners = {translate(name).rpartition(".")[0] for name in stored}
+        owners |= {owner.rpartition(".")[0] for owner in owners}  # “weight.absmax”
+        found |= {id(t) for n, t in anatomy.tensors.items() if n.rpartition(".")[0] in owners}
     missing = [n for n, t in anatomy.model.named_parameters() if id(t) not in found]
     if missing:
         raise BaseError(

@@ -157,22 +157,6 @@ def test_a_layer_whose_arithmetic_depends_on_its_position_is_refused():
     skeleton(anatomy, [0, 1, 2])  # nobody moves
 
 
-def test_families_that_were_not_shown_are_refused():
-    from transformers import Phi3Config
-
-    config = Phi3Config(
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=128,
-        pad_token_id=0,
-    )
-    with pytest.raises(Refused, match="phi3"):
-        skeleton(Anatomy.of(config), [0, 1])
-
-
 def test_random_and_average_are_refused_before_anything_runs():
     model = tiny.model("llama")
     for text in ("0:6@random", "0:6@average"):

@@ -1,0 +1,80 @@
+"""How many values each layer's cache gains with a token: run the model on meta, and look.
+
+What a model caches is its own affair: keys and values of some heads, a compressed latent, a state
+that never grows, two slots a layer. The model's code says which, so it is run without memory for
+two lengths and the tensors in its cache are compared. Knows caches; counts nothing else.
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel
+
+from .anatomy import Anatomy, build_meta
+from .meta import run
+
+# What models call the cache that they hand back.
+_NAMES = ("past_key_values", "cache_params", "state", "past_buckets_states")
+_SHORT, _LONG = 3, 5  # tokens: within any sliding window, past any short convolution
+
+
+def cached_values(base: Anatomy) -> tuple[int, ...] | None:
+    """Values that each layer keeps per token while no sliding window is full: 0 for a layer whose
+    state doesn't grow. None if the model can't be run on meta, or keeps its cache in a way that
+    isn't understood."""
+    try:
+        model = build_meta(base.whole)  # one of our own: running leaves traces
+        short, long = (_sizes(model, length) for length in (_SHORT, _LONG))
+    except Exception:  # whatever a model's code may trip over without memory
+        return None
+    if short is None or long is None:
+        return None
+    grown = [(b - a) // (_LONG - _SHORT) for a, b in zip(short, long, strict=True)]
+    depth = base.stack.depth
+    if len(short) < 2 and any(grown):
+        return None  # one growing tensor for all layers says nothing about each
+    if len(grown) > depth and len(grown) % depth == 0:  # LongCat: two slots a layer
+        slots = len(grown) // depth
+        return tuple(sum(grown[i * slots : (i + 1) * slots]) for i in range(depth))
+    if len(grown) > depth:
+        return None
+    # Layers behind the last slot use the keys and values of earlier ones (Gemma 3n).
+    return (*grown, *[0] * (depth - len(grown)))
+
+
+def remembered(model: PreTrainedModel) -> int | None:
+    """How many tokens the cache says that it holds after a pass over three; None if that can't be
+    asked. Some models read it off the first layer, which may be one that keeps nothing."""
+    try:
+        return int(run(model, _SHORT, use_cache=True).past_key_values.get_seq_length())
+    except Exception:  # no such cache, or no pass without memory
+        return None
+
+
+def _sizes(model: PreTrainedModel, length: int) -> list[int] | None:
+    """Values in each slot of the cache after `length` tokens."""
+    out = run(model, length, use_cache=True)
+    cache = next((c for n in _NAMES if (c := getattr(out, n, None)) is not None), None)
+    if cache is None:
+        return None
+    cache = getattr(cache, "self_attention_cache", cache)  # an encoder's part doesn't grow
+    if hasattr(cache, "layers"):
+        return [_values(slot, set()) for slot in cache.layers]
+    # Recurrent models keep one state for all layers, which must not grow at all.
+    return [_values(cache, set())] if _values(cache, set()) else None
+
+
+def _values(thing, seen: set[int]) -> int:
+    """Numbers in all floating-point tensors that hang on an object."""
+    if id(thing) in seen:
+        return 0
+    seen.add(id(thing))
+    if isinstance(thing, torch.Tensor):
+        return thing.numel() if thing.is_floating_point() else 0
+    if isinstance(thing, dict):
+        thing = thing.values()
+    elif hasattr(thing, "__dict__"):
+        thing = vars(thing).values()
+    elif not isinstance(thing, (list, tuple)):
+        return 0
+    return sum(_values(x, seen) for x in thing)

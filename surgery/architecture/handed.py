@@ -1,0 +1,114 @@
+"""What is each layer handed by the loop around it? Seen in a pass without memory.
+
+The code between the layers may look at a layer's position too: to pick its mask or its rotary
+embedding, to pass over it, or to hand on what earlier layers left. Two passes on meta, the base's
+and the new skeleton's, show it in the shapes and kinds of what layers are handed, and in which of
+them are handed the very same object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils._pytree import keystr, tree_flatten_with_path
+from transformers import PreTrainedModel
+
+from .meta import run
+
+Handed = dict[int, dict[str, Any]]  # {layer: {where: value}}
+_TOKENS = 5
+
+
+def handed(model: PreTrainedModel, path: str) -> Handed | None:
+    """What each layer at `path` is called with, layers that aren't called left out; None if the
+    model can't be run on meta or calls a layer twice."""
+    found: Handed = {}
+    twice = False
+
+    def hook(index):
+        def record(_, args, kwargs):
+            nonlocal twice
+            twice |= index in found
+            found[index] = {keystr(p): x for p, x in tree_flatten_with_path((args, kwargs))[0]}
+
+        return record
+
+    hooks = [
+        layer.register_forward_pre_hook(hook(i), with_kwargs=True)
+        for i, layer in enumerate(model.get_submodule(path))
+    ]
+    try:
+        run(model, _TOKENS, use_cache=False)
+    except Exception:  # whatever a model's code may trip over without memory
+        return None
+    finally:
+        for h in hooks:
+            h.remove()
+    return None if twice else found
+
+
+def otherwise(old: Handed, new: Handed, sources: Sequence[int]) -> str | None:
+    """How the new model hands a layer something else than the old one did; None if it doesn't."""
+    indices = _indices(old)
+    for p, i in enumerate(sources):
+        if (p in new) != (i in old):
+            return f"layer {i} is {'passed over' if i in old else 'run'} at position {p}"
+        if p not in new:
+            continue
+        if new[p].keys() != old[i].keys():
+            return f"layer {i} is called in another way at position {p}"
+        for where, value in new[p].items():
+            before = old[i][where]
+            own = where in indices
+            if _kind(value, p if own else None) != _kind(before, i if own else None):
+                return (
+                    f"layer {i} is handed {_words(before)} at {where} and, at position {p}, "
+                    f"{_words(value)}"
+                )
+    return _regrouped(old, new, sources)
+
+
+def _regrouped(old: Handed, new: Handed, sources: Sequence[int]) -> str | None:
+    """Layers that shared a mask (a rotary embedding, …) still share it, and no others do."""
+    users: dict[tuple[str, int], int] = {}
+    for values in old.values():
+        for where, value in values.items():
+            users[where, id(value)] = users.get((where, id(value)), 0) + 1
+    was: dict[tuple[str, int], int] = {}
+    became: dict[tuple[str, int], int] = {}
+    for p, i in enumerate(sources):
+        for where, value in new.get(p, {}).items():
+            if not isinstance(value, torch.Tensor):
+                continue
+            before = id(old[i][where])
+            odd = was.setdefault((where, id(value)), before) != before
+            if users[where, before] > 1:
+                odd |= became.setdefault((where, before), id(value)) != id(value)
+            if odd:
+                return f"at position {p}, layer {i} is handed another layer's {where}"
+    return None
+
+
+def _indices(old: Handed) -> set[str]:
+    """Where every layer is handed its own index."""
+    return {
+        where
+        for where in next(iter(old.values()), {})
+        if all(type(v.get(where)) is int and v[where] == i for i, v in old.items())
+    }
+
+
+def _kind(value: Any, position: int | None) -> Any:
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape), value.dtype
+    if isinstance(value, (bool, str, float, type(None))):
+        return value
+    if isinstance(value, int):
+        return "its position" if value == position else value
+    return type(value)
+
+
+def _words(value: Any) -> str:
+    return f"{list(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__

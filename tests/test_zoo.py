@@ -1,0 +1,89 @@
+"""Right or refused, over many kinds of model; all of them: `python -m tests.zoo`."""
+
+import oracle
+import pytest
+import traps
+from zoo import build
+from zoo.examine import PLANS, examine
+
+from surgery import Plan, Refused
+from surgery.architecture import Anatomy, skeleton
+
+# What people operate on most, and one of every way to build a decoder.
+COMMON = [
+    "bart",  # the decoder of an encoder-decoder
+    "bloom",
+    "deepseek_v3",  # latent attention behind a dense prefix
+    "deepseek_v4",  # hyper-connections
+    "emu3",  # a class that takes a part of its config
+    "falcon_h1",  # attention and state space in one layer
+    "gemma4_text",  # packed tables, and sizes that differ by layer
+    "gpt_neo",
+    "gpt_oss",
+    "granite_swa",  # a rotary embedding for each layer
+    "jamba",  # a period instead of a list
+    "lfm2",
+    "llama4_text",
+    "longcat_flash",  # two cache slots a layer
+    "mamba2",  # no attention at all
+    "minicpm3",  # residuals scaled by the depth
+    "mllama",  # layers that text alone passes over
+    "opt",
+    "phi3",
+    "qwen2_moe",  # a list of dense layers among experts
+    "qwen3_5",  # linear attention
+    "reformer",  # two residual streams
+    "rwkv",  # rescales its own weights
+    "xlm",  # four lists in step
+    "zamba",  # one block shared by many layers
+]
+# Their layers' behaviour depends on where they stand, or can't be shown not to.
+REFUSED = ["beam", "diffllama", "gpt-sw3", "hrm_text", "inkling2_text", "zamba2"]
+
+
+@pytest.mark.parametrize("model_type", COMMON)
+def test_a_patient_is_exact_or_refused(model_type):
+    plans = {name: PLANS[name] for name in ("drop", "repeat", "swap")}
+    found = examine(model_type, plans)
+    assert not found.broken and not found.wrong, found
+    assert found.exact("drop", "repeat"), found
+
+
+@pytest.mark.parametrize("model_type", REFUSED)
+def test_what_depends_on_its_position_is_refused_before_anything_is_written(model_type):
+    found = examine(model_type, {"drop": PLANS["drop"]})
+    assert not found.broken and found.plans["drop"].state == "refused" and found.plans["drop"].why
+
+
+def test_a_shared_block_survives_the_layer_that_it_is_stored_in():
+    found = examine("zamba", {"without the first": "0, 2:6", "twice": "0:2, 1:6"})
+    assert found.exact("without the first", "twice"), found
+
+
+def test_a_first_layer_that_keeps_nothing_is_refused():
+    """Mllama's cross-attention to images keeps nothing of a text."""
+    found = examine("mllama", {"drop first": PLANS["drop first"]})
+    assert found.plans["drop first"].state == "refused", found
+
+
+@pytest.mark.parametrize("what", traps.TRAPS)
+def test_a_model_that_nobody_knows_is_seen_through(what):
+    anatomy = Anatomy.of(traps.config(what))
+    skeleton(anatomy, range(6))  # nobody moves
+    with pytest.raises(Refused):
+        skeleton(anatomy, Plan.parse("0, 2, 3, 4, 5", 6).sources)
+
+
+def test_an_oracle_that_cannot_know_says_so():
+    """Blocks of Inkling 2 attend to what earlier blocks returned."""
+    model = build.model("inkling2_text")
+    with pytest.raises(oracle.NoOracle, match="follows from earlier layers"):
+        oracle.Oracle(model, "model.layers", build.tokens())
+
+
+def test_the_oracle_tells_layers_apart():
+    model = build.model("llama")
+    truth = oracle.Oracle(model, "model.layers", build.tokens())
+    logits = [truth.logits(Plan.parse(text, 6).sources) for text in PLANS.values()]
+    for i, one in enumerate(logits):
+        assert all((one - other).abs().max() > 1e-2 for other in logits[:i])

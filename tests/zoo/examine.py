@@ -1,0 +1,242 @@
+"""One model under every plan: what the patient, the saved checkpoint and the oracle compute.
+
+Knows how to compare; how models are made is `build`'s affair, and what they should give is the
+oracle's. A plan comes out as `exact`, as `refused` with the reason, or as `wrong`: there is no
+fourth way, so whatever the oracle can't vouch for has to be refused to be right.
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import oracle
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging
+
+from surgery import Base, Plan, Refused
+
+from . import build
+from .measure import cache_growth
+from .sizes import DEPTH
+
+PLANS = {
+    "drop": "0:2, 4:6",
+    "repeat": "0:4, 2:6",
+    "swap": "0, 3, 2, 1, 4, 5",
+    "keep": "0:6",
+    "drop first": "1:6",
+    "repeat one": "0:4, 3, 4:6",
+    "reverse": "5, 4, 3, 2, 1, 0",
+}
+TOLERANCE = 1e-5  # in units of the logits' spread, where the order of sums may differ
+
+ROUNDING = 1e-3  # more than this is not rounding
+
+
+@dataclass
+class Outcome:
+    """What became of a plan: `exact`, `refused` or `wrong`; and why, where not exact."""
+
+    state: str
+    why: str = ""
+
+
+@dataclass
+class Finding:
+    """One type, examined. `broken` says why not even the unmodified model could be."""
+
+    type: str
+    cls: str = ""
+    stack: str = ""
+    broken: str = ""
+    notes: list[str] = field(default_factory=list)
+    plans: dict[str, Outcome] = field(default_factory=dict)
+
+    @property
+    def wrong(self) -> list[str]:
+        """The plans that came out wrong."""
+        return [name for name, outcome in self.plans.items() if outcome.state == "wrong"]
+
+    def exact(self, *names: str) -> bool:
+        """Whether all of these plans came out exact."""
+        return all(name in self.plans and self.plans[name].state == "exact" for name in names)
+
+
+def quiet() -> None:
+    """One thread, and none of transformers' advice: for a process that examines many."""
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def examine(model_type: str, plans: dict[str, str] = PLANS) -> Finding:
+    """Build a tiny model of a type, save it, and operate on what was saved."""
+    found = Finding(model_type)
+    with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
+        home = Path(folder)
+        try:
+            made = build.model(model_type)
+            with torch.no_grad():
+                made(input_ids=build.tokens(), use_cache=False)
+            made.save_pretrained(home / "base")
+        except Exception as error:
+            found.broken = _said(error)
+            return found
+        found.cls = type(made).__name__
+        # AutoModel needs the config as it was made, also where the class took only a part of it.
+        build.config(model_type).save_pretrained(home / "base")
+        try:
+            base = Base.open(str(home / "base"))
+            base.load()
+            found.stack = ", ".join(base.anatomy.stack.paths)
+        except Refused as error:
+            found.plans = {name: Outcome("refused", _said(error)) for name in plans}
+            return found
+        examine_base(base, home, plans, found)
+        del base, made
+    gc.collect()
+    return found
+
+
+def examine_base(base: Base, home: Path, plans: dict[str, str], found: Finding) -> None:
+    """Every plan on an open base; results go into `found`."""
+    ids = build.tokens()
+    try:
+        truth = oracle.of(base.model, base.anatomy.stack.paths, ids)
+    except oracle.NoOracle as error:
+        truth, no_truth = None, str(error)
+        found.notes.append(f"no oracle: {error}")
+    limit = _cache_limit(base, ids, found)
+    for name, text in plans.items():
+        out = home / name.replace(" ", "-")
+        plan = Plan.parse(text, DEPTH)
+        try:
+            patient = base.operate(plan).model
+        except Refused as error:
+            found.plans[name] = _refused(base, plan, out, error)
+            continue
+        except Exception as error:
+            found.plans[name] = Outcome("wrong", _said(error))
+            continue
+        if truth is None and name != "keep":
+            found.plans[name] = Outcome("wrong", f"neither shown nor refused: {no_truth}")
+            continue
+        try:
+            found.plans[name] = _compared(base, plan, patient, truth, ids, out, limit)
+        except Exception as error:
+            found.plans[name] = Outcome("wrong", _said(error))
+
+
+def _cache_limit(base: Base, ids: torch.Tensor, found: Finding) -> float | None:
+    """How far cached text may be from a full pass: little more than the unmodified model's own is.
+    None where that has no cache, or one that computes something else."""
+    own = _full_and_cached(base.model, ids)
+    if own is None:
+        found.notes.append("no cache to compare: the unmodified model has none")
+        return None
+    far = _far(*own)
+    if far > ROUNDING:
+        found.notes.append(f"no cache to compare: the unmodified model's is {far:.0e} off itself")
+        return None
+    return max(TOLERANCE, 10 * far)
+
+
+def _refused(base: Base, plan: Plan, out: Path, error: Refused) -> Outcome:
+    """A plan that is refused in memory has to be refused on disk, with nothing written."""
+    try:
+        base.save(plan, out)
+    except Refused:
+        return (
+            Outcome("wrong", "refused, but written")
+            if out.exists()
+            else Outcome("refused", _said(error))
+        )
+    return Outcome("wrong", f"refused in memory ({error}) but saved all the same")
+
+
+@torch.no_grad()
+def _compared(
+    base: Base, plan: Plan, patient: PreTrainedModel, truth, ids, out: Path, limit: float | None
+) -> Outcome:
+    if truth is None:  # nobody moved, so the base itself says what to expect
+        expected = base.model(input_ids=ids, use_cache=False).logits
+    else:
+        expected = truth.logits(plan.sources)
+    logits = patient(input_ids=ids, use_cache=False).logits
+    if (far := _far(logits, expected)) > TOLERANCE:
+        return Outcome("wrong", f"the patient is {far:.1e} from the base's own layers")
+    if not torch.isfinite(logits).all():
+        return Outcome("wrong", "the logits are not finite")
+    base.save(plan, out)
+    again, info = AutoModelForCausalLM.from_pretrained(
+        out, dtype=torch.float32, output_loading_info=True
+    )
+    again.eval()
+    if lost := [key for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[key]]:
+        return Outcome("wrong", f"the checkpoint reloads with {lost[0]}: {min(info[lost[0]])}")
+    if _far(again(input_ids=ids, use_cache=False).logits, logits) > TOLERANCE:
+        return Outcome("wrong", "the reloaded checkpoint gives other logits than the patient")
+    for what, model in (("patient", patient), ("reloaded checkpoint", again)):
+        both = _full_and_cached(model, ids)
+        if limit is not None and (both is None or _far(*both) > limit):
+            far = "" if both is None else f" ({_far(*both):.1e})"
+            return Outcome("wrong", f"the {what}'s cached text differs from its full pass{far}")
+    return _previewed(base, plan, again, ids)
+
+
+def _previewed(base: Base, plan: Plan, again: PreTrainedModel, ids: torch.Tensor) -> Outcome:
+    """Does the preview say what the reloaded checkpoint is?"""
+    said = base.preview(plan)
+    have = sum(p.numel() for p in again.parameters())
+    if said.parameters != have:
+        return Outcome("wrong", f"preview says {said.parameters} parameters, it has {have}")
+    grown = cache_growth(again, ids)
+    if said.kv_bytes_per_token is None:
+        return Outcome("exact", "cache: unknown to the preview")
+    values = said.kv_bytes_per_token // base.torch_dtype.itemsize
+    if grown is not None and grown != values:
+        return Outcome("wrong", f"preview says {values} cached values a token, it keeps {grown}")
+    return Outcome("exact")
+
+
+@torch.no_grad()
+def _full_and_cached(model: PreTrainedModel, ids: torch.Tensor, first: int = 5):
+    """Logits of one pass, and token by token with the cache after a pass over the first few; None
+    if the model has no cache to go on with."""
+    full = model(input_ids=ids, use_cache=False).logits
+    try:
+        out = model(input_ids=ids[:, :first], use_cache=True)
+        steps = [out.logits]
+        for k in range(first, ids.shape[1]):
+            cache = _cache_of(out)
+            out = model(input_ids=ids[:, k : k + 1], use_cache=True, **cache)
+            steps.append(out.logits)
+        return full, torch.cat(steps, dim=1)
+    except Exception:
+        return None
+
+
+def _cache_of(out) -> dict:
+    """What a model hands back to go on from, under the name that it takes it by."""
+    for name in ("past_key_values", "cache_params", "state", "past_buckets_states"):
+        if getattr(out, name, None) is not None:
+            return {name: getattr(out, name)}
+    raise LookupError("no cache")
+
+
+def _far(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The largest difference, in units of the spread of `b`; infinite for other shapes."""
+    if a.shape != b.shape:
+        return float("inf")
+    return ((a - b).abs().max() / b.std().clamp(min=1e-3)).nan_to_num(float("inf")).item()
+
+
+def _said(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, Refused) else f"{type(error).__name__}: {text}"[:300]

@@ -1,0 +1,104 @@
+"""The zoo as a page: one row a type, totals on top. Knows findings, and nothing of models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from .examine import PLANS, TOLERANCE, Finding
+
+_SIGNS = {"exact": "✓", "refused": "–", "wrong": "✗"}
+
+
+def line(found: Finding) -> str:
+    """One finding on one line of a terminal."""
+    if found.broken:
+        return f"{found.type:26} does not build or run: {found.broken[:120]}"
+    signs = " ".join(_SIGNS[outcome.state] for outcome in found.plans.values())
+    return f"{found.type:26} {signs}  {_reason(found)[:200]}"
+
+
+def totals(findings: Sequence[Finding]) -> str:
+    """What came of them all, in a few sentences."""
+    built = [f for f in findings if not f.broken]
+    both = sum(f.exact("drop", "repeat") for f in built)
+    every = sum(f.exact(*PLANS) for f in built)
+    wrong = [f.type for f in built if f.wrong]
+    runs = sum(len(f.plans) for f in built)
+    states = [outcome.state for f in built for outcome in f.plans.values()]
+    share = f" ({both / len(built):.1%})" if built else ""
+    return (
+        f"Of {len(findings)} types {len(built)} build and run as tiny random models. {both} of "
+        f"these{share} are exact on drop and repeat, {every} on all {len(PLANS)} plans. "
+        f"{runs} plans: {states.count('exact')} exact, {states.count('refused')} refused, "
+        f"{states.count('wrong')} wrong{': ' + ', '.join(wrong) if wrong else ''}."
+    )
+
+
+def page(findings: Sequence[Finding]) -> str:
+    """docs/zoo.md."""
+    plans = "\n".join(f"- **{name}**: `{text}`" for name, text in PLANS.items())
+    head = f"| type | class | layers at | {' | '.join(PLANS)} | why not, and notes |"
+    rows = [head, "|---" * (len(PLANS) + 4) + "|"]
+    for f in findings:
+        if not f.broken:
+            signs = " | ".join(_SIGNS[f.plans[name].state] for name in PLANS)
+            rows.append(f"| {f.type} | {f.cls} | `{f.stack}` | {signs} | {_cell(_reason(f))} |")
+    broken = "\n".join(f"- {f.type}: {_cell(f.broken)}" for f in findings if f.broken)
+    return _PAGE.format(
+        totals=totals(findings),
+        version=version("transformers"),
+        plans=plans,
+        tolerance=TOLERANCE,
+        rows="\n".join(rows),
+        broken=broken or "- none",
+    )
+
+
+def _reason(found: Finding) -> str:
+    """Why plans were refused, said once for all plans with the same reason; then the notes."""
+    reasons: dict[str, list[str]] = {}
+    for name, outcome in found.plans.items():
+        if outcome.why:
+            reasons.setdefault(outcome.why, []).append(name)
+    parts = [
+        why if len(names) == len(found.plans) else f"{', '.join(names)}: {why}"
+        for why, names in reasons.items()
+    ]
+    return " ".join([*parts, *(f"[{note}]" for note in found.notes)])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+_PAGE = """\
+# The zoo
+
+Every decoder model in transformers {version}, operated on. Written by `python -m tests.zoo`; don't
+edit it by hand.
+
+{totals}
+
+For each type of the causal-LM mapping a random model of six small layers is built, saved, opened
+as a base and operated on:
+
+{plans}
+
+✓ exact: the patient gives the logits of an oracle (the base's own layer modules, run in the plan's
+order, without rewriting a config or building a model; `tests/oracle.py`); the saved checkpoint,
+loaded again by plain `AutoModelForCausalLM.from_pretrained`, gives them too; token by token with
+the cache both give what one pass gives (all within {tolerance:.0e} of the logits' spread in
+float32, or ten times the deviation that the unmodified model's own cache has); and the preview
+counts the parameters that were loaded and the values that the cache gained a token.
+– refused: nothing is written, and the reason is in the last column.
+✗ wrong: neither; none should be.
+
+{rows}
+
+## What does not build
+
+In these the unmodified model could not be built, run or saved tiny, so nothing is said about them:
+
+{broken}
+"""
