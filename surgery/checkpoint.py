@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -16,12 +16,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from .appear import appearing, check_target, resolve
-from .architecture import disk_names, rewrite, skeleton
-from .architecture.initialise import OUTPUT_PROJECTIONS, begin, changes, check_supported
-from .architecture.names import disk_tables
+from .architecture import Anatomy, disk_names, rewrite, skeleton
+from .architecture.identity import output_projections
+from .architecture.initialise import begin, changes, check_supported, random_layer
+from .architecture.names import behind_number, disk_tables, loader_names, sibling
 from .card import card
 from .errors import BaseError, Refused, SaveError
-from .plan import COPY, Init, Plan
+from .plan import COPY, Plan
 from .progress import Progress
 from .recipe import to_yaml
 from .shards import Piece, from_file, reading, split, write_shards
@@ -105,7 +106,8 @@ def save(
                         content = path.read_bytes()
                     (partial / path.name).write_bytes(content)
         hub_id = base.source.hub_id
-        recipe = to_yaml(hub_id or base.name, plan, dtype or base.dtype, OUTPUT_PROJECTIONS)
+        outputs = output_projections(base.anatomy.tensors)
+        recipe = to_yaml(hub_id or base.name, plan, dtype or base.dtype, outputs)
         (partial / "recipe.yaml").write_text(recipe, encoding="utf-8", errors="replace")
         text = card(
             title=out.name,
@@ -146,25 +148,71 @@ def _pieces(
     names = disk_names(base.anatomy, stored, plan.sources)
     unchanged = list(plan.sources) == list(range(base.depth))
     tables = {} if unchanged else disk_tables(base.anatomy, stored)
+    translate = loader_names(base.anatomy)
     for name, (old, position) in names.items():
         tensor = stored[old]
         if old in tables:
             yield _gathered(name, folder / tensor.file, tensor, tables[old], plan, dtype)
             continue
-        init = COPY if position is None else plan.layers[position].init
-        rest = name.split(".", 1)[-1] if position is None else _behind_number(name)
-        changed = changes(rest, init)
+        if position is not None and plan.layers[position].init.kind == "random":
+            continue  # written under the model's own names, below
+        changed = position is not None and changes(plan, position, behind_number(old))
+        if changed:
+            _check_alike(base.anatomy, translate(old), plan, position, old)
         convert = dtype is not None and tensor.dtype in _FLOATS and DTYPES[dtype][0] != tensor.dtype
-        path = folder / tensor.file
         if not changed and not convert:
-            write = from_file(path, tensor.start, tensor.end)
+            write = from_file(folder / tensor.file, tensor.start, tensor.end)
             yield Piece(name, tensor.dtype, tensor.shape, tensor.end - tensor.start, write)
             continue
         new = DTYPES[dtype][0] if convert else tensor.dtype
-        width = {"F64": 8, "F32": 4}.get(new, 2)
-        size = math.prod(tensor.shape) * width
-        write = _computed(path, old, init if changed else COPY, dtype if convert else None)
-        yield Piece(name, new, tensor.shape, size, write)
+        size = math.prod(tensor.shape) * (
+            DTYPES[dtype][1].itemsize if convert else _size_of(tensor)
+        )
+
+        def compute(old=old, position=position, changed=changed, convert=convert) -> torch.Tensor:
+            def read(layer: int) -> torch.Tensor:
+                return _read(folder, stored, sibling(old, layer))
+
+            begun = begin(plan, position, read) if changed else _read(folder, stored, old)
+            return begun.to(DTYPES[dtype][1]) if convert else begun
+
+        yield Piece(name, new, tensor.shape, size, _computed(compute))
+    yield from _random_pieces(base, plan, dtype)
+
+
+def _random_pieces(base: Base, plan: Plan, dtype: str | None) -> Iterator[Piece]:
+    """The tensors of layers that begin at random; one layer at a time is in memory."""
+    at = [p for p, layer in enumerate(plan.layers) if layer.init.kind == "random"]
+    kind = DTYPES[dtype][1] if dtype else base.torch_dtype
+    word = next(name for name, torch_dtype in DTYPES.values() if torch_dtype == kind)
+    translate = loader_names(base.anatomy)
+    made: dict[str, torch.Tensor] = {}
+    for position in at:
+        source = plan.layers[position].source
+        for old, tensor in base.anatomy.tensors.items():
+            where = base.anatomy.layer_of(old)
+            if where is None or where[1] != source:
+                continue
+            if translate(old) != old:
+                raise Refused(f"@random can't be saved here: {old} has another name on disk.")
+            name = f"{where[0]}.{position}.{where[2]}"
+
+            def compute(name=name, position=position) -> torch.Tensor:
+                if name not in made:
+                    made.clear()
+                    made.update(random_layer(base.anatomy, plan, position, kind))
+                return made.pop(name)
+
+            size = tensor.numel() * kind.itemsize
+            yield Piece(name, word, tuple(tensor.shape), size, _computed(compute))
+
+
+def _check_alike(anatomy: Anatomy, name: str, plan: Plan, position: int, old: str) -> None:
+    """A tensor that begins otherwise on disk does so in memory, where it may have another name."""
+    where = anatomy.layer_of(name)
+    if where is None or not changes(plan, position, where[2]):
+        kind = plan.layers[position].init.kind
+        raise Refused(f"@{kind} can't be saved here: {old} stands for another tensor in memory.")
 
 
 def _gathered(
@@ -208,24 +256,21 @@ def _size_of(tensor: Tensor) -> int:
     return (tensor.end - tensor.start) // max(1, math.prod(tensor.shape))
 
 
-def _behind_number(name: str) -> str:
-    return re.split(r"\.\d+\.|^\d+\.", name, maxsplit=1)[-1]
+def _read(folder: Path, stored: dict[str, Tensor], name: str) -> torch.Tensor:
+    """A stored tensor, whole in memory. Raises `BaseError`."""
+    path = folder / stored[name].file
+    try:
+        with reading(path), safe_open(path, framework="pt") as file:
+            return file.get_tensor(name)
+    except SafetensorError as error:
+        raise BaseError(f"{path} changed while it was read: {error}.") from error
 
 
-def _computed(path: Path, name: str, init: Init, dtype: str | None):
-    """A tensor that passes through memory: begun otherwise, converted, or both."""
+def _computed(compute: Callable[[], torch.Tensor]) -> Callable[[BinaryIO], None]:
+    """For a tensor that passes through memory: begun otherwise, converted, or both."""
 
     def write(out: BinaryIO) -> None:
-        try:
-            with reading(path), safe_open(path, framework="pt") as file:
-                tensor = file.get_tensor(name)
-        except SafetensorError as error:
-            raise BaseError(f"{path} changed while it was read: {error}.") from error
-        if init != COPY:
-            tensor = begin(tensor, init)
-        if dtype is not None:
-            tensor = tensor.to(DTYPES[dtype][1])
-        out.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+        out.write(compute().contiguous().view(-1).view(torch.uint8).numpy().data)
 
     return write
 

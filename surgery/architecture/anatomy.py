@@ -7,6 +7,7 @@ transformers builds, not by a table of model types.
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +20,7 @@ from ..errors import Refused
 from ..plan import MAX_LAYERS
 from .config import DEPTH_FIELDS, rewrite
 from .handed import Handed, handed
+from .identity import identity_layers
 from .likeness import computed_buffers
 
 # Building a model sets torch's default dtype for the whole process while it lasts.
@@ -114,6 +116,12 @@ class Anatomy:
     def computed(self) -> dict[str, torch.Tensor]:
         """The buffers that no checkpoint stores, as loading the base computes them."""
         return computed_buffers(build_meta(self.whole))
+
+    @cached_property
+    def identity_layers(self) -> frozenset[int]:
+        """Layers that are proven to be the identity once their output projections are zero."""
+        # With a config of its own: the proof sets how experts are computed.
+        return identity_layers(build_meta(copy.deepcopy(self.whole)), self.stack.paths)
 
     @cached_property
     def handed(self) -> Handed | None:

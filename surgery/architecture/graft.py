@@ -8,7 +8,7 @@ so that a patient that updates its own can't reach into the base.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from ..plan import Plan
 from .anatomy import Anatomy, build_meta
 from .checks import check
 from .config import rewrite
-from .initialise import begin, changes, check_supported
+from .initialise import begin, changes, check_supported, random_layer
 from .names import memory_names
 from .settle import settle
 
@@ -35,8 +35,9 @@ def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
     """An ordinary transformers model that runs `model`'s layers as the plan says.
 
     `model` is the loaded base and is left untouched. Every parameter of the result *is* one of its
-    parameters, except output projections of layers that begin otherwise than as a copy, and packed
-    per-layer tables, which are gathered where the plan changes them.
+    parameters, except what begins otherwise than as a copy (of identity and scaled layers the
+    output projections alone), and packed per-layer tables, which are gathered where the plan
+    changes them.
     """
     check_supported(base, plan)
     check_loadable(base)
@@ -46,6 +47,12 @@ def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
     names = memory_names(base, sources)
     unchanged = list(sources) == list(range(base.stack.depth))
     gathered: dict[str, nn.Parameter] = {}
+    fresh = {
+        name: value
+        for position, layer in enumerate(plan.layers)
+        if layer.init.kind == "random"
+        for name, value in random_layer(base, plan, position, model.dtype).items()
+    }
     for name, old in names.items():
         tensor = _tensor(model, old)
         if old in base.tables and not unchanged:
@@ -54,15 +61,36 @@ def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
                 rows = [tensor.detach().narrow(dim, i * block, block) for i in sources]
                 gathered[old] = nn.Parameter(torch.cat(rows, dim), tensor.requires_grad)
             tensor = gathered[old]
-        elif (where := base.layer_of(name)) and changes(where[2], plan.layers[where[1]].init):
-            begun = begin(tensor, plan.layers[where[1]].init)
-            tensor = nn.Parameter(begun, requires_grad=tensor.requires_grad)
+        elif (where := base.layer_of(name)) and changes(plan, where[1], where[2]):
+            begun = _begun(model, plan, fresh, name, where)
+            if isinstance(tensor, nn.Parameter):
+                begun = nn.Parameter(begun, tensor.requires_grad)
+            tensor = begun
         _put(new, name, tensor)
     _copy_other_buffers(base, model, new, sources)
     if left := _without_value(new):
         raise Refused(f"No value was found for {left} of the patient.")
     _carry_over(model, new)
     return new
+
+
+def _begun(
+    model: nn.Module,
+    plan: Plan,
+    fresh: Mapping[str, torch.Tensor],
+    name: str,
+    where: tuple[str, int, str],
+) -> torch.Tensor:
+    """The tensor called `name` of a layer that begins otherwise than as a copy; `fresh` has those
+    of random layers."""
+    path, position, rest = where
+
+    def read(layer: int) -> torch.Tensor:
+        return _tensor(model, f"{path}.{layer}.{rest}")
+
+    if name in fresh:
+        return fresh[name].to(read(plan.layers[position].source).device)
+    return begin(plan, position, read)
 
 
 def check_loadable(base: Anatomy) -> None:

@@ -1,54 +1,144 @@
 """How a layer's tensors begin where the plan asks for something else than a copy.
 
 Used by the patient in memory and by the checkpoint on disk alike, so that both do the same sums in
-the same dtype. Knows which tensors are a layer's output projections; knows no files and no models.
+the same dtype. Knows tensors by their names within a layer; where they are read from and put to is
+for others to say.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable, Mapping
 
 import torch
+from torch import nn
 
 from ..errors import Refused
-from ..plan import Init, Plan
-from .anatomy import Anatomy
+from ..plan import Plan
+from .anatomy import Anatomy, build_meta
+from .config import rewrite
+from .identity import is_output_projection
 
-# The last matrix of attention and of the MLP (or of each expert): what a layer adds to the
-# residual stream is its output, so zeroing these makes the layer the identity.
-OUTPUT_PROJECTIONS = ("o_proj", "down_proj", "c_proj", "w2")
-_OUTPUT = re.compile(rf"(^|\.)({'|'.join(OUTPUT_PROJECTIONS)})(\.(weight|bias))?$")
+Read = Callable[[int], torch.Tensor]
 
 
 def check_supported(base: Anatomy, plan: Plan) -> None:
     """Raises `Refused` for ways to begin that can't be promised."""
-    for layer in plan.layers:
-        if layer.init.kind == "scale" and _normalised_outputs(base, layer.source):
-            raise Refused(
-                f"{layer.init} has no effect here: this model normalises what each layer adds, "
-                "which undoes the scaling. Use @identity or @copy."
-            )
+    for position, layer in enumerate(plan.layers):
+        kind = layer.init.kind
         if layer.base:
             raise Refused("Layers of a second base can't be stacked yet: use one base.")
-        if layer.init.kind not in ("copy", "identity", "scale"):
+        if kind == "copy":
+            continue
+        if base.quantized:
             raise Refused(
-                f"@{layer.init.kind} can't be done yet: use @copy, @identity or @scale=0.5."
+                f"The stored weights are quantized ({base.quantized}), so they can only be copied "
+                f"as they are: @{kind} would have to compute with them."
             )
+        if kind in ("random", "average") and base.tables:
+            raise Refused(
+                f"@{kind} can't be done here: this model keeps a part of each layer in a table "
+                f"outside the layers ({min(base.tables)})."
+            )
+        if kind in ("identity", "scale") and layer.source not in base.identity_layers:
+            raise Refused(
+                f"@{kind} can't be promised for layer {layer.source}: it does more than add the "
+                "outputs of its last projections to what it is given. Use @copy or @average."
+            )
+        if kind == "scale" and _normalised_outputs(base, layer.source):
+            raise Refused(
+                f"@{layer.init} has no effect here: this model normalises what each layer adds, "
+                "which undoes the scaling. Use @identity or @copy."
+            )
+        if kind == "average":
+            _check_neighbour(base, plan, position)
 
 
 def _normalised_outputs(base: Anatomy, layer: int) -> bool:
-    """Does a norm follow the output projections (Gemma 2 and 3)?"""
+    """Does a norm follow the output projections (Gemma 2 and 3, OLMo 2)?"""
     module = base.model.get_submodule(base.stack.paths[0])[layer]
-    return any("post_feedforward" in name for name, _ in module.named_children())
+    return any(
+        word in name
+        for name, _ in module.named_children()
+        for word in ("post_feedforward", "post_mlp")
+    )
 
 
-def changes(rest: str, init: Init) -> bool:
-    """Does a layer's tensor called `rest` (without the layer's own prefix) begin otherwise?"""
-    return init.kind in ("identity", "scale") and bool(_OUTPUT.search(rest))
+def _check_neighbour(base: Anatomy, plan: Plan, position: int) -> None:
+    if position + 1 == len(plan):
+        raise Refused("@average is the mean with the next layer, and the last layer has none.")
+    source, other = plan.layers[position].source, plan.layers[position + 1].source
+    if base.kinds[source] != base.kinds[other] or _shapes(base, source) != _shapes(base, other):
+        raise Refused(
+            f"Layers {source} and {other} are of different kinds, so there is no mean of them."
+        )
 
 
-def begin(tensor: torch.Tensor, init: Init) -> torch.Tensor:
-    """A new tensor, of the same shape and dtype, for one that `changes`."""
-    if init.kind == "identity":
-        return torch.zeros_like(tensor)
-    return tensor.detach() * init.factor
+def _shapes(base: Anatomy, layer: int) -> dict[tuple[str, str], torch.Size]:
+    found = {}
+    for name, tensor in base.tensors.items():
+        where = base.layer_of(name)
+        if where and where[1] == layer:
+            found[where[0], where[2]] = tensor.shape
+    return found
+
+
+def changes(plan: Plan, position: int | None, rest: str) -> bool:
+    """Does the tensor called `rest` (without its layer's prefix) begin otherwise at `position`?"""
+    kind = "copy" if position is None else plan.layers[position].init.kind
+    return is_output_projection(rest) if kind in ("identity", "scale") else kind != "copy"
+
+
+def begin(plan: Plan, position: int, read: Read) -> torch.Tensor:
+    """A new tensor for one that `changes`: identity, scale and average.
+
+    `read(i)` gives the same tensor of the base's layer i. Same shape and dtype.
+    """
+    layer = plan.layers[position]
+    tensor = read(layer.source).detach()
+    if not tensor.is_floating_point():
+        return tensor  # a table of indices has no mean
+    match layer.init.kind:
+        case "identity":
+            return torch.zeros_like(tensor)
+        case "scale":
+            return tensor * layer.init.factor
+        case "average":
+            wide = torch.promote_types(tensor.dtype, torch.float32)
+            other = read(plan.layers[position + 1].source).detach()
+            return ((tensor.to(wide) + other.to(wide)) / 2).to(tensor.dtype)
+    raise ValueError(layer.init.kind)
+
+
+def random_layer(
+    base: Anatomy, plan: Plan, position: int, dtype: torch.dtype
+) -> Mapping[str, torch.Tensor]:
+    """The layer at `position` as transformers initialises it: {full name in the model: tensor}.
+
+    On the CPU, seeded by its position: the same numbers on every machine, others in every layer.
+    Raises `Refused` where the model doesn't say how all of its parameters begin.
+    """
+    model = build_meta(rewrite(base.whole, plan.sources, base.stack.depth))
+    found: dict[str, torch.Tensor] = {}
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(position)
+        for path in base.stack.paths:
+            layer: nn.Module = model.get_submodule(path)[position]
+            layer.to(dtype).to_empty(device="cpu")
+            stored = {
+                name: tensor
+                for name, tensor in layer.state_dict(keep_vars=True).items()
+                if tensor.is_floating_point()
+            }
+            for tensor in stored.values():
+                tensor.fill_(torch.nan)  # whatever nobody fills is noticed
+                tensor._is_hf_initialized = False
+            for module in layer.modules():
+                module._is_hf_initialized = False
+                model._init_weights(module)
+            for name, tensor in stored.items():
+                if not torch.isfinite(tensor).all():
+                    raise Refused(
+                        f"@random can't be done here: transformers does not say how {name} begins."
+                    )
+                found[f"{path}.{position}.{name}"] = tensor.detach()
+    return found

@@ -45,7 +45,7 @@ def disk_names(
     `Refused` if a stored tensor's name does not carry its layer's number.
     """
     at = positions(sources)
-    translate = _loader_names(anatomy)
+    translate = loader_names(anatomy)
     out: dict[str, tuple[str, int | None]] = {}
     for name, where in disk_layers(anatomy, stored).items():
         if where is None:
@@ -77,7 +77,7 @@ def _sharers(anatomy: Anatomy, name: str, at: dict[int, list[int]]) -> list[int]
 
 def disk_layers(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[str, int, str] | None]:
     """{stored name: (text before the layer's number, layer, text behind it), or None outside}."""
-    translate = _loader_names(anatomy)
+    translate = loader_names(anatomy)
     heads: set[str] = set()
     found: dict[str, tuple[str, int, str] | None] = {}
     for name in stored:
@@ -107,7 +107,7 @@ def disk_tables(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[int,
     """{stored name: (dimension, entries per layer)} of packed per-layer tables."""
     if not anatomy.tables:
         return {}
-    translate = _loader_names(anatomy)
+    translate = loader_names(anatomy)
     return {
         name: anatomy.tables[new] for name in stored if (new := translate(name)) in anatomy.tables
     }
@@ -119,7 +119,7 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, tuple[int, ...]]) -> Non
     Raises `BaseError` for a config that says something else than its checkpoint: a tensor that is
     missing, of another shape, or in a layer that the config does not know of.
     """
-    translate = _loader_names(anatomy)
+    translate = loader_names(anatomy)
     layers = disk_layers(anatomy, stored)
     found = set()
     for name, shape in stored.items():
@@ -160,6 +160,17 @@ def _extra_heads(anatomy: Anatomy) -> bool:
     return any(getattr(text, key, 0) for key in EXTRA_HEADS)
 
 
+def sibling(name: str, layer: int) -> str:
+    """The stored name of the same tensor in another layer."""
+    m = _FIRST_NUMBER.fullmatch(name)
+    return f"{m[1]}{layer}{m[3]}"
+
+
+def behind_number(name: str) -> str:
+    """A stored name without its layer's prefix."""
+    return _FIRST_NUMBER.fullmatch(name)[3].removeprefix(".")
+
+
 def positions(sources: Sequence[int]) -> dict[int, list[int]]:
     """{source layer: its positions in the plan}."""
     at: dict[int, list[int]] = {}
@@ -168,7 +179,7 @@ def positions(sources: Sequence[int]) -> dict[int, list[int]]:
     return at
 
 
-def _loader_names(anatomy: Anatomy):
+def loader_names(anatomy: Anatomy):
     """A function from a stored name to the model's own, as `from_pretrained` translates it."""
     transforms = get_model_conversion_mapping(anatomy.model)
     renamings = [t for t in transforms if isinstance(t, WeightRenaming)]

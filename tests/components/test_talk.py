@@ -47,8 +47,8 @@ def test_what_does_not_fit_is_said(tiny_folder, changes, said):
 
 
 def test_a_plan_that_is_refused_is_said(tiny_folder):
-    status, _ = run(str(tiny_folder("llama")), Plan.parse("0:6@random", 6))[-1]
-    assert status["failed"] and "@random" in status["text"]
+    status, _ = run(str(tiny_folder("llama")), Plan.parse("0:6@average", 6))[-1]
+    assert status["failed"] and "@average" in status["text"]
 
 
 def test_leaving_early_closes_the_streams(tiny_folder):

@@ -157,13 +157,6 @@ def test_a_layer_whose_arithmetic_depends_on_its_position_is_refused():
     skeleton(anatomy, [0, 1, 2])  # nobody moves
 
 
-def test_random_and_average_are_refused_before_anything_runs():
-    model = tiny.model("llama")
-    for text in ("0:6@random", "0:6@average"):
-        with pytest.raises(Refused, match="can't be done yet"):
-            graft(Anatomy.of(model.config), model, Plan.parse(text, 6))
-
-
 def test_operating_takes_milliseconds_of_work_not_copies():
     """Beyond the base, a patient allocates little more than its modules."""
     model = tiny.model("llama", hidden_size=512, intermediate_size=1024)

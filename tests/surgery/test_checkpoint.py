@@ -172,7 +172,7 @@ def test_a_cancelled_save_leaves_nothing(tiny_folder, tmp_path):
 def test_a_refused_plan_writes_nothing(tiny_folder, tmp_path):
     base = Base.open(str(tiny_folder("llama")))
     with pytest.raises(Refused):
-        base.save(Plan.parse("0:6@random", 6), tmp_path / "out")
+        base.save(Plan.parse("0:6@average", 6), tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
