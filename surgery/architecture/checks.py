@@ -131,9 +131,9 @@ def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -
 
 def check_handed(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
     """The loop around the layers hands each what its source was handed, as far as shapes tell."""
-    if base.handed is None or len(base.stack.paths) > 1:
+    if len(base.stack.paths) > 1 or base.handed is None:
         return  # can't be run without memory; what can be read was read
-    now = handed(new, base.stack.paths[0])
+    now = handed(new, base.stack.paths[0], [base.returned[i] for i in sources])
     if now is None:
         raise Refused("The model that transformers builds for this plan does not run.")
     if difference := otherwise(base.handed, now, sources):
