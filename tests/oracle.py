@@ -216,16 +216,27 @@ class Reordered:
     @torch.no_grad()
     def logits(self, sources: Sequence[int]) -> torch.Tensor:
         """(batch, length, vocab), of the layers in the order of `sources`."""
-        counts = {k: v for k, v in vars(self.owner).items() if k in DEPTHS and v == self.depth}
+        counts = [
+            (holder, name)
+            for holder in (self.owner, self.model.config)  # the cache is as deep as the config says
+            for name in DEPTHS
+            if vars(holder).get(name) == self.depth
+        ]
         try:
             for name, layers in self.lists.items():
-                setattr(self.owner, name, nn.ModuleList(layers[i] for i in sources))
-            for name in counts:
-                setattr(self.owner, name, len(sources))
+                moved = [copy.copy(layers[i]) for i in sources]
+                for p, module in enumerate(moved):
+                    if hasattr(module, "layer_id"):
+                        module.layer_id = p  # its slot in the cache that XLM always has
+                setattr(self.owner, name, nn.ModuleList(moved))
+            for holder, name in counts:
+                setattr(holder, name, len(sources))
             return self.model(input_ids=self.ids, use_cache=False).logits
         finally:
-            for name, layers in (*self.lists.items(), *counts.items()):
+            for name, layers in self.lists.items():
                 setattr(self.owner, name, layers)
+            for holder, name in counts:
+                setattr(holder, name, self.depth)
 
 
 def _leaves(tree: Any) -> dict[tuple, Any]:

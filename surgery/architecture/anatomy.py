@@ -11,6 +11,7 @@ import copy
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +20,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from ..errors import Refused
 from ..plan import MAX_LAYERS
 from .config import DEPTH_FIELDS, rewrite
-from .handed import Handed, handed
+from .handed import Handed, handed, returned
 from .identity import identity_layers
 from .likeness import computed_buffers
 
@@ -126,7 +127,14 @@ class Anatomy:
     @cached_property
     def handed(self) -> Handed | None:
         """What the loop around the layers hands each of them; None if that can't be seen."""
-        return handed(build_meta(self.whole), self.stack.paths[0])
+        if self.returned is None:
+            return None
+        return handed(build_meta(self.whole), self.stack.paths[0], self.returned)
+
+    @cached_property
+    def returned(self) -> list[Any] | None:
+        """What each layer returns on meta; None if that can't be seen."""
+        return returned(build_meta(self.whole), self.stack.paths[0])
 
     def layer_of(self, name: str) -> tuple[str, int, str] | None:
         """(path of the stack, layer, rest of the name) of a tensor's name; None outside layers."""

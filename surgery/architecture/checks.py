@@ -70,6 +70,13 @@ def check_sharing(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None
                 f"At these positions {name} would share its weights with another layer, which its "
                 "source does not."
             )
+    for group in _sharers(base):
+        moved = [i for i in sources if i in group]
+        if moved != sorted(group) and (place := _keyed(base, group)):
+            raise Refused(
+                f"Layers {', '.join(map(str, sorted(group)))} share a block, and {place} keeps "
+                "something in it for each by its place. They have to stay as they are."
+            )
 
 
 def check_buffers(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
@@ -91,7 +98,9 @@ def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -
     """Every module is of the type that its source is and has its attributes, and none computes
     with its own position."""
     compared = Comparison(base.model, new, sources, base.stack.depth)
-    before, after = dict(base.model.named_modules()), dict(new.named_modules())
+    before, after = (
+        dict(model.named_modules(remove_duplicate=False)) for model in (base.model, new)
+    )
     for path in base.stack.paths:
         if len(after[path]) != len(sources):
             raise Refused(f"transformers builds {len(after[path])} layers, not {len(sources)}.")
@@ -131,9 +140,9 @@ def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -
 
 def check_handed(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
     """The loop around the layers hands each what its source was handed, as far as shapes tell."""
-    if base.handed is None or len(base.stack.paths) > 1:
+    if len(base.stack.paths) > 1 or base.handed is None:
         return  # can't be run without memory; what can be read was read
-    now = handed(new, base.stack.paths[0])
+    now = handed(new, base.stack.paths[0], [base.returned[i] for i in sources])
     if now is None:
         raise Refused("The model that transformers builds for this plan does not run.")
     if difference := otherwise(base.handed, now, sources):
@@ -153,6 +162,27 @@ def check_memory(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) ->
             f"With layer {sources[0]} first, the cache would not know how many tokens it holds: "
             "this model reads that off the first layer. Keep another layer at the front."
         )
+
+
+def _sharers(base: Anatomy) -> set[frozenset[int]]:
+    """Groups of layers that have a parameter in common."""
+    users: dict[int, set[int]] = {}
+    for name, parameter in base.model.named_parameters(remove_duplicate=False):
+        if where := base.layer_of(name):
+            users.setdefault(id(parameter), set()).add(where[1])
+    return {frozenset(group) for group in users.values() if len(group) > 1}
+
+
+def _keyed(base: Anatomy, group: frozenset[int]) -> str | None:
+    """The attribute by which a block that these layers share tells them apart (Zamba 2 has an
+    adapter for each, found by the layer's index); None if it has none."""
+    layer = base.model.get_submodule(base.stack.paths[0])[min(group)]
+    for module in layer.modules():
+        for key, value in vars(module).items():
+            plain = isinstance(value, (list, tuple, dict)) and all(type(x) is int for x in value)
+            if plain and group <= set(value):
+                return f"`{key}` of {type(module).__name__}"
+    return None
 
 
 def _indices(module: nn.Module) -> dict[str, int]:

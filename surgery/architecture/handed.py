@@ -8,11 +8,12 @@ them are handed the very same object.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils._pytree import keystr, tree_flatten_with_path
+from torch.utils._pytree import keystr, tree_flatten_with_path, tree_map_only
 from transformers import PreTrainedModel
 
 from .meta import run
@@ -21,32 +22,50 @@ Handed = dict[int, dict[str, Any]]  # {layer: {where: value}}
 _TOKENS = 5
 
 
-def handed(model: PreTrainedModel, path: str) -> Handed | None:
+def returned(model: PreTrainedModel, path: str) -> list[Any] | None:
+    """What each layer at `path` returns, None for one that isn't called; None in all if the model
+    can't be run on meta."""
+    layers = model.get_submodule(path)
+    out: list[Any] = [None] * len(layers)
+    with contextlib.ExitStack() as hooks:
+        for i, layer in enumerate(layers):
+            hook = layer.register_forward_hook(lambda _, __, x, i=i: out.__setitem__(i, x))
+            hooks.enter_context(hook)
+        try:
+            run(model, _TOKENS, use_cache=False)
+        except Exception:  # whatever a model's code may trip over without memory
+            return None
+    return out
+
+
+def handed(model: PreTrainedModel, path: str, returns: Sequence[Any]) -> Handed | None:
     """What each layer at `path` is called with, layers that aren't called left out; None if the
-    model can't be run on meta or calls a layer twice."""
+    loop doesn't run or calls a layer twice.
+
+    Layer p isn't run: it gives what `returns` has for it, which makes a pass cheap.
+    """
     found: Handed = {}
-    twice = False
+    layers = model.get_submodule(path)
 
-    def hook(index):
-        def record(_, args, kwargs):
-            nonlocal twice
-            twice |= index in found
+    def stand_in(index):
+        def forward(*args, **kwargs):
+            if index in found:
+                raise RuntimeError("a layer is called twice")
             found[index] = {keystr(p): x for p, x in tree_flatten_with_path((args, kwargs))[0]}
+            return tree_map_only(torch.Tensor, torch.empty_like, returns[index])
 
-        return record
+        return forward
 
-    hooks = [
-        layer.register_forward_pre_hook(hook(i), with_kwargs=True)
-        for i, layer in enumerate(model.get_submodule(path))
-    ]
     try:
+        for i, layer in enumerate(layers):
+            layer.forward = stand_in(i)
         run(model, _TOKENS, use_cache=False)
-    except Exception:  # whatever a model's code may trip over without memory
+    except Exception:  # a loop that needs values, or what a layer did besides returning something
         return None
     finally:
-        for h in hooks:
-            h.remove()
-    return None if twice else found
+        for layer in layers:
+            vars(layer).pop("forward", None)
+    return found
 
 
 def otherwise(old: Handed, new: Handed, sources: Sequence[int]) -> str | None:

@@ -156,9 +156,10 @@ def computed_buffers(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     for name in names:
         owner, _, leaf = name.rpartition(".")
         module = model.get_submodule(owner)
+        # Building called these initialised, on meta; their parents may be who computes the values.
+        for end in range(len(owner.split(".")) + 1):
+            model.get_submodule(".".join(owner.split(".")[:end]))._is_hf_initialized = False
         module._buffers[leaf] = torch.zeros_like(module._buffers[leaf], device="cpu")
-    for module in model.modules():
-        module._is_hf_initialized = False  # building did it once, on meta
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         model.initialize_weights()
     buffers = dict(model.named_buffers(remove_duplicate=False))
