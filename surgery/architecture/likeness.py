@@ -160,6 +160,8 @@ def computed_buffers(model: PreTrainedModel) -> dict[str, torch.Tensor]:
         for end in range(len(owner.split(".")) + 1):
             model.get_submodule(".".join(owner.split(".")[:end]))._is_hf_initialized = False
         module._buffers[leaf] = torch.zeros_like(module._buffers[leaf], device="cpu")
+    for tensor in model.state_dict(keep_vars=True).values():
+        tensor._is_hf_initialized = True  # what is stored need not be drawn: that takes longest
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         model.initialize_weights()
     buffers = dict(model.named_buffers(remove_duplicate=False))
