@@ -30,6 +30,7 @@ _HOMES = {
     "Refused": "errors",
     "SaveError": "errors",
     "SurgeryError": "errors",
+    "stack": "stacking",
 }
 __all__ = sorted(_HOMES)
 

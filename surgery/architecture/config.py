@@ -54,7 +54,7 @@ def rewrite(config: PreTrainedConfig, sources: Sequence[int], depth: int) -> Pre
     `depth` is the old depth. Raises `Refused` where the config has no way to say it.
     """
     whole = config.to_dict()
-    key = _text_key(config)
+    key = text_key(config)
     part = whole[key] if key else whole
     _rewrite_dict(part, list(sources), depth)
     if config.attribute_map.get("num_hidden_layers") == "encoder_layers":
@@ -87,10 +87,21 @@ def _carry_implementations(old: PreTrainedConfig, new: PreTrainedConfig) -> None
             _carry_implementations(inner, other)
 
 
-def _text_key(config: PreTrainedConfig) -> str | None:
+def text_key(config: PreTrainedConfig) -> str | None:
     """The key of the text model's config inside a multimodal one, or None."""
     text = config.get_text_config(decoder=True)
     return next((k for k in config.sub_configs if getattr(config, k, None) is text), None)
+
+
+def is_per_layer(key: str, value: Any, depth: int) -> bool:
+    """Is this field of a config a list with one entry for each of `depth` layers?"""
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == depth
+        and key not in NOT_PER_LAYER
+        and not key.startswith(NOT_PER_LAYER_STARTS)
+        and not key.endswith(NOT_PER_LAYER_ENDINGS)
+    )
 
 
 def _rewrite_dict(d: dict[str, Any], plan: list[int], depth: int) -> None:

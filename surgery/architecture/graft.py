@@ -8,7 +8,7 @@ so that a patient that updates its own can't reach into the base.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from .anatomy import Anatomy, build_meta
 from .checks import check
 from .config import rewrite
 from .initialise import begin, changes, check_supported, random_layer
+from .likeness import computed_buffers
 from .names import memory_names
 from .settle import settle
 
@@ -91,6 +92,27 @@ def _begun(
     if name in fresh:
         return fresh[name].to(read(plan.layers[position].source).device)
     return begin(plan, position, read)
+
+
+def assemble(
+    anatomy: Anatomy,
+    like: PreTrainedModel,
+    find: Callable[[str], tuple[PreTrainedModel, str]],
+) -> PreTrainedModel:
+    """A model whose every stored tensor is one of others': `find` says which, by its name.
+
+    Buffers that no checkpoint stores are computed; all else is as in the model `like`.
+    """
+    new = build_meta(anatomy.whole)
+    for name, value in computed_buffers(new).items():
+        _put(new, name, value.to(like.device))
+    for name in list(new.state_dict()):
+        model, old = find(name)
+        _put(new, name, _tensor(model, old))
+    if left := _without_value(new):
+        raise Refused(f"No value was found for {left} of the stack.")
+    _carry_over(like, new)
+    return new
 
 
 def check_loadable(base: Anatomy) -> None:

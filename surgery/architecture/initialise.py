@@ -26,7 +26,7 @@ def check_supported(base: Anatomy, plan: Plan) -> None:
     for position, layer in enumerate(plan.layers):
         kind = layer.init.kind
         if layer.base:
-            raise Refused("Layers of a second base can't be stacked yet: use one base.")
+            raise Refused(f"Which base “{layer.base}” is was not said: stack the bases first.")
         if kind == "copy":
             continue
         if base.quantized:
