@@ -41,8 +41,12 @@ function pane(who, value) {
   if (below) text.scrollTop = text.scrollHeight;
 }
 
+let ended = 0; // the last run that was stopped or came to its end
+
 function render() {
-  const value = props.value || {};
+  const value = { ...props.value };
+  if (value.run && !value.running) ended = value.run;
+  if (value.run === ended) value.running = false; // drawings of it may still arrive
   pane('base', value);
   pane('patient', value);
 }

@@ -5,6 +5,7 @@ Knows how two streams take turns and how they are shown. What they compute is th
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from .jobs import Job
 from .live import LiveHTML
 from .status import Status, failed, note
 
+_runs = itertools.count(1)  # so that the page can tell a late drawing of a run that was stopped
 _EVERY = 0.06  # seconds between drawings
 _LONGEST = 512  # tokens; a page that many people share
 _WORDS = 20_000  # characters of a prompt
@@ -111,7 +113,11 @@ def talk(
         top_p=float(top_p or 0.95),
     )
     prompt = str(prompt or "")[:_WORDS]
-    shown: dict[str, Any] = {"prompt": "" if chat else prompt, "running": True}
+    shown: dict[str, Any] = {
+        "run": next(_runs),
+        "prompt": "" if chat else prompt,
+        "running": True,
+    }
     streams: dict[str, Any] = {}
     try:
         job = Job(lambda progress: bases.load(spec, progress))

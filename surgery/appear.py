@@ -45,9 +45,8 @@ def appearing(out: Path, size: int, overwrite: bool = False) -> Iterator[Path]:
         with explained(out):
             partial.mkdir()
             yield partial
-            check_target(out, overwrite)
             _sync(partial)
-            _take_place(partial, out)
+            _take_place(partial, out, overwrite)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -71,11 +70,15 @@ def check_target(out: Path, overwrite: bool) -> None:
             raise SaveError(f"{out} exists already. Choose another name, or ask to overwrite it.")
 
 
-def _take_place(partial: Path, out: Path) -> None:
-    """Rename `partial` to `out`; what was there is put aside first and removed last."""
-    if not out.exists():
-        os.rename(partial, out)
+def _take_place(partial: Path, out: Path, overwrite: bool) -> None:
+    """Rename `partial` to `out`; what may be replaced is put aside first and removed last."""
+    try:
+        os.rename(partial, out)  # in one step: nobody who came first is pushed away
         return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+    check_target(out, overwrite)
     aside = partial.with_suffix(".old")
     os.rename(out, aside)
     try:

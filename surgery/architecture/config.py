@@ -8,9 +8,10 @@ modules or tensors. What a config cannot say is refused.
 from __future__ import annotations
 
 import copy
+import difflib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -73,6 +74,51 @@ def rewrite(config: PreTrainedConfig, sources: Sequence[int], depth: int) -> Pre
     got = new.to_dict()
     _check_unchanged(part, got[key] if key else got)
     return new
+
+
+def edit(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConfig:
+    """The config with some settings changed: depth, width, heads, vocabulary and the like.
+
+    With another depth, lists with one entry a layer go on in their pattern. Raises `Refused` for
+    settings that the config doesn't have or its class doesn't accept.
+    """
+    whole = copy.deepcopy(config.to_dict())
+    key = text_key(config)
+    part = whole[key] if key else whole
+    names = {**config.attribute_map}
+    depth = next((part[f] for f in DEPTH_FIELDS if type(part.get(f)) is int), None)
+    followed = {field for field, value in _followed(part).items() if part[field] == value}
+    for field, value in changes.items():
+        field = names.get(field, field)
+        if field not in part:
+            near = difflib.get_close_matches(field, part, n=3)
+            hint = f" Did you mean {', '.join(near)}?" if near else ""
+            raise Refused(f"A {config.model_type} config has no setting “{field[:60]}”.{hint}")
+        if field in DEPTH_FIELDS and part[field] == depth and type(value) is int and value > 0:
+            for other, old in part.items():
+                if is_per_layer(other, old, depth):
+                    part[other] = [old[i % depth] for i in range(value)]
+        part[field] = value
+    part.update((f, v) for f, v in _followed(part).items() if f in followed and f not in changes)
+    for stale in ("transformers_version", "_name_or_path", "quantization_config"):
+        whole.pop(stale, None)
+    try:
+        return type(config).from_dict(whole)
+    except Exception as error:
+        said = " ".join(str(error.__cause__ or error).split())[:300]
+        raise Refused(f"{type(config).__name__} does not accept these settings: {said}") from error
+
+
+def _followed(part: Mapping[str, Any]) -> dict[str, int]:
+    """Settings that have the value which follows from others where nothing else is said."""
+    heads, width = part.get("num_attention_heads"), part.get("hidden_size")
+    out = {}
+    if type(heads) is int and heads > 0:
+        if type(width) is int and "head_dim" in part:
+            out["head_dim"] = width // heads
+        if "num_key_value_heads" in part:
+            out["num_key_value_heads"] = heads
+    return out
 
 
 def _carry_implementations(old: PreTrainedConfig, new: PreTrainedConfig) -> None:

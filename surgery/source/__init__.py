@@ -50,7 +50,7 @@ def kind_of(spec: str) -> str:
 
 def open_source(spec: str, progress: Progress = silent) -> Source:
     """Find what `spec` names, and read its config and headers. Raises `BaseError`."""
-    from . import bundled, folder, gguf_file, hub
+    from . import bare, bundled, folder, gguf_file, hub
 
     spec = spec.strip()
     kind = kind_of(spec)
@@ -59,7 +59,7 @@ def open_source(spec: str, progress: Progress = silent) -> Source:
             case "bundled":
                 return bundled.open_bundled(progress)
             case "config":
-                return folder.open_config(_path(spec.removeprefix("config:")))
+                return bare.open_bare(spec.removeprefix("config:"), progress, _path, open_source)
             case "gguf":
                 return gguf_file.open_gguf(_path(spec))
             case "folder":

@@ -1,4 +1,4 @@
-"""A folder of safetensors with a config, as transformers writes it; and a bare config file.
+"""A folder of safetensors with a config, as transformers writes it.
 
 Knows how a local checkpoint is laid out. Opens no file that could run code: safetensors only.
 """
@@ -54,26 +54,6 @@ def open_folder(folder: Path) -> Source:
         check=check,
         get_files=lambda progress: folder,
         get_tokenizer=lambda progress: folder,
-    )
-
-
-def open_config(path: Path) -> Source:
-    """A config alone: a base of random weights. Raises `BaseError`."""
-    if path.is_dir():
-        path = path / "config.json"
-    config = config_from(read_json(path), path)
-    tokenizer = path.parent if any(path.parent.glob("tokenizer*.json")) else None
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    # “config.json” says little: the folder it lies in says more.
-    name = path.parent.name if path.name == "config.json" and path.parent.name else path.stem
-    return Source(
-        kind="config",
-        name=name,
-        config=config,
-        identity=f"config:{digest}:{tokenizer or ''}",
-        note="made of random weights from a config",
-        home=path.parent,
-        get_tokenizer=lambda progress: tokenizer,
     )
 
 

@@ -1,0 +1,77 @@
+"""Bases of random weights: from a file, or from another base with some settings changed."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from surgery import Base, BaseError, Plan, Refused
+
+LESSON = dict(
+    model_type="llama",
+    hidden_size=1024,
+    intermediate_size=4096,
+    num_hidden_layers=12,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+    vocab_size=32000,
+)
+
+
+@pytest.fixture
+def lesson(tmp_path):
+    path = tmp_path / "lesson.json"
+    path.write_text(json.dumps(LESSON))
+    return f"config:{path}"
+
+
+def test_settings_are_changed_and_previewed_without_memory(lesson):
+    base = Base.open(f"{lesson}, num_hidden_layers=32, hidden_size=4096,intermediate_size=14336")
+    assert base.depth == 32 and not base.is_loaded
+    # Mistral-7B's shape: its published count.
+    assert base.preview(Plan.whole(32)).parameters == 7_241_732_096
+    assert "num_hidden_layers 32" in base.name and "random weights" in base.note
+
+
+def test_any_base_will_do(bundled):
+    base = Base.open("config:bundled,num_hidden_layers=2,vocab_size=1000")
+    assert (base.depth, base.kind) == (2, "config") and base.has_tokenizer
+    assert base.model.config.hidden_size == bundled.model.config.hidden_size
+
+
+def test_random_weights_are_those_of_transformers_for_that_seed(tmp_path):
+    fields = dict(LESSON, hidden_size=64, intermediate_size=96, num_hidden_layers=3, vocab_size=50)
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    base = Base.open(f"config:{tmp_path},num_attention_heads=4,num_key_value_heads=2")
+    torch.manual_seed(0)
+    changed = {k: v for k, v in fields.items() if k != "model_type"}
+    config = LlamaConfig(**changed | dict(num_attention_heads=4, num_key_value_heads=2))
+    expected = AutoModelForCausalLM.from_config(config, dtype=base.torch_dtype)
+    for name, value in expected.state_dict().items():
+        assert torch.equal(value, base.model.state_dict()[name])
+
+
+def test_patterns_of_layers_go_on(tmp_path):
+    kinds = ["sliding_attention", "full_attention"] * 2
+    fields = dict(model_type="gemma3_text", num_hidden_layers=4, layer_types=kinds)
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    base = Base.open(f"config:{tmp_path},num_hidden_layers=7")
+    assert base.kinds == ("sliding", "full") * 3 + ("sliding",)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        ("hiden_size=64", Refused, "Did you mean hidden_size"),
+        ("hidden_size=abc", Refused, "does not accept"),
+        ("hidden_size=100", Refused, "can't build|does not accept"),
+        ("num_hidden_layers=0", (BaseError, Refused), "layer"),
+        ("num_hidden_layers=-3", (BaseError, Refused), "layer|accept"),
+        ("num_hidden_layers=999999999", Refused, "no more than"),
+        ("rope_parameters={}", BaseError, "one number or word"),
+    ],
+)
+def test_settings_that_make_no_sense(lesson, settings, error, said):
+    with pytest.raises(error, match=said):
+        _ = Base.open(f"{lesson},{settings}").depth
