@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -23,6 +24,7 @@ from .config import DEPTH_FIELDS, rewrite
 from .handed import Handed, handed, returned
 from .identity import identity_layers
 from .likeness import computed_buffers
+from .meta import remembered
 
 # Building a model sets torch's default dtype for the whole process while it lasts.
 _building = threading.Lock()
@@ -130,6 +132,16 @@ class Anatomy:
         if self.returned is None:
             return None
         return handed(build_meta(self.whole), self.stack.paths[0], self.returned)
+
+    @cached_property
+    def remembers(self) -> int | None:
+        """How many of three tokens the cache says that it holds; None if that can't be asked."""
+        return remembered(build_meta(self.whole))
+
+    @cached_property
+    def approved(self) -> OrderedDict[tuple[int, ...], None]:
+        """The last plans that passed every check, so that a save need not check again."""
+        return OrderedDict()
 
     @cached_property
     def returned(self) -> list[Any] | None:

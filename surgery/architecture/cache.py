@@ -11,11 +11,11 @@ import torch
 from transformers import PreTrainedModel
 
 from .anatomy import Anatomy, build_meta
-from .meta import run
+from .meta import SHORT, run
 
 # What models call the cache that they hand back.
 _NAMES = ("past_key_values", "cache_params", "state", "past_buckets_states")
-_SHORT, _LONG = 3, 5  # tokens: within any sliding window, past any short convolution
+_LONG = 5  # tokens: within any sliding window
 
 
 def cached_values(base: Anatomy) -> tuple[int, ...] | None:
@@ -24,12 +24,12 @@ def cached_values(base: Anatomy) -> tuple[int, ...] | None:
     isn't understood."""
     try:
         model = build_meta(base.whole)  # one of our own: running leaves traces
-        short, long = (_sizes(model, length) for length in (_SHORT, _LONG))
+        short, long = (_sizes(model, length) for length in (SHORT, _LONG))
     except Exception:  # whatever a model's code may trip over without memory
         return None
     if short is None or long is None:
         return None
-    grown = [(b - a) // (_LONG - _SHORT) for a, b in zip(short, long, strict=True)]
+    grown = [(b - a) // (_LONG - SHORT) for a, b in zip(short, long, strict=True)]
     depth = base.stack.depth
     if len(short) < 2 and any(grown):
         return None  # one growing tensor for all layers says nothing about each
@@ -40,15 +40,6 @@ def cached_values(base: Anatomy) -> tuple[int, ...] | None:
         return None
     # Layers behind the last slot use the keys and values of earlier ones (Gemma 3n).
     return (*grown, *[0] * (depth - len(grown)))
-
-
-def remembered(model: PreTrainedModel) -> int | None:
-    """How many tokens the cache says that it holds after a pass over three; None if that can't be
-    asked. Some models read it off the first layer, which may be one that keeps nothing."""
-    try:
-        return int(run(model, _SHORT, use_cache=True).past_key_values.get_seq_length())
-    except Exception:  # no such cache, or no pass without memory
-        return None
 
 
 def _sizes(model: PreTrainedModel, length: int) -> list[int] | None:

@@ -14,22 +14,29 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..errors import Refused
-from .anatomy import Anatomy, build_meta
-from .cache import remembered
+from .anatomy import Anatomy
 from .handed import handed, otherwise
 from .likeness import INDEX_FIELDS, Comparison, computed_buffers
+from .meta import remembered
 from .names import memory_names
 from .position import acts_otherwise
+
+_REMEMBERED = 64  # plans of a base
 
 
 def check(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
     """Everything that can be known without weights. Raises `Refused`."""
+    if tuple(sources) in base.approved:
+        return
     check_shapes(base, new, sources)
     check_sharing(base, new, sources)
     check_modules(base, new, sources)
     check_handed(base, new, sources)
     check_memory(base, new, sources)
     check_buffers(base, new, sources)  # last: it puts real buffers into the skeleton
+    base.approved[tuple(sources)] = None
+    while len(base.approved) > _REMEMBERED:
+        base.approved.popitem(last=False)
 
 
 def check_shapes(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None:
@@ -156,8 +163,7 @@ def check_memory(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) ->
     """With another first layer the cache still knows how long it is."""
     if sources[0] == 0:
         return
-    before = remembered(build_meta(base.whole))
-    if before is not None and remembered(new) != before:
+    if base.remembers is not None and remembered(new) != base.remembers:
         raise Refused(
             f"With layer {sources[0]} first, the cache would not know how many tokens it holds: "
             "this model reads that off the first layer. Keep another layer at the front."

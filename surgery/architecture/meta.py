@@ -9,6 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
+SHORT = 3  # tokens, of the shortest pass
+
 
 def run(model: PreTrainedModel, length: int, use_cache: bool):
     """The output of a pass over `length` tokens of a model that nobody else uses meanwhile.
@@ -25,6 +27,15 @@ def run(model: PreTrainedModel, length: int, use_cache: bool):
         for store, kept in before:
             store.clear()
             store.update(kept)
+
+
+def remembered(model: PreTrainedModel) -> int | None:
+    """How many tokens the cache says that it holds after a pass over three; None if that can't be
+    asked. Some models read it off the first layer, which may be one that keeps nothing."""
+    try:
+        return int(run(model, SHORT, use_cache=True).past_key_values.get_seq_length())
+    except Exception:  # no such cache, or no pass without memory
+        return None
 
 
 class _Guess(TorchDispatchMode):
