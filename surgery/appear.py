@@ -46,7 +46,6 @@ def appearing(out: Path, size: int, overwrite: bool = False) -> Iterator[Path]:
             partial.mkdir()
             yield partial
             check_target(out, overwrite)
-            _sync(partial)
             _take_place(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -76,6 +75,7 @@ def _take_place(partial: Path, out: Path) -> None:
     if not out.exists():
         os.rename(partial, out)
         return
+    _sync(partial)
     aside = partial.with_suffix(".old")
     os.rename(out, aside)
     try:
@@ -87,7 +87,12 @@ def _take_place(partial: Path, out: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Have everything on the disk before it gets its name, so that a power cut can't halve it."""
+    """Have everything on the disk before what it replaces goes: a power cut must not take both.
+
+    Where nothing is replaced this is left to the system: waiting for the disk takes longer than the
+    copying, and what a power cut halves then is shorter than its header says, which every reader of
+    safetensors notices.
+    """
     for path in (*folder.rglob("*"), folder):
         if os.name == "nt" and path.is_dir():
             continue  # Windows opens no folders

@@ -244,9 +244,13 @@ class Base:
         dtype: str | None = None,
         shard_size: str | int = "5GB",
         overwrite: bool = False,
+        verified: bool = True,
         progress: Progress = silent,
     ) -> Path:
-        """Write the checkpoint to the folder `out`: whole, or not at all. Returns the folder."""
+        """Write the checkpoint to the folder `out`: whole, or not at all. Returns the folder.
+
+        `verified` compares every tensor with what the plan says before the folder appears.
+        """
         from .checkpoint import save
 
-        return save(self, plan, Path(out), dtype, shard_size, overwrite, progress)
+        return save(self, plan, Path(out), dtype, shard_size, overwrite, progress, verified)

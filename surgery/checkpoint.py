@@ -8,33 +8,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-import torch
-from safetensors import SafetensorError, safe_open
-
 from .appear import appearing, check_target, resolve
-from .architecture import disk_names, rewrite, skeleton
-from .architecture.initialise import OUTPUT_PROJECTIONS, begin, changes, check_supported
+from .architecture import rewrite, skeleton
+from .architecture.initialise import OUTPUT_PROJECTIONS, check_supported
 from .card import card
-from .errors import BaseError, SaveError
-from .plan import COPY, Init, Plan
-from .progress import Progress
+from .errors import SaveError
+from .pieces import DTYPES, pieces
+from .plan import Plan
+from .progress import Meter, Progress
 from .recipe import to_yaml
-from .shards import Piece, from_file, reading, split, write_shards
-from .source import Tensor
+from .shards import arrange, write_shards
+from .transfer import open_file, reading
+from .verify import verify
 
 if TYPE_CHECKING:
     from .base import Base
 
-DTYPES = {
-    "float32": ("F32", torch.float32),
-    "float16": ("F16", torch.float16),
-    "bfloat16": ("BF16", torch.bfloat16),
-}
-_FLOATS = {"F64", "F32", "F16", "BF16"}
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 # What a checkpoint has besides weights and config: carried along as it is.
 _COMPANIONS = (
@@ -62,15 +54,15 @@ def save(
     shard_size: str | int,
     overwrite: bool,
     progress: Progress,
+    verified: bool = True,
 ) -> Path:
     """Write `out`: config, safetensors, tokenizer, generation config, recipe, model card.
 
     It is written beside the target and renamed when whole. `dtype` converts the floating-point
     tensors; `shard_size` is the most that one file holds ("5GB", decimal units). `progress` hears
-    of bytes and may raise to cancel. Raises `Refused` or `SaveError`, and then `out` is as before.
+    of bytes and may raise to cancel. `verified` compares what was written with what the plan says
+    before it takes its name. Raises `Refused` or `SaveError`, and then `out` is as before.
     """
-    if dtype is not None and dtype not in DTYPES:
-        raise SaveError(f"“{str(dtype)[:40]}” is no dtype to save in: {', '.join(DTYPES)}.")
     limit = parse_size(shard_size)
     out = resolve(out)
     check_supported(base.anatomy, plan)
@@ -82,18 +74,16 @@ def save(
     if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
         raise SaveError(f"{out} holds no model, so it is not replaced: choose another name.")
     folder, stored = base.stored(progress)
-    pieces = list(_pieces(base, plan, folder, stored, dtype))
-    total = sum(piece.size for piece in pieces)
-    done = 0
+    found = pieces(base, plan, stored, dtype)
+    total = sum(piece.size for piece in found)
 
-    def written(size: int) -> None:
-        nonlocal done
-        done += size
-        progress("Writing weights", done, total)
+    def opener(file: str, start: int, end: int) -> BinaryIO:
+        return open_file(folder / file, start, end)
 
     with appearing(out, total, overwrite) as partial:
-        progress("Writing weights", 0, total)
-        write_shards(partial, split(pieces, limit), written)
+        write_shards(
+            partial, arrange(found, limit), opener, Meter(progress, "Writing weights", total)
+        )
         base.source.check()
         _write_config(base, plan, partial, dtype)
         for pattern in _COMPANIONS:
@@ -102,6 +92,9 @@ def save(
                     with reading(path):
                         content = path.read_bytes()
                     (partial / path.name).write_bytes(content)
+        if verified:
+            verify(base, plan, partial, found, opener, progress)
+            base.source.check()
         hub_id = base.source.hub_id
         recipe = to_yaml(hub_id or base.name, plan, dtype or base.dtype, OUTPUT_PROJECTIONS)
         (partial / "recipe.yaml").write_text(recipe, encoding="utf-8", errors="replace")
@@ -126,51 +119,6 @@ def parse_size(size: str | int) -> int:
     if not 0 < value < math.inf or int(value) < 1:
         raise SaveError(f"“{str(size)[:40]}” is no shard size: write it as 5GB or 500MB.")
     return int(value)
-
-
-def _pieces(
-    base: Base, plan: Plan, folder: Path, stored: dict[str, Tensor], dtype: str | None
-) -> Iterator[Piece]:
-    """Every tensor of the new checkpoint, in the order in which the base's files hold them."""
-    names = disk_names(base.anatomy, stored, plan.sources)
-    for name, (old, position) in names.items():
-        tensor = stored[old]
-        init = COPY if position is None else plan.layers[position].init
-        rest = name.split(".", 1)[-1] if position is None else _behind_number(name)
-        changed = changes(rest, init)
-        convert = dtype is not None and tensor.dtype in _FLOATS and DTYPES[dtype][0] != tensor.dtype
-        path = folder / tensor.file
-        if not changed and not convert:
-            write = from_file(path, tensor.start, tensor.end)
-            yield Piece(name, tensor.dtype, tensor.shape, tensor.end - tensor.start, write)
-            continue
-        new = DTYPES[dtype][0] if convert else tensor.dtype
-        width = {"F64": 8, "F32": 4}.get(new, 2)
-        size = math.prod(tensor.shape) * width
-        write = _computed(path, old, init if changed else COPY, dtype if convert else None)
-        yield Piece(name, new, tensor.shape, size, write)
-
-
-def _behind_number(name: str) -> str:
-    return re.split(r"\.\d+\.|^\d+\.", name, maxsplit=1)[-1]
-
-
-def _computed(path: Path, name: str, init: Init, dtype: str | None):
-    """A tensor that passes through memory: begun otherwise, converted, or both."""
-
-    def write(out: BinaryIO) -> None:
-        try:
-            with reading(path), safe_open(path, framework="pt") as file:
-                tensor = file.get_tensor(name)
-        except SafetensorError as error:
-            raise BaseError(f"{path} changed while it was read: {error}.") from error
-        if init != COPY:
-            tensor = begin(tensor, init)
-        if dtype is not None:
-            tensor = tensor.to(DTYPES[dtype][1])
-        out.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-
-    return write
 
 
 def _write_config(base: Base, plan: Plan, folder: Path, dtype: str | None) -> None:
