@@ -82,6 +82,12 @@ class Base:
         """What a reader should know about where the weights come from; may be empty."""
         return self.source.note
 
+    @property
+    def pinned_id(self) -> str | None:
+        """Its Hub id, with the revision where that is known."""
+        source = self.source
+        return f"{source.hub_id}@{source.revision}" if source.revision else source.hub_id
+
     @cached_property
     def anatomy(self) -> Anatomy:
         """Its layers, on the meta device. Raises `Refused` if transformers can't build it."""

@@ -9,19 +9,19 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from .appear import appearing, check_target, resolve
 from .architecture import rewrite, skeleton
-from .architecture.initialise import OUTPUT_PROJECTIONS, check_supported
+from .architecture.initialise import check_supported
 from .card import card
 from .errors import SaveError
 from .pieces import DTYPES, pieces
 from .plan import Plan
 from .progress import Meter, Progress
-from .recipe import to_yaml
+from .recipe import of_base
 from .shards import arrange, write_shards
-from .transfer import open_file, reading
+from .transfer import opener_of, reading
 from .verify import verify
 
 if TYPE_CHECKING:
@@ -76,10 +76,7 @@ def save(
     folder, stored = base.stored(progress)
     found = pieces(base, plan, stored, dtype)
     total = sum(piece.size for piece in found)
-
-    def opener(file: str, start: int, end: int) -> BinaryIO:
-        return open_file(folder / file, start, end)
-
+    opener = opener_of(folder)
     with appearing(out, total, overwrite) as partial:
         write_shards(
             partial, arrange(found, limit), opener, Meter(progress, "Writing weights", total)
@@ -93,15 +90,14 @@ def save(
                         content = path.read_bytes()
                     (partial / path.name).write_bytes(content)
         if verified:
-            verify(base, plan, partial, found, opener, progress)
+            verify(base, partial, found, opener, progress)
             base.source.check()
-        hub_id = base.source.hub_id
-        recipe = to_yaml(hub_id or base.name, plan, dtype or base.dtype, OUTPUT_PROJECTIONS)
+        recipe = of_base(base, plan, base.pinned_id or base.name, dtype)
         (partial / "recipe.yaml").write_text(recipe, encoding="utf-8", errors="replace")
         text = card(
             title=out.name,
             base=base.name,
-            hub_id=hub_id,
+            hub_id=base.source.hub_id,
             licence=base.source.licence,
             note=base.note,
             plan=plan,

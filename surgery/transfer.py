@@ -47,6 +47,11 @@ def open_file(path: Path, start: int, end: int) -> BinaryIO:
         return file
 
 
+def opener_of(folder: Path) -> Callable[[str, int, int], BinaryIO]:
+    """A function that opens bytes [start, end) of a file in `folder`."""
+    return lambda file, start, end: open_file(folder / file, start, end)
+
+
 def by_kernel(source: BinaryIO, start: int, target: BinaryIO, at: int, size: int) -> int:
     """Without passing through this process: some file systems share the blocks (XFS, Btrfs), some
     servers copy by themselves (NFS)."""

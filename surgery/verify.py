@@ -7,19 +7,20 @@ list of pieces.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transformers import AutoModelForCausalLM
 
-from .errors import SaveError, SurgeryError
-from .pieces import Piece
-from .plan import Plan
+from .errors import BaseError, SaveError, SurgeryError
+from .pieces import Piece, pieces
 from .progress import Cancelled, Meter, Progress
+from .recipe import layer_tensors, read_file
 from .shards import Opener, differing
 from .source import Tensor
 from .source.folder import read_tensors
+from .transfer import opener_of
 from .weights import loading
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def verify(
-    base: Base, plan: Plan, folder: Path, expected: list[Piece], opener: Opener, progress: Progress
+    base: Base, folder: Path, expected: list[Piece], opener: Opener, progress: Progress
 ) -> None:
     """Compare `folder` with the pieces that base and plan ask for. Raises `SaveError` that names
     what is wrong.
@@ -48,6 +49,35 @@ def verify(
             f"base's ({len(wrong)} in all). Save it again; if that doesn't help, check the disk."
         )
     check_loads(folder, base, progress)
+
+
+def verify_saved(
+    folder: Path, spec: str | None, progress: Progress, open_base: Callable[[str], Base]
+) -> tuple[int, int]:
+    """Compare a folder that was saved earlier, by the recipe in it: (tensors, bytes) that were
+    compared. `spec` names the base if the recipe's name for it won't do; `open_base` opens it.
+
+    Raises `SurgeryError` that names what is wrong.
+    """
+    if not folder.is_dir():
+        raise SaveError(f"There is no folder {folder}.")
+    if not (folder / "recipe.yaml").is_file():
+        raise SaveError(f"{folder} has no recipe.yaml: only what was saved here can be verified.")
+    recipe = read_file(folder / "recipe.yaml")
+    try:
+        base = open_base(spec or recipe.model)
+    except BaseError as error:
+        if spec:
+            raise
+        raise BaseError(
+            f"The recipe's base, {recipe.model[:80]}, can't be opened ({error}) Name the base: "
+            "verify OUT BASE."
+        ) from error
+    plan = recipe.plan(base.depth, layer_tensors(base))
+    home, stored = base.stored(progress)
+    expected = pieces(base, plan, stored, recipe.saved_dtype)
+    verify(base, folder, expected, opener_of(home), progress)
+    return len(expected), sum(piece.size for piece in expected)
 
 
 def _same_tensors(written: Mapping[str, Tensor], expected: list[Piece]) -> None:
