@@ -191,8 +191,9 @@ def _check_form(text: str) -> None:
 def _first(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return "it is nested too deeply."
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])[:120]
+    # Where a value may have several forms there is an error for each: the deepest says most.
+    first = max(error.errors(include_url=False, include_context=False), key=lambda e: len(e["loc"]))
+    place = ".".join(str(part) for part in first["loc"] if "(" not in str(part))[:120]
     return f"{place}: {first['msg']}."
 
 

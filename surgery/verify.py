@@ -114,6 +114,7 @@ def check_loads(folder: Path, base: Base, progress: Progress) -> None:
                 folder,
                 device_map="meta",
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told below, by name
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
