@@ -45,7 +45,6 @@ def appearing(out: Path, size: int, overwrite: bool = False) -> Iterator[Path]:
         with explained(out):
             partial.mkdir()
             yield partial
-            _sync(partial)
             _take_place(partial, out, overwrite)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -79,6 +78,7 @@ def _take_place(partial: Path, out: Path, overwrite: bool) -> None:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
     check_target(out, overwrite)
+    _sync(partial)
     aside = partial.with_suffix(".old")
     os.rename(out, aside)
     try:
@@ -90,7 +90,12 @@ def _take_place(partial: Path, out: Path, overwrite: bool) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Have everything on the disk before it gets its name, so that a power cut can't halve it."""
+    """Have everything on the disk before what it replaces goes: a power cut must not take both.
+
+    Where nothing is replaced this is left to the system: waiting for the disk takes longer than the
+    copying, and what a power cut halves then is shorter than its header says, which every reader of
+    safetensors notices.
+    """
     for path in (*folder.rglob("*"), folder):
         if os.name == "nt" and path.is_dir():
             continue  # Windows opens no folders

@@ -82,6 +82,17 @@ class Base:
         """What a reader should know about where the weights come from; may be empty."""
         return self.source.note
 
+    @property
+    def pinned_id(self) -> str | None:
+        """Its Hub id, with the revision where that is known."""
+        source = self.source
+        return f"{source.hub_id}@{source.revision}" if source.revision else source.hub_id
+
+    @property
+    def parts(self) -> tuple[tuple[str, int], ...]:
+        """Of a stack of several bases: each one's name and its first layer. Else empty."""
+        return ()
+
     @cached_property
     def anatomy(self) -> Anatomy:
         """Its layers, on the meta device. Raises `Refused` if transformers can't build it."""
@@ -244,9 +255,13 @@ class Base:
         dtype: str | None = None,
         shard_size: str | int = "5GB",
         overwrite: bool = False,
+        verified: bool = True,
         progress: Progress = silent,
     ) -> Path:
-        """Write the checkpoint to the folder `out`: whole, or not at all. Returns the folder."""
+        """Write the checkpoint to the folder `out`: whole, or not at all. Returns the folder.
+
+        `verified` compares every tensor with what the plan says before the folder appears.
+        """
         from .checkpoint import save
 
-        return save(self, plan, Path(out), dtype, shard_size, overwrite, progress)
+        return save(self, plan, Path(out), dtype, shard_size, overwrite, progress, verified)

@@ -25,8 +25,7 @@ _TEMPLATE = """\
 | KV cache per token, bytes | {old_cache} | {new_cache} |
 
 The plan lists the base's layers in the order in which they run: `start:end` with the end left out,
-counted from 0. The same as a [mergekit](https://github.com/arcee-ai/mergekit) passthrough recipe is
-in `recipe.yaml`.
+counted from 0.{recipe}
 
 Layers were moved, not trained. Unless it was healed by further training, expect text that is worse
 than the base's.
@@ -38,6 +37,8 @@ model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
 tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 ```
 """
+_RECIPE = """ The same as a [mergekit](https://github.com/arcee-ai/mergekit)
+passthrough recipe is in `recipe.yaml`."""
 
 
 def card(
@@ -47,10 +48,12 @@ def card(
     licence: str | None,
     note: str,
     plan: Plan,
+    has_recipe: bool,
     old: Preview,
     new: Preview,
 ) -> str:
-    """The card's text. `hub_id` and `licence` go into the front matter where they are known."""
+    """The card's text. `has_recipe` says that the recipe lies beside it; `hub_id` and `licence` go
+    into the front matter where they are known."""
     front: dict = {"library_name": "transformers", "tags": ["layer-surgery", "passthrough"]}
     if hub_id:
         front["base_model"] = hub_id
@@ -63,6 +66,7 @@ def card(
         plan=plan,
         what=plan.describe(),
         note=f"\nThe base was {_one_line(note)}.\n" if note else "",
+        recipe=_RECIPE if has_recipe else "",
         old=old,
         new=new,
         old_cache=_cache(old),

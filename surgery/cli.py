@@ -22,12 +22,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from . import presets
-from .errors import PlanError, SurgeryError
+from .errors import SurgeryError
 from .plan import Plan
 from .progress import Cancelled
 
 if TYPE_CHECKING:
     from .base import Base
+    from .recipe import Recipe
 
 PROGRAM = "python -m surgery"
 _PRESETS = "\n".join(
@@ -58,6 +59,9 @@ Or PLAN is a preset; values that are left out follow from the depth:
 {_PRESETS}
 
 \b
+Or PLAN is @file.yaml, a recipe as mergekit's passthrough has it.
+
+\b
 Examples:
   python -m surgery inspect bundled
   python -m surgery preview bundled "0:13, 17:30"
@@ -84,7 +88,7 @@ BaseArgument = Annotated[
     str, typer.Argument(metavar="BASE", help="“bundled”, a Hub id, a folder or a file.")
 ]
 PlanArgument = Annotated[
-    str, typer.Argument(metavar="PLAN", help="Layers in running order, or a preset.")
+    str, typer.Argument(metavar="PLAN", help="Layers in running order, a preset, or @recipe.yaml.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 
@@ -135,7 +139,7 @@ def inspect(base: BaseArgument, as_json: JsonOption = False) -> None:
 def preview(base: BaseArgument, plan: PlanArgument, as_json: JsonOption = False) -> None:
     """Show what a plan would make of a base. Reads no weights."""
     found = _open(base)
-    wanted = _plan(plan, found.depth)
+    wanted = _plan(plan, found)
     before, after = found.preview(Plan.whole(found.depth)), found.preview(wanted)
     if as_json:
         _print_json(
@@ -185,7 +189,7 @@ def generate(
 ) -> None:
     """Let the operated model speak. Text goes to stdout as it comes, figures to stderr."""
     found = _open(base)
-    wanted = _plan(plan, found.depth)
+    wanted = _plan(plan, found)
     with _progress() as progress:
         found.load(progress)
     patient = found.operate(wanted)
@@ -209,53 +213,13 @@ def generate(
         err.print(f"[dim]{stats.tokens} tokens{speed}{first}[/dim]")
 
 
-@app.command(epilog=_MORE)
-def save(
-    base: BaseArgument,
-    plan: PlanArgument,
-    folder: Annotated[
-        Path, typer.Argument(metavar="OUT", help="The folder to write; must not exist yet.")
-    ],
-    dtype: Annotated[
-        str | None, typer.Option(help="Convert weights to float32, float16 or bfloat16.")
-    ] = None,
-    shard_size: Annotated[
-        str, typer.Option(help="Split weights into files that hold this much at most.")
-    ] = "5GB",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace OUT if it exists.")
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Write the operated model. OUT is a folder that transformers and other tools load. It appears
-    when it is whole, or not at all."""
-    found = _open(base)
-    wanted = _plan(plan, found.depth)
-    with _progress() as progress:
-        path = found.save(
-            wanted,
-            folder,
-            dtype=dtype,
-            shard_size=shard_size,
-            overwrite=overwrite,
-            progress=progress,
-        )
-    files = sorted((p.name, p.stat().st_size) for p in path.iterdir())
-    if as_json:
-        _print_json({"folder": str(path), "files": dict(files)})
-        return
-    after = found.preview(wanted)
-    out.print(
-        f"{escape(str(path))}: {after.layers} layers, {after.parameters:,} parameters, "
-        f"{sum(size for _, size in files) / 1e6:,.1f} MB in {len(files)} files"
-    )
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status: 0, 1 for an error, 2 for wrong usage, 130 if
     it was stopped."""
     arguments = sys.argv[1:] if arguments is None else arguments
     _make_streams_safe()
+    from . import cli_saving  # noqa: F401  its commands are the app's
+
     try:
         status = app(arguments or ["--help"], prog_name=PROGRAM, standalone_mode=False) or 0
         sys.stdout.flush()
@@ -326,10 +290,21 @@ def _open(spec: str) -> Base:
         return Base.open(spec, progress)
 
 
-def _plan(text: str, depth: int) -> Plan:
-    if text.startswith("@"):
-        raise PlanError("Recipe files can't be read yet: write the plan as ranges.")
-    return presets.parse(text, depth) or Plan.parse(text, depth)
+def _plan(text: str, base: Base) -> Plan:
+    if recipe := _recipe(text):
+        from .recipe import layer_tensors
+
+        return recipe.plan(base.depth, layer_tensors(base))
+    return presets.parse(text, base.depth) or Plan.parse(text, base.depth)
+
+
+def _recipe(text: str) -> Recipe | None:
+    """What @plan.yaml holds; None for a plan that is written out."""
+    if not text.startswith("@"):
+        return None
+    from .recipe import read_file
+
+    return read_file(Path(text[1:]).expanduser())
 
 
 @contextmanager

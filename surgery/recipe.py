@@ -1,30 +1,271 @@
-"""A base and a plan as a file: mergekit's passthrough YAML.
+"""A base and a plan as a file: mergekit's passthrough YAML, PEFT's layer_replication, Python.
 
-Knows the format; reads and writes no tensors.
+Knows the formats; reads and writes no tensors. What a plan can't say is refused by name: a recipe
+that is read in part would give another model than its author meant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
-from .plan import Init, Layer, Plan
+from .errors import PlanError, Refused
+from .plan import COPY, MAX_LAYERS, Init, Layer, Plan
+
+if TYPE_CHECKING:
+    from .base import Base
+
+_LONGEST = 2 << 20  # characters; a slice for each of 4096 layers takes about half
+_DEEPEST = 16  # levels of nesting; a recipe has seven
+_METHODS = "linear, slerp, ties, dare_ties, dare_linear, task_arithmetic, model_stock, …"
 
 
-def to_yaml(model: str, plan: Plan, dtype: str, outputs: Sequence[str]) -> str:
+def _finite(value: float) -> float:
+    if not abs(value) < float("inf"):
+        raise ValueError("is no finite number")
+    return value
+
+
+Number = Annotated[float, Field(strict=True), AfterValidator(_finite)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Filtered(_Part):
+    """A value for the tensors whose name has `filter` in it; for all others without one."""
+
+    filter: str | None = None
+    value: Number
+
+    def fits(self, name: str) -> bool:
+        """mergekit's test: is the filter a part of the tensor's name?"""
+        return self.filter in (None, "*") or self.filter in name
+
+
+class Parameters(_Part):
+    """What tensors are multiplied by."""
+
+    scale: Number | list[Filtered] | None = None
+
+    def factor(self, name: str) -> float | None:
+        """Of a tensor; None where nothing is said of it."""
+        if not isinstance(self.scale, list):
+            return self.scale
+        return next((entry.value for entry in self.scale if entry.fits(name)), None)
+
+
+class Input(_Part):
+    """Layers [start, end) of a model."""
+
+    model: str
+    layer_range: tuple[StrictInt, StrictInt]
+    parameters: Parameters = Parameters()
+
+
+class Slice(_Part):
+    """One part of the stack; in a passthrough it has one source."""
+
+    sources: list[Input] = Field(min_length=1, max_length=1)
+    parameters: Parameters = Parameters()
+
+
+class Recipe(_Part):
+    """A passthrough merge. Precedence of parameters: source, slice, recipe."""
+
+    slices: list[Slice] = Field(min_length=1, max_length=MAX_LAYERS)
+    merge_method: str = "passthrough"
+    base_model: str | None = None
+    dtype: str | None = None
+    out_dtype: str | None = None
+    tokenizer_source: str | None = None
+    parameters: Parameters = Parameters()
+
+    @property
+    def model(self) -> str:
+        """The one model that all slices are of."""
+        return self.slices[0].sources[0].model
+
+    @property
+    def saved_dtype(self) -> str | None:
+        """What the weights are converted to; None keeps each as it is stored."""
+        return self.out_dtype or self.dtype
+
+    def plan(self, depth: int, tensors: Sequence[tuple[str, bool]]) -> Plan:
+        """The plan that it says for a base of `depth` layers.
+
+        `tensors` are a layer's tensors: (name, is it an output projection?). Raises `PlanError`,
+        or `Refused` for scales that no plan can say.
+        """
+        layers: list[Layer] = []
+        for number, part in enumerate(self.slices):
+            source = part.sources[0]
+            start, end = source.layer_range
+            if not 0 <= start < end <= depth:
+                raise PlanError(
+                    f"Slice {number} of the recipe, layer_range [{start}, {end}], is empty, runs "
+                    f"backwards or leaves the base: it has layers 0 to {depth - 1}."
+                )
+            init = self._init(number, tensors)
+            layers += [Layer(i, init) for i in range(start, end)]
+            if len(layers) > MAX_LAYERS:
+                raise PlanError(f"The recipe has more than {MAX_LAYERS:,} layers.")
+        return Plan(tuple(layers), depth)
+
+    def _init(self, number: int, tensors: Sequence[tuple[str, bool]]) -> Init:
+        part = self.slices[number]
+        levels = (part.sources[0].parameters, part.parameters, self.parameters)
+        if all(level.scale is None for level in levels):
+            return COPY
+        factors: dict[bool, set[float]] = {True: set(), False: set()}
+        for name, is_output in tensors:
+            said = (level.factor(name) for level in levels)
+            factors[is_output].add(next((f for f in said if f is not None), 1.0))
+        if len(factors[True]) != 1 or factors[False] - {1.0}:
+            raise Refused(
+                f"Slice {number} of the recipe scales other tensors than a layer's output "
+                "projections (o_proj, down_proj and their like), or those by different factors; "
+                "plans can't say that."
+            )
+        factor = factors[True].pop()
+        if factor == 1:
+            return COPY
+        return Init("identity") if factor == 0 else Init("scale", factor)
+
+
+def read(text: str) -> Recipe:
+    """The recipe in YAML. Raises `PlanError`, or `Refused` for what is not done here."""
+    try:
+        _check_form(text)
+        fields = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, PlanError):
+            raise
+        said = " ".join(str(error).split())[:200]
+        raise PlanError(f"The recipe is no YAML: {said}") from error
+    if not isinstance(fields, dict):
+        raise PlanError("The recipe is no mergekit recipe: it has no `slices`.")
+    method = fields.get("merge_method", "passthrough")
+    if method != "passthrough":
+        raise Refused(
+            f"merge_method {str(method)[:40]} computes new weights from several models, which is "
+            f"not done here: only passthrough is ({_METHODS} are mergekit's)."
+        )
+    for key, why in (
+        ("models", "whole models are merged with it; name layers in `slices` instead"),
+        ("modules", "several stacks in one recipe are not done here"),
+        ("tokenizer", "tokenizers are not rebuilt here; leave it out"),
+        ("chat_template", "the base's own is kept; leave it out"),
+    ):
+        if key in fields:
+            raise Refused(f"The recipe has `{key}`: {why}.")
+    try:
+        recipe = Recipe.model_validate(fields)
+    except (ValidationError, RecursionError) as error:
+        raise PlanError(f"The recipe can't be read: {_first(error)}") from error
+    _check_models(recipe)
+    return recipe
+
+
+def _check_form(text: str) -> None:
+    """Nothing that could grow beyond its size or nest beyond reason."""
+    if len(text) > _LONGEST:
+        raise PlanError(f"The recipe is longer than {_LONGEST >> 20} MB: no plan needs that.")
+    depth = 0
+    for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.AliasEvent):
+            raise PlanError("The recipe has YAML aliases (*name): write out what they stand for.")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise PlanError("The recipe is nested too deeply to be one.")
+
+
+def _first(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return "it is nested too deeply."
+    # Where a value may have several forms there is an error for each: the deepest says most.
+    first = max(error.errors(include_url=False, include_context=False), key=lambda e: len(e["loc"]))
+    place = ".".join(str(part) for part in first["loc"] if "(" not in str(part))[:120]
+    return f"{place}: {first['msg']}."
+
+
+def _check_models(recipe: Recipe) -> None:
+    models = list(dict.fromkeys(part.sources[0].model for part in recipe.slices))
+    if len(models) > 1:
+        raise Refused(
+            f"The recipe stacks layers of {models[0][:80]} and {models[1][:80]}; layers of a "
+            "second base can't be stacked yet."
+        )
+    if "+" in recipe.model:
+        raise Refused("The recipe applies a LoRA (model+adapter): merge it into its base first.")
+    if recipe.base_model not in (None, recipe.model):
+        raise Refused(f"base_model {recipe.base_model[:80]} is another than the slices' model.")
+    if recipe.tokenizer_source not in (None, "base", "union", recipe.model):
+        raise Refused(
+            f"tokenizer_source {recipe.tokenizer_source[:80]}: the base's own tokenizer is kept."
+        )
+
+
+def read_file(path: Path) -> Recipe:
+    """The recipe in a file. Raises `PlanError`."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return read(file.read(_LONGEST + 1))
+    except OSError as error:
+        raise PlanError(f"{path} can't be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{path} is no text.") from error
+
+
+def layer_tensors(base: Base) -> list[tuple[str, bool]]:
+    """(name, is it an output projection?) of the tensors of the base's layers, as stored."""
+    from .architecture.identity import is_output_projection
+    from .architecture.names import disk_layers
+
+    if base.source.tensors:
+        parts = [p for p in disk_layers(base.anatomy, base.source.tensors).values() if p]
+    else:
+        parts = [p for name in base.anatomy.tensors if (p := base.anatomy.layer_of(name))]
+    rests = dict.fromkeys(rest.lstrip(".") for _, _, rest in parts)
+    return [(rest, is_output_projection(rest)) for rest in rests]
+
+
+# ---------------------------------------------------------------- writing
+
+
+def to_yaml(
+    model: str,
+    plan: Plan,
+    dtype: str | None,
+    outputs: Iterable[str],
+    parts: Sequence[tuple[str, int]] = (),
+) -> str:
     """The plan as mergekit's passthrough recipe for `model` (a Hub id or a folder).
 
     `outputs` are the names of a layer's output projections, which identity and scale act on.
+    Without a `dtype` every tensor keeps its own. For a stack of several models `parts` has each
+    one's name and where its layers begin. Raises `Refused` for what mergekit can't say.
     """
+    outputs = list(outputs)
     slices = []
-    for first, length in _runs(plan):
-        source: dict = {
-            "model": model,
-            "layer_range": [first.source, first.source + length],
-        }
-        if first.init.kind in ("identity", "scale"):
+    parts = parts or [(model, 0)]
+    starts = [start for _, start in parts]
+    for first, length in _runs(plan, starts):
+        if first.base or first.init.kind not in ("copy", "identity", "scale"):
+            raise Refused(f"mergekit's recipes can't say {first.base or first.init}.")
+        name, offset = parts[bisect_right(starts, first.source) - 1]
+        start = first.source - offset
+        source: dict = {"model": name, "layer_range": [start, start + length]}
+        if first.init != COPY:
             factor = 0.0 if first.init.kind == "identity" else first.init.factor
             source["parameters"] = {
                 "scale": [
@@ -33,17 +274,60 @@ def to_yaml(model: str, plan: Plan, dtype: str, outputs: Sequence[str]) -> str:
                 ]
             }
         slices.append({"sources": [source]})
-    recipe = {"slices": slices, "merge_method": "passthrough", "dtype": dtype}
+    recipe = {"slices": slices, "merge_method": "passthrough"}
+    if dtype:
+        recipe["dtype"] = dtype
     return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
 
 
-def _runs(plan: Plan) -> list[tuple[Layer, int]]:
-    """(first layer, length) of every run of layers that follow one another alike."""
+def to_peft(plan: Plan) -> str:
+    """The plan as PEFT's `layer_replication`, for `LoraConfig`: layers that appear again share the
+    base's weights and differ by their LoRA alone. Raises `Refused` for layers that are no copies.
+    """
+    ranges = []
+    for first, length in _runs(plan):
+        if first.base or first.init != COPY:
+            raise Refused(
+                f"PEFT's layer_replication can only repeat layers as they are, not "
+                f"{first.source}@{first.init}."
+            )
+        ranges.append([first.source, first.source + length])
+    return json.dumps({"layer_replication": ranges}) + "\n"
+
+
+def to_python(spec: str, plan: Plan) -> str:
+    """A program that makes the same checkpoint with this library."""
+    return (
+        "from surgery import Base, Plan\n\n"
+        f"base = Base.open({spec!r})\n"
+        f"plan = Plan.parse({str(plan)!r}, depth=base.depth)\n"
+        'base.save(plan, "out/")\n'
+    )
+
+
+def output_filters(tensors: Iterable[tuple[str, bool]], known: Iterable[str]) -> list[str]:
+    """Those of the `known` names of output projections that the base has."""
+    outputs = [name for name, is_output in tensors if is_output]
+    return [name for name in known if any(name in tensor for tensor in outputs)]
+
+
+def of_base(base: Base, plan: Plan, model: str, dtype: str | None) -> str:
+    """The plan for this base as mergekit's YAML."""
+    from .architecture.identity import OUTPUT_PROJECTIONS
+
+    outputs = output_filters(layer_tensors(base), OUTPUT_PROJECTIONS)
+    return to_yaml(model, plan, dtype, outputs, base.parts)
+
+
+def _runs(plan: Plan, starts: Sequence[int] = (0,)) -> list[tuple[Layer, int]]:
+    """(first layer, length) of every run of layers that follow one another alike, within what
+    begins at one of `starts`."""
     keyed = enumerate(plan.layers)
 
-    def key(item: tuple[int, Layer]) -> tuple[int, Init, str]:
+    def key(item: tuple[int, Layer]) -> tuple:
         position, layer = item
-        return layer.source - position, layer.init, layer.base
+        part = bisect_right(starts, layer.source)
+        return layer.source - position, layer.init, layer.base, part
 
     runs = []
     for _, group in groupby(keyed, key):

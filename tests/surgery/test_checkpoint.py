@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from surgery import Base, BaseError, Cancelled, Plan, Refused, SaveError
 from surgery.checkpoint import parse_size
+from surgery.transfer import Mover
 
 
 def reload(folder):
@@ -188,10 +189,10 @@ def test_a_full_disk_is_said_before_the_first_byte(tiny_folder, tmp_path, monkey
 def test_a_disk_that_fills_up_on_the_way_leaves_nothing(tiny_folder, tmp_path, monkeypatch):
     base = Base.open(str(tiny_folder("llama")))
 
-    def full(out):
+    def full(*job):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("surgery.checkpoint.from_file", lambda *a: full)
+    monkeypatch.setattr("surgery.shards.Mover", lambda: Mover((full, full)))
     with pytest.raises(SaveError, match="is full"):
         base.save(Plan.whole(6), tmp_path / "out")
     assert not list(tmp_path.iterdir())

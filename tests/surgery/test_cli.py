@@ -159,7 +159,7 @@ def test_help_explains_bases_plans_and_presets(run):
         (["preview", "{base}", "0:7"], "“0:7” reaches past the last layer"),
         (["preview", "{base}", "slr m=2"], "There is no preset “slr”"),
         (["preview", "{base}", ""], "The plan is empty"),
-        (["preview", "{base}", "@plan.yaml"], "write the plan as ranges"),
+        (["preview", "{base}", "@plan.yaml"], "plan.yaml can't be read: No such file"),
         (["preview", "{base}", "0:3\x1b[31m\n"], "is not a range"),
         (["inspect", "/no/such/place"], "There is no folder /no/such/place"),
         (["inspect", "/no/such\nplace\x1b[2J/"], "There is no folder"),

@@ -1,0 +1,145 @@
+"""Is a checkpoint what its base and plan say? Every tensor's name, shape, dtype and bytes, and
+whether transformers finds a place for each.
+
+Knows finished folders only: it reads the headers anew and shares nothing with the writer but the
+list of pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transformers import AutoModelForCausalLM
+
+from .errors import BaseError, SaveError, SurgeryError
+from .pieces import Piece, pieces
+from .progress import Cancelled, Meter, Progress
+from .recipe import layer_tensors, read_file
+from .shards import Opener, differing
+from .source import Tensor
+from .source.folder import read_tensors
+from .transfer import opener_of
+from .weights import loading
+
+if TYPE_CHECKING:
+    from .base import Base
+
+
+def verify(
+    base: Base, folder: Path, expected: list[Piece], opener: Opener, progress: Progress
+) -> None:
+    """Compare `folder` with the pieces that base and plan ask for. Raises `SaveError` that names
+    what is wrong.
+
+    Bytes are compared as the system hands them back, so this finds what a copy did wrong, not what
+    a disk may forget later.
+    """
+    written = read_tensors(folder)
+    _same_tensors(written, expected)
+    places: dict[Path, list[tuple[Piece, int]]] = {}
+    for piece in sorted(expected, key=lambda p: written[p.name].start):
+        tensor = written[piece.name]
+        places.setdefault(folder / tensor.file, []).append((piece, tensor.start))
+    meter = Meter(progress, "Verifying", sum(piece.size for piece in expected))
+    if wrong := differing(places, opener, meter):
+        raise SaveError(
+            f"{folder} is not what its plan says: the bytes of {min(wrong)} differ from the "
+            f"base's ({len(wrong)} in all). Save it again; if that doesn't help, check the disk."
+        )
+    check_loads(folder, base, progress)
+
+
+def verify_saved(
+    folder: Path, spec: str | None, progress: Progress, open_base: Callable[[str], Base]
+) -> tuple[int, int]:
+    """Compare a folder that was saved earlier, by the recipe in it: (tensors, bytes) that were
+    compared. `spec` names the base if the recipe's name for it won't do; `open_base` opens it.
+
+    Raises `SurgeryError` that names what is wrong.
+    """
+    if not folder.is_dir():
+        raise SaveError(f"There is no folder {folder}.")
+    if not (folder / "recipe.yaml").is_file():
+        raise SaveError(f"{folder} has no recipe.yaml: only what was saved here can be verified.")
+    recipe = read_file(folder / "recipe.yaml")
+    try:
+        base = open_base(spec or recipe.model)
+    except BaseError as error:
+        if spec:
+            raise
+        raise BaseError(
+            f"The recipe's base, {recipe.model[:80]}, can't be opened ({error}) Name the base: "
+            "verify OUT BASE."
+        ) from error
+    plan = recipe.plan(base.depth, layer_tensors(base))
+    home, stored = base.stored(progress)
+    expected = pieces(base, plan, stored, recipe.saved_dtype)
+    verify(base, folder, expected, opener_of(home), progress)
+    return len(expected), sum(piece.size for piece in expected)
+
+
+def _same_tensors(written: Mapping[str, Tensor], expected: list[Piece]) -> None:
+    wanted = {piece.name: piece for piece in expected}
+    for what, names in (
+        ("is missing", wanted.keys() - written.keys()),
+        ("does not belong there", written.keys() - wanted.keys()),
+    ):
+        if names:
+            raise SaveError(
+                f"The checkpoint is not what its plan says: {min(names)} {what} "
+                f"({len(names)} in all). Save it again."
+            )
+    for name, piece in wanted.items():
+        tensor = written[name]
+        if (tensor.dtype, tensor.shape) != (piece.dtype, tuple(piece.shape)):
+            raise SaveError(
+                f"The checkpoint is not what its plan says: {name} is {tensor.dtype} "
+                f"{list(tensor.shape)}, not {piece.dtype} {list(piece.shape)}. Save it again."
+            )
+
+
+def check_loads(folder: Path, base: Base, progress: Progress) -> None:
+    """Have transformers itself build the model from the folder's config, without memory, and find
+    a tensor for every place and a place for every tensor. Raises `SaveError`."""
+    progress("Checking that it loads", 0, 0)
+    if getattr(base.anatomy.config, "quantization_config", None):
+        return  # its loader wants the hardware that the format is for
+    if not _is_text(folder):
+        return  # safetensors opens nothing under such a name, here or later
+    try:
+        with loading(progress):
+            model, info = AutoModelForCausalLM.from_pretrained(
+                folder,
+                device_map="meta",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told below, by name
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+            )
+    except (Cancelled, SurgeryError):
+        raise
+    except Exception as error:  # the loader fails in as many ways as there are models
+        said = " ".join(str(error).split())[:300]
+        raise SaveError(f"transformers does not load the checkpoint: {said}") from error
+    # What the base carries along outside its layers without having a place for it may stay.
+    carried = {name for name in base.source.tensors if base.anatomy.layer_of(name) is None}
+    wrong = {
+        "is missing": set(info["missing_keys"]),
+        "has another shape than its config says": {m[0] for m in info["mismatched_keys"]},
+        "has no place in the model": set(info["unexpected_keys"]) - carried,
+    }
+    for what, names in wrong.items():
+        if names:
+            raise SaveError(f"The checkpoint would not load: {min(names)} {what}.")
+    if model.num_parameters() < 1:
+        raise SaveError("The checkpoint would load as a model without parameters.")
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        return bool(str(path).encode())
+    except UnicodeEncodeError:
+        return False

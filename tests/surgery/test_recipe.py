@@ -1,0 +1,158 @@
+"""Recipes: what is written is read back as the same plan; what can't be done is refused by name."""
+
+import json
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from surgery import Base, Init, Layer, Plan, PlanError, Refused, SurgeryError
+from surgery.recipe import layer_tensors, of_base, read, to_peft, to_python, to_yaml
+
+LLAMA = [
+    ("input_layernorm.weight", False),
+    ("self_attn.q_proj.weight", False),
+    ("self_attn.o_proj.weight", True),
+    ("mlp.down_proj.weight", True),
+]
+inits = st.one_of(
+    st.just(Init()),
+    st.just(Init("identity")),
+    st.floats(-4, 4).filter(lambda f: f not in (0, 1)).map(lambda f: Init("scale", f)),
+)
+plans = st.lists(st.builds(Layer, st.integers(0, 11), inits), min_size=1, max_size=40).map(
+    lambda layers: Plan(tuple(layers), 12)
+)
+
+
+@given(plans, st.sampled_from([None, "bfloat16"]))
+def test_what_is_written_is_read_back(plan, dtype):
+    recipe = read(to_yaml("org/name", plan, dtype, ("o_proj", "down_proj")))
+    assert recipe.plan(12, LLAMA) == plan
+    assert (recipe.model, recipe.saved_dtype) == ("org/name", dtype)
+
+
+@pytest.mark.parametrize("family", ["llama-tied-biased", "mixtral", "gemma3", "gpt2"])
+def test_of_real_bases(tiny_folder, family):
+    base = Base.open(str(tiny_folder(family)))
+    plan = Plan.parse("0:3, 2@identity, 3:6, 1", base.depth)
+    assert read(of_base(base, plan, "x", None)).plan(base.depth, layer_tensors(base)) == plan
+
+
+def test_the_recipe_of_the_documentation():
+    """LLaMA-Pro's extra layer, as mergekit's users write it, in its other spellings too."""
+    text = """
+    slices:
+      - sources: [{model: org/name, layer_range: [0, 12]}]
+      - sources:
+          - model: org/name
+            layer_range: [11, 12]
+            parameters:
+              scale:
+                - {filter: o_proj, value: 0.0}
+                - {filter: down_proj, value: 0.0}
+                - {value: 1.0}
+    merge_method: passthrough
+    tokenizer_source: base
+    dtype: bfloat16
+    """
+    recipe = read(text)
+    assert str(recipe.plan(12, LLAMA)) == "0:12, 11@identity"
+    assert recipe.saved_dtype == "bfloat16"
+    everywhere = """
+    slices: [{sources: [{model: m, layer_range: [0, 2]}]}]
+    parameters: {scale: [{filter: o_proj, value: 2}, {filter: down_proj, value: 2.0}]}
+    """
+    assert str(read(everywhere).plan(12, LLAMA)) == "0:2@scale=2.0"
+
+
+def sources(*ranges, **more):
+    slices = [{"sources": [{"model": "m", "layer_range": list(r)}]} for r in ranges]
+    return yaml.safe_dump({"slices": slices, "merge_method": "passthrough", **more})
+
+
+def scaled(scale):
+    return sources([0, 2], parameters={"scale": scale})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no mergekit recipe"),
+        ("0:12", "no mergekit recipe"),
+        ("{", "no YAML"),
+        ("a: \0", "no YAML"),
+        ("merge_method: ties", "merge_method ties"),
+        ("merge_method: [1]", "merge_method"),
+        ("models: []", "`models`"),
+        ("modules: {}", "`modules`"),
+        ("slices: []", "slices"),
+        ("slices: 3", "slices"),
+        ("slices: [{sources: []}]", "sources"),
+        (sources([0, 2], chat_template="x"), "`chat_template`"),
+        (sources([0, 2], tokenizer={"source": "base"}), "`tokenizer`"),
+        (sources([0, 2], tokenizer_source="other"), "tokenizer_source other"),
+        (sources([0, 2], base_model="other"), "base_model other"),
+        (sources([0, 2], surprise=1), "surprise"),
+        (sources([3, 1]), "runs backwards"),
+        (sources([1, 1]), "is empty"),
+        (sources([-1, 1]), "leaves the base"),
+        (sources([0, 13]), r"slice 0.*layers 0 to 11"),
+        (sources([0, 2], [0, 10**30]), "slice 1"),
+        (sources(["0", 2]), "valid integer"),
+        (sources([0, 2, 3]), "layer_range"),
+        (scaled(0.5), "other tensors than a layer's output projections"),
+        (scaled([{"filter": "o_proj", "value": 0.5}]), "different factors"),
+        (scaled([{"filter": "q_proj", "value": 0.5}]), "other tensors"),
+        (scaled([{"value": float("nan")}]), "no finite number"),
+        (scaled([0.1, 0.5]), "scale"),
+        (scaled("1"), "scale"),
+        ("slices: [{sources: [{model: a+b, layer_range: [0, 1]}]}]", "LoRA"),
+        (sources([0, 1]) + "\nbase_model: !!python/object/apply:os.system [true]", "no YAML"),
+        ("a: &a [1]\nb: [*a, *a]", "aliases"),
+        ("[" * 100_000, "nested too deeply"),
+        ("slices: " + "[" * 20 + "]" * 20, "nested too deeply"),
+        ("#" * (3 << 20), "longer than 2 MB"),
+    ],
+)
+def test_what_is_not_done_is_said(text, said):
+    with pytest.raises(SurgeryError, match=f"(?is){said}") as caught:
+        read(text).plan(12, LLAMA)
+    assert isinstance(caught.value, (PlanError, Refused)) and len(str(caught.value)) < 500
+
+
+def test_two_models_are_refused():
+    text = sources([0, 2]) + "\n"
+    fields = yaml.safe_load(text)
+    fields["slices"].append({"sources": [{"model": "n", "layer_range": [2, 4]}]})
+    with pytest.raises(Refused, match="layers of m and n"):
+        read(yaml.safe_dump(fields))
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_recipe_or_an_error_of_ours(text):
+    try:
+        assert read(text).slices
+    except SurgeryError as error:
+        assert str(error)
+
+
+def test_what_no_recipe_can_say():
+    with pytest.raises(Refused, match="can't say random"):
+        to_yaml("m", Plan.parse("0@random", 4), None, ())
+    with pytest.raises(Refused, match="can't say b"):
+        to_yaml("m", Plan.parse("b/0", 4, {"b": 4}), None, ())
+    with pytest.raises(Refused, match="2@identity"):
+        to_peft(Plan.parse("0:3, 2@identity", 4))
+
+
+def test_peft_gets_the_ranges():
+    ranges = json.loads(to_peft(Plan.parse("0:24, 8:32", 32)))
+    assert ranges == {"layer_replication": [[0, 24], [8, 32]]}
+
+
+def test_the_python_does_it(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(to_python(str(tiny_folder("llama")), Plan.parse("0:2, 4:6", 6)), {})
+    assert Base.open("out/").depth == 4
