@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from . import presets
-from .errors import SurgeryError
+from .errors import PlanError, SurgeryError
 from .plan import Plan
 from .progress import Cancelled
 
@@ -90,6 +91,14 @@ BaseArgument = Annotated[
 PlanArgument = Annotated[
     str, typer.Argument(metavar="PLAN", help="Layers in running order, a preset, or @recipe.yaml.")
 ]
+WithOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        metavar="NAME=BASE",
+        help="Name another base of the same shape, for plans such as 0:16, b/8:24.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 
 
@@ -136,11 +145,12 @@ def inspect(base: BaseArgument, as_json: JsonOption = False) -> None:
 
 
 @app.command(epilog=_MORE)
-def preview(base: BaseArgument, plan: PlanArgument, as_json: JsonOption = False) -> None:
+def preview(
+    base: BaseArgument, plan: PlanArgument, with_: WithOption = None, as_json: JsonOption = False
+) -> None:
     """Show what a plan would make of a base. Reads no weights."""
-    found = _open(base)
-    wanted = _plan(plan, found)
-    before, after = found.preview(Plan.whole(found.depth)), found.preview(wanted)
+    found, wanted, (made, flat) = _operation(base, plan, with_)
+    before, after = found.preview(Plan.whole(found.depth)), made.preview(flat)
     if as_json:
         _print_json(
             {
@@ -186,13 +196,13 @@ def generate(
     chat: Annotated[
         bool, typer.Option("--chat", help="Put the prompt into the chat template.")
     ] = False,
+    with_: WithOption = None,
 ) -> None:
     """Let the operated model speak. Text goes to stdout as it comes, figures to stderr."""
-    found = _open(base)
-    wanted = _plan(plan, found)
+    _, _, (made, flat) = _operation(base, plan, with_)
     with _progress() as progress:
-        found.load(progress)
-    patient = found.operate(wanted)
+        made.load(progress)
+    patient = made.operate(flat)
     stream = patient.stream(
         os.fsencode(prompt).decode("utf-8", "surrogateescape"),  # whatever the locale took it for
         max_new_tokens=max_new_tokens,
@@ -290,12 +300,30 @@ def _open(spec: str) -> Base:
         return Base.open(spec, progress)
 
 
-def _plan(text: str, base: Base) -> Plan:
+def _operation(
+    base: str, plan: str, with_: list[str] | None
+) -> tuple[Base, Plan, tuple[Base, Plan]]:
+    """The base, the plan as it was written, and both as they are carried out: where layers of
+    several bases are stacked, on the stack."""
+    from .stacking import stack
+
+    found = _open(base)
+    others = {}
+    for word in with_ or ():
+        name, equals, spec = word.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
+            raise PlanError(f"“{word[:60]}” should be NAME=BASE, as in --with b=org/name.")
+        others[name] = _open(spec)
+    wanted = _plan(plan, found, {name: other.depth for name, other in others.items()})
+    return found, wanted, stack(found, others, wanted)
+
+
+def _plan(text: str, base: Base, others: dict[str, int]) -> Plan:
     if recipe := _recipe(text):
         from .recipe import layer_tensors
 
         return recipe.plan(base.depth, layer_tensors(base))
-    return presets.parse(text, base.depth) or Plan.parse(text, base.depth)
+    return presets.parse(text, base.depth) or Plan.parse(text, base.depth, others)
 
 
 def _recipe(text: str) -> Recipe | None:

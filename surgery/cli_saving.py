@@ -18,8 +18,9 @@ from .cli import (
     BaseArgument,
     JsonOption,
     PlanArgument,
+    WithOption,
     _open,
-    _plan,
+    _operation,
     _print_json,
     _progress,
     _recipe,
@@ -51,12 +52,12 @@ def save(
     unverified: Annotated[
         bool, typer.Option("--unverified", help="Don't compare what was written with the base.")
     ] = False,
+    with_: WithOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the operated model. OUT is a folder that transformers and other tools load. It appears
     when it is whole, or not at all."""
-    found = _open(base)
-    wanted = _plan(plan, found)
+    _, _, (found, wanted) = _operation(base, plan, with_)
     if dtype is None and (recipe := _recipe(plan)):
         dtype = recipe.saved_dtype
     with _progress() as progress:
@@ -90,6 +91,7 @@ def recipe(
     dtype: Annotated[
         str | None, typer.Option(help="Have mergekit convert to float32, float16 or bfloat16.")
     ] = None,
+    with_: WithOption = None,
 ) -> None:
     """Print a plan for other tools. What mergekit's YAML says can be read back: PLAN may be
     @file.yaml."""
@@ -100,13 +102,12 @@ def recipe(
         raise PlanError(f"“{format_[:40]}” is no format: {', '.join(FORMATS)}.")
     if dtype is not None and dtype not in DTYPES:
         raise PlanError(f"“{dtype[:40]}” is no dtype: {', '.join(DTYPES)}.")
-    found = _open(base)
-    wanted = _plan(plan, found)
+    _, written, (found, wanted) = _operation(base, plan, with_)
     match format_:
         case "peft":
-            text = recipes.to_peft(wanted)
+            text = recipes.to_peft(written)
         case "python":
-            text = recipes.to_python(base, wanted)
+            text = recipes.to_python(base, written)
         case _:
             text = recipes.of_base(found, wanted, found.pinned_id or base, dtype)
     sys.stdout.write(text)

@@ -173,7 +173,7 @@ def test_help_explains_bases_plans_and_presets(run):
         (["generate", "{base}", "0:6", "--prompt", "a" * 300], "context holds 256"),
         (["generate", "{base}", "0:6", "--prompt", "x", "--chat"], "no chat template"),
         (["save", "{base}", "0:6", "{base}"], "exists already"),
-        (["save", "{base}", "0:6@random", "{out}"], "random"),
+        (["save", "{base}", "0:6@average", "{out}"], "the last layer has none"),
         (["save", "{base}", "0:6", "{out}", "--dtype", "int4"], "float32, float16, bfloat16"),
         (["save", "{base}", "0:6", "{out}", "--shard-size", "-1"], "5GB or 500MB"),
     ],

@@ -112,3 +112,22 @@ def test_vocabularies_are_compared(tmp_path):
     other.save_pretrained(tmp_path / "two")
     with pytest.raises(Refused, match="different vocabularies"):
         stack(one, {"b": two}, Plan.parse("0:4, b/2:6", 6, {"b": 6}))
+
+
+def test_the_command_line_stacks_too(tmp_path, capsys, monkeypatch):
+    from surgery.cli import main
+
+    save(tmp_path / "one", seed=1)
+    save(tmp_path / "two", seed=2)
+    base, other = str(tmp_path / "one"), f"b={tmp_path}/two"
+    out = tmp_path / "out"
+    assert main(["save", base, "0:4, b/2:6", str(out), "--with", other]) == 0
+    assert AutoModelForCausalLM.from_pretrained(out).config.num_hidden_layers == 8
+    capsys.readouterr()
+    assert main(["recipe", base, "0:4, b/2:6", "--with", other]) == 0
+    said = capsys.readouterr().out
+    assert "model: one" in said and "model: two" in said and said.count("- 2\n") == 1
+    assert main(["preview", base, "0:4, c/2:6", "--with", other]) == 1
+    assert "names a base that is not known (b)" in capsys.readouterr().err
+    assert main(["preview", base, "0:4", "--with", "x"]) == 1
+    assert "should be NAME=BASE" in capsys.readouterr().err
