@@ -36,6 +36,31 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
 tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 ```
+
+## Serve it
+
+As far as these know the base's architecture, they know this model: only its depth is another.
+
+```bash
+# vLLM
+vllm serve path/to/this/folder
+
+# llama.cpp: convert once, then serve
+python convert_hf_to_gguf.py path/to/this/folder --outtype bf16 --outfile model.gguf
+llama-server -m model.gguf
+
+# Text Generation Inference
+docker run --gpus all -p 8080:80 -v path/to/this/folder:/model \\
+  ghcr.io/huggingface/text-generation-inference --model-id /model
+```
+
+## Make it again
+
+```bash
+python -m surgery save BASE "{plan}" OUT     # with Layer Surgery
+mergekit-yaml recipe.yaml OUT                # with mergekit
+python -m surgery verify OUT BASE            # compares every tensor with the base's
+```
 """
 _RECIPE = """ The same as a [mergekit](https://github.com/arcee-ai/mergekit)
 passthrough recipe is in `recipe.yaml`."""

@@ -73,10 +73,15 @@ def save(
         raise SaveError(f"The base itself lies in {out}: choose another name.")
     if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
         raise SaveError(f"{out} holds no model, so it is not replaced: choose another name.")
-    folder, stored = base.stored(progress)
+    remote = _leaves_out(base, plan)
+    if remote:
+        folder, stored = base.source.companions_folder(progress), base.source.tensors
+        opener = base.source.open_part
+    else:
+        folder, stored = base.stored(progress)
+        opener = opener_of(folder)
     found = pieces(base, plan, stored, dtype)
     total = sum(piece.size for piece in found)
-    opener = opener_of(folder)
     try:
         recipe = of_base(base, plan, base.pinned_id or base.name, dtype)
     except Refused:  # no recipe can say random or averaged layers: the card does
@@ -94,7 +99,8 @@ def save(
                         content = path.read_bytes()
                     (partial / path.name).write_bytes(content)
         if verified:
-            verify(base, partial, found, opener, progress)
+            # What came by range requests would have to be fetched a second time to be compared.
+            verify(base, partial, found, None if remote else opener, progress)
             base.source.check()
         if recipe is not None:
             (partial / "recipe.yaml").write_text(recipe, encoding="utf-8", errors="replace")
@@ -111,6 +117,12 @@ def save(
         )
         (partial / "README.md").write_text(text, encoding="utf-8", errors="replace")
     return out
+
+
+def _leaves_out(base: Base, plan: Plan) -> bool:
+    """Does the plan leave out layers of a base that isn't on this machine? Then the rest is fetched
+    by range requests; else the whole, which stays for the next time."""
+    return bool(base.source.open_part and base.source.tensors and plan.dropped)
 
 
 def parse_size(size: str | int) -> int:

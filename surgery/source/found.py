@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from transformers import PreTrainedConfig
 
@@ -34,6 +35,7 @@ def _unchanging() -> None:
 class Source:
     """A model as found. `identity` is equal for equal files, and another when they change.
 
+    `open_part(file, start, end)` reads parts of files that aren't on this machine, if it is given.
     `tensors` is empty where nothing is stored as safetensors yet (a GGUF file, a bare config).
     `hub_id` and `licence` are None where they aren't known; `note` says what a reader should know
     about where the weights come from; `home` is the local folder that it lies in, if any. `check`
@@ -52,13 +54,19 @@ class Source:
     note: str = ""
     home: Path | None = field(default=None, repr=False)
     check: Callable[[], None] = field(default=_unchanging, repr=False)
+    open_part: Callable[[str, int, int], BinaryIO] | None = field(default=None, repr=False)
     get_files: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
+    get_companions: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
     get_tokenizer: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
 
     def fetch(self, progress: Progress = silent) -> Path | None:
         """A local folder with config and safetensors; None for a bare config. May download or
         convert, once. Raises `BaseError`."""
         return self.get_files(progress)
+
+    def companions_folder(self, progress: Progress = silent) -> Path | None:
+        """A local folder with everything but the weights. Raises `BaseError`."""
+        return self.get_companions(progress)
 
     def tokenizer_folder(self, progress: Progress = silent) -> Path | None:
         """A local folder with the tokenizer's files, as far as there are any."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from huggingface_hub import HfApi, hf_hub_download, hf_hub_url, snapshot_download
@@ -29,6 +30,7 @@ from ..progress import Progress
 from .folder import INDEX, SINGLE, gather, no_safetensors, open_folder, read_config, read_index
 from .found import Source, Tensor
 from .headers import read_header
+from .parts import Part
 
 # What belongs to a model besides its weights; nothing in it is code.
 TOKENIZER = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt"]
@@ -73,7 +75,11 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
         hub_id=repo,
         revision=commit,
         licence=getattr(info.card_data, "license", None),
+        open_part=lambda file, start, end: Part(
+            f"{repo}/{file}", partial(_stream, repo, commit, file), start, end
+        ),
         get_files=fetch,
+        get_companions=lambda progress: _download(repo, commit, COMPANIONS, progress),
         get_tokenizer=lambda progress: _download(repo, commit, TOKENIZER, progress),
     )
 
@@ -132,18 +138,35 @@ def _remote_header(repo: str, commit: str, file: str) -> dict[str, Tensor]:
 
 def _range(url: str, start: int, end: int) -> tuple[bytes, int]:
     """Bytes [start, end) of what lies at `url`, as far as there are so many, and its size."""
+    parts = bytearray()
+    with _response(url, start, end) as (response, size):
+        for part in response.iter_bytes():
+            parts += part
+            if len(parts) >= end - start:  # whatever a server sends beyond is not wanted
+                break
+    return bytes(parts[: end - start]), size
+
+
+@contextmanager
+def _stream(repo: str, commit: str, file: str, start: int, end: int) -> Iterator[Iterator[bytes]]:
+    """Bytes [start, end) of a repository's file, as they come."""
+    with (
+        _explained(repo, commit),
+        _response(hf_hub_url(repo, file, revision=commit), start, end) as (response, _),
+    ):
+        yield response.iter_bytes()
+
+
+@contextmanager
+def _response(url: str, start: int, end: int) -> Iterator[tuple]:
+    """The server's answer with bytes [start, end) of what lies at `url`, and the whole's size."""
     headers = {**build_hf_headers(), "range": f"bytes={start}-{end - 1}"}
     with get_session().stream("GET", url, headers=headers, timeout=30) as response:
         hf_raise_for_status(response)
         size = response.headers.get("content-range", "").rpartition("/")[2]
         if response.status_code != 206 or not size.isdecimal():
             raise BaseError("The Hub's server does not serve parts of files. Download the model.")
-        parts = bytearray()
-        for part in response.iter_bytes():
-            parts += part
-            if len(parts) >= end - start:  # whatever a server sends beyond is not wanted
-                break
-        return bytes(parts[: end - start]), int(size)
+        yield response, int(size)
 
 
 def _download(repo: str, commit: str, patterns: list[str], progress: Progress) -> Path:

@@ -173,3 +173,57 @@ def test_files_that_lie_elsewhere(hub, run):
     hub.fault = "redirects"
     assert run(OPEN.format(spec="org/single"))[0] == "hub"
     assert [path for _, path, wanted in hub.requests if wanted and path.startswith("/cdn/")]
+
+
+SAVE = """
+base = Base.open({spec!r})
+plan = Plan.parse({plan!r}, base.depth)
+out = base.save(plan, {out!r})
+print(json.dumps(sorted(path.name for path in out.iterdir())))
+"""
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    files = sorted(path.name for path in one.glob("*.safetensors"))
+    assert files
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in files)
+
+
+def local(folder: Path, plan: str, out: Path) -> Path:
+    from surgery import Base, Plan
+
+    base = Base.open(str(folder))
+    return base.save(Plan.parse(plan, base.depth), out)
+
+
+@pytest.mark.parametrize("spec", ["org/single", "org/sharded"])
+def test_a_save_that_leaves_layers_out_fetches_only_the_others(hub, run, tmp_path, spec):
+    out, plan = tmp_path / "out", "0, 5, 5@identity"
+    files = run(SAVE.format(spec=spec, plan=plan, out=str(out)))
+    assert {"config.json", "tokenizer.json", "recipe.yaml", "README.md"} <= set(files)
+    # The names of a shard's tensors follow from their order, which is that of the base's files.
+    assert same_weights(out, local(hub.repos[spec], plan, tmp_path / "local"))
+    stored = [p.stat().st_size for p in hub.repos[spec].glob("*.safetensors")]
+    asked = 0
+    for method, path, part in hub.requests:
+        if path.endswith(".safetensors") and method == "GET":
+            start, end = part.removeprefix("bytes=").split("-")
+            if end != "99999":  # the headers
+                asked += int(end) + 1 - int(start)
+    # A third of the layers, and what lies outside of them; the copy is fetched again.
+    assert 0 < asked < 0.75 * sum(stored)
+
+
+def test_a_save_of_everything_downloads_for_the_next_time(hub, run, tmp_path):
+    run(SAVE.format(spec="org/single", plan="0:6, 5", out=str(tmp_path / "out")))
+    whole = [path for method, path, part in hub.requests if method == "GET" and not part]
+    assert any(path.endswith("model.safetensors") for path in whole)
+    assert same_weights(tmp_path / "out", local(hub.repos["org/single"], "0:6, 5", tmp_path / "b"))
+
+
+def test_a_line_that_breaks_in_mid_save(hub, run, tmp_path):
+    hub.cut_parts = [30_000, 10]  # bytes of the next parts of weights, then the line goes dead
+    code = "import surgery.source.parts as parts; parts.PATIENCE = (0, 0)\n" + SAVE
+    run(code.format(spec="org/single", plan="0, 5", out=str(tmp_path / "out")))
+    assert not hub.cut_parts
+    assert same_weights(tmp_path / "out", local(hub.repos["org/single"], "0, 5", tmp_path / "b"))
