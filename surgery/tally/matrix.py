@@ -74,7 +74,7 @@ def find(base: Base, layer: int | None, kind: str, progress: Progress = silent) 
 
 
 def corner(base: Base, matrix: Matrix, size: int = 12, init: Init = COPY) -> np.ndarray:
-    """The first rows and columns, as `init` lets them begin: float32, shape (size, size) at most."""
+    """The first rows and columns, as `init` lets them begin: float32, `size` of each at most."""
     values = _read(base, matrix, lambda rows: rows[:size, :size])
     if matrix.output and init.kind == "identity":
         values = torch.zeros_like(values)
