@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from .survey import part_of
 
 if TYPE_CHECKING:
     from ..base import Base
+
+
+_matrices: WeakKeyDictionary[Base, list[Matrix]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,13 @@ class Spectrum:
 
 
 def matrices(base: Base, progress: Progress = silent) -> list[Matrix]:
-    """The matrices of a base's files, in order of their names."""
+    """The matrices of a base's files."""
+    if base not in _matrices:
+        _matrices[base] = _list(base, progress)
+    return _matrices[base]
+
+
+def _list(base: Base, progress: Progress) -> list[Matrix]:
     _, stored = base.stored(progress)
     where = disk_layers(base.anatomy, stored)
     found = []
