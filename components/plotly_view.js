@@ -55,6 +55,7 @@ function layoutFor(value, colours) {
   for (const key of Object.keys(layout)) {
     if (/^[xy]axis\d*$/.test(key)) layout[key] = { ...axis, fixedrange: true, ...layout[key] };
   }
+  if (area.clientWidth < 480) delete layout.annotations; // they would lie on one another
   const ticks = layout.xaxis?.tickvals;
   const every = ticks ? Math.ceil((ticks.length * 2.2 * size) / area.clientWidth) : 1;
   if (every > 1) {

@@ -29,6 +29,7 @@ TAB = "Weights"
 ALL = "all weights"
 _LOG, _LINEAR = "logarithmic", "linear"
 _BIG = 1 << 30  # bytes of weights above which a sample is shown first
+_STOPPED = note("Stopped. Open this panel again to go on.")
 _HIDDEN = gr.update(visible=False)
 _QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -165,7 +166,7 @@ def wire(
     counting.append(panel.heat.select(picked, **work, **latest, **compute))
     edited.then(followed, **work, queue=False)
     panel.stop.click(
-        lambda: (note("Stopped."), gr.update(visible=False)),
+        lambda: (_STOPPED, _HIDDEN),
         None,
         [panel.status, panel.stop],
         cancels=counting,
@@ -201,7 +202,7 @@ class Updates:
             if session.spec == spec:  # else another base was opened, and draws by itself
                 yield from self._draw(session, look, settings)
         except Cancelled:
-            yield {self.panel.status: note("Stopped."), self.panel.stop: _HIDDEN}
+            yield {self.panel.status: _STOPPED, self.panel.stop: _HIDDEN}
         except SurgeryError as error:
             yield {self.panel.status: failed(error), self.panel.stop: _HIDDEN, **self._nothing()}
 
@@ -216,7 +217,7 @@ class Updates:
                 return
             yield from self._draw(session, look, settings, selection_only)
         except SurgeryError as error:
-            yield {self.panel.status: failed(error), self.panel.stop: _HIDDEN}
+            yield {self.panel.status: failed(error), self.panel.stop: _HIDDEN, **self._nothing()}
 
     # ------------------------------------------------------------------ helpers
 

@@ -309,14 +309,14 @@ def _clipped(tally: Tally, edges: np.ndarray) -> np.ndarray:
 def _facts(base: Tally, patient: Tally) -> dict:
     columns = (
         ("weights", "values", "{:,}".format),
-        ("mean", "mean", _figure),
-        ("deviation σ", "deviation", _figure),
+        ("σ", "deviation", _figure),
         ("kurtosis", "kurtosis", "{:.2f}".format),
-        ("least", "minimum", _figure),
-        ("greatest", "maximum", _figure),
-        ("beyond 2σ", "beyond_2", _percent),
-        ("beyond 4σ", "beyond_4", _percent),
+        ("> 2σ", "beyond_2", _percent),
+        ("> 4σ", "beyond_4", _percent),
         ("zeros", "zeros", "{:,}".format),
+        ("least", "minimum", _figure),
+        ("most", "maximum", _figure),
+        ("mean", "mean", _figure),
         ("NaN", "nan", "{:,}".format),
         ("infinite", "infinite", "{:,}".format),
     )

@@ -8,6 +8,7 @@ needed does not grow with the file.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -74,7 +75,7 @@ def count_stored(
     `heard` is told of bytes as they are read, and may raise to stop. Raises `BaseError`.
     """
     counters: dict[str, Counter] = {}
-    buffer = bytearray(PIECE * 8)
+    buffer = _buffer()
     for tensor in tensors:
         dtype = DTYPES[tensor.dtype]
         counter = counters.setdefault(tensor.dtype, Counter(dtype))
@@ -108,6 +109,16 @@ def sampled_bytes(tensor: Tensor, each: int | None) -> int:
     """How many bytes of a tensor `count_stored` reads."""
     spans = _spans(tensor, DTYPES[tensor.dtype].itemsize, each)
     return sum(end - start for start, end in spans)
+
+
+_mine = threading.local()
+
+
+def _buffer() -> bytearray:
+    """Room for a piece of any dtype, the same for all that a thread reads."""
+    if not hasattr(_mine, "buffer"):
+        _mine.buffer = bytearray(PIECE * 8)
+    return _mine.buffer
 
 
 def _fill(file, view: memoryview, path: Path) -> None:
