@@ -129,6 +129,7 @@ function select(strip, from, to) {
 
 function paint() {
   paintSelection(chosen, cursor);
+  tellSelection();
   info.textContent = summary();
   for (const button of bar.querySelectorAll('[data-op]')) {
     const op = button.dataset.op;

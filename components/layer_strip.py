@@ -13,5 +13,5 @@ class LayerStrip(LiveHTML):
     """Emits `edit` with what the user asks for."""
 
     stem = "layer_strip"
-    # One idea a file: how the strip looks, and how hands and keys work on it.
-    scripts = (HERE / "layer_strip_drawing.js", HERE / "layer_strip.js")
+    # One idea a file: how the strip looks, how pictures follow it, how hands and keys work on it.
+    scripts = tuple(HERE / f"layer_strip{part}.js" for part in ("_drawing", "_link", ""))

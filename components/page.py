@@ -9,7 +9,7 @@ import gradio as gr
 
 from surgery import SurgeryError
 
-from . import bases
+from . import bases, weights
 from .base_picker import about, base_picker, open_base
 from .help import Help
 from .layer_strip import LayerStrip
@@ -42,9 +42,11 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
             Help(value={}, elem_id="help")
         strip = LayerStrip(elem_id="strip")
         tiles = Tiles(value={}, elem_id="tiles")
-        with gr.Tabs(elem_id="panels"):
+        with gr.Tabs(elem_id="panels") as panels:
             with gr.Tab("Talk"):
                 talking = talk_panel()
+            with gr.Tab(weights.TAB):
+                weighing = weights.weights_panel()
             with gr.Tab("Save"):
                 saving = save_panel(public)
 
@@ -91,7 +93,7 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
                 drawn = {"error": str(error)}
             return session.view(), drawn
 
-        strip.edit(
+        edited = strip.edit(
             edit,
             [session],
             [strip, tiles],
@@ -122,6 +124,10 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
         talking.stop.click(
             stopped, talking.output, heard, cancels=[speaking], queue=False, **_QUIET
         )
+
+        # ---------------------------------------------------------------- weights
+
+        weights.wire(weighing, session, panels, edited, [loading, opening], _COMPUTE)
 
         # ---------------------------------------------------------------- save
 

@@ -67,6 +67,7 @@ Examples:
   python -m surgery inspect bundled
   python -m surgery preview bundled "0:13, 17:30"
   python -m surgery generate bundled "drop-middle n=4" --prompt "The sun is"
+  python -m surgery weights bundled "0:22, 8:30"
   python -m surgery save bundled "0:22, 8:30" my-model
 
 Exit status: 0 if all went well, 1 for an error, 2 for wrong usage, 130 if stopped.
@@ -221,6 +222,31 @@ def generate(
     if stats.first_token_seconds is not None:
         first = f", first after {stats.first_token_seconds:.2f} s"
         err.print(f"[dim]{stats.tokens} tokens{speed}{first}[/dim]")
+
+
+@app.command(epilog=_MORE)
+def weights(
+    base: BaseArgument,
+    plan: Annotated[
+        str, typer.Argument(metavar="[PLAN]", help="Layers in running order, or a preset.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Show how the weights are distributed. Every value is counted, by layer and kind of tensor."""
+    from . import weights_report
+    from .tally import survey_base
+
+    found = _open(base)
+    wanted = _plan(plan, found, {}) if plan else Plan.whole(found.depth)
+    with _progress() as progress:
+        survey = survey_base(found, progress)
+        picture = survey.picture(wanted, found)
+    if as_json:
+        _print_json(weights_report.as_json(found, wanted, survey, picture))
+        return
+    out.print(f"{escape(found.name)}  {escape(str(wanted))}  ({wanted.describe()})\n")
+    for table in weights_report.tables(wanted, survey, picture):
+        out.print(table)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,35 @@
+"""A picture by plotly.js: drawn in place, in the page's own colours, with its numbers to take away.
+
+Uses the plotly.min.js that lies in the plotly wheel and is served from there, so nothing is fetched
+from elsewhere. Knows figures as plain values; what they mean is the panel's affair.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import gradio as gr
+
+from .live import HERE, LiveHTML
+
+LIBRARY = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
+# Relative, so that it holds under any address that the page is served from.
+_ADDRESS = f"gradio_api/file={LIBRARY.as_posix()}"
+gr.set_static_paths([LIBRARY])  # this one file, as it lies there
+
+
+class PlotlyView(LiveHTML):
+    """The value is {title, hint, data, layout} and, if wanted, `table` {columns, rows} and `link`.
+
+    `link` is {sources}: the x axis is positions of the patient, each showing that layer of the
+    base, so hovering and selecting go to the strip and come from it. Emits `pick` when layers are
+    selected there or here.
+    """
+
+    stem = "plotly_view"
+    scripts = (HERE / "plotly_view.js", HERE / "plotly_link.js")
+
+    def postprocess(self, value: dict | None) -> dict | None:
+        """With the place of the library: properties beside the value don't reach a hidden tab."""
+        return {**value, "library": _ADDRESS} if value else value

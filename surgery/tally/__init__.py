@@ -1,0 +1,20 @@
+"""How often each value occurs among a model's weights: exact, quick, in constant memory.
+
+A bfloat16 or float16 can only be one of 65,536 values, so a tensor of any size is one count for
+each of them. Every picture and statistic follows from the counts alone, at any binning, without
+looking at a weight again: histograms, moments, quantiles, extremes, zeros, outliers.
+
+    tally      the counts, and all that follows from them; numpy alone
+    counting   from tensors in memory and from safetensors files to counts
+    kinds      which kind of tensor a name stands for: q, k, v, o, gate, up, down, …
+    survey     a whole base by layer and kind; a patient's is the base's, rearranged
+    kept       surveys that were made before, in memory and on disk
+    matrix     a corner of one tensor's raw values, and its singular values
+"""
+
+from .counting import count_tensor
+from .kept import known_survey, survey_base
+from .survey import Picture, Survey
+from .tally import Tally
+
+__all__ = ["Picture", "Survey", "Tally", "count_tensor", "known_survey", "survey_base"]

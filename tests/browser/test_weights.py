@@ -1,0 +1,177 @@
+"""The weights panel in a browser: pictures that follow the plan, and are tied to the strip."""
+
+import csv
+import json
+import re
+
+import pytest
+import tiny
+from axe_playwright_python.sync_playwright import Axe
+from hands import depth, layers, open_base, select, selected, write_plan
+from playwright.sync_api import Page, expect
+
+from components.colours import layer_colour
+from surgery import Plan
+from surgery.tally import survey_base
+
+
+def area(page: Page, name: str):
+    return page.locator(f"#weights-{name} .plot-area")
+
+
+def open_weights(page: Page) -> None:
+    page.get_by_role("tab", name="Weights").click()
+    expect(area(page, "heat").locator(".heatmaplayer")).to_be_visible(timeout=90_000)
+    expect(area(page, "raw").locator(".heatmaplayer")).to_be_visible()
+
+
+def trace(page: Page, name: str, series: str) -> dict:
+    """What a picture draws, as plotly.js has it."""
+    return area(page, name).evaluate(
+        "(node, name) => { const t = node.data.find(t => t.name === name);"
+        " return { x: Array.from(t.x), y: Array.from(t.y), text: t.text }; }",
+        series,
+    )
+
+
+def title(page: Page, name: str):
+    return page.locator(f"#weights-{name} .plot-title")
+
+
+def facts(page: Page, row: str) -> list[str]:
+    cells = page.locator("#weights-detail .plot-table tr", has=page.locator(f"th >> text={row}"))
+    return cells.locator("td").all_inner_texts()
+
+
+def test_it_shows_what_was_counted_and_follows_the_plan(page, bundled):
+    open_weights(page)
+    survey = survey_base(bundled)
+    norms = [survey.base().layer(p).norm for p in range(30)]
+    assert trace(page, "depth", "patient")["y"] == pytest.approx(norms, rel=1e-5)
+    write_plan(page, "0:13, 17:30, 29@identity")
+    depth(page, 27)
+    expect(page.locator("#weights-depth .plot-hint")).to_contain_text("2 seams")
+    picture = survey.picture(Plan.parse("0:13, 17:30, 29@identity", 30))
+    norms = [picture.layer(p).norm for p in range(27)]
+    drawn = trace(page, "depth", "patient")
+    assert drawn["y"] == pytest.approx(norms, rel=1e-5)
+    assert drawn["text"] == [*range(13), *range(17, 30), 29]
+    jump = f"{100 * (norms[26] / norms[25] - 1):+.1f} %".replace("-", "−")
+    expect(area(page, "depth")).to_contain_text(jump)
+    # The whole patient against the whole base.
+    assert facts(page, "base")[0] == f"{30 * 3_540_096:,}"
+    assert facts(page, "patient")[0] == f"{27 * 3_540_096:,}"
+    page.keyboard.press("Escape")
+    select(page, 0, 0)
+    page.keyboard.press("Control+z")
+    depth(page, 30)
+    expect(page.locator("#weights-depth .plot-hint")).to_contain_text("no seam yet")
+
+
+def test_the_strip_and_the_pictures_point_at_one_another(page):
+    open_weights(page)
+    write_plan(page, "0:5, 3:30")
+    depth(page, 32)
+    expect(page.locator("#weights-depth .plot-hint")).to_contain_text("1 seam ")
+    # From the strip: a selection of the patient, then one of the base that stands there twice.
+    select(page, 6, 8)
+    for name in ("heat", "depth"):
+        expect(area(page, name)).to_have_attribute("data-selected", "6 7 8")
+    expect(title(page, "detail")).to_have_text("Layers 4 … 6 (3): all weights")
+    select(page, 3, 3, "base")
+    expect(area(page, "heat")).to_have_attribute("data-selected", "3 5")
+    expect(title(page, "detail")).to_have_text("Layers 3 … 3 (2): all weights")
+    layers(page, "patient").nth(10).hover()
+    expect(area(page, "heat")).to_have_attribute("data-hovered", "10")
+
+    # From a picture: hovering lights the layer up, a click selects it in the strip.
+    box = area(page, "heat").locator(".nsewdrag[data-subplot=xy]").bounding_box()
+    at = (box["x"] + box["width"] * 20.5 / 32, box["y"] + box["height"] / 2)
+    page.mouse.move(*at)
+    expect(page.locator("[data-strip=patient] .layer.lit").first).to_have_attribute(
+        "data-source", "18"
+    )
+    page.mouse.click(*at)
+    expect(selected(page)).to_have_count(1)
+    expect(selected(page)).to_have_attribute("data-source", "18")
+    expect(area(page, "depth")).to_have_attribute("data-selected", "20")
+    expect(title(page, "detail")).to_have_text("Layer 18: all weights")
+    expect(title(page, "raw")).to_have_text("Raw values: layer 18, q")
+
+
+def test_kinds_measures_and_spectra(page, bundled):
+    open_weights(page)
+    select(page, 4, 4)
+    page.locator("#weights-kind input").click()
+    page.get_by_role("option", name="down", exact=True).click()
+    expect(title(page, "detail")).to_have_text("Layer 4: down")
+    page.locator("#weights-measure input").click()
+    page.get_by_role("option", name="Kurtosis").click()
+    expect(title(page, "depth")).to_have_text("Kurtosis along depth: down")
+    picture = survey_base(bundled).base()
+    expected = [picture.layer(p, "down").kurtosis for p in range(30)]
+    assert trace(page, "depth", "patient")["y"] == pytest.approx(expected, rel=1e-5)
+    page.get_by_label("linear").check()
+    expect(area(page, "detail").locator(".ytick").first).to_be_visible()
+    page.get_by_label("singular values").check()
+    expect(title(page, "raw")).to_have_text("Singular values: layer 4, down", timeout=60_000)
+    expect(page.locator("#weights-raw .plot-hint")).to_have_text(
+        re.compile(r"Stable rank [\d.]+ of at most 576")
+    )
+
+
+def test_the_numbers_can_be_taken_away(page, bundled):
+    open_weights(page)
+    with page.expect_download() as download:
+        page.locator("#weights-heat").get_by_role("button", name="CSV").click()
+    assert download.value.suggested_filename == "all-layers-all-weights.csv"
+    rows = list(csv.reader(download.value.path().read_text().splitlines()))
+    counts: dict[str, int] = {}
+    for position, _, _, count in rows[1:]:
+        counts[position] = counts.get(position, 0) + int(count)
+    assert counts == {str(p): 3_540_096 for p in range(30)}
+    for kind, begins in (("PNG", b"\x89PNG"), ("SVG", b"<svg")):
+        with page.expect_download() as download:
+            page.locator("#weights-depth").get_by_role("button", name=kind).click()
+        assert download.value.path().read_bytes().startswith(begins)
+
+
+def test_another_base_and_one_without_weights_to_show(page, tmp_path):
+    open_weights(page)
+    config = tiny.config("llama", hidden_size=64, num_hidden_layers=3)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_diff_dict()))
+    open_base(page, f"config:{tmp_path}/config.json")
+    depth(page, 3)
+    expect(page.locator("#weights-status p")).to_contain_text("nearest bfloat16")
+    assert len(trace(page, "depth", "patient")["y"]) == 3
+
+
+def test_colours_are_the_strips(page):
+    shown = layers(page, "base").evaluate_all(
+        """all => all.map(node => {
+            const pen = document.createElement('canvas').getContext('2d');
+            pen.fillStyle = getComputedStyle(node).backgroundColor;
+            pen.fillRect(0, 0, 1, 1);
+            return Array.from(pen.getImageData(0, 0, 1, 1).data).slice(0, 3);
+        })"""
+    )
+    for source, seen in enumerate(shown):
+        ours = [int(layer_colour(source, 30)[i : i + 2], 16) for i in (1, 3, 5)]
+        assert max(abs(a - b) for a, b in zip(ours, seen, strict=True)) <= 2
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (390, 844)])
+def test_everyone_can_read_it(app, open_page, scheme, width, height):
+    page = open_page(app, width, height, color_scheme=scheme)
+    open_weights(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    for picture in page.locator(".plot").all():
+        box = picture.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width
+    faults = [
+        (fault["id"], [node["html"][:160] for node in fault["nodes"]])
+        for fault in Axe().run(page).response["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+    assert not faults

@@ -1,0 +1,135 @@
+"""What the weights panel shows, without a browser."""
+
+import json
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from components import bases, weights, weights_figures
+from components.session import Session
+from components.weights import ALL, Look, Updates, weights_panel
+from surgery import Plan
+from surgery.tally import kept, survey_base
+from surgery.tally.tally import Tally
+
+SETTINGS = (ALL, "logarithmic", "norm", "raw values")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path))
+    kept._kept.clear()
+
+
+@pytest.fixture
+def panel():
+    with gr.Blocks():
+        return weights_panel()
+
+
+def opened(spec) -> tuple[Session, Look]:
+    session, look = Session(), Look()
+    session.open(spec, bases.get(spec))
+    look.open = True
+    return session, look
+
+
+def shown(updates) -> dict:
+    """The last value of every component."""
+    values = {}
+    for update in updates:
+        values |= update
+    return values
+
+
+def test_what_is_drawn_is_plain_json(panel, tiny_folder):
+    session, look = opened(str(tiny_folder("llama")))
+    values = shown(Updates(panel).count(session, look, SETTINGS))
+    for view in (panel.heat, panel.detail, panel.depth, panel.raw):
+        json.dumps(values[view], allow_nan=False)
+        assert values[view]["title"] and values[view]["hint"]
+    assert values[panel.kind]["choices"][0] == ALL
+    picture = survey_base(bases.get(session.spec)).base()
+    heat = values[panel.heat]["data"][0]
+    assert np.array_equal(
+        np.sum(heat["customdata"], axis=0), [picture.layer(p).size for p in range(6)]
+    )
+
+
+def test_nothing_is_counted_before_the_panel_is_seen(panel, tiny_folder):
+    session, look = opened(str(tiny_folder("llama")))
+    look.open = False
+    values = shown(Updates(panel).count(session, look, SETTINGS))
+    assert panel.heat not in values and not kept._kept
+    look.open = True
+    values = shown(Updates(panel).redraw(session, look, SETTINGS))  # an edit counts nothing
+    assert panel.heat not in values and not kept._kept
+
+
+def test_an_edit_reads_no_weight_again(panel, tiny_folder, monkeypatch):
+    session, look = opened(str(tiny_folder("llama")))
+    shown(Updates(panel).count(session, look, SETTINGS))
+    monkeypatch.setattr(kept, "take", lambda *args, **options: pytest.fail("counted again"))
+    session.apply({"op": "write", "text": "0:2, 1@identity, 4:6", "revision": 1})
+    values = shown(Updates(panel).redraw(session, look, SETTINGS))
+    assert values[panel.heat]["link"]["sources"] == [0, 1, 1, 4, 5]
+    assert len(values[panel.depth]["layout"]["shapes"]) == 2
+
+
+def test_a_big_base_is_sampled_first(panel, tiny_folder, monkeypatch):
+    monkeypatch.setattr(weights, "_BIG", 1)
+    monkeypatch.setattr("surgery.tally.survey._SAMPLE_EACH", 1024)
+    session, look = opened(str(tiny_folder("llama")))
+    said = [
+        update[panel.status]["text"]
+        for update in Updates(panel).count(session, look, SETTINGS)
+        if panel.detail in update
+    ]
+    assert len(said) == 2 and "A sample of" in said[0] and "sample" not in said[1]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        None,
+        {},
+        {"strip": "b", "start": 0, "end": 1},
+        {"strip": "base", "start": 2, "end": 2},
+        {"strip": "patient", "start": "0", "end": 3},
+        {"strip": "base", "start": -1, "end": 3},
+    ],
+)
+def test_a_selection_that_is_none(request_):
+    look = Look()
+    look.select(request_)
+    assert look.selected is None
+    assert look.positions(Plan.parse("0:2, 1", 3)) == ([0, 1, 2], [0, 1, 2])
+
+
+def test_a_selection_of_an_older_plan_is_let_go():
+    look, plan = Look(), Plan.parse("0:2, 1", 3)
+    look.select({"strip": "base", "start": 1, "end": 2})
+    assert look.positions(plan) == ([1], [1, 2])
+    look.select({"strip": "base", "start": 2, "end": 3})
+    assert look.positions(plan) == ([2], [])  # dropped: nothing of the patient
+    look.select({"strip": "patient", "start": 2, "end": 9})
+    assert look.positions(plan) == ([0, 1, 2], [0, 1, 2])
+
+
+def test_pictures_of_nothing_and_of_nan():
+    empty, odd = Tally(), Tally.of(np.array([np.nan, np.inf]), np.array([2, 1]))
+    for log in (True, False):
+        figure = weights_figures.detail(empty, odd, "x", log)
+        json.dumps(figure, allow_nan=False)
+    assert figure["table"]["columns"][-2:] == ["NaN", "infinite"]
+    assert figure["table"]["rows"][1][-2:] == ["2", "1"]
+
+
+def test_a_plan_that_is_refused_is_said(panel, tiny_folder):
+    session, look = opened(str(tiny_folder("llama")))
+    shown(Updates(panel).count(session, look, SETTINGS))
+    session.apply({"op": "write", "text": "0:5, 5@average", "revision": 1})
+    values = shown(Updates(panel).redraw(session, look, SETTINGS))
+    assert values[panel.status]["failed"] and "average" in values[panel.status]["text"]
+    assert values[panel.heat] == {}  # no picture of an older plan stays
