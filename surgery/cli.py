@@ -224,37 +224,12 @@ def generate(
         err.print(f"[dim]{stats.tokens} tokens{speed}{first}[/dim]")
 
 
-@app.command(epilog=_MORE)
-def weights(
-    base: BaseArgument,
-    plan: Annotated[
-        str, typer.Argument(metavar="[PLAN]", help="Layers in running order, or a preset.")
-    ] = "",
-    as_json: JsonOption = False,
-) -> None:
-    """Show how the weights are distributed. Every value is counted, by layer and kind of tensor."""
-    from . import weights_report
-    from .tally import survey_base
-
-    found = _open(base)
-    wanted = _plan(plan, found, {}) if plan else Plan.whole(found.depth)
-    with _progress() as progress:
-        survey = survey_base(found, progress)
-        picture = survey.picture(wanted, found)
-    if as_json:
-        _print_json(weights_report.as_json(found, wanted, survey, picture))
-        return
-    out.print(f"{escape(found.name)}  {escape(str(wanted))}  ({wanted.describe()})\n")
-    for table in weights_report.tables(wanted, survey, picture):
-        out.print(table)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status: 0, 1 for an error, 2 for wrong usage, 130 if
     it was stopped."""
     arguments = sys.argv[1:] if arguments is None else arguments
     _make_streams_safe()
-    from . import cli_saving  # noqa: F401  its commands are the app's
+    from . import cli_saving, cli_weights  # noqa: F401  their commands are the app's
 
     try:
         status = app(arguments or ["--help"], prog_name=PROGRAM, standalone_mode=False) or 0

@@ -1,0 +1,39 @@
+"""The command that counts weights.
+
+Knows arguments and output, as `cli` does, whose app it belongs to; everything else is the library's.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from .cli import _MORE, BaseArgument, JsonOption, _open, _plan, _print_json, _progress, app, out
+from .plan import Plan
+
+
+@app.command(epilog=_MORE)
+def weights(
+    base: BaseArgument,
+    plan: Annotated[
+        str, typer.Argument(metavar="[PLAN]", help="Layers in running order, or a preset.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Show how the weights are distributed. Every value is counted, by layer and kind of tensor."""
+    from . import weights_report
+    from .tally import survey_base
+
+    found = _open(base)
+    wanted = _plan(plan, found, {}) if plan else Plan.whole(found.depth)
+    with _progress() as progress:
+        survey = survey_base(found, progress)
+        picture = survey.picture(wanted, found)
+    if as_json:
+        _print_json(weights_report.as_json(found, wanted, survey, picture))
+        return
+    out.print(f"{escape(found.name)}  {escape(str(wanted))}  ({wanted.describe()})\n")
+    for table in weights_report.tables(wanted, survey, picture):
+        out.print(table)
