@@ -1,6 +1,6 @@
 """The command that counts weights.
 
-Knows arguments and output, as `cli` does, whose app it belongs to; everything else is the library's.
+Knows arguments and output, as `cli` does, whose app it belongs to; the rest is the library's.
 """
 
 from __future__ import annotations

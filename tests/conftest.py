@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, settings
 from transformers.utils import logging
 
 # How long an example takes says something of the machine, not of the code.
-settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+_ANY = dict(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("any machine", **_ANY)
+settings.register_profile("thousands", max_examples=5000, **_ANY)
 settings.load_profile("any machine")
 logging.set_verbosity_error()
 logging.disable_progress_bar()
