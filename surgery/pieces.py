@@ -19,6 +19,7 @@ from .architecture.initialise import begin, changes
 from .errors import SaveError
 from .plan import COPY, Init, Plan
 from .source import Tensor
+from .source.headers import BITS
 
 if TYPE_CHECKING:
     from .base import Base
@@ -57,9 +58,9 @@ class Piece:
     copy: int = 0  # 0 for the first appearance of a stored tensor, 1 for the second, …
 
     @property
-    def width(self) -> float:
-        """Bytes of one value."""
-        return self.size / max(1, math.prod(self.shape))
+    def width(self) -> int:
+        """Bits of one value."""
+        return BITS[self.dtype]
 
 
 def pieces(base: Base, plan: Plan, stored: dict[str, Tensor], dtype: str | None) -> list[Piece]:
