@@ -119,7 +119,7 @@ def verify(
         str | None, typer.Argument(metavar="[BASE]", help="The base; else the recipe's model.")
     ] = None,
 ) -> None:
-    """Compare a saved model with its base, by the recipe in it: every tensor's name, shape, dtype
+    """Compare a saved model with its base. By the recipe in it: every tensor's name, shape, dtype
     and bytes, and whether transformers finds a place for each."""
     from .verify import verify_saved
 
@@ -141,7 +141,7 @@ def push(
         bool, typer.Option("--overwrite", help="Add to a repository that has files already.")
     ] = False,
 ) -> None:
-    """Upload a saved model to the Hub, private unless --public is given. The new files appear
+    """Upload a saved model to the Hub. It is private unless --public is given. The new files appear
     there together; after a broken upload, run it again: what has arrived is not sent twice."""
     from .push import push as push_folder
 
