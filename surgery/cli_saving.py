@@ -142,9 +142,8 @@ def push(
         bool, typer.Option("--overwrite", help="Add to a repository that has files already.")
     ] = False,
 ) -> None:
-    """Upload a saved model to the Hub. It is private unless --public is given. The new files
-    appear there together; after a broken upload, run it again: what has arrived is not sent
-    twice."""
+    """Upload a saved model to the Hub. It is private unless --public is given. The new files appear
+    there together; after a broken upload, run it again: what has arrived is not sent twice."""
     from .push import push as push_folder
 
     with _progress() as progress:

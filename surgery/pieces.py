@@ -20,6 +20,7 @@ from .architecture.names import behind_number, disk_tables, loader_names, siblin
 from .errors import Refused, SaveError
 from .plan import Plan
 from .source import Tensor
+from .source.headers import BITS
 from .transfer import fill
 
 if TYPE_CHECKING:
@@ -65,9 +66,9 @@ class Piece:
     copy: int = 0  # 0 for the first appearance of a stored tensor, 1 for the second, …
 
     @property
-    def width(self) -> float:
-        """Bytes of one value."""
-        return self.size / max(1, math.prod(self.shape))
+    def width(self) -> int:
+        """Bits of one value."""
+        return BITS[self.dtype]
 
     @property
     def as_stored(self) -> bool:

@@ -127,6 +127,7 @@ def test_what_stands_beside_the_weights(tiny_folder, tmp_path):
     card = (out / "README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
     assert front["library_name"] == "transformers"
+    assert "vllm serve" in card and "convert_hf_to_gguf.py" in card and "verify OUT BASE" in card
     assert "# my-model" in card and "0:4, 2:6" in card and "2 repeated" in card
     assert f"{base.preview(Plan.parse('0:4, 2:6', 6)).parameters:,}" in card
 
