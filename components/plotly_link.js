@@ -56,10 +56,16 @@ document.addEventListener('layers-select', (event) => {
   const before = JSON.stringify(marks.select);
   marks.select = event.detail;
   mark();
-  if (props.value?.link?.emits && before !== JSON.stringify(marks.select)) {
-    trigger('select', event.detail || {});
-  }
+  if (props.value?.link?.emits && before !== JSON.stringify(marks.select)) tell();
 });
+
+// Python hears of a selection once it has come to rest, with its time: answers may overtake.
+let telling = 0;
+
+function tell() {
+  clearTimeout(telling);
+  telling = setTimeout(() => trigger('select', { ...marks.select, at: performance.now() }), 60);
+}
 
 area.addEventListener('drawn', mark);
 

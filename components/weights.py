@@ -40,6 +40,7 @@ class Look:
     def __init__(self) -> None:
         self.open = False
         self.selected: tuple[str, int, int] | None = None
+        self._selected_at = 0.0
         self.spectra: dict[str, Spectrum] = {}  # the last one, by its matrix's name
         self.turn = 0  # of drawing: an older drawing that ends late is not shown
 
@@ -47,7 +48,13 @@ class Look:
         return Look()  # Gradio copies a state's first value for every page that is opened
 
     def select(self, request: object) -> None:
-        """What the browser says is selected; nothing of it is trusted."""
+        """What the browser says is selected, unless it said so later already; nothing of it is
+        trusted."""
+        at = request.get("at") if isinstance(request, Mapping) else None
+        if isinstance(at, (int, float)):
+            if at < self._selected_at:
+                return
+            self._selected_at = at
         self.selected = None
         if isinstance(request, Mapping):
             strip, start, end = (request.get(key) for key in ("strip", "start", "end"))
@@ -160,10 +167,9 @@ def wire(
     work = {"inputs": inputs, "outputs": updates.outputs, **_QUIET}
     counting = [tabs.select(turned, **work, **compute)]
     counting += [event.then(began, **work, **compute) for event in opened]
-    latest = {"trigger_mode": "always_last"}
     choices = [panel.kind.input, panel.scale.input, panel.measure.input, panel.matrix.input]
-    counting.append(gr.on(choices, followed, **work, **latest, **compute))
-    counting.append(panel.heat.select(picked, **work, **latest, **compute))
+    counting.append(gr.on(choices, followed, **work, trigger_mode="always_last", **compute))
+    counting.append(panel.heat.select(picked, **work, trigger_mode="multiple", **compute))
     edited.then(followed, **work, queue=False)
     panel.stop.click(
         lambda: (_STOPPED, _HIDDEN),

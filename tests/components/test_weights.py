@@ -117,6 +117,15 @@ def test_a_selection_of_an_older_plan_is_let_go():
     assert look.positions(plan) == ([0, 1, 2], [0, 1, 2])
 
 
+def test_a_selection_that_arrives_late_is_let_go():
+    look = Look()
+    look.select({"strip": "base", "start": 1, "end": 2, "at": 20.5})
+    look.select({"at": 10})
+    assert look.selected == ("base", 1, 2)
+    look.select({"at": 30})
+    assert look.selected is None
+
+
 def test_pictures_of_nothing_and_of_nan():
     empty, odd = Tally(), Tally.of(np.array([np.nan, np.inf]), np.array([2, 1]))
     for log in (True, False):
