@@ -164,3 +164,10 @@ def test_indices(checkpoint, data):
                 break
     if counts := opened(folder, index=changed):
         assert counts[0] == counts[1]
+
+
+def test_a_config_that_only_says_quantized_is_still_held_against_its_tensors(checkpoint):
+    """Found by the fuzzing above."""
+    folder, config, _ = checkpoint
+    changes = {"quantization_config": {"": None}, "hidden_size": 0}
+    assert opened(folder, config=config | changes) is None
