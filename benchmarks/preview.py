@@ -1,11 +1,14 @@
 """What an edit of a plan costs: previewing 126 layers, operating on the bundled model."""
 
+import json
 import statistics
+import tempfile
 import time
+from pathlib import Path
 
 from transformers import LlamaConfig
 
-from surgery import Plan
+from surgery import Base, Plan
 from surgery.architecture import Anatomy
 from surgery.architecture.count import count
 from surgery.preview import preview
@@ -22,13 +25,22 @@ LLAMA_405B = dict(
 )
 
 
-def milliseconds(work, times: int = 20) -> str:
-    """Median and worst of some runs."""
+NARROW = dict(
+    model_type="llama",
+    hidden_size=64,
+    intermediate_size=128,
+    num_attention_heads=4,
+    vocab_size=256,
+)
+
+
+def milliseconds(work, times: int = 20, each: int = 1) -> str:
+    """Median and worst of some runs, of which every one does the work `each` times."""
     taken = []
     for _ in range(times):
         start = time.perf_counter()
         work()
-        taken.append(1000 * (time.perf_counter() - start))
+        taken.append(1000 * (time.perf_counter() - start) / each)
     return f"{statistics.median(taken):8.2f} {max(taken):8.2f}"
 
 
@@ -47,9 +59,21 @@ def main() -> None:
         milliseconds(lambda: preview(counts, Plan.parse(str(plan), 126), 2, None)),
     )
 
-    from surgery import Base
-
     base = Base.open("bundled")
     base.load()
     cut = Plan.parse("0:13, 17:30", base.depth)
     print(f"{'operate: bundled model without 13:17':44s}", milliseconds(lambda: base.operate(cut)))
+    for depth in (32, 126):  # the width has no part in it: no weight is touched
+        label = f"operate: {depth} layers, another plan each time"
+        print(f"{label:44s}", _operating(depth))
+
+
+def _operating(depth: int) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.json"
+        config.write_text(json.dumps(NARROW | dict(num_hidden_layers=depth)))
+        base = Base.open(f"config:{folder}")
+        base.load()
+    middle = depth // 2, depth // 2 + 4
+    plans = Plan.whole(depth).drop(*middle), Plan.whole(depth).repeat(*middle)
+    return milliseconds(lambda: [base.operate(plan) for plan in plans], 10, len(plans))
