@@ -111,16 +111,22 @@ def identity_layers(model: PreTrainedModel, paths: Iterable[str]) -> frozenset[i
             if is_output_projection(name):
                 trace.learn(parameter, _ZERO)
     proven = set()
+    handed_on: list[torch.Tensor] = []  # what layers return besides their hidden states
+    linked = False
 
     def enter(index: int):
         def hook(_, args: tuple, kwargs: dict) -> None:
+            nonlocal linked
+            given = tree_leaves((args, kwargs))
+            linked |= any(value is other for other in handed_on for value in given)
             trace.begin_layer(args[0] if args else kwargs.get("hidden_states"))
 
         return hook
 
     def leave(index: int):
         def hook(_, args: tuple, output: Any) -> None:
-            hidden = output[0] if isinstance(output, tuple) else output
+            hidden, *others = output if isinstance(output, tuple) else (output,)
+            handed_on.extend(x for x in tree_leaves(others) if isinstance(x, torch.Tensor))
             if trace.known(hidden) == _INPUT:
                 proven.add(index)
 
@@ -134,7 +140,9 @@ def identity_layers(model: PreTrainedModel, paths: Iterable[str]) -> frozenset[i
             model(input_ids=torch.zeros(1, 4, dtype=torch.long, device="meta"), use_cache=True)
     except Exception:  # what can't run without values can't be followed to its end
         pass
-    return frozenset(proven)
+    # A layer that hands something else on to later ones (the indices that its attention selected)
+    # has an effect even if it adds nothing.
+    return frozenset() if linked else frozenset(proven)
 
 
 def _has_experts(model: Any) -> bool:

@@ -127,6 +127,14 @@ def test_what_is_not_the_identity_is_not_proven():
     assert tampered(with_bias) == {0, 1, 3, 4, 5}
 
 
+def test_a_layer_that_hands_on_more_than_hidden_states_is_not_the_identity():
+    """Its attention selects indices that later layers use, whatever it adds."""
+    from zoo import build
+
+    for model_type in ("glm_moe_dsa", "hy_v4"):
+        assert not Anatomy.of(build.config(model_type)).identity_layers
+
+
 def test_identity_is_refused_where_it_is_not_proven():
     from transformers import BertConfig
 
