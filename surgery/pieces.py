@@ -62,8 +62,8 @@ class Piece:
     start: int = 0
     stored: int = 0
     change: Callable[[bytearray], memoryview] | None = None
-    make: Callable[[Opener], Iterator[memoryview]] | None = None
     copy: int = 0  # 0 for the first appearance of a stored tensor, 1 for the second, …
+    make: Callable[[Opener], Iterator[memoryview]] | None = None
 
     @property
     def width(self) -> int:
