@@ -121,6 +121,8 @@ class Comparison:
         if type(a) is int and type(b) is int and "layer" in key:
             # A boundary between layers: the same ones lie before it.
             return all(i < a for i in self.sources[:b]) and all(i >= a for i in self.sources[b:])
+        if a is True and b is False:  # `has_sliding_layers`, where none is left
+            return any(kind.partition("_")[0] in key for kind in self._gone_kinds())
         return b is None and self.is_gone(key)
 
     def is_gone(self, name: str) -> bool:
