@@ -66,6 +66,12 @@ def test_a_first_layer_that_keeps_nothing_is_refused():
     assert found.plans["drop first"].state == "refused", found
 
 
+def test_a_cache_without_its_kind_of_layer_is_refused():
+    """Every attention layer of this Jamba is at an odd place, and its cache counts by those."""
+    found = examine("jamba", {"every other": PLANS["every other"]})
+    assert found.plans["every other"].state == "refused", found
+
+
 @pytest.mark.parametrize("what", traps.TRAPS)
 def test_a_model_that_nobody_knows_is_seen_through(what):
     anatomy = Anatomy.of(traps.config(what))

@@ -160,13 +160,15 @@ def check_handed(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) ->
 
 
 def check_memory(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
-    """With another first layer the cache still knows how long it is."""
-    if sources[0] == 0:
+    """With another first layer, or without a kind of layer, the cache still knows its length."""
+    kinds = {base.kinds[i] for i in sources}
+    if sources[0] == 0 and kinds == set(base.kinds):
         return
     if base.remembers is not None and remembered(new) != base.remembers:
         raise Refused(
-            f"With layer {sources[0]} first, the cache would not know how many tokens it holds: "
-            "this model reads that off the first layer. Keep another layer at the front."
+            f"With layer {sources[0]} first and the kinds of layers that this plan keeps, the "
+            "cache would not know how many tokens it holds: this model reads that off one layer. "
+            "Keep layer 0 at the front, and some layers of each kind."
         )
 
 
