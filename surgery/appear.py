@@ -47,7 +47,7 @@ def appearing(out: Path, size: int, overwrite: bool = False) -> Iterator[Path]:
             yield partial
             check_target(out, overwrite)
             _sync(partial)
-            _take_place(partial, out)
+            _take_place(partial, out, overwrite)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -71,9 +71,12 @@ def check_target(out: Path, overwrite: bool) -> None:
             raise SaveError(f"{out} exists already. Choose another name, or ask to overwrite it.")
 
 
-def _take_place(partial: Path, out: Path) -> None:
+def _take_place(partial: Path, out: Path, overwrite: bool) -> None:
     """Rename `partial` to `out`; what was there is put aside first and removed last."""
-    if not out.exists():
+    if not (overwrite and out.exists()):
+        # Whoever else may have come first: only an empty folder gives way here.
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(out)
         os.rename(partial, out)
         return
     aside = partial.with_suffix(".old")
