@@ -126,6 +126,20 @@ def test_two_at_once_to_one_place(base, tmp_path):
     assert Base.open(str(tmp_path / "out")).preview(Plan.whole(depth)).layers == depth
 
 
+def test_who_comes_last_replaces_nothing(tmp_path, monkeypatch):
+    """The other finishes between our last look at the place and our taking it."""
+    out = tmp_path / "out"
+
+    def other(partial):
+        out.mkdir()
+        (out / "theirs").touch()
+
+    monkeypatch.setattr("surgery.appear._sync", other)
+    with pytest.raises(SaveError, match="not empty"), appearing(out, 1):
+        monkeypatch.setattr("surgery.appear.check_target", lambda *args: None)
+    assert names(tmp_path) == ["out"] and names(out) == ["theirs"]
+
+
 def test_what_dead_processes_left_is_swept_and_the_living_are_left_alone(tmp_path):
     living = f".out.{os.getppid()}-00000000.partial"
     others = [living, ".out.notes", ".out2.1-00000000.partial", "outer"]
