@@ -92,9 +92,9 @@ def _take_place(partial: Path, out: Path, overwrite: bool) -> None:
 def _sync(folder: Path) -> None:
     """Have everything on the disk before what it replaces goes: a power cut must not take both.
 
-    Where nothing is replaced this is left to the system: waiting for the disk takes longer than the
-    copying, and what a power cut halves then is shorter than its header says, which every reader of
-    safetensors notices.
+    Where nothing is replaced this is left to the system, since waiting for the disk takes longer
+    than the copying; a power cut within seconds of a save can then leave a folder with holes in it,
+    which `verify` finds.
     """
     for path in (*folder.rglob("*"), folder):
         if os.name == "nt" and path.is_dir():

@@ -8,6 +8,7 @@ bytes one after the other. What a tensor's bytes are is its piece's affair, how 
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -50,6 +51,12 @@ class Shard:
     name: str
     head: bytes
     places: list[tuple[Piece, int]]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        last, at = self.places[-1]
+        return at + last.size
 
 
 def arrange(found: Iterable[Piece], limit: int) -> list[Shard]:
@@ -143,6 +150,9 @@ def write_shards(folder: Path, shards: list[Shard], opener: Opener, meter: Meter
         for part in _parts(runs(shard.places))
     ]
     at_once(jobs, meter)
+    for shard in shards:
+        if (folder / shard.name).stat().st_size < shard.size:  # it ends in a hole
+            os.truncate(folder / shard.name, shard.size)
     if len(shards) > 1:
         where = {piece.name: shard.name for shard in shards for piece, _ in shard.places}
         total = sum(piece.size for shard in shards for piece, _ in shard.places)

@@ -95,17 +95,17 @@ class Mover:
     def move(
         self, source: BinaryIO, start: int, target: BinaryIO, at: int, size: int, meter: Meter
     ) -> None:
-        """Bytes [start, start + size) of `source` to offset `at` of `target`; holes stay holes.
+        """Bytes [start, start + size) of `source` to offset `at` of `target`, which is new.
+
+        Holes stay holes: nothing is written for them, so a hole at its end leaves the file short.
+        Lengthening it is for the caller to do, once nobody writes to it any more.
 
         Raises `BaseError` for trouble with the source, `OSError` for trouble with the target, and
         whatever `meter` raises to stop it.
         """
         while size:
             count = min(CHUNK, size)
-            if is_hole(source, start, start + count):
-                if os.fstat(target.fileno()).st_size < at + count:
-                    target.truncate(at + count)
-            else:
+            if not is_hole(source, start, start + count):
                 count = self._chunk(source, start, target, at, count)
             start, at, size = start + count, at + count, size - count
             meter.add(count)

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surgery.pieces import Piece
-from surgery.shards import PAGE, arrange, runs
+from surgery.progress import Meter, silent
+from surgery.shards import PAGE, arrange, differing, runs, write_shards
+from surgery.transfer import opener_of
 
 WIDTHS = {"F64": 8, "F32": 4, "BF16": 2, "U8": 1}
 
@@ -75,3 +77,26 @@ def test_a_base_s_order_makes_long_runs():
     moved = list(runs(shard.places))
     assert [run.size for run in moved] == [50_000, 30_000, 50_000, 30_000]
     assert (moved[0].at - moved[0].start) % PAGE == 0
+
+
+def test_sparse_files_by_many_workers(tmp_path, monkeypatch):
+    """Holes and data side by side: nobody's hole may cut off what another has written."""
+    monkeypatch.setattr("surgery.shards.JOB", 1 << 14)
+    monkeypatch.setattr("surgery.transfer.CHUNK", 1 << 13)
+    size = 1 << 24
+    with open(tmp_path / "a", "wb") as file:
+        file.truncate(size)
+        for at in range(0, size - (1 << 20), 1 << 16):  # its end is a hole
+            file.seek(at)
+            file.write(at.to_bytes(8, "big") * 1024)
+    found = [piece(str(n), "U8", size // 16, "a", n * size // 16) for n in range(16)]
+    for attempt in range(5):
+        folder = tmp_path / f"out{attempt}"
+        folder.mkdir()
+        shards = arrange(found, size // 2)
+        opener = opener_of(tmp_path)
+        write_shards(folder, shards, opener, Meter(silent, "", 0))
+        places = {folder / shard.name: shard.places for shard in shards}
+        assert differing(places, opener, Meter(silent, "", 0)) == []
+        for shard in shards:
+            assert (folder / shard.name).stat().st_size == shard.size
