@@ -20,6 +20,7 @@ from transformers import modeling_gguf_pytorch_utils as gguf_reader
 from transformers.utils import logging as transformers_logging
 
 from .architecture import Anatomy, settle
+from .architecture.draws import Seeded
 from .errors import BaseError
 from .memory import HEADROOM, accelerators, choose, main_memory
 from .progress import Progress
@@ -83,8 +84,7 @@ def initialise(
     Made on the CPU, so that the numbers are the same on every machine, then moved.
     """
     (device,) = choose(size, accelerators()[:1], main_memory())
-    with _loading, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _loading, Seeded(seed):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     return settle(model.to(device).eval())
 

@@ -16,6 +16,7 @@ from ..errors import Refused
 from ..plan import Plan
 from .anatomy import Anatomy, build_meta
 from .config import rewrite
+from .draws import Seeded
 from .identity import is_output_projection
 
 Read = Callable[[int], torch.Tensor]
@@ -119,8 +120,7 @@ def random_layer(
     """
     model = build_meta(rewrite(base.whole, plan.sources, base.stack.depth))
     found: dict[str, torch.Tensor] = {}
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(position)
+    with Seeded(position), torch.no_grad():
         for path in base.stack.paths:
             layer: nn.Module = model.get_submodule(path)[position]
             layer.to(dtype).to_empty(device="cpu")

@@ -17,6 +17,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from .config import DEPTH_FIELDS, LAYER_KINDS
+from .draws import Seeded
 
 # How modules spell their own position. What they do with it is looked into by `position`.
 INDEX_FIELDS = ("layer_idx", "layer_id", "layer_number", "layer_index", "seed")
@@ -164,7 +165,7 @@ def computed_buffers(model: PreTrainedModel) -> dict[str, torch.Tensor]:
         module._buffers[leaf] = torch.zeros_like(module._buffers[leaf], device="cpu")
     for tensor in model.state_dict(keep_vars=True).values():
         tensor._is_hf_initialized = True  # what is stored need not be drawn: that takes longest
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with Seeded(0), torch.no_grad():
         model.initialize_weights()
     buffers = dict(model.named_buffers(remove_duplicate=False))
     return {name: buffers[name] for name in names}

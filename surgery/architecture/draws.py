@@ -1,0 +1,49 @@
+"""Random numbers that depend on their seed alone, whatever else this process draws meanwhile.
+
+Initialisers take no generator: they draw from the process's own, which every thread shares. Here
+each draw on the CPU made within a block is handed a generator that belongs to the block.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class Seeded(TorchDispatchMode):
+    """`with Seeded(7):` gives the numbers of `torch.manual_seed(7)`, in this thread only.
+
+    The process's own generator is neither used nor moved on.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        draws = _with_generator(func)
+        if draws is not None and kwargs.get("generator") is None and _on_cpu(args, kwargs):
+            return draws(*args, **kwargs, generator=self.generator)
+        return func(*args, **kwargs)
+
+
+def _with_generator(func: Any) -> Any:
+    """The form of `func` that takes a generator, None if it draws nothing."""
+    for name in (func._overloadname, "generator"):  # `rand` draws in a form of its own
+        form = getattr(func._overloadpacket, name, None)
+        if form is not None and any(a.name == "generator" for a in form._schema.arguments):
+            return form
+    return None
+
+
+def _on_cpu(args: tuple, kwargs: dict) -> bool:
+    """Does this call fill a tensor on the CPU, or make one there?"""
+    for value in args:
+        if isinstance(value, torch.Tensor):
+            return value.device.type == "cpu"
+    return torch.device(kwargs.get("device") or "cpu").type == "cpu"
