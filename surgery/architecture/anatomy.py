@@ -24,7 +24,7 @@ from .config import DEPTH_FIELDS, rewrite
 from .handed import Handed, handed, returned
 from .identity import identity_layers
 from .likeness import computed_buffers
-from .meta import remembered
+from .meta import Unfilled, remembered
 
 # Building a model sets torch's default dtype for the whole process while it lasts.
 _building = threading.Lock()
@@ -186,7 +186,7 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
             f"The config says {deepest:,} layers, and no more than {MAX_LAYERS:,} are allowed."
         )
     try:
-        with _building, torch.device("meta"):
+        with _building, torch.device("meta"), Unfilled():
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     except Refused:
         raise

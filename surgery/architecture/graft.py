@@ -45,6 +45,7 @@ def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
     settle(model)
     sources = plan.sources
     new = skeleton(base, sources)
+    have, place = _Modules(model), _Modules(new)
     names = memory_names(base, sources)
     unchanged = list(sources) == list(range(base.stack.depth))
     gathered: dict[str, nn.Parameter] = {}
@@ -55,7 +56,7 @@ def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
         for name, value in random_layer(base, plan, position, model.dtype).items()
     }
     for name, old in names.items():
-        tensor = _tensor(model, old)
+        tensor = have.tensor(old)
         if old in base.tables and not unchanged:
             if old not in gathered:
                 dim, block = base.tables[old]
@@ -63,12 +64,12 @@ def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
                 gathered[old] = nn.Parameter(torch.cat(rows, dim), tensor.requires_grad)
             tensor = gathered[old]
         elif (where := base.layer_of(name)) and changes(plan, where[1], where[2]):
-            begun = _begun(model, plan, fresh, name, where)
+            begun = _begun(have, plan, fresh, name, where)
             if isinstance(tensor, nn.Parameter):
                 begun = nn.Parameter(begun, tensor.requires_grad)
             tensor = begun
-        _put(new, name, tensor)
-    _copy_other_buffers(base, model, new, sources)
+        place.put(name, tensor)
+    _copy_other_buffers(base, have, new, sources)
     if left := _without_value(new):
         raise Refused(f"No value was found for {left} of the patient.")
     _carry_over(model, new)
@@ -76,7 +77,7 @@ def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
 
 
 def _begun(
-    model: nn.Module,
+    have: _Modules,
     plan: Plan,
     fresh: Mapping[str, torch.Tensor],
     name: str,
@@ -87,7 +88,7 @@ def _begun(
     path, position, rest = where
 
     def read(layer: int) -> torch.Tensor:
-        return _tensor(model, f"{path}.{layer}.{rest}")
+        return have.tensor(f"{path}.{layer}.{rest}")
 
     if name in fresh:
         return fresh[name].to(read(plan.layers[position].source).device)
@@ -104,11 +105,14 @@ def assemble(
     Buffers that no checkpoint stores are computed; all else is as in the model `like`.
     """
     new = build_meta(anatomy.whole)
+    place, have = _Modules(new), {}
     for name, value in computed_buffers(new).items():
-        _put(new, name, value.to(like.device))
+        place.put(name, value.to(like.device))
     for name in list(new.state_dict()):
         model, old = find(name)
-        _put(new, name, _tensor(model, old))
+        if model not in have:
+            have[model] = _Modules(model)
+        place.put(name, have[model].tensor(old))
     if left := _without_value(new):
         raise Refused(f"No value was found for {left} of the stack.")
     _carry_over(like, new)
@@ -125,25 +129,33 @@ def check_loadable(base: Anatomy) -> None:
         )
 
 
-def _tensor(model: nn.Module, name: str) -> torch.Tensor:
-    owner, _, leaf = name.rpartition(".")
-    return getattr(model.get_submodule(owner), leaf)
+class _Modules:
+    """A model's modules by name, found once: a model asked by name walks there each time."""
 
+    def __init__(self, model: nn.Module) -> None:
+        self._by_name = dict(model.named_modules(remove_duplicate=False))
 
-def _put(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
-    owner, _, leaf = name.rpartition(".")
-    module = model.get_submodule(owner)
-    if isinstance(tensor, nn.Parameter):
-        module._parameters[leaf] = tensor
-    else:
-        module._buffers[leaf] = tensor.clone()
+    def tensor(self, name: str) -> torch.Tensor:
+        """The parameter or buffer of this name."""
+        owner, _, leaf = name.rpartition(".")
+        return getattr(self._by_name[owner], leaf)
+
+    def put(self, name: str, tensor: torch.Tensor) -> None:
+        """Have `tensor` itself in its place; of a buffer, a copy."""
+        owner, _, leaf = name.rpartition(".")
+        module = self._by_name[owner]
+        if isinstance(tensor, nn.Parameter):
+            module._parameters[leaf] = tensor
+        else:
+            module._buffers[leaf] = tensor.clone()
 
 
 def _copy_other_buffers(
-    base: Anatomy, model: nn.Module, new: nn.Module, sources: Sequence[int]
+    base: Anatomy, have: _Modules, new: nn.Module, sources: Sequence[int]
 ) -> None:
     """Buffers that no checkpoint stores: each from the module that stands for it in the base."""
     stored = new.state_dict().keys()
+    place = _Modules(new)
     for name, buffer in list(new.named_buffers(remove_duplicate=False)):
         if name in stored:
             continue
@@ -151,10 +163,10 @@ def _copy_other_buffers(
         if where := base.layer_of(name):
             path, p, rest = where
             old = f"{path}.{sources[p]}.{rest}"
-        source = _tensor(model, old)
+        source = have.tensor(old)
         if source.shape != buffer.shape:
             raise Refused(f"{name} changes its shape with the depth, from {tuple(source.shape)}.")
-        _put(new, name, source)
+        place.put(name, source)
 
 
 def _without_value(model: nn.Module) -> str | None:
