@@ -89,6 +89,11 @@ class Base:
         return f"{source.hub_id}@{source.revision}" if source.revision else source.hub_id
 
     @property
+    def recipe_name(self) -> str:
+        """What recipes call it: its Hub id, else its name; random weights don't pass for others."""
+        return self.pinned_id or (f"config:{self.name}" if self.kind == "config" else self.name)
+
+    @property
     def parts(self) -> tuple[tuple[str, int], ...]:
         """Of a stack of several bases: each one's name and its first layer. Else empty."""
         return ()

@@ -83,7 +83,7 @@ def save(
     found = pieces(base, plan, stored, dtype)
     total = sum(piece.size for piece in found)
     try:
-        recipe = of_base(base, plan, base.pinned_id or base.name, dtype)
+        recipe = of_base(base, plan, base.recipe_name, dtype)
     except Refused:  # no recipe can say random or averaged layers: the card does
         recipe = None
     with appearing(out, total, overwrite) as partial:

@@ -308,23 +308,30 @@ def _operation(
     several bases are stacked, on the stack."""
     from .stacking import stack
 
-    found = _open(base)
-    others = {}
+    found, recipe = _open(base), _recipe(plan)
+    specs = _named(with_)
+    if recipe:
+        specs = {name: model for model, name in recipe.names.items() if name} | specs
+    others = {name: _open(spec) for name, spec in specs.items()}
+    depths = {name: other.depth for name, other in others.items()}
+    if recipe:
+        from .recipe import layer_tensors
+
+        wanted = recipe.plan(found.depth, layer_tensors(found), depths)
+    else:
+        wanted = presets.parse(plan, found.depth) or Plan.parse(plan, found.depth, depths)
+    return found, wanted, stack(found, others, wanted)
+
+
+def _named(with_: list[str] | None) -> dict[str, str]:
+    """The bases that are named with --with."""
+    specs = {}
     for word in with_ or ():
         name, equals, spec = word.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
             raise PlanError(f"“{word[:60]}” should be NAME=BASE, as in --with b=org/name.")
-        others[name] = _open(spec)
-    wanted = _plan(plan, found, {name: other.depth for name, other in others.items()})
-    return found, wanted, stack(found, others, wanted)
-
-
-def _plan(text: str, base: Base, others: dict[str, int]) -> Plan:
-    if recipe := _recipe(text):
-        from .recipe import layer_tensors
-
-        return recipe.plan(base.depth, layer_tensors(base))
-    return presets.parse(text, base.depth) or Plan.parse(text, base.depth, others)
+        specs[name] = spec
+    return specs
 
 
 def _recipe(text: str) -> Recipe | None:

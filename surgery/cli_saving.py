@@ -19,6 +19,7 @@ from .cli import (
     JsonOption,
     PlanArgument,
     WithOption,
+    _named,
     _open,
     _operation,
     _print_json,
@@ -119,13 +120,14 @@ def verify(
     base: Annotated[
         str | None, typer.Argument(metavar="[BASE]", help="The base; else the recipe's model.")
     ] = None,
+    with_: WithOption = None,
 ) -> None:
     """Compare a saved model with its base. By the recipe in it: every tensor's name, shape, dtype
     and bytes, and whether transformers finds a place for each."""
     from .verify import verify_saved
 
     with _progress() as progress:
-        count, size = verify_saved(folder, base, progress, _open)
+        count, size = verify_saved(folder, base, progress, _open, _named(with_))
     out.print(f"{escape(str(folder))}: {count:,} tensors, {size / 1e6:,.1f} MB, all as planned")
 
 

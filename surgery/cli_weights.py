@@ -10,7 +10,18 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from .cli import _MORE, BaseArgument, JsonOption, _open, _plan, _print_json, _progress, app, out
+from .cli import (
+    _MORE,
+    BaseArgument,
+    JsonOption,
+    WithOption,
+    _open,
+    _operation,
+    _print_json,
+    _progress,
+    app,
+    out,
+)
 from .plan import Plan
 
 
@@ -20,14 +31,18 @@ def weights(
     plan: Annotated[
         str, typer.Argument(metavar="[PLAN]", help="Layers in running order, or a preset.")
     ] = "",
+    with_: WithOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show how the weights are distributed. Every value is counted, by layer and kind of tensor."""
     from . import weights_report
     from .tally import survey_base
 
-    found = _open(base)
-    wanted = _plan(plan, found, {}) if plan else Plan.whole(found.depth)
+    if plan:
+        _, _, (found, wanted) = _operation(base, plan, with_)
+    else:
+        found = _open(base)
+        wanted = Plan.whole(found.depth)
     with _progress() as progress:
         survey = survey_base(found, progress)
         picture = survey.picture(wanted, found)

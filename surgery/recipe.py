@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Annotated
 
 import yaml
@@ -91,34 +92,52 @@ class Recipe(_Part):
 
     @property
     def model(self) -> str:
-        """The one model that all slices are of."""
+        """The model of the first slice: the base that the plan operates on."""
         return self.slices[0].sources[0].model
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The recipe's models, each with the name that the plan has for it: "" for the first, then
+        b, c, …"""
+        models = dict.fromkeys(part.sources[0].model for part in self.slices)
+        return dict(zip(models, ("", *ascii_lowercase[1:]), strict=False))
 
     @property
     def saved_dtype(self) -> str | None:
         """What the weights are converted to; None keeps each as it is stored."""
         return self.out_dtype or self.dtype
 
-    def plan(self, depth: int, tensors: Sequence[tuple[str, bool]]) -> Plan:
-        """The plan that it says for a base of `depth` layers.
+    def plan(
+        self,
+        depth: int,
+        tensors: Sequence[tuple[str, bool]],
+        others: Mapping[str, int] | None = None,
+    ) -> Plan:
+        """The plan that it says for a base of `depth` layers, and other bases of the depths in
+        `others` by their names in the plan.
 
         `tensors` are a layer's tensors: (name, is it an output projection?). Raises `PlanError`,
         or `Refused` for scales that no plan can say.
         """
         layers: list[Layer] = []
+        names, others = self.names, dict(others or {})
         for number, part in enumerate(self.slices):
             source = part.sources[0]
             start, end = source.layer_range
-            if not 0 <= start < end <= depth:
+            name = names[source.model]
+            if name and name not in others:
+                raise PlanError(f"The recipe stacks layers of {source.model[:80]}, not given here.")
+            last = (others[name] if name else depth) - 1
+            if not 0 <= start < end <= last + 1:
                 raise PlanError(
                     f"Slice {number} of the recipe, layer_range [{start}, {end}], is empty, runs "
-                    f"backwards or leaves the base: it has layers 0 to {depth - 1}."
+                    f"backwards or leaves the base: it has layers 0 to {last}."
                 )
             init = self._init(number, tensors)
-            layers += [Layer(i, init) for i in range(start, end)]
+            layers += [Layer(i, init, name) for i in range(start, end)]
             if len(layers) > MAX_LAYERS:
                 raise PlanError(f"The recipe has more than {MAX_LAYERS:,} layers.")
-        return Plan(tuple(layers), depth)
+        return Plan(tuple(layers), depth, others)
 
     def _init(self, number: int, tensors: Sequence[tuple[str, bool]]) -> Init:
         part = self.slices[number]
@@ -200,16 +219,16 @@ def _first(error: Exception) -> str:
 
 def _check_models(recipe: Recipe) -> None:
     models = list(dict.fromkeys(part.sources[0].model for part in recipe.slices))
-    if len(models) > 1:
+    if len(models) > len(ascii_lowercase):
         raise Refused(
-            f"The recipe stacks layers of {models[0][:80]} and {models[1][:80]}; layers of a "
-            "second base can't be stacked yet."
+            f"The recipe stacks layers of {len(models)} models; at most "
+            f"{len(ascii_lowercase)} are allowed."
         )
-    if "+" in recipe.model:
+    if any("+" in model for model in models):
         raise Refused("The recipe applies a LoRA (model+adapter): merge it into its base first.")
-    if recipe.base_model not in (None, recipe.model):
+    if recipe.base_model not in (None, *models):
         raise Refused(f"base_model {recipe.base_model[:80]} is another than the slices' model.")
-    if recipe.tokenizer_source not in (None, "base", "union", recipe.model):
+    if recipe.tokenizer_source not in (None, "base", "union", *models):  # all have the same
         raise Refused(
             f"tokenizer_source {recipe.tokenizer_source[:80]}: the base's own tokenizer is kept."
         )

@@ -78,7 +78,7 @@ class Stack(Base):
     @property
     def parts(self) -> tuple[tuple[str, int], ...]:
         """Each base's name, as a recipe gives it, and where its layers begin."""
-        return tuple((b.pinned_id or b.name, self.offset[n]) for n, b in self.bases.items())
+        return tuple((b.recipe_name, self.offset[n]) for n, b in self.bases.items())
 
     @cached_property
     def anatomy(self) -> Anatomy:

@@ -20,6 +20,7 @@ from .recipe import layer_tensors, read_file
 from .shards import Opener, differing
 from .source import Tensor
 from .source.folder import read_tensors
+from .stacking import stack
 from .transfer import opener_of
 from .weights import loading
 
@@ -46,10 +47,15 @@ def verify(
 
 
 def verify_saved(
-    folder: Path, spec: str | None, progress: Progress, open_base: Callable[[str], Base]
+    folder: Path,
+    spec: str | None,
+    progress: Progress,
+    open_base: Callable[[str], Base],
+    others: Mapping[str, str] | None = None,
 ) -> tuple[int, int]:
     """Compare a folder that was saved earlier, by the recipe in it: (tensors, bytes) that were
-    compared. `spec` names the base if the recipe's name for it won't do; `open_base` opens it.
+    compared. `open_base` opens bases; `spec` names the base if the recipe's name for it won't do,
+    and `others` those that are stacked on it, by b, c, … in the order of the recipe.
 
     Raises `SurgeryError` that names what is wrong.
     """
@@ -58,20 +64,31 @@ def verify_saved(
     if not (folder / "recipe.yaml").is_file():
         raise SaveError(f"{folder} has no recipe.yaml: only what was saved here can be verified.")
     recipe = read_file(folder / "recipe.yaml")
-    try:
-        base = open_base(spec or recipe.model)
-    except BaseError as error:
-        if spec:
-            raise
-        raise BaseError(
-            f"The recipe's base, {recipe.model[:80]}, can't be opened ({error}) Name the base: "
-            "verify OUT BASE."
-        ) from error
-    plan = recipe.plan(base.depth, layer_tensors(base))
+    specs = {"": spec} if spec else {}
+    specs |= others or {}
+    bases = {
+        name: _opened(model, specs.get(name), open_base) for model, name in recipe.names.items()
+    }
+    depths = {name: base.depth for name, base in bases.items()}
+    base = bases.pop("")
+    plan = recipe.plan(base.depth, layer_tensors(base), depths)
+    base, plan = stack(base, bases, plan)
     home, stored = base.stored(progress)
     expected = pieces(base, plan, stored, recipe.saved_dtype)
     verify(base, folder, expected, opener_of(home), progress)
     return len(expected), sum(piece.size for piece in expected)
+
+
+def _opened(model: str, spec: str | None, open_base: Callable[[str], Base]) -> Base:
+    try:
+        return open_base(spec or model)
+    except BaseError as error:
+        if spec:
+            raise
+        raise BaseError(
+            f"The recipe's base, {model[:80]}, can't be opened ({error}) Name the base: verify OUT BASE, "
+            "and --with b=BASE for a second one."
+        ) from error
 
 
 def _same_bytes(

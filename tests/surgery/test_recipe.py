@@ -122,11 +122,20 @@ def test_what_is_not_done_is_said(text, said):
     assert isinstance(caught.value, (PlanError, Refused)) and len(str(caught.value)) < 500
 
 
-def test_two_models_are_refused():
-    text = sources([0, 2]) + "\n"
-    fields = yaml.safe_load(text)
-    fields["slices"].append({"sources": [{"model": "n", "layer_range": [2, 4]}]})
-    with pytest.raises(Refused, match="layers of m and n"):
+def test_several_models():
+    fields = yaml.safe_load(sources([0, 2]))
+    for name, span in (("n", [2, 4]), ("m", [3, 4]), ("o", [0, 1])):
+        fields["slices"].append({"sources": [{"model": name, "layer_range": span}]})
+    recipe = read(yaml.safe_dump(fields))
+    assert recipe.names == {"m": "", "n": "b", "o": "c"}
+    plan = recipe.plan(6, LLAMA, {"b": 4, "c": 4})
+    assert plan == Plan.parse("0:2, b/2:4, 3, c/0", 6, {"b": 4, "c": 4})
+    with pytest.raises(PlanError, match=r"\[2, 4\].*layers 0 to 2"):
+        recipe.plan(6, LLAMA, {"b": 3, "c": 4})
+    with pytest.raises(PlanError, match="layers of o, not given"):
+        recipe.plan(6, LLAMA, {"b": 4})
+    fields["slices"] = [{"sources": [{"model": f"m{i}", "layer_range": [0, 1]}]} for i in range(27)]
+    with pytest.raises(Refused, match="27 models"):
         read(yaml.safe_dump(fields))
 
 

@@ -5,8 +5,10 @@ import shutil
 import struct
 
 import pytest
+import tiny
 
-from surgery import Base, BaseError, Cancelled, Plan, SaveError
+from surgery import Base, BaseError, Cancelled, Plan, SaveError, stack
+from surgery.recipe import read_file
 from surgery.verify import verify_saved
 
 
@@ -146,3 +148,25 @@ def test_what_can_t_be_verified(saved, tmp_path):
     shutil.copytree(home, tmp_path / "other")
     with pytest.raises(SaveError, match=r"no recipe\.yaml"):
         check(home, tmp_path / "other")
+
+
+def test_a_stack_of_several_bases(tiny_folder, tmp_path):
+    one, two = tiny_folder("llama"), tmp_path / "two"
+    model = tiny.model("llama")
+    model.lm_head.weight.data.neg_()
+    model.model.layers[1].mlp.down_proj.weight.data.neg_()
+    model.save_pretrained(two)
+    a, b = (Base.open(str(home)) for home in (one, two))
+    made, flat = stack(a, {"b": b}, Plan.parse("0:3, b/1@scale=2, b/2:6", 6, {"b": 6}))
+    made.save(flat, tmp_path / "out")
+    recipe = read_file(tmp_path / "out" / "recipe.yaml")
+    assert list(recipe.names.values()) == ["", "b"]
+
+    def open_base(model):
+        return {a.name: a, b.name: b}[model]
+
+    tensors, _ = verify_saved(tmp_path / "out", None, lambda *told: None, open_base)
+    assert tensors == len(a.source.tensors) + 2 * 9
+    # The same layers from the first base alone are not what was saved.
+    with pytest.raises(SaveError, match="differ"):
+        verify_saved(tmp_path / "out", str(one), lambda *told: None, Base.open, {"b": str(one)})
