@@ -86,8 +86,8 @@ def _opened(model: str, spec: str | None, open_base: Callable[[str], Base]) -> B
         if spec:
             raise
         raise BaseError(
-            f"The recipe's base, {model[:80]}, can't be opened ({error}) Name the base: verify OUT BASE, "
-            "and --with b=BASE for a second one."
+            f"The recipe's base, {model[:80]}, can't be opened ({error}) Name the base: "
+            "verify OUT BASE, and --with b=BASE for a second one."
         ) from error
 
 

@@ -35,6 +35,13 @@ PLANS = {
     "every other": "0, 2, 4",
     "twice": "0:6*2",
 }
+# An extra copy of layer 3 that begins in each of the ways there are.
+BEGINNINGS = {
+    "identity": "0:4, 3@identity, 4:6",
+    "scale": "0:4, 3@scale=0.5, 4:6",
+    "average": "0:4, 3@average, 4:6",
+    "random": "0:4, 3@random, 4:6",
+}
 TOLERANCE = 1e-5  # in units of the logits' spread, where the order of sums may differ
 
 ROUNDING = 1e-3  # more than this is not rounding
@@ -77,7 +84,7 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
-def examine(model_type: str, plans: dict[str, str] = PLANS) -> Finding:
+def examine(model_type: str, plans: dict[str, str] = PLANS | BEGINNINGS) -> Finding:
     """Build a tiny model of a type, save it, and operate on what was saved."""
     found = Finding(model_type)
     with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
@@ -126,7 +133,7 @@ def examine_base(base: Base, home: Path, plans: dict[str, str], found: Finding) 
         except Exception as error:
             found.plans[name] = Outcome("wrong", _said(error))
             continue
-        if truth is None and name != "keep":
+        if truth is None and name != "keep" and name not in BEGINNINGS:
             found.plans[name] = Outcome("wrong", f"neither shown nor refused: {no_truth}")
             continue
         try:
@@ -166,13 +173,17 @@ def _refused(base: Base, plan: Plan, out: Path, error: Refused) -> Outcome:
 def _compared(
     base: Base, plan: Plan, patient: PreTrainedModel, truth, ids, out: Path, limit: float | None
 ) -> Outcome:
-    if truth is None:  # nobody moved, so the base itself says what to expect
-        expected = base.model(input_ids=ids, use_cache=False).logits
-    else:
-        expected = truth.logits(plan.sources)
     logits = patient(input_ids=ids, use_cache=False).logits
+    begins = {layer.init.kind for layer in plan.layers}
+    own = base.model(input_ids=ids, use_cache=False).logits
+    if begins <= {"copy"}:
+        expected = own if truth is None else truth.logits(plan.sources)
+    else:  # the identity changes nothing; of the others the checkpoint is the witness
+        expected = own if "identity" in begins else logits
     if (far := _far(logits, expected)) > TOLERANCE:
-        return Outcome("wrong", f"the patient is {far:.1e} from the base's own layers")
+        return Outcome("wrong", f"the patient is {far:.1e} from what it should give")
+    if expected is logits and _far(logits, own) <= TOLERANCE:
+        return Outcome("wrong", "the patient gives what the base gives")
     if not torch.isfinite(logits).all():
         return Outcome("wrong", "the logits are not finite")
     base.save(plan, out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from .examine import PLANS, TOLERANCE, Finding
+from .examine import BEGINNINGS, PLANS, TOLERANCE, Finding
 
 _SIGNS = {"exact": "✓", "refused": "–", "wrong": "✗"}
 
@@ -26,10 +26,12 @@ def totals(findings: Sequence[Finding]) -> str:
     wrong = [f.type for f in built if f.wrong]
     runs = sum(len(f.plans) for f in built)
     states = [outcome.state for f in built for outcome in f.plans.values()]
+    begun = ", ".join(f"{sum(f.exact(name) for f in built)} @{name}" for name in BEGINNINGS)
     share = f" ({both / len(built):.1%})" if built else ""
     return (
         f"Of {len(findings)} types {len(built)} build and run as tiny random models. {both} of "
-        f"these{share} are exact on drop and repeat, {every} on all {len(PLANS)} plans. "
+        f"these{share} are exact on drop and repeat, {every} on all {len(PLANS)} plans of copies. "
+        f"An added layer can begin as {begun}. "
         f"{runs} plans: {states.count('exact')} exact, {states.count('refused')} refused, "
         f"{states.count('wrong')} wrong{': ' + ', '.join(wrong) if wrong else ''}."
     )
@@ -37,12 +39,13 @@ def totals(findings: Sequence[Finding]) -> str:
 
 def page(findings: Sequence[Finding]) -> str:
     """docs/zoo.md."""
-    plans = "\n".join(f"- **{name}**: `{text}`" for name, text in PLANS.items())
-    head = f"| type | class | layers at | {' | '.join(PLANS)} | why not, and notes |"
-    rows = [head, "|---" * (len(PLANS) + 4) + "|"]
+    columns = PLANS | BEGINNINGS
+    plans = "\n".join(f"- **{name}**: `{text}`" for name, text in columns.items())
+    head = f"| type | class | layers at | {' | '.join(columns)} | why not, and notes |"
+    rows = [head, "|---" * (len(columns) + 4) + "|"]
     for f in findings:
         if not f.broken:
-            signs = " | ".join(_SIGNS[f.plans[name].state] for name in PLANS)
+            signs = " | ".join(_SIGNS[f.plans[name].state] for name in columns)
             rows.append(f"| {f.type} | {f.cls} | `{f.stack}` | {signs} | {_cell(_reason(f))} |")
     broken = "\n".join(f"- {f.type}: {_cell(f.broken)}" for f in findings if f.broken)
     return _PAGE.format(
@@ -91,6 +94,8 @@ loaded again by plain `AutoModelForCausalLM.from_pretrained`, gives them too; to
 the cache both give what one pass gives (all within {tolerance:.0e} of the logits' spread in
 float32, or ten times the deviation that the unmodified model's own cache has); and the preview
 counts the parameters that were loaded and the values that the cache gained a token.
+With identity the patient gives the base's own logits; scaled, averaged and random layers the oracle
+can't know, so there patient and reloaded checkpoint are compared with each other alone.
 – refused: nothing is written, and the reason is in the last column.
 ✗ wrong: neither; none should be.
 
