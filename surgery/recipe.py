@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 2 << 20  # characters; a slice for each of 4096 layers takes about half
 _DEEPEST = 16  # levels of nesting; a recipe has seven
+_TOO_DEEP = "The recipe is nested too deeply to be one."
 _METHODS = "linear, slerp, ties, dare_ties, dare_linear, task_arithmetic, model_stock, …"
 
 
@@ -169,6 +170,8 @@ def read(text: str) -> Recipe:
         if isinstance(error, PlanError):
             raise
         said = " ".join(str(error).split())[:200]
+        if "nesting depth" in said:  # newer parsers have a limit of their own
+            raise PlanError(_TOO_DEEP) from error
         raise PlanError(f"The recipe is no YAML: {said}") from error
     if not isinstance(fields, dict):
         raise PlanError("The recipe is no mergekit recipe: it has no `slices`.")
@@ -205,7 +208,7 @@ def _check_form(text: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
-            raise PlanError("The recipe is nested too deeply to be one.")
+            raise PlanError(_TOO_DEEP)
 
 
 def _first(error: Exception) -> str:
