@@ -3,6 +3,7 @@
 
 const bar = element.querySelector('.strip-bar');
 const planBox = element.querySelector('.strip-plan input');
+const beginBox = element.querySelector('.strip-begin select');
 const errorLine = element.querySelector('.strip-error');
 const live = element.querySelector('.strip-live');
 const info = element.querySelector('.strip-info');
@@ -136,6 +137,16 @@ function paint() {
     button.disabled = op === 'undo' ? !view.undo : op === 'redo' ? !view.redo : !chosen;
   }
   bar.querySelector('[data-select=none]').disabled = !chosen;
+  beginBox.disabled = !chosen;
+  beginBox.value = howItBegins();
+}
+
+// How all of the selected layers begin; empty if they differ or a choice doesn't list it.
+function howItBegins() {
+  if (!chosen || chosen.strip !== 'patient') return '';
+  const inits = view.patient.slice(chosen.start, chosen.end).map((layer) => layer.init || 'copy');
+  const listed = [...beginBox.options].some((option) => option.value === inits[0]);
+  return listed && inits.every((init) => init === inits[0]) ? inits[0] : '';
 }
 
 function summary() {
@@ -301,6 +312,11 @@ bar.addEventListener('click', (event) => {
   else if (button.dataset.select === 'all') selectAll(chosen ? chosen.strip : 'patient');
   else selectNone();
   rows[chosen ? chosen.strip : 'patient'].focus({ preventScroll: true });
+});
+
+beginBox.addEventListener('change', () => {
+  ask('initialise', { text: beginBox.value });
+  beginBox.value = howItBegins(); // until the answer is here
 });
 
 let asked = null; // the text that was sent and not answered yet

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from surgery import PRESETS, Base, History, Plan, PlanError
+from surgery import PRESETS, Base, History, Init, Plan, PlanError
 from surgery import presets as preset_texts
 from surgery.plan import COPY
 
@@ -69,8 +69,8 @@ class Session:
         """Do what the browser asks for, or note why not.
 
         `request` has an `op`, the `revision` that it was meant for, and what the operation needs:
-        `strip`, `start` and `end` of the selection, `to`, `text`, or a preset's `name` and
-        `values`.
+        `strip`, `start` and `end` of the selection, `to`, `text` (a plan, or how layers begin), or
+        a preset's `name` and `values`.
         """
         with self._lock:
             self._revision += 1
@@ -157,6 +157,7 @@ class Session:
             "reverse": self._reverse,
             "move": self._move,
             "insert": self._insert,
+            "initialise": self._initialise,
         }
         if op not in edits:
             raise PlanError("There is no such edit.")
@@ -214,6 +215,14 @@ class Session:
         count = chosen.end - chosen.start
         new = plan.insert(at, chosen.start, chosen.end)
         self._become(new, Selection("patient", at, at + count), f"{_layers(count)} inserted")
+
+    def _initialise(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
+        chosen = _in_patient(plan, chosen)
+        init = Init.parse(str(request.get("text", "")))
+        new = plan.initialise(chosen.start, chosen.end, init)
+        verb = "begins" if chosen.end - chosen.start == 1 else "begin"
+        count = _layers(chosen.end - chosen.start)
+        self._become(new, chosen, f"{count} {verb} as {str(init).replace('=', ' ')}")
 
     def _become(self, plan: Plan, selection: Selection | None, what: str) -> None:
         self._history = self._history.do(plan)

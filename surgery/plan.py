@@ -44,6 +44,12 @@ class Init:
     kind: str = "copy"
     factor: float = 1.0
 
+    @classmethod
+    def parse(cls, text: str) -> Init:
+        """Read what stands after @ in a plan. Raises `PlanError`."""
+        kind, equals, factor = text.partition("=")
+        return _parse_init(kind, factor if equals else None, f"“@{_short(text)}”")
+
     def __str__(self) -> str:
         return f"scale={self.factor!r}" if self.kind == "scale" else self.kind
 

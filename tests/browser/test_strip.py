@@ -95,6 +95,20 @@ def test_every_operation_has_a_key_and_a_button(page):
     expect(plan_box(page)).to_have_value("0:30")
 
 
+def test_how_layers_begin(page):
+    begin = page.get_by_label("How the selected layers' weights begin")
+    expect(begin).to_be_disabled()
+    select(page, 7, 7)
+    page.keyboard.press("d")
+    expect(begin).to_have_value("copy")
+    begin.select_option("identity")
+    expect(plan_box(page)).to_have_value("0:8, 7@identity, 8:30")
+    expect(begin).to_have_value("identity")
+    expect(layers(page, "patient").nth(8)).to_contain_text("= 0")
+    begin.select_option("copy")
+    expect(plan_box(page)).to_have_value("0:7, 7*2, 8:30")
+
+
 def test_what_was_dropped_is_selected_in_the_base_and_comes_back(page):
     select(page, 13, 16)
     page.keyboard.press("Delete")

@@ -42,6 +42,30 @@ def ask(made: Session, op: str, strip: str = "patient", start=None, end=None, **
         ("0:8", "move", ("patient", 6, 8), {"to": 0}, "6:8, 0:6", ("patient", 0, 2)),
         ("0:8", "move", ("patient", 2, 4), {"to": 3}, "0:8", ("patient", 2, 4)),
         ("0:8", "insert", ("base", 6, 8), {"to": 0}, "6:8, 0:8", ("patient", 0, 2)),
+        (
+            "0:8",
+            "initialise",
+            ("patient", 2, 4),
+            {"text": "scale=0.5"},
+            "0:2, 2:4@scale=0.5, 4:8",
+            ("patient", 2, 4),
+        ),
+        (
+            "0:8, 7@identity",
+            "initialise",
+            ("patient", 8, 9),
+            {"text": "copy"},
+            "0:7, 7*2",
+            ("patient", 8, 9),
+        ),
+        (
+            "0:8",
+            "initialise",
+            ("base", 3, 4),
+            {"text": "random"},
+            "0:3, 3@random, 4:8",
+            ("patient", 3, 4),
+        ),
     ],
 )
 def test_an_edit(before, op, where, more, after, chosen):
@@ -93,6 +117,8 @@ def test_an_edit_for_an_older_plan_is_not_applied():
         ({"op": "write", "text": "0:9"}, "0:9"),
         ({"op": "write", "text": "0," * 20_000}, "at most"),
         ({"op": "write"}, "empty"),
+        ({"op": "initialise", "strip": "patient", "start": 0, "end": 1, "text": "x"}, "after @"),
+        ({"op": "initialise", "strip": "patient", "start": 0, "end": 1}, "after @"),
         ({"op": "_drop", "strip": "patient", "start": 0, "end": 1}, "no such edit"),
         ({"op": ["drop"], "strip": "patient", "start": 0, "end": 1}, "no such edit"),
         ("drop", "no edit"),
@@ -114,7 +140,19 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=6,
 )
-OPS = ["drop", "repeat", "restore", "reverse", "move", "insert", "undo", "redo", "write", "preset"]
+OPS = [
+    "drop",
+    "repeat",
+    "restore",
+    "reverse",
+    "move",
+    "insert",
+    "initialise",
+    "undo",
+    "redo",
+    "write",
+    "preset",
+]
 
 
 @given(
