@@ -9,11 +9,12 @@ import gradio as gr
 
 from surgery import SurgeryError
 
-from . import bases, weights
+from . import bases, compare_panel, log, suggest_panel, weights, xray
 from .base_picker import about, base_picker, open_base
 from .help import Help
 from .layer_strip import LayerStrip
 from .live import HERE
+from .sample_picker import sample_picker
 from .save import FOLDER, Downloads, save, save_panel
 from .session import Session
 from .status import failed, note
@@ -47,6 +48,18 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
                 talking = talk_panel()
             with gr.Tab(weights.TAB):
                 weighing = weights.weights_panel()
+            with gr.Tab(xray.TAB):
+                with gr.Row(elem_classes="xray-controls", equal_height=True):
+                    sample = sample_picker()
+                with gr.Tabs(elem_id="xray-parts"):
+                    with gr.Tab("Where to cut"):
+                        seeing = xray.xray_panel()
+                    with gr.Tab("What the cut did"):
+                        comparing = compare_panel.compare_panel()
+                    with gr.Tab("Suggestions"):
+                        suggesting = suggest_panel.suggest_panel()
+            with gr.Tab("Log"):
+                logging = log.log_panel()
             with gr.Tab("Save"):
                 saving = save_panel(public)
 
@@ -128,6 +141,33 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
         # ---------------------------------------------------------------- weights
 
         weights.wire(weighing, session, panels, edited, [loading, opening], _COMPUTE)
+
+        # ---------------------------------------------------------------- evidence
+
+        book = log.LogBook()
+        xray.wire(seeing, sample, session, panels, [loading, opening], _COMPUTE)
+        measured = [
+            compare_panel.wire(comparing, sample, session, book, _COMPUTE),
+            suggest_panel.wire(suggesting, sample, session, book, _COMPUTE),
+        ]
+
+        def tell(session: Session) -> tuple[dict, dict]:
+            return log.drawn(session)
+
+        for event in [*measured, loading, opening]:
+            event.then(tell, session, [logging.picture, logging.table], queue=False, **_QUIET)
+
+        def apply(session: Session, event: gr.EventData) -> tuple[dict, dict]:
+            request = event._data if isinstance(event._data, dict) else {}
+            text = request.get("plan") or log.plan_at(session, request)
+            if text is None:
+                gr.Info("That plan is of another base: open it first.")
+                return gr.skip(), gr.skip()
+            session.become(str(text))
+            return session.view(), tiles_view(bases.get(session.spec), session.plan)
+
+        for view in (suggesting.found, logging.picture, logging.table):
+            view.select(apply, session, [strip, tiles], queue=False, **_QUIET)
 
         # ---------------------------------------------------------------- save
 

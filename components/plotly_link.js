@@ -7,6 +7,8 @@ function positions(detail) {
   const sources = props.value?.link?.sources;
   if (!sources || !detail) return [];
   const inside = (i) => i >= detail.start && i < detail.end;
+  // A picture of the base alone has no place for positions of the patient.
+  if (props.value.link.strip === 'base' && detail.strip !== 'base') return [];
   return sources.map((source, p) => p).filter((p) => inside(detail.strip === 'base' ? sources[p] : p));
 }
 
@@ -72,12 +74,15 @@ area.addEventListener('drawn', mark);
 listeners.push(() => {
   const at = (event) => Math.round(event.points[0].x);
   const linked = () => props.value?.link;
+  const strip = () => linked().strip || 'patient';
   area.on('plotly_hover', (event) => {
-    if (linked()) say('layers-hover', { strip: 'patient', start: at(event), end: at(event) + 1 });
+    if (linked()) say('layers-hover', { strip: strip(), start: at(event), end: at(event) + 1 });
   });
   area.on('plotly_unhover', () => linked() && say('layers-hover', null));
   area.on('plotly_click', (event) => {
-    if (linked()) say('layers-select', { strip: 'patient', start: at(event), end: at(event) + 1 });
+    if (linked()) say('layers-select', { strip: strip(), start: at(event), end: at(event) + 1 });
+    const index = event.points[0].customdata;
+    if (props.value?.points && Number.isInteger(index)) trigger('select', { index });
   });
   if (linked()) say('layers-ask', null); // what is selected already
 });

@@ -22,9 +22,10 @@ gr.set_static_paths([LIBRARY])  # this one file, as it lies there
 class PlotlyView(LiveHTML):
     """The value is {title, hint, data, layout} and, if wanted, `table` {columns, rows} and `link`.
 
-    `link` is {sources}: the x axis is positions of the patient, each showing that layer of the
-    base, so hovering and selecting go to the strip and come from it. Emits `pick` when layers are
-    selected there or here.
+    `link` is {sources, strip, emits}: the x axis is positions of the patient, each showing that
+    layer of the base, or, with `strip` “base”, layers of the base; hovering and selecting go to the
+    strip and come from it. Emits `select` when layers are selected there or here, if `emits`, and
+    with `points` the index in the `customdata` of a point that is clicked.
     """
 
     stem = "plotly_view"

@@ -33,6 +33,7 @@ class Session:
 
     def __init__(self) -> None:
         self.spec = ""
+        self.log: dict = {}  # plans that were measured, of any base: the log's affair
         self._lock = threading.Lock()
         self._name = ""
         self._kinds: tuple[str, ...] = ()
@@ -87,6 +88,10 @@ class Session:
                 self._error = str(error)
                 if isinstance(request, Mapping) and request.get("op") == "write":
                     self._text = str(request.get("text", ""))[:_LONGEST_TEXT]
+
+    def become(self, text: str) -> None:
+        """Another plan, in writing: one that was suggested, or that was there before."""
+        self.apply({"op": "write", "text": text, "revision": self._revision})
 
     def view(self) -> dict:
         """What the strip draws: plain values only."""

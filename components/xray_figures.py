@@ -25,9 +25,13 @@ def layers(scan: Scan) -> dict:
     """Each layer's perplexity without it and with it twice, above its Block Influence."""
     depth = scan.depth
     shown = scan.drop_one or scan.repeat_one
-    hint = _influence_hint(scan) if scan.drop_one else (
-        "Block Influence: how much a layer turns what passes through it (1 − cosine). "
-        "Small is said to be harmless."
+    hint = (
+        _influence_hint(scan)
+        if scan.drop_one
+        else (
+            "Block Influence: how much a layer turns what passes through it (1 − cosine). "
+            "Small is said to be harmless."
+        )
     )
     data = [
         _variants("left out", scan.drop_one, PATIENT, "circle"),
@@ -114,7 +118,9 @@ def hidden_killers(scan: Scan) -> list[int]:
     cost = statistics.median(c for _, c, _ in inner)
     influence = statistics.median(b for _, _, b in inner)
     return [
-        layer for layer, c, b in inner if c > _KILLS * max(cost, 0.01) and b <= _HARMLESS * influence
+        layer
+        for layer, c, b in inner
+        if c > _KILLS * max(cost, 0.01) and b <= _HARMLESS * influence
     ]
 
 
@@ -174,7 +180,9 @@ def repeats(scan: Scan) -> dict:
     def cost(i: int, j: int) -> float | None:
         variant = found.get((i, j))
         ok = variant is not None and variant.cost is not None
-        return float(f"{variant.cost.mean:.4g}") if ok and math.isfinite(variant.cost.mean) else None
+        return (
+            float(f"{variant.cost.mean:.4g}") if ok and math.isfinite(variant.cost.mean) else None
+        )
 
     def words(i: int, j: int) -> str:
         variant = found.get((i, j))

@@ -1,0 +1,216 @@
+"""What the plan did: base and patient on the same text, token by token and along depth.
+
+Knows in which order it is computed and drawn: the numbers first, then what takes longer. Measuring
+is the library's affair; pictures are in compare_figures, the coloured text in damage.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import gradio as gr
+
+from surgery import Base, Plan, SurgeryError
+from surgery.progress import Cancelled
+from surgery.xray import Comparison, Sample, compare, logit_lens, similarity, token_texts
+
+from . import bases, compare_figures, damage
+from .damage import Damage
+from .jobs import Job
+from .log import Entry, LogBook
+from .plotly_view import PlotlyView
+from .sample_picker import SamplePicker, name_of, sample_of
+from .session import Session
+from .status import Status, failed, note
+
+_COLUMNS = 10  # tokens that the lens shows, the picked one last
+_STOPPED = note("Stopped.")
+_HIDDEN = gr.update(visible=False)
+_QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+class Seen:
+    """The last comparison of a session, for looking closer at one of its tokens."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.of: tuple[str, Plan, Sample, Comparison] | None = None
+        self.turn = 0
+
+    def __deepcopy__(self, memo: dict) -> Seen:
+        return Seen()  # Gradio copies a state's first value for every page that is opened
+
+
+@dataclass(frozen=True)
+class ComparePanel:
+    """The panel's components."""
+
+    start: gr.Button
+    stop: gr.Button
+    status: Status
+    damage: Damage
+    norms: PlotlyView
+    similarity: PlotlyView
+    base_lens: PlotlyView
+    patient_lens: PlotlyView
+
+    @property
+    def pictures(self) -> list:
+        """All that is drawn."""
+        return [
+            *(self.damage, self.norms, self.similarity),
+            *(self.base_lens, self.patient_lens),
+        ]
+
+
+def compare_panel() -> ComparePanel:
+    """Lay the panel out, where the page is being built."""
+    with gr.Row(elem_classes="xray-buttons", equal_height=True):
+        start = gr.Button(
+            "Compare base and patient",
+            variant="primary",
+            scale=0,
+            min_width=240,
+            size="md",
+            elem_id="compare-start",
+        )
+        stop = gr.Button(
+            "Stop", scale=0, min_width=80, size="md", visible=False, elem_id="compare-stop"
+        )
+        status = Status(
+            value=note("Both read the text; you see where the patient stumbles."),
+            elem_id="compare-status",
+        )
+    shown = Damage(value={}, elem_id="damage")
+    with gr.Row(elem_classes="weights-row halves"):
+        norms = PlotlyView(value={}, elem_id="compare-norms")
+        likeness = PlotlyView(value={}, elem_id="compare-similarity")
+    with gr.Row(elem_classes="weights-row halves lens"):
+        base_lens = PlotlyView(value={}, elem_id="lens-base")
+        patient_lens = PlotlyView(value={}, elem_id="lens-patient")
+    return ComparePanel(start, stop, status, shown, norms, likeness, base_lens, patient_lens)
+
+
+def wire(
+    panel: ComparePanel,
+    picker: SamplePicker,
+    session: gr.State,
+    book: LogBook,
+    compute: dict,
+) -> gr.events.Dependency:
+    """Tie the panel to the page. The event that comes back ends when a plan was measured."""
+    seen = gr.State(Seen())
+    outputs = [panel.status, panel.stop, *panel.pictures]
+
+    def begin(session: Session, seen: Seen, kind: str, own: str) -> Iterator[dict]:
+        yield from run(panel, session, seen, book, kind, own)
+
+    def pick(session: Session, seen: Seen, event: gr.EventData) -> Iterator[dict]:
+        yield from look_closer(panel, session, seen, event._data)
+
+    inputs = [session, seen]
+    comparing = panel.start.click(begin, [*inputs, *picker.inputs], outputs, **_QUIET, **compute)
+    looking = panel.damage.select(
+        pick, inputs, outputs, trigger_mode="always_last", **_QUIET, **compute
+    )
+    panel.stop.click(
+        lambda: (_STOPPED, _HIDDEN),
+        None,
+        [panel.status, panel.stop],
+        cancels=[comparing, looking],
+        queue=False,
+        **_QUIET,
+    )
+    return comparing
+
+
+def run(
+    panel: ComparePanel, session: Session, seen: Seen, book: LogBook, kind: str, own: str
+) -> Iterator[dict]:
+    """Compare, and draw one picture after the other."""
+    spec = session.spec
+    try:
+        plan = session.plan
+
+        def work(progress) -> tuple[Base, Sample, Comparison]:
+            base = bases.load(spec, progress)
+            sample = sample_of(base, kind, own, progress)
+            return base, sample, compare(base, plan, sample, progress)
+
+        base, sample, found = yield from _watch(panel, work)
+        with seen.lock:
+            seen.of = (spec, plan, sample, found)
+        for measured, score in ((Plan.whole(base.depth), found.base), (plan, found.patient)):
+            book.add(session, Entry.of(base, spec, measured, score, name_of(kind, own)))
+        at = damage.worst(found)
+        yield {
+            panel.damage: damage.view(found, at),
+            panel.norms: compare_figures.norms(plan, found.norms),
+        }
+        yield from _lenses(panel, base, plan, sample, found, at)
+        rows = yield from _watch(panel, lambda p: similarity(base, plan, sample, p))
+        yield {
+            panel.similarity: compare_figures.similarity(plan, rows),
+            panel.status: note(_words(plan)),
+            panel.stop: _HIDDEN,
+        }
+    except Cancelled:
+        yield {panel.status: _STOPPED, panel.stop: _HIDDEN}
+    except SurgeryError as error:
+        yield {panel.status: failed(error), panel.stop: _HIDDEN}
+
+
+def look_closer(panel: ComparePanel, session: Session, seen: Seen, request) -> Iterator[dict]:
+    """The logit lens at the token that was picked; nothing of the request is trusted."""
+    index = request.get("index") if isinstance(request, dict) else None
+    with seen.lock:
+        of = seen.of
+        seen.turn = turn = seen.turn + 1
+    if of is None or of[0] != session.spec or type(index) is not int:
+        yield {panel.status: gr.skip()}
+        return
+    spec, plan, sample, found = of
+    if not 0 <= index < len(found.tokens):
+        yield {panel.status: gr.skip()}
+        return
+    try:
+        base = yield from _watch(panel, lambda progress: bases.load(spec, progress))
+        for shown in _lenses(panel, base, plan, sample, found, index):
+            if turn == seen.turn:
+                yield shown
+        yield {panel.status: note(_words(plan)), panel.stop: _HIDDEN}
+    except Cancelled:
+        yield {panel.status: _STOPPED, panel.stop: _HIDDEN}
+    except SurgeryError as error:
+        yield {panel.status: failed(error), panel.stop: _HIDDEN}
+
+
+def _lenses(
+    panel: ComparePanel, base: Base, plan: Plan, sample: Sample, found: Comparison, index: int
+) -> Iterator[dict]:
+    """Both models at the tokens up to the picked one: the last column says what comes in its
+    place."""
+    window = found.tokens[index].window
+    place = index - next(i for i, t in enumerate(found.tokens) if t.window == window)
+    ids = sample.windows[window][: place + 1]  # what stands before the token
+    given = token_texts(base, ids)[-_COLUMNS:]
+    for who, view, of in (
+        ("base", panel.base_lens, Plan.whole(base.depth)),
+        ("patient", panel.patient_lens, plan),
+    ):
+        rows = yield from _watch(panel, lambda p, of=of: logit_lens(base.operate(of), ids, 1, p))
+        yield {view: compare_figures.lens(who, [row[-_COLUMNS:] for row in rows], given)}
+
+
+def _watch(panel: ComparePanel, work) -> Iterator[dict]:
+    """Run the work in a thread, say how far it is, and return what it returns."""
+    job = Job(work)
+    for report in job:
+        yield {panel.status: report.view(), panel.stop: gr.update(visible=True)}
+    return job.result()
+
+
+def _words(plan: Plan) -> str:
+    return f"Compared with the plan {plan} ({plan.describe()}). Pick a token to look closer."
