@@ -3,6 +3,8 @@
 import os
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+# Tests run side by side, a process for each processor: more threads would only be in the way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import tiny
