@@ -22,7 +22,7 @@ from .kept import Measured
 from .lens import logit_lens
 from .passes import perplexity
 from .sample import Sample
-from .scan import DEFAULT, SCORES, Block, Scan, Variant, best_blocks, known_scan, scan
+from .scan import DEFAULT, SCORES, Block, Scan, Variant, best_blocks, known_scan, overlooked, scan
 from .score import Cost, Score
 from .search import measure_all
 from .suggest import GROW, SHRINK, Suggestion, measure, measured_score, suggest
@@ -51,6 +51,7 @@ __all__ = [
     "measure",
     "measure_all",
     "measured_score",
+    "overlooked",
     "perplexity",
     "scan",
     "similarity",
