@@ -50,8 +50,8 @@ def perplexity(model: PreTrainedModel, sample: Sample, progress: Progress = sile
     """
     meter = Meter(progress, "Measuring perplexity", sum(map(len, sample.windows)))
     losses = []
-    for start, end in _batches(model, sample):
-        ids = _ids(model, sample, start, end)
+    for start, end in batches_of(model, sample):
+        ids = ids_of(model, sample, start, end)
         losses.append(nll(run(model, ids), ids))
         meter.add(ids.numel())
     return Score.of(np.concatenate(losses))
@@ -95,7 +95,7 @@ class Passes:
     def __init__(self, base: Base, sample: Sample, meter: Meter | None = None) -> None:
         self.base, self.sample, self.meter = base, sample, meter
         self._whole = base.operate(Plan.whole(base.depth)).model
-        self._batches = _batches(self._whole, sample)
+        self._batches = batches_of(self._whole, sample)
         self._size = sum(map(len, sample.windows))
         self._tokens = 0  # through one layer each
         self.skips = self._check()
@@ -107,7 +107,7 @@ class Passes:
 
     def ids(self, batch: int) -> torch.Tensor:
         """The tokens of a batch: (windows, length)."""
-        return _ids(self._whole, self.sample, *self._batches[batch])
+        return ids_of(self._whole, self.sample, *self._batches[batch])
 
     @property
     def batches(self) -> range:
@@ -276,10 +276,12 @@ def _most_tokens(model: PreTrainedModel) -> int:
     return max(1, _LOGITS // vocabulary)
 
 
-def _batches(model: PreTrainedModel, sample: Sample) -> list[tuple[int, int]]:
-    return sample.batches(_most_tokens(model))
+def batches_of(model: PreTrainedModel, sample: Sample, share: int = 1) -> list[tuple[int, int]]:
+    """Ranges of windows that a model runs over together; with `share` a part of the usual size."""
+    return sample.batches(_most_tokens(model) // share)
 
 
-def _ids(model: PreTrainedModel, sample: Sample, start: int, end: int) -> torch.Tensor:
+def ids_of(model: PreTrainedModel, sample: Sample, start: int, end: int) -> torch.Tensor:
+    """The tokens of some windows of one length, where the model is: (windows, length)."""
     device = model.get_input_embeddings().weight.device
     return torch.tensor(sample.windows[start:end], device=device)

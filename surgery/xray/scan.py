@@ -118,6 +118,21 @@ def repeat_plan(depth: int, start: int, end: int) -> Plan:
     return Plan.whole(depth).repeat(start, end)
 
 
+def overlooked(scan: Scan) -> list[int]:
+    """Layers that Block Influence calls harmless and that hurt when they are gone, worst first:
+    their influence is at most 1.5 times the median, and dropping them costs more than three times
+    the median. On SmolLM2-135M 8 and 11 are among them."""
+    if scan.block_influence is None or not scan.drop_one:
+        return []
+    costs = {v.layer: v.cost.mean for v in scan.drop_one if v.cost is not None}
+    scores = {i: x for i, x in enumerate(scan.block_influence) if x is not None}
+    if len(costs) < scan.depth / 2:  # too few are measured yet
+        return []
+    much, low = 3 * float(np.median(list(costs.values()))), float(np.median(list(scores.values())))
+    found = [i for i in costs if costs[i] > max(much, 0) and scores.get(i, math.inf) <= 1.5 * low]
+    return sorted(found, key=lambda i: -costs[i])
+
+
 def scan(
     base: Base,
     sample: Sample,
@@ -126,20 +141,17 @@ def scan(
     within: tuple[int, int] | None = None,
     heard: Callable[[Scan], None] | None = None,
     progress: Progress = silent,
-    part: tuple[int, int] = (0, 1),
 ) -> Scan:
     """Measure a base on a sample.
 
     `scores` are some of `SCORES`. `within` bounds the layers i and j of the repeat map, half-open;
-    without it all are mapped. `heard` gets what there is whenever something was added. `part` (k,
-    n) measures every n-th variant from the k-th on, for several processes. `progress` hears of
-    layer-forwards and may raise to stop; what was measured by then stays. Raises `SurgeryError`.
+    without it all are mapped. `heard` gets what there is whenever something was added. `progress`
+    hears of layer-forwards and may raise to stop; what was measured by then stays, and
+    `known_scan` has it. Raises `SurgeryError`.
     """
-    work = _Work(base, sample, scores, within)
-    mine = work.missing()[part[0] :: part[1]]
-    if mine or work.missing_facts():
-        work.measure(mine, heard or (lambda _: None), progress)
-    return work.result(finished=part == (0, 1))
+    work = Work(base, sample, scores, within)
+    work.measure(heard=heard, progress=progress)
+    return work.result(finished=True)
 
 
 def known_scan(
@@ -150,11 +162,11 @@ def known_scan(
     within: tuple[int, int] | None = None,
 ) -> Scan:
     """What was measured before, without measuring anything: as instant as it is possibly empty."""
-    work = _Work(base, sample, scores, within)
+    work = Work(base, sample, scores, within)
     return work.result(finished=not work.missing() and not work.missing_facts())
 
 
-class _Work:
+class Work:
     """One scan under way: which variants it takes, what of them is known, and what is said of it.
 
     A variant goes by (score, i, j): layer i, or layers i to j of the repeat map.
@@ -200,21 +212,29 @@ class _Work:
         self._variants: dict[tuple[str, int, int], Variant] = {}
         self._facts: dict[str, object] = {}
 
-    def missing(self) -> list[Plan]:
-        """The plans that are still to be measured, the base's own left out."""
-        plans = dict.fromkeys(self.plans.values())
-        return [p for p in plans if self._losses(p) is None and p not in self.refused]
+    def missing(self, part: tuple[int, int] = (0, 1)) -> list[Plan]:
+        """The plans that are still to be measured, the base's own left out; of part (k, n) every
+        n-th plan from the k-th on."""
+        plans = list(dict.fromkeys(self.plans.values()))[part[0] :: part[1]]
+        return [p for p in plans if self.losses(p) is None and p not in self.refused]
 
     def missing_facts(self) -> set[str]:
         """Which scores of the base's own pass are still to be had."""
         found = {name for name in self._shapes if self._array(name) is None}
-        return found if self._losses(self.whole) is not None else found | {"perplexity"}
+        return found if self.losses(self.whole) is not None else found | {"perplexity"}
 
     def measure(
-        self, plans: Sequence[Plan], heard: Callable[[Scan], None], progress: Progress
+        self,
+        part: tuple[int, int] = (0, 1),
+        heard: Callable[[Scan], None] | None = None,
+        progress: Progress = silent,
     ) -> None:
-        """Measure these, and whatever the base's own pass has to say."""
-        facts = self.missing_facts()
+        """Measure what is missing of a part; whatever the base's own pass says belongs to the
+        first."""
+        plans = self.missing(part)
+        facts = self.missing_facts() if part[0] == 0 else set()
+        if not plans and not facts:
+            return
         self.base.load(progress)
         todo = len(self.whole) + TAYLOR_FORWARDS * self.depth * ("taylor" in facts)
         todo += sum(len(plan) - same_layers(plan, self.whole) for plan in plans)
@@ -224,7 +244,8 @@ class _Work:
 
         def tell() -> None:
             self.forwards = passes.forwards
-            heard(self.result())
+            if heard:
+                heard(self.result())
 
         likeness = Likeness(self.depth, sum(map(len, self.sample.windows)))
         whole = passes.keep(self.whole, watch=likeness)
@@ -248,6 +269,10 @@ class _Work:
             self.kept.put("taylor", taylor(passes))
             self.naive += TAYLOR_FORWARDS * self.depth
             tell()
+
+    def losses(self, plan: Plan) -> np.ndarray | None:
+        """What was measured of a plan."""
+        return self.kept.get(plan, (self.sample.tokens,))
 
     def result(self, finished: bool = False) -> Scan:
         """What is there now."""
@@ -276,14 +301,11 @@ class _Work:
 
     # ------------------------------------------------------------------ inside
 
-    def _losses(self, plan: Plan) -> np.ndarray | None:
-        return self.kept.get(plan, (self.sample.tokens,))
-
     def _array(self, name: str) -> np.ndarray | None:
         return self.kept.get(name, self._shapes[name]) if name in self._shapes else None
 
     def _base(self) -> Score | None:
-        if "perplexity" not in self._facts and (losses := self._losses(self.whole)) is not None:
+        if "perplexity" not in self._facts and (losses := self.losses(self.whole)) is not None:
             self._facts["perplexity"] = Score.of(losses)
         return self._facts.get("perplexity")
 
@@ -302,7 +324,7 @@ class _Work:
         layer, base = key[2] or key[1], self._base()
         if plan in self.refused:
             made = Variant(layer, plan, None, None, None, None, self.refused[plan])
-        elif base is None or (losses := self._losses(plan)) is None:
+        elif base is None or (losses := self.losses(plan)) is None:
             return None
         else:
             score = Score.of(losses)
