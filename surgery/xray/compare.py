@@ -188,10 +188,11 @@ def similarity(
             states.append(found)
         rows = next(len(x) for x in states[0] if x is not None)
         count += rows
+        there = [p for p, b in enumerate(states[1]) if b is not None]
+        total[:, [p for p in range(len(plan)) if p not in there]] = np.nan
+        columns = torch.stack([states[1][p].flatten() for p in there])
         for i, a in enumerate(states[0]):
-            for p, b in enumerate(states[1]):
-                whole = a is not None and b is not None
-                total[i, p] += float((a * b).sum(dtype=torch.float32)) if whole else np.nan
+            total[i, there] += np.nan if a is None else columns.mv(a.flatten()).cpu().numpy()
     return tuple(tuple(None if np.isnan(x) else float(x) / count for x in row) for row in total)
 
 
