@@ -43,7 +43,12 @@ def norms(plan: Plan, found: Norms | None) -> dict:
         "data": lines,
         "layout": {
             "xaxis": {"title": {"text": "position in running order"}, "zeroline": False},
-            "yaxis": {"title": {"text": "length"}, "type": "log", "dtick": "D2", "tickformat": ",.3~g"},
+            "yaxis": {
+                "title": {"text": "length"},
+                "type": "log",
+                "dtick": "D2",
+                "tickformat": ",.3~g",
+            },
             "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
         },
         "link": {"sources": list(plan.sources), "emits": False},
