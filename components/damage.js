@@ -26,7 +26,7 @@ function numbers(list) {
   element.querySelector('.damage-numbers').replaceChildren(...list.map((number) => {
     const box = document.createElement('div');
     box.title = number.hint;
-    box.append(make('h4', number.label), make('b', number.value), make('small', number.below));
+    box.append(make('span', number.label), make('b', number.value), make('small', number.below));
     return box;
   }));
 }
@@ -38,7 +38,7 @@ function visible(piece) {
 function says(title, guesses, loss) {
   const box = document.createElement('div');
   const probability = loss === null ? 'nothing at all' : `${(100 * Math.exp(-loss)).toPrecision(2)} %`;
-  box.append(make('h5', `${title}: gave it ${probability}`));
+  box.append(make('em', `${title}: gave it ${probability}`));
   for (const [piece, share] of guesses) {
     const line = document.createElement('div');
     line.append(make('code', visible(piece)), ` ${(100 * share).toFixed(1)} %`);
@@ -52,7 +52,7 @@ function tell(index) {
   if (!token) return;
   const what = document.createElement('div');
   const damage = token.damage === null ? 'beyond measure' : `${token.damage >= 0 ? '+' : '−'}${Math.abs(token.damage).toFixed(2)} nats`;
-  what.append(make('h5', 'Token'), make('code', visible(token.text)), make('div', `damage ${damage}`));
+  what.append(make('em', 'Token'), make('code', visible(token.text)), make('div', `damage ${damage}`));
   card.replaceChildren(what, says('Base', token.baseSays, token.base),
     says('Patient', token.patientSays, token.patient));
 }

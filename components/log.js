@@ -1,9 +1,9 @@
 // Rows of measured plans: draws them as text, hands them out, brings a plan back.
 const table = element.querySelector('.log table');
 const COLUMNS = [
-  ['plan', 'plan'], ['layers', 'layers'], ['parameters', 'parameters'],
-  ['perplexity', 'perplexity'], ['low', 'from'], ['high', 'to'],
-  ['text', 'on'], ['tokens', 'tokens'], ['base', 'base'], ['note', 'how'],
+  ['plan', 'plan'], ['perplexity', 'perplexity'], ['low', 'from'], ['high', 'to'],
+  ['layers', 'layers'], ['parameters', 'parameters'],
+  ['note', 'how'], ['text', 'on'], ['tokens', 'tokens'], ['base', 'base'],
 ];
 
 let entries = [];

@@ -88,7 +88,7 @@ class LogPanel:
 
 def log_panel() -> LogPanel:
     """Lay the panel out, where the page is being built."""
-    with gr.Row(elem_classes="weights-row"):
+    with gr.Row(elem_classes="weights-row halves"):
         picture = PlotlyView(value={}, elem_id="log-picture")
         table = LogTable(value=view({}), elem_id="log-table")
     return LogPanel(picture, table)
@@ -127,6 +127,7 @@ def picture(session: Session) -> dict:
     if not shown:
         return {}
     best = pareto([(e.parameters, e.perplexity) for _, e in shown])
+    levels = [e.perplexity for _, e in shown]
     colours = [BASE if e.note == "the base" else PATIENT for _, e in shown]
     return {
         "title": "Size against perplexity",
@@ -166,7 +167,8 @@ def picture(session: Session) -> dict:
         ],
         "layout": {
             "xaxis": {"title": {"text": "parameters, millions"}, "zeroline": False},
-            "yaxis": {"title": {"text": "perplexity"}, "type": "log", "tickformat": ",.4~g"},
+            "yaxis": {"title": {"text": "perplexity"}, "type": "log", "tickformat": ",.4~g"}
+            | ({"dtick": "D2"} if max(levels) > 4 * min(levels) else {}),
             "showlegend": False,
         },
         "points": True,

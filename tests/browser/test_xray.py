@@ -1,0 +1,113 @@
+"""The X-ray in a browser: where to cut, what the cut did, suggestions, and the log of it all."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from hands import depth, plan_box, write_plan
+from playwright.sync_api import Page, expect
+
+TEXT = (
+    "The boat climbed each wave with patience and came down on the other side with a thump that "
+    "shook the windows. Nobody spoke. An old man across from her had closed his eyes, and the "
+    "child beside him counted the gulls aloud until the harbour was out of sight."
+)
+SLOW = 120_000  # milliseconds for what computes
+
+
+def part(page: Page, name: str) -> None:
+    """Open a part of the X-ray."""
+    page.get_by_role("tab", name="X-ray").click()
+    page.get_by_role("tab", name=name).click()
+
+
+def own_text(page: Page) -> None:
+    page.get_by_role("tab", name="X-ray").click()
+    page.locator("#sample-kind input").click()
+    page.get_by_role("option", name="your own text").click()
+    page.locator("#sample-own textarea").fill(TEXT)
+
+
+def status(page: Page, name: str):
+    return page.locator(f"#{name}-status")
+
+
+def test_the_two_layers_that_matter_are_made_plain(page):
+    part(page, "Where to cut")
+    page.locator("#xray-start").click()
+    expect(status(page, "xray")).to_contain_text("Perplexity", timeout=SLOW)
+    picture = page.locator("#xray-layers")
+    expect(picture.locator(".plot-hint")).to_contain_text("Layers 8 and 11")
+    expect(picture.locator(".annotation-text", has_text="11")).to_be_visible()
+    expect(page.locator("#xray-blocks .heatmaplayer")).to_be_visible()
+    # A picture of the base's layers, tied to the base's strip.
+    page.locator("[data-strip=base] .layer").nth(11).click()
+    expect(picture.locator(".plot-area")).to_have_attribute("data-selected", "11")
+
+
+def test_from_a_cut_to_its_damage_and_back_from_the_log(page):
+    write_plan(page, "0:8, 9:30")
+    depth(page, 29)
+    own_text(page)
+    page.get_by_role("tab", name="What the cut did").click()
+    page.locator("#compare-start").click()
+    expect(status(page, "compare")).to_contain_text("Compared with the plan", timeout=SLOW)
+    board = page.locator("#damage")
+    expect(board.locator("b").first).to_contain_text("→")
+    assert "".join(board.locator(".damage-text span").all_inner_texts()).split()[-1] == "sight."
+    tokens = board.locator(".damage-text span")
+    token, before = tokens.nth(20), tokens.nth(19).text_content().strip()
+    token.click()
+    expect(token).to_have_attribute("aria-selected", "true")
+    expect(board.locator(".damage-card code").first).to_have_text(token.text_content())
+    lens = page.locator("#lens-patient .plot-area")
+    ticks = "node => node.layout.xaxis.ticktext.at(-1).trim()"
+    for _ in range(100):
+        if lens.evaluate(ticks) == before:
+            break
+        page.wait_for_timeout(200)
+    assert lens.evaluate(ticks) == before
+    write_plan(page, "0:30")
+    depth(page, 30)
+    page.get_by_role("tab", name="Log").click()
+    rows = page.locator("#log-table td button")
+    expect(rows).to_have_text(["0:8, 9:30", "0:30"])
+    rows.first.click()
+    depth(page, 29)
+    write_plan(page, "0:30")
+    points = page.locator("#log-picture .scatterlayer .point")
+    expect(points).to_have_count(2)
+    points.last.click(force=True)
+    depth(page, 29)
+    expect(plan_box(page)).to_have_value("0:8, 9:30")
+
+
+def test_a_suggestion_is_one_click_away(page):
+    own_text(page)
+    page.get_by_role("tab", name="Suggestions").click()
+    page.locator("#suggest-size input").fill("29")
+    page.locator("#suggest-start").click()
+    expect(status(page, "suggest")).to_contain_text("Lowest measured", timeout=SLOW)
+    found = page.locator("#suggestions li")
+    assert found.count() == 5
+    first = found.first.locator("code").inner_text()
+    found.first.get_by_role("button").click()
+    depth(page, 29)
+    expect(plan_box(page)).to_have_value(first)
+    part(page, "Suggestions")
+    page.locator("#suggest-size input").fill("30")
+    page.locator("#suggest-start").click()
+    expect(status(page, "suggest")).to_contain_text("that size already", timeout=SLOW)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everyone_can_read_it(app, open_page, scheme):
+    page = open_page(app, color_scheme=scheme)
+    own_text(page)
+    page.get_by_role("tab", name="What the cut did").click()
+    page.locator("#compare-start").click()
+    expect(status(page, "compare")).to_contain_text("Compared with the plan", timeout=SLOW)
+    found = Axe().run(page, options={"resultTypes": ["violations"]})
+    assert not found.response["violations"], found.generate_report()
+    page.get_by_role("tab", name="Log").click()
+    expect(page.locator("#log-table td button")).to_have_count(1)
+    found = Axe().run(page, options={"resultTypes": ["violations"]})
+    assert not found.response["violations"], found.generate_report()
