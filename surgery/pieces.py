@@ -101,8 +101,8 @@ def pieces(base: Base, plan: Plan, stored: Mapping[str, Tensor], dtype: str | No
         if kind == "random":
             continue  # made below, under the model's own names
         begun = position is not None and changes(plan, position, behind_number(old))
-        if begun:
-            _check_alike(base.anatomy, translate(old), plan, position, old)
+        if position is not None and kind != "copy":
+            _check_alike(base.anatomy, translate(old), plan, position, old, begun)
         if old in tables:
             dim, block = tables[old]
             shape = list(tensor.shape)
@@ -127,10 +127,13 @@ def pieces(base: Base, plan: Plan, stored: Mapping[str, Tensor], dtype: str | No
     return [*found, *_random(base, plan, dtype)]
 
 
-def _check_alike(anatomy: Anatomy, name: str, plan: Plan, position: int, old: str) -> None:
-    """A tensor that begins otherwise on disk does so in memory, where it may have another name."""
+def _check_alike(
+    anatomy: Anatomy, name: str, plan: Plan, position: int, old: str, begun: bool
+) -> None:
+    """A tensor begins otherwise on disk if and only if it does in memory, where it may have another
+    name."""
     where = anatomy.layer_of(name)
-    if where is None or not changes(plan, position, where[2]):
+    if begun != (where is not None and changes(plan, position, where[2])):
         kind = plan.layers[position].init.kind
         raise Refused(f"@{kind} can't be saved here: {old} stands for another tensor in memory.")
 

@@ -84,8 +84,11 @@ _BIASED_PRODUCTS = {_aten.addmm, _aten.baddbmm}
 
 
 def is_output_projection(name: str) -> bool:
-    """Is a layer's tensor of this name (without the layer's prefix) an output projection?"""
-    return bool(_OUTPUT.search(name))
+    """Is a layer's tensor of this name (without the layer's prefix) an output projection?
+
+    A norm may hold small matrices of its own (A.X K2's do), which are none.
+    """
+    return bool(_OUTPUT.search(name)) and "norm." not in name
 
 
 def output_projections(names: Iterable[str]) -> tuple[str, ...]:
