@@ -121,7 +121,8 @@ def skippable(base: Anatomy, model: PreTrainedModel, ids: torch.Tensor) -> bool:
         with standing_in(layers, kept):
             if not torch.equal(model(input_ids=ids, use_cache=False).logits, logits):
                 return False
-        return all(_same_alone(model, layers, kept, p, ids) for p in kept)
+        # From the last to the first, so that none finds what the one before has just left.
+        return all(_same_alone(model, layers, kept, p, ids) for p in sorted(kept, reverse=True))
 
 
 def _same_alone(

@@ -4,6 +4,7 @@ import pytest
 
 from surgery import Base
 from surgery.xray import Sample
+from surgery.xray.kept import _memory
 
 TEXT = "The ferry ran twice a day in summer and not at all when the wind stood in the north. "
 
@@ -13,6 +14,7 @@ def own_cache(tmp_path, monkeypatch, request):
     """Measurements of one test don't reach another. The bundled model stays where it is."""
     if "bundled" in request.fixturenames:
         request.getfixturevalue("bundled")
+    _memory.clear()
     monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
 
 
