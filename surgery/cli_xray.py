@@ -217,6 +217,8 @@ def _sample(
             words, name = text.expanduser().read_text(encoding="utf-8"), f"the text {text}"
         except UnicodeDecodeError as error:
             raise SurgeryError(f"{text} is no text in UTF-8.") from error
+        except OSError as error:
+            raise SurgeryError(f"{text} can't be read: {error.strerror or error}.") from error
     elif dataset is not None:
         place, _, rest = dataset.partition(":")
         split, _, column = rest.partition(":")

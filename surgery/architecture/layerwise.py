@@ -20,6 +20,7 @@ from ..errors import Refused
 from .anatomy import Anatomy
 
 _CHECKED = 8  # tokens that tell whether layers can be skipped
+CHECK = 3 * _CHECKED
 
 
 class _Enough(Exception):
@@ -102,8 +103,9 @@ def skippable(base: Anatomy, model: PreTrainedModel, ids: torch.Tensor) -> bool:
 
     Not if a layer leaves something for a later one besides what it returns. Seen on meta, where
     every layer is skipped, and then in numbers: each layer alone is run with all before it skipped
-    and has to return what it did. Costs as much as two passes over the first few of `ids`, (1,
-    length).
+    and has to return what it did. A pass over other tokens in between makes sure that nothing left
+    on a module passes for it. Costs as much as three passes over the first few of `ids`, (1,
+    length): CHECK tokens through each layer.
     """
     layers = layers_of(base, model)
     if layers is None or base.handed is None:
@@ -115,10 +117,12 @@ def skippable(base: Anatomy, model: PreTrainedModel, ids: torch.Tensor) -> bool:
             logits = model(input_ids=ids, use_cache=False).logits
         if not kept:
             return False
+        model(input_ids=ids.flip(1), use_cache=False)
         with standing_in(layers, kept):
             if not torch.equal(model(input_ids=ids, use_cache=False).logits, logits):
                 return False
-        return all(_same_alone(model, layers, kept, p, ids) for p in kept)
+        # From the last to the first, so that none finds what the one before has just left.
+        return all(_same_alone(model, layers, kept, p, ids) for p in sorted(kept, reverse=True))
 
 
 def _same_alone(

@@ -6,12 +6,17 @@ that data sets used to bring along.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from itertools import islice
+from pathlib import Path
 
 from ..errors import SurgeryError
 from ..progress import Cancelled, Progress, silent
 
 _COLUMNS = ("text", "content", "document", "article")  # what the text is usually called
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_WHAT = "Reading the data set"
 
 
 def from_dataset(
@@ -29,27 +34,15 @@ def from_dataset(
     holds text. `config` is the data set's subset. Nothing is downloaded whole. Raises
     `SurgeryError` where it can't be reached or holds no such text.
     """
-    what = "Reading the data set"
-    progress(what, 0, limit)
+    # What exists here would be read from here, and a bare word may name a way of reading.
+    if not _HUB_ID.fullmatch(name) or ".." in name or Path(name).exists():
+        raise SurgeryError(f"“{name[:80]}” is no data set on the Hub: write it as org/name.")
+    progress(_WHAT, 0, limit)
     try:
         import datasets
 
         rows = datasets.load_dataset(name, config, split=split, streaming=True)
-        found: list[str] = []
-        for row in rows:
-            if column is None:
-                column = _text_column(name, row)
-            if column not in row:
-                raise SurgeryError(
-                    f"The data set {name} has no column “{column[:40]}”: it has {', '.join(row)}."
-                )
-            if not isinstance(row[column], str):
-                raise SurgeryError(f"The column “{column[:40]}” of {name} holds no text.")
-            if row[column].strip():
-                found.append(row[column])
-                progress(what, len(found), limit)
-            if len(found) >= limit:
-                break
+        return texts_of(rows, name, column, limit, progress)
     except (SurgeryError, Cancelled):
         raise
     except Exception as error:  # no network, no such name, a gate, a format: many, and all outside
@@ -58,8 +51,28 @@ def from_dataset(
             f"The data set {name[:80]} can't be read ({type(error).__name__}: {said}). "
             "Check its name, split and subset, and the network; the project's own texts need none."
         ) from error
+
+
+def texts_of(
+    rows: Iterable[dict], name: str, column: str | None, limit: int, progress: Progress = silent
+) -> list[str]:
+    """The same, of rows that are there."""
+    found: list[str] = []
+    for row in rows:
+        column = column or _text_column(name, row)
+        if column not in row:
+            raise SurgeryError(
+                f"The data set {name} has no column “{column[:40]}”: it has {', '.join(row)}."
+            )
+        if not isinstance(row[column], str):
+            raise SurgeryError(f"The column “{column[:40]}” of {name} holds no text.")
+        if row[column].strip():
+            found.append(row[column])
+            progress(_WHAT, len(found), limit)
+        if len(found) >= limit:
+            break
     if not found:
-        raise SurgeryError(f"The split {split} of {name} holds no text.")
+        raise SurgeryError(f"This part of {name} holds no text.")
     return found
 
 

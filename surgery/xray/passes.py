@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
 from ..architecture.layerwise import (
+    CHECK,
     copied,
     hidden_out,
     layers_of,
@@ -89,16 +90,19 @@ class Kept:
 
 
 class Passes:
-    """Passes over one sample, counted. `progress` hears of layer-forwards: one layer over the whole
-    sample is one. It may raise to stop, between any two layers."""
+    """Passes over one sample, counted. `meter` hears of layer-forwards: one layer over the whole
+    sample is one. It may raise to stop, between any two layers. Without `reuse` nothing is kept and
+    every pass is a whole one."""
 
-    def __init__(self, base: Base, sample: Sample, meter: Meter | None = None) -> None:
+    def __init__(
+        self, base: Base, sample: Sample, meter: Meter | None = None, reuse: bool = True
+    ) -> None:
         self.base, self.sample, self.meter = base, sample, meter
         self._whole = base.operate(Plan.whole(base.depth)).model
         self._batches = batches_of(self._whole, sample)
         self._size = sum(map(len, sample.windows))
         self._tokens = 0  # through one layer each
-        self.skips = self._check()
+        self.skips = reuse and self._check()
 
     @property
     def forwards(self) -> int:
@@ -203,7 +207,7 @@ class Passes:
         layers = layers_of(self.base.anatomy, model)
         if layers is None:
             logits = run(model, ids)
-            self._count(ids, self.base.depth)
+            self._count(ids, len(model.get_submodule(self.base.anatomy.stack.paths[0])))
             return logits
 
         def heard(p: int, given: torch.Tensor | None, output: Any) -> None:
@@ -234,9 +238,8 @@ class Passes:
 
     def _check(self) -> bool:
         ids = self.ids(0)
-        found = skippable(self.base.anatomy, self._whole, ids)
-        self._tokens += 2 * self.base.depth * min(8, ids.shape[1])
-        return found
+        self._tokens += self.base.depth * CHECK
+        return skippable(self.base.anatomy, self._whole, ids)
 
     def _check_room(self, model: PreTrainedModel, depth: int) -> None:
         """Raises `SurgeryError` if what the layers return doesn't fit into memory."""

@@ -238,9 +238,10 @@ class Work:
         self.base.load(progress)
         todo = len(self.whole) + TAYLOR_FORWARDS * self.depth * ("taylor" in facts)
         todo += sum(len(plan) - same_layers(plan, self.whole) for plan in plans)
-        passes = Passes(self.base, self.sample, Meter(progress, "Measuring layers", todo))
+        meter = Meter(progress, "Measuring layers", todo)
+        passes = Passes(self.base, self.sample, meter, reuse=bool(plans))
         if not passes.skips:
-            passes.meter.total = todo + sum(same_layers(plan, self.whole) for plan in plans)
+            meter.total = todo + sum(same_layers(plan, self.whole) for plan in plans)
 
         def tell() -> None:
             self.forwards = passes.forwards

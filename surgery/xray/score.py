@@ -64,6 +64,8 @@ class Cost:
             raise ValueError("scores of different samples can't be compared")
         if not math.isfinite(score.perplexity):
             return cls(math.inf, math.inf, math.inf)
+        if not math.isfinite(base.perplexity):
+            return cls(-math.inf, -math.inf, -math.inf)
         difference = np.subtract(score.nll, base.nll)
         return cls(float(difference.mean()), *interval(difference))
 

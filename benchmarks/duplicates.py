@@ -1,0 +1,286 @@
+"""Which untrained duplicate of layers costs least perplexity? Measured on the bundled model.
+
+Writes the table and the picture of docs/study-duplicates.md from what it measures. Everything it
+says follows from the numbers. Takes some minutes on one core.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import numpy as np
+
+from surgery import Base, Plan, texts
+from surgery.xray import Cost, Sample, Score, measure_all, measured_score
+
+DOCS = Path(__file__).parent.parent / "docs"
+CHARACTERS = 1150  # of each of the four texts: one window of about 256 tokens
+PLACES = (2, 6, 10, 14, 18, 22, 26)
+#: How the one duplicate begins, and the plan for layer i of a base of 30 layers.
+ONE = {
+    "copy": "0:{n}, {i}:30",
+    "@scale=0.75": "0:{n}, {i}@scale=0.75, {n}:30",
+    "@scale=0.5": "0:{n}, {i}@scale=0.5, {n}:30",
+    "@scale=0.25": "0:{n}, {i}@scale=0.25, {n}:30",
+    "both @scale=0.5": "0:{i}, {i}@scale=0.5, {i}@scale=0.5, {n}:30",
+    "@average": "0:{n}, {i}@average, {n}:30",
+    "@identity": "0:{n}, {i}@identity, {n}:30",
+}
+#: Six layers more, in several places; {x} stands for how the added ones begin.
+SIX = {
+    "in place, together": "0:12, " + ", ".join(f"{i}, {i}{{x}}" for i in range(12, 18)) + ", 18:30",
+    "in place, spread": ", ".join(f"{i}:{i + 5}, {i + 4}{{x}}" for i in range(0, 30, 5)),
+    "stacked (SOLAR, RYS)": "0:18, 12:18{x}, 18:30",
+    "interleaved": "0:13, 10:13{x}, 13:20, 17:20{x}, 20:30",
+}
+BEGINNINGS = ("", "@scale=0.5", "@scale=0.25", "@average", "@identity")
+#: Every layer twice.
+TWICE = {
+    "in place": ", ".join(f"{i}, {i}{{x}}" for i in range(30)),
+    "stacked": "0:30, 0:30{x}",
+}
+TWICE_BEGINNINGS = ("", "@scale=0.5", "@scale=0.25")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: what it is, its plan or plans, and what it costs."""
+
+    what: str
+    plans: tuple[str, ...]
+    perplexity: float
+    cost: Cost
+    least: float
+    most: float
+
+
+def main() -> None:
+    """Measure, and write docs/study-duplicates.md, .svg and .json."""
+    base = Base.open("bundled")
+    words = [text[:CHARACTERS] for text in texts.TEXTS.values()]
+    sample = Sample.of(base, words, window=512)
+    whole = measured_score(base, Plan.whole(30), sample)
+    groups = {title: dict(rows) for title, rows in _groups().items()}
+    plans = {p for rows in groups.values() for some in rows.values() for p in some}
+    parsed = {text: Plan.parse(text, 30) for text in sorted(plans)}
+
+    def heard(what: str, done: float, total: float) -> None:
+        print(f"\r{what}: {done:.0f} of {total:.0f} layer-forwards", end="", flush=True)
+
+    scores = measure_all(base, list(parsed.values()), sample, heard)
+    print()
+    tables = {
+        title: [
+            _row(what, some, [scores[parsed[p]] for p in some], whole) for what, some in r.items()
+        ]
+        for title, r in groups.items()
+    }
+    write(base, sample, whole, tables)
+
+
+def _groups() -> dict[str, dict[str, tuple[str, ...]]]:
+    """{table: {row: plans}}."""
+    one = {what: tuple(text.format(i=i, n=i + 1) for i in PLACES) for what, text in ONE.items()}
+    six = {
+        f"{where}, {x or 'copy'}": (text.format(x=x),)
+        for where, text in SIX.items()
+        for x in BEGINNINGS
+    }
+    twice = {
+        f"{where}, {x or 'copy'}": (text.format(x=x),)
+        for where, text in TWICE.items()
+        for x in TWICE_BEGINNINGS
+    }
+    return {"One layer more": one, "Six layers more": six, "Every layer twice": twice}
+
+
+def _row(what: str, plans: Sequence[str], scores: Sequence[Score], whole: Score) -> Row:
+    """Losses of several plans are averaged token by token before the interval is taken."""
+    mean = Score.of(np.mean([score.nll for score in scores], axis=0))
+    costs = [score.mean - whole.mean for score in scores]
+    return Row(what, tuple(plans), mean.perplexity, Cost.of(mean, whole), min(costs), max(costs))
+
+
+# ---------------------------------------------------------------------- what is written
+
+
+def write(base: Base, sample: Sample, whole: Score, tables: dict[str, list[Row]]) -> None:
+    """The page, its picture, and the numbers."""
+    facts = {
+        "base": base.name,
+        "tokens": sample.tokens,
+        "perplexity": whole.perplexity,
+        "low": whole.low,
+        "high": whole.high,
+        "tables": {
+            title: [
+                {
+                    "what": row.what,
+                    "plans": row.plans,
+                    "perplexity": row.perplexity,
+                    "cost": row.cost.mean,
+                    "cost_low": row.cost.low,
+                    "cost_high": row.cost.high,
+                    "least": row.least,
+                    "most": row.most,
+                }
+                for row in rows
+            ]
+            for title, rows in tables.items()
+        },
+    }
+    place = DOCS / "study-duplicates"
+    place.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    place.with_suffix(".svg").write_text(picture(tables), encoding="utf-8")
+    place.with_suffix(".md").write_text(page(base, sample, whole, tables), encoding="utf-8")
+
+
+def page(base: Base, sample: Sample, whole: Score, tables: dict[str, list[Row]]) -> str:
+    """The study as Markdown."""
+    one, six, twice = tables.values()
+    parts = [
+        "# Which untrained duplicate costs least?",
+        "",
+        "Written by `python -m benchmarks duplicates`; don't edit it by hand. Numbers:",
+        "[study-duplicates.json](study-duplicates.json).",
+        "",
+        f"{base.name} ({base.note or base.kind}), {base.depth} layers, in {base.dtype}. Text: the",
+        f"beginnings of the project's four texts (prose, code, facts, dialogue), {sample.tokens:,}",
+        f"tokens scored in {len(sample)} sequences. The base's perplexity is "
+        f"{whole.perplexity:.2f} ({whole.low:.2f} to {whole.high:.2f}).",
+        "",
+        "Nothing is trained: this is where healing would begin. A cost is the difference of mean",
+        "losses to the base on the same tokens, in nats per token, with a 95 % interval from a",
+        "paired block bootstrap ([how](xray.md#intervals)); it speaks of this model and these",
+        "texts.",
+        "",
+        "![Costs of duplicates with their intervals](study-duplicates.svg)",
+        "",
+        *_said(one, six, twice),
+    ]
+    notes = {
+        "One layer more": f"Layer i once more behind itself, for i = "
+        f"{', '.join(map(str, PLACES))}; costs are means over these places, with the least and the "
+        "most among them. “both” scales the layer and its duplicate.",
+        "Six layers more": "36 layers; the added ones begin as the row says. "
+        + " ".join(f"{w[0].upper() + w[1:]}: `{_short(t)}`." for w, t in SIX.items()),
+        "Every layer twice": "60 layers.",
+    }
+    for title, rows in tables.items():
+        parts += ["", f"## {title}", "", notes[title], ""]
+        several = any(len(row.plans) > 1 for row in rows)
+        parts.append(
+            "| beginning | perplexity | nats/token | 95 % |"
+            + (" least | most |" if several else "")
+        )
+        parts.append("|---|---|---|---|" + ("---|---|" if several else ""))
+        for row in sorted(rows, key=lambda row: row.cost.mean):
+            cells = [
+                row.what,
+                _perplexity(row.perplexity),
+                f"{row.cost.mean:+.3f}",
+                f"{row.cost.low:+.3f} to {row.cost.high:+.3f}",
+            ]
+            if several:
+                cells += [f"{row.least:+.3f}", f"{row.most:+.3f}"]
+            parts.append(f"| {' | '.join(cells)} |")
+    return "\n".join(parts) + "\n"
+
+
+def _said(one: Sequence[Row], six: Sequence[Row], twice: Sequence[Row]) -> list[str]:
+    """What the numbers say, from the numbers."""
+    found = ["## In short", ""]
+    for name, rows in (("One duplicate", one), ("Six more", six), ("Twice the depth", twice)):
+        order = sorted((r for r in rows if "identity" not in r.what), key=lambda r: r.cost.mean)
+        first, last = order[0], order[-1]
+        found.append(
+            f"- {name}: least costs “{first.what}” ({_cost(first)}), most “{last.what}” "
+            f"({_cost(last)})."
+        )
+        copies = [r for r in order if r.what == "copy" or r.what.endswith(", copy")]
+        if len(copies) > 1:
+            said = "; ".join(f"{r.what.removesuffix(', copy')} {_cost(r)}" for r in copies)
+            found.append(f"- {name}, plain copies: {said}.")
+    identity = [row for rows in (one, six) for row in rows if "identity" in row.what]
+    largest = max(abs(row.cost.mean) for row in identity)
+    found.append(
+        f"- An identity costs nothing by its making; measured, at most {largest:.4f} nats per "
+        "token."
+    )
+    return found
+
+
+def _cost(row: Row) -> str:
+    return f"{row.cost.mean:+.3f} [{row.cost.low:+.3f}, {row.cost.high:+.3f}]"
+
+
+def _short(text: str) -> str:
+    text = str(Plan.parse(text.format(x="@random"), 30)).replace("@random", "@…")
+    return text
+
+
+def _perplexity(value: float) -> str:
+    return f"{value:.2f}" if value < 1000 else f"{value:,.0f}"
+
+
+# ---------------------------------------------------------------------- the picture
+
+WIDTH, LEFT, RIGHT, LINE, TOP = 860, 250, 40, 19, 34
+
+
+def picture(tables: dict[str, list[Row]]) -> str:
+    """Costs as points with their intervals, a panel for each table, as SVG."""
+    parts, y = [], 10
+    for title, rows in tables.items():
+        drawn, height = _panel(title, sorted(rows, key=lambda row: row.cost.mean), y)
+        parts += drawn
+        y += height
+    style = (
+        "text{font:12px system-ui,sans-serif;fill:#222}.t{font-weight:600;font-size:14px}"
+        ".a{fill:#666;font-size:11px}.g{stroke:#ddd}.z{stroke:#888}"
+        ".i{stroke:#0072b2;stroke-width:2}.p{fill:#0072b2}"
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" role="img">\n'
+        f"<title>Costs of untrained duplicates, nats per token</title><style>{style}</style>\n"
+        f'<rect width="{WIDTH}" height="{y}" fill="#fff"/>\n' + "\n".join(parts) + "\n</svg>\n"
+    )
+
+
+def _panel(title: str, rows: Sequence[Row], y: int) -> tuple[list[str], int]:
+    low = min(0.0, *(row.cost.low for row in rows))
+    high = max(row.cost.high for row in rows)
+    step = next(s for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5) if (high - low) / s <= 8)
+    first, last = int(np.floor(low / step)), int(np.ceil(high / step))
+
+    def x(value: float) -> float:
+        share = (value - first * step) / ((last - first) * step)
+        return LEFT + share * (WIDTH - LEFT - RIGHT)
+
+    bottom = y + TOP + LINE * len(rows)
+    parts = [f'<text class="t" x="12" y="{y + 16}">{escape(title)}</text>']
+    for tick in range(first, last + 1):
+        at = x(tick * step)
+        kind = "z" if tick == 0 else "g"
+        parts.append(
+            f'<line class="{kind}" x1="{at:.1f}" x2="{at:.1f}" y1="{y + 24}" y2="{bottom}"/>'
+        )
+        parts.append(
+            f'<text class="a" x="{at:.1f}" y="{bottom + 14}" text-anchor="middle">'
+            f"{tick * step:g}</text>"
+        )
+    for i, row in enumerate(rows):
+        at = y + TOP + LINE * i + 6
+        cost = row.cost
+        parts += [
+            f'<text x="{LEFT - 12}" y="{at + 4}" text-anchor="end">{escape(row.what)}</text>',
+            f'<line class="i" x1="{x(cost.low):.1f}" x2="{x(cost.high):.1f}" y1="{at}" y2="{at}"/>',
+            f'<circle class="p" cx="{x(cost.mean):.1f}" cy="{at}" r="4"/>',
+        ]
+    parts.append(
+        f'<text class="a" x="{WIDTH - RIGHT}" y="{y + 16}" text-anchor="end">'
+        "nats per token, 95 %</text>"
+    )
+    return parts, TOP + LINE * len(rows) + 34
