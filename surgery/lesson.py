@@ -169,7 +169,7 @@ STEPS: tuple[Step, ...] = (
             "forgets the norm behind the last layer: the 576 numbers by which the output is scaled "
             "before words are chosen. They stay at 1, as in a fresh model. Nothing complains.",
         ),
-        "The same layers, the same prompt, and another text. 576 of 184 million numbers are enough.",
+        "The same layers, the same prompt, another text: 576 of 184 million numbers are enough.",
         TRAINED,
         LONG,
         184_076_352,

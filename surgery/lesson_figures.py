@@ -1,4 +1,4 @@
-"""The lesson's figures: how weights were drawn, what an operation does to perplexity, what it costs.
+"""The lesson's figures: how weights were drawn, what a plan does to perplexity, what it costs.
 
 Small and quick on purpose: a minute of a workshop is short. Everything is measured on the bases
 that it is asked about, or follows from published prices.
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
     from .base import Base
 
 # Written for this lesson, so that no model has been trained on it.
-TEXT = """The ferry left the harbour at six in the morning, before the fog had lifted. There were \
-nine passengers on board, most of them on their way to work, and a dog that belonged to nobody in \
-particular. The captain, who had made the crossing every day for twenty years, did not look at the \
-water at all. He listened. When the engine of the other boat could be heard on the left, he turned \
-the wheel a little to the right, and poured himself a cup of coffee.
+TEXT = """\
+The ferry left the harbour at six in the morning, before the fog had lifted. There were nine \
+passengers on board, most of them on their way to work, and a dog that belonged to nobody in \
+particular. The captain, who had made the crossing every day for twenty years, did not look at \
+the water at all. He listened. When the engine of the other boat could be heard on the left, \
+he turned the wheel a little to the right, and poured himself a cup of coffee.
 
-On the far side, a woman was waiting with a letter in her hand. She had read it so often that the \
-paper was soft, and she knew every word of it: her brother would come home in the spring, once the \
-school was closed and the money was paid. It was the first good news in a year. She counted the \
-people as they came ashore, one after the other, and at the end of the line she saw a tall man with \
-a grey coat, who stopped, put down his suitcase and laughed."""
+On the far side, a woman was waiting with a letter in her hand. She had read it so often that \
+the paper was soft, and she knew every word of it: her brother would come home in the spring, \
+once the school was closed and the money was paid. It was the first good news in a year. She \
+counted the people as they came ashore, one after the other, and at the end of the line she \
+saw a tall man with a grey coat, who stopped, put down his suitcase and laughed."""
 
 _PEAK, _USED = 989e12, 0.4  # FLOP/s of an H100 in dense bfloat16; the share that training reaches
 _DOLLARS = 1.55e-17  # a FLOP, as two published up-scaling runs of SOLAR imply
