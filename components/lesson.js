@@ -4,7 +4,8 @@ const opener = element.querySelector('.lesson-open');
 const steps = props.value.steps;
 const results = new Map(); // what came out of each step, by its place
 const done = new Set();
-const narrow = matchMedia('(max-width: 1099px)');
+const narrow = matchMedia('(max-width: 1099px)'); // no room for a column
+const tight = matchMedia('(max-width: 1700px)');
 let at = 0;
 let open = false;
 let running = null; // the place of the step that is under way
@@ -46,11 +47,21 @@ function go(place) {
   intoLink();
 }
 
+// The page makes room: the lesson is a column beside it, or a sheet at its foot.
+function makeRoom() {
+  const body = document.body.classList;
+  body.toggle('lesson-side', open && !narrow.matches);
+  body.toggle('lesson-tight', open && !narrow.matches && tight.matches);
+  body.toggle('lesson-sheet', open && narrow.matches);
+}
+
+for (const width of [narrow, tight]) width.addEventListener('change', makeRoom);
+
 function setOpen(wanted, focus = true) {
   open = wanted;
   panel.hidden = !open;
   opener.setAttribute('aria-expanded', open);
-  document.body.classList.toggle('lesson-on', open);
+  makeRoom();
   if (open) {
     document.dispatchEvent(new CustomEvent('preview-ask'));
     go(at);

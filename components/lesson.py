@@ -18,6 +18,7 @@ from surgery.contrast import Contrast, Difference
 from surgery.lesson import BARE, LONG, SHORT, STEPS, TOKENS, TRAINED, WHOLE, Step
 from surgery.lesson_figures import EXAMPLES, Drawn, cost, drawn, perplexity
 from surgery.progress import Cancelled
+from surgery.tally import survey_base
 
 from . import bases
 from .base_picker import BasePicker, about, open_base
@@ -28,9 +29,11 @@ from .session import Session
 from .status import failed, note
 from .talk import TalkPanel
 from .tiles import view as tiles_view
+from .weights import ALL
 
 NAMES = {BARE: "the course's model: a config, no weights", TRAINED: "SmolLM2-135M-Instruct"}
 _FAULT_TOKENS = 32
+_DRAWN = "up"  # the tensors whose distribution is shown: no norm is among them
 _QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 # Once a step is done, the page's own button for it is pressed, with what the step has filled in.
@@ -62,6 +65,7 @@ class Beside:
     tiles: LiveHTML
     talking: TalkPanel
     saving: SavePanel
+    weighed: gr.Dropdown
 
 
 def wire(
@@ -72,7 +76,7 @@ def wire(
     greedy, chat, tokens, seed = talking.settings[:4]
     outputs = [
         *(lesson, beside.strip, beside.tiles, beside.picker.name, beside.picker.status),
-        *(talking.prompt, greedy, chat, tokens, seed, beside.saving.name),
+        *(talking.prompt, greedy, chat, tokens, seed, beside.saving.name, beside.weighed),
     ]
 
     def stage(session: Session, spec: str, plan: str) -> Iterator[dict]:
@@ -118,6 +122,9 @@ def wire(
             if step.act in _MEASURED and not only_stage:
                 for status, blocks in _MEASURED[step.act](step):
                     yield {lesson: say(status, blocks)}
+            if step.act == "drawn" and not only_stage:  # all weights together are no one's bell
+                kinds = survey_base(bases.get(step.base)).base().kinds()
+                yield {beside.weighed: gr.update(choices=[ALL, *kinds], value=_DRAWN)}
         except Cancelled:
             yield {lesson: say(note("Stopped."), blocks, running=False)}
             return
@@ -184,8 +191,8 @@ def _spread_lines(found: Drawn) -> Iterator[tuple[bool | None, str]]:
     yield (
         few,
         (
-            f"Nothing was set to zero: that would be {found.told_zeros:,} weights. The few zeros "
-            "are what rounding to 16 bits makes."
+            f"Nothing was set to zero: that would be {found.told_zeros:,} weights. "
+            f"{found.zeros:,} are 0 by chance."
             if few
             else f"{found.zeros:,} weights are exactly zero."
         ),
@@ -331,9 +338,10 @@ def _heal(step: Step) -> Shown:
 
 def _price(name: str, parameters: int, tokens: float) -> list[str]:
     found = cost(parameters, tokens)
+    amount = f"{tokens / 1e12:.0f} T" if tokens >= 1e12 else f"{tokens / 1e9:.0f} B"
     hours = f"{found.hours:.1f}" if found.hours < 100 else f"{found.hours:,.0f}"
     spent = f"{found.dollars:,.0f}" if found.dollars < 1e5 else f"{found.dollars / 1e6:.1f} M"
-    return [name, f"{tokens / 1e9:,.0f} B", hours, f"$ {spent}"]
+    return [name, amount, hours, f"$ {spent}"]
 
 
 _MEASURED: Mapping[str, Callable[[Step], Shown]] = {

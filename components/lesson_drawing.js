@@ -90,6 +90,7 @@ function drawStatus(status, running) {
 
 // What a step brought: tables, texts side by side, and sentences that say whether it came out.
 function drawBlocks(blocks, running) {
+  const before = part('results').childElementCount;
   part('results').replaceChildren(...blocks.map((block) => {
     const box = make('section', `lesson-${block.kind}`);
     if (block.title) box.append(make('h3', '', block.title));
@@ -98,6 +99,8 @@ function drawBlocks(blocks, running) {
     if (block.kind === 'lines') box.append(...block.lines.map(sentence));
     return box;
   }));
+  // What has just begun is brought into sight; whoever scrolls meanwhile is left alone.
+  if (running && blocks.length > before) part('results').lastElementChild.scrollIntoView({ block: 'nearest' });
 }
 
 function table(block) {
@@ -112,6 +115,7 @@ function table(block) {
     line.firstElementChild.scope = 'row';
     grid.append(line);
   }
+  for (const line of grid.children) line.firstElementChild.className = 'lesson-first';
   return grid;
 }
 

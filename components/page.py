@@ -128,7 +128,7 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
 
         # ---------------------------------------------------------------- the lesson
 
-        beside = lesson.Beside(picker, strip, tiles, talking, saving)
+        beside = lesson.Beside(picker, strip, tiles, talking, saving, weighing.kind)
         taught = lesson.wire(teaching, session, beside, first, public, _COMPUTE)
 
         # ---------------------------------------------------------------- weights

@@ -23,7 +23,7 @@ from .stream import Stream
 if TYPE_CHECKING:
     from .base import Base
 
-_COMPARED = 8  # tokens of the right text on which the logits are compared
+_COMPARED = 12  # tokens of the right text on which the logits are compared
 Side = Literal["right", "wrong"]
 
 

@@ -70,11 +70,11 @@ STEPS: tuple[Step, ...] = (
         (
             "A notebook about this says: starting weights come from a truncated normal "
             "distribution, so whatever lies beyond two standard deviations (σ = 0.02) is set to "
-            "zero. Here every weight is counted, and the claim is carried out on the same counts.",
+            "zero. Here the weights of all layers are counted, and the claim is carried out on the same "
+            "counts. (Norms are left out: they are not drawn, they begin at 1.)",
         ),
-        "Under Weights the bell keeps its tails: it lies on the dashed normal curve. About one "
-        "weight in 22 is beyond 2σ, and no heap stands at zero. (The norms are not drawn: they "
-        "begin at 1, the far rows of the heat map.)",
+        "Under Weights, which shows the MLP's “up” matrices, the bell keeps its tails: it lies on "
+        "the dashed normal curve. About one weight in 22 is beyond 2σ, and no heap stands at zero.",
         BARE,
         WHOLE_BARE,
         248_013_824,

@@ -42,8 +42,8 @@ _TRAINING_BYTES = 18  # a parameter: Adam in mixed precision, activations not co
 
 @dataclass(frozen=True)
 class Drawn:
-    """How starting weights are spread. Shares are of `values`, which are all but the norms';
-    `sigma` is measured. `told_*` are the same once the values beyond 2σ are set to zero."""
+    """How the starting weights of the layers' matrices are spread: `values` of them, with `sigma`
+    as measured. `told_*` are the same once the values beyond 2σ are set to zero."""
 
     values: int
     sigma: float
@@ -55,10 +55,14 @@ class Drawn:
 
 
 def drawn(base: Base, progress: Progress = silent) -> Drawn:
-    """Count every weight of a base; the norms, which begin at one value, are left out. Raises
-    `SurgeryError`."""
+    """Count the weights of a base's layers. Norms are left out, which all begin at one value, and so
+    is the embedding, whose row for padding begins at zero. Raises `SurgeryError`."""
     parts = survey_base(base, progress).parts
-    tally = Tally.merged(found for part, found in parts.items() if part.kind != "norms")
+    tally = Tally.merged(
+        found
+        for part, found in parts.items()
+        if part.layer is not None and part.kind not in ("norms", "biases")
+    )
     low, high = tally.mean - 2 * tally.deviation, tally.mean + 2 * tally.deviation
     kept = (tally.values >= low) & (tally.values <= high)
     told = Tally.of(tally.values * kept, tally.counts)
