@@ -94,10 +94,14 @@ function turnTo(name) {
   if (tab && tab.getAttribute('aria-selected') !== 'true') tab.click();
 }
 
+// Scrolls as little as brings into sight what the step is about.
+const SHOWN = { Talk: ['#talk', 'nearest'], Weights: ['#panels', 'start'], Save: ['#save-status', 'nearest'] };
+
 function reveal(step) {
-  if (!narrow.matches) return;
-  const target = step.act === 'write' ? '#strip' : '#panels';
-  document.querySelector(target)?.scrollIntoView({ block: 'start' });
+  const [target, block] = step.act === 'write' ? ['#strip', 'nearest'] : SHOWN[step.tab];
+  requestAnimationFrame(() => {
+    document.querySelector(target)?.scrollIntoView({ block: narrow.matches ? 'start' : block });
+  });
 }
 
 function act(more = {}) {

@@ -31,7 +31,7 @@ from .talk import TalkPanel
 from .tiles import view as tiles_view
 from .weights import ALL
 
-NAMES = {BARE: "the course's model: a config, no weights", TRAINED: "SmolLM2-135M-Instruct"}
+NAMES = {BARE: "The lesson's model · random weights", TRAINED: "SmolLM2-135M-Instruct · bundled"}
 _FAULT_TOKENS = 32
 _DRAWN = "up"  # the tensors whose distribution is shown: no norm is among them
 _QUIET = {"show_progress": "hidden", "api_visibility": "private"}
@@ -169,7 +169,7 @@ def _spread(found: Drawn) -> dict:
     return {
         "kind": "table",
         "title": f"{found.values:,} weights, σ = {found.sigma:.4f}",
-        "head": ["", "as drawn", "as the notebook says", "normal"],
+        "head": ["", "as drawn", "if truncated", "normal"],
         "rows": [
             ["beyond 2σ", share(found.beyond), share(found.told_beyond), share(found.normal)],
             ["exactly 0", f"{found.zeros:,}", f"{found.told_zeros:,}", "none"],

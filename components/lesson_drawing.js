@@ -49,7 +49,8 @@ function drawStep(steps, at) {
   part('notice').querySelector('span').textContent = step.notice;
   button('back').disabled = at === 0;
   const next = steps[at + 1];
-  button('next').textContent = next ? `Next: ${next.short} →` : 'The end';
+  button('next').textContent = next ? `${next.short} →` : 'The end';
+  button('next').setAttribute('aria-label', next ? `Next: ${next.short}` : 'The end');
   button('next').disabled = !next;
   part('body').scrollTop = 0;
 }

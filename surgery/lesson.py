@@ -70,8 +70,8 @@ STEPS: tuple[Step, ...] = (
         (
             "A notebook about this says: starting weights come from a truncated normal "
             "distribution, so whatever lies beyond two standard deviations (σ = 0.02) is set to "
-            "zero. Here the weights of all layers are counted, and the claim is carried out on the same "
-            "counts. (Norms are left out: they are not drawn, they begin at 1.)",
+            "zero. Here the weights of all layers are counted, and the claim is carried out on the "
+            "same counts. (Norms are left out: they are not drawn, they begin at 1.)",
         ),
         "Under Weights, which shows the MLP's “up” matrices, the bell keeps its tails: it lies on "
         "the dashed normal curve. About one weight in 22 is beyond 2σ, and no heap stands at zero.",

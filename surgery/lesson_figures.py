@@ -55,8 +55,8 @@ class Drawn:
 
 
 def drawn(base: Base, progress: Progress = silent) -> Drawn:
-    """Count the weights of a base's layers. Norms are left out, which all begin at one value, and so
-    is the embedding, whose row for padding begins at zero. Raises `SurgeryError`."""
+    """Count the weights of a base's layers. Norms are left out, which begin at one value, and so is
+    the embedding, whose row for padding begins at zero. Raises `SurgeryError`."""
     parts = survey_base(base, progress).parts
     tally = Tally.merged(
         found
