@@ -32,7 +32,7 @@ from .tiles import view as tiles_view
 from .weights import ALL
 
 NAMES = {BARE: "The lesson's model · random weights", TRAINED: "SmolLM2-135M-Instruct · bundled"}
-_FAULT_TOKENS = 32
+_FAULT_TOKENS = 24
 _DRAWN = "up"  # the tensors whose distribution is shown: no norm is among them
 _QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
