@@ -7,6 +7,7 @@ and the pictures of weights are begun with the page's own buttons.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -80,23 +81,32 @@ def wire(
     ]
 
     def stage(session: Session, spec: str, plan: str) -> Iterator[dict]:
-        """Open the base and write the plan, as hands would. Raises `SurgeryError`."""
+        """Open the base and write the plan, as hands would; yields status values while a base
+        opens. Raises `SurgeryError`."""
         if session.spec != spec:
             for item in open_base(spec, public):
-                if isinstance(item, dict):
-                    if item.get("failed"):
-                        raise SurgeryError(item["text"])
-                    yield {beside.picker.status: item}
-                    continue
-                session.open(spec, item)
-                yield {beside.picker.name: spec, beside.picker.status: about(item)}
+                if not isinstance(item, dict):
+                    session.open(spec, item)
+                elif item.get("failed"):
+                    raise SurgeryError(item["text"])
+                else:
+                    yield item
         view = session.view()
         if plan and view["text"] != plan:
             session.apply({"op": "write", "text": plan, "revision": view["revision"]})
-        view = session.view()
+            view = session.view()
         if view["error"]:
             raise SurgeryError(view["error"])
-        yield {beside.strip: view, beside.tiles: tiles_view(bases.get(spec), session.plan)}
+
+    def page(session: Session) -> dict:
+        """The page as the session has it now."""
+        base = bases.get(session.spec)
+        return {
+            beside.picker.name: session.spec,
+            beside.picker.status: about(base),
+            beside.strip: session.view(),
+            beside.tiles: tiles_view(base, session.plan),
+        }
 
     def act(session: Session, event: gr.EventData) -> Iterator[dict]:
         asked = event._data if isinstance(event._data, Mapping) else {}
@@ -111,20 +121,23 @@ def wire(
 
         blocks: list[dict] = []
         try:
-            for update in stage(session, step.base, step.plan):
-                status = update.get(beside.picker.status)
-                yield {**update, lesson: say(status, blocks)} if status else update
-            yield {
+            for status in stage(session, step.base, step.plan):
+                yield {beside.picker.status: status, lesson: say(status, blocks)}
+            ready = {
                 talking.prompt: step.prompt,
                 **{greedy: True, chat: False, tokens: TOKENS, seed: 0},
                 beside.saving.name: f"lesson-{len(session.plan)}-layers",
             }
+            # A browser that is busy may leave out what is soon followed by something else, so
+            # whatever comes within a second tells all of it.
+            until = time.monotonic() + 1
             if step.act in _MEASURED and not only_stage:
                 for status, blocks in _MEASURED[step.act](step):
-                    yield {lesson: say(status, blocks)}
+                    more = {**page(session), **ready} if time.monotonic() < until else {}
+                    yield {**more, lesson: say(status, blocks)}
             if step.act == "drawn" and not only_stage:  # all weights together are no one's bell
                 kinds = survey_base(bases.get(step.base)).base().kinds()
-                yield {beside.weighed: gr.update(choices=[ALL, *kinds], value=_DRAWN)}
+                ready[beside.weighed] = gr.update(choices=[ALL, *kinds], value=_DRAWN)
         except Cancelled:
             yield {lesson: say(note("Stopped."), blocks, running=False)}
             return
@@ -133,14 +146,16 @@ def wire(
             return
         press = "" if only_stage else _PRESSED.get(step.act, "")
         status = note("Set up: press the button when you are ready.") if only_stage else note("")
-        yield {lesson: say(status, blocks, running=False, done=not only_stage, press=press)}
+        last = say(status, blocks, running=False, done=not only_stage, press=press)
+        yield {**page(session), **ready, lesson: last}
 
     def again(session: Session) -> Iterator[dict]:
         try:
-            yield from stage(session, first, "")
-            view = session.view()
-            whole = str(Plan.whole(view["depth"]))
-            yield from stage(session, first, whole)
+            yield from ({beside.picker.status: item} for item in stage(session, first, ""))
+            whole = str(Plan.whole(session.view()["depth"]))
+            for _ in stage(session, first, whole):
+                pass
+            yield page(session)
         except SurgeryError as error:
             yield {beside.picker.status: failed(error)}
 

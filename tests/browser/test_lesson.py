@@ -90,7 +90,8 @@ def test_a_walk_through_the_lesson(app, open_page):
 
 
 def test_a_link_opens_its_step_and_keeps_the_rest(app, open_page):
-    page = open_page(f"{app}/?who=me%2Cyou&lesson=6")
+    page = open_page(app)
+    page.goto(f"{app}/?who=me%2Cyou&lesson=6")
     expect(page.locator(".lesson-count")).to_have_text(f"Step 6 of {len(STEPS)}")
     depth(page, 16)
     checked(page, STEPS[5])
@@ -104,7 +105,8 @@ def test_a_link_opens_its_step_and_keeps_the_rest(app, open_page):
 
 
 def test_a_link_with_a_plan_of_its_own_is_left_alone(app, open_page):
-    page = open_page(f"{app}/?plan=0%3A9&lesson=6")
+    page = open_page(app)
+    page.goto(f"{app}/?plan=0%3A9&lesson=6")
     expect(page.locator(".lesson-count")).to_have_text(f"Step 6 of {len(STEPS)}")
     page.wait_for_timeout(800)
     assert len(order(page)) != 16
