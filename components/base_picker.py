@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from surgery import Base, Plan, SurgeryError
+from surgery.lesson import BARE
 from surgery.progress import Cancelled
 
 from . import bases
@@ -24,6 +25,7 @@ _OFFERED = [
     "Qwen/Qwen3-0.6B",
     "Qwen/Qwen2.5-0.5B-Instruct",
     "openai-community/gpt2",
+    ("The lesson's model · random weights", BARE),
 ]
 
 

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 
 from surgery import Base, BaseError
+from surgery.lesson import BARE
 from surgery.progress import Progress, silent
 from surgery.source import kind_of
 
@@ -20,7 +21,7 @@ _lock = threading.Lock()
 
 def check_allowed(spec: str, public: bool) -> None:
     """Raise `BaseError` for a place that strangers on a public page may not name."""
-    if kind_of(spec) not in ("bundled", "hub") and public:
+    if kind_of(spec) not in ("bundled", "hub") and spec != BARE and public:
         raise BaseError(
             "On a public page models come from the Hub: write org/name, or bundled. Run the app "
             "on your own machine to open folders and files."

@@ -9,7 +9,7 @@ import gradio as gr
 
 from surgery import SurgeryError
 
-from . import bases, compare_panel, log, suggest_panel, weights, xray
+from . import bases, compare_panel, lesson, log, suggest_panel, weights, xray
 from .base_picker import about, base_picker, open_base
 from .help import Help
 from .layer_strip import LayerStrip
@@ -40,6 +40,7 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
         with gr.Row(elem_id="top", equal_height=True):
             gr.HTML("<h1>Layer Surgery</h1>", elem_id="title")
             picker = base_picker(first, public)
+            teaching = lesson.lesson_panel()
             Help(value={}, elem_id="help")
         strip = LayerStrip(elem_id="strip")
         tiles = Tiles(value={}, elem_id="tiles")
@@ -138,9 +139,14 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
             stopped, talking.output, heard, cancels=[speaking], queue=False, **_QUIET
         )
 
+        # ---------------------------------------------------------------- the lesson
+
+        beside = lesson.Beside(picker, strip, tiles, talking, saving, weighing.kind)
+        taught = lesson.wire(teaching, session, beside, first, public, _COMPUTE)
+
         # ---------------------------------------------------------------- weights
 
-        weights.wire(weighing, session, panels, edited, [loading, opening], _COMPUTE)
+        weights.wire(weighing, session, panels, edited, [loading, opening, *taught], _COMPUTE)
 
         # ---------------------------------------------------------------- evidence
 

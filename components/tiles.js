@@ -52,8 +52,14 @@ function partsTile(parts) {
   return box;
 }
 
+// Whoever else shows the counts hears of them over the document.
+function tell() {
+  document.dispatchEvent(new CustomEvent('preview', { detail: props.value?.parameters || null }));
+}
+
 function render() {
   const value = props.value;
+  tell();
   if (!value) return;
   errorLine.hidden = !value.error;
   errorLine.textContent = value.error || '';
@@ -62,5 +68,6 @@ function render() {
   row.replaceChildren(...value.tiles.map(tile), partsTile(value.parts));
 }
 
+document.addEventListener('preview-ask', () => element.isConnected && tell());
 watch('value', render);
 render();

@@ -30,6 +30,7 @@ def view(base, plan: Plan) -> dict:
         return {"error": str(error)}
     return {
         "error": "",
+        "parameters": {"base": old.parameters, "patient": new.parameters},
         "tiles": [
             _tile(
                 "Layers",

@@ -101,7 +101,9 @@ class Patient:
             raise SurgeryError("The prompt is empty: write a few words.")
         rows = self.model.get_input_embeddings().weight.shape[0]
         if max(ids) >= rows:
+            unknown = next(i for i in ids if i >= rows)
             raise SurgeryError(
-                "The tokenizer has more tokens than the model: they don't belong together."
+                f"“{tokenizer.decode([unknown])}” is token {unknown:,} of the tokenizer, and this "
+                f"model knows only the first {rows:,}: use other words."
             )
         return ids

@@ -1,0 +1,186 @@
+"""The guided lesson, walked through on the real page."""
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from hands import depth, layers, order, plan_box, write_plan
+from playwright.sync_api import Page, expect
+
+from surgery.lesson import STEPS
+
+
+def open_lesson(page: Page) -> None:
+    page.get_by_role("button", name="Lesson", exact=True).click()
+    expect(page.locator(".lesson")).to_be_visible()
+
+
+def jump(page: Page, number: int) -> None:
+    page.locator(".lesson-steps button").nth(number - 1).click()
+    expect(page.locator(".lesson-count")).to_have_text(f"Step {number} of {len(STEPS)}")
+
+
+def do(page: Page, seconds: int = 90) -> None:
+    """Press the step's button and wait until its work is over."""
+    page.locator(".lesson-act").click()
+    expect(page.locator(".lesson [data-do=stop]")).to_be_hidden(timeout=1000 * seconds)
+    expect(page.locator(".lesson-status.failed")).to_have_count(0)
+
+
+def checked(page: Page, step) -> None:
+    """The page's own number is the expected one, and is said to be."""
+    expect(page.locator(".lesson-check.right")).to_have_text(
+        f"✓{step.parameters:,} parameters, as expected"
+    )
+    expect(page.locator(".tile", has_text="Parameters").first).to_contain_text(
+        f"{step.parameters:,}"
+    )
+    expect(plan_box(page)).to_have_value(step.plan)
+
+
+@pytest.mark.timeout(600)
+def test_a_walk_through_the_lesson(app, open_page):
+    page = open_page(app)
+    said = page.locator("[data-who=patient] .talk-said")
+    open_lesson(page)
+    for number, step in enumerate(STEPS, 1):
+        expect(page.locator(".lesson h2")).to_have_text(step.title)
+        do(page)
+        checked(page, step)
+        expect(page.get_by_role("tab", name=step.tab)).to_have_attribute("aria-selected", "true")
+        expect(page.locator(".lesson-steps button").nth(number - 1)).to_have_attribute(
+            "aria-label", f"Step {number}: {step.short}, done"
+        )
+        results = page.locator(".lesson-results")
+        if step.act == "talk":
+            expect(said).not_to_have_text("")
+            expect(page.locator("[data-who=patient] .talk-prompt")).to_have_text(step.prompt)
+        elif step.act == "drawn":
+            beyond = results.locator("tr", has_text="beyond").locator("td").first.inner_text()
+            assert 4.3 < float(beyond.removesuffix(" %")) < 4.8
+            expect(page.locator("#weights-detail h3")).to_contain_text("up")
+        elif step.act == "norm":
+            right, wrong = results.locator(".lesson-text b").all_inner_texts()
+            assert right and right != wrong
+        elif step.act == "index":
+            expect(results.locator(".lesson-error")).to_have_text(re.compile("^IndexError: "))
+            expect(results).to_contain_text("Wrong without a word")
+        elif step.act == "heal":
+            expect(results.locator("tr", has_text="shorter")).to_contain_text("to")
+        elif step.act == "save":
+            expect(page.locator("#save-status p")).to_contain_text(
+                "lesson-26-layers.zip is ready", timeout=60_000
+            )
+        if number < len(STEPS):
+            page.locator(".lesson [data-do=next]").click()
+            assert f"lesson={number + 1}" in page.url
+    expect(page.locator(".lesson [data-do=next]")).to_be_disabled()
+
+    # What the page shows is checked, not what was once right.
+    write_plan(page, "0:29")
+    expect(page.locator(".lesson-check")).to_contain_text(
+        "the page shows 130,974,912, 10,620,288 more"
+    )
+
+    page.get_by_role("button", name="Reset", exact=True).click()
+    depth(page, 30)
+    expect(page.locator(".lesson-count")).to_have_text(f"Step 1 of {len(STEPS)}")
+    expect(page.locator(".lesson-steps .done")).to_have_count(0)
+    expect(page.get_by_role("tab", name="Talk")).to_have_attribute("aria-selected", "true")
+
+
+def test_a_link_opens_its_step_and_keeps_the_rest(app, open_page):
+    page = open_page(app)
+    page.goto(f"{app}/?who=me%2Cyou&lesson=6")
+    expect(page.locator(".lesson-count")).to_have_text(f"Step 6 of {len(STEPS)}")
+    depth(page, 16)
+    checked(page, STEPS[5])
+    expect(page.locator("[data-who=patient] .talk-said")).to_have_count(0)  # nothing runs unasked
+    jump(page, 7)
+    assert page.url.endswith("?who=me%2Cyou&lesson=7")
+    page.keyboard.press("Escape")
+    expect(page.locator(".lesson")).to_be_hidden()
+    assert page.url.endswith("?who=me%2Cyou")
+    depth(page, 16)  # closing changes nothing of the page
+
+
+def test_a_link_with_a_plan_of_its_own_is_left_alone(app, open_page):
+    page = open_page(app)
+    page.goto(f"{app}/?plan=0%3A9&lesson=6")
+    expect(page.locator(".lesson-count")).to_have_text(f"Step 6 of {len(STEPS)}")
+    page.wait_for_timeout(800)
+    assert len(order(page)) != 16
+    expect(page.locator(".lesson-check")).to_contain_text("Expected 308,839,424")
+
+
+def test_a_step_can_be_stopped_and_done_again(page):
+    open_lesson(page)
+    jump(page, 8)
+    page.locator(".lesson-act").click()
+    expect(page.locator(".lesson-text b").first).not_to_have_text("", timeout=60_000)
+    page.locator(".lesson [data-do=stop]").click()
+    expect(page.locator(".lesson-status p")).to_have_text("Stopped.")
+    before = page.locator(".lesson-results").inner_text()
+    page.wait_for_timeout(1500)
+    assert page.locator(".lesson-results").inner_text() == before
+    expect(page.locator(".lesson-steps .done")).to_have_count(0)
+    jump(page, 4)
+    do(page)
+    checked(page, STEPS[3])
+
+
+def test_keys_alone_walk_through_it(page):
+    page.get_by_role("button", name="Lesson", exact=True).focus()
+    page.keyboard.press("Enter")
+    for _ in range(3):
+        page.keyboard.press("PageDown")
+    expect(page.locator(".lesson h2")).to_have_text(STEPS[3].title)
+    page.keyboard.press("PageUp")
+    page.keyboard.press("PageDown")
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.dataset.do") == "act":
+            break
+    page.keyboard.press("Enter")
+    depth(page, 10)
+    checked(page, STEPS[3])
+    page.keyboard.press("Escape")
+    expect(page.locator(".lesson")).to_be_hidden()
+    assert page.evaluate("document.activeElement.className").startswith("lesson-open")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1366, 768), (390, 844)])
+def test_everyone_can_read_it(app, open_page, scheme, width, height):
+    """axe-core finds no fault; nothing sticks out; the strip stays beside the lesson, not under."""
+    page = open_page(app, width, height, color_scheme=scheme)
+    open_lesson(page)
+    jump(page, 4)
+    do(page)
+    depth(page, 10)
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    lesson = page.locator(".lesson").bounding_box()
+    for button in page.locator(".lesson button:visible").all():
+        box = button.bounding_box()
+        assert lesson["x"] <= box["x"] and box["x"] + box["width"] <= width
+    if width > 1100:
+        last = layers(page, "base").last.bounding_box()
+        assert last["x"] + last["width"] < lesson["x"]
+        page.get_by_role("button", name="Enlarge").click()
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert page.locator(".lesson").bounding_box()["width"] > lesson["width"]
+    faults = [
+        (fault["id"], [node["html"][:160] for node in fault["nodes"]])
+        for fault in Axe().run(page).response["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+    assert not faults
+
+
+def test_strangers_can_take_it_too(public_app, open_page):
+    page = open_page(public_app)
+    open_lesson(page)
+    jump(page, 4)
+    do(page)
+    checked(page, STEPS[3])
