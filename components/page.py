@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from surgery import SurgeryError
 
-from . import bases, weights
+from . import bases, deployment, weights
 from .base_picker import about, base_picker, open_base
+from .deployment import Deployment
+from .guard import Guard
 from .help import Help
 from .layer_strip import LayerStrip
 from .live import HERE
+from .rates import admit
 from .save import FOLDER, Downloads, save, save_panel
 from .session import Session
 from .status import failed, note
@@ -27,9 +31,10 @@ _COMPUTE = {"concurrency_limit": 4, "concurrency_id": "compute"}
 _QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
-def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
-    """The app. `first` is the base to open; a `public` page offers nothing of the machine's own
-    files."""
+def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Blocks:
+    """The app. `first` is the base to open; `allowed` says what its visitors may do, and holds for
+    the whole process."""
+    public = deployment.use(allowed or deployment.current()).public
     with gr.Blocks(
         title="Layer Surgery", fill_width=True, analytics_enabled=False, delete_cache=(3600, 7200)
     ) as demo:
@@ -52,9 +57,11 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
 
         # ---------------------------------------------------------------- a base
 
-        def choose(wanted: str, session: Session) -> Iterator[tuple[dict, object, object, dict]]:
+        def choose(
+            wanted: str, session: Session, request: gr.Request
+        ) -> Iterator[tuple[dict, object, object, dict]]:
             wanted = str(wanted or "").strip()
-            for item in open_base(wanted, public):
+            for item in open_base(wanted, request):
                 if isinstance(item, dict):
                     yield item, gr.skip(), gr.skip(), gr.update(visible=not item.get("failed"))
                     continue
@@ -85,12 +92,17 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
 
         # ---------------------------------------------------------------- the plan
 
-        def edit(session: Session, event: gr.EventData) -> tuple[dict, dict]:
+        def edit(session: Session, event: gr.EventData, request: gr.Request) -> tuple[dict, dict]:
+            try:
+                admit("edit", request)
+            except SurgeryError as error:
+                session.refuse(error)
+                return session.view(), gr.skip()
             session.apply(event._data)
             try:
                 drawn = tiles_view(bases.get(session.spec), session.plan)
             except SurgeryError as error:
-                drawn = {"error": str(error)}
+                drawn = {"error": deployment.current().words(error)}
             return session.view(), drawn
 
         edited = strip.edit(
@@ -104,8 +116,9 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
 
         # ---------------------------------------------------------------- talk
 
-        def speak(session: Session, *settings) -> Iterator[tuple[dict, dict]]:
+        def speak(session: Session, request: gr.Request, *settings) -> Iterator[tuple[dict, dict]]:
             try:
+                admit("speak", request)
                 plan = session.plan
             except SurgeryError as error:
                 yield failed(error), {}
@@ -135,6 +148,7 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
             session: Session, name: str, dtype: str, where: str, request: gr.Request
         ) -> Iterator[tuple[dict, dict, dict]]:
             try:
+                admit("save", request)
                 plan = session.plan
             except SurgeryError as error:
                 yield failed(error), gr.skip(), gr.skip()
@@ -169,7 +183,9 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
 
 def launch_options() -> dict:
     """What `Blocks.launch` needs to make it look right, wherever it is launched from."""
+    guarded = {"middleware": [Middleware(Guard)]} if deployment.current().public else {}
     return {
+        "app_kwargs": guarded,
         "theme": theme(),
         "css_paths": sorted(HERE.glob("*.css")),
         "footer_links": [],

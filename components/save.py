@@ -23,6 +23,7 @@ from surgery.archive import zip_folder
 from surgery.progress import Cancelled
 
 from . import bases
+from .deployment import current
 from .jobs import Job
 from .status import Status, failed, note
 
@@ -121,6 +122,9 @@ def save(
 
         def work(progress) -> Path:
             base = bases.get(spec, progress)
+            size = base.preview(plan).bytes
+            current().check_size(size, "This patient's weights")
+            bases.make_disk_room(2 * size)  # a folder, and the file that it is packed into
             called = file_name(name) or f"{file_name(base.name)}-{len(plan)}-layers"
             wanted = None if dtype == AS_STORED else dtype
             out = base.save(plan, folder / called, dtype=wanted, progress=progress)
