@@ -5,6 +5,7 @@ Knows devices and free bytes; knows nothing of models but their size.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +29,10 @@ class Room:
 def accelerators() -> list[Room]:
     """CUDA devices (ROCm included) with most room first, or Apple's GPU, or none."""
     if torch.cuda.is_available():
-        rooms = [
-            Room(f"cuda:{i}", torch.cuda.mem_get_info(i)[0])
-            for i in range(torch.cuda.device_count())
-        ]
+        devices = range(torch.cuda.device_count())
+        if (own := os.environ.get("LOCAL_RANK", "")).isdecimal() and int(own) in devices:
+            devices = [int(own)]  # launched as one of several processes: each has its own
+        rooms = [Room(f"cuda:{i}", torch.cuda.mem_get_info(i)[0]) for i in devices]
         return sorted(rooms, key=lambda room: -room.free)
     if torch.backends.mps.is_available():
         used = torch.mps.driver_allocated_memory()
