@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import gradio as gr
@@ -10,7 +11,7 @@ from starlette.middleware import Middleware
 
 from surgery import SurgeryError
 
-from . import bases, deployment, weights
+from . import api, bases, deployment, weights
 from .base_picker import about, base_picker, open_base
 from .deployment import Deployment
 from .guard import Guard
@@ -39,7 +40,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
         title="Layer Surgery", fill_width=True, analytics_enabled=False, delete_cache=(3600, 7200)
     ) as demo:
         session = gr.State(Session())
-        downloads = Downloads()
+        downloads = Downloads.shared()
 
         with gr.Row(elem_id="top", equal_height=True):
             gr.HTML("<h1>Layer Surgery</h1>", elem_id="title")
@@ -178,14 +179,16 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             downloads.forget(request.session_hash)
 
         demo.unload(leave)
+        api.publish(_COMPUTE)
     return demo
 
 
 def launch_options() -> dict:
     """What `Blocks.launch` needs to make it look right, wherever it is launched from."""
-    guarded = {"middleware": [Middleware(Guard)]} if deployment.current().public else {}
+    guard = Middleware(Guard, names=api.NAMES)
     return {
-        "app_kwargs": guarded,
+        "app_kwargs": {"middleware": [guard]} if deployment.current().public else {},
+        "mcp_server": find_spec("mcp") is not None,  # the extra gradio[mcp]
         "theme": theme(),
         "css_paths": sorted(HERE.glob("*.css")),
         "footer_links": [],

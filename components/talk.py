@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,12 +125,13 @@ def talk(
         "running": True,
     }
     streams: dict[str, Any] = {}
+    used = ExitStack()
     try:
         allowed.check_prompt(prompt)
         job = Job(lambda progress: bases.load(spec, progress))
         for report in job:
             yield report.view(), shown
-        base = job.result()
+        base = used.enter_context(bases.in_use(job.result()))
         streams["base"] = base.operate(Plan.whole(base.depth)).stream(prompt, **settings)
         streams["patient"] = base.operate(plan).stream(prompt, **settings)
         plans = {"base": "", "patient": str(plan)}
@@ -148,6 +150,7 @@ def talk(
     finally:
         for stream in streams.values():
             stream.close()
+        used.close()
 
 
 def stopped(value: dict | None) -> tuple[dict, dict]:
