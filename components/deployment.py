@@ -21,7 +21,7 @@ _HUB_ID = r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?(?:@[\w./-]+)?"
 _SETTINGS = r"(?:,\s*[A-Za-z_]\w*\s*=\s*[^,\s][^,]*)*"
 _PUBLIC_SPEC = re.compile(rf"(?:{_HUB_ID}|config:{_HUB_ID}{_SETTINGS})", re.ASCII)
 _LONGEST_SPEC = 500
-_LARGEST_COUNT = 1024  # of layers, heads, experts in a config that strangers may open
+_LARGEST_COUNT = 512  # of layers, heads, experts in a config that strangers may open
 # An absolute path in a message: not the middle of a word, of org/name or of an address.
 _PATH = re.compile(r"(?<![\w.:/<])(?:[A-Za-z]:[\\/]|~?/(?=[^\s/]))[^\s'\"“”’,;:()<>]*")
 

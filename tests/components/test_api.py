@@ -8,9 +8,11 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
+import mcp
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from mcp.client.streamable_http import streamable_http_client
 from transformers import AutoModelForCausalLM
 
 from components import api
@@ -117,12 +119,9 @@ def test_what_can_not_be_done_is_one_plain_sentence(client, spec, name, values, 
 
 
 def test_the_main_job_by_mcp(app, spec):
-    mcp = pytest.importorskip("mcp", reason="the extra gradio[mcp] is not installed")
-    from mcp.client.streamable_http import streamablehttp_client
-
     async def work() -> list:
         async with (
-            streamablehttp_client(f"{app}/gradio_api/mcp/") as (read, write, _),
+            streamable_http_client(f"{app}/gradio_api/mcp/") as (read, write, _),
             mcp.ClientSession(read, write) as session,
         ):
             await session.initialize()
