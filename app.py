@@ -8,8 +8,6 @@ import os
 # Before Gradio is imported: the page asks nothing of the outside world.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from components.page import build, launch_options
-
 
 def arguments() -> argparse.Namespace:
     """What the command line says."""
@@ -24,6 +22,9 @@ def arguments() -> argparse.Namespace:
         action="store_true",
         help="for strangers: models from the Hub only, nothing of this machine's files",
     )
+    parser.add_argument(
+        "--allow-healing", action="store_true", help="let strangers train on this machine too"
+    )
     return parser.parse_args()
 
 
@@ -31,7 +32,20 @@ def main() -> None:
     """Serve until interrupted. On a Hugging Face Space and over a share link it is public."""
     options = arguments()
     on_space = "SPACE_ID" in os.environ
-    demo = build(first=options.base, public=options.public or options.share or on_space)
+    public = options.public or options.share or on_space
+    if public:
+        from components import area
+
+        area.prepare()  # before what writes files is imported
+    from components import deployment
+    from components.page import build, launch_options
+
+    allowed = deployment.Deployment.of(public, options.allow_healing)
+    try:
+        allowed.check_spec(options.base)
+    except ValueError as error:
+        raise SystemExit(f"--base {options.base}: {error}") from error
+    demo = build(options.base, allowed)
     demo.queue(max_size=64)
     demo.launch(
         server_name="0.0.0.0" if on_space else options.host,

@@ -17,6 +17,7 @@ from surgery.progress import Cancelled
 
 from . import bases
 from .jobs import Job
+from .rates import admit
 from .status import Status, failed, note
 
 _OFFERED = [
@@ -63,10 +64,10 @@ def base_picker(first: str, public: bool) -> BasePicker:
     return BasePicker(name, open_button, stop, status)
 
 
-def open_base(spec: str, public: bool) -> Iterator[dict | Base]:
+def open_base(spec: str, request: gr.Request | None) -> Iterator[dict | Base]:
     """Status values while the base opens; the last item is the base itself, or a failure."""
     try:
-        bases.check_allowed(spec, public)
+        admit("open", request)
 
         def work(progress) -> Base:
             base = bases.get(spec, progress)

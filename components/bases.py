@@ -1,57 +1,132 @@
 """The bases that the page keeps open, for everyone who uses it.
 
-Weights are shared by all sessions, so they are kept here and not in a session: the last few that
-were used, fewer where memory is short.
+Weights are shared by all sessions, so they are kept here and not in a session: as many as fit into
+a budget of memory. Those that were used least lately go first, and never one that is in use. What
+strangers may open is the deployment's to say.
 """
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from surgery import Base, BaseError
-from surgery.lesson import BARE
+from surgery import Base, BaseError, Plan
+from surgery.memory import main_memory
 from surgery.progress import Progress, silent
-from surgery.source import kind_of
 
-_KEPT = 3
+from . import area, deployment
+
+_KEPT = 12  # open ones; without weights they take little
+_SHARE = 0.6  # of the memory that is free or taken by bases: the budget for weights
 _bases: OrderedDict[str, Base] = OrderedDict()
+_used: Counter[int] = Counter()  # by the object's id
 _lock = threading.Lock()
 
 
-def check_allowed(spec: str, public: bool) -> None:
-    """Raise `BaseError` for a place that strangers on a public page may not name."""
-    if kind_of(spec) not in ("bundled", "hub") and spec != BARE and public:
-        raise BaseError(
-            "On a public page models come from the Hub: write org/name, or bundled. Run the app "
-            "on your own machine to open folders and files."
-        )
-
-
 def get(spec: str, progress: Progress = silent) -> Base:
-    """The base called `spec`, opened if it isn't open yet. Raises `BaseError`."""
+    """The base called `spec`, opened if it isn't open yet. Raises `BaseError`, also for what the
+    deployment does not allow."""
     with _lock:
         if spec in _bases:
             _bases.move_to_end(spec)
             return _bases[spec]
+    allowed = deployment.current()
+    allowed.check_spec(spec)
     base = Base.open(spec, progress)
+    if allowed.public:
+        allowed.check_config(base.source.config.to_dict())
+        allowed.check_size(base.preview(Plan.whole(base.depth)).bytes)
     with _lock:
         _bases[spec] = base
         _bases.move_to_end(spec)
-        while len(_bases) > _KEPT:
-            _bases.popitem(last=False)
+        idle = [name for name in _bases if not _in_use(name) and name != spec]
+        for name in idle[: max(0, len(_bases) - _KEPT)]:
+            del _bases[name]
     return base
 
 
 def load(spec: str, progress: Progress) -> Base:
-    """The base with its weights in memory; others are let go if that makes the room. Raises
+    """The base with its weights in memory; others are let go to make the room. Raises
     `BaseError`."""
     base = get(spec, progress)
+    if base.is_loaded:
+        return base
+    size = weight_bytes(base)
+    _let_go(base, size, budget())
+    if base.kind in ("hub", "config"):
+        make_disk_room(size)
     try:
         base.load(progress)
     except BaseError:
-        with _lock:
-            for other in [name for name in _bases if _bases[name] is not base]:
-                del _bases[other]
+        if not _let_go(base, size, 0):
+            raise
         base.load(progress)
     return base
+
+
+@contextmanager
+def in_use(base: Base) -> Iterator[Base]:
+    """Within, its weights are not let go to make room for others."""
+    with _lock:
+        _used[id(base)] += 1
+    try:
+        yield base
+    finally:
+        with _lock:
+            _used[id(base)] -= 1
+            if not _used[id(base)]:
+                del _used[id(base)]
+
+
+def weight_bytes(base: Base) -> int:
+    """What its weights take in memory."""
+    return base.counts.total * base.torch_dtype.itemsize
+
+
+def loaded_bytes() -> int:
+    """What the weights of all open bases take now."""
+    with _lock:
+        return sum(weight_bytes(base) for base in set(_bases.values()) if base.is_loaded)
+
+
+def budget() -> int:
+    """Bytes that the weights of open bases may take together, on this machine as it is now."""
+    return int(_SHARE * (main_memory().free + loaded_bytes()))
+
+
+def make_disk_room(size: int) -> None:
+    """Have room for `size` more bytes in a public page's area. Raises `BaseError`."""
+    here, quota = area.current(), deployment.current().max_disk_bytes
+    if here is None or quota is None:
+        return
+    with _lock:
+        open_ones = [base.source.hub_id for base in _bases.values() if base.source.hub_id]
+    if not here.make_room(size, quota, open_ones):
+        raise BaseError(
+            "This public page has no room left for files of that size. Choose a smaller model, or "
+            "try again in an hour."
+        )
+
+
+def _let_go(wanted: Base, size: int, limit: int) -> bool:
+    """Let go of loaded bases that nobody uses until `size` more bytes fit the limit; whether any
+    was."""
+    gone = False
+    with _lock:
+        loaded = [name for name, base in _bases.items() if base.is_loaded and base is not wanted]
+        for name in loaded:
+            if size + sum(weight_bytes(b) for b in _bases.values() if b.is_loaded) <= limit:
+                break
+            if not _in_use(name):
+                del _bases[name]
+                gone = True
+    if gone:
+        gc.collect()  # models hold on to themselves in circles
+    return gone
+
+
+def _in_use(name: str) -> bool:
+    return _used[id(_bases[name])] > 0 if id(_bases[name]) in _used else False

@@ -21,6 +21,7 @@ from .damage import Damage
 from .jobs import Job
 from .log import Entry, LogBook
 from .plotly_view import PlotlyView
+from .rates import admit
 from .sample_picker import SamplePicker, name_of, sample_of
 from .session import Session
 from .status import Status, failed, note
@@ -104,7 +105,14 @@ def wire(
     seen = gr.State(Seen())
     outputs = [panel.status, panel.stop, *panel.pictures]
 
-    def begin(session: Session, seen: Seen, kind: str, own: str) -> Iterator[dict]:
+    def begin(
+        session: Session, seen: Seen, kind: str, own: str, request: gr.Request
+    ) -> Iterator[dict]:
+        try:
+            admit("measure", request)
+        except SurgeryError as error:
+            yield {panel.status: failed(error)}
+            return
         yield from run(panel, session, seen, book, kind, own)
 
     def pick(session: Session, seen: Seen, event: gr.EventData) -> Iterator[dict]:

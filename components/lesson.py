@@ -70,7 +70,7 @@ class Beside:
 
 
 def wire(
-    lesson: Lesson, session: gr.State, beside: Beside, first: str, public: bool, compute: dict
+    lesson: Lesson, session: gr.State, beside: Beside, first: str, compute: dict
 ) -> list[gr.events.Dependency]:
     """Tie the lesson to the page. Returns the events by which it may open another base."""
     talking = beside.talking
@@ -80,11 +80,11 @@ def wire(
         *(talking.prompt, greedy, chat, tokens, seed, beside.saving.name, beside.weighed),
     ]
 
-    def stage(session: Session, spec: str, plan: str) -> Iterator[dict]:
+    def stage(session: Session, spec: str, plan: str, request: gr.Request) -> Iterator[dict]:
         """Open the base and write the plan, as hands would; yields status values while a base
         opens. Raises `SurgeryError`."""
         if session.spec != spec:
-            for item in open_base(spec, public):
+            for item in open_base(spec, request):
                 if not isinstance(item, dict):
                     session.open(spec, item)
                 elif item.get("failed"):
@@ -108,7 +108,7 @@ def wire(
             beside.tiles: tiles_view(base, session.plan),
         }
 
-    def act(session: Session, event: gr.EventData) -> Iterator[dict]:
+    def act(session: Session, event: gr.EventData, request: gr.Request) -> Iterator[dict]:
         asked = event._data if isinstance(event._data, Mapping) else {}
         place = asked.get("step")
         if type(place) is not int or not 1 <= place <= len(STEPS):
@@ -121,7 +121,7 @@ def wire(
 
         blocks: list[dict] = []
         try:
-            for status in stage(session, step.base, step.plan):
+            for status in stage(session, step.base, step.plan, request):
                 yield {beside.picker.status: status, lesson: say(status, blocks)}
             ready = {
                 talking.prompt: step.prompt,
@@ -149,11 +149,11 @@ def wire(
         last = say(status, blocks, running=False, done=not only_stage, press=press)
         yield {**page(session), **ready, lesson: last}
 
-    def again(session: Session) -> Iterator[dict]:
+    def again(session: Session, request: gr.Request) -> Iterator[dict]:
         try:
-            yield from ({beside.picker.status: item} for item in stage(session, first, ""))
+            yield from ({beside.picker.status: item} for item in stage(session, first, "", request))
             whole = str(Plan.whole(session.view()["depth"]))
-            for _ in stage(session, first, whole):
+            for _ in stage(session, first, whole, request):
                 pass
             yield page(session)
         except SurgeryError as error:

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from surgery import SurgeryError
 
-from . import bases, compare_panel, lesson, log, suggest_panel, weights, xray
+from . import (
+    api,
+    bases,
+    compare_panel,
+    deployment,
+    lesson,
+    log,
+    suggest_panel,
+    weights,
+    xray,
+)
 from .base_picker import about, base_picker, open_base
+from .deployment import Deployment
+from .guard import Guard
 from .help import Help
 from .layer_strip import LayerStrip
 from .live import HERE
+from .rates import admit
 from .sample_picker import sample_picker
 from .save import FOLDER, Downloads, save, save_panel
 from .session import Session
@@ -28,14 +43,15 @@ _COMPUTE = {"concurrency_limit": 4, "concurrency_id": "compute"}
 _QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
-def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
-    """The app. `first` is the base to open; a `public` page offers nothing of the machine's own
-    files."""
+def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Blocks:
+    """The app. `first` is the base to open; `allowed` says what its visitors may do, and holds for
+    the whole process."""
+    public = deployment.use(allowed or deployment.current()).public
     with gr.Blocks(
         title="Layer Surgery", fill_width=True, analytics_enabled=False, delete_cache=(3600, 7200)
     ) as demo:
         session = gr.State(Session())
-        downloads = Downloads()
+        downloads = Downloads.shared()
 
         with gr.Row(elem_id="top", equal_height=True):
             gr.HTML("<h1>Layer Surgery</h1>", elem_id="title")
@@ -66,9 +82,11 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
 
         # ---------------------------------------------------------------- a base
 
-        def choose(wanted: str, session: Session) -> Iterator[tuple[dict, object, object, dict]]:
+        def choose(
+            wanted: str, session: Session, request: gr.Request
+        ) -> Iterator[tuple[dict, object, object, dict]]:
             wanted = str(wanted or "").strip()
-            for item in open_base(wanted, public):
+            for item in open_base(wanted, request):
                 if isinstance(item, dict):
                     yield item, gr.skip(), gr.skip(), gr.update(visible=not item.get("failed"))
                     continue
@@ -99,12 +117,17 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
 
         # ---------------------------------------------------------------- the plan
 
-        def edit(session: Session, event: gr.EventData) -> tuple[dict, dict]:
+        def edit(session: Session, event: gr.EventData, request: gr.Request) -> tuple[dict, dict]:
+            try:
+                admit("edit", request)
+            except SurgeryError as error:
+                session.refuse(error)
+                return session.view(), gr.skip()
             session.apply(event._data)
             try:
                 drawn = tiles_view(bases.get(session.spec), session.plan)
             except SurgeryError as error:
-                drawn = {"error": str(error)}
+                drawn = {"error": deployment.current().words(error)}
             return session.view(), drawn
 
         edited = strip.edit(
@@ -118,8 +141,9 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
 
         # ---------------------------------------------------------------- talk
 
-        def speak(session: Session, *settings) -> Iterator[tuple[dict, dict]]:
+        def speak(session: Session, request: gr.Request, *settings) -> Iterator[tuple[dict, dict]]:
             try:
+                admit("speak", request)
                 plan = session.plan
             except SurgeryError as error:
                 yield failed(error), {}
@@ -142,7 +166,7 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
         # ---------------------------------------------------------------- the lesson
 
         beside = lesson.Beside(picker, strip, tiles, talking, saving, weighing.kind)
-        taught = lesson.wire(teaching, session, beside, first, public, _COMPUTE)
+        taught = lesson.wire(teaching, session, beside, first, _COMPUTE)
 
         # ---------------------------------------------------------------- weights
 
@@ -181,6 +205,7 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
             session: Session, name: str, dtype: str, where: str, request: gr.Request
         ) -> Iterator[tuple[dict, dict, dict]]:
             try:
+                admit("save", request)
                 plan = session.plan
             except SurgeryError as error:
                 yield failed(error), gr.skip(), gr.skip()
@@ -210,12 +235,16 @@ def build(first: str = "bundled", public: bool = False) -> gr.Blocks:
             downloads.forget(request.session_hash)
 
         demo.unload(leave)
+        api.publish(_COMPUTE)
     return demo
 
 
 def launch_options() -> dict:
     """What `Blocks.launch` needs to make it look right, wherever it is launched from."""
+    guard = Middleware(Guard, names=api.NAMES)
     return {
+        "app_kwargs": {"middleware": [guard]} if deployment.current().public else {},
+        "mcp_server": find_spec("mcp") is not None,  # the extra gradio[mcp]
         "theme": theme(),
         "css_paths": sorted(HERE.glob("*.css")),
         "footer_links": [],

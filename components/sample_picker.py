@@ -13,6 +13,8 @@ from surgery import Base, SurgeryError, texts
 from surgery.progress import Progress
 from surgery.xray import Sample
 
+from .deployment import current
+
 OWN, DATASET = "your own text", "a data set on the Hub"
 _LONGEST = 40_000  # characters: more tokens than a sample takes
 _ROWS = 32  # of a data set
@@ -33,8 +35,10 @@ class SamplePicker:
 
 def sample_picker() -> SamplePicker:
     """Lay it out, in the row that is being built."""
+    # On a public page the Hub is not asked in the owner's name.
+    offered = [*texts.TEXTS, OWN] if current().public else [*texts.TEXTS, OWN, DATASET]
     kind = gr.Dropdown(
-        [*texts.TEXTS, OWN, DATASET],
+        offered,
         value=texts.DEFAULT,
         label="Text to measure on",
         info="Four kinds come with the app; scores differ between them.",
@@ -69,6 +73,9 @@ def sample_picker() -> SamplePicker:
 def sample_of(base: Base, kind: str, own: str, progress: Progress) -> Sample:
     """The chosen text as the base reads it. Raises `SurgeryError`."""
     own = str(own or "").strip()[:_LONGEST]
+    current().check_text(own)
+    if kind == DATASET and current().public:
+        raise SurgeryError("Data sets are not read on a public page: paste some text of them.")
     if kind == OWN:
         if not own:
             raise SurgeryError("Your text is empty: paste some paragraphs.")

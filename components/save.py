@@ -14,15 +14,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import gradio as gr
 
 from surgery import Plan, SurgeryError
 from surgery.archive import zip_folder
-from surgery.progress import Cancelled
+from surgery.progress import Cancelled, Progress
 
 from . import bases
+from .deployment import current
 from .jobs import Job
 from .status import Status, failed, note
 
@@ -93,6 +95,12 @@ class Downloads:
         # Served from where they lie: Gradio would copy gigabytes into its own cache first.
         gr.set_static_paths([self.folder])
 
+    @classmethod
+    @cache
+    def shared(cls) -> Downloads:
+        """The one of this process."""
+        return cls()
+
     def of(self, session: str) -> Path:
         """The empty folder of a session; what it had, and what others forgot, is removed."""
         self.forget(session)
@@ -118,15 +126,7 @@ def save(
     folder is made; `zipped` turns that into one file."""
     hidden = gr.update(visible=False)
     try:
-
-        def work(progress) -> Path:
-            base = bases.get(spec, progress)
-            called = file_name(name) or f"{file_name(base.name)}-{len(plan)}-layers"
-            wanted = None if dtype == AS_STORED else dtype
-            out = base.save(plan, folder / called, dtype=wanted, progress=progress)
-            return zip_folder(out, folder / f"{called}.zip", progress) if zipped else out
-
-        job = Job(work)
+        job = Job(lambda progress: write(spec, plan, name, dtype, folder, zipped, progress))
         for report in job:
             yield report.view(), hidden, hidden
         path = job.result()
@@ -143,6 +143,29 @@ def save(
     else:
         done, button = note(f"Saved to {path}"), hidden
     yield done, button, gr.update(visible=True, value=_snippet(path.stem if zipped else str(path)))
+
+
+def write(
+    spec: str,
+    plan: Plan,
+    name: str,
+    dtype: str,
+    folder: Path,
+    zipped: bool,
+    progress: Progress,
+) -> Path:
+    """The checkpoint in a folder of its own in `folder`, or as one file. Raises `SurgeryError`,
+    also for more than the deployment allows."""
+    base = bases.get(spec, progress)
+    size = base.preview(plan).bytes
+    current().check_plan(len(plan))
+    current().check_size(size, "This patient's weights")
+    bases.make_disk_room(2 * size)  # a folder, and the file that it is packed into
+    called = file_name(name) or f"{file_name(base.name)}-{len(plan)}-layers"
+    wanted = None if dtype == AS_STORED else dtype
+    with bases.in_use(base):
+        out = base.save(plan, folder / called, dtype=wanted, progress=progress)
+    return zip_folder(out, folder / f"{called}.zip", progress) if zipped else out
 
 
 def file_name(text: str) -> str:

@@ -16,6 +16,8 @@ from surgery import PRESETS, Base, History, Init, Plan, PlanError
 from surgery import presets as preset_texts
 from surgery.plan import COPY
 
+from .deployment import current
+
 _LONGEST_TEXT = 20_000  # characters of a plan's notation
 
 
@@ -92,6 +94,12 @@ class Session:
     def become(self, text: str) -> None:
         """Another plan, in writing: one that was suggested, or that was there before."""
         self.apply({"op": "write", "text": text, "revision": self._revision})
+
+    def refuse(self, error: Exception) -> None:
+        """Note why what the browser asked for was not even looked at."""
+        with self._lock:
+            self._revision += 1
+            self._said, self._error, self._text = "", str(error), ""
 
     def view(self) -> dict:
         """What the strip draws: plain values only."""
@@ -230,7 +238,8 @@ class Session:
         self._become(new, chosen, f"{count} {verb} as {str(init).replace('=', ' ')}")
 
     def _become(self, plan: Plan, selection: Selection | None, what: str) -> None:
-        self._history = self._history.do(plan)
+        current().check_plan(len(plan))
+        self._history = self._history.do(plan).within(current().max_steps)
         self._selection = selection
         self._said = f"{what}: {_layers(len(plan))} now"
 

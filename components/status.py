@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .deployment import current
 from .live import LiveHTML
 
 
@@ -17,5 +18,5 @@ def note(text: str) -> dict:
 
 
 def failed(error: Exception) -> dict:
-    """What went wrong, in the error's own words."""
-    return {"text": str(error), "share": None, "failed": True}
+    """What went wrong, in the error's own words, as far as they are for everyone."""
+    return {"text": current().words(error), "share": None, "failed": True}

@@ -20,6 +20,7 @@ from . import bases
 from .jobs import Job
 from .live import LiveHTML
 from .log import Entry, LogBook
+from .rates import admit
 from .sample_picker import SamplePicker, name_of, sample_of
 from .session import Session
 from .status import Status, failed, note
@@ -98,7 +99,12 @@ def wire(
 ) -> gr.events.Dependency:
     """Tie the panel to the page. The event that comes back ends when plans were measured."""
 
-    def begin(session: Session, size, unit, kind, own) -> Iterator[dict]:
+    def begin(session: Session, size, unit, kind, own, request: gr.Request) -> Iterator[dict]:
+        try:
+            admit("measure", request)
+        except SurgeryError as error:
+            yield {panel.status: failed(error)}
+            return
         yield from run(panel, session, book, size, unit, kind, own)
 
     finding = panel.start.click(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +18,13 @@ from surgery import Plan, SurgeryError
 from surgery.progress import Cancelled
 
 from . import bases
+from .deployment import current
 from .jobs import Job
 from .live import LiveHTML
 from .status import Status, failed, note
 
 _runs = itertools.count(1)  # so that the page can tell a late drawing of a run that was stopped
 _EVERY = 0.06  # seconds between drawings
-_LONGEST = 512  # tokens; a page that many people share
-_WORDS = 20_000  # characters of a prompt
 
 
 class TalkView(LiveHTML):
@@ -54,7 +54,7 @@ def talk_panel() -> TalkPanel:
             show_label=False,
             container=False,
             placeholder="Write how a text begins, or a question",
-            max_length=_WORDS,
+            max_length=current().max_prompt,
             lines=1,
             max_lines=4,
             scale=8,
@@ -77,7 +77,12 @@ def talk_panel() -> TalkPanel:
             value=False, label="As a chat", info="Put the prompt as a question to an assistant."
         )
         tokens = gr.Slider(
-            8, _LONGEST, value=64, step=8, label="Length", info="The most tokens to write."
+            8,
+            current().max_new_tokens,
+            value=64,
+            step=8,
+            label="Length",
+            info="The most tokens to write.",
         )
         seed = gr.Number(
             value=0, precision=0, minimum=0, label="Seed", info="Same seed, same dice."
@@ -104,26 +109,29 @@ def talk(
     top_p: float,
 ) -> Iterator[tuple[dict, dict]]:
     """Values for status and view: first how the weights load, then both texts as they grow."""
+    allowed = current()
     settings = dict(
         greedy=bool(greedy),
         chat=bool(chat),
-        max_new_tokens=int(min(tokens or 64, _LONGEST)),
+        max_new_tokens=int(min(tokens or 64, allowed.max_new_tokens)),
         seed=int(seed or 0),
         temperature=float(temperature or 0.8),
         top_p=float(top_p or 0.95),
     )
-    prompt = str(prompt or "")[:_WORDS]
+    prompt = str(prompt or "")
     shown: dict[str, Any] = {
         "run": next(_runs),
         "prompt": "" if chat else prompt,
         "running": True,
     }
     streams: dict[str, Any] = {}
+    used = ExitStack()
     try:
+        allowed.check_prompt(prompt)
         job = Job(lambda progress: bases.load(spec, progress))
         for report in job:
             yield report.view(), shown
-        base = job.result()
+        base = used.enter_context(bases.in_use(job.result()))
         streams["base"] = base.operate(Plan.whole(base.depth)).stream(prompt, **settings)
         streams["patient"] = base.operate(plan).stream(prompt, **settings)
         plans = {"base": "", "patient": str(plan)}
@@ -142,6 +150,7 @@ def talk(
     finally:
         for stream in streams.values():
             stream.close()
+        used.close()
 
 
 def stopped(value: dict | None) -> tuple[dict, dict]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from surgery import Plan, SurgeryError
 from surgery.preview import Preview
 
+from .deployment import current
 from .live import LiveHTML
 
 _WINDOW = 8192  # tokens for which the KV cache is spelled out
@@ -27,7 +28,7 @@ def view(base, plan: Plan) -> dict:
     try:
         old, new = base.preview(Plan.whole(base.depth)), base.preview(plan)
     except SurgeryError as error:
-        return {"error": str(error)}
+        return {"error": current().words(error)}
     return {
         "error": "",
         "parameters": {"base": old.parameters, "patient": new.parameters},

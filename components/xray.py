@@ -19,6 +19,7 @@ from surgery.xray import DEFAULT, Scan, known_scan, scan
 from . import bases, xray_figures
 from .jobs import Job
 from .plotly_view import PlotlyView
+from .rates import admit
 from .sample_picker import DATASET, SamplePicker, sample_of
 from .session import Session
 from .status import Status, failed, note
@@ -101,7 +102,12 @@ def wire(
     def again(session: Session, *settings) -> dict:
         return look(panel, session, *settings)
 
-    def begin(session: Session, *settings) -> Iterator[dict]:
+    def begin(session: Session, request: gr.Request, *settings) -> Iterator[dict]:
+        try:
+            admit("measure", request)
+        except SurgeryError as error:
+            yield {panel.status: failed(error)}
+            return
         yield from measure(panel, session, *settings)
 
     work = {"inputs": inputs, "outputs": outputs, **_QUIET}

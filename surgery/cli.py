@@ -22,7 +22,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from . import presets
+from . import facts, presets
 from .errors import PlanError, SurgeryError
 from .plan import Plan
 from .progress import Cancelled
@@ -110,23 +110,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other p
 def inspect(base: BaseArgument, as_json: JsonOption = False) -> None:
     """Show what a base is. Reads its config and tensor headers, no weights."""
     found = _open(base)
-    whole = asdict(found.preview(Plan.whole(found.depth)))
-    facts = {
-        "name": found.name,
-        "kind": found.kind,
-        "architecture": found.architecture,
-        "dtype": found.dtype,
-        "depth": found.depth,
-        "layer_kinds": list(found.kinds) if any(found.kinds) else None,
-        "has_tokenizer": found.has_tokenizer,
-        "has_chat_template": found.has_chat_template,
-        "licence": found.source.licence,
-        "note": found.note or None,
-        **whole,
-    }
     if as_json:
-        _print_json(facts)
+        _print_json(facts.of_base(found))
         return
+    whole = asdict(found.preview(Plan.whole(found.depth)))
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for label, value in (
         ("name", found.name),
@@ -156,16 +143,7 @@ def preview(
     found, wanted, (made, flat) = _operation(base, plan, with_)
     before, after = found.preview(Plan.whole(found.depth)), made.preview(flat)
     if as_json:
-        _print_json(
-            {
-                "base": found.name,
-                "plan": str(wanted),
-                "changes": wanted.describe(),
-                "dtype": found.dtype,
-                **asdict(after),
-                "before": asdict(before),
-            }
-        )
+        _print_json(facts.of_plan(found, wanted, before, after))
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("", found.name, "patient", ""):

@@ -22,6 +22,12 @@ class History:
             return self
         return History(plan, (*self.past, self.present))
 
+    def within(self, steps: int) -> History:
+        """With at most so many steps behind it: those between the start and the latest go."""
+        if len(self.past) <= steps:
+            return self
+        return replace(self, past=(self.past[0], *self.past[len(self.past) - steps + 1 :]))
+
     def undo(self) -> History:
         """One step back, or this history if it is at its start."""
         if not self.past:

@@ -82,6 +82,19 @@ class Patient:
             greedy=greedy,
         )
 
+    def _as_chat(self, prompt: str) -> str:
+        """The prompt within the base's chat template, which comes from strangers: transformers
+        renders it in a sandbox that reaches nothing but the message."""
+        try:
+            return self.base.tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
+            )
+        except Exception as error:  # whatever a template runs into, or tries
+            said = " ".join(str(error).split())[:200]
+            raise SurgeryError(
+                f"The chat template of {self.base.name} can't be used: {said}. Use plain text."
+            ) from error
+
     def _tokens(self, prompt: str, chat: bool) -> list[int]:
         tokenizer = self.base.tokenizer
         if any("\ud800" <= c <= "\udfff" for c in prompt):  # bytes that are no UTF-8 come as these
@@ -89,9 +102,7 @@ class Patient:
         if chat:
             if not self.base.has_chat_template:
                 raise SurgeryError(f"{self.base.name} has no chat template: use it as plain text.")
-            text = tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
-            )
+            text = self._as_chat(prompt)
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         else:
             ids = tokenizer(prompt)["input_ids"]

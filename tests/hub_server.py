@@ -21,6 +21,8 @@ class Hub:
         self.requests: list[tuple[str, str, str | None]] = []
         self.cut_after: int | None = None  # bytes of a whole file, then the line goes dead
         self.cut_parts: list[int] = []  # the same, for the next parts of weights behind the header
+        self.claimed: dict[str, int] = {}  # sizes that it claims files have
+        self.tokens: set[str | None] = set()  # what came as authorization
         self.fault: str | None = None  # see `misbehave`
         hub = self
 
@@ -44,6 +46,7 @@ class Hub:
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.partition("?")[0]
+        self.tokens.add(request.headers.get("authorization"))
         self.requests.append((request.command, path, request.headers.get("range")))
         if self.fault and self.misbehave(request, path):
             return None
@@ -83,13 +86,17 @@ class Hub:
             return self.refuse(request, 404, "RepoNotFound")
         if revision not in (None, "main", COMMIT):
             return self.refuse(request, 404, "RevisionNotFound")
-        names = sorted(path.name for path in self.repos[repo].iterdir())
+        paths = sorted(self.repos[repo].iterdir())
+        siblings = [
+            {"rfilename": path.name, "size": self.claimed.get(path.name, path.stat().st_size)}
+            for path in paths
+        ]
         self.send_json(
             request,
             {
                 "id": repo,
                 "sha": COMMIT,
-                "siblings": [{"rfilename": name} for name in names],
+                "siblings": siblings,
                 "cardData": {"license": "mit"},
             },
         )

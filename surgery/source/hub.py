@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from .parts import Part
 TOKENIZER = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt"]
 TOKENIZER += ["*.tiktoken", "*.model", "chat_template*", "config.json"]
 COMPANIONS = ["*.json", "README.md", "LICENSE*", "NOTICE*", *TOKENIZER]
+_LARGEST_COMPANION = 200_000_000  # bytes; the largest tokenizers have about 40 MB
 _FIRST = 100_000  # bytes: most headers are shorter, so one request is enough
 
 
@@ -46,13 +48,16 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
         return found
     with _explained(repo, revision):
         progress(f"Looking for {repo} on the Hub", 0, 0)
-        info = HfApi().model_info(repo, revision=revision or None, timeout=timeout)
+        info = HfApi().model_info(
+            repo, revision=revision or None, timeout=timeout, files_metadata=True
+        )
         commit = info.sha
         names = [sibling.rfilename for sibling in info.siblings or []]
         if "config.json" not in names:
             if "adapter_config.json" in names:
                 raise BaseError(f"{repo} is a LoRA adapter, not a model: name its base instead.")
             raise BaseError(f"{repo} has no config.json: it is no model for transformers.")
+        _check_companions(repo, info.siblings)
         # By the branch's name, so that the cache remembers what it stood for: then the next start
         # finds the model without asking.
         folder = Path(hf_hub_download(repo, "config.json", revision=revision or "main")).parent
@@ -99,6 +104,18 @@ def open_cached(repo: str, revision: str | None) -> Source | None:
         hub_id=repo,
         revision=folder.name,
     )
+
+
+def _check_companions(repo: str, files: list) -> None:
+    """Raise `BaseError` for a repository that would fill the disk before its weights are asked
+    for: what lies beside them is fetched as it is."""
+    for file in files:
+        beside = any(fnmatch(file.rfilename, pattern) for pattern in COMPANIONS)
+        if beside and (file.size or 0) > _LARGEST_COMPANION:
+            raise BaseError(
+                f"{repo} has a {file.rfilename[:80]} of {file.size / 1e6:,.0f} MB, which is too "
+                "large to be one: the model is not opened."
+            )
 
 
 def _identity(repo: str, commit: str) -> str:

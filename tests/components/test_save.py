@@ -5,9 +5,8 @@ import time
 
 import pytest
 
-from components import bases
 from components.save import AS_STORED, Downloads, file_name, save
-from surgery import Base, BaseError, Plan
+from surgery import Plan
 
 
 @pytest.mark.parametrize(
@@ -53,37 +52,3 @@ def test_a_download_is_one_file(tiny_folder, tmp_path):
     (path,) = tmp_path.iterdir()
     assert path.suffix == ".zip" and button["value"] == str(path)
     assert path.name in status["text"] and path.stem in snippet["value"]
-
-
-def test_a_few_bases_are_kept_and_the_oldest_let_go(tiny_folder):
-    specs = [str(tiny_folder(family)) for family in ("llama", "qwen2", "qwen3", "gpt2")]
-    first = bases.get(specs[0])
-    assert bases.get(specs[0]) is first
-    for spec in specs[1:]:
-        bases.get(spec)
-    assert specs[0] not in bases._bases and specs[3] in bases._bases
-
-
-def test_room_is_made_for_the_one_that_is_asked_for(tiny_folder, monkeypatch):
-    first, second = (str(tiny_folder(family)) for family in ("llama", "qwen2"))
-    bases.load(first, lambda *a: None)
-    real, tries = Base.load, []
-
-    def full_at_first(self, progress=None):
-        tries.append(1)
-        if len(tries) == 1:
-            raise BaseError("The weights need more than is free.")
-        return real(self)
-
-    monkeypatch.setattr(Base, "load", full_at_first)
-    assert bases.load(second, lambda *a: None).is_loaded
-    assert first not in bases._bases
-
-
-def test_strangers_may_not_name_places_of_this_machine(tmp_path):
-    for spec in (str(tmp_path), "config:/etc/passwd", "x.gguf", "~", "./x"):
-        with pytest.raises(BaseError, match="public page"):
-            bases.check_allowed(spec, public=True)
-        bases.check_allowed(spec, public=False)
-    for spec in ("bundled", "org/name", "org/name@main"):
-        bases.check_allowed(spec, public=True)

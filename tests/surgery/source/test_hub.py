@@ -227,3 +227,10 @@ def test_a_line_that_breaks_in_mid_save(hub, run, tmp_path):
     run(code.format(spec="org/single", plan="0, 5", out=str(tmp_path / "out")))
     assert not hub.cut_parts
     assert same_weights(tmp_path / "out", local(hub.repos["org/single"], "0, 5", tmp_path / "b"))
+
+
+def test_a_repository_can_not_fill_the_disk_with_what_is_no_weights(run, hub):
+    hub.claimed["tokenizer.json"] = 10**12
+    said = run(OPEN.format(spec="org/single"))
+    assert "tokenizer.json of 1,000,000 MB" in said and "not opened" in said
+    assert not any("/resolve/" in path for _, path, _ in hub.requests)

@@ -1,0 +1,116 @@
+"""The temporary area of a public page: everything that is written lies in it, up to a quota.
+
+Knows environment variables, folders and their sizes. It is prepared before any library that reads
+those variables is imported, so it imports none itself. The owner's own caches are seen but for the
+bundled model, which is linked: what else lies there may be gated or private.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+_BUNDLED = ("models--HuggingFaceTB--SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct")
+
+
+class Area:
+    """A folder that goes when the process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+
+    @property
+    def hub(self) -> Path:
+        """Where models from the Hub lie."""
+        return self.folder / "hub"
+
+    def used(self) -> int:
+        """Bytes in it; what is linked counts for nothing."""
+        total = 0
+        for place, folders, files in os.walk(self.folder):
+            folders[:] = [f for f in folders if not os.path.islink(os.path.join(place, f))]
+            for file in files:
+                try:
+                    total += os.lstat(os.path.join(place, file)).st_blocks * 512
+                except (OSError, AttributeError):  # gone meanwhile; no blocks on Windows
+                    continue
+        return total
+
+    def make_room(self, size: int, quota: int, keep: Iterable[str]) -> bool:
+        """Whether `size` more bytes fit into `quota`, after models from the Hub that nobody has
+        open have gone, those that lie there longest first. `keep` are ids of open ones."""
+        kept = {f"models--{name.replace('/', '--')}" for name in keep}
+        with self._lock:
+            used = self.used()
+            if used + size <= quota:
+                return True
+            models = [p for p in self.hub.glob("models--*") if not p.is_symlink()]
+            for model in sorted(models, key=_age):
+                if model.name in kept:
+                    continue
+                shutil.rmtree(model, ignore_errors=True)
+                if self.used() + size <= quota:
+                    return True
+            return False
+
+
+def _age(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+_area: Area | None = None
+
+
+def current() -> Area | None:
+    """The area, if there is one: only on a public page."""
+    return _area
+
+
+def prepare() -> Area:
+    """Make the area and have every library write into it. To be called before they are imported;
+    once in a process."""
+    global _area
+    if _area is not None:
+        return _area
+    folder = Path(tempfile.mkdtemp(prefix="layer-surgery-")).resolve()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    owner_hub, owner_cache = _owner_hub(), _owner_cache()
+    for name in ("hub", "cache", "gradio", "tmp"):
+        (folder / name).mkdir()
+    for owned, own in ((owner_hub, folder / "hub"), (owner_cache, folder / "cache")):
+        for name in _BUNDLED:
+            if (owned / name).is_dir():
+                (own / name).symlink_to(owned / name, target_is_directory=True)
+    os.environ.update(
+        HF_HUB_CACHE=str(folder / "hub"),
+        HF_HUB_DISABLE_IMPLICIT_TOKEN="1",  # the owner's token is not for strangers
+        LAYER_SURGERY_CACHE=str(folder / "cache"),
+        GRADIO_TEMP_DIR=str(folder / "gradio"),
+        TMPDIR=str(folder / "tmp"),
+    )
+    tempfile.tempdir = str(folder / "tmp")
+    _area = Area(folder)
+    return _area
+
+
+def _owner_hub() -> Path:
+    """Where the Hub's client keeps models, by its own rules."""
+    own = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    home = os.environ.get("HF_HOME")
+    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(own or (f"{home}/hub" if home else f"{root}/huggingface/hub")).expanduser()
+
+
+def _owner_cache() -> Path:
+    """Where the library keeps converted models, by its own rules."""
+    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("LAYER_SURGERY_CACHE") or f"{root}/layer-surgery").expanduser()

@@ -1,0 +1,85 @@
+"""How often one may ask: an allowance that fills up again, for each session and each address.
+
+Knows counting and time. Sessions are free to make, so an address has an allowance too: large enough
+for a room of people behind one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+import gradio as gr
+
+from surgery import SurgeryError
+
+from .deployment import current
+
+# A minute's worth, which may be used up at once.
+PER_MINUTE = {
+    "edit": 600,
+    "open": 12,
+    "speak": 20,
+    "save": 6,
+    "count": 60,
+    "measure": 12,
+    "call": 60,
+}
+_CROWD = 40  # as many sessions may share an address
+_REMEMBERED = 10_000
+
+
+class Rates:
+    """Allowances of everybody who asked lately."""
+
+    def __init__(
+        self,
+        per_minute: Mapping[str, int] = PER_MINUTE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._per_minute, self._clock = per_minute, clock
+        self._lock = threading.Lock()
+        self._left: OrderedDict[tuple, tuple[float, float]] = OrderedDict()
+
+    def take(self, what: str, session: str | None, address: str | None) -> None:
+        """Use up one of the allowance. Raises `SurgeryError` that says how long to wait."""
+        most = self._per_minute[what]
+        with self._lock:
+            now = self._clock()
+            wanted = [((what, "session", session), most), ((what, "from", address), most * _CROWD)]
+            found = [(key, size, self._filled(key, size, now)) for key, size in wanted]
+            for _, size, left in found:
+                if left < 1:
+                    seconds = max(1, round((1 - left) * 60 / size))
+                    raise SurgeryError(f"That was a lot in a short time: wait {seconds} s.")
+            for key, _, left in found:
+                self._left[key] = (left - 1, now)
+                self._left.move_to_end(key)
+            while len(self._left) > _REMEMBERED:
+                self._left.popitem(last=False)
+
+    def _filled(self, key: tuple, size: int, now: float) -> float:
+        left, then = self._left.get(key, (float(size), now))
+        return min(float(size), left + (now - then) * size / 60)
+
+
+_everybody = Rates()
+
+
+def admit(what: str, request: gr.Request | None) -> None:
+    """Count one of `what` for whoever sent the request, on a public page. Raises `SurgeryError`
+    once that is too many."""
+    if current().public:
+        session = getattr(request, "session_hash", None)
+        _everybody.take(what, session, _address(request))
+
+
+def _address(request: gr.Request | None) -> str | None:
+    """Where a request comes from. A Space stands behind a proxy, which adds that to a header."""
+    if request is None:
+        return None
+    if current().on_space and (passed := request.headers.get("x-forwarded-for")):
+        return passed.rpartition(",")[2].strip()
+    return getattr(request.client, "host", None)

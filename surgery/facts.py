@@ -1,0 +1,54 @@
+"""What other programs are told of a base and a plan: plain values, the same from every door.
+
+Knows which facts there are; the command line prints them, the app's endpoints hand them out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from . import presets
+from .plan import Plan
+
+if TYPE_CHECKING:
+    from .base import Base
+
+
+def of_base(base: Base) -> dict[str, Any]:
+    """What a base is. Reads no weights."""
+    return {
+        "name": base.name,
+        "kind": base.kind,
+        "architecture": base.architecture,
+        "dtype": base.dtype,
+        "depth": base.depth,
+        "layer_kinds": list(base.kinds) if any(base.kinds) else None,
+        "has_tokenizer": base.has_tokenizer,
+        "has_chat_template": base.has_chat_template,
+        "licence": base.source.licence,
+        "note": base.note or None,
+        **asdict(base.preview(Plan.whole(base.depth))),
+    }
+
+
+def of_plan(base: Base, wanted: Plan, before: Any, after: Any) -> dict[str, Any]:
+    """What a plan would make of a base, from both previews."""
+    return {
+        "base": base.name,
+        "plan": str(wanted),
+        "changes": wanted.describe(),
+        "dtype": base.dtype,
+        **asdict(after),
+        "before": asdict(before),
+    }
+
+
+def read_plan(text: str, base: Base) -> Plan:
+    """A plan in any of its forms: the notation, a preset, or mergekit's YAML. Raises `PlanError`,
+    or `Refused` for a recipe that no plan can say."""
+    if "\n" in text.strip() or "slices:" in text:
+        from .recipe import layer_tensors, read
+
+        return read(text).plan(base.depth, layer_tensors(base))
+    return presets.parse(text, base.depth) or Plan.parse(text, base.depth)

@@ -1,0 +1,118 @@
+"""A public page, attacked over the wire: files, uploads, other people's sessions, markup."""
+
+import json
+import secrets
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import pytest
+from hands import depth, layers, open_base, plan_box, write_plan
+from playwright.sync_api import expect
+
+
+def ask(url: str, body: dict | bytes | None = None, method: str | None = None) -> tuple[int, str]:
+    """Status and text of the answer to a request."""
+    data = json.dumps(body).encode() if isinstance(body, dict) else body
+    request = urllib.request.Request(url, data, {"content-type": "application/json"}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read(200_000).decode("utf-8", "replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "gradio_api/file=/etc/passwd",
+        "gradio_api/file=../../../../etc/passwd",
+        "gradio_api/file=%2e%2e/%2e%2e/etc/passwd",
+        "gradio_api/file=file:///etc/passwd",
+        "gradio_api/file=//etc/passwd",
+        "gradio_api/file=README.md",
+        "gradio_api/file=components/page.py",
+        "gradio_api/file=app.log",
+        "gradio_api/file/etc/passwd",
+        "gradio_api/proxy=https://example.com/",
+        "static/../../../../../../etc/passwd",
+        "assets/../../../../../../etc/passwd",
+        "assets/%2e%2e/%2e%2e/routes.py",
+        "gradio_api/custom_component/1/client/component/../../../etc/passwd",
+    ],
+)
+def test_no_file_of_the_machine_comes_out(public_app, path):
+    status, said = ask(f"{public_app}/{path}")
+    assert status in (400, 403, 404, 405, 500), said
+    assert "root:" not in said and "Traceback" not in said and "import " not in said
+
+
+def test_nothing_is_taken_in(public_app):
+    for path in ("upload", "component_server", "process_recording", "vibe-edit/"):
+        assert ask(f"{public_app}/gradio_api/{path}", b"x" * 1000)[0] == 403
+    join = urllib.request.Request(
+        f"{public_app}/gradio_api/queue/join", b"{}", {"content-length": "2000000"}
+    )
+    with pytest.raises(urllib.error.HTTPError, match="413"):
+        urllib.request.urlopen(join, timeout=30)
+
+
+def test_the_pages_own_handlers_are_not_for_programs(public_app):
+    _, config = ask(f"{public_app}/config")
+    events = json.loads(config)["dependencies"]
+    assert events
+    _, info = ask(f"{public_app}/gradio_api/info")
+    named = json.loads(info)["named_endpoints"]
+    for handler in ("choose", "edit", "speak", "keep"):
+        assert f"/{handler}" not in named
+        for way in ("call", "run", "api"):
+            assert ask(f"{public_app}/gradio_api/{way}/{handler}", {"data": []})[0] == 403
+
+
+def test_another_sessions_plan_is_out_of_reach(public_app, open_page):
+    """Somebody who sends events by hand gets a session of his own, whatever ids he makes up."""
+    page = open_page(public_app)
+    write_plan(page, "0:7")
+    depth(page, 7)
+    events = json.loads(ask(f"{public_app}/config")[1])["dependencies"]
+    for event in events:
+        body = {
+            "fn_index": event["id"],
+            "session_hash": secrets.token_hex(6),
+            "data": [None] * len(event["inputs"]),
+            "event_data": {"op": "write", "text": "0:3", "revision": 2},
+            "event_id": "0" * 32,
+        }
+        assert ask(f"{public_app}/gradio_api/queue/join", body)[0] in (200, 404, 422)
+        cancel = {"session_hash": "x", "fn_index": event["id"], "event_id": "0" * 32}
+        assert ask(f"{public_app}/gradio_api/cancel", cancel)[0] in (200, 404)
+    page.wait_for_timeout(1000)
+    expect(plan_box(page)).to_have_value("0:7")
+    write_plan(page, "0:8")
+    depth(page, 8)
+
+
+def test_markup_from_strangers_is_text(public_app, open_page):
+    page = open_page(public_app)
+    for spec in ("<img src=x onerror=alert(1)>", "config:bundled,hidden_act=<script>alert(1)"):
+        open_base(page, spec)
+        expect(page.locator("#about .status.failed p")).to_be_visible()
+    open_base(page, "config:bundled,num_hidden_layers=3,hidden_act=<img src=x onerror=alert(1)>")
+    expect(page.locator("#about .status.failed p")).to_contain_text("<img src=x")
+    write_plan(page, "<img src=x onerror=alert(1)>")
+    expect(page.locator(".strip-error")).to_contain_text("<img src=x")
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_every_panel_asks_its_own_server_alone(public_app, open_page):
+    """`open_page` fails for any request to another host; here all panels are opened."""
+    page = open_page(public_app)
+    for tab in page.get_by_role("tab").all():
+        tab.click()
+        page.wait_for_timeout(700)
+    expect(layers(page, "patient").first).to_be_visible()
+    sources = page.evaluate(
+        "[...document.querySelectorAll('script[src], link[href], img[src], iframe')]"
+        ".map(x => new URL(x.src || x.href, location).origin)"
+    )
+    assert set(sources) <= {public_app, "null"}

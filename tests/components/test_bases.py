@@ -1,0 +1,76 @@
+"""The budget for bases: one copy for all, the least recently used let go, never one in use."""
+
+import pytest
+
+from components import bases
+from surgery import Base, BaseError
+
+
+def silent(*told):
+    return None
+
+
+@pytest.fixture
+def specs(tiny_folder, monkeypatch):
+    """Four tiny bases, and nothing open."""
+    monkeypatch.setattr(bases, "_bases", type(bases._bases)())
+    return [str(tiny_folder(family)) for family in ("llama", "qwen2", "qwen3", "gpt2")]
+
+
+def test_a_few_bases_are_kept_open_and_the_oldest_let_go(specs, monkeypatch):
+    monkeypatch.setattr(bases, "_KEPT", 3)
+    first = bases.get(specs[0])
+    assert bases.get(specs[0]) is first
+    for spec in specs[1:]:
+        bases.get(spec)
+    assert list(bases._bases) == specs[1:]
+
+
+def test_weights_beyond_the_budget_go_those_used_least_lately_first(specs, monkeypatch):
+    size = bases.weight_bytes(bases.load(specs[0], silent))
+    monkeypatch.setattr(bases, "budget", lambda: 3 * size)
+    for spec in specs[1:3]:
+        bases.load(spec, silent)
+    bases.get(specs[0])  # used again
+    bases.load(specs[3], silent)
+    assert specs[1] not in bases._bases and specs[0] in bases._bases
+    assert bases.loaded_bytes() <= 3 * size
+
+
+def test_what_is_in_use_stays_whatever_is_asked_for(specs, monkeypatch):
+    first = bases.load(specs[0], silent)
+    monkeypatch.setattr(bases, "budget", lambda: 0)
+    with bases.in_use(first):
+        bases.load(specs[1], silent)
+        bases.load(specs[2], silent)
+        assert specs[0] in bases._bases and specs[1] not in bases._bases
+        assert bases.load(specs[0], silent) is first
+    bases.load(specs[3], silent)
+    assert list(bases._bases) == [specs[3]]
+
+
+def test_memory_comes_back_with_the_base(specs):
+    import gc
+    import weakref
+
+    model = weakref.ref(bases.load(specs[0], silent).model)
+    assert model() is not None
+    bases._let_go(bases.get(specs[1]), 0, 0)
+    gc.collect()
+    assert model() is None
+
+
+def test_room_is_made_for_the_one_that_is_asked_for(specs, monkeypatch):
+    first, second = specs[:2]
+    bases.load(first, silent)
+    real, tries = Base.load, []
+
+    def full_at_first(self, progress=None):
+        tries.append(1)
+        if len(tries) == 1:
+            raise BaseError("The weights need more than is free.")
+        return real(self)
+
+    monkeypatch.setattr(Base, "load", full_at_first)
+    assert bases.load(second, silent).is_loaded
+    assert first not in bases._bases
