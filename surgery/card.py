@@ -84,8 +84,9 @@ def card(
     new: Preview,
     healed: str = "",
 ) -> str:
-    """The card's text, with what is said of healing if it was healed. `has_recipe` says that the recipe lies beside it; `hub_id` and `licence` go
-    into the front matter where they are known."""
+    """The card's text. `has_recipe` says that the recipe lies beside it; `hub_id` and `licence` go
+    into the front matter where they are known. `healed` is what is said of its training, if it was
+    trained."""
     tags = ["layer-surgery", "passthrough", *(["healed"] if healed else [])]
     front: dict = {"library_name": "transformers", "tags": tags}
     if hub_id:

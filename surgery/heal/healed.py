@@ -127,13 +127,11 @@ class Healed(Patient):
 
 
 def facts_of(base: Base, plan: Plan, settings: Settings, **more: object) -> dict:
-    """What is written beside a healed model."""
-    return {
-        "base": base.pinned_id or base.name,
-        "plan": str(plan),
-        "settings": asdict(settings),
-        **more,
-    }
+    """What is written beside a healed model; of files the names alone, since models travel."""
+    told = asdict(settings)
+    for key in ("text", "held_out"):
+        told[key] = Path(told[key]).name
+    return {"base": base.pinned_id or base.name, "plan": str(plan), "settings": told, **more}
 
 
 _CARD = """\
@@ -156,6 +154,7 @@ python -m surgery save BASE "{plan}" cut     # BASE was {base}
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("cut"), "path/to/this/folder")
+cut = AutoModelForCausalLM.from_pretrained("cut")
+model = PeftModel.from_pretrained(cut, "path/to/this/folder")
 ```
 """

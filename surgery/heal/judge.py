@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
-import torch
+from transformers import PreTrainedModel
 
 from ..base import Base
 from ..errors import SurgeryError
@@ -20,11 +21,11 @@ from ..patient import Patient
 from ..plan import Plan
 from ..progress import Progress, silent
 from ..texts import TEXTS
-from ..xray.sample import Sample
-from ..xray.score import RESAMPLES, Score, block_means
+from ..xray import Sample, Score, perplexity
+from ..xray.score import BLOCK, RESAMPLES, block_means
 
+_LONGEST = 1 << 20  # characters of held-out text
 _TOKENS = 24  # of the text that the patient writes at each look
-_AT_ONCE = 2048  # tokens
 
 
 @dataclass(frozen=True)
@@ -73,28 +74,24 @@ class Judge:
         self._progress = progress
 
     @classmethod
-    def of(cls, base: Base, progress: Progress = silent, held_out: str = "") -> Judge:
-        """Over `held_out`, or else the project's own four texts, which no run trains on unless it
-        is told to. Raises `SurgeryError` for a base without a tokenizer."""
-        if not base.has_tokenizer:
-            raise SurgeryError(f"{base.name} has no tokenizer, so nothing can be held out for it.")
-        return cls(base, Sample.of(base, held_out or list(TEXTS.values())), progress)
+    def of(cls, base: Base, held_out: str = "", progress: Progress = silent) -> Judge:
+        """Over the text in the file `held_out`, or else over the project's own four texts, which no
+        run trains on unless it is told to. Raises `SurgeryError`."""
+        texts = list(TEXTS.values())
+        if held_out:
+            path = Path(held_out).expanduser()
+            try:
+                with open(path, encoding="utf-8") as file:
+                    texts = [file.read(_LONGEST)]
+            except OSError as error:
+                raise SurgeryError(f"{path} can't be read: {error.strerror or error}.") from error
+            except (UnicodeDecodeError, ValueError) as error:
+                raise SurgeryError(f"{path} is no text in UTF-8.") from error
+        return cls(base, Sample.of(base, texts), progress)
 
-    def score(self, model: torch.nn.Module) -> Score:
+    def score(self, model: PreTrainedModel) -> Score:
         """Of any model with the base's vocabulary."""
-        device = next(model.parameters()).device
-        losses: list[float] = []
-        batches = self.sample.batches(_AT_ONCE)
-        for number, (start, end) in enumerate(batches):
-            ids = torch.tensor(self.sample.windows[start:end], device=device)
-            with torch.no_grad():
-                logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-            found = torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
-            )
-            losses += found.tolist()
-            self._progress("Reading held-out text", number + 1, len(batches))
-        return Score.of(losses)
+        return perplexity(model, self.sample, self._progress)
 
     def look(
         self, step: int, patient: Patient, prompt: str, computing: Callable = nullcontext
@@ -154,7 +151,7 @@ def recovered(
     if not all(np.isfinite(values).all() for values in series):
         return None
     lost = block_means(series[1] - series[0])
-    blocks = math.ceil(len(lost) / 16)
+    blocks = math.ceil(len(lost) / BLOCK)
     draws = np.random.default_rng(0).integers(0, len(lost), (RESAMPLES, blocks))
     means = [block_means(values)[draws].mean(axis=1) for values in series]
     points = [values.mean() for values in series]

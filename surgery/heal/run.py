@@ -1,8 +1,8 @@
 """The training loop: an iterator of events, one for each step, computed when it is asked for.
 
 Whoever stops asking pauses it. It knows the order of things (text, states, steps, looks at held-out
-text) and leaves each to its module. Under `accelerate launch` or torchrun every process runs it over
-its share of each batch.
+text) and leaves each to its module. Under `accelerate launch` or torchrun every process runs it
+over its share of each batch.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Healing:
             raise BaseError(
                 f"The weights are on {check_trainable}, and training would be elsewhere."
             )
-        self.judge = judge or Judge.of(base, progress)
+        self.judge = judge or Judge.of(base, settings.held_out, progress)
         model = make(patient, settings)
         check_savable(patient, _merged_names(model))
         self.view = Patient(base, plan, patient.model)  # the same modules, adapters included

@@ -35,7 +35,8 @@ class Settings:
 
     `text` is a file, `data` a data set on the Hub ("org/name", streamed); with neither, text is
     sampled from the base, `sampled_tokens` of it (0: half of what the run will read, between one
-    batch and 2**18 tokens, and at most a third of the minutes).
+    batch and 2**18 tokens). `held_out` is a file of text to judge by, which should be of another
+    source; without it the project's own four texts are.
 
     The length is `steps`, or else `minutes` (text sampling included), turned into steps by the
     speed of the first ones. A step reads `batch` windows of `window` tokens, over all processes,
@@ -53,6 +54,7 @@ class Settings:
     dropout: float = 0.0
     text: str = ""
     data: str = ""
+    held_out: str = ""
     sampled_tokens: int = 0
     steps: int | None = None
     minutes: float | None = None
