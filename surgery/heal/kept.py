@@ -2,7 +2,7 @@
 
     run.json                     base, plan, settings
     text/tokens.safetensors      the windows
-    state-00000120/              after 120 steps; the last two are kept
+    state-00000120/              after 120 steps; the last two are kept, and the best
         trained.safetensors      what trains
         moments.safetensors      the optimizer's tensors
         state.json               numbers: losses, evaluations, length, seconds
@@ -66,9 +66,10 @@ def write(
     trained: Mapping[str, torch.Tensor],
     moments: Mapping[str, torch.Tensor],
     numbers: Mapping,
+    spared: int = 0,
 ) -> None:
-    """A state that appears when it is on the disk; only then older ones go. Raises `SaveError`,
-    and then those are still there."""
+    """A state that appears when it is on the disk; only then older ones go, but for the last two
+    and the one after `spared` steps. Raises `SaveError`, and then those are still there."""
     out = folder / f"state-{step:08d}"
     size = sum(t.nbytes for t in (*trained.values(), *moments.values()))
     with appearing(out, size, overwrite=True, durable=True) as partial:
@@ -76,7 +77,8 @@ def write(
         _save(moments, partial / "moments.safetensors")
         _write_json(partial / "state.json", {"step": step, **numbers})
     for old in states(folder)[:-2]:
-        shutil.rmtree(folder / f"state-{old:08d}", ignore_errors=True)
+        if old != spared:
+            forget(folder, old)
 
 
 def states(folder: Path) -> list[int]:

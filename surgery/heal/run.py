@@ -133,6 +133,7 @@ class Healing:
         self._mine = 0  # steps of this process
         self._stopping = False
         self._good = 0  # a state of so many steps or fewer has had a finite loss since
+        self._best = (math.inf, 0)  # mean loss before a state that was kept, and its step
         self._saved_at = time.monotonic()
         self._begin(facts)
         self.seconds += time.monotonic() - started
@@ -215,6 +216,7 @@ class Healing:
         if len(self.losses) >= 2 * _RECENT:
             before, now = sum(first) / _RECENT, sum(recent) / _RECENT
             if now > before + max(before, 1.0):
+                self._good = min(self._good, self._best[1])
                 self._diverge(f"The loss grows: {before:.3g} at first, {now:.3g} now")
         rate = order.rate(self.step, self.steps, s.learning_rate, s.schedule, s.warmup)
         for group in self.optimizer.param_groups:
@@ -246,7 +248,7 @@ class Healing:
         """Stop. A state that nothing was computed with since it was written may be the bad one."""
         if self.accelerator.is_main_process:
             there = kept.states(self.folder)
-            if len(there) > 1 and there[-1] > self._good:
+            while len(there) > 1 and there[-1] > self._good:
                 kept.forget(self.folder, there.pop())
             raise Diverged(
                 f"{what}. The state after {there[-1]:,} steps is kept. Choose a lower learning "
@@ -320,6 +322,8 @@ class Healing:
         self.seconds = numbers["seconds"]
         self.looks = [Look.from_dict(look) for look in numbers["looks"]]
         self._good = self.step
+        recent = self.losses[-_RECENT:]
+        self._best = (sum(recent) / len(recent) if recent else math.inf, self.step)
 
     def save(self) -> None:
         """Keep the state as it is now. Raises `SaveError`, and then earlier ones are kept."""
@@ -336,7 +340,10 @@ class Healing:
                 "losses": self.losses,
                 "looks": [look.as_dict() for look in self.looks],
             }
-            kept.write(self.folder, self.step, trained, moments, numbers)
+            recent = self.losses[-_RECENT:]
+            mean = sum(recent) / len(recent) if recent else math.inf
+            kept.write(self.folder, self.step, trained, moments, numbers, self._best[1])
+            self._best = min(self._best, (mean, self.step))
         self.accelerator.wait_for_everyone()
         self._saved_at = time.monotonic()
 
