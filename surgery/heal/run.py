@@ -203,7 +203,11 @@ class Healing:
             with nullcontext() if last else accelerator.no_sync(self.model):
                 # Every part and process draws its own dropout, the same ones after a resume.
                 draw = (self.step * s.accumulate + part) * accelerator.num_processes
-                with Seeded(s.seed + draw + accelerator.process_index) if s.dropout else _nothing():
+                with (
+                    Seeded(s.seed + draw + accelerator.process_index)
+                    if s.dropout
+                    else nullcontext()
+                ):
                     loss = self._loss(ids) / s.accumulate
                 accelerator.backward(loss)
             total += loss.detach()
@@ -383,13 +387,13 @@ class Healing:
         pace = self._training / (self._mine - 1)
         spent = self.seconds + _LOOKS * (self.judge.seconds or 0)
         left = 60 * (self.settings.minutes or 0) - spent
-        self.steps = self._main_s(self.step + max(1, int(left / max(pace, 1e-6))))
+        self.steps = self._of_main(self.step + max(1, int(left / max(pace, 1e-6))))
 
     def _agreed(self, word: bool) -> bool:
         """What the main process says, in all of them."""
-        return bool(self._main_s(int(word)))
+        return bool(self._of_main(int(word)))
 
-    def _main_s(self, number: int) -> int:
+    def _of_main(self, number: int) -> int:
         if self.accelerator.num_processes == 1:
             return number
         from accelerate.utils import broadcast
@@ -484,7 +488,3 @@ def _like(whole: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
         mesh = parameter.device_mesh
         return distribute_tensor(whole.to(mesh.device_type), mesh, parameter.placements)
     return whole
-
-
-def _nothing():
-    return nullcontext()

@@ -14,16 +14,30 @@ ROOT = Path(__file__).parents[3]
 SHORT = "--steps 10 --batch 4 --window 16 --lr 3e-3 --warmup 2 --sampled-tokens 256 --save-every 2"
 
 
-@pytest.fixture
-def command(tiny_folder, held_out, tmp_path):
-    """A function: the arguments of `heal` that write to a folder of this name."""
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where all runs write to."""
+    return tmp_path_factory.mktemp("runs")
 
-    def made(out, *more):
-        where = [str(tiny_folder("llama")), "0:2, 4:6", str(tmp_path / out)]
-        told = [*SHORT.split(), "--held-out", held_out, "--evaluate-every", "100", "--json"]
-        return ["-m", "surgery", "heal", *where, *told, *more]
+
+@pytest.fixture(scope="module")
+def command(tiny_folder, place):
+    """A function: the arguments of `heal` that write to a folder of this name."""
+    held_out = place / "held-out.txt"
+    held_out.write_text("It was a quiet day, and nobody had come to see the garden. " * 2)
+
+    def made(out):
+        where = [str(tiny_folder("llama")), "0:2, 4:6", str(place / out)]
+        told = [*SHORT.split(), "--held-out", str(held_out), "--evaluate-every", "100", "--json"]
+        return ["-m", "surgery", "heal", *where, *told]
 
     return made
+
+
+@pytest.fixture(scope="module")
+def one(command):
+    """What a run says that is one process and that nobody disturbs."""
+    return run(*command("one"))
 
 
 def run(*command):
@@ -33,10 +47,9 @@ def run(*command):
     return json.loads(done.stdout)
 
 
-def test_kill_9_and_the_same_command_goes_on(command, tmp_path):
+def test_kill_9_and_the_same_command_goes_on(one, command, place):
     """The losses after it are those of a run that nobody killed, to the last bit."""
-    whole = run(*command("whole"))["losses"]
-    folder = tmp_path / "out.healing"
+    whole, folder = one["losses"], place / "out.healing"
     process = subprocess.Popen(
         [sys.executable, *command("out")],
         cwd=ROOT,
@@ -49,12 +62,12 @@ def test_kill_9_and_the_same_command_goes_on(command, tmp_path):
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert not (tmp_path / "out").exists() and process.returncode == -signal.SIGKILL
+    assert not (place / "out").exists() and process.returncode == -signal.SIGKILL
     state = max(folder.glob("state-*")) / "state.json"
     done = json.loads(state.read_text())["losses"]
     assert 4 <= len(done) < 10 and done == whole[: len(done)]
     assert run(*command("out"))["losses"] == whole
-    assert (tmp_path / "out" / "model.safetensors").is_file() and not folder.exists()
+    assert (place / "out" / "model.safetensors").is_file() and not folder.exists()
 
 
 def launched(count, *more):
@@ -64,9 +77,8 @@ def launched(count, *more):
     ]
 
 
-def test_two_processes_compute_what_one_does(command):
+def test_two_processes_compute_what_one_does(one, command):
     """Each batch is split between the two (gloo): the same losses but for the order of sums."""
-    one = run(*command("one"))
     two = run(*launched(2, "--multi_gpu"), *command("two"))
     assert len(two["losses"]) == 10
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
@@ -74,8 +86,7 @@ def test_two_processes_compute_what_one_does(command):
     assert healed[0] == pytest.approx(healed[1], rel=1e-4)
 
 
-def test_sharded_over_two_processes(command):
+def test_sharded_over_two_processes(one, command):
     """FSDP: parameters, gradients and moments lie half on each."""
-    one = run(*command("one"))
-    two = run(*launched(2, "--use_fsdp", "--fsdp_version", "2"), *command("two"))
+    two = run(*launched(2, "--use_fsdp", "--fsdp_version", "2"), *command("sharded"))
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
