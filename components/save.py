@@ -14,12 +14,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
 
 from surgery import Plan, SurgeryError
 from surgery.archive import zip_folder
+from surgery.heal import Healed
 from surgery.progress import Cancelled
 
 from . import bases
@@ -112,7 +114,13 @@ class Downloads:
 
 
 def save(
-    spec: str, plan: Plan, name: str, dtype: str, folder: Path, zipped: bool
+    spec: str,
+    plan: Plan,
+    name: str,
+    dtype: str,
+    folder: Path,
+    zipped: bool,
+    healed: Healed | None = None,
 ) -> Iterator[tuple[dict, dict, dict]]:
     """Updates for status, download button and snippet. `folder` is where the checkpoint's own
     folder is made; `zipped` turns that into one file."""
@@ -123,7 +131,8 @@ def save(
             base = bases.get(spec, progress)
             called = file_name(name) or f"{file_name(base.name)}-{len(plan)}-layers"
             wanted = None if dtype == AS_STORED else dtype
-            out = base.save(plan, folder / called, dtype=wanted, progress=progress)
+            write = healed.save if healed else partial(base.save, plan)
+            out = write(folder / called, dtype=wanted, progress=progress)
             return zip_folder(out, folder / f"{called}.zip", progress) if zipped else out
 
         job = Job(work)

@@ -22,7 +22,7 @@ from ..base import Base
 from ..errors import BaseError, SurgeryError
 from ..patient import Patient
 from ..plan import Plan
-from ..progress import Progress, silent
+from ..progress import Cancelled, Progress, silent
 from . import kept, objective, order, text
 from .cost import check_memory
 from .healed import Healed, facts_of
@@ -146,6 +146,9 @@ class Healing:
         try:
             while not self.finished and not self._agreed(self._stopping):
                 yield self._next()
+        except Cancelled:  # by the progress function, which is only asked between two steps
+            self.save()
+            raise
         finally:
             self._stopping = False
         if self.step not in kept.states(self.folder):
@@ -155,6 +158,13 @@ class Healing:
     def finished(self) -> bool:
         """Have all steps been done?"""
         return self.steps is not None and self.step >= self.steps
+
+    @property
+    def speed(self) -> float | None:
+        """Tokens a second, of this process's steps but the first; None before the second."""
+        if self._mine < 2 or not self._training:
+            return None
+        return (self._mine - 1) * self.settings.tokens_per_step / self._training
 
     def stop(self) -> None:
         """End after the step that is being done, and keep it. May be called from anywhere."""
