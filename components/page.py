@@ -25,6 +25,7 @@ from . import (
 from .base_picker import about, base_picker, open_base
 from .deployment import Deployment
 from .guard import Guard
+from .heal import Clinic, Runs, heal, heal_panel, paused, price
 from .help import Help
 from .layer_strip import LayerStrip
 from .live import HERE
@@ -51,7 +52,8 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
         title="Layer Surgery", fill_width=True, analytics_enabled=False, delete_cache=(3600, 7200)
     ) as demo:
         session = gr.State(Session())
-        downloads = Downloads.shared()
+        clinic = gr.State(Clinic())
+        downloads, runs = Downloads.shared(), Runs()
 
         with gr.Row(elem_id="top", equal_height=True):
             gr.HTML("<h1>Layer Surgery</h1>", elem_id="title")
@@ -77,6 +79,8 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
                         suggesting = suggest_panel.suggest_panel()
             with gr.Tab("Log"):
                 logging = log.log_panel()
+            with gr.Tab("Heal", visible=deployment.current().healing):
+                healing = heal_panel(public)
             with gr.Tab("Save"):
                 saving = save_panel(public)
 
@@ -141,20 +145,23 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
 
         # ---------------------------------------------------------------- talk
 
-        def speak(session: Session, request: gr.Request, *settings) -> Iterator[tuple[dict, dict]]:
+        def speak(
+            session: Session, clinic: Clinic, request: gr.Request, *settings
+        ) -> Iterator[tuple[dict, dict]]:
             try:
                 admit("speak", request)
                 plan = session.plan
             except SurgeryError as error:
                 yield failed(error), {}
                 return
-            yield from talk(session.spec, plan, *settings)
+            healed = clinic.patient(session.spec, plan)
+            yield from talk(session.spec, plan, *settings, healed=healed)
 
         heard = [talking.status, talking.output]
         speaking = gr.on(
             [talking.start.click, talking.prompt.submit],
             speak,
-            [session, talking.prompt, *talking.settings],
+            [session, clinic, talking.prompt, *talking.settings],
             heard,
             **_QUIET,
             **_COMPUTE,
@@ -199,10 +206,42 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
         for view in (suggesting.found, logging.picture, logging.table):
             view.select(apply, session, [strip, tiles], queue=False, **_QUIET)
 
+        # ---------------------------------------------------------------- heal
+
+        def estimate(session: Session, *values) -> tuple[dict, str]:
+            try:
+                return price(session.spec, session.plan, values, public)
+            except SurgeryError as error:
+                return failed(error), ""
+
+        def train(
+            session: Session, clinic: Clinic, request: gr.Request, *values
+        ) -> Iterator[tuple[dict, object, object]]:
+            try:
+                plan = session.plan
+            except SurgeryError as error:
+                yield failed(error), gr.skip(), gr.skip()
+                return
+            own = request.session_hash
+            yield from heal(clinic, runs, own, session.spec, plan, values, public)
+
+        told = list(healing.settings)
+        healing.price.click(
+            estimate, [session, *told], [healing.status, healing.facts], **_QUIET, **_COMPUTE
+        )
+        training = healing.start.click(
+            train,
+            [session, clinic, *told],
+            [healing.status, healing.facts, healing.curve],
+            concurrency_limit=1,  # everyone's machine: one run at a time, the others wait
+            **_QUIET,
+        )
+        healing.pause.click(paused, None, healing.status, cancels=[training], queue=False, **_QUIET)
+
         # ---------------------------------------------------------------- save
 
         def keep(
-            session: Session, name: str, dtype: str, where: str, request: gr.Request
+            session: Session, clinic: Clinic, name: str, dtype: str, where: str, request: gr.Request
         ) -> Iterator[tuple[dict, dict, dict]]:
             try:
                 admit("save", request)
@@ -212,12 +251,13 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
                 return
             zipped = public or where != FOLDER
             folder = downloads.of(request.session_hash) if zipped else Path("patients")
-            yield from save(session.spec, plan, name, dtype, folder, zipped)
+            healed = clinic.patient(session.spec, plan)
+            yield from save(session.spec, plan, name, dtype, folder, zipped, healed)
 
         kept = [saving.status, saving.download, saving.snippet]
         writing = saving.start.click(
             keep,
-            [session, saving.name, saving.dtype, saving.where],
+            [session, clinic, saving.name, saving.dtype, saving.where],
             kept,
             concurrency_limit=2,
             **_QUIET,
@@ -233,6 +273,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
 
         def leave(request: gr.Request) -> None:
             downloads.forget(request.session_hash)
+            runs.forget(request.session_hash)
 
         demo.unload(leave)
         api.publish(_COMPUTE)

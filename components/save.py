@@ -14,13 +14,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import gradio as gr
 
 from surgery import Plan, SurgeryError
 from surgery.archive import zip_folder
+from surgery.heal import Healed
 from surgery.progress import Cancelled, Progress
 
 from . import bases
@@ -120,13 +121,20 @@ class Downloads:
 
 
 def save(
-    spec: str, plan: Plan, name: str, dtype: str, folder: Path, zipped: bool
+    spec: str,
+    plan: Plan,
+    name: str,
+    dtype: str,
+    folder: Path,
+    zipped: bool,
+    healed: Healed | None = None,
 ) -> Iterator[tuple[dict, dict, dict]]:
     """Updates for status, download button and snippet. `folder` is where the checkpoint's own
     folder is made; `zipped` turns that into one file."""
     hidden = gr.update(visible=False)
     try:
-        job = Job(lambda progress: write(spec, plan, name, dtype, folder, zipped, progress))
+        work = partial(write, spec, plan, name, dtype, folder, zipped, healed=healed)
+        job = Job(lambda progress: work(progress=progress))
         for report in job:
             yield report.view(), hidden, hidden
         path = job.result()
@@ -153,6 +161,7 @@ def write(
     folder: Path,
     zipped: bool,
     progress: Progress,
+    healed: Healed | None = None,
 ) -> Path:
     """The checkpoint in a folder of its own in `folder`, or as one file. Raises `SurgeryError`,
     also for more than the deployment allows."""
@@ -164,7 +173,8 @@ def write(
     called = file_name(name) or f"{file_name(base.name)}-{len(plan)}-layers"
     wanted = None if dtype == AS_STORED else dtype
     with bases.in_use(base):
-        out = base.save(plan, folder / called, dtype=wanted, progress=progress)
+        save_to = healed.save if healed else partial(base.save, plan)
+        out = save_to(folder / called, dtype=wanted, progress=progress)
     return zip_folder(out, folder / f"{called}.zip", progress) if zipped else out
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import gradio as gr
 
-from surgery import Plan, SurgeryError
+from surgery import Patient, Plan, SurgeryError
 from surgery.progress import Cancelled
 
 from . import bases
@@ -107,8 +107,10 @@ def talk(
     seed: float,
     temperature: float,
     top_p: float,
+    healed: Patient | None = None,
 ) -> Iterator[tuple[dict, dict]]:
-    """Values for status and view: first how the weights load, then both texts as they grow."""
+    """Values for status and view: first how the weights load, then both texts as they grow. A
+    `healed` patient speaks in the place of the plan's."""
     allowed = current()
     settings = dict(
         greedy=bool(greedy),
@@ -133,8 +135,9 @@ def talk(
             yield report.view(), shown
         base = used.enter_context(bases.in_use(job.result()))
         streams["base"] = base.operate(Plan.whole(base.depth)).stream(prompt, **settings)
-        streams["patient"] = base.operate(plan).stream(prompt, **settings)
-        plans = {"base": "", "patient": str(plan)}
+        patient = healed or base.operate(plan)
+        streams["patient"] = patient.stream(prompt, **settings)
+        plans = {"base": "", "patient": f"{plan}, healed" if healed else str(plan)}
         texts = dict.fromkeys(streams, "")
         drawn = 0.0
         for who, piece in _in_turns(streams):

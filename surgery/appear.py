@@ -24,10 +24,13 @@ SPARE = 16 << 20  # bytes for what stands beside the weights
 
 
 @contextlib.contextmanager
-def appearing(out: Path, size: int, overwrite: bool = False) -> Iterator[Path]:
+def appearing(
+    out: Path, size: int, overwrite: bool = False, durable: bool = False
+) -> Iterator[Path]:
     """A folder beside `out` that takes its name when the block ends well, and else is removed.
 
     `size` is what the block means to write, in bytes: checked against the free space first.
+    `durable` waits until it is on the disk, where something else will go once it has appeared.
     Raises `SaveError`.
     """
     with explained(out):
@@ -45,6 +48,8 @@ def appearing(out: Path, size: int, overwrite: bool = False) -> Iterator[Path]:
         with explained(out):
             partial.mkdir()
             yield partial
+            if durable:
+                _sync(partial)
             _take_place(partial, out, overwrite)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -20,6 +20,7 @@ from .architecture import Anatomy
 from .architecture.count import Counts, count
 from .architecture.names import check_stored, disk_layers
 from .errors import BaseError
+from .healing import Healing
 from .memory import accelerators
 from .patient import Patient
 from .plan import Plan
@@ -261,12 +262,14 @@ class Base:
         shard_size: str | int = "5GB",
         overwrite: bool = False,
         verified: bool = True,
+        healed: Healing | None = None,
         progress: Progress = silent,
     ) -> Path:
         """Write the checkpoint to the folder `out`: whole, or not at all. Returns the folder.
 
-        `verified` compares every tensor with what the plan says before the folder appears.
+        `verified` compares every tensor with what the plan says before the folder appears; `healed`
+        are tensors that training changed, which stand in the place of the plan's.
         """
         from .checkpoint import save
 
-        return save(self, plan, Path(out), dtype, shard_size, overwrite, progress, verified)
+        return save(self, plan, Path(out), dtype, shard_size, overwrite, progress, verified, healed)

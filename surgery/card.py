@@ -27,8 +27,7 @@ _TEMPLATE = """\
 The plan lists the base's layers in the order in which they run: `start:end` with the end left out,
 counted from 0.{recipe}
 
-Layers were moved, not trained. Unless it was healed by further training, expect text that is worse
-than the base's.
+{trained}
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -61,6 +60,13 @@ python -m surgery save BASE "{plan}" OUT     # with Layer Surgery
 mergekit-yaml recipe.yaml OUT                # with mergekit
 python -m surgery verify OUT BASE            # compares every tensor with the base's
 ```
+{again}"""
+_MOVED = """\
+Layers were moved, not trained. Unless it was healed by further training, expect text that is worse
+than the base's."""
+_AGAIN = """
+These give the model before it was healed; settings and checksums of what was trained are in
+`healing.json`.
 """
 _RECIPE = """ The same as a [mergekit](https://github.com/arcee-ai/mergekit)
 passthrough recipe is in `recipe.yaml`."""
@@ -76,10 +82,13 @@ def card(
     has_recipe: bool,
     old: Preview,
     new: Preview,
+    healed: str = "",
 ) -> str:
     """The card's text. `has_recipe` says that the recipe lies beside it; `hub_id` and `licence` go
-    into the front matter where they are known."""
-    front: dict = {"library_name": "transformers", "tags": ["layer-surgery", "passthrough"]}
+    into the front matter where they are known. `healed` is what is said of its training, if it was
+    trained."""
+    tags = ["layer-surgery", "passthrough", *(["healed"] if healed else [])]
+    front: dict = {"library_name": "transformers", "tags": tags}
     if hub_id:
         front["base_model"] = hub_id
     if licence:
@@ -92,6 +101,8 @@ def card(
         what=plan.describe(),
         note=f"\nThe base was {_one_line(note)}.\n" if note else "",
         recipe=_RECIPE if has_recipe else "",
+        trained=healed or _MOVED,
+        again=_AGAIN if healed else "",
         old=old,
         new=new,
         old_cache=_cache(old),

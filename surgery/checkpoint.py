@@ -16,6 +16,7 @@ from .architecture import rewrite, skeleton
 from .architecture.initialise import check_supported
 from .card import card
 from .errors import Refused, SaveError
+from .healing import Healing
 from .pieces import DTYPES, pieces
 from .plan import Plan
 from .progress import Meter, Progress
@@ -55,13 +56,15 @@ def save(
     overwrite: bool,
     progress: Progress,
     verified: bool = True,
+    healed: Healing | None = None,
 ) -> Path:
     """Write `out`: config, safetensors, tokenizer, generation config, recipe, model card.
 
     It is written beside the target and renamed when whole. `dtype` converts the floating-point
     tensors; `shard_size` is the most that one file holds ("5GB", decimal units). `progress` hears
     of bytes and may raise to cancel. `verified` compares what was written with what the plan says
-    before it takes its name. Raises `Refused` or `SaveError`, and then `out` is as before.
+    before it takes its name. `healed` has the tensors that training changed. Raises `Refused` or
+    `SaveError`, and then `out` is as before.
     """
     limit = parse_size(shard_size)
     out = resolve(out)
@@ -80,7 +83,7 @@ def save(
     else:
         folder, stored = base.stored(progress)
         opener = opener_of(folder)
-    found = pieces(base, plan, stored, dtype)
+    found = pieces(base, plan, stored, dtype, healed.tensors if healed else None)
     total = sum(piece.size for piece in found)
     try:
         recipe = of_base(base, plan, base.recipe_name, dtype)
@@ -102,6 +105,8 @@ def save(
             # What came by range requests would have to be fetched a second time to be compared.
             verify(base, partial, found, None if remote else opener, progress)
             base.source.check()
+        if healed is not None:
+            healed.write(partial, found)
         if recipe is not None:
             (partial / "recipe.yaml").write_text(recipe, encoding="utf-8", errors="replace")
         text = card(
@@ -114,6 +119,7 @@ def save(
             has_recipe=recipe is not None,
             old=base.preview(Plan.whole(base.depth)),
             new=base.preview(plan),
+            healed=healed.words if healed else "",
         )
         (partial / "README.md").write_text(text, encoding="utf-8", errors="replace")
     return out

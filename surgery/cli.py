@@ -72,6 +72,7 @@ Examples:
   python -m surgery suggest bundled --layers 24
   python -m surgery compare bundled "0:13, 17:30"
   python -m surgery save bundled "0:22, 8:30" my-model
+  python -m surgery heal bundled "0:13, 17:30" healed --minutes 15
 
 Exit status: 0 if all went well, 1 for an error, 2 for wrong usage, 130 if stopped.
 """
@@ -210,7 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     it was stopped."""
     arguments = sys.argv[1:] if arguments is None else arguments
     _make_streams_safe()
-    from . import cli_saving, cli_weights, cli_xray  # noqa: F401  their commands are the app's
+    # Their commands are the app's.
+    from . import cli_heal, cli_saving, cli_weights, cli_xray  # noqa: F401
 
     try:
         status = app(arguments or ["--help"], prog_name=PROGRAM, standalone_mode=False) or 0

@@ -27,12 +27,16 @@ class Room:
 
 
 def accelerators() -> list[Room]:
-    """CUDA devices (ROCm included) with most room first, or Apple's GPU, or none."""
+    """CUDA devices (ROCm included) with most room first, or Apple's GPU, or none.
+
+    One of several processes of a run (torchrun, `accelerate launch`) has the one it was given.
+    """
     if torch.cuda.is_available():
-        devices = range(torch.cuda.device_count())
-        if (own := os.environ.get("LOCAL_RANK", "")).isdecimal() and int(own) in devices:
-            devices = [int(own)]  # launched as one of several processes: each has its own
-        rooms = [Room(f"cuda:{i}", torch.cuda.mem_get_info(i)[0]) for i in devices]
+        numbers = range(torch.cuda.device_count())
+        mine = os.environ.get("LOCAL_RANK", "")
+        if os.environ.get("WORLD_SIZE", "1") != "1" and mine.isdigit() and int(mine) in numbers:
+            numbers = [int(mine)]
+        rooms = [Room(f"cuda:{i}", torch.cuda.mem_get_info(i)[0]) for i in numbers]
         return sorted(rooms, key=lambda room: -room.free)
     if torch.backends.mps.is_available():
         used = torch.mps.driver_allocated_memory()

@@ -7,6 +7,7 @@ writes pieces, verifying holds a finished checkpoint against them.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -64,6 +65,7 @@ class Piece:
     change: Callable[[bytearray], memoryview] | None = None
     copy: int = 0  # 0 for the first appearance of a stored tensor, 1 for the second, …
     make: Callable[[Opener], Iterator[memoryview]] | None = None
+    trained: bool = False  # `make` yields what training made of it
 
     @property
     def width(self) -> int:
@@ -76,8 +78,15 @@ class Piece:
         return self.change is None and self.make is None
 
 
-def pieces(base: Base, plan: Plan, stored: Mapping[str, Tensor], dtype: str | None) -> list[Piece]:
-    """Every tensor of the new checkpoint. Raises `Refused`, or `SaveError` for an unknown dtype."""
+def pieces(
+    base: Base,
+    plan: Plan,
+    stored: Mapping[str, Tensor],
+    dtype: str | None,
+    healed: Mapping[str, torch.Tensor] | None = None,
+) -> list[Piece]:
+    """Every tensor of the new checkpoint. `healed` are those that training changed, by their names
+    in the patient. Raises `Refused`, or `SaveError` for an unknown dtype."""
     if dtype is not None and dtype not in DTYPES:
         raise SaveError(f"“{str(dtype)[:40]}” is no dtype to save in: {', '.join(DTYPES)}.")
     if dtype and base.anatomy.quantized:
@@ -124,7 +133,49 @@ def pieces(base: Base, plan: Plan, stored: Mapping[str, Tensor], dtype: str | No
             place = (tensor.file, tensor.start, size)
             found.append(Piece(name, word, tensor.shape, after, *place, change=change, copy=copy))
             seen[old] = copy + 1
-    return [*found, *_random(base, plan, dtype)]
+    found += _random(base, plan, dtype)
+    return _with_healed(base, plan, stored, found, healed) if healed else found
+
+
+def memory_of(base: Base, plan: Plan, stored: Mapping[str, Tensor]) -> dict[str, str]:
+    """{name on disk: name in the patient} of the layers' tensors that are one tensor in both."""
+    translate = loader_names(base.anatomy)
+    names = {}
+    for name, (old, position) in disk_names(base.anatomy, stored, plan.sources).items():
+        if where := base.anatomy.layer_of(translate(old)):
+            inside = f"{where[0]}.{position}.{where[2]}"
+            same = tuple(base.anatomy.tensors[translate(old)].shape) == tuple(stored[old].shape)
+            if same and stored[old].dtype in _FLOATS:
+                names[name] = inside
+    uses = Counter(names.values())  # experts that lie apart on disk are one tensor in memory
+    return {name: inside for name, inside in names.items() if uses[inside] == 1}
+
+
+def _with_healed(
+    base: Base,
+    plan: Plan,
+    stored: Mapping[str, Tensor],
+    found: list[Piece],
+    healed: Mapping[str, torch.Tensor],
+) -> list[Piece]:
+    inside = memory_of(base, plan, stored)
+    out, left = [], set(healed)
+    for piece in found:
+        name = inside.get(piece.name, piece.name)
+        tensor = healed.get(name)
+        if tensor is not None and tuple(tensor.shape) == tuple(piece.shape):
+            left.discard(name)
+            make = partial(_trained, tensor, _FLOATS[piece.dtype])
+            piece = Piece(piece.name, piece.dtype, piece.shape, piece.size, make=make, trained=True)
+        out.append(piece)
+    if left:
+        raise Refused(f"{min(left)} was trained, but no stored tensor stands for it alone.")
+    return out
+
+
+def _trained(tensor: torch.Tensor, kind: torch.dtype, open_: Opener) -> Iterator[memoryview]:
+    """A tensor that training changed, in the dtype that it is saved in."""
+    yield _bytes(tensor.detach().cpu(), kind)
 
 
 def _check_alike(

@@ -7,6 +7,7 @@ list of pieces.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING
 from transformers import AutoModelForCausalLM
 
 from .errors import BaseError, SaveError, SurgeryError
+from .healing import digests
 from .pieces import Piece, pieces
 from .progress import Cancelled, Meter, Progress
 from .recipe import layer_tensors, read_file
-from .shards import Opener, differing
+from .shards import BLOCK, Opener, differing
 from .source import Tensor
 from .source.folder import read_tensors
 from .stacking import stack
@@ -29,20 +31,29 @@ if TYPE_CHECKING:
 
 
 def verify(
-    base: Base, folder: Path, expected: list[Piece], opener: Opener | None, progress: Progress
+    base: Base,
+    folder: Path,
+    expected: list[Piece],
+    opener: Opener | None,
+    progress: Progress,
+    trained: Mapping[str, str] | None = None,
 ) -> None:
     """Compare `folder` with the pieces that base and plan ask for. Raises `SaveError` that names
     what is wrong.
 
-    Without an `opener` of the base's files the bytes are not compared, the rest is.
+    Without an `opener` of the base's files the bytes are not compared, the rest is. Tensors that
+    were `trained` are compared with their SHA-256 instead.
 
     Bytes are compared as the system hands them back, so this finds what a copy did wrong, not what
     a disk may forget later.
     """
     written = read_tensors(folder)
     _same_tensors(written, expected)
+    trained = trained or {}
     if opener:
-        _same_bytes(folder, written, expected, opener, progress)
+        kept = [piece for piece in expected if piece.name not in trained]
+        _same_bytes(folder, written, kept, opener, progress)
+    _same_sums(folder, written, trained)
     check_loads(folder, base, progress)
 
 
@@ -75,7 +86,8 @@ def verify_saved(
     base, plan = stack(base, bases, plan)
     home, stored = base.stored(progress)
     expected = pieces(base, plan, stored, recipe.saved_dtype)
-    verify(base, folder, expected, opener_of(home), progress)
+    trained = digests(folder)
+    verify(base, folder, expected, opener_of(home), progress, trained)
     return len(expected), sum(piece.size for piece in expected)
 
 
@@ -108,6 +120,21 @@ def _same_bytes(
             f"{folder} is not what its plan says: the bytes of {min(wrong)} differ from the "
             f"base's ({len(wrong)} in all). Save it again; if that doesn't help, check the disk."
         )
+
+
+def _same_sums(folder: Path, written: Mapping[str, Tensor], trained: Mapping[str, str]) -> None:
+    for name, expected in trained.items():
+        if name not in written:
+            raise SaveError(f"healing.json speaks of {name[:80]}, which is not in the checkpoint.")
+        tensor, digest = written[name], hashlib.sha256()
+        with open(folder / tensor.file, "rb") as file:
+            file.seek(tensor.start)
+            for done in range(tensor.start, tensor.end, BLOCK):
+                digest.update(file.read(min(BLOCK, tensor.end - done)))
+        if digest.hexdigest() != expected:
+            raise SaveError(
+                f"{folder} is not what was trained: {name} has other bytes than healing.json says."
+            )
 
 
 def _same_tensors(written: Mapping[str, Tensor], expected: list[Piece]) -> None:

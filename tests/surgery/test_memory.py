@@ -3,7 +3,7 @@
 import pytest
 
 from surgery import BaseError
-from surgery.memory import Room, choose, main_memory
+from surgery.memory import Room, accelerators, choose, main_memory
 
 CPU = Room("cpu", 16 * 10**9)
 GPUS = [Room("cuda:1", 24 * 10**9), Room("cuda:0", 8 * 10**9)]
@@ -32,3 +32,14 @@ def test_no_room_is_said_with_figures():
 
 def test_main_memory_is_measured():
     assert 10**8 < main_memory().free < 10**14
+
+
+def test_one_of_several_processes_has_a_device_of_its_own(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda i: (10 - i, 10))
+    assert [room.device for room in accelerators()] == ["cuda:0", "cuda:1"]
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert len(accelerators()) == 2  # alone, it may use both
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert [room.device for room in accelerators()] == ["cuda:1"]

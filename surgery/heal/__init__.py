@@ -1,0 +1,40 @@
+"""Healing: training that brings an operated model back, by distillation from its uncut base.
+
+    settings = Settings(minutes=15)
+    healed = heal(base, plan, settings, "out.healing")
+    healed.save("out")
+
+    settings   what a run is told
+    text       what it reads: a file, a data set, or what the base itself writes
+    order      which windows a step reads and at which rate, from its number alone
+    trainee    the patient with parameters of its own where it learns
+    objective  distillation, next token, hidden states
+    judge      perplexity on held-out text, beside the base and the cut patient
+    run        the loop, an iterator of events
+    kept       states on disk; a killed run goes on from the last one
+    healed     the result: a patient that streams and saves
+    cost       operations, hours, money and memory, before it begins
+
+The loop is plain PyTorch with accelerate, so that the same run goes over several processes.
+"""
+
+from .cost import ACCELERATORS, REFERENCES, Cost, cost
+from .healed import Healed
+from .judge import Judge, Look
+from .run import Diverged, Event, Healing, heal
+from .settings import Settings
+
+__all__ = [
+    "ACCELERATORS",
+    "REFERENCES",
+    "Cost",
+    "Diverged",
+    "Event",
+    "Healed",
+    "Healing",
+    "Judge",
+    "Look",
+    "Settings",
+    "cost",
+    "heal",
+]

@@ -1,0 +1,500 @@
+"""The training loop: an iterator of events, one for each step, computed when it is asked for.
+
+Whoever stops asking pauses it. It knows the order of things (text, states, steps, looks at held-out
+text) and leaves each to its module. Under `accelerate launch` or torchrun every process runs it
+over its share of each batch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..architecture.draws import Seeded
+from ..base import Base
+from ..errors import BaseError, SurgeryError
+from ..patient import Patient
+from ..plan import Plan
+from ..progress import Cancelled, Progress, silent
+from . import kept, objective, order, text
+from .cost import check_memory
+from .healed import Healed, facts_of
+from .judge import Judge, Look
+from .settings import Settings
+from .trainee import changed, check_savable, chosen, make, seams, trainable
+
+_PROBE = 4  # steps after which minutes become steps; the first is left out
+_LOOKS = 10  # at held-out text in a run, unless it is said
+_SAVE_SECONDS = 60.0
+_RECENT = 20  # steps whose mean loss is held against the first ones'
+
+
+class Diverged(SurgeryError):
+    """The loss ran away; the last good state is kept."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A step that is done, counted from 1. `steps` is None until it is known how many there will
+    be. `loss` is of the batch, before the step. `look` is there after some of the steps."""
+
+    step: int
+    steps: int | None
+    loss: float
+    rate: float
+    tokens: int
+    tokens_per_second: float
+    seconds_left: float | None
+    look: Look | None = None
+    saved: bool = False
+
+
+class Healing:
+    """A run in a folder: begins it, or goes on where it was.
+
+    `prompt` is what sample texts go on from. Raises `SurgeryError` for settings that don't fit the
+    base and plan, for a folder that holds another run, and if the memory won't do.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        plan: Plan,
+        settings: Settings,
+        folder: str | Path,
+        *,
+        prompt: str = "The",
+        judge: Judge | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        from accelerate import Accelerator
+
+        started = time.monotonic()
+        self.base, self.plan, self.settings = base, plan, settings
+        self.folder, self.prompt, self._progress = Path(folder), prompt, progress
+        self.layers = chosen(plan, settings)
+        check_memory(base, plan, settings)
+        facts = {
+            "base": base.pinned_id or base.name,
+            "parameters": base.counts.total,
+            "plan": str(plan),
+            "settings": settings.as_dict(),
+        }
+        self._check_folder(facts)
+        base.load(progress)
+        self.accelerator = Accelerator(cpu=base.device == "cpu")
+        share = self.accelerator.num_processes * settings.accumulate
+        if settings.batch % share:
+            raise SurgeryError(
+                f"A batch of {settings.batch} windows can't be split evenly into {share} parts "
+                "(processes times accumulate)."
+            )
+        self.teacher = base.operate(Plan.whole(base.depth)).model
+        patient = base.operate(plan)
+        check_trainable = patient.model.device
+        if str(self.accelerator.device).partition(":")[0] != check_trainable.type:
+            raise BaseError(
+                f"The weights are on {check_trainable}, and training would be elsewhere."
+            )
+        self.judge = judge or Judge.of(base, settings.held_out, progress)
+        model = make(patient, settings)
+        check_savable(patient, _merged_names(model))
+        self.view = Patient(base, plan, patient.model)  # the same modules, adapters included
+        # Before a seam the patient should have what the teacher has before the layer that follows.
+        pairs = zip(seams(plan), _followers(plan), strict=True) if settings.hidden else ()
+        pairs = [(p, source) for p, source in pairs if p and source]
+        self._watch_student = objective.Watched(_before(base, patient.model, [p for p, _ in pairs]))
+        self._watch_teacher = objective.Watched(_before(base, self.teacher, [s for _, s in pairs]))
+        fsdp = getattr(self.accelerator.state, "fsdp_plugin", None)
+        if fsdp is not None:
+            if getattr(fsdp, "fsdp_version", 1) != 2:
+                raise SurgeryError("FSDP is done in its second version: --fsdp_version 2.")
+            fsdp.cpu_ram_efficient_loading = False  # every process has the base already
+        optimizer = torch.optim.AdamW(
+            trainable(model).values(),
+            lr=settings.learning_rate,
+            betas=(0.9, 0.95),
+            weight_decay=settings.weight_decay,
+        )
+        self.names = list(trainable(model))
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.step, self.steps = 0, settings.steps
+        self.losses: list[float] = []
+        self.looks: list[Look] = []
+        self.seconds = 0.0  # of all that was done in this run, earlier processes included
+        self._training = 0.0  # seconds of steps alone, in this process
+        self._mine = 0  # steps of this process
+        self._stopping = False
+        self._good = 0  # a state of so many steps or fewer has had a finite loss since
+        self._best = (math.inf, 0)  # mean loss before a state that was kept, and its step
+        self._saved_at = time.monotonic()
+        self._begin(facts)
+        self.seconds += time.monotonic() - started
+
+    # ------------------------------------------------------------------ the loop
+
+    def __iter__(self) -> Iterator[Event]:
+        """Go on to the end, or until `stop` is called; each event after its step. What was done is
+        kept when it ends in whatever way between two steps. Raises `Diverged` or `SaveError`."""
+        try:
+            while not self.finished and not self._agreed(self._stopping):
+                yield self._next()
+        except Cancelled:  # by the progress function, which is only asked between two steps
+            self.save()
+            raise
+        finally:
+            self._stopping = False
+        if self.step not in kept.states(self.folder):
+            self.save()
+
+    @property
+    def finished(self) -> bool:
+        """Have all steps been done?"""
+        return self.steps is not None and self.step >= self.steps
+
+    @property
+    def speed(self) -> float | None:
+        """Tokens a second, of this process's steps but the first; None before the second."""
+        if self._mine < 2 or not self._training:
+            return None
+        return (self._mine - 1) * self.settings.tokens_per_step / self._training
+
+    def stop(self) -> None:
+        """End after the step that is being done, and keep it. May be called from anywhere."""
+        self._stopping = True
+
+    def _next(self) -> Event:
+        begun = time.monotonic()
+        loss, rate = self._learn()
+        self.step, self._mine = self.step + 1, self._mine + 1
+        self.losses.append(loss)
+        self._progress("Healing", self.step, self.steps or 0)
+        spent = time.monotonic() - begun
+        if self._mine > 1:  # the first step also warms up
+            self._training += spent
+        self.seconds += spent
+        if self.steps is None and self._mine >= _PROBE:
+            self._settle_length()
+        look = self._look() if self._is_time_to_look() else None
+        saved = self._agreed(self._is_time_to_save())
+        if saved:
+            self.save()
+        self.seconds += time.monotonic() - begun - spent
+        pace = self._training / (self._mine - 1) if self._mine > 1 else spent
+        return Event(
+            step=self.step,
+            steps=self.steps,
+            loss=loss,
+            rate=rate,
+            tokens=self.step * self.settings.tokens_per_step,
+            tokens_per_second=self.settings.tokens_per_step / max(pace, 1e-9),
+            seconds_left=None if self.steps is None else pace * (self.steps - self.step),
+            look=look,
+            saved=saved,
+        )
+
+    def _learn(self) -> tuple[float, float]:
+        """One step: (loss before it, learning rate)."""
+        s, accelerator = self.settings, self.accelerator
+        rows = order.windows_of(self.step, s.batch, len(self.tokens), s.seed)
+        rows = rows[accelerator.process_index :: accelerator.num_processes]
+        size = len(rows) // s.accumulate
+        total = torch.zeros((), device=accelerator.device)
+        for part in range(s.accumulate):
+            ids = self.tokens[rows[part * size : (part + 1) * size]].long().to(accelerator.device)
+            last = part == s.accumulate - 1
+            with nullcontext() if last else accelerator.no_sync(self.model):
+                # Every part and process draws its own dropout, the same ones after a resume.
+                draw = (self.step * s.accumulate + part) * accelerator.num_processes
+                with (
+                    Seeded(s.seed + draw + accelerator.process_index)
+                    if s.dropout
+                    else nullcontext()
+                ):
+                    loss = self._loss(ids) / s.accumulate
+                accelerator.backward(loss)
+            total += loss.detach()
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), s.clip)
+        found = float(accelerator.reduce(total, "mean"))
+        if not (math.isfinite(found) and math.isfinite(float(norm))):
+            self._diverge(f"The loss is not a number any more at step {self.step + 1}")
+        self._good = self.step
+        first, recent = self.losses[:_RECENT], self.losses[-_RECENT:]
+        if len(self.losses) >= 2 * _RECENT:
+            before, now = sum(first) / _RECENT, sum(recent) / _RECENT
+            if now > before + max(before, 1.0):
+                self._good = min(self._good, self._best[1])
+                self._diverge(f"The loss grows: {before:.3g} at first, {now:.3g} now")
+        rate = order.rate(self.step, self.steps, s.learning_rate, s.schedule, s.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return found, rate
+
+    def _loss(self, ids: torch.Tensor) -> torch.Tensor:
+        s = self.settings
+        with self._computing():
+            logits = self.model(input_ids=ids, use_cache=False).logits
+            if s.objective == "next-token":
+                return objective.next_token(logits, ids)
+            with torch.no_grad():
+                theirs = self.teacher(input_ids=ids, use_cache=False).logits
+        loss = objective.distill(logits, theirs, s.temperature)
+        if s.hidden:
+            pairs = zip(self._watch_student.take(), self._watch_teacher.take(), strict=True)
+            loss = loss + s.hidden * sum(objective.distance(a, b) for a, b in pairs)
+        return loss
+
+    def _computing(self):
+        """Matrix products in the base's dtype, where that is a half; sums in float32."""
+        half = self.base.torch_dtype in (torch.bfloat16, torch.float16)
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=half)
+
+    def _diverge(self, what: str) -> None:
+        """Stop. A state that nothing was computed with since it was written may be the bad one."""
+        if self.accelerator.is_main_process:
+            there = kept.states(self.folder)
+            while len(there) > 1 and there[-1] > self._good:
+                kept.forget(self.folder, there.pop())
+            raise Diverged(
+                f"{what}. The state after {there[-1]:,} steps is kept. Choose a lower learning "
+                "rate and another folder, or keep what there is."
+            )
+        raise Diverged(what + ".")
+
+    # ------------------------------------------------------------------ beginning and keeping
+
+    def _check_folder(self, facts: dict) -> None:
+        there = kept.facts_of(self.folder)
+        if there is None:
+            return
+        theirs = Settings.from_dict(there["settings"])
+        for key in ("base", "parameters", "plan"):
+            if there[key] != facts[key]:
+                raise SurgeryError(
+                    f"{self.folder} holds a run of another {key} ({str(there[key])[:80]}): choose "
+                    "another folder, or remove it."
+                )
+        if not theirs.same_run(self.settings):
+            mine, old = self.settings.as_dict(), theirs.as_dict()
+            other = next(k for k in mine if mine[k] != old[k])
+            raise SurgeryError(
+                f"{self.folder} holds a run with other settings ({other.replace('_', ' ')} was "
+                f"{old[other]}): give the same to go on, or choose another folder."
+            )
+
+    def _begin(self, facts: dict) -> None:
+        """Take up the last state that can be read, or write the first."""
+        if self.accelerator.is_main_process and kept.facts_of(self.folder) is None:
+            kept.begin(self.folder, facts, self._read_text())
+        self.accelerator.wait_for_everyone()
+        self.tokens = kept.text_of(self.folder)
+        for step in reversed(kept.states(self.folder)):
+            if (state := kept.read(self.folder, step)) is not None:
+                self._take_up(*state)
+                return
+        self._look()
+        self.save()
+
+    def _read_text(self) -> torch.Tensor:
+        s, base = self.settings, self.base
+        needed = None if s.steps is None else s.steps * s.tokens_per_step
+        if s.text:
+            return text.of_file(base, s.text, s.window, needed)
+        if s.data:
+            return text.of_data_set(base, s.data, s.window, needed)
+        count = s.sampled_tokens // s.window
+        if not count:
+            half = (needed or 2**16) // 2 // s.window
+            count = min(max(half, s.batch), 2**18 // s.window)
+        return text.sampled(base, max(1, count), s.window, s.seed, self._progress)
+
+    def _take_up(self, trained: dict, moments: dict, numbers: dict) -> None:
+        parameters = self._parameters()
+        if trained.keys() != parameters.keys():
+            raise SurgeryError(f"The state in {self.folder} is of another model.")
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(_like(trained[name], parameter))
+                state: dict[str, torch.Tensor] = {}
+                for key in ("exp_avg", "exp_avg_sq"):
+                    if (whole := moments.get(f"{name}/{key}")) is not None:
+                        state[key] = _like(whole, parameter)
+                if state:
+                    state["step"] = torch.tensor(float(numbers["step"]))
+                    self.optimizer.state[parameter] = state
+        self.step, self.steps = numbers["step"], numbers["steps"]
+        self.losses = numbers["losses"]
+        self.seconds = numbers["seconds"]
+        self.looks = [Look.from_dict(look) for look in numbers["looks"]]
+        self._good = self.step
+        recent = self.losses[-_RECENT:]
+        self._best = (sum(recent) / len(recent) if recent else math.inf, self.step)
+
+    def save(self) -> None:
+        """Keep the state as it is now. Raises `SaveError`, and then earlier ones are kept."""
+        trained, moments = {}, {}
+        for name, parameter in self._parameters().items():
+            trained[name] = _whole(parameter)
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if key != "step":
+                    moments[f"{name}/{key}"] = _whole(value)
+        if self.accelerator.is_main_process:
+            numbers = {
+                "steps": self.steps,
+                "seconds": self.seconds,
+                "losses": self.losses,
+                "looks": [look.as_dict() for look in self.looks],
+            }
+            recent = self.losses[-_RECENT:]
+            mean = sum(recent) / len(recent) if recent else math.inf
+            kept.write(self.folder, self.step, trained, moments, numbers, self._best[1])
+            self._best = min(self._best, (mean, self.step))
+        self.accelerator.wait_for_everyone()
+        self._saved_at = time.monotonic()
+
+    def _parameters(self) -> dict[str, nn.Parameter]:
+        """What trains, by its name in the model that was made."""
+        found = trainable(self.accelerator.unwrap_model(self.model))
+        return dict(zip(self.names, found.values(), strict=True))
+
+    # ------------------------------------------------------------------ looking
+
+    def _look(self) -> Look:
+        """Perplexities on held-out text, and a text that the patient writes. The same in every
+        process."""
+        look = self.judge.look(self.step, self.view, self.prompt, self._computing)
+        self._watch_student.take()
+        self.looks.append(look)
+        return look
+
+    def _is_time_to_look(self) -> bool:
+        if self.finished:
+            return True
+        every = self.settings.evaluate_every
+        if every is None and self.steps is not None:
+            every = max(1, self.steps // _LOOKS)
+        return bool(every) and self.step % every == 0
+
+    def _is_time_to_save(self) -> bool:
+        every = self.settings.save_every
+        if self.finished:
+            return True
+        if every is not None:
+            return self.step % every == 0
+        return time.monotonic() - self._saved_at > _SAVE_SECONDS
+
+    def _settle_length(self) -> None:
+        """Minutes into steps, once it is known how long a step takes."""
+        pace = self._training / (self._mine - 1)
+        spent = self.seconds + _LOOKS * (self.judge.seconds or 0)
+        left = 60 * (self.settings.minutes or 0) - spent
+        self.steps = self._of_main(self.step + max(1, int(left / max(pace, 1e-6))))
+
+    def _agreed(self, word: bool) -> bool:
+        """What the main process says, in all of them."""
+        return bool(self._of_main(int(word)))
+
+    def _of_main(self, number: int) -> int:
+        if self.accelerator.num_processes == 1:
+            return number
+        from accelerate.utils import broadcast
+
+        tensor = torch.tensor([number], device=self.accelerator.device)
+        return int(broadcast(tensor, from_process=0))
+
+    # ------------------------------------------------------------------ the result
+
+    def result(self) -> Healed:
+        """The healed patient as it is now, whether or not the run is at its end."""
+        values = {name: _whole(p) for name, p in self._parameters().items()}
+        model = self.accelerator.unwrap_model(self.model)
+        tensors = changed(model, values)
+        adapter = None
+        if self.settings.train == "lora":
+            config = model.peft_config["default"].to_dict()
+            config = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
+            config |= {"inference_mode": True, "base_model_name_or_path": None}
+            plain = {name.replace(".default.", "."): v for name, v in values.items()}
+            adapter = ({n: v.contiguous() for n, v in plain.items()}, config)
+        s = self.settings
+        source = "a text file" if s.text else f"the data set {s.data}" if s.data else None
+        facts = facts_of(
+            self.base,
+            self.plan,
+            s,
+            layers=list(self.layers),
+            steps=self.step,
+            tokens=self.step * s.tokens_per_step,
+            text=source or "text sampled from the base",
+            seconds=round(self.seconds, 1),
+        )
+        healed = Healed.made(self.base, self.plan, s, tensors, adapter, facts)
+        facts["perplexity"] = self.judge.verdict(healed)
+        return healed
+
+
+def heal(
+    base: Base,
+    plan: Plan,
+    settings: Settings,
+    folder: str | Path,
+    heard: Callable[[Event], None] | None = None,
+    progress: Progress = silent,
+) -> Healed:
+    """Heal to the end: begins a run in `folder` or goes on with the one there. `heard` is told of
+    every step and may raise to stop; what was done is kept. Raises `SurgeryError`."""
+    run = Healing(base, plan, settings, folder, progress=progress)
+    for event in run:
+        if heard is not None:
+            try:
+                heard(event)
+            except BaseException:
+                run.save()
+                raise
+    return run.result()
+
+
+def _before(base: Base, model: nn.Module, positions: list[int]) -> list[nn.Module]:
+    layers = model.get_submodule(base.anatomy.stack.paths[0])
+    return [layers[p - 1] for p in positions]
+
+
+def _followers(plan: Plan) -> list[int]:
+    """The source of the layer behind each seam; the depth behind the last layer."""
+    sources = [*plan.sources, plan.depth]
+    return [sources[p] for p in seams(plan)]
+
+
+def _merged_names(model: nn.Module) -> list[str]:
+    if not hasattr(model, "peft_config"):
+        return list(trainable(model))
+    inner = model.get_base_model()
+    return [f"{name}.weight" for name, m in inner.named_modules() if hasattr(m, "lora_A")]
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy on the CPU of a tensor that may lie in pieces on several processes."""
+    tensor = tensor.detach()
+    if hasattr(tensor, "full_tensor"):
+        tensor = tensor.full_tensor()
+    return tensor.to("cpu", copy=True)
+
+
+def _like(whole: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
+    """A whole tensor laid out as a parameter is."""
+    whole = whole.to(parameter.device if not hasattr(parameter, "device_mesh") else "cpu")
+    if hasattr(parameter, "device_mesh"):
+        from torch.distributed.tensor import distribute_tensor
+
+        mesh = parameter.device_mesh
+        return distribute_tensor(whole.to(mesh.device_type), mesh, parameter.placements)
+    return whole

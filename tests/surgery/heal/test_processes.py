@@ -1,0 +1,92 @@
+"""Runs as processes of their own: killed without warning, and several at one run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+SHORT = "--steps 10 --batch 4 --window 16 --lr 3e-3 --warmup 2 --sampled-tokens 256 --save-every 2"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where all runs write to."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def command(tiny_folder, place):
+    """A function: the arguments of `heal` that write to a folder of this name."""
+    held_out = place / "held-out.txt"
+    held_out.write_text("It was a quiet day, and nobody had come to see the garden. " * 2)
+
+    def made(out):
+        where = [str(tiny_folder("llama")), "0:2, 4:6", str(place / out)]
+        told = [*SHORT.split(), "--held-out", str(held_out), "--evaluate-every", "100", "--json"]
+        return ["-m", "surgery", "heal", *where, *told]
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def one(command):
+    """What a run says that is one process and that nobody disturbs."""
+    return run(*command("one"))
+
+
+def run(*command):
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, env=env)
+    assert done.returncode == 0, done.stderr.decode()
+    return json.loads(done.stdout)
+
+
+def test_kill_9_and_the_same_command_goes_on(one, command, place):
+    """The losses after it are those of a run that nobody killed, to the last bit."""
+    whole, folder = one["losses"], place / "out.healing"
+    process = subprocess.Popen(
+        [sys.executable, *command("out")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    while not (folder / "state-00000004").is_dir():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (place / "out").exists() and process.returncode == -signal.SIGKILL
+    state = max(folder.glob("state-*")) / "state.json"
+    done = json.loads(state.read_text())["losses"]
+    assert 4 <= len(done) < 10 and done == whole[: len(done)]
+    assert run(*command("out"))["losses"] == whole
+    assert (place / "out" / "model.safetensors").is_file() and not folder.exists()
+
+
+def launched(count, *more):
+    return [
+        *["-m", "accelerate.commands.launch", "--num_processes", str(count), "--num_machines", "1"],
+        *["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", *more],
+    ]
+
+
+def test_two_processes_compute_what_one_does(one, command):
+    """Each batch is split between the two (gloo): the same losses but for the order of sums."""
+    two = run(*launched(2, "--multi_gpu"), *command("two"))
+    assert len(two["losses"]) == 10
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
+    healed = [facts["perplexity"]["healed"] for facts in (one, two)]
+    assert healed[0] == pytest.approx(healed[1], rel=1e-4)
+
+
+def test_sharded_over_two_processes(one, command):
+    """FSDP: parameters, gradients and moments lie half on each."""
+    two = run(*launched(2, "--use_fsdp", "--fsdp_version", "2"), *command("sharded"))
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
