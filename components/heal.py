@@ -2,7 +2,7 @@
 
 Knows how a session's run is started, paused and taken up again, and how it is shown. Training is
 the library's affair. A run lives in a folder of its own until the session ends; the healed patient
-takes the place of the cut one in Talk and Save for as long as the plan is the one it was healed for.
+takes the place of the cut one in Talk and Save while the plan is the one that it was healed for.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from surgery.heal import Cost, Healed, Healing, Look, Settings, cost
 from surgery.progress import Cancelled
 
 from . import bases
-from .deployment import current
 from .colours import BASE, NORMAL, PATIENT
+from .deployment import current
 from .jobs import Job
 from .plotly_view import PlotlyView
 from .status import Status, failed, note

@@ -1,5 +1,7 @@
 """The budget for bases: one copy for all, the least recently used let go, never one in use."""
 
+import shutil
+
 import pytest
 
 from components import bases
@@ -11,10 +13,11 @@ def silent(*told):
 
 
 @pytest.fixture
-def specs(tiny_folder, monkeypatch):
-    """Four tiny bases, and nothing open."""
+def specs(tiny_folder, tmp_path, monkeypatch):
+    """Four tiny bases that no other test may hold, and nothing open."""
     monkeypatch.setattr(bases, "_bases", type(bases._bases)())
-    return [str(tiny_folder(family)) for family in ("llama", "qwen2", "qwen3", "gpt2")]
+    families = ("llama", "qwen2", "qwen3", "gpt2")
+    return [str(shutil.copytree(tiny_folder(name), tmp_path / name)) for name in families]
 
 
 def test_a_few_bases_are_kept_open_and_the_oldest_let_go(specs, monkeypatch):

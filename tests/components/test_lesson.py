@@ -2,8 +2,8 @@
 
 import pytest
 
-from components import bases
 from components import lesson as taught
+from components.deployment import Deployment
 from surgery import Base, BaseError
 from surgery.contrast import Difference
 from surgery.lesson import BARE, LONG, SHORT, STEPS, Step
@@ -121,11 +121,11 @@ def test_leaving_early_closes_the_streams(step, monkeypatch):
     assert closed == [True]
 
 
-def test_strangers_may_open_the_lesson_s_model_and_no_other_config():
-    bases.check_allowed(BARE, public=True)
-    for spec in (BARE + ",num_hidden_layers=4000", "config:bundled", f"config:{__file__}"):
-        with pytest.raises(BaseError):
-            bases.check_allowed(spec, public=True)
+def test_strangers_may_open_the_lesson_s_model_and_no_config_of_this_machine():
+    strangers = Deployment.of(public=True)
+    strangers.check_spec(BARE)
+    with pytest.raises(BaseError):
+        strangers.check_spec(f"config:{__file__}")
 
 
 def test_plans_of_the_mistakes_are_the_lesson_s():
