@@ -97,6 +97,11 @@ function turnTo(name) {
 // Scrolls as little as brings into sight what the step is about.
 const SHOWN = { Talk: ['#talk', 'nearest'], Weights: ['#panels', 'start'], Save: ['#save-status', 'nearest'] };
 
+// Stops texts that still run.
+function hush() {
+  if (document.querySelector('#talk .talk-caret')) document.querySelector('#stop')?.click();
+}
+
 function reveal(step) {
   const [target, block] = step.act === 'write' ? ['#strip', 'nearest'] : SHOWN[step.tab];
   requestAnimationFrame(() => {
@@ -109,7 +114,7 @@ function act(more = {}) {
   const step = steps[at];
   running = at;
   results.set(at, { status: { text: 'One moment …' }, blocks: [] });
-  document.querySelector('#stop')?.click(); // texts of the step before
+  hush();
   if (step.tab !== 'Weights') turnTo(step.tab); // that panel begins to count once it is opened
   show();
   trigger('act', { step: at + 1, ...more });
@@ -126,7 +131,7 @@ function stop() {
 
 function reset() {
   stop();
-  document.querySelector('#stop')?.click();
+  hush();
   done.clear();
   results.clear();
   setFolded(false);

@@ -162,7 +162,7 @@ def wire(
     acting = lesson.act(act, session, outputs, **_QUIET, **compute)
     acting.success(None, lesson, None, js=_PRESS, **_QUIET)
     starting = lesson.again(again, session, outputs, **_QUIET, **compute)
-    lesson.halt(None, None, None, cancels=[acting, starting], queue=False, **_QUIET)
+    lesson.halt(None, None, None, cancels=[acting], queue=False, **_QUIET)
     return [acting, starting]
 
 
@@ -326,6 +326,12 @@ def _heal(step: Step) -> Shown:
     }
     worse = all(value > whole for value in cut)
     said = "Both operations did harm." if worse else "Not every operation did harm here."
+    less, more = ("cutting", "stacking") if cut[0] < cut[1] else ("stacking", "cutting")
+    _, shorter, longer = scores
+    apart = shorter.low > longer.high or longer.low > shorter.high
+    compared = f"On this text {less} hurts less than {more}" + (
+        "." if apart else ", but their intervals overlap: a longer text would have to decide."
+    )
     money = {
         "kind": "table",
         "title": "What training costs (estimates)",
@@ -337,7 +343,7 @@ def _heal(step: Step) -> Shown:
         note(""),
         [
             harm,
-            _lines((worse, said)),
+            _lines((worse, said), (None, compared)),
             money,
             _lines(
                 (None, "At 1.55e-17 $ for each operation, as SOLAR's published prices imply."),

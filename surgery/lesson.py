@@ -204,8 +204,9 @@ STEPS: tuple[Step, ...] = (
             "weights on, until the layers fit together again.",
             "The cost follows from 6 operations for each parameter and each token.",
         ),
-        "Stacking hurts less than cutting here, but costs more to run for ever. Published runs "
-        "say that up-scaling needs up to 70 % less data than training from nothing.",
+        "Which of the two hurts more, and is the difference larger than the intervals? A longer "
+        "model costs more to run for ever. Published runs say that up-scaling needs up to 70 % less "
+        "data than training from nothing.",
         TRAINED,
         SHORT,
         120_354_624,

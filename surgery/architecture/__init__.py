@@ -18,6 +18,7 @@ plan promises, layer by layer. Only then does anything touch weights.
     graft      the patient: the new skeleton over the base's own Parameters
     settle     tricks by which a model writes to its own weights, switched off
     count      parameters and compute per layer, from shapes alone
+    faults     mistakes that notebooks make, made on purpose to be seen
     cache      what the cache of each layer gains with a token
 """
 

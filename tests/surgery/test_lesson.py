@@ -119,7 +119,8 @@ def test_old_indices_are_silently_wrong_when_longer_and_raise_when_shorter(tiny_
     assert shorter.error.startswith("IndexError: ")
     assert texts["wrong"] == ""
     right = base.operate(SHORTER).stream("hello", max_new_tokens=6, greedy=True)
-    assert texts["right"] == "".join(right) != ""
+    assert texts["right"] == "".join(right)
+    assert shorter.streams["right"].ids == right.ids and right.ids
     apart = shorter.difference("hello")
     assert apart.error == shorter.error and apart.largest is None and apart.uncached == 0
     assert_untouched(base, before)
