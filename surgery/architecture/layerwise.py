@@ -61,6 +61,8 @@ def by_token(states: torch.Tensor | None, ids: torch.Tensor) -> torch.Tensor | N
 
 def replaced(output: Any, hidden: torch.Tensor) -> Any:
     """What a layer returned, with other hidden states in it."""
+    if hasattr(output, "_replace"):  # a named tuple
+        return output._replace(**{output._fields[0]: hidden})
     if isinstance(output, (tuple, list)):
         return type(output)([hidden, *output[1:]])
     return hidden

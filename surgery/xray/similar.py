@@ -110,12 +110,18 @@ def taylor(passes: Passes) -> np.ndarray:
     for batch in passes.batches:
         ids = passes.ids(batch)
         for row in ids.split(1):
-            with torch.enable_grad(), passes.counting(layers, row, TAYLOR_FORWARDS):
-                logits = model(input_ids=row, use_cache=False).logits
-                loss = torch.nn.functional.cross_entropy(
-                    logits[0, :-1].float(), row[0, 1:].to(logits.device), reduction="sum"
-                )
-                part = torch.autograd.grad(loss / sample.tokens, weights, allow_unused=True)
+            try:
+                with torch.enable_grad(), passes.counting(layers, row, TAYLOR_FORWARDS):
+                    logits = model(input_ids=row, use_cache=False).logits
+                    loss = torch.nn.functional.cross_entropy(
+                        logits[0, :-1].float(), row[0, 1:].to(logits.device), reduction="sum"
+                    )
+                    part = torch.autograd.grad(loss / sample.tokens, weights, allow_unused=True)
+            except RuntimeError as error:  # code that can't go backwards, no memory left
+                said = " ".join(str(error).split())[:200]
+                raise SurgeryError(
+                    f"Taylor needs gradients, and this model gives none: {said}"
+                ) from error
             for total, slope in zip(slopes, part, strict=True):
                 if slope is not None:
                     total += slope
