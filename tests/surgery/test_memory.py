@@ -1,9 +1,10 @@
 """Where weights go, decided on made-up machines."""
 
 import pytest
+import torch
 
 from surgery import BaseError
-from surgery.memory import Room, choose, main_memory
+from surgery.memory import Room, accelerators, choose, main_memory
 
 CPU = Room("cpu", 16 * 10**9)
 GPUS = [Room("cuda:1", 24 * 10**9), Room("cuda:0", 8 * 10**9)]
@@ -32,3 +33,15 @@ def test_no_room_is_said_with_figures():
 
 def test_main_memory_is_measured():
     assert 10**8 < main_memory().free < 10**14
+
+
+def test_a_process_of_several_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: (100 + i, 200))
+    assert [room.device for room in accelerators()] == ["cuda:1", "cuda:0"]
+    for rank in "01":
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        assert [room.device for room in accelerators()] == [f"cuda:{rank}"]
+    monkeypatch.setenv("LOCAL_RANK", "7")  # more processes than GPUs: share them
+    assert len(accelerators()) == 2
