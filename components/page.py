@@ -68,7 +68,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             with gr.Tab(weights.TAB):
                 weighing = weights.weights_panel()
             with gr.Tab(xray.TAB):
-                with gr.Row(elem_classes="xray-controls", equal_height=True):
+                with gr.Row(elem_classes="xray-controls fields", equal_height=True):
                     sample = sample_picker()
                 with gr.Tabs(elem_id="xray-parts"):
                     with gr.Tab("Where to cut"):

@@ -49,7 +49,7 @@ class XrayPanel:
 
 def xray_panel() -> XrayPanel:
     """Lay the panel out, where the page is being built."""
-    with gr.Row(elem_classes="xray-controls", equal_height=True):
+    with gr.Row(elem_classes="xray-controls fields", equal_height=True):
         extras = gr.CheckboxGroup(
             list(_EXTRAS),
             value=[],

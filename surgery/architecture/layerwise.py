@@ -47,8 +47,22 @@ def hidden_out(output: Any) -> torch.Tensor | None:
     return value if isinstance(value, torch.Tensor) else None
 
 
+def by_token(states: torch.Tensor | None, ids: torch.Tensor) -> torch.Tensor | None:
+    """Hidden states as (windows, length, width) for `ids`, (windows, length); None if they don't
+    come by token. Where a model keeps several streams, before or behind these dimensions, a token
+    has the width of all together."""
+    if states is None:
+        return None
+    for at in range(states.dim() - 2):
+        if states.shape[at : at + 2] == ids.shape:
+            return states.movedim((at, at + 1), (0, 1)).flatten(2)
+    return None
+
+
 def replaced(output: Any, hidden: torch.Tensor) -> Any:
     """What a layer returned, with other hidden states in it."""
+    if hasattr(output, "_replace"):  # a named tuple
+        return output._replace(**{output._fields[0]: hidden})
     if isinstance(output, (tuple, list)):
         return type(output)([hidden, *output[1:]])
     return hidden

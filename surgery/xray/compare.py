@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..architecture.layerwise import hidden_out, layers_of, states_refused, watched
+from ..architecture.layerwise import by_token, hidden_out, layers_of, states_refused, watched
 from ..plan import Plan
 from ..progress import Meter, Progress, silent
 from .kept import Measured
@@ -112,8 +112,8 @@ def compare(
         ):
             layers = layers_of(anatomy, which)
 
-            def called(p, _, output, lens=lens, share=share):
-                lens.add(p, hidden_out(output))
+            def called(p, _, output, lens=lens, share=share, ids=ids):
+                lens.add(p, by_token(hidden_out(output), ids))
                 meter.add(share)
 
             if layers is None:
@@ -178,14 +178,16 @@ def similarity(
                 raise states_refused()
             found: list[torch.Tensor | None] = [None] * depth
 
-            def called(p, _, output, found=found, share=share):
+            def called(p, _, output, found=found, share=share, ids=ids):
                 meter.add(share)
-                if (x := hidden_out(output)) is not None:
+                if (x := by_token(hidden_out(output), ids)) is not None:
                     found[p] = torch.nn.functional.normalize(x.float().flatten(0, -2), dim=-1)
 
             with watched(layers, called):
                 run(model, ids)
             states.append(found)
+        if all(x is None for x in states[0]):
+            raise states_refused()
         rows = next(len(x) for x in states[0] if x is not None)
         count += rows
         there = [p for p, b in enumerate(states[1]) if b is not None]

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
 from ..architecture.layerwise import (
     CHECK,
+    by_token,
     copied,
     hidden_out,
     layers_of,
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 _LOGITS = 1 << 26  # numbers in the logits of one batch at most
 
-# (batch, position, hidden states given, what was returned)
-Watch = Callable[[int, int, torch.Tensor | None, Any], None]
+# (batch, position, hidden states given, those returned), each by token, None where there are none
+Watch = Callable[[int, int, torch.Tensor | None, torch.Tensor | None], None]
 
 
 def perplexity(model: PreTrainedModel, sample: Sample, progress: Progress = silent) -> Score:
@@ -132,15 +132,17 @@ class Passes:
         self._check_room(model, len(plan))
         losses, outputs = [], []
         for batch in self.batches:
+            ids = self.ids(batch)
             kept = {p: x for p, x in like.outputs[batch].items() if p < start} if start else {}
 
-            def called(p: int, given: torch.Tensor | None, output: Any, batch=batch, kept=kept):
+            def called(
+                p: int, given: torch.Tensor | None, output: Any, ids=ids, batch=batch, kept=kept
+            ):
                 if self.skips:
                     kept[p] = copied(output)
                 if watch:
-                    watch(batch, p, given, output)
+                    watch(batch, p, by_token(given, ids), by_token(hidden_out(output), ids))
 
-            ids = self.ids(batch)
             losses.append(nll(self._run(model, ids, dict(kept), start, called), ids))
             outputs.append(kept)
         return Kept(plan, np.concatenate(losses), tuple(outputs))
@@ -264,14 +266,6 @@ def same_layers(plan: Plan, other: Plan) -> int:
     while count and plan.layers[count - 1].init.kind == "average":
         count -= 1
     return count
-
-
-def hidden(output: Any) -> torch.Tensor:
-    """The hidden states among what a layer returned. Raises `ValueError` if there are none."""
-    found = hidden_out(output)
-    if found is None:
-        raise ValueError(f"no hidden states among {len(tree_leaves(output))} values")
-    return found
 
 
 def _most_tokens(model: PreTrainedModel) -> int:

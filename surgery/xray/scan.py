@@ -248,7 +248,7 @@ class Work:
             if heard:
                 heard(self.result())
 
-        likeness = Likeness(self.depth, sum(map(len, self.sample.windows)))
+        likeness = Likeness(self.depth, self.sample)
         whole = passes.keep(self.whole, watch=likeness)
         self.kept.put(self.whole, whole.nll)
         self.naive += self.depth

@@ -10,9 +10,6 @@ layer's weights, L the mean loss. Computed in float64 but for Taylor's gradients
 
 from __future__ import annotations
 
-import contextlib
-from typing import Any
-
 import numpy as np
 import torch
 from torch import nn
@@ -22,7 +19,8 @@ from ..architecture.layerwise import layers_of, states_refused
 from ..errors import SurgeryError
 from ..memory import HEADROOM, gigabytes, main_memory
 from ..plan import Plan
-from .passes import Passes, hidden
+from .passes import Passes
+from .sample import Sample
 
 TAYLOR_FORWARDS = 3  # layer-forwards that count for one with its gradients: a backward is two
 
@@ -30,30 +28,28 @@ TAYLOR_FORWARDS = 3  # layer-forwards that count for one with its gradients: a b
 class Likeness:
     """Watches a base's pass (`Passes.keep(…, watch=…)`) for both scores."""
 
-    def __init__(self, depth: int, tokens: int) -> None:
-        self.depth, self.tokens = depth, tokens
+    def __init__(self, depth: int, sample: Sample) -> None:
+        self.depth, self.sequences = depth, len(sample)
+        self.tokens = sum(map(len, sample.windows))
         self._cosines: list[list[np.ndarray]] = [[] for _ in range(depth)]
         self._last: dict[int, list[torch.Tensor | None]] = {}
 
-    def __call__(self, batch: int, p: int, given: torch.Tensor | None, output: Any) -> None:
-        with contextlib.suppress(ValueError):
-            after = hidden(output)
-            if given is None or given.shape != after.shape:
-                return
-            cosines = cosine(given, after)
-            if cosines.dim() > 2:  # several streams side by side
-                cosines = cosines.flatten(0, -3).mean(0)
-            self._cosines[p].append(cosines.flatten().numpy())
-            states = self._last.setdefault(batch, [None] * (self.depth + 1))
-            states[p] = _precise(given[..., -1, :])
-            states[p + 1] = _precise(after[..., -1, :])
+    def __call__(
+        self, batch: int, p: int, given: torch.Tensor | None, after: torch.Tensor | None
+    ) -> None:
+        if given is None or after is None or given.shape != after.shape:
+            return
+        self._cosines[p].append(cosine(given, after).flatten().numpy())
+        states = self._last.setdefault(batch, [None] * (self.depth + 1))
+        states[p] = _precise(given[:, -1])
+        states[p + 1] = _precise(after[:, -1])
 
     def influence(self) -> np.ndarray:
         """1 − cos for each layer and token: (layers, tokens). NaN for layers that text alone
         doesn't run. Raises `Refused` where no layer has hidden states."""
         found = np.full((self.depth, self.tokens), np.nan)
         for p, parts in enumerate(self._cosines):
-            if parts:
+            if sum(map(len, parts)) == self.tokens:
                 found[p] = 1 - np.concatenate(parts)
         if np.isnan(found).all():
             raise states_refused()
@@ -65,7 +61,7 @@ class Likeness:
         for states in self._last.values():
             first = next(x for x in states if x is not None)
             blank = torch.full_like(first, torch.nan)
-            x = torch.stack([blank if s is None else s for s in states]).flatten(1, -2)
+            x = torch.stack([blank if s is None else s for s in states])
             x = x / x.norm(dim=-1, keepdim=True)
             for sequence in x.unbind(1):
                 angles = torch.arccos((sequence @ sequence.T).clamp(-1, 1)) / torch.pi
@@ -73,7 +69,7 @@ class Likeness:
                     row = angles[start, start:].numpy()
                     total[start, : len(row)] += row
                 sequences += 1
-        if not sequences:
+        if sequences < self.sequences:  # some windows were computed in another form
             raise states_refused()
         found = total / sequences
         for start in range(self.depth):
@@ -114,12 +110,18 @@ def taylor(passes: Passes) -> np.ndarray:
     for batch in passes.batches:
         ids = passes.ids(batch)
         for row in ids.split(1):
-            with torch.enable_grad(), passes.counting(layers, row, TAYLOR_FORWARDS):
-                logits = model(input_ids=row, use_cache=False).logits
-                loss = torch.nn.functional.cross_entropy(
-                    logits[0, :-1].float(), row[0, 1:].to(logits.device), reduction="sum"
-                )
-                part = torch.autograd.grad(loss / sample.tokens, weights, allow_unused=True)
+            try:
+                with torch.enable_grad(), passes.counting(layers, row, TAYLOR_FORWARDS):
+                    logits = model(input_ids=row, use_cache=False).logits
+                    loss = torch.nn.functional.cross_entropy(
+                        logits[0, :-1].float(), row[0, 1:].to(logits.device), reduction="sum"
+                    )
+                    part = torch.autograd.grad(loss / sample.tokens, weights, allow_unused=True)
+            except RuntimeError as error:  # code that can't go backwards, no memory left
+                said = " ".join(str(error).split())[:200]
+                raise SurgeryError(
+                    f"Taylor needs gradients, and this model gives none: {said}"
+                ) from error
             for total, slope in zip(slopes, part, strict=True):
                 if slope is not None:
                     total += slope
