@@ -2,7 +2,7 @@
 
 Knows how a session's run is started, paused and taken up again, and how it is shown. Training is
 the library's affair. A run lives in a folder of its own until the session ends; the healed patient
-takes the place of the cut one in Talk and Save for as long as the plan is the one it was healed for.
+takes the place of the cut one in Talk and Save as long as the plan is the one it was healed for.
 """
 
 from __future__ import annotations
@@ -188,6 +188,7 @@ def heal(
 
     try:
         settings = read(values, public)
+        yield note("Beginning"), gr.skip(), gr.skip()
         job, drawn = Job(work), 0.0
         for report in job:
             if seen and time.monotonic() - drawn > _EVERY:
