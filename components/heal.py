@@ -99,42 +99,93 @@ class HealPanel:
 
 def heal_panel(public: bool) -> HealPanel:
     """Lay the panel out, where the page is being built."""
-    with gr.Row(elem_id="heal-controls", equal_height=True):
+    with gr.Row(elem_id="heal-controls", elem_classes="fields"):
         train = gr.Dropdown(
-            list(_TRAIN), value=next(iter(_TRAIN)), label="Train", elem_id="heal-train"
+            list(_TRAIN),
+            value=next(iter(_TRAIN)),
+            label="Train",
+            info="The base's own weights stay as they are.",
+            elem_id="heal-train",
         )
         objective = gr.Dropdown(
-            list(_OBJECTIVE), value=next(iter(_OBJECTIVE)), label="Learn", elem_id="heal-objective"
+            list(_OBJECTIVE),
+            value=next(iter(_OBJECTIVE)),
+            label="Learn",
+            info="The text is what the base itself writes.",
+            elem_id="heal-objective",
         )
-        steps = gr.Number(
-            value=0, precision=0, minimum=0, label="Steps", info="0: as the minutes allow.",
-            elem_id="heal-steps",
-        )  # fmt: skip
         minutes = gr.Number(
-            value=5, minimum=0.1, maximum=_LONGEST[public], label="Minutes", elem_id="heal-minutes"
+            value=5,
+            minimum=0.1,
+            maximum=_LONGEST[public],
+            label="Minutes",
+            info="Longer heals better.",
+            elem_id="heal-minutes",
+        )
+    with (
+        gr.Accordion("Finer settings", open=False, elem_id="heal-finer"),
+        gr.Row(elem_classes="fields"),
+    ):
+        steps = gr.Number(
+            value=0,
+            precision=0,
+            minimum=0,
+            label="Steps",
+            info="0: as many as the minutes allow.",
+            elem_id="heal-steps",
         )
         batch = gr.Number(
-            value=2, precision=0, minimum=1, maximum=64, label="Windows a step",
+            value=2,
+            precision=0,
+            minimum=1,
+            maximum=64,
+            label="Windows a step",
+            info="Texts read at once.",
             elem_id="heal-batch",
-        )  # fmt: skip
+        )
         window = gr.Number(
-            value=256, precision=0, minimum=16, maximum=2048, label="Tokens a window",
+            value=256,
+            precision=0,
+            minimum=16,
+            maximum=2048,
+            label="Tokens a window",
+            info="Length of each text.",
             elem_id="heal-window",
-        )  # fmt: skip
-        rate = gr.Number(value=5e-4, minimum=1e-7, maximum=1, label="Learning rate")
-        rank = gr.Number(value=16, precision=0, minimum=1, maximum=512, label="Rank (LoRA)")
-        seed = gr.Number(value=0, precision=0, minimum=0, label="Seed")
-    with gr.Row():
-        price = gr.Button("What would it cost?", scale=0, min_width=160, elem_id="heal-price")
-        start = gr.Button("Heal", variant="primary", scale=0, min_width=120, elem_id="heal")
-        pause = gr.Button("Pause", scale=0, min_width=90, elem_id="heal-pause")
-    status = Status(value={}, elem_id="heal-status")
+        )
+        rate = gr.Number(
+            value=5e-4, minimum=1e-7, maximum=1, label="Learning rate", info="Too high diverges."
+        )
+        rank = gr.Number(
+            value=16,
+            precision=0,
+            minimum=1,
+            maximum=512,
+            label="Rank",
+            info="Of LoRA's small matrices.",
+        )
+        seed = gr.Number(
+            value=0, precision=0, minimum=0, label="Seed", info="The same seed, the same run."
+        )
+    with gr.Row(elem_classes="xray-buttons"):
+        start = gr.Button(
+            "Heal", variant="primary", scale=0, min_width=120, size="md", elem_id="heal"
+        )
+        pause = gr.Button("Pause", scale=0, min_width=90, size="md", elem_id="heal-pause")
+        price = gr.Button(
+            "What would it cost?", scale=0, min_width=200, size="md", elem_id="heal-price"
+        )
+        status = Status(value={}, elem_id="heal-status")
     facts = gr.Textbox(
-        value="The patient learns from the base, on text that the base writes by itself.",
-        show_label=False, container=False, interactive=False, lines=4, max_lines=12,
+        value="The patient learns from the base, on text that the base writes by itself. You see "
+        "its loss, and its perplexity on text that it does not learn from, as it goes on.",
+        show_label=False,
+        container=False,
+        interactive=False,
+        lines=2,
+        max_lines=12,
         elem_id="heal-facts",
-    )  # fmt: skip
-    curve = PlotlyView(value={}, elem_id="heal-curve")
+    )
+    curve = PlotlyView(value={}, visible=False, elem_id="heal-curve")
     settings = (train, objective, steps, minutes, batch, window, rate, rank, seed)
     return HealPanel(settings, price, start, pause, status, facts, curve)
 
@@ -190,11 +241,12 @@ def heal(
     try:
         current().check_healing()
         settings = read(values, public)
+        yield note("Beginning"), gr.skip(), gr.skip()
         job, drawn = Job(work), 0.0
         for report in job:
             if seen and time.monotonic() - drawn > _EVERY:
                 drawn = time.monotonic()
-                yield report.view(), _words(seen[0]), curve(seen[0].losses, seen[0].looks)
+                yield report.view(), _words(seen[0]), _shown(seen[0])
             else:
                 yield report.view(), gr.skip(), gr.skip()
         healed = job.result()
@@ -209,7 +261,12 @@ def heal(
     done = note(
         "Healed. Talk and Save have the healed patient now, as long as the plan is this one."
     )
-    yield done, _words(run), curve(run.losses, run.looks)
+    yield done, _words(run), _shown(run)
+
+
+def _shown(run: Healing) -> dict:
+    """The picture, once there is something in it."""
+    return gr.update(value=curve(run.losses, run.looks), visible=bool(run.losses))
 
 
 def paused() -> dict:
