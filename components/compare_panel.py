@@ -68,7 +68,7 @@ class ComparePanel:
 
 def compare_panel() -> ComparePanel:
     """Lay the panel out, where the page is being built."""
-    with gr.Row(elem_classes="xray-buttons", equal_height=True):
+    with gr.Row(elem_classes="xray-buttons"):
         start = gr.Button(
             "Compare base and patient",
             variant="primary",

@@ -60,7 +60,7 @@ class SuggestPanel:
 
 def suggest_panel() -> SuggestPanel:
     """Lay the panel out, where the page is being built."""
-    with gr.Row(elem_classes="xray-buttons fields", equal_height=True):
+    with gr.Row(elem_classes="xray-buttons fields"):
         size = gr.Number(
             value=26,
             label="Down or up to",
