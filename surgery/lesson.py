@@ -205,8 +205,8 @@ STEPS: tuple[Step, ...] = (
             "The cost follows from 6 operations for each parameter and each token.",
         ),
         "Which of the two hurts more, and is the difference larger than the intervals? A longer "
-        "model costs more to run for ever. Published runs say that up-scaling needs up to 70 % less "
-        "data than training from nothing.",
+        "model costs more to run for ever. Published runs say that up-scaling needs up to 70 % "
+        "less data than training from nothing.",
         TRAINED,
         SHORT,
         120_354_624,
