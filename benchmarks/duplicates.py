@@ -31,7 +31,9 @@ ONE = {
 #: Six layers more, in several places; {x} stands for how the added ones begin.
 SIX = {
     "in place, together": "0:12, " + ", ".join(f"{i}, {i}{{x}}" for i in range(12, 18)) + ", 18:30",
-    "in place, spread": ", ".join(f"{i}:{i + 5}, {i + 4}{{x}}" for i in range(0, 30, 5)),
+    "in place, spread": ", ".join(
+        f"{i}:{i + 3}, {i + 2}{{x}}, {i + 3}:{i + 5}" for i in range(0, 30, 5)
+    ),
     "stacked (SOLAR, RYS)": "0:18, 12:18{x}, 18:30",
     "interleaved": "0:13, 10:13{x}, 13:20, 17:20{x}, 20:30",
 }
