@@ -37,7 +37,8 @@ def drawing(losses: list[float], looks: list[Look]) -> str:
     left, right, top, low, high = 60, 660, 30, 250, 300
     steps = max(len(losses), 1)
     base, cut = looks[0].base.value, looks[0].cut.value
-    ends = math.log(base) - 0.1, math.log(cut) + 0.1
+    reach = [value for look in looks for value in (look.now.low, look.now.high)]
+    ends = math.log(min(base, *reach)) - 0.1, math.log(max(cut, *reach)) + 0.1
 
     def x(step: float) -> float:
         return left + (right - left) * step / steps
