@@ -29,6 +29,7 @@ from .tiles import view as tiles_view
 
 # Events that compute take turns; those that only draw don't wait for them.
 _COMPUTE = {"concurrency_limit": 4, "concurrency_id": "compute"}
+_OPEN = {"concurrency_limit": 8, "concurrency_id": "open"}
 _QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -72,7 +73,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
 
         opened = [picker.status, strip, tiles, picker.stop]
         chosen = [picker.name, session]
-        loading = demo.load(choose, chosen, opened, **_QUIET, **_COMPUTE)
+        loading = demo.load(choose, chosen, opened, **_QUIET, **_OPEN)
         opening = gr.on(
             [picker.open.click, picker.name.input],
             choose,
@@ -80,7 +81,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             opened,
             trigger_mode="always_last",
             **_QUIET,
-            **_COMPUTE,
+            **_OPEN,
         )
         picker.stop.click(
             lambda: (note("Stopped."), gr.update(visible=False)),
@@ -124,7 +125,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             except SurgeryError as error:
                 yield failed(error), {}
                 return
-            yield from talk(session.spec, plan, *settings)
+            yield from talk(session.spec, plan, *settings, who=request.session_hash)
 
         heard = [talking.status, talking.output]
         speaking = gr.on(
@@ -132,8 +133,8 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             speak,
             [session, talking.prompt, *talking.settings],
             heard,
+            concurrency_limit=None,  # they take turns by themselves
             **_QUIET,
-            **_COMPUTE,
         )
         talking.stop.click(
             stopped, talking.output, heard, cancels=[speaking], queue=False, **_QUIET
@@ -189,6 +190,7 @@ def launch_options() -> dict:
     return {
         "app_kwargs": {"middleware": [guard]} if deployment.current().public else {},
         "mcp_server": find_spec("mcp") is not None,  # the extra gradio[mcp]
+        "max_threads": 128,  # those who wait for their turn hold one each
         "theme": theme(),
         "css_paths": sorted(HERE.glob("*.css")),
         "footer_links": [],
