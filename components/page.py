@@ -17,6 +17,8 @@ from .deployment import Deployment
 from .guard import Guard
 from .help import Help
 from .layer_strip import LayerStrip
+from .link import Link
+from .link import wire as wire_link
 from .live import HERE
 from .rates import admit
 from .save import FOLDER, Downloads, save, save_panel
@@ -47,6 +49,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             gr.HTML("<h1>Layer Surgery</h1>", elem_id="title")
             picker = base_picker(first, public)
             Help(value={}, elem_id="help")
+            sharing = Link(value={}, elem_id="link")
         strip = LayerStrip(elem_id="strip")
         tiles = Tiles(value={}, elem_id="tiles")
         with gr.Tabs(elem_id="panels") as panels:
@@ -73,7 +76,15 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
 
         opened = [picker.status, strip, tiles, picker.stop]
         chosen = [picker.name, session]
-        loading = demo.load(choose, chosen, opened, **_QUIET, **_OPEN)
+
+        def arrive(wanted: str, session: Session, plan: str, request: gr.Request) -> Iterator:
+            yield from choose(wanted, session, request)
+            if plan and session.spec:
+                session.become(plan)
+                yield gr.skip(), session.view(), _drawn(session), gr.skip()
+
+        restored, wanted_plan = wire_link(sharing, strip, picker.name, talking)
+        loading = restored.then(arrive, [*chosen, wanted_plan], opened, **_QUIET, **_OPEN)
         opening = gr.on(
             [picker.open.click, picker.name.input],
             choose,
@@ -101,11 +112,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
                 session.refuse(error)
                 return session.view(), gr.skip()
             session.apply(event._data)
-            try:
-                drawn = tiles_view(bases.get(session.spec), session.plan)
-            except SurgeryError as error:
-                drawn = {"error": deployment.current().words(error)}
-            return session.view(), drawn
+            return session.view(), _drawn(session)
 
         edited = strip.edit(
             edit,
@@ -182,6 +189,14 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
         demo.unload(leave)
         api.publish(_COMPUTE)
     return demo
+
+
+def _drawn(session: Session) -> dict:
+    """The tiles for a session's plan, or why there are none."""
+    try:
+        return tiles_view(bases.get(session.spec), session.plan)
+    except SurgeryError as error:
+        return {"error": deployment.current().words(error)}
 
 
 def launch_options() -> dict:

@@ -90,6 +90,10 @@ class Session:
                 if isinstance(request, Mapping) and request.get("op") == "write":
                     self._text = str(request.get("text", ""))[:_LONGEST_TEXT]
 
+    def become(self, text: str) -> None:
+        """Another plan, in writing: one that was suggested, or that was there before."""
+        self.apply({"op": "write", "text": text, "revision": self._revision})
+
     def refuse(self, error: Exception) -> None:
         """Note why what the browser asked for was not even looked at."""
         with self._lock:
@@ -123,6 +127,8 @@ class Session:
                 "selection": chosen
                 and {"strip": chosen.strip, "start": chosen.start, "end": chosen.end},
                 "text": self._text or str(plan),
+                "spec": self.spec,
+                "whole": plan.is_whole,
                 "undo": bool(history.past),
                 "redo": bool(history.future),
                 "revision": self._revision,
