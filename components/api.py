@@ -17,7 +17,7 @@ import gradio as gr
 from surgery import Base, Plan, SurgeryError, facts
 from surgery.progress import Cancelled, Progress
 
-from . import bases, deployment
+from . import bases, deployment, turns
 from .jobs import Job
 from .rates import admit
 from .save import AS_STORED, Downloads
@@ -100,8 +100,12 @@ def generate(
                 chat=bool(chat),
             )
             text = ""
+            who = getattr(request, "session_hash", None)
             try:
-                for count, piece in enumerate(stream):
+                for count, piece in enumerate(turns.speaking.queued(who, stream, _waiting)):
+                    if isinstance(piece, dict):
+                        yield piece
+                        continue
                     text += piece
                     if count % _EVERY == 0:
                         yield {"text": text, "tokens": stream.stats.tokens, "finished": None}
@@ -208,7 +212,8 @@ def publish(compute: dict) -> None:
     quick = {"queue": True, "concurrency_limit": 8, "concurrency_id": "facts"}
     for work in (inspect, preview):
         gr.api(work, api_name=work.__name__, **quick)
-    for work in (generate, save, scan, suggest):
+    gr.api(generate, api_name="generate", concurrency_limit=None)  # takes turns by itself
+    for work in (save, scan, suggest):
         gr.api(work, api_name=work.__name__, **compute)
 
 
@@ -257,6 +262,10 @@ def _sample(base: str, text: str, limit: int, progress: Progress) -> tuple[Base,
     found = bases.load(_spec(base), progress)
     name = "the text given" if text else f"the project's own text “{texts.DEFAULT}”"
     return found, Sample.of(found, str(text) or texts.get(texts.DEFAULT), limit=limit), name
+
+
+def _waiting(place: int) -> dict:
+    return {"progress": f"Place {place} in the queue", "share": None}
 
 
 def _watched(work: Callable[[Progress], Any]) -> Iterator[dict]:

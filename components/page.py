@@ -28,6 +28,8 @@ from .guard import Guard
 from .heal import Clinic, Runs, heal, heal_panel, paused, price
 from .help import Help
 from .layer_strip import LayerStrip
+from .link import Link
+from .link import wire as wire_link
 from .live import HERE
 from .rates import admit
 from .sample_picker import sample_picker
@@ -41,6 +43,7 @@ from .tiles import view as tiles_view
 
 # Events that compute take turns; those that only draw don't wait for them.
 _COMPUTE = {"concurrency_limit": 4, "concurrency_id": "compute"}
+_OPEN = {"concurrency_limit": 8, "concurrency_id": "open"}
 _QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -60,6 +63,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             picker = base_picker(first, public)
             teaching = lesson.lesson_panel()
             Help(value={}, elem_id="help")
+            sharing = Link(value={}, elem_id="link")
         strip = LayerStrip(elem_id="strip")
         tiles = Tiles(value={}, elem_id="tiles")
         with gr.Tabs(elem_id="panels") as panels:
@@ -100,7 +104,15 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
 
         opened = [picker.status, strip, tiles, picker.stop]
         chosen = [picker.name, session]
-        loading = demo.load(choose, chosen, opened, **_QUIET, **_COMPUTE)
+
+        def arrive(wanted: str, session: Session, plan: str, request: gr.Request) -> Iterator:
+            yield from choose(wanted, session, request)
+            if plan and session.spec:
+                session.become(plan)
+                yield gr.skip(), session.view(), _drawn(session), gr.skip()
+
+        restored, wanted_plan = wire_link(sharing, strip, picker.name, talking)
+        loading = restored.then(arrive, [*chosen, wanted_plan], opened, **_QUIET, **_OPEN)
         opening = gr.on(
             [picker.open.click, picker.name.input],
             choose,
@@ -108,7 +120,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             opened,
             trigger_mode="always_last",
             **_QUIET,
-            **_COMPUTE,
+            **_OPEN,
         )
         picker.stop.click(
             lambda: (note("Stopped."), gr.update(visible=False)),
@@ -128,11 +140,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
                 session.refuse(error)
                 return session.view(), gr.skip()
             session.apply(event._data)
-            try:
-                drawn = tiles_view(bases.get(session.spec), session.plan)
-            except SurgeryError as error:
-                drawn = {"error": deployment.current().words(error)}
-            return session.view(), drawn
+            return session.view(), _drawn(session)
 
         edited = strip.edit(
             edit,
@@ -155,7 +163,8 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
                 yield failed(error), {}
                 return
             healed = clinic.patient(session.spec, plan)
-            yield from talk(session.spec, plan, *settings, healed=healed)
+            who = request.session_hash
+            yield from talk(session.spec, plan, *settings, healed=healed, who=who)
 
         heard = [talking.status, talking.output]
         speaking = gr.on(
@@ -163,8 +172,8 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             speak,
             [session, clinic, talking.prompt, *talking.settings],
             heard,
+            concurrency_limit=None,  # they take turns by themselves
             **_QUIET,
-            **_COMPUTE,
         )
         talking.stop.click(
             stopped, talking.output, heard, cancels=[speaking], queue=False, **_QUIET
@@ -280,12 +289,21 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
     return demo
 
 
+def _drawn(session: Session) -> dict:
+    """The tiles for a session's plan, or why there are none."""
+    try:
+        return tiles_view(bases.get(session.spec), session.plan)
+    except SurgeryError as error:
+        return {"error": deployment.current().words(error)}
+
+
 def launch_options() -> dict:
     """What `Blocks.launch` needs to make it look right, wherever it is launched from."""
     guard = Middleware(Guard, names=api.NAMES)
     return {
         "app_kwargs": {"middleware": [guard]} if deployment.current().public else {},
         "mcp_server": find_spec("mcp") is not None,  # the extra gradio[mcp]
+        "max_threads": 128,  # those who wait for their turn hold one each
         "theme": theme(),
         "css_paths": sorted(HERE.glob("*.css")),
         "footer_links": [],

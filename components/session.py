@@ -128,6 +128,8 @@ class Session:
                 "selection": chosen
                 and {"strip": chosen.strip, "start": chosen.start, "end": chosen.end},
                 "text": self._text or str(plan),
+                "spec": self.spec,
+                "whole": plan.is_whole,
                 "undo": bool(history.past),
                 "redo": bool(history.future),
                 "revision": self._revision,

@@ -17,13 +17,14 @@ import gradio as gr
 from surgery import Patient, Plan, SurgeryError
 from surgery.progress import Cancelled
 
-from . import bases
+from . import bases, turns
 from .deployment import current
 from .jobs import Job
 from .live import LiveHTML
 from .status import Status, failed, note
 
 _runs = itertools.count(1)  # so that the page can tell a late drawing of a run that was stopped
+_PLACE = "place"  # in the queue, where else a side speaks
 _EVERY = 0.06  # seconds between drawings
 
 
@@ -108,9 +109,11 @@ def talk(
     temperature: float,
     top_p: float,
     healed: Patient | None = None,
+    who: str | None = None,
 ) -> Iterator[tuple[dict, dict]]:
-    """Values for status and view: first how the weights load, then both texts as they grow. A
-    `healed` patient speaks in the place of the plan's."""
+    """Values for status and view: how the weights load, the place in the queue, then both texts as
+    they grow. A `healed` patient speaks in the place of the plan's. `who` is the session, for turns
+    to be fair."""
     allowed = current()
     settings = dict(
         greedy=bool(greedy),
@@ -140,8 +143,11 @@ def talk(
         plans = {"base": "", "patient": f"{plan}, healed" if healed else str(plan)}
         texts = dict.fromkeys(streams, "")
         drawn = 0.0
-        for who, piece in _in_turns(streams):
-            texts[who] += piece
+        for side, piece in turns.speaking.queued(who, _in_turns(streams), _waiting):
+            if side == _PLACE:
+                yield note(f"Place {piece} in the queue: yours comes by itself."), shown
+                continue
+            texts[side] += piece
             if time.monotonic() - drawn > _EVERY:
                 drawn = time.monotonic()
                 yield note(""), {**shown, **_sides(streams, texts, plans)}
@@ -162,6 +168,10 @@ def stopped(value: dict | None) -> tuple[dict, dict]:
     if not value.get("running"):
         return note(""), value
     return note("Stopped."), {**value, "running": False}
+
+
+def _waiting(place: int) -> tuple[str, str]:
+    return _PLACE, str(place)
 
 
 def _in_turns(streams: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -103,12 +103,13 @@ def open_page(chromium):
         context = chromium.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
+        origin = "/".join(url.split("/")[:3])
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on(
             "request",
             lambda request: (
                 None
-                if request.url.startswith((url, "data:", "blob:"))
+                if request.url.startswith((origin, "data:", "blob:"))
                 else problems.append(f"asked {request.url}")
             ),
         )

@@ -21,7 +21,6 @@ def patient(folder, template: str):
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
         "{{ messages.__init__.__globals__ }}",
         "{{ cycler.__init__.__globals__.os.popen('touch pwned').read() }}",
-        "{{ raise_exception.__globals__ }}",
         "{% include '/etc/passwd' %}",
         "{% import 'os' as os %}{{ os.getcwd() }}",
         "{{ messages.append(1) }}",
@@ -36,6 +35,11 @@ def test_a_template_reaches_nothing(tmp_path, monkeypatch, template):
     with pytest.raises(SurgeryError, match=r"The chat template of .* can't be used"):
         "".join(patient(tmp_path / "x", template).stream("hello", chat=True, max_new_tokens=1))
     assert not (tmp_path / "pwned").exists()
+
+
+def test_what_is_forbidden_to_look_at_is_not_there(tmp_path):
+    made = patient(tmp_path, "<{{ raise_exception.__globals__ }}{{ messages.__class__ }}>")
+    assert made._as_chat("hello") == "<>"
 
 
 def test_what_a_prompt_says_is_no_template(tmp_path):

@@ -1,0 +1,320 @@
+"""Thirty people at once on one server: edit latency, fairness of the queue, memory over time.
+
+Starts the app in a process of its own and talks to it as the page does, over the same HTTP events:
+each visitor holds a heartbeat, edits a plan every few seconds and has both models speak; some close
+their tab in mid-sentence and come back as somebody new. Bounded in time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import secrets
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).parents[1]
+GOAL = 0.3  # seconds, at the 95th percentile
+PLANS = ("0:13, 17:30", "0:30", "0:22, 8:30", "0:8, 7@identity, 8:30", "0:10", "0:30, 5:9")
+
+
+@dataclass
+class Figures:
+    """What was seen."""
+
+    edits: list[tuple[float, bool]] = field(default_factory=list)  # seconds, did others speak?
+    turns: Counter = field(default_factory=Counter)  # answers by place in the room
+    waits: list[float] = field(default_factory=list)  # seconds from asking to the first word
+    places: list[int] = field(default_factory=list)
+    memory: list[tuple[float, float]] = field(default_factory=list)  # seconds, MB
+    closed: int = 0
+    problems: Counter = field(default_factory=Counter)
+    speaking: int = 0
+
+
+class Visitor:
+    """One browser tab."""
+
+    def __init__(self, client: httpx.AsyncClient, events: dict[str, dict]) -> None:
+        self.client, self.events = client, events
+        self.session = secrets.token_hex(6)
+        self.revision = 0
+        self._heart = asyncio.create_task(self._heartbeat())
+
+    async def _heartbeat(self) -> None:
+        async with self.client.stream("GET", f"gradio_api/heartbeat/{self.session}") as beats:
+            async for _ in beats.aiter_bytes():
+                pass
+
+    async def leave(self) -> None:
+        """Close the tab."""
+        self._heart.cancel()
+        await asyncio.gather(self._heart, return_exceptions=True)
+
+    def _body(self, name: str, data: list, event_data: object = None) -> dict:
+        return {
+            "fn_index": self.events[name]["id"],
+            "session_hash": self.session,
+            "data": data,
+            "event_data": event_data,
+            "trigger_id": None,
+        }
+
+    async def event(self, name: str, data: list):
+        """Join the queue with an event; yields its outputs as they come."""
+        joined = await self.client.post("gradio_api/queue/join", json=self._body(name, data))
+        joined.raise_for_status()
+        shown: list = []
+        address = f"gradio_api/queue/data?session_hash={self.session}"
+        async with self.client.stream("GET", address) as stream:
+            async for line in stream.aiter_lines():
+                if not line.startswith("data:"):
+                    continue
+                message = json.loads(line[5:])
+                if message["msg"] == "process_generating":
+                    shown = _patched(shown, message["output"]["data"])
+                    yield shown
+                elif message["msg"] == "process_completed":
+                    if not message.get("success", True):
+                        raise RuntimeError(str(message["output"].get("error")))
+                    yield message["output"]["data"]
+                elif message["msg"] in ("close_stream", "unexpected_error"):
+                    return
+
+    async def open(self) -> None:
+        async for data in self.event("choose", ["bundled", None]):
+            if isinstance(data[1], dict) and "revision" in data[1]:
+                self.revision = data[1]["revision"]
+
+    async def edit(self, text: str) -> float:
+        """Seconds until a plan that was typed is answered."""
+        asked = {"op": "write", "text": text, "revision": self.revision}
+        began = time.perf_counter()
+        answer = await self.client.post(
+            "gradio_api/run/predict", json=self._body("edit", [None], asked)
+        )
+        took = time.perf_counter() - began
+        answer.raise_for_status()
+        view = answer.json()["data"][0]
+        self.revision = view["revision"]
+        if view["error"]:
+            raise RuntimeError(view["error"])
+        return took
+
+
+def _patched(shown: list, new: list) -> list:
+    """Gradio sends what changed since the last drawing, as a list of edits for each output."""
+    result = list(shown) if shown else [None] * len(new)
+    for i, value in enumerate(new):
+        if shown and isinstance(value, list):
+            for action, path, what in value:
+                result[i] = _apply(result[i], path, action, what)
+        else:
+            result[i] = value
+    return result
+
+
+def _apply(target, path: list, action: str, what):
+    if not path:
+        return what if action == "replace" else (target or "") + what
+    copy = list(target) if isinstance(target, list) else dict(target or {})
+    key = path[0]
+    if len(path) == 1 and action == "delete":
+        copy.pop(key, None)
+    else:
+        inner = copy.get(key) if isinstance(copy, dict) else copy[key]
+        copy[key] = _apply(inner, path[1:], "replace" if action == "add" else action, what)
+    return copy
+
+
+async def visit(place: int, client, events, figures: Figures, until: float, tokens: int) -> None:
+    """One seat in the room, from first opening to the end."""
+    chance = random.Random(place)
+    while time.monotonic() < until:
+        visitor = Visitor(client, events)
+        try:
+            await visitor.open()
+            while time.monotonic() < until:
+                for _ in range(chance.randint(2, 4)):
+                    others = figures.speaking > 0
+                    figures.edits.append((await visitor.edit(chance.choice(PLANS)), others))
+                    await asyncio.sleep(chance.uniform(0.5, 3))
+                closes = chance.random() < 0.15
+                await speak(visitor, place, figures, until, tokens, closes)
+                if closes:
+                    break
+        except Exception as error:
+            figures.problems[f"{type(error).__name__}: {str(error)[:80]}"] += 1
+            await asyncio.sleep(1)
+        finally:
+            await visitor.leave()
+
+
+async def speak(visitor, place, figures: Figures, until: float, tokens: int, closes: bool) -> None:
+    """Have both models speak; or close the tab once they have begun."""
+    settings = [True, False, tokens, 0, 0.8, 0.95]
+    began, first = time.monotonic(), None
+    figures.speaking += 1
+    answer = visitor.event("speak", [None, "Once upon a time", *settings])
+    try:
+        async for data in answer:
+            text, shown = (data[0] or {}).get("text") or "", data[1] or {}
+            if "Place" in text:
+                figures.places.append(int(text.split()[1]))
+            if first is None and shown.get("patient", {}).get("text"):
+                first = time.monotonic()
+                figures.waits.append(first - began)
+                if closes:
+                    figures.closed += 1
+                    return
+        figures.turns[place] += first is not None
+    finally:
+        await answer.aclose()
+        figures.speaking -= 1
+
+
+async def room(url: str, server: psutil.Process, people: int, seconds: float, tokens: int):
+    """Everybody, for so long; then the quiet after they left."""
+    figures = Figures()
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    timeout = httpx.Timeout(10, read=None, pool=None)
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=timeout) as client:
+        config = (await client.get("config")).json()
+        events = {}
+        for event in config["dependencies"]:
+            events.setdefault(event["api_name"], event)
+        start = time.monotonic()
+
+        async def weigh() -> None:
+            while True:
+                figures.memory.append((time.monotonic() - start, _megabytes(server)))
+                await asyncio.sleep(2)
+
+        scales = asyncio.create_task(weigh())
+        until = start + seconds
+        seats = [
+            asyncio.create_task(visit(i, client, events, figures, until, tokens))
+            for i in range(people)
+        ]
+        await asyncio.wait(seats, timeout=seconds + 5)
+        for seat in seats:
+            seat.cancel()  # whoever still waits closes the tab
+        await asyncio.gather(*seats, return_exceptions=True)
+        left = time.monotonic()
+        visitor = Visitor(client, events)
+        await visitor.open()
+        after = Figures()
+        await speak(visitor, 0, after, left + 60, 8, False)
+        figures.free_again = time.monotonic() - left
+        figures.first_after = after.waits[0] if after.waits else None
+        await visitor.leave()
+        await asyncio.sleep(max(0, 20 - (time.monotonic() - left)))
+        figures.memory.append((time.monotonic() - start, _megabytes(server)))
+        scales.cancel()
+    return figures
+
+
+def _megabytes(process: psutil.Process) -> float:
+    return sum(p.memory_info().rss for p in [process, *process.children(True)]) / 1e6
+
+
+def report(figures: Figures, people: int, seconds: float) -> None:
+    """Print the table."""
+    for label, edits in (
+        ("all edits", [s for s, _ in figures.edits]),
+        ("while others generate", [s for s, others in figures.edits if others]),
+    ):
+        if len(edits) < 2:
+            continue
+        cuts = statistics.quantiles(edits, n=100)
+        print(
+            f"edit latency, {label}: n={len(edits)}  p50 {1000 * cuts[49]:.0f} ms  "
+            f"p95 {1000 * cuts[94]:.0f} ms  p99 {1000 * cuts[98]:.0f} ms  "
+            f"worst {1000 * max(edits):.0f} ms  (goal: p95 <= {1000 * GOAL:.0f} ms)"
+        )
+    answers = [figures.turns[i] for i in range(people)]
+    total = sum(answers)
+    if total:
+        fair = total**2 / (people * sum(n * n for n in answers))
+        print(
+            f"answers: {total} in {seconds:.0f} s, by seat {min(answers)} to {max(answers)}, "
+            f"Jain's index {fair:.3f} (1 is equal)"
+        )
+    if figures.waits:
+        print(
+            f"first word after: median {statistics.median(figures.waits):.1f} s, "
+            f"longest {max(figures.waits):.1f} s; longest queue seen {max(figures.places or [0])}"
+        )
+    first = f"{figures.first_after:.1f} s" if figures.first_after is not None else "never"
+    print(
+        f"tabs closed in mid-sentence: {figures.closed}; after all had left, the first word came "
+        f"after {first}"
+    )
+    third = [mb for t, mb in figures.memory if seconds / 3 <= t <= seconds]
+    print(
+        f"memory, MB: {figures.memory[0][1]:.0f} at the start, "
+        f"{third[0]:.0f} at a third, {max(mb for _, mb in figures.memory):.0f} at most, "
+        f"{third[-1]:.0f} at the end, {figures.memory[-1][1]:.0f} once all had left"
+    )
+    for problem, times in figures.problems.most_common():
+        print(f"problem, {times} times: {problem}")
+
+
+def main() -> None:
+    """Start a server, fill the room, print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--people", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=150)
+    parser.add_argument("--tokens", type=int, default=32)
+    options = parser.parse_args()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "log", "w") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "app.py"), "--no-browser", "--public", f"--port={port}"],
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}/"
+            for _ in range(600):
+                if process.poll() is not None:
+                    sys.exit(Path(log.name).read_text())
+                try:
+                    httpx.get(url, timeout=5)
+                    break
+                except httpx.HTTPError:
+                    time.sleep(0.3)
+            load = psutil.getloadavg()[0]
+            print(
+                f"{options.people} people, {options.seconds:.0f} s, {options.tokens} tokens an "
+                f"answer, {psutil.cpu_count()} processors, load before {load:.1f}"
+            )
+            server = psutil.Process(process.pid)
+            figures = asyncio.run(
+                room(url, server, options.people, options.seconds, options.tokens)
+            )
+            report(figures, options.people, options.seconds)
+            if "Traceback" in (said := Path(log.name).read_text()):
+                print("the server's log:", said[-1500:])
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+if __name__ == "__main__":
+    main()

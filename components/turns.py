@@ -1,0 +1,103 @@
+"""Who computes when: so many at a time, and those who wait take turns, each told their place.
+
+A queue of arrivals would let one person's ten requests go before another's first. Here a request
+waits behind everybody who has fewer before it. Knows sessions as names, and nothing of the work.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from surgery import SurgeryError
+
+Item = TypeVar("Item")
+_LOOK = 0.3  # seconds between looks at the place
+_MOST = 64  # that wait; more would only wait in vain
+# One processor is left to draw pages and answer edits.
+AT_ONCE = max(1, min(4, (os.cpu_count() or 2) - 1))
+
+
+@dataclass(eq=False)
+class _Ticket:
+    who: str
+    rank: tuple[int, int]  # how many of the same session came before, arrival
+    called: threading.Event = field(default_factory=threading.Event)
+
+
+class Turns:
+    """Some work at a time, for all sessions of a process."""
+
+    def __init__(self, at_once: int = AT_ONCE, most: int = _MOST) -> None:
+        self._free, self._most = at_once, most
+        self._lock = threading.Lock()
+        self._waiting: list[_Ticket] = []
+        self._holding: Counter[str] = Counter()  # tickets of each session, waiting or at work
+        self._arrivals = itertools.count()
+
+    def queued(
+        self, who: str | None, work: Iterator[Item], waiting: Callable[[int], Item]
+    ) -> Iterator[Item]:
+        """What `work` yields, once it is `who`'s turn; until then `waiting(place)` whenever the
+        place changes, from 1. Closing it early gives the turn on. Raises `SurgeryError` where too
+        many wait already."""
+        ticket = self._join(who or f"nobody {next(self._arrivals)}")
+        place = 0
+        try:
+            while not ticket.called.wait(_LOOK if place else 0):
+                now = self._place(ticket)
+                if now and now != place:
+                    place = now
+                    yield waiting(place)
+            yield from work
+        finally:
+            close = getattr(work, "close", None)
+            if close:
+                close()
+            self._leave(ticket)
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def _join(self, who: str) -> _Ticket:
+        with self._lock:
+            if len(self._waiting) >= self._most:
+                raise SurgeryError("Too many people wait for their turn: try again in a minute.")
+            ticket = _Ticket(who, (self._holding[who], next(self._arrivals)))
+            self._holding[who] += 1
+            self._waiting.append(ticket)
+            self._call()
+            return ticket
+
+    def _place(self, ticket: _Ticket) -> int:
+        with self._lock:
+            if ticket not in self._waiting:
+                return 0
+            return 1 + sum(other.rank < ticket.rank for other in self._waiting)
+
+    def _leave(self, ticket: _Ticket) -> None:
+        with self._lock:
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+            else:
+                self._free += 1
+            self._holding[ticket.who] -= 1
+            if not self._holding[ticket.who]:
+                del self._holding[ticket.who]
+            self._call()
+
+    def _call(self) -> None:
+        while self._free and self._waiting:
+            first = min(self._waiting, key=lambda ticket: ticket.rank)
+            self._waiting.remove(first)
+            self._free -= 1
+            first.called.set()
+
+
+speaking = Turns()  # of all pages and programs

@@ -1,0 +1,113 @@
+"""Turns: so many at a time, fair among sessions, places told, turns given back."""
+
+import threading
+import time
+
+import pytest
+
+from components.turns import Turns
+from surgery import SurgeryError
+
+
+def work(log, name, gate=None):
+    log.append(f"{name} begins")
+    yield name
+    if gate:
+        gate.wait(10)
+    log.append(f"{name} ends")
+
+
+def run(turns, who, name, log, gate=None, places=None):
+    """In a thread, to its end."""
+
+    def go():
+        for item in turns.queued(who, work(log, name, gate), lambda place: place):
+            if isinstance(item, int) and places is not None:
+                places.append(item)
+
+    thread = threading.Thread(target=go, daemon=True)
+    thread.start()
+    return thread
+
+
+def until(condition):
+    for _ in range(500):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it does not come to pass")
+
+
+def test_one_sessions_many_requests_do_not_go_before_anothers_first():
+    turns, log, gate = Turns(1), [], threading.Event()
+    threads = [run(turns, "greedy", "g0", log, gate)]
+    until(lambda: log)
+    for i in (1, 2, 3):
+        threads.append(run(turns, "greedy", f"g{i}", log))
+        until(lambda i=i: len(turns) == i)
+    for name in ("modest", "shy"):
+        before = len(turns)
+        threads.append(run(turns, name, name, log))
+        until(lambda before=before: len(turns) == before + 1)
+    gate.set()
+    for thread in threads:
+        thread.join(10)
+    order = [line.split()[0] for line in log if line.endswith("begins")]
+    assert order == ["g0", "modest", "shy", "g1", "g2", "g3"]
+    assert log == [f"{name} {what}" for name in order for what in ("begins", "ends")]
+
+
+def test_places_are_told_and_only_when_they_change():
+    turns, log, gate, places = Turns(1), [], threading.Event(), []
+    threads = [run(turns, "a", "a", log, gate)]
+    until(lambda: log)
+    gates = [threading.Event() for _ in range(2)]
+    for i, name in enumerate(("b", "c")):
+        threads.append(run(turns, name, name, log, gates[i]))
+        until(lambda i=i: len(turns) == i + 1)
+    threads.append(run(turns, "d", "d", log, None, places))
+    until(lambda: places == [3])
+    gate.set()
+    until(lambda: places == [3, 2])
+    gates[0].set()
+    until(lambda: places == [3, 2, 1])
+    gates[1].set()
+    for thread in threads:
+        thread.join(10)
+    assert places == [3, 2, 1] and len(turns) == 0
+
+
+def test_who_leaves_gives_the_turn_on_at_work_or_waiting():
+    turns, log = Turns(1), []
+    first = turns.queued("a", work(log, "a"), lambda place: place)
+    assert next(first) == "a"
+    second = turns.queued("b", work(log, "b"), lambda place: place)
+    third = turns.queued("c", work(log, "c"), lambda place: place)
+    assert next(second) == 1 and next(third) == 2
+    second.close()  # a tab that is closed while it waits
+    first.close()  # and one that is closed while it is served
+    assert next(third) == "c"
+    third.close()
+    assert not turns._holding and turns._free == 1
+
+
+def test_work_that_fails_gives_the_turn_on():
+    def broken():
+        raise SurgeryError("no")
+        yield
+
+    turns = Turns(1)
+    for _ in range(3):
+        with pytest.raises(SurgeryError, match="no"):
+            list(turns.queued("a", broken(), lambda place: place))
+    assert turns._free == 1
+
+
+def test_several_at_once_and_no_more_than_can_wait():
+    turns, log = Turns(2, most=1), []
+    running = [turns.queued(who, work(log, who), lambda p: p) for who in "ab"]
+    assert [next(one) for one in running] == ["a", "b"]
+    waiting = turns.queued("c", work(log, "c"), lambda p: p)
+    assert next(waiting) == 1
+    with pytest.raises(SurgeryError, match="Too many people"):
+        next(turns.queued("d", work(log, "d"), lambda p: p))
