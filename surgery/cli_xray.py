@@ -81,7 +81,7 @@ def scan(
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Show what each layer is worth: evidence for where to cut and what to repeat.
+    """Show what each layer is worth: where to cut, what to repeat.
 
     What was measured is kept, so a scan that is stopped goes on where it was. `accelerate launch
     -m surgery scan …` shares the work among processes.
@@ -139,7 +139,10 @@ def suggest(
     limit: LimitOption = _LIMIT,
     as_json: JsonOption = False,
 ) -> None:
-    """Propose plans for a size, each with its measured cost, and a random one as the control."""
+    """Propose plans for a size, each with its measured cost.
+
+    A random plan of the same size stands beside them as the control.
+    """
     from .plan import Plan
     from .xray import measured_score, report
     from .xray import suggest as find
@@ -178,7 +181,10 @@ def compare(
     limit: LimitOption = _LIMIT,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what a plan did to a base: perplexity, divergence, and which tokens it hurt."""
+    """Measure what a plan did to a base, token by token.
+
+    Perplexity, divergence, and which tokens it hurt most.
+    """
     from .xray import compare as run
     from .xray import report
 
