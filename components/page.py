@@ -191,7 +191,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
         # ---------------------------------------------------------------- evidence
 
         book = log.LogBook()
-        xray.wire(seeing, sample, session, panels, [loading, opening], _COMPUTE)
+        xray.wire(seeing, sample, session, panels, [loading, opening, *taught], _COMPUTE)
         measured = [
             compare_panel.wire(comparing, sample, session, book, _COMPUTE),
             suggest_panel.wire(suggesting, sample, session, book, _COMPUTE),
@@ -200,7 +200,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
         def tell(session: Session) -> tuple[dict, dict]:
             return log.drawn(session)
 
-        for event in [*measured, loading, opening]:
+        for event in [*measured, loading, opening, *taught]:
             event.then(tell, session, [logging.picture, logging.table], queue=False, **_QUIET)
 
         def apply(session: Session, event: gr.EventData) -> tuple[dict, dict]:

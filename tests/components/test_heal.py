@@ -19,7 +19,8 @@ def test_a_run_is_shown_and_its_patient_kept(spec):
     clinic, runs = Clinic(), Runs()
     *_, (status, words, picture) = heal(clinic, runs, "one", spec, PLAN, SHORT, False)
     assert status["text"].startswith("Healed.") and "Step 6 of 6, loss" in words
-    assert len(picture["data"][0]["y"]) == 6 and len(picture["data"]) == 4
+    drawn = picture["value"]["data"]
+    assert picture["visible"] and len(drawn[0]["y"]) == 6 and len(drawn) == 4
     healed = clinic.patient(spec, PLAN)
     assert healed.facts["steps"] == 6 and "".join(healed.stream("Once", max_new_tokens=2))
     assert clinic.patient(spec, Plan.parse("0:3, 4:6", 6)) is None
