@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 
 from surgery import SurgeryError
 
-from . import api, bases, deployment, weights
+from . import api, bases, deployment, push_panel, weights
 from .base_picker import about, base_picker, open_base
 from .deployment import Deployment
 from .guard import Guard
@@ -59,6 +59,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
                 weighing = weights.weights_panel()
             with gr.Tab("Save"):
                 saving = save_panel(public)
+                pushing = push_panel.push_panel()
 
         # ---------------------------------------------------------------- a base
 
@@ -186,6 +187,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
         def leave(request: gr.Request) -> None:
             downloads.forget(request.session_hash)
 
+        push_panel.wire(pushing, session)
         demo.unload(leave)
         api.publish(_COMPUTE)
     return demo
