@@ -17,7 +17,7 @@ import gradio as gr
 from surgery import Base, Plan, SurgeryError, facts
 from surgery.progress import Cancelled, Progress
 
-from . import bases, deployment, turns
+from . import bases, deployment, turns, zero
 from .jobs import Job
 from .rates import admit
 from .save import AS_STORED, Downloads
@@ -88,17 +88,21 @@ def generate(
         if not isinstance(max_new_tokens, int) or max_new_tokens > allowed.max_new_tokens:
             raise SurgeryError(f"max_new_tokens can be 1 to {allowed.max_new_tokens:,} here.")
         found, wanted = _operation(base, plan)
-        found = yield from _watched(lambda progress: bases.load(_spec(base), progress))
+        settings = dict(
+            max_new_tokens=max_new_tokens,
+            greedy=bool(greedy),
+            seed=int(seed),
+            temperature=float(temperature),
+            top_p=float(top_p),
+            chat=bool(chat),
+        )
+        if not zero.ON:
+            found = yield from _watched(lambda progress: bases.load(_spec(base), progress))
         with bases.in_use(found):
-            stream = found.operate(wanted).stream(
-                prompt,
-                max_new_tokens=max_new_tokens,
-                greedy=bool(greedy),
-                seed=int(seed),
-                temperature=float(temperature),
-                top_p=float(top_p),
-                chat=bool(chat),
-            )
+            if zero.ON:
+                stream = zero.streams(_spec(base), {"it": str(wanted)}, prompt, settings)["it"]
+            else:
+                stream = found.operate(wanted).stream(prompt, **settings)
             text = ""
             who = getattr(request, "session_hash", None)
             try:

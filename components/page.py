@@ -18,6 +18,7 @@ from . import (
     deployment,
     lesson,
     log,
+    push_panel,
     suggest_panel,
     weights,
     xray,
@@ -87,6 +88,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
                 healing = heal_panel(public)
             with gr.Tab("Save"):
                 saving = save_panel(public)
+                pushing = push_panel.push_panel()
 
         # ---------------------------------------------------------------- a base
 
@@ -284,6 +286,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             downloads.forget(request.session_hash)
             runs.forget(request.session_hash)
 
+        push_panel.wire(pushing, session)
         demo.unload(leave)
         api.publish(_COMPUTE)
     return demo

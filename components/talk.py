@@ -17,7 +17,7 @@ import gradio as gr
 from surgery import Patient, Plan, SurgeryError
 from surgery.progress import Cancelled
 
-from . import bases, turns
+from . import bases, turns, zero
 from .deployment import current
 from .jobs import Job
 from .live import LiveHTML
@@ -133,17 +133,21 @@ def talk(
     used = ExitStack()
     try:
         allowed.check_prompt(prompt)
-        job = Job(lambda progress: bases.load(spec, progress))
+        job = Job(lambda progress: (bases.get if zero.ON else bases.load)(spec, progress))
         for report in job:
             yield report.view(), shown
         base = used.enter_context(bases.in_use(job.result()))
-        streams["base"] = base.operate(Plan.whole(base.depth)).stream(prompt, **settings)
-        patient = healed or base.operate(plan)
-        streams["patient"] = patient.stream(prompt, **settings)
+        if zero.ON and healed is None:  # a healed patient lives in this process
+            both = {"base": str(Plan.whole(base.depth)), "patient": str(plan)}
+            streams |= zero.streams(spec, both, prompt, settings)
+        else:
+            streams["base"] = base.operate(Plan.whole(base.depth)).stream(prompt, **settings)
+            patient = healed or base.operate(plan)
+            streams["patient"] = patient.stream(prompt, **settings)
         plans = {"base": "", "patient": f"{plan}, healed" if healed else str(plan)}
         texts = dict.fromkeys(streams, "")
         drawn = 0.0
-        for side, piece in turns.speaking.queued(who, _in_turns(streams), _waiting):
+        for side, piece in turns.speaking.queued(who, turns.alternate(streams), _waiting):
             if side == _PLACE:
                 yield note(f"Place {piece} in the queue: yours comes by itself."), shown
                 continue
@@ -172,17 +176,6 @@ def stopped(value: dict | None) -> tuple[dict, dict]:
 
 def _waiting(place: int) -> tuple[str, str]:
     return _PLACE, str(place)
-
-
-def _in_turns(streams: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """A piece from each stream in turn, so that neither waits for the other to end."""
-    waiting = dict(streams)
-    while waiting:
-        for who, stream in list(waiting.items()):
-            try:
-                yield who, next(stream)
-            except StopIteration:
-                del waiting[who]
 
 
 def _sides(streams: dict[str, Any], texts: dict[str, str], plans: dict[str, str]) -> dict:

@@ -10,7 +10,7 @@ import itertools
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -98,6 +98,17 @@ class Turns:
             self._waiting.remove(first)
             self._free -= 1
             first.called.set()
+
+
+def alternate(streams: Mapping[str, Iterator[str]]) -> Iterator[tuple[str, str]]:
+    """A piece from each stream in turn, so that none waits for another to end."""
+    waiting = dict(streams)
+    while waiting:
+        for who, stream in list(waiting.items()):
+            try:
+                yield who, next(stream)
+            except StopIteration:
+                del waiting[who]
 
 
 speaking = Turns()  # of all pages and programs

@@ -75,7 +75,7 @@ def test_another_sessions_plan_is_out_of_reach(public_app, open_page):
     write_plan(page, "0:7")
     depth(page, 7)
     events = json.loads(ask(f"{public_app}/config")[1])["dependencies"]
-    for event in events:
+    for event in [event for event in events if event["api_name"] in ("choose", "arrive", "edit")]:
         body = {
             "fn_index": event["id"],
             "session_hash": secrets.token_hex(6),

@@ -1,0 +1,67 @@
+"""Pushing from a Space: only there, only into one's own namespace, and the token nowhere."""
+
+import logging
+
+import pytest
+
+from components import deployment, push_panel
+from components.deployment import Deployment
+from components.push_panel import _NEEDED, offered, upload
+from components.save import Downloads
+from surgery import Plan, SaveError
+
+TOKEN = "hf_visitors_own_secret"
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """What the library's push is asked; it says yes unless `error` is set."""
+    calls: list = []
+
+    def push(folder, place, *, private, progress, token):
+        calls.append((sorted(p.name for p in folder.iterdir()), place, private, token))
+        if push.error:
+            raise push.error
+        return f"https://hub.invalid/{place}"
+
+    push.error = None
+    calls.append(push)
+    monkeypatch.setattr(push_panel, "push", push)
+    return calls
+
+
+def test_it_is_offered_only_on_a_space_that_asks_for_sign_in(monkeypatch):
+    before = deployment.current()
+    try:
+        for name in _NEEDED:
+            monkeypatch.setenv(name, "x")
+        deployment.use(Deployment.of(public=True))
+        assert not offered() and push_panel.push_panel() is None
+        monkeypatch.setenv("SPACE_ID", "me/space")
+        deployment.use(Deployment.of())
+        assert offered()
+        monkeypatch.delenv(_NEEDED[0])  # a copy of the Space without hf_oauth
+        assert not offered()
+    finally:
+        deployment.use(before)
+
+
+def test_a_push_goes_to_ones_own_namespace_and_is_private(sent, tiny_folder, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    spec = str(tiny_folder("llama"))
+    said = list(upload(spec, Plan.parse("0:3", 6), "../other/model x", True, "me", lambda: TOKEN))
+    files, place, private, token = sent[1]
+    assert place == "me/model-x" and private and token == TOKEN
+    assert "config.json" in files and "model.safetensors" in files
+    assert said[-1]["text"] == "It is at https://hub.invalid/me/model-x"
+    out = capfd.readouterr()
+    assert TOKEN not in repr(said) + caplog.text + out.out + out.err
+    assert not list(Downloads.shared().folder.iterdir())
+
+
+def test_a_push_that_fails_leaves_nothing_behind(sent, tiny_folder):
+    sent[0].error = SaveError("You may not write to me/x.")
+    spec = str(tiny_folder("llama"))
+    *_, last = upload(spec, Plan.parse("0:3", 6), "x", False, "me", lambda: TOKEN)
+    assert last["failed"] and "may not write" in last["text"]
+    assert not list(Downloads.shared().folder.iterdir())
