@@ -18,6 +18,7 @@ from . import (
     deployment,
     lesson,
     log,
+    plotly_view,
     push_panel,
     suggest_panel,
     weights,
@@ -302,9 +303,9 @@ def _drawn(session: Session) -> dict:
 
 def launch_options() -> dict:
     """What `Blocks.launch` needs to make it look right, wherever it is launched from."""
-    guard = Middleware(Guard, names=api.NAMES)
+    guard = [Middleware(Guard, names=api.NAMES)] if deployment.current().public else []
     return {
-        "app_kwargs": {"middleware": [guard]} if deployment.current().public else {},
+        "app_kwargs": {"middleware": guard, "routes": [plotly_view.ROUTE]},
         "mcp_server": find_spec("mcp") is not None,  # the extra gradio[mcp]
         "max_threads": 128,  # those who wait for their turn hold one each
         "theme": theme(),

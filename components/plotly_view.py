@@ -9,14 +9,23 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-import gradio as gr
+from starlette.requests import Request
+from starlette.responses import FileResponse
+from starlette.routing import Route
 
 from .live import HERE, LiveHTML
 
 LIBRARY = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
-# Relative, so that it holds under any address that the page is served from.
-_ADDRESS = f"gradio_api/file={LIBRARY.as_posix()}"
-gr.set_static_paths([LIBRARY])  # this one file, as it lies there
+# Relative, so that it holds under any address that the page is served from; and it says nothing of
+# where the file lies.
+_ADDRESS = "plotly.min.js"
+
+
+def _library(request: Request) -> FileResponse:
+    return FileResponse(LIBRARY, media_type="text/javascript")
+
+
+ROUTE = Route(f"/{_ADDRESS}", _library)  # for the page's server
 
 
 class PlotlyView(LiveHTML):
