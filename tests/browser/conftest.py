@@ -49,7 +49,7 @@ def serve(folder: Path, *options: str):
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(240):
+        for _ in range(720):
             try:
                 urllib.request.urlopen(url, timeout=5).close()
                 break
