@@ -153,9 +153,12 @@ def talk(
                 continue
             texts[side] += piece
             if time.monotonic() - drawn > _EVERY:
+                # Later ones leave the line alone: they may arrive after somebody pressed Stop.
+                cleared = gr.skip() if drawn else note("")
                 drawn = time.monotonic()
-                yield note(""), {**shown, **_sides(streams, texts, plans)}
-        yield note(""), {**shown, **_sides(streams, texts, plans), "running": False}
+                yield cleared, {**shown, **_sides(streams, texts, plans)}
+        last = {**shown, **_sides(streams, texts, plans), "running": False}
+        yield gr.skip() if drawn else note(""), last
     except Cancelled:
         yield note("Stopped."), {}
     except SurgeryError as error:

@@ -2,6 +2,7 @@
 
 from urllib.parse import parse_qs, urlsplit
 
+from axe_playwright_python.sync_playwright import Axe
 from hands import depth, open_base, plan_box, write_plan
 from playwright.sync_api import expect
 
@@ -82,3 +83,21 @@ def test_another_base_is_in_the_link_by_its_name(page, tiny_folder):
     depth(page, 6)
     page.wait_for_function("location.search.includes('llama')")
     assert said(page)["base"] == spec and "plan" not in said(page)
+
+
+def test_everyone_can_read_the_sheet(app, open_page):
+    for width, scheme in ((1600, "light"), (390, "dark")):
+        page = open_page(app, width, 844, color_scheme=scheme)
+        write_plan(page, "0:9")
+        depth(page, 9)
+        page.get_by_role("button", name="Link").click()
+        expect(page.locator(".link-code")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        faults = [
+            (fault["id"], [node["html"][:160] for node in fault["nodes"]])
+            for fault in Axe().run(page).response["violations"]
+            if fault["impact"] in ("serious", "critical")
+        ]
+        assert not faults
+        page.keyboard.press("Escape")
+        expect(page.locator(".link-sheet")).to_be_hidden()
