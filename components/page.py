@@ -230,6 +230,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             session: Session, clinic: Clinic, request: gr.Request, *values
         ) -> Iterator[tuple[dict, object, object]]:
             try:
+                admit("measure", request)
                 plan = session.plan
             except SurgeryError as error:
                 yield failed(error), gr.skip(), gr.skip()
