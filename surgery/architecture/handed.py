@@ -52,7 +52,7 @@ def handed(model: PreTrainedModel, path: str, returns: Sequence[Any]) -> Handed 
             if index in found:
                 raise RuntimeError("a layer is called twice")
             found[index] = {keystr(p): x for p, x in tree_flatten_with_path((args, kwargs))[0]}
-            return tree_map_only(torch.Tensor, torch.Tensor.detach, returns[index])  # new objects
+            return tree_map_only(torch.Tensor, torch.empty_like, returns[index])
 
         return forward
 

@@ -16,6 +16,7 @@ def test_start_watch_pause_and_go_on(page, tiny_folder):
     write_plan(page, "0:2, 4:6")
     depth(page, 4)
     page.get_by_role("tab", name="Heal").click()
+    page.get_by_role("button", name="Finer settings").click()
     for name, value in (("batch", 2), ("window", 16), ("steps", 200)):
         number(page, name).fill(str(value))
         number(page, name).press("Tab")

@@ -58,7 +58,7 @@ def test_a_walk_through_the_lesson(app, open_page):
         elif step.act == "drawn":
             beyond = results.locator("tr", has_text="beyond").locator("td").first.inner_text()
             assert 4.3 < float(beyond.removesuffix(" %")) < 4.8
-            expect(page.locator("#weights-detail h3")).to_contain_text("up")
+            expect(page.locator("#weights-detail .plot-title")).to_contain_text("up")
         elif step.act == "norm":
             right, wrong = results.locator(".lesson-text b").all_inner_texts()
             assert right and right != wrong
@@ -97,7 +97,7 @@ def test_a_link_opens_its_step_and_keeps_the_rest(app, open_page):
     checked(page, STEPS[5])
     expect(page.locator("[data-who=patient] .talk-said")).to_have_count(0)  # nothing runs unasked
     jump(page, 7)
-    assert page.url.endswith("?who=me%2Cyou&lesson=7")
+    assert "who=me%2Cyou" in page.url and page.url.count("lesson=7") == 1
     page.keyboard.press("Escape")
     expect(page.locator(".lesson")).to_be_hidden()
     assert page.url.endswith("?who=me%2Cyou")

@@ -17,7 +17,7 @@ def ask(url: str, body: dict | bytes | None = None, method: str | None = None) -
     request = urllib.request.Request(url, data, {"content-type": "application/json"}, method=method)
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, answer.read(200_000).decode("utf-8", "replace")
+            return answer.status, answer.read(2_000_000).decode("utf-8", "replace")
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode("utf-8", "replace")
 

@@ -48,7 +48,7 @@ def test_it_is_offered_only_on_a_space_that_asks_for_sign_in(monkeypatch):
 
 def test_a_push_goes_to_ones_own_namespace_and_is_private(sent, tiny_folder, caplog, capfd):
     caplog.set_level(logging.DEBUG)
-    spec = str(tiny_folder("llama"))
+    spec, before = str(tiny_folder("llama")), set(Downloads.shared().folder.iterdir())
     said = list(upload(spec, Plan.parse("0:3", 6), "../other/model x", True, "me", lambda: TOKEN))
     files, place, private, token = sent[1]
     assert place == "me/model-x" and private and token == TOKEN
@@ -56,12 +56,12 @@ def test_a_push_goes_to_ones_own_namespace_and_is_private(sent, tiny_folder, cap
     assert said[-1]["text"] == "It is at https://hub.invalid/me/model-x"
     out = capfd.readouterr()
     assert TOKEN not in repr(said) + caplog.text + out.out + out.err
-    assert not list(Downloads.shared().folder.iterdir())
+    assert set(Downloads.shared().folder.iterdir()) == before
 
 
 def test_a_push_that_fails_leaves_nothing_behind(sent, tiny_folder):
     sent[0].error = SaveError("You may not write to me/x.")
-    spec = str(tiny_folder("llama"))
+    spec, before = str(tiny_folder("llama")), set(Downloads.shared().folder.iterdir())
     *_, last = upload(spec, Plan.parse("0:3", 6), "x", False, "me", lambda: TOKEN)
     assert last["failed"] and "may not write" in last["text"]
-    assert not list(Downloads.shared().folder.iterdir())
+    assert set(Downloads.shared().folder.iterdir()) == before
