@@ -43,6 +43,7 @@ class Look:
         self._selected_at = 0.0
         self.spectra: dict[str, Spectrum] = {}  # the last one, by its matrix's name
         self.turn = 0  # of drawing: an older drawing that ends late is not shown
+        self.drawn: tuple | None = None  # what the pictures along depth were drawn of
 
     def __deepcopy__(self, memo: dict) -> Look:
         return Look()  # Gradio copies a state's first value for every page that is opened
@@ -268,11 +269,14 @@ class Updates:
                 log,
             ),
         }
-        if not selection_only:
+        # A drawing of all that was overtaken by a selection is made up for by it.
+        of = (spec, plan, *settings)
+        if not selection_only or look.drawn != of:
             measure = measure if measure in MEASURES else "norm"
             shown[panel.heat] = weights_figures.heat(plan, patient, kind, log)
             shown[panel.depth] = weights_figures.depth(plan, whole, patient, kind, measure, log)
         if turn == look.turn:
+            look.drawn = of
             yield shown
         position = positions[0] if positions else None
         layer = plan.layers[position] if positions else Layer(sources[0])

@@ -142,3 +142,23 @@ def test_a_plan_that_is_refused_is_said(panel, tiny_folder):
     values = shown(Updates(panel).redraw(session, look, SETTINGS))
     assert values[panel.status]["failed"] and "average" in values[panel.status]["text"]
     assert values[panel.heat] == {}  # no picture of an older plan stays
+
+
+def test_a_selection_that_overtakes_an_edit_draws_the_edit_too(panel, tiny_folder, monkeypatch):
+    session, look = opened(str(tiny_folder("llama")))
+    shown(Updates(panel).count(session, look, SETTINGS))
+    look.select({"strip": "base", "start": 0, "end": 1})
+    values = shown(Updates(panel).redraw(session, look, SETTINGS, selection_only=True))
+    assert panel.heat not in values
+    session.apply({"op": "write", "text": "0:2, 4:6", "revision": 1})
+    real = weights_figures.depth
+
+    def overtaken(*args):
+        look.turn += 1  # a selection comes while the edit is drawn
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weights_figures, "depth", overtaken)
+        assert panel.heat not in shown(Updates(panel).redraw(session, look, SETTINGS))
+    values = shown(Updates(panel).redraw(session, look, SETTINGS, selection_only=True))
+    assert values[panel.heat]["link"]["sources"] == [0, 1, 4, 5]
