@@ -100,7 +100,7 @@ def test_a_link_opens_its_step_and_keeps_the_rest(app, open_page):
     assert "who=me%2Cyou" in page.url and page.url.count("lesson=7") == 1
     page.keyboard.press("Escape")
     expect(page.locator(".lesson")).to_be_hidden()
-    assert page.url.endswith("?who=me%2Cyou")
+    assert "who=me%2Cyou" in page.url and "lesson=" not in page.url
     depth(page, 16)  # closing changes nothing of the page
 
 
