@@ -189,7 +189,7 @@ def test_weights_that_are_truncated_would_be_told(tmp_path):
                 torch.nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
     model.save_pretrained(tmp_path)
     found = drawn(Base.open(str(tmp_path)))
-    assert found.beyond < 0.035  # of its own, smaller, deviation
+    assert found.beyond < 0.04  # of its own, smaller, deviation
 
 
 def test_perplexity_is_exp_of_the_mean_loss(tiny_folder):
