@@ -72,7 +72,7 @@ def test_a_cache_without_its_kind_of_layer_is_refused():
     assert found.plans["every other"].state == "refused", found
 
 
-@pytest.mark.parametrize("what", traps.TRAPS)
+@pytest.mark.parametrize("what", traps.SEEN_THROUGH)
 def test_a_model_that_nobody_knows_is_seen_through(what):
     anatomy = Anatomy.of(traps.config(what))
     skeleton(anatomy, range(6))  # nobody moves

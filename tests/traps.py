@@ -169,3 +169,7 @@ def config(what: str, **changes) -> LlamaConfig:
         pad_token_id=0,
     )
     return TRAPS[what].config_class(**{**sizes, **changes})
+
+
+# All that stand here; other tests may register more for themselves.
+SEEN_THROUGH = tuple(TRAPS)
