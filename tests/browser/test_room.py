@@ -16,12 +16,12 @@ def begin(page, tokens: int) -> None:
 def test_who_waits_sees_the_place_and_a_closed_tab_gives_its_turn_on(public_app, open_page):
     from components.turns import AT_ONCE
 
+    waiting = open_page(public_app)  # ready before the others begin: they don't speak for long
     talking = [open_page(public_app) for _ in range(AT_ONCE)]
     for page in talking:
         begin(page, 256)
         said = page.locator("[data-who=patient] .talk-said")
         expect(said).to_have_text(re.compile(r"\w"), timeout=120_000)
-    waiting = open_page(public_app)
     begin(waiting, 8)
     line = waiting.locator("#talk-status p")
     expect(line).to_contain_text("Place 1 in the queue", timeout=60_000)
