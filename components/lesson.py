@@ -17,9 +17,10 @@ import gradio as gr
 from surgery import Plan, SurgeryError
 from surgery.contrast import Contrast, Difference
 from surgery.lesson import BARE, LONG, SHORT, STEPS, TOKENS, TRAINED, WHOLE, Step
-from surgery.lesson_figures import EXAMPLES, Drawn, cost, drawn, perplexity
+from surgery.lesson_figures import EXAMPLES, TEXT, Drawn, cost, drawn
 from surgery.progress import Cancelled
 from surgery.tally import survey_base
+from surgery.xray import Sample, perplexity
 
 from . import bases
 from .base_picker import BasePicker, about, open_base
@@ -306,18 +307,18 @@ def _heal(step: Step) -> Shown:
     plans = (("base", WHOLE), ("shorter", SHORT), ("longer", LONG))
 
     def measure(progress):
-        found = []
+        sample, found = Sample.of(base, TEXT), []
         for i, (_, plan) in enumerate(plans):
             progress("Measuring perplexity", i, len(plans))
-            found.append(perplexity(base.operate(Plan.parse(plan, base.depth))))
+            found.append(perplexity(base.operate(Plan.parse(plan, base.depth)).model, sample))
         return found
 
     scores = yield from _watch(measure, [])
     rows = [
-        [f"{name}, {plan}", f"{s.value:.1f}", f"{s.low:.1f} to {s.high:.1f}"]
+        [f"{name}, {plan}", f"{s.perplexity:.1f}", f"{s.low:.1f} to {s.high:.1f}"]
         for (name, plan), s in zip(plans, scores, strict=True)
     ]
-    whole, *cut = (score.value for score in scores)
+    whole, *cut = (score.perplexity for score in scores)
     harm = {
         "kind": "table",
         "title": f"Perplexity before healing, on {scores[0].tokens} tokens",

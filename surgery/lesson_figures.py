@@ -1,4 +1,5 @@
-"""The lesson's figures: how weights were drawn, what a plan does to perplexity, what it costs.
+"""The lesson's figures: how weights were drawn, the text that plans are measured on, what training
+costs.
 
 Small and quick on purpose: a minute of a workshop is short. Everything is measured on the bases
 that it is asked about, or follows from published prices.
@@ -6,14 +7,11 @@ that it is asked about, or follows from published prices.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
-from .patient import Patient
+from .heal.cost import ACCELERATORS, MFU
 from .progress import Progress, silent
 from .tally import Tally, survey_base
 from .tally.tally import normal_beyond
@@ -35,7 +33,6 @@ once the school was closed and the money was paid. It was the first good news in
 counted the people as they came ashore, one after the other, and at the end of the line she \
 saw a tall man with a grey coat, who stopped, put down his suitcase and laughed."""
 
-_PEAK, _USED = 989e12, 0.4  # FLOP/s of an H100 in dense bfloat16; the share that training reaches
 _DOLLARS = 1.55e-17  # a FLOP, as two published up-scaling runs of SOLAR imply
 _TRAINING_BYTES = 18  # a parameter: Adam in mixed precision, activations not counted
 
@@ -79,30 +76,6 @@ def drawn(base: Base, progress: Progress = silent) -> Drawn:
 
 
 @dataclass(frozen=True)
-class Perplexity:
-    """exp(mean loss) over `tokens` tokens, with the 95 % interval that their spread allows, each
-    token taken for a draw of its own; a short text's is wide."""
-
-    value: float
-    low: float
-    high: float
-    tokens: int
-
-
-@torch.inference_mode()
-def perplexity(patient: Patient, text: str = TEXT) -> Perplexity:
-    """How well the patient foretells a text, in one pass: exp of the mean of −ln p, the first
-    token left out since nothing comes before it."""
-    model = patient.model
-    ids = torch.tensor([patient.base.tokenizer(text)["input_ids"]])
-    ids = ids.to(model.get_input_embeddings().weight.device)
-    logits = model(ids, use_cache=False).logits[0, :-1].float()
-    loss = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none").double()
-    mean, room = loss.mean().item(), 1.96 * loss.std().item() / math.sqrt(len(loss))
-    return Perplexity(*map(math.exp, (mean, mean - room, mean + room)), len(loss))
-
-
-@dataclass(frozen=True)
 class Cost:
     """An estimate of training: C = 6·N·D FLOPs, hours on one H100 that is 40 % busy, $ at the price
     that published runs imply, and bytes of memory without activations."""
@@ -118,7 +91,7 @@ class Cost:
 def cost(parameters: int, tokens: float) -> Cost:
     """What it takes to train so many parameters on so many tokens."""
     flops = 6.0 * parameters * tokens
-    hours = flops / (_PEAK * _USED * 3600)
+    hours = flops / (ACCELERATORS["H100"].peak * MFU * 3600)
     memory = _TRAINING_BYTES * parameters
     return Cost(parameters, tokens, flops, hours, _DOLLARS * flops, memory)
 

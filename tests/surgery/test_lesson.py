@@ -1,7 +1,5 @@
 """The lesson's numbers, its mistakes made for real, and its figures."""
 
-import math
-
 import numpy as np
 import pytest
 import tiny
@@ -12,8 +10,9 @@ from surgery import lesson as told
 from surgery.architecture import faults
 from surgery.contrast import Contrast
 from surgery.lesson import BARE, STEPS
-from surgery.lesson_figures import EXAMPLES, TEXT, cost, drawn, perplexity
+from surgery.lesson_figures import EXAMPLES, TEXT, cost, drawn
 from surgery.plan import Layer
+from surgery.xray import Sample, perplexity
 
 LONGER, SHORTER = Plan.parse("0:4, 2:6", 6), Plan.parse("0:2, 4:6", 6)
 
@@ -192,23 +191,12 @@ def test_weights_that_are_truncated_would_be_told(tmp_path):
     assert found.beyond < 0.04  # of its own, smaller, deviation
 
 
-def test_perplexity_is_exp_of_the_mean_loss(tiny_folder):
-    base = Base.open(str(tiny_folder("llama")))
-    patient = base.operate(Plan.parse("0:3, 2:6", 6))
-    text = "A plain sentence, and another one."
-    found = perplexity(patient, text)
-    ids = torch.tensor([base.tokenizer(text)["input_ids"]])
-    with torch.no_grad():
-        loss = patient.model(ids, labels=ids).loss.item()
-    assert found.value == pytest.approx(math.exp(loss), rel=1e-4)
-    assert found.low < found.value < found.high and found.tokens == ids.shape[1] - 1
-
-
 def test_operations_harm_the_real_model(bundled):
     whole, shorter = (
-        perplexity(bundled.operate(Plan.parse(text, 30)), TEXT) for text in (told.WHOLE, told.SHORT)
+        perplexity(bundled.operate(Plan.parse(text, 30)).model, Sample.of(bundled, TEXT))
+        for text in (told.WHOLE, told.SHORT)
     )
-    assert 10 < whole.value < 30 and shorter.value > 1.3 * whole.value
+    assert 10 < whole.perplexity < 30 and shorter.perplexity > 1.3 * whole.perplexity
 
 
 def test_costs_are_those_in_print():
