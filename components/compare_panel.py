@@ -153,13 +153,18 @@ def run(
         for measured, score in ((Plan.whole(base.depth), found.base), (plan, found.patient)):
             book.add(session, Entry.of(base, spec, measured, score, name_of(kind, own)))
         at = damage.worst(found)
-        yield {
+        drawn = {
             panel.damage: damage.view(found, at),
             panel.norms: compare_figures.norms(plan, found.norms),
         }
-        yield from _lenses(panel, base, plan, sample, found, at)
+        yield drawn
+        for shown in _lenses(panel, base, plan, sample, found, at):
+            drawn |= shown
+            yield shown
         rows = yield from _watch(panel, lambda p: similarity(base, plan, sample, p))
+        # A busy browser may have dropped what something else followed closely: the last tells all.
         yield {
+            **drawn,
             panel.similarity: compare_figures.similarity(plan, rows),
             panel.status: note(_words(plan)),
             panel.stop: _HIDDEN,
@@ -185,10 +190,13 @@ def look_closer(panel: ComparePanel, session: Session, seen: Seen, request) -> I
         return
     try:
         base = yield from _watch(panel, lambda progress: bases.load(spec, progress))
+        drawn: dict = {}
         for shown in _lenses(panel, base, plan, sample, found, index):
+            drawn |= shown
             if turn == seen.turn:
                 yield shown
-        yield {panel.status: note(_words(plan)), panel.stop: _HIDDEN}
+        drawn = drawn if turn == seen.turn else {}
+        yield {**drawn, panel.status: note(_words(plan)), panel.stop: _HIDDEN}
     except Cancelled:
         yield {panel.status: _STOPPED, panel.stop: _HIDDEN}
     except SurgeryError as error:

@@ -101,7 +101,8 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
                 if isinstance(item, dict):
                     yield item, gr.skip(), gr.skip(), gr.update(visible=not item.get("failed"))
                     continue
-                session.open(wanted, item)
+                if session.spec != wanted:  # asked for once more, it keeps what was done meanwhile
+                    session.open(wanted, item)
                 drawn = tiles_view(item, session.plan)
                 yield about(item), session.view(), drawn, gr.update(visible=False)
 

@@ -283,7 +283,8 @@ class Updates:
         work = draw_matrix(base, layer, kind, matrix == SINGULAR, look.spectra)
         figure = yield from self._watch(work)
         if turn == look.turn:
-            yield {panel.raw: figure, panel.status: _remark(survey), panel.stop: _HIDDEN}
+            # A busy browser may have dropped what this follows closely: the last tells all of it.
+            yield {**shown, panel.raw: figure}
 
     def _nothing(self) -> dict:
         panel = self.panel

@@ -17,26 +17,26 @@ def test_start_watch_pause_and_go_on(page, tiny_folder):
     depth(page, 4)
     page.get_by_role("tab", name="Heal").click()
     page.get_by_role("button", name="Finer settings").click()
-    for name, value in (("batch", 2), ("window", 16), ("steps", 200)):
+    for name, value in (("batch", 2), ("window", 16), ("steps", 1000)):
         number(page, name).fill(str(value))
         number(page, name).press("Tab")
     facts = page.locator("#heal-facts textarea")
     page.locator("#heal-price").click()
-    expect(facts).to_have_value(re.compile(r"An estimate: 6,400 tokens.*fits here", re.S))
+    expect(facts).to_have_value(re.compile(r"An estimate: 32,000 tokens.*fits here", re.S))
     page.locator("#heal").click()
     status = page.locator("#heal-status")
-    expect(facts).to_have_value(re.compile(r"Step \d+ of 200, loss"), timeout=60_000)
+    expect(facts).to_have_value(re.compile(r"Step [\d,]+ of 1,000, loss"), timeout=60_000)
     page.locator("#heal-pause").click()
     expect(status).to_contain_text("Paused")
-    step = int(re.search(r"Step (\d+)", facts.input_value())[1])
-    assert step < 200
+    step = int(re.search(r"Step ([\d,]+)", facts.input_value())[1].replace(",", ""))
+    assert step < 1000
     for _ in range(40):  # a click is lost while the page still waits for the old run's last word
         page.locator("#heal").click()
         page.wait_for_timeout(250)
         if "Paused" not in status.inner_text():
             break
     expect(status).to_contain_text("Healed.", timeout=120_000)
-    expect(facts).to_have_value(re.compile(r"Step 200 of 200, loss .*\nPerplexity on"))
+    expect(facts).to_have_value(re.compile(r"Step 1,000 of 1,000, loss .*\nPerplexity on"))
     expect(page.locator("#heal-curve .scatterlayer .trace").first).to_be_visible()
     page.get_by_role("tab", name="Talk").click()
     page.locator("#prompt textarea").fill("Once")

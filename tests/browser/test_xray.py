@@ -87,7 +87,7 @@ def test_a_suggestion_is_one_click_away(page):
     page.locator("#suggest-start").click()
     expect(status(page, "suggest")).to_contain_text("Lowest measured", timeout=SLOW)
     found = page.locator("#suggestions li")
-    assert found.count() == 5
+    expect(found).to_have_count(5)
     first = found.first.locator("code").inner_text()
     found.first.get_by_role("button").click()
     depth(page, 29)

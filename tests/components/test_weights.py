@@ -86,7 +86,7 @@ def test_a_big_base_is_sampled_first(panel, tiny_folder, monkeypatch):
         for update in Updates(panel).count(session, look, SETTINGS)
         if panel.detail in update
     ]
-    assert len(said) == 2 and "A sample of" in said[0] and "sample" not in said[1]
+    assert "A sample of" in said[0] and "sample" not in said[-1]
 
 
 @pytest.mark.parametrize(
