@@ -49,6 +49,8 @@ class Clinic:
     """What one session has had healed."""
 
     def __init__(self) -> None:
+        # Pausing is told by the run itself: what another event draws, its last report may cover.
+        self.pausing = threading.Event()
         self.busy = threading.Lock()  # one run at a time: a paused one ends its step first
         self._healed: dict[tuple[str, str], Healed] = {}
 
@@ -242,8 +244,13 @@ def heal(
         current().check_healing()
         settings = read(values, public)
         yield note("Beginning"), gr.skip(), gr.skip()
+        clinic.pausing.clear()
         job, drawn = Job(work), 0.0
-        for report in job:
+        reports = iter(job)
+        for report in reports:
+            if clinic.pausing.is_set():
+                reports.close()
+                raise Cancelled
             if seen and time.monotonic() - drawn > _EVERY:
                 drawn = time.monotonic()
                 yield report.view(), _words(seen[0]), _shown(seen[0])

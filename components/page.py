@@ -27,7 +27,7 @@ from . import (
 from .base_picker import about, base_picker, open_base
 from .deployment import Deployment
 from .guard import Guard
-from .heal import Clinic, Runs, heal, heal_panel, paused, price
+from .heal import Clinic, Runs, heal, heal_panel, price
 from .help import Help
 from .layer_strip import LayerStrip
 from .link import Link
@@ -243,14 +243,16 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
         healing.price.click(
             estimate, [session, *told], [healing.status, healing.facts], **_QUIET, **_COMPUTE
         )
-        training = healing.start.click(
+        healing.start.click(
             train,
             [session, clinic, *told],
             [healing.status, healing.facts, healing.curve],
             concurrency_limit=1,  # everyone's machine: one run at a time, the others wait
             **_QUIET,
         )
-        healing.pause.click(paused, None, healing.status, cancels=[training], queue=False, **_QUIET)
+        healing.pause.click(
+            lambda clinic: clinic.pausing.set(), clinic, None, queue=False, **_QUIET
+        )
 
         # ---------------------------------------------------------------- save
 
