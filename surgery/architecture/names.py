@@ -6,7 +6,7 @@ Knows names only. What a name on disk means in memory is asked of transformers' 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
@@ -117,10 +117,12 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, tuple[int, ...]]) -> Non
     """Do the stored tensors, {name: shape}, belong to the model that the config describes?
 
     Raises `BaseError` for a config that says something else than its checkpoint: a tensor that is
-    missing, of another shape, or in a layer that the config does not know of.
+    missing, of another shape, in a layer that the config does not know of, or a weight or bias that
+    the layer was trained with and the config leaves out.
     """
     translate = loader_names(anatomy)
     layers = disk_layers(anatomy, stored)
+    passed_over = _passed_over(anatomy)
     found = set()
     for name, shape in stored.items():
         new = translate(name)
@@ -134,6 +136,17 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, tuple[int, ...]]) -> Non
                 raise BaseError(
                     f"The checkpoint does not fit its config: {name} belongs to layer "
                     f"{layers[name][1]}, and the config says {anatomy.stack.depth} layers."
+                )
+            if (
+                layers[name]
+                and layers[name][1] < anatomy.stack.depth
+                and _computed_with(anatomy, new)
+                and not passed_over(new)
+            ):
+                raise BaseError(
+                    f"The checkpoint does not fit its config: it has {name}, and the "
+                    f"{anatomy.config.model_type} model that the config describes would run "
+                    "without it. Look at model_type and at the settings for biases and norms."
                 )
             continue
         found.add(id(expected))
@@ -154,6 +167,21 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, tuple[int, ...]]) -> Non
             f"The checkpoint does not fit its config: it has no tensor for {missing[0]} "
             f"({len(missing)} in all are missing)."
         )
+
+
+def _computed_with(anatomy: Anatomy, name: str) -> bool:
+    """Would a model that has this tensor, unlike the one at hand, compute with it? Not so buffers
+    that old checkpoints hold, such as GPT-2's masks, which are called `attn.bias`."""
+    owner, _, leaf = name.rpartition(".")
+    if anatomy.quantized:
+        return False  # packed weights come with tensors of their own
+    return leaf == "weight" or (leaf == "bias" and f"{owner}.weight" in anatomy.tensors)
+
+
+def _passed_over(anatomy: Anatomy) -> Callable[[str], bool]:
+    """Which names the model's own class says to pass over in checkpoints."""
+    patterns = anatomy.model._keys_to_ignore_on_load_unexpected or ()
+    return lambda name: any(re.search(pattern, name) for pattern in patterns)
 
 
 def _extra_heads(anatomy: Anatomy) -> bool:

@@ -276,6 +276,35 @@ def test_a_config_that_lies_is_found_out_without_reading_weights(tiny_folder, tm
 
 
 @pytest.mark.parametrize(
+    ("family", "extra", "owner"),
+    [
+        ("llama", "model.layers.2.self_attn.q_proj.bias", "q_proj"),
+        ("llama", "model.layers.2.self_attn.q_norm.weight", "q_norm"),
+        ("gpt2", "transformer.h.2.attn.bias", None),  # a mask, as the first checkpoints have it
+        ("gpt2", "transformer.extra.weight", None),  # a part that this model never had
+    ],
+)
+def test_a_layer_that_would_run_without_what_it_was_trained_with(
+    tiny_folder, tmp_path, family, extra, owner
+):
+    """transformers says “unexpected key” and goes on; the model would be another one."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_folder(family), folder)
+    tensors = load_file(folder / "model.safetensors") | {extra: torch.ones(64)}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    base = Base.open(str(folder))
+    if owner is None:
+        base.save(Plan.whole(base.depth).drop(1, 3), tmp_path / "out")
+        return
+    for work in (base.preview, base.operate, lambda plan: base.save(plan, tmp_path / "out")):
+        with pytest.raises(BaseError, match=f"{owner}.* would run\\s+without it"):
+            work(Plan.whole(base.depth))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("text", "size"), [("5GB", 5 * 10**9), ("500 mb", 5 * 10**8), ("1.5K", 1500), (42, 42)]
 )
 def test_sizes(text, size):
