@@ -60,6 +60,16 @@ def test_a_shared_block_survives_the_layer_that_it_is_stored_in():
     assert found.exact("without the first", "twice"), found
 
 
+def test_a_shared_block_begins_as_it_is_or_not_at_all():
+    """A layer of its own in memory would be the shared one again after a reload."""
+    others = {"scale": "0:4, 3@scale=0.5, 4:6", "random": "0:4, 3@random, 4:6"}
+    own = {"of a layer that shares nothing": "0:5, 4@random, 5"}
+    found = examine("zamba", others | own)
+    assert all(found.plans[name].state == "refused" for name in others), found
+    assert all("one tensor with another part" in found.plans[name].why for name in others), found
+    assert found.exact(*own), found
+
+
 def test_a_first_layer_that_keeps_nothing_is_refused():
     """Mllama's cross-attention to images keeps nothing of a text."""
     found = examine("mllama", {"drop first": PLANS["drop first"]})

@@ -83,6 +83,17 @@ class Anatomy:
         return dict(self.model.state_dict(keep_vars=True))
 
     @cached_property
+    def _names(self) -> dict[int, list[str]]:
+        names: dict[int, list[str]] = {}
+        for name, tensor in self.tensors.items():
+            names.setdefault(id(tensor), []).append(name)
+        return names
+
+    def names_of(self, tensor: torch.Tensor) -> list[str]:
+        """All names of one of `tensors`: more than one where weights are tied."""
+        return self._names[id(tensor)]
+
+    @cached_property
     def tables(self) -> dict[str, tuple[int, int]]:
         """Packed per-layer tables: name -> (dimension, entries per layer).
 

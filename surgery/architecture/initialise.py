@@ -52,6 +52,24 @@ def check_supported(base: Anatomy, plan: Plan) -> None:
             )
         if kind == "average":
             _check_neighbour(base, plan, position)
+        if shared := _shared(base, plan, position):
+            raise Refused(
+                f"@{layer.init} can't be done here: {shared} of layer {layer.source} is one tensor "
+                "with another part of the model, which would begin otherwise too. Use @copy."
+            )
+
+
+def _shared(base: Anatomy, plan: Plan, position: int) -> str | None:
+    """A tensor that the layer at `position` would begin with anew though others use it as well: a
+    reload would tie them again (Zamba has one attention block for many layers)."""
+    source = plan.layers[position].source
+    for name, tensor in base.tensors.items():
+        where = base.layer_of(name)
+        if where and where[1] == source and changes(plan, position, where[2]):
+            users = {w and w[1] for w in map(base.layer_of, base.names_of(tensor))}
+            if users != {source}:
+                return name
+    return None
 
 
 def _normalised_outputs(base: Anatomy, layer: int) -> bool:
