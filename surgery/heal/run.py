@@ -294,7 +294,7 @@ class Healing:
     def _begin(self, facts: dict) -> None:
         """Take up the last state that can be read, or write the first."""
         if self.accelerator.is_main_process and kept.facts_of(self.folder) is None:
-            kept.begin(self.folder, facts, self._read_text())
+            kept.begin(self.folder, facts, text.read(self.base, self.settings, self._progress))
         self.accelerator.wait_for_everyone()
         self.tokens = kept.text_of(self.folder)
         for step in reversed(kept.states(self.folder)):
@@ -303,19 +303,6 @@ class Healing:
                 return
         self._look()
         self.save()
-
-    def _read_text(self) -> torch.Tensor:
-        s, base = self.settings, self.base
-        needed = None if s.steps is None else s.steps * s.tokens_per_step
-        if s.text:
-            return text.of_file(base, s.text, s.window, needed)
-        if s.data:
-            return text.of_data_set(base, s.data, s.window, needed)
-        count = s.sampled_tokens // s.window
-        if not count:
-            half = (needed or 2**16) // 2 // s.window
-            count = min(max(half, s.batch), 2**18 // s.window)
-        return text.sampled(base, max(1, count), s.window, s.seed, self._progress)
 
     def _take_up(self, trained: dict, moments: dict, numbers: dict) -> None:
         parameters = self._parameters()
