@@ -1,13 +1,15 @@
 """What is read while healing: windows of tokens from a file, a data set, or the base itself.
 
-Knows text and tokenizers; which of the three it is, the settings say. All of it is turned into one table of windows before the first step, so
-that a step's windows are the same however often a run is stopped.
+Knows text and tokenizers; which of the three it is, settings say. All of it is turned into one
+table of windows before the first step, so that a step's windows are the same however often a run
+is stopped.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -162,7 +164,10 @@ def _documents(rows: Iterable[dict], name: str) -> Iterator[str]:
     """The text of each row that has any."""
     column = None
     for row in rows:
-        column = column or text_column(name, row)
+        column = column or text_column(row)
+        if column is None:
+            known = ", ".join(islice(row, 20))
+            raise SurgeryError(f"No column of {name} is called text: it has {known}.")
         if isinstance(found := row.get(column), str) and found.strip():
             yield found
 

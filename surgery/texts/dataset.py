@@ -73,7 +73,10 @@ def texts_of(
     """The same, of rows that are there."""
     found: list[str] = []
     for row in rows:
-        column = column or text_column(name, row)
+        column = column or text_column(row)
+        if column is None:
+            known = ", ".join(islice(row, 20))
+            raise SurgeryError(f"Say which column of {name} holds the text: it has {known}.")
         if column not in row:
             raise SurgeryError(
                 f"The data set {name} has no column “{column[:40]}”: it has {', '.join(row)}."
@@ -90,13 +93,11 @@ def texts_of(
     return found
 
 
-def text_column(name: str, row: dict) -> str:
-    """The column of a row that has the text: by its usual names, or the only one that holds any.
-    Raises `SurgeryError`."""
+def text_column(row: dict) -> str | None:
+    """The column of a row that has the text, by its usual names or as the only one that holds any;
+    None where that isn't plain."""
     texts = [key for key, value in row.items() if isinstance(value, str)]
     usual = [key for key in _COLUMNS if key in texts]
     if usual or len(texts) == 1:
         return (usual or texts)[0]
-    raise SurgeryError(
-        f"Say which column of {name} holds the text: it has {', '.join(islice(row, 20))}."
-    )
+    return None

@@ -169,7 +169,7 @@ def similarity(
     base: Base, plan: Plan | Patient, sample: Sample, progress: Progress = silent
 ) -> tuple[tuple[float | None, ...], ...]:
     """The mean cosine, over all tokens, between what layer i of the base and position p of the
-    patient (a plan's, or itself) return: rows i, columns p. None for layers that text alone doesn't run.
+    patient return: rows i, columns p. None for layers that text alone doesn't run.
 
     Raises `SurgeryError`, and `Refused` where layers have no hidden states.
     """

@@ -41,7 +41,7 @@ def test_files_that_are_none(base, tmp_path):
         ("bytes", "UTF-8"),
         ("empty", "is empty"),
         ("numbers.jsonl", "Line 2 of numbers.jsonl is no row of JSON"),
-        ("columns.jsonl", "Say which column of columns.jsonl holds the text: it has a, b"),
+        ("columns.jsonl", "No column of columns.jsonl is called text: it has a, b"),
         ("bytes.jsonl", "UTF-8"),
         ("half.jsonl", "bytes that are no text"),
         ("none.jsonl", "can't be read"),
