@@ -90,6 +90,25 @@ def heal_panel() -> HealPanel:
             elem_id="heal-minutes",
         )
     text = text_choice(kind)
+    with gr.Row(elem_classes="xray-buttons"):
+        start = gr.Button(
+            "Heal", variant="primary", scale=0, min_width=120, size="md", elem_id="heal"
+        )
+        pause = gr.Button("Pause", scale=0, min_width=90, size="md", elem_id="heal-pause")
+        price = gr.Button(
+            "What would it cost?", scale=0, min_width=200, size="md", elem_id="heal-price"
+        )
+        status = Status(
+            value=note(
+                "The patient learns from the base. You see its loss, and its perplexity on text "
+                "that it does not learn from, as it goes on."
+            ),
+            elem_id="heal-status",
+        )
+    with gr.Row(elem_id="heal-results", elem_classes="weights-row"):
+        picture = PlotlyView(value={}, visible=False, elem_id="heal-curve")
+        board = HealBoard(value={}, elem_id="heal-board")
+    priced = HealBoard(value={}, elem_id="heal-cost")
     with (
         gr.Accordion("Finer settings", open=False, elem_id="heal-finer"),
         gr.Row(elem_classes="fields"),
@@ -134,24 +153,6 @@ def heal_panel() -> HealPanel:
         seed = gr.Number(
             value=0, precision=0, minimum=0, label="Seed", info="The same seed, the same run."
         )
-    with gr.Row(elem_classes="xray-buttons"):
-        start = gr.Button(
-            "Heal", variant="primary", scale=0, min_width=120, size="md", elem_id="heal"
-        )
-        pause = gr.Button("Pause", scale=0, min_width=90, size="md", elem_id="heal-pause")
-        price = gr.Button(
-            "What would it cost?", scale=0, min_width=200, size="md", elem_id="heal-price"
-        )
-        status = Status(
-            value=note(
-                "The patient learns from the base. You see its loss, and its perplexity on text "
-                "that it does not learn from, as it goes on."
-            ),
-            elem_id="heal-status",
-        )
-    board = HealBoard(value={}, elem_id="heal-board")
-    picture = PlotlyView(value={}, visible=False, elem_id="heal-curve")
-    priced = HealBoard(value={}, elem_id="heal-cost")
     settings = (train, objective, steps, minutes, batch, window, rate, rank, seed)
     return HealPanel(settings, text, price, start, pause, status, priced, board, picture)
 

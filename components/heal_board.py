@@ -69,14 +69,14 @@ def of_cost(found: Cost) -> dict:
         _number(
             "Trains",
             "All other weights are the base's own, and stay as they are.",
-            f"{found.trained / 1e6:,.2f} M parameters",
-            f"of {found.parameters / 1e6:,.2f} M",
+            f"{found.trained / 1e6:,.2f} M",
+            f"of {found.parameters / 1e6:,.2f} M parameters",
         ),
         _number(
             "Compute",
             "6·N·D of the patient, and 2·N·D of the teacher where there is one: an upper bound.",
-            f"{found.flops:.3g} FLOPs",
-            "at most",
+            f"{found.flops:.3g}",
+            "FLOPs at most",
         ),
         _number(
             "Memory",

@@ -17,8 +17,8 @@ def curve(losses: list[float], looks: list[Look]) -> dict:
     ends = [0, max(1, len(losses))]
     return {
         "title": "Healing",
-        "hint": "Left: the loss of each step's batch. Right: perplexity on text that is not "
-        "trained on, with 95 % intervals; lower is better.",
+        "hint": "Left: the loss of each step's batch. Right: perplexity of base, cut and "
+        "patient on text that is not trained on, with 95 % intervals; lower is better.",
         "data": [
             {
                 "type": "scatter",
@@ -31,7 +31,7 @@ def curve(losses: list[float], looks: list[Look]) -> dict:
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "name": "perplexity, patient",
+                "name": "patient",
                 "yaxis": "y2",
                 "x": steps,
                 "y": [round(value, 3) for value in now],
@@ -47,7 +47,7 @@ def curve(losses: list[float], looks: list[Look]) -> dict:
                 {
                     "type": "scatter",
                     "mode": "lines",
-                    "name": f"perplexity, {name}",
+                    "name": name,
                     "yaxis": "y2",
                     "x": ends,
                     "y": [round(value, 3)] * 2,
@@ -61,15 +61,28 @@ def curve(losses: list[float], looks: list[Look]) -> dict:
             ),
         ],
         "layout": {
-            "xaxis": {"title": {"text": "step"}},
+            "xaxis": {
+                "title": {"text": "step"},
+                "tickformat": ",d",
+                **({"dtick": 1} if len(losses) < 10 else {}),  # there is no half a step
+            },
             "yaxis": {"title": {"text": "loss, nats"}, "rangemode": "tozero"},
             "yaxis2": {
                 "title": {"text": "perplexity"},
                 "overlaying": "y",
                 "side": "right",
                 "type": "log",
+                "tickmode": "auto",
+                "dtick": "D1" if _close(looks) else "D2",
+                "tickformat": ",.4~g",
                 "showgrid": False,
             },
-            "legend": {"orientation": "h", "y": 1.12},
+            "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
         },
     }
+
+
+def _close(looks: list[Look]) -> bool:
+    """Whether perplexities are so close to one another that an axis needs all its ticks."""
+    levels = [level for look in looks for level in (look.base.value, look.now.high)]
+    return bool(levels) and max(levels) < 4 * min(levels)
