@@ -114,7 +114,7 @@ def test_a_text_of_one_s_own_heals_what_x_ray_and_log_then_see(page, tiny_folder
 def test_a_data_set_that_is_none_is_said(page, tiny_folder):
     prepare(page, tiny_folder("llama"), 5)
     choose(page, "a data set on the Hub")
-    status, name = page.locator("#heal-status"), page.locator("#heal-data input")
+    status, name = page.locator("#heal-status"), page.locator("#heal-data textarea")
     for text, said in (
         ("", "Name a data set"),
         ("/etc/<b>x</b>", "“/etc/<b>x</b>” is no data set"),
