@@ -48,9 +48,11 @@ class Runs:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="layer-surgery-runs-")).resolve()
         atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
+        self._gone: set[str] = set()  # sessions that left something here
 
     def place(self, session: str, spec: str, plan: Plan, settings: Settings) -> Path:
         """Of a session's run: the same for the same settings, so that it is taken up again."""
+        self._gone.discard(session)
         told = json.dumps([spec, str(plan), settings.as_dict()])
         return self._of(session) / hashlib.sha256(told.encode()).hexdigest()[:32]
 
@@ -66,7 +68,14 @@ class Runs:
 
     def forget(self, session: str) -> None:
         """Remove a session's runs and texts."""
-        shutil.rmtree(self._of(session), ignore_errors=True)
+        if (place := self._of(session)).exists():
+            self._gone.add(session)
+            shutil.rmtree(place, ignore_errors=True)
+
+    def ended(self, session: str) -> None:
+        """A run ended, which keeps its last step: remove that if the session has gone meanwhile."""
+        if session in self._gone:
+            shutil.rmtree(self._of(session), ignore_errors=True)
 
     def _of(self, session: str) -> Path:
         return self.folder / hashlib.sha256(f"{_SALT}{session}".encode()).hexdigest()

@@ -253,11 +253,14 @@ def heal(
             base = bases.load(spec, progress)
             place = runs.place(who, spec, plan, settings)
             place.parent.mkdir(parents=True, exist_ok=True)
-            run = Healing(base, plan, settings, place, progress=progress)
-            seen.append(run)
-            for _ in run:
-                pass
-            return run.result()
+            try:
+                run = Healing(base, plan, settings, place, progress=progress)
+                seen.append(run)
+                for _ in run:
+                    pass
+                return run.result()
+            finally:
+                runs.ended(who)
 
     try:
         current().check_healing()

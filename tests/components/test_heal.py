@@ -22,7 +22,7 @@ from surgery.heal import kept
 WRITTEN = "0:2, 4:6"
 PLAN = Plan.parse(WRITTEN, 6)
 SHORT = ("layers beside the seams", "what the base would say", 6, 5, 2, 16, 3e-3, 4, 0)
-TEXT = "The boat climbed each wave with patience and came down on the other side. " * 4
+TEXT = "A lamp stood in the window, and the snow went on falling over the quiet harbour. " * 4
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +103,17 @@ def test_paused_it_goes_on_where_it_was(page, spec):
     boards = [update["board"] for update in page.heal(long) if "board" in update]
     assert int(boards[0]["numbers"][0]["value"].split()[0]) >= done
     assert page.clinic.patient(spec, PLAN).facts["steps"] == 400
+
+
+def test_who_leaves_while_it_runs_leaves_nothing_behind(page):
+    updates = page.heal((*SHORT[:2], 400, *SHORT[3:]))
+    for update in updates:
+        if update["status"]["text"].startswith("Healing"):
+            break
+    page.runs.forget("one")
+    updates.close()
+    with page.clinic.busy:
+        assert not list(page.runs.folder.iterdir())
 
 
 def test_the_log_tells_the_healed_from_the_unhealed(page, session):
