@@ -10,7 +10,7 @@ import math
 from functools import cache
 
 # One for each thing that is told apart; from Okabe and Ito's palette for colour-blind readers.
-BASE, PATIENT, NORMAL = "#56b4e9", "#e69f00", "#cc79a7"
+BASE, PATIENT, NORMAL, HEALED = "#56b4e9", "#e69f00", "#cc79a7", "#009e73"
 
 
 @cache

@@ -1,7 +1,8 @@
 """What the plan did: base and patient on the same text, token by token and along depth.
 
-Knows in which order it is computed and drawn: the numbers first, then what takes longer. Measuring
-is the library's affair; pictures are in compare_figures, the coloured text in damage.
+The patient is the healed one where this plan was healed. Knows in which order it is computed and
+drawn: the numbers first, then what takes longer. Measuring is the library's affair; pictures are in
+compare_figures, the coloured text in damage.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 import gradio as gr
 
 from surgery import Base, Plan, SurgeryError
+from surgery.heal import Healed
 from surgery.progress import Cancelled
 from surgery.xray import Comparison, Sample, compare, logit_lens, similarity, token_texts
 
 from . import bases, compare_figures, damage
+from .clinic import Clinic
 from .damage import Damage
 from .jobs import Job
 from .log import Entry, LogBook
@@ -37,7 +40,7 @@ class Seen:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.of: tuple[str, Plan, Sample, Comparison] | None = None
+        self.of: tuple[str, Plan | Healed, Sample, Comparison] | None = None
         self.turn = 0
 
     def __deepcopy__(self, memo: dict) -> Seen:
@@ -98,6 +101,7 @@ def wire(
     panel: ComparePanel,
     picker: SamplePicker,
     session: gr.State,
+    clinic: gr.State,
     book: LogBook,
     compute: dict,
 ) -> gr.events.Dependency:
@@ -106,22 +110,23 @@ def wire(
     outputs = [panel.status, panel.stop, *panel.pictures]
 
     def begin(
-        session: Session, seen: Seen, kind: str, own: str, request: gr.Request
+        session: Session, clinic: Clinic, seen: Seen, kind: str, own: str, request: gr.Request
     ) -> Iterator[dict]:
         try:
             admit("measure", request)
         except SurgeryError as error:
             yield {panel.status: failed(error)}
             return
-        yield from run(panel, session, seen, book, kind, own)
+        yield from run(panel, session, clinic, seen, book, kind, own)
 
     def pick(session: Session, seen: Seen, event: gr.EventData) -> Iterator[dict]:
         yield from look_closer(panel, session, seen, event._data)
 
-    inputs = [session, seen]
-    comparing = panel.start.click(begin, [*inputs, *picker.inputs], outputs, **_QUIET, **compute)
+    comparing = panel.start.click(
+        begin, [session, clinic, seen, *picker.inputs], outputs, **_QUIET, **compute
+    )
     looking = panel.damage.select(
-        pick, inputs, outputs, trigger_mode="always_last", **_QUIET, **compute
+        pick, [session, seen], outputs, trigger_mode="always_last", **_QUIET, **compute
     )
     panel.stop.click(
         lambda: (_STOPPED, _HIDDEN),
@@ -135,22 +140,29 @@ def wire(
 
 
 def run(
-    panel: ComparePanel, session: Session, seen: Seen, book: LogBook, kind: str, own: str
+    panel: ComparePanel,
+    session: Session,
+    clinic: Clinic,
+    seen: Seen,
+    book: LogBook,
+    kind: str,
+    own: str,
 ) -> Iterator[dict]:
     """Compare, and draw one picture after the other."""
     spec = session.spec
     try:
         plan = session.plan
+        of = clinic.patient(spec, plan) or plan
 
         def work(progress) -> tuple[Base, Sample, Comparison]:
             base = bases.load(spec, progress)
             sample = sample_of(base, kind, own, progress)
-            return base, sample, compare(base, plan, sample, progress)
+            return base, sample, compare(base, of, sample, progress)
 
         base, sample, found = yield from _watch(panel, work)
         with seen.lock:
-            seen.of = (spec, plan, sample, found)
-        for measured, score in ((Plan.whole(base.depth), found.base), (plan, found.patient)):
+            seen.of = (spec, of, sample, found)
+        for measured, score in ((Plan.whole(base.depth), found.base), (of, found.patient)):
             book.add(session, Entry.of(base, spec, measured, score, name_of(kind, own)))
         at = damage.worst(found)
         drawn = {
@@ -158,15 +170,15 @@ def run(
             panel.norms: compare_figures.norms(plan, found.norms),
         }
         yield drawn
-        for shown in _lenses(panel, base, plan, sample, found, at):
+        for shown in _lenses(panel, base, of, sample, found, at):
             drawn |= shown
             yield shown
-        rows = yield from _watch(panel, lambda p: similarity(base, plan, sample, p))
+        rows = yield from _watch(panel, lambda p: similarity(base, of, sample, p))
         # A busy browser may have dropped what something else followed closely: the last tells all.
         yield {
             **drawn,
             panel.similarity: compare_figures.similarity(plan, rows),
-            panel.status: note(_words(plan)),
+            panel.status: note(_words(of)),
             panel.stop: _HIDDEN,
         }
     except Cancelled:
@@ -179,24 +191,24 @@ def look_closer(panel: ComparePanel, session: Session, seen: Seen, request) -> I
     """The logit lens at the token that was picked; nothing of the request is trusted."""
     index = request.get("index") if isinstance(request, dict) else None
     with seen.lock:
-        of = seen.of
+        last = seen.of
         seen.turn = turn = seen.turn + 1
-    if of is None or of[0] != session.spec or type(index) is not int:
+    if last is None or last[0] != session.spec or type(index) is not int:
         yield {panel.status: gr.skip()}
         return
-    spec, plan, sample, found = of
+    spec, of, sample, found = last
     if not 0 <= index < len(found.tokens):
         yield {panel.status: gr.skip()}
         return
     try:
         base = yield from _watch(panel, lambda progress: bases.load(spec, progress))
         drawn: dict = {}
-        for shown in _lenses(panel, base, plan, sample, found, index):
+        for shown in _lenses(panel, base, of, sample, found, index):
             drawn |= shown
             if turn == seen.turn:
                 yield shown
         drawn = drawn if turn == seen.turn else {}
-        yield {**drawn, panel.status: note(_words(plan)), panel.stop: _HIDDEN}
+        yield {**drawn, panel.status: note(_words(of)), panel.stop: _HIDDEN}
     except Cancelled:
         yield {panel.status: _STOPPED, panel.stop: _HIDDEN}
     except SurgeryError as error:
@@ -204,7 +216,12 @@ def look_closer(panel: ComparePanel, session: Session, seen: Seen, request) -> I
 
 
 def _lenses(
-    panel: ComparePanel, base: Base, plan: Plan, sample: Sample, found: Comparison, index: int
+    panel: ComparePanel,
+    base: Base,
+    of: Plan | Healed,
+    sample: Sample,
+    found: Comparison,
+    index: int,
 ) -> Iterator[dict]:
     """Both models at the tokens up to the picked one: the last column says what comes in its
     place."""
@@ -212,11 +229,13 @@ def _lenses(
     place = index - next(i for i, t in enumerate(found.tokens) if t.window == window)
     ids = sample.windows[window][: place + 1]  # what stands before the token
     given = token_texts(base, ids)[-_COLUMNS:]
-    for who, view, of in (
-        ("base", panel.base_lens, Plan.whole(base.depth)),
-        ("patient", panel.patient_lens, plan),
+    bare = isinstance(of, Plan)
+    patient = base.operate(of) if bare else of
+    for who, view, whose in (
+        ("base", panel.base_lens, base),
+        ("patient" if bare else "healed patient", panel.patient_lens, patient),
     ):
-        rows = yield from _watch(panel, lambda p, of=of: logit_lens(base.operate(of), ids, 1, p))
+        rows = yield from _watch(panel, lambda p, whose=whose: logit_lens(whose, ids, 1, p))
         yield {view: compare_figures.lens(who, [row[-_COLUMNS:] for row in rows], given)}
 
 
@@ -228,5 +247,8 @@ def _watch(panel: ComparePanel, work) -> Iterator[dict]:
     return job.result()
 
 
-def _words(plan: Plan) -> str:
-    return f"Compared with the plan {plan} ({plan.describe()}). Pick a token to look closer."
+def _words(of: Plan | Healed) -> str:
+    plan, healed = (of, "") if isinstance(of, Plan) else (of.plan, ", healed")
+    return (
+        f"Compared with the plan {plan}{healed} ({plan.describe()}). Pick a token to look closer."
+    )

@@ -39,6 +39,7 @@ class Deployment:
     max_layers: int = 4096
     max_prompt: int = 20_000
     max_text: int = 1_000_000  # of a sample that scans and scores run over
+    max_training_text: int = 20_000_000  # bytes of a file that is brought along for healing
     max_new_tokens: int = 512
     max_steps: int = 1000  # of one session's undo
 
@@ -59,6 +60,7 @@ class Deployment:
                 max_layers=512,
                 max_prompt=4_000,
                 max_text=20_000,
+                max_training_text=400_000,  # so that it fits into a request
                 max_new_tokens=256,
                 max_steps=200,
             ),
@@ -123,6 +125,14 @@ class Deployment:
             raise SurgeryError(
                 f"The text has {len(text):,} characters; at most {self.max_text:,} are allowed "
                 "here. Shorten it."
+            )
+
+    def check_training_text(self, size: int) -> None:
+        """Raise `SurgeryError` for a file of more bytes than may be brought along."""
+        if size > self.max_training_text:
+            raise SurgeryError(
+                f"The text has {size:,} bytes; at most {self.max_training_text:,} are allowed "
+                "here. Shorten it, or heal with it on the command line."
             )
 
     def check_healing(self) -> None:

@@ -1,39 +1,36 @@
-"""The heal panel: what to train and for how long, what it would cost, and how it goes.
+"""The heal panel: what to train, on which text and for how long, and how it goes.
 
-Knows how a session's run is started, paused and taken up again, and how it is shown. Training is
-the library's affair. A run lives in a folder of its own until the session ends; the healed patient
-takes the place of the cut one in Talk and Save while the plan is the one that it was healed for.
+Knows how a session's run is started, paused and taken up again, and what of it is shown where.
+Training is the library's affair; which text there is to choose, `text_choice`'s. A run lives in a
+folder of its own until the session ends; what comes of it, the clinic keeps.
 """
 
 from __future__ import annotations
 
-import atexit
-import hashlib
-import json
-import secrets
-import shutil
-import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import gradio as gr
 
-from surgery import Plan, SurgeryError
-from surgery.heal import Cost, Healed, Healing, Look, Settings, cost
+from surgery import Base, Plan, SurgeryError
+from surgery.heal import Cost, Healed, Healing, Settings, cost
 from surgery.progress import Cancelled
 
-from . import bases
-from .colours import BASE, NORMAL, PATIENT
+from . import bases, heal_board
+from .clinic import Clinic, Runs
 from .deployment import current
+from .heal_board import HealBoard
+from .heal_figures import curve
 from .jobs import Job
+from .log import Entry, LogBook, Measure
 from .plotly_view import PlotlyView
+from .rates import admit
+from .session import Session
 from .status import Status, failed, note
+from .text_choice import SAMPLED, TextChoice, kind_of_text, text_choice, told
 
 _EVERY = 0.5  # seconds between drawings
-_SALT = secrets.token_hex(16)  # so that nobody can guess another session's folder
 _LONGEST = {True: 10, False: 240}  # minutes, on a public page and on one's own
 _TRAIN = {
     "layers beside the seams": "seams",
@@ -42,64 +39,31 @@ _TRAIN = {
     "small adapters on every layer (LoRA)": "lora",
 }
 _OBJECTIVE = {"what the base would say": "distill", "the next word of the text": "next-token"}
+_JUDGED_ON = "all four kinds"  # of text: what a run without a held-out file is judged by
+_PAUSED = note("Paused after the step that was being done. Heal goes on from there.")
+_DONE = note(
+    "Healed. Talk, X-ray, Log and Save have the healed patient now, as long as the plan is this "
+    "one."
+)
 _QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-
-
-class Clinic:
-    """What one session has had healed."""
-
-    def __init__(self) -> None:
-        # Pausing is told by the run itself: what another event draws, its last report may cover.
-        self.pausing = threading.Event()
-        self.busy = threading.Lock()  # one run at a time: a paused one ends its step first
-        self._healed: dict[tuple[str, str], Healed] = {}
-
-    def __deepcopy__(self, memo: dict) -> Clinic:
-        return Clinic()  # Gradio copies a state's first value for every page that is opened
-
-    def keep(self, spec: str, healed: Healed) -> None:
-        """The healed patient of this base and its plan; an older one is let go."""
-        self._healed = {(spec, str(healed.plan)): healed}
-
-    def patient(self, spec: str, plan: Plan) -> Healed | None:
-        """The healed patient of exactly this plan, if there is one."""
-        return self._healed.get((spec, str(plan)))
-
-
-class Runs:
-    """The folder under which all sessions' runs lie while the page is served."""
-
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="layer-surgery-runs-")).resolve()
-        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
-
-    def place(self, session: str, spec: str, plan: Plan, settings: Settings) -> Path:
-        """Of a session's run: the same for the same settings, so that it is taken up again."""
-        told = json.dumps([spec, str(plan), settings.as_dict()])
-        return self._of(session) / hashlib.sha256(told.encode()).hexdigest()[:32]
-
-    def forget(self, session: str) -> None:
-        """Remove a session's runs."""
-        shutil.rmtree(self._of(session), ignore_errors=True)
-
-    def _of(self, session: str) -> Path:
-        return self.folder / hashlib.sha256(f"{_SALT}{session}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class HealPanel:
-    """The panel's components, for the page to wire."""
+    """The panel's components."""
 
     settings: tuple[gr.components.Component, ...]
+    text: TextChoice
     price: gr.Button
     start: gr.Button
     pause: gr.Button
     status: Status
-    facts: gr.Textbox
+    cost: HealBoard
+    board: HealBoard
     curve: PlotlyView
 
 
-def heal_panel(public: bool) -> HealPanel:
+def heal_panel() -> HealPanel:
     """Lay the panel out, where the page is being built."""
     with gr.Row(elem_id="heal-controls", elem_classes="fields"):
         train = gr.Dropdown(
@@ -113,17 +77,38 @@ def heal_panel(public: bool) -> HealPanel:
             list(_OBJECTIVE),
             value=next(iter(_OBJECTIVE)),
             label="Learn",
-            info="The text is what the base itself writes.",
+            info="The uncut base is the teacher.",
             elem_id="heal-objective",
         )
+        kind = kind_of_text()
         minutes = gr.Number(
             value=5,
             minimum=0.1,
-            maximum=_LONGEST[public],
+            maximum=_LONGEST[current().public],
             label="Minutes",
             info="Longer heals better.",
             elem_id="heal-minutes",
         )
+    text = text_choice(kind)
+    with gr.Row(elem_classes="xray-buttons"):
+        start = gr.Button(
+            "Heal", variant="primary", scale=0, min_width=120, size="md", elem_id="heal"
+        )
+        pause = gr.Button("Pause", scale=0, min_width=90, size="md", elem_id="heal-pause")
+        price = gr.Button(
+            "What would it cost?", scale=0, min_width=200, size="md", elem_id="heal-price"
+        )
+        status = Status(
+            value=note(
+                "The patient learns from the base. You see its loss, and its perplexity on text "
+                "that it does not learn from, as it goes on."
+            ),
+            elem_id="heal-status",
+        )
+    with gr.Row(elem_id="heal-results", elem_classes="weights-row"):
+        picture = PlotlyView(value={}, visible=False, elem_id="heal-curve")
+        board = HealBoard(value={}, elem_id="heal-board")
+    priced = HealBoard(value={}, elem_id="heal-cost")
     with (
         gr.Accordion("Finer settings", open=False, elem_id="heal-finer"),
         gr.Row(elem_classes="fields"),
@@ -168,32 +153,58 @@ def heal_panel(public: bool) -> HealPanel:
         seed = gr.Number(
             value=0, precision=0, minimum=0, label="Seed", info="The same seed, the same run."
         )
-    with gr.Row(elem_classes="xray-buttons"):
-        start = gr.Button(
-            "Heal", variant="primary", scale=0, min_width=120, size="md", elem_id="heal"
-        )
-        pause = gr.Button("Pause", scale=0, min_width=90, size="md", elem_id="heal-pause")
-        price = gr.Button(
-            "What would it cost?", scale=0, min_width=200, size="md", elem_id="heal-price"
-        )
-        status = Status(value={}, elem_id="heal-status")
-    facts = gr.Textbox(
-        value="The patient learns from the base, on text that the base writes by itself. You see "
-        "its loss, and its perplexity on text that it does not learn from, as it goes on.",
-        show_label=False,
-        container=False,
-        interactive=False,
-        lines=2,
-        max_lines=12,
-        elem_id="heal-facts",
-    )
-    curve = PlotlyView(value={}, visible=False, elem_id="heal-curve")
     settings = (train, objective, steps, minutes, batch, window, rate, rank, seed)
-    return HealPanel(settings, price, start, pause, status, facts, curve)
+    return HealPanel(settings, text, price, start, pause, status, priced, board, picture)
 
 
-def read(values: tuple, public: bool) -> Settings:
-    """The settings that the page's controls say. Raises `SurgeryError`."""
+def wire(
+    panel: HealPanel,
+    session: gr.State,
+    clinic: gr.State,
+    runs: Runs,
+    book: LogBook,
+    compute: dict,
+) -> gr.events.Dependency:
+    """Tie the panel to the page. The event that comes back ends when a patient was healed."""
+
+    def estimate(session: Session, *values) -> tuple[dict, dict]:
+        try:
+            return price(session.spec, session.plan, values)
+        except SurgeryError as error:
+            return failed(error), {}
+
+    def train(
+        session: Session, clinic: Clinic, request: gr.Request, kind, file, data, *values
+    ) -> Iterator[dict]:
+        try:
+            admit("measure", request)
+        except SurgeryError as error:
+            yield {panel.status: failed(error)}
+            return
+        who, text = request.session_hash, (kind, file, data)
+        yield from heal(panel, session, clinic, runs, book, who, values, text)
+
+    panel.price.click(
+        estimate,
+        [session, *panel.settings],
+        [panel.status, panel.cost],
+        **_QUIET,
+        **compute,
+    )
+    healing = panel.start.click(
+        train,
+        [session, clinic, *panel.text.inputs, *panel.settings],
+        [panel.status, panel.board, panel.curve],
+        concurrency_limit=1,  # everyone's machine: one run at a time, the others wait
+        **_QUIET,
+    )
+    panel.pause.click(lambda clinic: clinic.pausing.set(), clinic, None, queue=False, **_QUIET)
+    return healing
+
+
+def read(values: tuple) -> Settings:
+    """The settings that the page's controls say, but for the text. Raises `SurgeryError`."""
+    public = current().public
     train, objective, steps, minutes, batch, window, rate, rank, seed = values
     if train not in _TRAIN or objective not in _OBJECTIVE:
         raise SurgeryError("Choose what trains and what it learns from the lists.")
@@ -214,36 +225,48 @@ def read(values: tuple, public: bool) -> Settings:
     )
 
 
-def price(spec: str, plan: Plan, values: tuple, public: bool) -> tuple[dict, str]:
-    """Values for status and facts: what a run would cost, before anything is loaded."""
+def price(spec: str, plan: Plan, values: tuple) -> tuple[dict, dict]:
+    """Values for status and cost: what a run would take, before anything is loaded."""
     try:
-        settings = read(values, public)
-        return note(""), _cost_words(cost(bases.get(spec), plan, settings))
+        found: Cost = cost(bases.get(spec), plan, read(values))
+        return note(""), heal_board.of_cost(found)
     except SurgeryError as error:
-        return failed(error), ""
+        return failed(error), {}
 
 
 def heal(
-    clinic: Clinic, runs: Runs, session: str, spec: str, plan: Plan, values: tuple, public: bool
-) -> Iterator[tuple[dict, object, object]]:
-    """Updates for status, facts and curve, until the run is at its end or the page stops asking."""
+    panel: HealPanel,
+    session: Session,
+    clinic: Clinic,
+    runs: Runs,
+    book: LogBook,
+    who: str,
+    values: tuple,
+    text: tuple = (SAMPLED, None, None),
+) -> Iterator[dict]:
+    """Heal the session's patient until the run is at its end or the page stops asking. `who` is the
+    browser's session, `text` what the text's choice says."""
     seen: list[Healing] = []
 
     def work(progress) -> Healed:
         with clinic.busy:
             base = bases.load(spec, progress)
-            place = runs.place(session, spec, plan, settings)
+            place = runs.place(who, spec, plan, settings)
             place.parent.mkdir(parents=True, exist_ok=True)
-            run = Healing(base, plan, settings, place, progress=progress)
-            seen.append(run)
-            for _ in run:
-                pass
-            return run.result()
+            try:
+                run = Healing(base, plan, settings, place, progress=progress)
+                seen.append(run)
+                for _ in run:
+                    pass
+                return run.result()
+            finally:
+                runs.ended(who)
 
     try:
         current().check_healing()
-        settings = read(values, public)
-        yield note("Beginning"), gr.skip(), gr.skip()
+        spec, plan = session.spec, session.plan
+        settings = told(read(values), *text, lambda *given: runs.text(who, *given))
+        yield {panel.status: note("Beginning")}
         clinic.pausing.clear()
         job, drawn = Job(work), 0.0
         reports = iter(job)
@@ -251,130 +274,42 @@ def heal(
             if clinic.pausing.is_set():
                 reports.close()
                 raise Cancelled
+            shown = {panel.status: report.view()}
             if seen and time.monotonic() - drawn > _EVERY:
                 drawn = time.monotonic()
-                yield report.view(), _words(seen[0]), _shown(seen[0])
-            else:
-                yield report.view(), gr.skip(), gr.skip()
+                shown |= _drawn(panel, seen[0])
+            yield shown
         healed = job.result()
         clinic.keep(spec, healed)
+        for entry in entries(bases.get(spec), spec, healed):
+            book.add(session, entry)
     except Cancelled:
-        yield paused(), gr.skip(), gr.skip()
+        yield {panel.status: _PAUSED}
         return
     except SurgeryError as error:
-        yield failed(error), gr.skip(), gr.skip()
+        yield {panel.status: failed(error)}
         return
-    run = seen[0]
-    done = note(
-        "Healed. Talk and Save have the healed patient now, as long as the plan is this one."
-    )
-    yield done, _words(run), _shown(run)
+    yield {panel.status: _DONE, **_drawn(panel, seen[0])}
 
 
-def _shown(run: Healing) -> dict:
-    """The picture, once there is something in it."""
-    return gr.update(value=curve(run.losses, run.looks), visible=bool(run.losses))
+def entries(base: Base, spec: str, healed: Healed) -> list[Entry]:
+    """For the log: base, cut and healed, as the run's judge measured them on the same text."""
+    found = healed.facts["perplexity"]
 
+    def measured(who: str) -> Measure:
+        return Measure(found[who], *found["intervals"][who], found["tokens"])
 
-def paused() -> dict:
-    """For the status line once a run was paused."""
-    return note("Paused after the step that was being done. Heal goes on from there.")
-
-
-def curve(losses: list[float], looks: list[Look]) -> dict:
-    """The picture: the loss of every step, and perplexities on held-out text."""
-    steps = [look.step for look in looks]
-    now = [look.now.value for look in looks]
-    ends = [0, max(1, len(losses))]
-    return {
-        "title": "Healing",
-        "hint": "Left: the loss of each step's batch. Right: perplexity on text that is not "
-        "trained on, with 95 % intervals; lower is better.",
-        "data": [
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": "loss",
-                "x": list(range(1, len(losses) + 1)),
-                "y": [round(loss, 5) for loss in losses],
-                "line": {"color": NORMAL, "width": 1.5},
-            },
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": "perplexity, patient",
-                "yaxis": "y2",
-                "x": steps,
-                "y": [round(value, 3) for value in now],
-                "error_y": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [round(look.now.high - look.now.value, 3) for look in looks],
-                    "arrayminus": [round(look.now.value - look.now.low, 3) for look in looks],
-                },
-                "line": {"color": PATIENT},
-            },
-            *(
-                {
-                    "type": "scatter",
-                    "mode": "lines",
-                    "name": f"perplexity, {name}",
-                    "yaxis": "y2",
-                    "x": ends,
-                    "y": [round(value, 3)] * 2,
-                    "line": {"color": colour, "dash": "dot"},
-                }
-                for name, value, colour in (
-                    (("base", looks[0].base.value, BASE), ("cut", looks[0].cut.value, "$faint"))
-                    if looks
-                    else ()
-                )
-            ),
-        ],
-        "layout": {
-            "xaxis": {"title": {"text": "step"}},
-            "yaxis": {"title": {"text": "loss, nats"}, "rangemode": "tozero"},
-            "yaxis2": {
-                "title": {"text": "perplexity"},
-                "overlaying": "y",
-                "side": "right",
-                "type": "log",
-                "showgrid": False,
-            },
-            "legend": {"orientation": "h", "y": 1.12},
-        },
-    }
-
-
-def _words(run: Healing) -> str:
-    """Where a run stands, in lines."""
-    lines = [f"Step {run.step:,}" + (f" of {run.steps:,}" if run.steps else "")]
-    if run.losses:
-        lines[0] += f", loss {run.losses[-1]:.4f}"
-    if run.speed:
-        lines[0] += f", {run.speed:,.0f} tokens/s"
-    if run.looks:
-        look = run.looks[-1]
-        lines.append(
-            f"Perplexity on {look.tokens:,} held-out tokens: base {look.base.value:.2f}, cut "
-            f"{look.cut.value:.2f}, after step {look.step:,} {look.now.value:.2f} "
-            f"({look.now.low:.2f} to {look.now.high:.2f})"
+    return [
+        Entry.of(base, spec, of, measured(name), _JUDGED_ON)
+        for name, of in (
+            ("base", Plan.whole(base.depth)),
+            ("cut", healed.plan),
+            ("healed", healed),
         )
-        if look.recovered:
-            share, low, high = look.recovered
-            lines.append(
-                f"Recovered of the lost log perplexity: {share:.0%} ({low:.0%} to {high:.0%})"
-            )
-        lines.append(f"It writes: {' '.join(look.text.split())[:300]}")
-    return "\n".join(lines)
+    ]
 
 
-def _cost_words(found: Cost) -> str:
-    parts = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in found.memory.items())
-    fits = "which fits here" if found.fits else "which does not fit here"
-    return (
-        f"An estimate: {found.tokens:,} tokens, {found.trained:,} of {found.parameters:,} "
-        f"parameters train, {found.flops:.3g} FLOPs (6·N·D, and 2·N·D for the teacher), about "
-        f"{60 * found.hours:,.1f} minutes here.\n"
-        f"Memory: {found.bytes / 1e6:,.0f} MB, {fits}: {parts}."
-    )
+def _drawn(panel: HealPanel, run: Healing) -> dict:
+    """The board, and the picture once there is something in it."""
+    picture = gr.update(value=curve(run.losses, run.looks), visible=bool(run.losses))
+    return {panel.board: heal_board.of_run(run), panel.curve: picture}

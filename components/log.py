@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 import gradio as gr
 
 from surgery import Base, Plan
+from surgery.heal import Healed
 from surgery.xray import Score
 
-from .colours import BASE, PATIENT
+from .colours import BASE, HEALED, PATIENT
 from .live import LiveHTML
 from .plotly_view import PlotlyView
 from .session import Session
@@ -26,7 +27,8 @@ _MOST = 500  # entries of a session
 @dataclass(frozen=True)
 class Entry:
     """A plan and what was measured of it. `identity` is the base's, `text` what it was measured on.
-    `note` says how the plan came about, where it was suggested."""
+    `note` says how the plan came about, where it was suggested. `healing` is there for a patient
+    that was healed: the same for the same healing, and for no other."""
 
     identity: str
     base: str
@@ -39,17 +41,37 @@ class Entry:
     tokens: int
     text: str
     note: str = ""
+    healing: str = ""
 
     @classmethod
     def of(
-        cls, base: Base, spec: str, plan: Plan, score: Score, text: str, note: str = ""
+        cls,
+        base: Base,
+        spec: str,
+        of: Plan | Healed,
+        score: Score | Measure,
+        text: str,
+        note: str = "",
     ) -> Entry:
-        """What is kept of a measurement."""
+        """What is kept of a measurement of a plan's patient, or of a healed one."""
+        plan, healing = (of, "") if isinstance(of, Plan) else (of.plan, of.key)
+        if healing:
+            note = f"healed, {of.facts['steps']:,} steps"
+        elif plan.is_whole:
+            note = "the base"
         parameters = base.preview(plan).parameters
         numbers = (score.perplexity, score.low, score.high, score.tokens)
-        if plan.is_whole:
-            note = "the base"
-        return cls(spec, base.name, str(plan), len(plan), parameters, *numbers, text, note)
+        return cls(spec, base.name, str(plan), len(plan), parameters, *numbers, text, note, healing)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A perplexity that was measured elsewhere, with its 95 % interval."""
+
+    perplexity: float
+    low: float
+    high: float
+    tokens: int
 
 
 class LogBook:
@@ -69,7 +91,7 @@ class LogBook:
 
     @staticmethod
     def _key(entry: Entry) -> tuple:
-        return entry.identity, entry.plan, entry.text, entry.tokens
+        return entry.identity, entry.plan, entry.healing, entry.text, entry.tokens
 
 
 class LogTable(LiveHTML):
@@ -128,12 +150,14 @@ def picture(session: Session) -> dict:
         return {}
     best = pareto([(e.parameters, e.perplexity) for _, e in shown])
     levels = [e.perplexity for _, e in shown]
-    colours = [BASE if e.note == "the base" else PATIENT for _, e in shown]
+    marks = [_mark(e) for _, e in shown]
     return {
         "title": "Size against perplexity",
         "hint": f"Each point is a plan that was measured on {last.text} ({last.tokens:,} tokens), "
         "with its 95 % interval; to the left is smaller, below is better. Nothing that was tried "
-        "is better than the plans on the line. Click a point to bring its plan back.",
+        "is better than the plans on the line"
+        + ("; diamonds were healed" if any(e.healing for _, e in shown) else "")
+        + ". Click a point to bring its plan back.",
         "data": [
             {
                 "type": "scatter",
@@ -151,7 +175,7 @@ def picture(session: Session) -> dict:
                 "x": [e.parameters / 1e6 for _, e in shown],
                 "y": [float(f"{e.perplexity:.5g}") for _, e in shown],
                 "customdata": [i for i, _ in shown],
-                "text": [_short(e.plan) for _, e in shown],
+                "text": [_short(e.plan) + (f"<br>{e.note}" if e.healing else "") for _, e in shown],
                 "error_y": {
                     "type": "data",
                     "array": [e.high - e.perplexity for _, e in shown],
@@ -160,7 +184,12 @@ def picture(session: Session) -> dict:
                     "width": 4,
                     "color": "$faint",
                 },
-                "marker": {"size": 13, "color": colours, "line": {"color": "$text", "width": 1}},
+                "marker": {
+                    "size": [14 if e.healing else 13 for _, e in shown],
+                    "symbol": [symbol for symbol, _ in marks],
+                    "color": [colour for _, colour in marks],
+                    "line": {"color": "$text", "width": 1},
+                },
                 "hovertemplate": "%{text}<br>%{x:,.1f} M parameters<br>perplexity %{y:,.4g}"
                 "<extra></extra>",
             },
@@ -188,8 +217,15 @@ def _plain(entry: Entry) -> dict:
     row = asdict(entry)
     for key in ("perplexity", "low", "high"):
         row[key] = float(f"{row[key]:.6g}") if math.isfinite(row[key]) else None
-    del row["identity"]
+    del row["identity"], row["healing"]
     return row
+
+
+def _mark(entry: Entry) -> tuple[str, str]:
+    """Symbol and colour of its point."""
+    if entry.healing:
+        return "diamond", HEALED
+    return "circle", BASE if entry.note == "the base" else PATIENT
 
 
 def _short(plan: str) -> str:

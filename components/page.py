@@ -16,6 +16,7 @@ from . import (
     bases,
     compare_panel,
     deployment,
+    heal,
     lesson,
     log,
     plotly_view,
@@ -25,9 +26,9 @@ from . import (
     xray,
 )
 from .base_picker import about, base_picker, open_base
+from .clinic import Clinic, Runs
 from .deployment import Deployment
 from .guard import Guard
-from .heal import Clinic, Runs, heal, heal_panel, price
 from .help import Help
 from .layer_strip import LayerStrip
 from .link import Link
@@ -86,7 +87,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             with gr.Tab("Log"):
                 logging = log.log_panel()
             with gr.Tab("Heal", visible=deployment.current().healing):
-                healing = heal_panel(public)
+                healing = heal.heal_panel()
             with gr.Tab("Save"):
                 saving = save_panel(public)
                 pushing = push_panel.push_panel()
@@ -192,13 +193,14 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
 
         weights.wire(weighing, session, panels, edited, [loading, opening, *taught], _COMPUTE)
 
-        # ---------------------------------------------------------------- evidence
+        # ---------------------------------------------------------------- evidence and healing
 
         book = log.LogBook()
         xray.wire(seeing, sample, session, panels, [loading, opening, *taught], _COMPUTE)
         measured = [
-            compare_panel.wire(comparing, sample, session, book, _COMPUTE),
+            compare_panel.wire(comparing, sample, session, clinic, book, _COMPUTE),
             suggest_panel.wire(suggesting, sample, session, book, _COMPUTE),
+            heal.wire(healing, session, clinic, runs, book, _COMPUTE),
         ]
 
         def tell(session: Session) -> tuple[dict, dict]:
@@ -218,41 +220,6 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
 
         for view in (suggesting.found, logging.picture, logging.table):
             view.select(apply, session, [strip, tiles], queue=False, **_QUIET)
-
-        # ---------------------------------------------------------------- heal
-
-        def estimate(session: Session, *values) -> tuple[dict, str]:
-            try:
-                return price(session.spec, session.plan, values, public)
-            except SurgeryError as error:
-                return failed(error), ""
-
-        def train(
-            session: Session, clinic: Clinic, request: gr.Request, *values
-        ) -> Iterator[tuple[dict, object, object]]:
-            try:
-                admit("measure", request)
-                plan = session.plan
-            except SurgeryError as error:
-                yield failed(error), gr.skip(), gr.skip()
-                return
-            own = request.session_hash
-            yield from heal(clinic, runs, own, session.spec, plan, values, public)
-
-        told = list(healing.settings)
-        healing.price.click(
-            estimate, [session, *told], [healing.status, healing.facts], **_QUIET, **_COMPUTE
-        )
-        healing.start.click(
-            train,
-            [session, clinic, *told],
-            [healing.status, healing.facts, healing.curve],
-            concurrency_limit=1,  # everyone's machine: one run at a time, the others wait
-            **_QUIET,
-        )
-        healing.pause.click(
-            lambda clinic: clinic.pausing.set(), clinic, None, queue=False, **_QUIET
-        )
 
         # ---------------------------------------------------------------- save
 
@@ -291,7 +258,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             downloads.forget(request.session_hash)
             runs.forget(request.session_hash)
 
-        push_panel.wire(pushing, session)
+        push_panel.wire(pushing, session, clinic)
         demo.unload(leave)
         api.publish(_COMPUTE)
     return demo

@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import gradio as gr
 
 from surgery import Plan, SurgeryError
+from surgery.heal import Healed
 from surgery.progress import Cancelled
 from surgery.push import push
 
+from .clinic import Clinic
 from .deployment import current
 from .jobs import Job
 from .rates import admit
@@ -68,13 +70,14 @@ def push_panel() -> PushPanel | None:
     return PushPanel(name, public, start, stop, status)
 
 
-def wire(panel: PushPanel | None, session: gr.State) -> None:
+def wire(panel: PushPanel | None, session: gr.State, clinic: gr.State) -> None:
     """Tie it to the page."""
     if panel is None:
         return
 
     def send(
         session: Session,
+        clinic: Clinic,
         name: str,
         public: bool,
         request: gr.Request,
@@ -87,14 +90,20 @@ def wire(panel: PushPanel | None, session: gr.State) -> None:
                 raise SurgeryError("Sign in first.")
             plan = session.plan
             yield from upload(
-                session.spec, plan, name, not public, profile.username, lambda: token.token
+                session.spec,
+                plan,
+                name,
+                not public,
+                profile.username,
+                lambda: token.token,
+                clinic.patient(session.spec, plan),
             )
         except SurgeryError as error:
             yield failed(error)
 
     sending = panel.start.click(
         send,
-        [session, panel.name, panel.public],
+        [session, clinic, panel.name, panel.public],
         panel.status,
         concurrency_limit=1,
         **_QUIET,
@@ -104,15 +113,23 @@ def wire(panel: PushPanel | None, session: gr.State) -> None:
     )
 
 
-def upload(spec: str, plan: Plan, name: str, private: bool, user: str, token) -> Iterator[dict]:
-    """Status values while the patient is written and sent to `user`/`name`. `token` is a function,
-    so that the text itself stands in no frame that an error report shows."""
+def upload(
+    spec: str,
+    plan: Plan,
+    name: str,
+    private: bool,
+    user: str,
+    token: Callable[[], str],
+    healed: Healed | None = None,
+) -> Iterator[dict]:
+    """Status values while the patient, healed if it is, is written and sent to `user`/`name`.
+    `token` is a function, so that the text itself stands in no frame that an error report shows."""
     key = secrets.token_hex(16)
     folder = Downloads.shared().of(key)
     try:
 
         def work(progress) -> str:
-            out = write(spec, plan, name, AS_STORED, folder, False, progress)
+            out = write(spec, plan, name, AS_STORED, folder, False, progress, healed)
             place = f"{user}/{file_name(name) or out.name}"
             return push(out, place, private=private, progress=progress, token=token())
 

@@ -37,6 +37,11 @@ class Patient:
         check_loadable(base.anatomy)  # before weights are asked for
         return cls(base, plan, graft(base.anatomy, base.model, plan))
 
+    def again(self) -> Patient:
+        """The same patient in another skeleton over the same parameters, for whoever watches or
+        replaces layers while somebody else runs this one."""
+        return Patient.of(self.base, self.plan)
+
     def stream(
         self,
         prompt: str,

@@ -9,8 +9,10 @@
     order      which windows a step reads and at which rate, from its number alone
     trainee    the patient with parameters of its own where it learns
     objective  distillation, next token, hidden states
+    teaching   teacher and patient over the same windows, and their loss
     judge      perplexity on held-out text, beside the base and the cut patient
     run        the loop, an iterator of events
+    state      what was learnt so far, as whole tensors
     kept       states on disk; a killed run goes on from the last one
     healed     the result: a patient that streams and saves
     cost       operations, hours, money and memory, before it begins

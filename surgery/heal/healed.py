@@ -5,9 +5,10 @@ Knows patients, checkpoints and adapters; nothing of how it was trained.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -50,12 +51,25 @@ class Healed(Patient):
         """A fresh skeleton over the base's parameters, and the trained tensors in their places."""
         model = base.operate(plan).model
         for name, tensor in tensors.items():
-            owner, _, leaf = name.rpartition(".")
-            module = model.get_submodule(owner)
+            module, leaf = _place(model, name)
             old = module._parameters[leaf]
             new = tensor.to(old.device, old.dtype, copy=True)
             module._parameters[leaf] = nn.Parameter(new, requires_grad=False)
         return cls(base, plan, model, settings, tensors, adapter, facts)
+
+    def again(self) -> Healed:
+        """The same patient in another skeleton, the trained parameters included."""
+        model = self.base.operate(self.plan).model
+        for name in self.tensors:
+            (mine, leaf), (other, _) = _place(self.model, name), _place(model, name)
+            other._parameters[leaf] = mine._parameters[leaf]
+        return replace(self, model=model)
+
+    @property
+    def key(self) -> str:
+        """The same for the same healing, and for no other: what was done, and what came of it."""
+        told = {name: fact for name, fact in self.facts.items() if name != "seconds"}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
     def words(self) -> str:
@@ -124,6 +138,12 @@ class Healed(Patient):
             text = _CARD.format(title=out.name, base=name, plan=self.plan, words=self.words)
             (partial / "README.md").write_text(text, encoding="utf-8", errors="replace")
         return out
+
+
+def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that holds a parameter, and what it is called there."""
+    owner, _, leaf = name.rpartition(".")
+    return model.get_submodule(owner), leaf
 
 
 def facts_of(base: Base, plan: Plan, settings: Settings, **more: object) -> dict:

@@ -7,7 +7,8 @@
         moments.safetensors      the optimizer's tensors
         state.json               numbers: losses, evaluations, length, seconds
 
-Knows files; no pickles among them. What the numbers mean is the run's affair.
+Knows files, no pickles among them, and whether a folder is of the same run. What the numbers mean
+is the run's affair.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from ..appear import appearing
 from ..errors import SurgeryError
+from .settings import Settings
 
 FORMAT = 1
 _STATE = re.compile(r"state-([0-9]{8})")
@@ -50,6 +52,27 @@ def facts_of(folder: Path) -> dict | None:
             "it."
         )
     return facts
+
+
+def check_same(folder: Path, facts: Mapping) -> None:
+    """Raise `SurgeryError` where the folder holds another run than one that was told this."""
+    there = facts_of(folder)
+    if there is None:
+        return
+    for key in ("base", "parameters", "plan"):
+        if there[key] != facts[key]:
+            raise SurgeryError(
+                f"{folder} holds a run of another {key} ({str(there[key])[:80]}): choose another "
+                "folder, or remove it."
+            )
+    theirs, mine = (Settings.from_dict(told["settings"]) for told in (there, facts))
+    if not theirs.same_run(mine):
+        new, old = mine.as_dict(), theirs.as_dict()
+        other = next(key for key in new if new[key] != old[key])
+        raise SurgeryError(
+            f"{folder} holds a run with other settings ({other.replace('_', ' ')} was "
+            f"{old[other]}): give the same to go on, or choose another folder."
+        )
 
 
 def text_of(folder: Path) -> torch.Tensor:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,12 +24,14 @@ from ..errors import BaseError, SurgeryError
 from ..patient import Patient
 from ..plan import Plan
 from ..progress import Cancelled, Progress, silent
-from . import kept, objective, order, text
+from . import kept, order, text
 from .cost import check_memory
 from .healed import Healed, facts_of
 from .judge import Judge, Look
 from .settings import Settings
-from .trainee import changed, check_savable, chosen, make, seams, trainable
+from .state import put_back, taken, whole
+from .teaching import Teaching
+from .trainee import changed, check_savable, chosen, make, trainable
 
 _PROBE = 4  # steps after which minutes become steps; the first is left out
 _LOOKS = 10  # at held-out text in a run, unless it is said
@@ -87,7 +90,7 @@ class Healing:
             "plan": str(plan),
             "settings": settings.as_dict(),
         }
-        self._check_folder(facts)
+        kept.check_same(self.folder, facts)
         base.load(progress)
         self.accelerator = Accelerator(cpu=base.device == "cpu")
         share = self.accelerator.num_processes * settings.accumulate
@@ -96,22 +99,15 @@ class Healing:
                 f"A batch of {settings.batch} windows can't be split evenly into {share} parts "
                 "(processes times accumulate)."
             )
-        self.teacher = base.operate(Plan.whole(base.depth)).model
         patient = base.operate(plan)
-        check_trainable = patient.model.device
-        if str(self.accelerator.device).partition(":")[0] != check_trainable.type:
-            raise BaseError(
-                f"The weights are on {check_trainable}, and training would be elsewhere."
-            )
+        place = patient.model.device
+        if self.accelerator.device.type != place.type:
+            raise BaseError(f"The weights are on {place}, and training would be elsewhere.")
         self.judge = judge or Judge.of(base, settings.held_out, progress)
         model = make(patient, settings)
         check_savable(patient, _merged_names(model))
         self.view = Patient(base, plan, patient.model)  # the same modules, adapters included
-        # Before a seam the patient should have what the teacher has before the layer that follows.
-        pairs = zip(seams(plan), _followers(plan), strict=True) if settings.hidden else ()
-        pairs = [(p, source) for p, source in pairs if p and source]
-        self._watch_student = objective.Watched(_before(base, patient.model, [p for p, _ in pairs]))
-        self._watch_teacher = objective.Watched(_before(base, self.teacher, [s for _, s in pairs]))
+        self.teaching = Teaching(base, plan, settings, patient.model)
         fsdp = getattr(self.accelerator.state, "fsdp_plugin", None)
         if fsdp is not None:
             if getattr(fsdp, "fsdp_version", 1) != 2:
@@ -240,23 +236,7 @@ class Healing:
         return found, rate
 
     def _loss(self, ids: torch.Tensor) -> torch.Tensor:
-        s = self.settings
-        with self._computing():
-            logits = self.model(input_ids=ids, use_cache=False).logits
-            if s.objective == "next-token":
-                return objective.next_token(logits, ids)
-            with torch.no_grad():
-                theirs = self.teacher(input_ids=ids, use_cache=False).logits
-        loss = objective.distill(logits, theirs, s.temperature)
-        if s.hidden:
-            pairs = zip(self._watch_student.take(), self._watch_teacher.take(), strict=True)
-            loss = loss + s.hidden * sum(objective.distance(a, b) for a, b in pairs)
-        return loss
-
-    def _computing(self):
-        """Matrix products in the base's dtype, where that is a half; sums in float32."""
-        half = self.base.torch_dtype in (torch.bfloat16, torch.float16)
-        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=half)
+        return self.teaching.loss(self.model, ids)
 
     def _diverge(self, what: str) -> None:
         """Stop. A state that nothing was computed with since it was written may be the bad one."""
@@ -272,29 +252,10 @@ class Healing:
 
     # ------------------------------------------------------------------ beginning and keeping
 
-    def _check_folder(self, facts: dict) -> None:
-        there = kept.facts_of(self.folder)
-        if there is None:
-            return
-        theirs = Settings.from_dict(there["settings"])
-        for key in ("base", "parameters", "plan"):
-            if there[key] != facts[key]:
-                raise SurgeryError(
-                    f"{self.folder} holds a run of another {key} ({str(there[key])[:80]}): choose "
-                    "another folder, or remove it."
-                )
-        if not theirs.same_run(self.settings):
-            mine, old = self.settings.as_dict(), theirs.as_dict()
-            other = next(k for k in mine if mine[k] != old[k])
-            raise SurgeryError(
-                f"{self.folder} holds a run with other settings ({other.replace('_', ' ')} was "
-                f"{old[other]}): give the same to go on, or choose another folder."
-            )
-
     def _begin(self, facts: dict) -> None:
         """Take up the last state that can be read, or write the first."""
         if self.accelerator.is_main_process and kept.facts_of(self.folder) is None:
-            kept.begin(self.folder, facts, self._read_text())
+            kept.begin(self.folder, facts, text.read(self.base, self.settings, self._progress))
         self.accelerator.wait_for_everyone()
         self.tokens = kept.text_of(self.folder)
         for step in reversed(kept.states(self.folder)):
@@ -304,33 +265,11 @@ class Healing:
         self._look()
         self.save()
 
-    def _read_text(self) -> torch.Tensor:
-        s, base = self.settings, self.base
-        needed = None if s.steps is None else s.steps * s.tokens_per_step
-        if s.text:
-            return text.of_file(base, s.text, s.window, needed)
-        if s.data:
-            return text.of_data_set(base, s.data, s.window, needed)
-        count = s.sampled_tokens // s.window
-        if not count:
-            half = (needed or 2**16) // 2 // s.window
-            count = min(max(half, s.batch), 2**18 // s.window)
-        return text.sampled(base, max(1, count), s.window, s.seed, self._progress)
-
     def _take_up(self, trained: dict, moments: dict, numbers: dict) -> None:
         parameters = self._parameters()
         if trained.keys() != parameters.keys():
             raise SurgeryError(f"The state in {self.folder} is of another model.")
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(_like(trained[name], parameter))
-                state: dict[str, torch.Tensor] = {}
-                for key in ("exp_avg", "exp_avg_sq"):
-                    if (whole := moments.get(f"{name}/{key}")) is not None:
-                        state[key] = _like(whole, parameter)
-                if state:
-                    state["step"] = torch.tensor(float(numbers["step"]))
-                    self.optimizer.state[parameter] = state
+        put_back(parameters, self.optimizer, trained, moments, numbers["step"])
         self.step, self.steps = numbers["step"], numbers["steps"]
         self.losses = numbers["losses"]
         self.seconds = numbers["seconds"]
@@ -341,12 +280,7 @@ class Healing:
 
     def save(self) -> None:
         """Keep the state as it is now. Raises `SaveError`, and then earlier ones are kept."""
-        trained, moments = {}, {}
-        for name, parameter in self._parameters().items():
-            trained[name] = _whole(parameter)
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                if key != "step":
-                    moments[f"{name}/{key}"] = _whole(value)
+        trained, moments = taken(self._parameters(), self.optimizer)
         if self.accelerator.is_main_process:
             numbers = {
                 "steps": self.steps,
@@ -371,8 +305,9 @@ class Healing:
     def _look(self) -> Look:
         """Perplexities on held-out text, and a text that the patient writes. The same in every
         process."""
-        look = self.judge.look(self.step, self.view, self.prompt, self._computing)
-        self._watch_student.take()
+        computing = partial(self.teaching.computing, self.accelerator.device)
+        look = self.judge.look(self.step, self.view, self.prompt, computing)
+        self.teaching.forget()
         self.looks.append(look)
         return look
 
@@ -415,7 +350,7 @@ class Healing:
 
     def result(self) -> Healed:
         """The healed patient as it is now, whether or not the run is at its end."""
-        values = {name: _whole(p) for name, p in self._parameters().items()}
+        values = {name: whole(p) for name, p in self._parameters().items()}
         model = self.accelerator.unwrap_model(self.model)
         tensors = changed(model, values)
         adapter = None
@@ -463,38 +398,8 @@ def heal(
     return run.result()
 
 
-def _before(base: Base, model: nn.Module, positions: list[int]) -> list[nn.Module]:
-    layers = model.get_submodule(base.anatomy.stack.paths[0])
-    return [layers[p - 1] for p in positions]
-
-
-def _followers(plan: Plan) -> list[int]:
-    """The source of the layer behind each seam; the depth behind the last layer."""
-    sources = [*plan.sources, plan.depth]
-    return [sources[p] for p in seams(plan)]
-
-
 def _merged_names(model: nn.Module) -> list[str]:
     if not hasattr(model, "peft_config"):
         return list(trainable(model))
     inner = model.get_base_model()
     return [f"{name}.weight" for name, m in inner.named_modules() if hasattr(m, "lora_A")]
-
-
-def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy on the CPU of a tensor that may lie in pieces on several processes."""
-    tensor = tensor.detach()
-    if hasattr(tensor, "full_tensor"):
-        tensor = tensor.full_tensor()
-    return tensor.to("cpu", copy=True)
-
-
-def _like(whole: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
-    """A whole tensor laid out as a parameter is."""
-    whole = whole.to(parameter.device if not hasattr(parameter, "device_mesh") else "cpu")
-    if hasattr(parameter, "device_mesh"):
-        from torch.distributed.tensor import distribute_tensor
-
-        mesh = parameter.device_mesh
-        return distribute_tensor(whole.to(mesh.device_type), mesh, parameter.placements)
-    return whole

@@ -1,11 +1,13 @@
 """What is read while healing: windows of tokens from a file, a data set, or the base itself.
 
-Knows text and tokenizers. All of it is turned into one table of windows before the first step, so
-that a step's windows are the same however often a run is stopped.
+Knows text and tokenizers; which of the three it is, settings say. All of it is turned into one
+table of windows before the first step, so that a step's windows are the same however often a run
+is stopped.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,45 +18,62 @@ from transformers.generation.utils import ALL_CACHE_NAMES
 from ..base import Base
 from ..errors import BaseError, SurgeryError
 from ..progress import Progress, silent
+from ..texts.dataset import reading, text_column
+from .settings import Settings
 
 _ROWS = 192  # windows that are sampled at a time: a few hundred cost half of what 48 do, a token
 _GREEDY = 4  # tokens after the first that are the likeliest ones
 _MOST = 1 << 22  # tokens of a data set that are read if nobody says how many steps there are
 _CHUNK = 1 << 18  # characters of a file that are tokenised at a time
+_ROWS_SUFFIXES = (".jsonl", ".ndjson")  # files of rows, as a data set has them
+_READING = "Reading the text"
 
 
-def of_file(base: Base, path: str, window: int, most: int | None = None) -> torch.Tensor:
-    """The text of a file as windows, (count, window); what is left over at its end is dropped."""
-    return _packed(base, _chunks(Path(path).expanduser()), window, most, joined=False)
+def read(base: Base, settings: Settings, progress: Progress = silent) -> torch.Tensor:
+    """What these settings read, as windows of tokens, (count, window). Raises `SurgeryError`."""
+    s = settings
+    needed = None if s.steps is None else s.steps * s.tokens_per_step
+    if s.text:
+        return of_file(base, s.text, s.window, needed, progress)
+    if s.data:
+        return of_data_set(base, s.data, s.window, needed, progress)
+    count = s.sampled_tokens // s.window
+    if not count:
+        half = (needed or 2**16) // 2 // s.window
+        count = min(max(half, s.batch), 2**18 // s.window)
+    return sampled(base, max(1, count), s.window, s.seed, progress)
 
 
-def of_data_set(base: Base, name: str, window: int, most: int | None) -> torch.Tensor:
+def of_file(
+    base: Base, path: str, window: int, most: int | None = None, progress: Progress = silent
+) -> torch.Tensor:
+    """The text of a file as windows, (count, window); what is left over at its end is dropped. Of
+    JSON Lines (`.jsonl`) it is the text of the rows, as of a data set."""
+    place = Path(path).expanduser()
+    if place.suffix.lower() in _ROWS_SUFFIXES:
+        rows = _documents(_rows(place), place.name)
+        return _packed(base, rows, window, most, joined=True, progress=progress)
+    return _packed(base, _chunks(place), window, most, joined=False, progress=progress)
+
+
+def of_data_set(
+    base: Base, name: str, window: int, most: int | None, progress: Progress = silent
+) -> torch.Tensor:
     """The first `most` tokens of a Hub data set's training split, streamed, as windows.
 
-    Documents are its rows' `text` (or only column of text), put one after the other with the
-    tokenizer's end token between. Raises `SurgeryError`.
+    Documents are the text of its rows, put one after the other with the tokenizer's end token
+    between. Raises `SurgeryError`.
     """
     try:
         from datasets import load_dataset
     except ImportError as error:
         raise SurgeryError("Data sets need one more package: pip install datasets.") from error
     path, _, part = name.partition(":")
-    try:
-        rows = iter(load_dataset(path, part or None, split="train", streaming=True))
-        first = next(rows)
-        columns = [key for key, value in first.items() if isinstance(value, str)]
-        column = "text" if "text" in columns else columns[0] if len(columns) == 1 else None
-        if column is None:
-            raise SurgeryError(f"{path} has no column called text: {', '.join(first)[:200]}.")
-        texts = (row[column] for row in _and_then(first, rows))
-        return _packed(base, texts, window, most or _MOST, joined=True)
-    except SurgeryError:
-        raise
-    except StopIteration:
-        raise SurgeryError(f"{path} is empty.") from None
-    except Exception as error:  # no network, no such set, a script that would have to be run, …
-        said = " ".join(str(error).split())[:200]
-        raise SurgeryError(f"The data set {path[:80]} can't be read: {said}") from error
+    progress("Reaching the data set", 0, 0)
+    with reading(path, "text that the base writes needs none"):
+        rows = load_dataset(path, part or None, split="train", streaming=True)
+        texts = _documents(rows, path)
+        return _packed(base, texts, window, most or _MOST, joined=True, progress=progress)
 
 
 def sampled(
@@ -118,26 +137,74 @@ def _chunks(path: Path) -> Iterator[str]:
         raise SurgeryError(f"{path} is no text in UTF-8.") from error
 
 
+def _rows(path: Path) -> Iterator[dict]:
+    """The rows of a file of JSON Lines."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError):
+                    row = None
+                if not isinstance(row, dict):
+                    raise SurgeryError(
+                        f"Line {number:,} of {path.name} is no row of JSON: each line has to be an "
+                        'object such as {"text": "…"}.'
+                    )
+                yield row
+    except OSError as error:
+        raise SurgeryError(f"{path} can't be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise SurgeryError(f"{path} is no text in UTF-8.") from error
+
+
+def _documents(rows: Iterable[dict], name: str) -> Iterator[str]:
+    """The text of each row that has any."""
+    column = None
+    for row in rows:
+        column = column or text_column(row)
+        if column is None:
+            known = ", ".join(islice(row, 20))
+            raise SurgeryError(f"No column of {name} is called text: it has {known}.")
+        if isinstance(found := row.get(column), str) and found.strip():
+            yield found
+
+
 def _packed(
-    base: Base, texts: Iterable[str], window: int, most: int | None, joined: bool
+    base: Base,
+    texts: Iterable[str],
+    window: int,
+    most: int | None,
+    *,
+    joined: bool,
+    progress: Progress,
 ) -> torch.Tensor:
     tokenizer = base.tokenizer
     end = [tokenizer.eos_token_id] if joined and tokenizer.eos_token_id is not None else []
     ids: list[int] = []
     parts: list[torch.Tensor] = []
-    room = None if most is None else -(-most // window)
+    count, room = 0, None if most is None else -(-most // window)
+    progress(_READING, 0, most or 0)
     for text in texts:
+        if any("\ud800" <= c <= "\udfff" for c in text):  # bytes that are no UTF-8 come as these
+            raise SurgeryError("The text holds bytes that are no text: write it in UTF-8.")
         ids += tokenizer(text, add_special_tokens=False)["input_ids"] + end
         whole = len(ids) // window
         if whole:
             parts.append(torch.tensor(ids[: whole * window], dtype=torch.int32).view(-1, window))
             ids = ids[whole * window :]
-        if room is not None and sum(map(len, islice(parts, len(parts)))) >= room:
+            count += whole
+            progress(_READING, count * window, most or 0)
+        if room is not None and count >= room:
             break
+    if not (parts or ids):
+        raise SurgeryError("The text is empty: give a few pages of it.")
     if not parts:
         raise SurgeryError(
-            f"The text is shorter than one window of {window:,} tokens: give more, or choose a "
-            "shorter window."
+            f"The text is shorter than one window: it has {len(ids):,} tokens, and a window takes "
+            f"{window:,}. Give more, or choose a shorter window."
         )
     found = torch.cat(parts)[:room]
     rows = base.anatomy.model.get_input_embeddings().weight.shape[0]
@@ -146,8 +213,3 @@ def _packed(
             "The tokenizer has more tokens than the model: they don't belong together."
         )
     return found
-
-
-def _and_then(first: dict, rest: Iterator[dict]) -> Iterator[dict]:
-    yield first
-    yield from rest

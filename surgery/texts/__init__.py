@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import SurgeryError
-from .dataset import from_dataset
+from .dataset import check_name, from_dataset
 
-__all__ = ["DEFAULT", "TEXTS", "from_dataset", "get"]
+__all__ = ["DEFAULT", "TEXTS", "check_name", "from_dataset", "get"]
 
 DEFAULT = "prose"
 _HERE = Path(__file__).parent

@@ -7,7 +7,8 @@ that data sets used to bring along.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -34,22 +35,35 @@ def from_dataset(
     holds text. `config` is the data set's subset. Nothing is downloaded whole. Raises
     `SurgeryError` where it can't be reached or holds no such text.
     """
-    # What exists here would be read from here, and a bare word may name a way of reading.
-    if not _HUB_ID.fullmatch(name) or ".." in name or Path(name).exists():
-        raise SurgeryError(f"“{name[:80]}” is no data set on the Hub: write it as org/name.")
+    check_name(name)
     progress(_WHAT, 0, limit)
-    try:
+    with reading(name, "the project's own texts need none"):
         import datasets
 
         rows = datasets.load_dataset(name, config, split=split, streaming=True)
         return texts_of(rows, name, column, limit, progress)
+
+
+def check_name(name: str) -> None:
+    """Raise `SurgeryError` for anything but "org/name"."""
+    # What exists here would be read from here, and a bare word may name a way of reading.
+    if not _HUB_ID.fullmatch(name) or ".." in name or Path(name).exists():
+        raise SurgeryError(f"“{name[:80]}” is no data set on the Hub: write it as org/name.")
+
+
+@contextmanager
+def reading(name: str, instead: str) -> Iterator[None]:
+    """Within, what goes wrong with a data set is a `SurgeryError` that says what to do; `instead`
+    is what needs no network."""
+    try:
+        yield
     except (SurgeryError, Cancelled):
         raise
     except Exception as error:  # no network, no such name, a gate, a format: many, and all outside
         said = " ".join(str(error).split())[:200]
         raise SurgeryError(
             f"The data set {name[:80]} can't be read ({type(error).__name__}: {said}). "
-            "Check its name, split and subset, and the network; the project's own texts need none."
+            f"Check its name, split and subset, and the network; {instead}."
         ) from error
 
 
@@ -59,7 +73,10 @@ def texts_of(
     """The same, of rows that are there."""
     found: list[str] = []
     for row in rows:
-        column = column or _text_column(name, row)
+        column = column or text_column(row)
+        if column is None:
+            known = ", ".join(islice(row, 20))
+            raise SurgeryError(f"Say which column of {name} holds the text: it has {known}.")
         if column not in row:
             raise SurgeryError(
                 f"The data set {name} has no column “{column[:40]}”: it has {', '.join(row)}."
@@ -76,11 +93,11 @@ def texts_of(
     return found
 
 
-def _text_column(name: str, row: dict) -> str:
+def text_column(row: dict) -> str | None:
+    """The column of a row that has the text, by its usual names or as the only one that holds any;
+    None where that isn't plain."""
     texts = [key for key, value in row.items() if isinstance(value, str)]
     usual = [key for key in _COLUMNS if key in texts]
     if usual or len(texts) == 1:
         return (usual or texts)[0]
-    raise SurgeryError(
-        f"Say which column of {name} holds the text: it has {', '.join(islice(row, 20))}."
-    )
+    return None

@@ -2,7 +2,8 @@
 
 Kullback-Leibler divergence is D(base ‖ patient) = Σ p·(ln p − ln q) over the vocabulary, in nats
 per token: what the patient loses of the base's whole prediction, not of the one right token alone.
-Knows two models and a sample; takes any plan that can be operated.
+Knows two models and a sample; takes any plan that can be operated, or a patient that has been
+healed since.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from .score import Cost, Score, interval
 
 if TYPE_CHECKING:
     from ..base import Base
+    from ..patient import Patient
 
 TOP = 3
 
@@ -82,20 +84,21 @@ class Comparison:
 
 def compare(
     base: Base,
-    plan: Plan,
+    plan: Plan | Patient,
     sample: Sample,
     progress: Progress = silent,
     *,
     against: Base | None = None,
 ) -> Comparison:
-    """Run the base and its patient over a sample. `against` is the base to compare with where
-    `base` is a stack of several.
+    """Run the base and its patient over a sample: the plan's, or the patient itself, such as a
+    healed one. `against` is the base to compare with where `base` is a stack of several.
 
     `progress` hears of layer-forwards and may raise. Raises `SurgeryError`.
     """
     other = against or base
     whole = other.operate(Plan.whole(other.depth)).model
-    model = base.operate(plan).model
+    bare, patient = isinstance(plan, Plan), patient_of(base, plan)
+    plan, model = patient.plan, patient.model
     size = sum(map(len, sample.windows))
     meter = Meter(progress, "Comparing", other.depth + len(plan))
     lengths = _Lengths(other.depth), _Lengths(len(plan))
@@ -141,7 +144,8 @@ def compare(
     if against is None:
         measured = Measured(base, sample)
         measured.put(Plan.whole(base.depth), np.concatenate(losses[0]))
-        measured.put(plan, np.concatenate(losses[1]))
+        if bare:  # what is kept under a plan is of the unhealed patient
+            measured.put(plan, np.concatenate(losses[1]))
     kl = np.concatenate(divergence)
     known = [lens.means() for lens in lengths]
     return Comparison(
@@ -156,15 +160,21 @@ def compare(
     )
 
 
+def patient_of(base: Base, of: Plan | Patient) -> Patient:
+    """A patient whose layers one may watch and replace: nobody else runs these modules."""
+    return base.operate(of) if isinstance(of, Plan) else of.again()
+
+
 def similarity(
-    base: Base, plan: Plan, sample: Sample, progress: Progress = silent
+    base: Base, plan: Plan | Patient, sample: Sample, progress: Progress = silent
 ) -> tuple[tuple[float | None, ...], ...]:
     """The mean cosine, over all tokens, between what layer i of the base and position p of the
     patient return: rows i, columns p. None for layers that text alone doesn't run.
 
     Raises `SurgeryError`, and `Refused` where layers have no hidden states.
     """
-    models = [base.operate(x).model for x in (Plan.whole(base.depth), plan)]
+    patient = patient_of(base, plan)
+    models, plan = [base.operate(Plan.whole(base.depth)).model, patient.model], patient.plan
     meter = Meter(progress, "Comparing hidden states", base.depth + len(plan))
     size = sum(map(len, sample.windows))
     total, count = np.zeros((base.depth, len(plan))), 0

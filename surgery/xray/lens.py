@@ -44,8 +44,8 @@ def logit_lens(
     """
     if not 1 <= len(ids) <= MOST_TOKENS:
         raise SurgeryError(f"The logit lens takes 1 to {MOST_TOKENS} tokens, not {len(ids):,}.")
-    base, plan = (of, Plan.whole(of.depth)) if isinstance(of, Base) else (of.base, of.plan)
-    model = base.operate(plan).model  # one of our own: its layers will be replaced
+    patient = of.operate(Plan.whole(of.depth)) if isinstance(of, Base) else of.again()
+    base, plan, model = patient.base, patient.plan, patient.model  # its layers will be replaced
     layers = layers_of(base.anatomy, model)
     if layers is None:
         raise states_refused()

@@ -84,6 +84,12 @@ def public_app(bundled, tmp_path_factory):
     yield from serve(tmp_path_factory.mktemp("public"), "--public")
 
 
+@pytest.fixture(scope="module")
+def healing_app(bundled, tmp_path_factory):
+    """The app as strangers get it where they may heal."""
+    yield from serve(tmp_path_factory.mktemp("healing"), "--public", "--allow-healing")
+
+
 @pytest.fixture(scope="session")
 def chromium():
     with sync_playwright() as playwright:

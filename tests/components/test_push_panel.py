@@ -4,11 +4,12 @@ import logging
 
 import pytest
 
-from components import deployment, push_panel
+from components import bases, deployment, push_panel
 from components.deployment import Deployment
 from components.push_panel import _NEEDED, offered, upload
 from components.save import Downloads
 from surgery import Plan, SaveError
+from surgery.heal import Settings, heal
 
 TOKEN = "hf_visitors_own_secret"
 
@@ -57,6 +58,13 @@ def test_a_push_goes_to_ones_own_namespace_and_is_private(sent, tiny_folder, cap
     out = capfd.readouterr()
     assert TOKEN not in repr(said) + caplog.text + out.out + out.err
     assert set(Downloads.shared().folder.iterdir()) == before
+
+
+def test_a_healed_patient_is_pushed_as_it_is(sent, tiny_folder, tmp_path):
+    spec, plan = str(tiny_folder("llama")), Plan.parse("0:2, 4:6", 6)
+    healed = heal(bases.get(spec), plan, Settings(steps=1, batch=2, window=16), tmp_path / "run")
+    *_, last = upload(spec, plan, "x", True, "me", lambda: TOKEN, healed)
+    assert not last["failed"] and "healing.json" in sent[1][0]
 
 
 def test_a_push_that_fails_leaves_nothing_behind(sent, tiny_folder):

@@ -7,6 +7,7 @@ import gradio as gr
 import pytest
 
 from components import bases, compare_panel, log, suggest_panel, xray, xray_figures
+from components.clinic import Clinic
 from components.compare_panel import Seen
 from components.log import Entry, LogBook
 from components.sample_picker import OWN, name_of, sample_of
@@ -90,7 +91,7 @@ def test_a_comparison_is_drawn_and_logged(session):
         panel = compare_panel.compare_panel()
     session.become("0:2, 4:6")
     book, seen = LogBook(), Seen()
-    values = shown(compare_panel.run(panel, session, seen, book, OWN, TEXT))
+    values = shown(compare_panel.run(panel, session, Clinic(), seen, book, OWN, TEXT))
     for view in panel.pictures:
         json.dumps(values[view], allow_nan=False)
     drawn = values[panel.damage]

@@ -8,9 +8,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from surgery import Base, Plan, SaveError
+from surgery import Base, Plan, SaveError, xray
 from surgery.heal import Healing, heal
 from surgery.verify import verify_saved
+from surgery.xray import Measured, Sample, perplexity
+
+TEXT = "The ferry ran twice a day in summer and not at all when the wind stood in the north. "
 
 
 def silent(*_):
@@ -60,6 +63,50 @@ def test_the_checkpoint_is_what_streams(tmp_path, settings, dtype):
     assert not torch.equal(logits(again), logits(base.operate(plan).model))
     assert "".join(healed.stream("Once", max_new_tokens=4))
     assert verify_saved(out, str(tmp_path / "base"), silent, Base.open)[0] > 0
+
+
+@pytest.mark.parametrize("train", ["seams", "lora"])
+def test_it_is_seen_through_as_itself(base, plan, settings, tmp_path, train, monkeypatch):
+    """The X-ray's numbers are of the trained weights, what is kept by plan is not, and nobody who
+    speaks with the patient meanwhile notices."""
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
+    changes = dict(train=train, learning_rate=2e-2)
+    healed = heal(base, plan, settings(**changes), tmp_path / "run")
+    sample = Sample.of(base, TEXT)
+    unhealed = xray.compare(base, plan, sample)
+    Measured(base, sample).forget()
+    seen = xray.compare(base, healed, sample)
+    assert seen.plan == plan and seen.base == unhealed.base
+    assert seen.patient.nll == pytest.approx(perplexity(healed.model, sample).nll, abs=1e-5)
+    assert seen.patient.mean != pytest.approx(unhealed.patient.mean, abs=1e-3)
+    kept = Measured(base, sample)
+    assert kept.get(plan, (sample.tokens,)) is None
+    assert kept.get(Plan.whole(6), (sample.tokens,)) is not None
+    rows = xray.similarity(base, healed, sample)
+    assert rows[-1][-1] != pytest.approx(xray.similarity(base, plan, sample)[-1][-1], abs=1e-4)
+    ids = sample.windows[0][:12]
+    last = [guesses[0].probability for guesses in xray.logit_lens(healed, ids)[-1]]
+    with torch.no_grad():
+        said = healed.model(torch.tensor([ids])).logits[0].softmax(-1).max(-1).values
+    assert last == pytest.approx(said.tolist(), rel=1e-4)
+    assert not any(m._forward_hooks or "forward" in vars(m) for m in healed.model.modules())
+
+
+def test_another_skeleton_has_the_same_weights(base, plan, settings, tmp_path):
+    healed = heal(base, plan, settings(), tmp_path / "run")
+    again = healed.again()
+    assert again.model is not healed.model and again.key == healed.key
+    assert torch.equal(logits(again.model), logits(healed.model))
+    mine = {p.data_ptr() for p in healed.model.parameters()}
+    assert {p.data_ptr() for p in again.model.parameters()} == mine
+
+
+def test_a_healing_is_known_by_what_was_done(base, plan, settings, tmp_path):
+    one, same, other = (
+        heal(base, plan, settings(seed=seed), tmp_path / str(number))
+        for number, seed in enumerate((0, 0, 1))
+    )
+    assert one.key == same.key != other.key
 
 
 def test_random_layers_can_be_healed(base, settings, tmp_path):

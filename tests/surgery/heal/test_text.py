@@ -1,10 +1,20 @@
 """What is read: windows from a file, a data set, or the base."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
 import pytest
 import torch
+from hub_server import Hub
 
 from surgery import SurgeryError
 from surgery.heal import text
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_file_is_cut_into_windows(base, tmp_path):
@@ -20,10 +30,21 @@ def test_a_file_is_cut_into_windows(base, tmp_path):
 def test_files_that_are_none(base, tmp_path):
     (tmp_path / "short").write_text("too short")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00" * 100)
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "numbers.jsonl").write_text('{"text": "a"}\n7\n')
+    (tmp_path / "columns.jsonl").write_text('{"a": "x", "b": "y"}\n')
+    (tmp_path / "bytes.jsonl").write_bytes(b'{"text": "\xff"}')
+    (tmp_path / "half.jsonl").write_text('{"text": "\\ud800"}\n')
     for name, said in (
         ("none", "can't be read"),
         ("short", "shorter than one"),
         ("bytes", "UTF-8"),
+        ("empty", "is empty"),
+        ("numbers.jsonl", "Line 2 of numbers.jsonl is no row of JSON"),
+        ("columns.jsonl", "No column of columns.jsonl is called text: it has a, b"),
+        ("bytes.jsonl", "UTF-8"),
+        ("half.jsonl", "bytes that are no text"),
+        ("none.jsonl", "can't be read"),
     ):
         with pytest.raises(SurgeryError, match=said):
             text.of_file(base, str(tmp_path / name), 64)
@@ -40,6 +61,62 @@ def test_a_data_set_is_streamed_row_by_row(base, tmp_path):
     assert found.flatten().tolist() == ids[: len(ids) // 5 * 5]
     with pytest.raises(SurgeryError, match="can't be read"):
         text.of_data_set(base, str(tmp_path / "none"), 5, None)
+
+
+def test_rows_of_a_file_are_read_as_those_of_a_data_set(base, tmp_path):
+    rows = ("first row", "", "next")
+    path = tmp_path / "rows.JSONL"
+    path.write_text("\n".join(json.dumps({"text": row, "n": 1}) for row in rows) + "\n\n")
+    found = text.of_file(base, str(path), 5)
+    end = base.tokenizer.eos_token_id
+    ids = [t for row in rows if row for t in [*base.tokenizer(row)["input_ids"], end]]
+    assert found.flatten().tolist() == ids[: len(ids) // 5 * 5]
+
+
+def test_settings_say_what_is_read(base, settings, held_out, monkeypatch):
+    """And progress says how much was."""
+    heard = []
+    found = text.read(base, settings(text=held_out, steps=1), lambda *said: heard.append(said))
+    assert torch.equal(found, text.of_file(base, held_out, 16, 64))
+    assert heard[0] == ("Reading the text", 0, 64) and heard[-1][1] >= 64
+    assert text.read(base, settings(sampled_tokens=100)).shape == (6, 16)
+    asked = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **b: asked.append((a, b)) or [])
+    with pytest.raises(SurgeryError, match="is empty"):
+        text.read(base, settings(data="org/name:subset"))
+    assert asked == [(("org/name", "subset"), {"split": "train", "streaming": True})]
+
+
+OTHERS_TOKEN = """
+import sys
+from surgery import Base, SurgeryError
+from surgery.heal import text
+try:
+    text.of_data_set(Base.open(sys.argv[1]), "org/name", 5, None)
+except SurgeryError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_data_set_is_asked_for_in_nobody_s_name_where_that_is_forbidden(
+    tiny_folder, tmp_path, hidden
+):
+    """A public page sets that variable before anything is imported; a machine of one's own
+    doesn't, and there the token goes along."""
+    hub = Hub()
+    try:
+        told = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_owner", "HF_HOME": str(tmp_path)}
+        told |= {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"} if hidden else {}
+        command = [sys.executable, "-c", OTHERS_TOKEN, str(tiny_folder("llama"))]
+        done = subprocess.run(
+            command, env={**os.environ, **told}, cwd=ROOT, capture_output=True, text=True
+        )
+    finally:
+        hub.close()
+    assert done.returncode == 1 and "The data set org/name can't be read" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert hub.requests and ("Bearer hf_owner" in hub.tokens) is not hidden
 
 
 def test_the_base_writes_the_same_for_a_seed(base):
