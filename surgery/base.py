@@ -235,7 +235,7 @@ class Base:
         """Bytes of the stored tensors by layer, from the headers; None if nothing is stored yet."""
         if not self.source.tensors:
             return None
-        check_stored(self.anatomy, {n: t.shape for n, t in self.source.tensors.items()})
+        check_stored(self.anatomy, self.source.tensors)
         outside, layers = 0, [0] * self.depth
         where = disk_layers(self.anatomy, self.source.tensors)
         for name, tensor in self.source.tensors.items():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
@@ -113,8 +114,15 @@ def disk_tables(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[int,
     }
 
 
-def check_stored(anatomy: Anatomy, stored: Mapping[str, tuple[int, ...]]) -> None:
-    """Do the stored tensors, {name: shape}, belong to the model that the config describes?
+class Stored(Protocol):
+    """What a file's header says of a tensor: safetensors' name of its dtype, and its shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def check_stored(anatomy: Anatomy, stored: Mapping[str, Stored]) -> None:
+    """Do the stored tensors belong to the model that the config describes?
 
     Raises `BaseError` for a config that says something else than its checkpoint: a tensor that is
     missing, of another shape, in a layer that the config does not know of, or a weight or bias that
@@ -124,8 +132,8 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, tuple[int, ...]]) -> Non
     layers = disk_layers(anatomy, stored)
     passed_over = _passed_over(anatomy)
     found = set()
-    for name, shape in stored.items():
-        new = translate(name)
+    for name, tensor in stored.items():
+        new, shape = translate(name), tensor.shape
         expected = anatomy.tensors.get(new)
         if expected is None:
             if (
@@ -150,8 +158,8 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, tuple[int, ...]]) -> Non
                 )
             continue
         found.add(id(expected))
-        # Quantization packs matrices; norms and biases stay what they are.
-        plain = not anatomy.quantized or expected.dim() < 2
+        # Quantization packs matrices into other dtypes; what is in these stays as it is.
+        plain = not anatomy.quantized or tensor.dtype in ("BF16", "F16", "F32")
         if plain and name in (new, new.partition(".")[2]) and tuple(expected.shape) != tuple(shape):
             raise BaseError(
                 f"The checkpoint does not fit its config: {name} is stored as {list(shape)}, and "
