@@ -37,6 +37,9 @@ def main() -> None:
         from components import area
 
         area.prepare()  # before what writes files is imported
+    from components import stubs
+
+    stubs.skip()  # before Gradio is imported
     from components import deployment
     from components.page import build, launch_options
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from surgery import Base, Plan, SurgeryError
+from surgery import Plan, SurgeryError
 from surgery.lesson import BARE
 from surgery.progress import Cancelled
 
@@ -19,6 +20,9 @@ from . import bases
 from .jobs import Job
 from .rates import admit
 from .status import Status, failed, note
+
+if TYPE_CHECKING:
+    from surgery import Base
 
 _OFFERED = [
     ("SmolLM2-135M-Instruct · bundled", "bundled"),

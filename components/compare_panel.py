@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from surgery import Base, Plan, SurgeryError
+from surgery import Plan, SurgeryError
 from surgery.progress import Cancelled
-from surgery.xray import Comparison, Sample, compare, logit_lens, similarity, token_texts
 
 from . import bases, compare_figures, damage
 from .damage import Damage
@@ -25,6 +25,10 @@ from .rates import admit
 from .sample_picker import SamplePicker, name_of, sample_of
 from .session import Session
 from .status import Status, failed, note
+
+if TYPE_CHECKING:
+    from surgery import Base
+    from surgery.xray import Comparison, Sample
 
 _COLUMNS = 10  # tokens that the lens shows, the picked one last
 _STOPPED = note("Stopped.")
@@ -142,6 +146,8 @@ def run(
     try:
         plan = session.plan
 
+        from surgery.xray import compare, similarity
+
         def work(progress) -> tuple[Base, Sample, Comparison]:
             base = bases.load(spec, progress)
             sample = sample_of(base, kind, own, progress)
@@ -211,6 +217,8 @@ def _lenses(
     window = found.tokens[index].window
     place = index - next(i for i, t in enumerate(found.tokens) if t.window == window)
     ids = sample.windows[window][: place + 1]  # what stands before the token
+    from surgery.xray import logit_lens, token_texts
+
     given = token_texts(base, ids)[-_COLUMNS:]
     for who, view, of in (
         ("base", panel.base_lens, Plan.whole(base.depth)),

@@ -18,11 +18,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from surgery import Plan, SurgeryError
-from surgery.heal import Cost, Healed, Healing, Look, Settings, cost
 from surgery.progress import Cancelled
 
 from . import bases
@@ -31,6 +31,9 @@ from .deployment import current
 from .jobs import Job
 from .plotly_view import PlotlyView
 from .status import Status, failed, note
+
+if TYPE_CHECKING:
+    from surgery.heal import Cost, Healed, Healing, Look, Settings
 
 _EVERY = 0.5  # seconds between drawings
 _SALT = secrets.token_hex(16)  # so that nobody can guess another session's folder
@@ -194,6 +197,8 @@ def heal_panel(public: bool) -> HealPanel:
 
 def read(values: tuple, public: bool) -> Settings:
     """The settings that the page's controls say. Raises `SurgeryError`."""
+    from surgery.heal import Settings
+
     train, objective, steps, minutes, batch, window, rate, rank, seed = values
     if train not in _TRAIN or objective not in _OBJECTIVE:
         raise SurgeryError("Choose what trains and what it learns from the lists.")
@@ -217,6 +222,8 @@ def read(values: tuple, public: bool) -> Settings:
 def price(spec: str, plan: Plan, values: tuple, public: bool) -> tuple[dict, str]:
     """Values for status and facts: what a run would cost, before anything is loaded."""
     try:
+        from surgery.heal import cost
+
         settings = read(values, public)
         return note(""), _cost_words(cost(bases.get(spec), plan, settings))
     except SurgeryError as error:
@@ -230,6 +237,8 @@ def heal(
     seen: list[Healing] = []
 
     def work(progress) -> Healed:
+        from surgery.heal import Healing
+
         with clinic.busy:
             base = bases.load(spec, progress)
             place = runs.place(session, spec, plan, settings)

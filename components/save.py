@@ -16,18 +16,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from surgery import Plan, SurgeryError
 from surgery.archive import zip_folder
-from surgery.heal import Healed
 from surgery.progress import Cancelled, Progress
 
 from . import bases
 from .deployment import current
 from .jobs import Job
 from .status import Status, failed, note
+
+if TYPE_CHECKING:
+    from surgery.heal import Healed
 
 AS_STORED = "as stored"
 DOWNLOAD, FOLDER = "a download (.zip)", "a folder on this machine"

@@ -10,13 +10,16 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from surgery import PRESETS, Base, History, Init, Plan, PlanError
+from surgery import PRESETS, History, Init, Plan, PlanError
 from surgery import presets as preset_texts
 from surgery.plan import COPY
 
 from .deployment import current
+
+if TYPE_CHECKING:
+    from surgery import Base
 
 _LONGEST_TEXT = 20_000  # characters of a plan's notation
 

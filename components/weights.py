@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from surgery import Layer, Plan, SurgeryError
 from surgery.progress import Cancelled
-from surgery.tally import Picture, Survey, Tally, known_survey, survey_base
+from surgery.tally import Tally
 from surgery.tally.depth import MEASURES
-from surgery.tally.matrix import Spectrum
 
 from . import bases, weights_figures
 from .jobs import Job
@@ -24,6 +24,10 @@ from .matrix_panel import RAW, SINGULAR, draw_matrix
 from .plotly_view import PlotlyView
 from .session import Session
 from .status import Status, failed, note
+
+if TYPE_CHECKING:
+    from surgery.tally import Picture, Survey
+    from surgery.tally.matrix import Spectrum
 
 TAB = "Weights"
 ALL = "all weights"
@@ -200,6 +204,8 @@ class Updates:
         spec = session.spec
         try:
             base = yield from self._watch(lambda progress: bases.get(spec, progress))
+            from surgery.tally import known_survey, survey_base
+
             known = known_survey(base)
             if known is None and base.counts.total * base.torch_dtype.itemsize > _BIG:
                 yield from self._watch(lambda progress: survey_base(base, progress, sample=True))
@@ -218,6 +224,8 @@ class Updates:
     ) -> Iterator[dict]:
         """Draw anew from what is counted; nothing if that is nothing or the panel is not seen."""
         try:
+            from surgery.tally import known_survey
+
             known = known_survey(bases.get(session.spec)) if look.open and session.spec else None
             if known is None:
                 yield {self.panel.status: gr.skip()}
@@ -239,6 +247,8 @@ class Updates:
     def _draw(
         self, session: Session, look: Look, settings: tuple, selection_only: bool = False
     ) -> Iterator[dict]:
+        from surgery.tally import known_survey
+
         panel, (chosen, scale, measure, matrix) = self.panel, settings
         look.turn = turn = look.turn + 1
         spec, plan = session.spec, session.plan

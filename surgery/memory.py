@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import torch
 
 from .errors import BaseError
 
@@ -31,6 +30,8 @@ def accelerators() -> list[Room]:
 
     One of several processes of a run (torchrun, `accelerate launch`) has the one it was given.
     """
+    import torch  # takes a second: asking for main memory must not
+
     if torch.cuda.is_available():
         numbers = range(torch.cuda.device_count())
         mine = os.environ.get("LOCAL_RANK", "")
