@@ -19,7 +19,7 @@ from surgery import BaseError, Plan
 from surgery.memory import main_memory
 from surgery.progress import Progress, silent
 
-from . import area, deployment
+from . import area, deployment, library
 
 if TYPE_CHECKING:
     from surgery import Base
@@ -40,6 +40,7 @@ def get(spec: str, progress: Progress = silent) -> Base:
             return _bases[spec]
     allowed = deployment.current()
     allowed.check_spec(spec)
+    library.wait()
     base = surgery.Base.open(spec, progress)
     if allowed.public:
         allowed.check_config(base.source.config.to_dict())

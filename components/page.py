@@ -24,7 +24,7 @@ from . import (
     weights,
     xray,
 )
-from .base_picker import about, base_picker, open_base
+from .base_picker import base_picker, open_for
 from .deployment import Deployment
 from .guard import Guard
 from .heal import Clinic, Runs, heal, heal_panel, price
@@ -93,27 +93,14 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
 
         # ---------------------------------------------------------------- a base
 
-        def choose(
-            wanted: str, session: Session, request: gr.Request
-        ) -> Iterator[tuple[dict, object, object, dict]]:
-            wanted = str(wanted or "").strip()
-            for item in open_base(wanted, request):
-                if isinstance(item, dict):
-                    yield item, gr.skip(), gr.skip(), gr.update(visible=not item.get("failed"))
-                    continue
-                if session.spec != wanted:  # asked for once more, it keeps what was done meanwhile
-                    session.open(wanted, item)
-                drawn = tiles_view(item, session.plan)
-                yield about(item), session.view(), drawn, gr.update(visible=False)
+        def choose(wanted: str, session: Session, request: gr.Request) -> Iterator:
+            yield from open_for(session, wanted, "", request)
 
         opened = [picker.status, strip, tiles, picker.stop]
         chosen = [picker.name, session]
 
         def arrive(wanted: str, session: Session, plan: str, request: gr.Request) -> Iterator:
-            yield from choose(wanted, session, request)
-            if plan and session.spec:
-                session.become(plan)
-                yield gr.skip(), session.view(), _drawn(session), gr.skip()
+            yield from open_for(session, wanted, plan, request)
 
         restored, wanted_plan = wire_link(sharing, strip, picker.name, talking)
         loading = restored.then(arrive, [*chosen, wanted_plan], opened, **_QUIET, **_OPEN)
