@@ -18,9 +18,10 @@ from surgery import Plan, SurgeryError, facts
 from surgery.progress import Cancelled, Progress
 
 from . import bases, deployment, turns, zero
+from .downloads import Downloads
 from .jobs import Job
 from .rates import admit
-from .save import AS_STORED, Downloads
+from .save import AS_STORED
 from .save import write as write_checkpoint
 
 if TYPE_CHECKING:
@@ -137,13 +138,14 @@ def save(
     with _explained():
         admit("save", request)
         _, wanted = _operation(base, plan)
-        folder = Downloads.shared().of(secrets.token_hex(16))
+        downloads, key = Downloads.shared(), secrets.token_hex(16)
+        folder = downloads.of(key)
         path = yield from _watched(
             lambda progress: write_checkpoint(
                 _spec(base), wanted, str(name), str(dtype), folder, True, progress
             )
         )
-        address = f"gradio_api/file={path.as_posix()}"
+        address = downloads.offer(key, path)
         yield {"file": path.name, "bytes": path.stat().st_size, "address": address}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from . import (
     bases,
     compare_panel,
     deployment,
+    downloads,
     lesson,
     log,
     plotly_view,
@@ -26,6 +28,7 @@ from . import (
 )
 from .base_picker import base_picker, open_for
 from .deployment import Deployment
+from .downloads import Downloads
 from .guard import Guard
 from .heal import Clinic, Runs, heal, heal_panel, price
 from .help import Help
@@ -35,7 +38,7 @@ from .link import wire as wire_link
 from .live import HERE
 from .rates import admit
 from .sample_picker import sample_picker
-from .save import FOLDER, Downloads, save, save_panel
+from .save import FOLDER, save, save_panel
 from .session import Session
 from .status import failed, note
 from .talk import stopped, talk, talk_panel
@@ -58,7 +61,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
     ) as demo:
         session = gr.State(Session())
         clinic = gr.State(Clinic())
-        downloads, runs = Downloads.shared(), Runs()
+        waiting, runs = Downloads.shared(), Runs()
 
         with gr.Row(elem_id="top", equal_height=True):
             gr.HTML("<h1>Layer Surgery</h1>", elem_id="title")
@@ -252,10 +255,11 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             except SurgeryError as error:
                 yield failed(error), gr.skip(), gr.skip()
                 return
-            zipped = public or where != FOLDER
-            folder = downloads.of(request.session_hash) if zipped else Path("patients")
+            folder, offer, own = Path("patients"), None, request.session_hash
+            if public or where != FOLDER:
+                folder, offer = waiting.of(own), partial(waiting.offer, own)
             healed = clinic.patient(session.spec, plan)
-            yield from save(session.spec, plan, name, dtype, folder, zipped, healed)
+            yield from save(session.spec, plan, name, dtype, folder, offer, healed)
 
         kept = [saving.status, saving.download, saving.snippet]
         writing = saving.start.click(
@@ -275,7 +279,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
         )
 
         def leave(request: gr.Request) -> None:
-            downloads.forget(request.session_hash)
+            waiting.forget(request.session_hash)
             runs.forget(request.session_hash)
 
         push_panel.wire(pushing, session)
@@ -296,7 +300,7 @@ def launch_options() -> dict:
     """What `Blocks.launch` needs to make it look right, wherever it is launched from."""
     guard = [Middleware(Guard, names=api.NAMES)] if deployment.current().public else []
     return {
-        "app_kwargs": {"middleware": guard, "routes": [plotly_view.ROUTE]},
+        "app_kwargs": {"middleware": guard, "routes": [plotly_view.ROUTE, downloads.ROUTE]},
         "mcp_server": find_spec("mcp") is not None,  # the extra gradio[mcp]
         "max_threads": 128,  # those who wait for their turn hold one each
         "theme": theme(),

@@ -19,9 +19,10 @@ from surgery.progress import Cancelled
 from surgery.push import push
 
 from .deployment import current
+from .downloads import Downloads
 from .jobs import Job
 from .rates import admit
-from .save import AS_STORED, Downloads, file_name, write
+from .save import AS_STORED, file_name, write
 from .session import Session
 from .status import Status, failed, note
 
