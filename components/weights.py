@@ -22,6 +22,7 @@ from . import bases, weights_figures
 from .jobs import Job
 from .matrix_panel import RAW, SINGULAR, draw_matrix
 from .plotly_view import PlotlyView
+from .rates import admit
 from .session import Session
 from .status import Status, failed, note
 
@@ -146,9 +147,11 @@ def wire(
         measure: str,
         matrix: str,
         event: gr.SelectData,
+        request: gr.Request,
     ) -> Iterator:
         look.open = event.value == TAB
-        yield from updates.count(session, look, (kind, scale, measure, matrix))
+        work = updates.count(session, look, (kind, scale, measure, matrix))
+        yield from updates.admitted("count", request, work) if look.open else work
 
     def began(session: Session, look: Look, *settings: str) -> Iterator:
         yield from updates.count(session, look, settings)
@@ -161,10 +164,18 @@ def wire(
         measure: str,
         matrix: str,
         event: gr.EventData,
+        request: gr.Request,
     ) -> Iterator:
         look.select(event._data)
         settings = (kind, scale, measure, matrix)
-        yield from updates.redraw(session, look, settings, selection_only=True)
+        work = updates.redraw(session, look, settings, selection_only=True)
+        # Selecting is quick and done often, unless a matrix is taken apart for it.
+        what = "count" if matrix == SINGULAR else "edit"
+        yield from updates.admitted(what, request, work)
+
+    def chosen(session: Session, look: Look, request: gr.Request, *settings: str) -> Iterator:
+        work = updates.redraw(session, look, settings)
+        yield from updates.admitted("count", request, work)
 
     def followed(session: Session, look: Look, *settings: str) -> Iterator:
         yield from updates.redraw(session, look, settings)
@@ -173,7 +184,7 @@ def wire(
     counting = [tabs.select(turned, **work, **compute)]
     counting += [event.then(began, **work, **compute) for event in opened]
     choices = [panel.kind.input, panel.scale.input, panel.measure.input, panel.matrix.input]
-    counting.append(gr.on(choices, followed, **work, trigger_mode="always_last", **compute))
+    counting.append(gr.on(choices, chosen, **work, trigger_mode="always_last", **compute))
     counting.append(panel.heat.select(picked, **work, trigger_mode="multiple", **compute))
     edited.then(followed, **work, queue=False)
     panel.stop.click(
@@ -195,6 +206,15 @@ class Updates:
             *(panel.kind, panel.status, panel.stop),
             *(panel.heat, panel.detail, panel.depth, panel.raw),
         ]
+
+    def admitted(self, what: str, request: gr.Request, work: Iterator[dict]) -> Iterator[dict]:
+        """The work, unless whoever asks has asked too often lately."""
+        try:
+            admit(what, request)
+        except SurgeryError as error:
+            yield {self.panel.status: failed(error), self.panel.stop: _HIDDEN}
+            return
+        yield from work
 
     def count(self, session: Session, look: Look, settings: tuple) -> Iterator[dict]:
         """Count the base's weights if nobody has yet, and draw. A big one is sampled first."""
