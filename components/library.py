@@ -49,6 +49,11 @@ def wait() -> None:
         _ready.set()
 
 
+def share_processors(among: int) -> None:
+    """Have whatever this thread computes next leave room for the others that compute now."""
+    import_module("surgery.memory").share_processors(among)
+
+
 def _import_later() -> None:
     _drawn.wait(_PATIENCE)
     wait()

@@ -18,6 +18,7 @@ from . import (
     compare_panel,
     deployment,
     downloads,
+    leaving,
     lesson,
     log,
     plotly_view,
@@ -279,6 +280,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
         )
 
         def leave(request: gr.Request) -> None:
+            leaving.let_go(demo.state_holder, request.session_hash)
             waiting.forget(request.session_hash)
             runs.forget(request.session_hash)
 
@@ -305,6 +307,7 @@ def launch_options() -> dict:
         "max_threads": 128,  # those who wait for their turn hold one each
         "theme": theme(),
         "css_paths": sorted(HERE.glob("*.css")),
+        "state_session_capacity": leaving.MOST,
         "footer_links": [],
         "ssr_mode": False,
     }

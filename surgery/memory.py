@@ -45,6 +45,16 @@ def accelerators() -> list[Room]:
     return []
 
 
+def share_processors(among: int) -> None:
+    """Have what this thread computes next use its share of the processors, if `among` several
+    compute now."""
+    import torch
+
+    wanted = max(1, (os.cpu_count() or 1) // max(1, among))
+    if torch.get_num_threads() != wanted:
+        torch.set_num_threads(wanted)
+
+
 def main_memory() -> Room:
     """Free main memory, within the limit that a container may set."""
     free = psutil.virtual_memory().available
