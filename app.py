@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 
 # Before Gradio is imported: the page asks nothing of the outside world.
@@ -31,13 +32,17 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Serve until interrupted. On a Hugging Face Space and over a share link it is public."""
     options = arguments()
+    gc.disable()  # what is imported stays; `library` switches it on again
     on_space = "SPACE_ID" in os.environ
     public = options.public or options.share or on_space
     if public:
         from components import area
 
         area.prepare()  # before what writes files is imported
-    from components import deployment
+    from components import stubs
+
+    stubs.skip()  # before Gradio is imported
+    from components import deployment, library
     from components.page import build, launch_options
 
     allowed = deployment.Deployment.of(public, options.allow_healing)
@@ -52,8 +57,11 @@ def main() -> None:
         server_port=options.port,
         share=options.share,
         inbrowser=not (options.no_browser or on_space),
+        prevent_thread_lock=True,
         **launch_options(),
     )
+    library.begin()
+    demo.block_thread()
 
 
 if __name__ == "__main__":

@@ -10,18 +10,22 @@ Gradio reads types from the signatures as they stand, so annotations are not put
 
 import secrets
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from surgery import Base, Plan, SurgeryError, facts
+from surgery import Plan, SurgeryError, facts
 from surgery.progress import Cancelled, Progress
 
 from . import bases, deployment, turns, zero
+from .downloads import Downloads
 from .jobs import Job
 from .rates import admit
-from .save import AS_STORED, Downloads
+from .save import AS_STORED
 from .save import write as write_checkpoint
+
+if TYPE_CHECKING:
+    from surgery import Base
 
 NAMES = ("inspect", "preview", "generate", "save", "scan", "suggest")
 _LONGEST_SAMPLE = 4096  # tokens
@@ -134,13 +138,14 @@ def save(
     with _explained():
         admit("save", request)
         _, wanted = _operation(base, plan)
-        folder = Downloads.shared().of(secrets.token_hex(16))
+        downloads, key = Downloads.shared(), secrets.token_hex(16)
+        folder = downloads.of(key)
         path = yield from _watched(
             lambda progress: write_checkpoint(
                 _spec(base), wanted, str(name), str(dtype), folder, True, progress
             )
         )
-        address = f"gradio_api/file={path.as_posix()}"
+        address = downloads.offer(key, path)
         yield {"file": path.name, "bytes": path.stat().st_size, "address": address}
 
 
@@ -247,7 +252,7 @@ def _spec(base: str) -> str:
     return str(base).strip()
 
 
-def _operation(base: str, plan: str) -> tuple[Base, Plan]:
+def _operation(base: str, plan: str) -> tuple["Base", Plan]:
     found = bases.get(_spec(base))
     allowed = deployment.current()
     allowed.check_text(str(plan))
@@ -256,7 +261,7 @@ def _operation(base: str, plan: str) -> tuple[Base, Plan]:
     return found, wanted
 
 
-def _sample(base: str, text: str, limit: int, progress: Progress) -> tuple[Base, Any, str]:
+def _sample(base: str, text: str, limit: int, progress: Progress) -> tuple["Base", Any, str]:
     from surgery import texts
     from surgery.xray import Sample
 

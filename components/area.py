@@ -83,7 +83,7 @@ def prepare() -> Area:
         return _area
     folder = Path(tempfile.mkdtemp(prefix="layer-surgery-")).resolve()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    owner_hub, owner_cache = _owner_hub(), _owner_cache()
+    owner_hub, owner_cache = _owner_hub(), own_cache()
     for name in ("hub", "cache", "gradio", "tmp"):
         (folder / name).mkdir()
     for owned, own in ((owner_hub, folder / "hub"), (owner_cache, folder / "cache")):
@@ -110,7 +110,7 @@ def _owner_hub() -> Path:
     return Path(own or (f"{home}/hub" if home else f"{root}/huggingface/hub")).expanduser()
 
 
-def _owner_cache() -> Path:
+def own_cache() -> Path:
     """Where the library keeps converted models, by its own rules."""
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("LAYER_SURGERY_CACHE") or f"{root}/layer-surgery").expanduser()

@@ -6,20 +6,29 @@ library's affair.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from surgery import Base, Plan, SurgeryError
+from surgery import Plan, SurgeryError
 from surgery.lesson import BARE
 from surgery.progress import Cancelled
 
-from . import bases
+from . import bases, library, remembered
+from .deployment import current
 from .jobs import Job
 from .rates import admit
+from .session import Session
 from .status import Status, failed, note
+from .tiles import view as tiles_view
 
+if TYPE_CHECKING:
+    from surgery import Base
+
+_LEAVES = 0.15  # seconds for a drawing to leave before importing holds everything up
 _OFFERED = [
     ("SmolLM2-135M-Instruct · bundled", "bundled"),
     "HuggingFaceTB/SmolLM2-360M-Instruct",
@@ -82,6 +91,42 @@ def open_base(spec: str, request: gr.Request | None) -> Iterator[dict | Base]:
         yield note("Stopped.")
     except SurgeryError as error:
         yield failed(error)
+
+
+def open_for(
+    session: Session, wanted: str, plan: str, request: gr.Request | None
+) -> Iterator[tuple[dict, object, object, dict]]:
+    """Open a base in a session, with `plan` if there is one: values for status, strip, tiles and
+    the stop button. While the library is being imported the strip is drawn from what is remembered
+    of the base."""
+    wanted = str(wanted or "").strip()
+    public = current().public
+    early = None if public or library.is_ready() else remembered.recall(wanted)
+
+    def begin(base: Base | remembered.Look) -> None:
+        session.open(wanted, base)
+        if plan:
+            session.become(plan)
+
+    def strip() -> object:  # in every drawing: the first may be lost among those that follow
+        return session.view() if early else gr.skip()
+
+    if early:
+        begin(early)
+        yield note("The numbers follow in a moment."), strip(), gr.skip(), gr.skip()
+        time.sleep(_LEAVES)
+    library.picture_is_drawn()
+    for item in open_base(wanted, request):
+        if isinstance(item, dict):
+            yield item, strip(), gr.skip(), gr.update(visible=not item.get("failed"))
+            continue
+        # Asked for once more, it keeps what was done meanwhile.
+        if not session.shows(wanted, item):
+            begin(item)
+        if not public:
+            remembered.remember(wanted, item)
+        drawn = tiles_view(item, session.plan)
+        yield about(item), session.view(), drawn, gr.update(visible=False)
 
 
 def about(base: Base) -> dict:

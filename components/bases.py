@@ -12,12 +12,17 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from surgery import Base, BaseError, Plan
+import surgery
+from surgery import BaseError, Plan
 from surgery.memory import main_memory
 from surgery.progress import Progress, silent
 
-from . import area, deployment
+from . import area, deployment, library
+
+if TYPE_CHECKING:
+    from surgery import Base
 
 _KEPT = 12  # open ones; without weights they take little
 _SHARE = 0.6  # of the memory that is free or taken by bases: the budget for weights
@@ -35,7 +40,8 @@ def get(spec: str, progress: Progress = silent) -> Base:
             return _bases[spec]
     allowed = deployment.current()
     allowed.check_spec(spec)
-    base = Base.open(spec, progress)
+    library.wait()
+    base = surgery.Base.open(spec, progress)
     if allowed.public:
         allowed.check_config(base.source.config.to_dict())
         allowed.check_size(base.preview(Plan.whole(base.depth)).bytes)

@@ -14,9 +14,12 @@ import shutil
 import tempfile
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from surgery import Plan
-from surgery.heal import Healed, Settings
+
+if TYPE_CHECKING:
+    from surgery.heal import Healed, Settings
 
 _SALT = secrets.token_hex(16)  # so that nobody can guess another session's folder
 

@@ -7,11 +7,14 @@ Knows axes, scales and sentences; the numbers come measured.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from surgery import Plan
-from surgery.xray import Guess, Norms
 
 from .colours import BASE, PATIENT
+
+if TYPE_CHECKING:
+    from surgery.xray import Guess, Norms
 
 _LONGEST = 12  # characters of a token in a cell
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from surgery import Base, Plan, SurgeryError
-from surgery.heal import Healed
+from surgery import Plan, SurgeryError
 from surgery.progress import Cancelled
-from surgery.xray import Comparison, Sample, compare, logit_lens, similarity, token_texts
 
 from . import bases, compare_figures, damage
 from .clinic import Clinic
@@ -28,6 +27,11 @@ from .rates import admit
 from .sample_picker import SamplePicker, name_of, sample_of
 from .session import Session
 from .status import Status, failed, note
+
+if TYPE_CHECKING:
+    from surgery import Base
+    from surgery.heal import Healed
+    from surgery.xray import Comparison, Sample
 
 _COLUMNS = 10  # tokens that the lens shows, the picked one last
 _STOPPED = note("Stopped.")
@@ -154,6 +158,8 @@ def run(
         plan = session.plan
         of = clinic.patient(spec, plan) or plan
 
+        from surgery.xray import compare, similarity
+
         def work(progress) -> tuple[Base, Sample, Comparison]:
             base = bases.load(spec, progress)
             sample = sample_of(base, kind, own, progress)
@@ -228,6 +234,8 @@ def _lenses(
     window = found.tokens[index].window
     place = index - next(i for i, t in enumerate(found.tokens) if t.window == window)
     ids = sample.windows[window][: place + 1]  # what stands before the token
+    from surgery.xray import logit_lens, token_texts
+
     given = token_texts(base, ids)[-_COLUMNS:]
     bare = isinstance(of, Plan)
     patient = base.operate(of) if bare else of

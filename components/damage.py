@@ -7,11 +7,13 @@ reach the page as text only.
 from __future__ import annotations
 
 import math
-
-from surgery.xray import Comparison
-from surgery.xray.compare import Guess, Token
+from typing import TYPE_CHECKING
 
 from .live import LiveHTML
+
+if TYPE_CHECKING:
+    from surgery.xray import Comparison
+    from surgery.xray.compare import Guess, Token
 
 
 class Damage(LiveHTML):

@@ -10,11 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from surgery import Base, Plan, SurgeryError
-from surgery.heal import Cost, Healed, Healing, Settings, cost
+from surgery import Plan, SurgeryError
 from surgery.progress import Cancelled
 
 from . import bases, heal_board
@@ -29,6 +29,10 @@ from .rates import admit
 from .session import Session
 from .status import Status, failed, note
 from .text_choice import SAMPLED, TextChoice, kind_of_text, text_choice, told
+
+if TYPE_CHECKING:
+    from surgery import Base
+    from surgery.heal import Healed, Healing, Settings
 
 _EVERY = 0.5  # seconds between drawings
 _LONGEST = {True: 10, False: 240}  # minutes, on a public page and on one's own
@@ -204,6 +208,8 @@ def wire(
 
 def read(values: tuple) -> Settings:
     """The settings that the page's controls say, but for the text. Raises `SurgeryError`."""
+    from surgery.heal import Settings
+
     public = current().public
     train, objective, steps, minutes, batch, window, rate, rank, seed = values
     if train not in _TRAIN or objective not in _OBJECTIVE:
@@ -228,7 +234,9 @@ def read(values: tuple) -> Settings:
 def price(spec: str, plan: Plan, values: tuple) -> tuple[dict, dict]:
     """Values for status and cost: what a run would take, before anything is loaded."""
     try:
-        found: Cost = cost(bases.get(spec), plan, read(values))
+        from surgery.heal import cost
+
+        found = cost(bases.get(spec), plan, read(values))
         return note(""), heal_board.of_cost(found)
     except SurgeryError as error:
         return failed(error), {}
@@ -249,6 +257,8 @@ def heal(
     seen: list[Healing] = []
 
     def work(progress) -> Healed:
+        from surgery.heal import Healing
+
         with clinic.busy:
             base = bases.load(spec, progress)
             place = runs.place(who, spec, plan, settings)

@@ -6,9 +6,12 @@ text only.
 
 from __future__ import annotations
 
-from surgery.heal import Cost, Healing, Look
+from typing import TYPE_CHECKING
 
 from .live import LiveHTML
+
+if TYPE_CHECKING:
+    from surgery.heal import Cost, Healing, Look
 
 _LONGEST = 300  # characters of what the patient writes
 

@@ -5,9 +5,12 @@ Knows axes and sentences; the numbers come measured.
 
 from __future__ import annotations
 
-from surgery.heal import Look
+from typing import TYPE_CHECKING
 
 from .colours import BASE, HEALED, NORMAL
+
+if TYPE_CHECKING:
+    from surgery.heal import Look
 
 
 def curve(losses: list[float], looks: list[Look]) -> dict:

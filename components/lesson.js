@@ -95,7 +95,12 @@ function turnTo(name) {
 }
 
 // Scrolls as little as brings into sight what the step is about.
-const SHOWN = { Talk: ['#talk', 'nearest'], Weights: ['#panels', 'start'], Save: ['#save-status', 'nearest'] };
+const SHOWN = {
+  Talk: ['#talk', 'nearest'],
+  Weights: ['#panels', 'start'],
+  Heal: ['#panels', 'nearest'],
+  Save: ['#save-status', 'nearest'],
+};
 
 // Stops texts that still run.
 function hush() {

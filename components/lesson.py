@@ -10,17 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from surgery import Plan, SurgeryError
-from surgery.contrast import Contrast, Difference
 from surgery.lesson import BARE, LONG, SHORT, STEPS, TOKENS, TRAINED, WHOLE, Step
-from surgery.lesson_figures import EXAMPLES, TEXT, Drawn, cost, drawn
 from surgery.progress import Cancelled
-from surgery.tally import survey_base
-from surgery.xray import Sample, perplexity
 
 from . import bases
 from .base_picker import BasePicker, about, open_base
@@ -32,6 +28,10 @@ from .status import failed, note
 from .talk import TalkPanel
 from .tiles import view as tiles_view
 from .weights import ALL
+
+if TYPE_CHECKING:
+    from surgery.contrast import Difference
+    from surgery.lesson_figures import Drawn
 
 NAMES = {BARE: "The lesson's model · random weights", TRAINED: "SmolLM2-135M-Instruct · bundled"}
 _FAULT_TOKENS = 24
@@ -137,6 +137,8 @@ def wire(
                     more = {**page(session), **ready} if time.monotonic() < until else {}
                     yield {**more, lesson: say(status, blocks)}
             if step.act == "drawn" and not only_stage:  # all weights together are no one's bell
+                from surgery.tally import survey_base
+
                 kinds = survey_base(bases.get(step.base)).base().kinds()
                 ready[beside.weighed] = gr.update(choices=[ALL, *kinds], value=_DRAWN)
         except Cancelled:
@@ -174,6 +176,8 @@ Shown = Iterator[tuple[dict, list[dict]]]  # status and blocks
 
 def _count(step: Step) -> Shown:
     """How the weights were drawn, and how they would be if the notebook were right."""
+    from surgery.lesson_figures import drawn
+
     found = yield from _watch(lambda progress: drawn(bases.get(step.base, progress), progress), [])
     yield note(""), [_spread(found), _lines(*_spread_lines(found))]
 
@@ -216,21 +220,23 @@ def _spread_lines(found: Drawn) -> Iterator[tuple[bool | None, str]]:
 
 
 def _forget_norm(step: Step) -> Shown:
-    yield from _side_by_side(Contrast.forgotten_norm, step, step.plan, "", [])
+    yield from _side_by_side("forgotten_norm", step, step.plan, "", [])
 
 
 def _keep_indices(step: Step) -> Shown:
     blocks: list[dict] = []
     for plan, title in ((LONG, "The longer model"), (SHORT, "The shorter model")):
-        blocks = yield from _side_by_side(Contrast.old_indices, step, plan, title, blocks)
+        blocks = yield from _side_by_side("old_indices", step, plan, title, blocks)
 
 
 def _side_by_side(
-    make: Callable, step: Step, plan: str, title: str, before: list[dict]
+    mistake: str, step: Step, plan: str, title: str, before: list[dict]
 ) -> Iterator[tuple[dict, list[dict]]]:
     """Stream the right and the wrong model, then compare their logits. Returns all blocks."""
+    from surgery.contrast import Contrast
+
     base = yield from _loaded(step.base, before)
-    contrast = make(base, Plan.parse(plan, base.depth))
+    contrast = getattr(Contrast, mistake)(base, Plan.parse(plan, base.depth))
     texts = {"right": "", "wrong": ""}
     named = f"{title}, {plan}" if title else f"Running {plan}"
 
@@ -303,6 +309,9 @@ def _apart(apart: Difference, cached_only: bool) -> Iterator[tuple[bool | None, 
 
 
 def _heal(step: Step) -> Shown:
+    from surgery.lesson_figures import EXAMPLES, TEXT, cost
+    from surgery.xray import Sample, perplexity
+
     base = yield from _loaded(step.base, [])
     plans = (("base", WHOLE), ("shorter", SHORT), ("longer", LONG))
 
@@ -359,6 +368,8 @@ def _heal(step: Step) -> Shown:
 
 
 def _price(name: str, parameters: int, tokens: float) -> list[str]:
+    from surgery.lesson_figures import cost
+
     found = cost(parameters, tokens)
     amount = f"{tokens / 1e12:.0f} T" if tokens >= 1e12 else f"{tokens / 1e9:.0f} B"
     hours = f"{found.hours:.1f}" if found.hours < 100 else f"{found.hours:,.0f}"

@@ -129,6 +129,12 @@ function render() {
   svg.querySelector('path').setAttribute('d', drawn.path);
 }
 
-// Its button stands with the others of the page's head.
-document.querySelector('.help-buttons')?.prepend(opener);
+// Its button stands with the others of the page's head, which may be drawn after it.
+function settle() {
+  const row = document.querySelector('.help-buttons');
+  if (row) row.prepend(opener);
+  else requestAnimationFrame(settle);
+}
+
+settle();
 watch('value', render);

@@ -9,17 +9,21 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from surgery import Base, Plan
-from surgery.heal import Healed
-from surgery.xray import Score
+from surgery import Plan
 
 from .colours import BASE, HEALED, PATIENT
 from .live import LiveHTML
 from .plotly_view import PlotlyView
 from .session import Session
+
+if TYPE_CHECKING:
+    from surgery import Base
+    from surgery.heal import Healed
+    from surgery.xray import Score
 
 _MOST = 500  # entries of a session
 

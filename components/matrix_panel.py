@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from surgery import Base, Layer, SurgeryError
+from surgery import Layer, SurgeryError
 from surgery.progress import Progress
-from surgery.tally.matrix import Matrix, Spectrum, corner, matrices, spectrum
 
 from . import matrix_figures
+
+if TYPE_CHECKING:
+    from surgery import Base
+    from surgery.tally.matrix import Matrix, Spectrum
 
 RAW, SINGULAR = "raw values", "singular values"
 
@@ -21,6 +25,8 @@ def draw_matrix(
     """Work that yields the figure of a layer's matrix. `spectra` keeps the last spectrum."""
 
     def work(progress: Progress) -> dict:
+        from surgery.tally.matrix import corner, spectrum
+
         matrix = _choose(base, layer.source, kind, progress)
         name = f"layer {layer.source}, {matrix.kind}"
         if str(layer.init) not in ("copy", "identity") and layer.init.kind != "scale":
@@ -45,6 +51,8 @@ def draw_matrix(
 
 def _choose(base: Base, source: int, kind: str | None, progress: Progress) -> Matrix:
     """The layer's matrix of a kind, or its first one."""
+    from surgery.tally.matrix import matrices
+
     there = [m for m in matrices(base, progress) if m.layer == source]
     if not there:
         raise SurgeryError(f"Layer {source} has no stored matrix to show.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from . import (
     bases,
     compare_panel,
     deployment,
+    downloads,
     heal,
+    leaving,
     lesson,
     log,
     plotly_view,
@@ -25,9 +28,10 @@ from . import (
     weights,
     xray,
 )
-from .base_picker import about, base_picker, open_base
+from .base_picker import base_picker, open_for
 from .clinic import Clinic, Runs
 from .deployment import Deployment
+from .downloads import Downloads
 from .guard import Guard
 from .help import Help
 from .layer_strip import LayerStrip
@@ -36,7 +40,7 @@ from .link import wire as wire_link
 from .live import HERE
 from .rates import admit
 from .sample_picker import sample_picker
-from .save import FOLDER, Downloads, save, save_panel
+from .save import FOLDER, save, save_panel
 from .session import Session
 from .status import failed, note
 from .talk import stopped, talk, talk_panel
@@ -59,7 +63,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
     ) as demo:
         session = gr.State(Session())
         clinic = gr.State(Clinic())
-        downloads, runs = Downloads.shared(), Runs()
+        waiting, runs = Downloads.shared(), Runs()
 
         with gr.Row(elem_id="top", equal_height=True):
             gr.HTML("<h1>Layer Surgery</h1>", elem_id="title")
@@ -94,27 +98,14 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
 
         # ---------------------------------------------------------------- a base
 
-        def choose(
-            wanted: str, session: Session, request: gr.Request
-        ) -> Iterator[tuple[dict, object, object, dict]]:
-            wanted = str(wanted or "").strip()
-            for item in open_base(wanted, request):
-                if isinstance(item, dict):
-                    yield item, gr.skip(), gr.skip(), gr.update(visible=not item.get("failed"))
-                    continue
-                if session.spec != wanted:  # asked for once more, it keeps what was done meanwhile
-                    session.open(wanted, item)
-                drawn = tiles_view(item, session.plan)
-                yield about(item), session.view(), drawn, gr.update(visible=False)
+        def choose(wanted: str, session: Session, request: gr.Request) -> Iterator:
+            yield from open_for(session, wanted, "", request)
 
         opened = [picker.status, strip, tiles, picker.stop]
         chosen = [picker.name, session]
 
         def arrive(wanted: str, session: Session, plan: str, request: gr.Request) -> Iterator:
-            yield from choose(wanted, session, request)
-            if plan and session.spec:
-                session.become(plan)
-                yield gr.skip(), session.view(), _drawn(session), gr.skip()
+            yield from open_for(session, wanted, plan, request)
 
         restored, wanted_plan = wire_link(sharing, strip, picker.name, talking)
         loading = restored.then(arrive, [*chosen, wanted_plan], opened, **_QUIET, **_OPEN)
@@ -232,10 +223,11 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             except SurgeryError as error:
                 yield failed(error), gr.skip(), gr.skip()
                 return
-            zipped = public or where != FOLDER
-            folder = downloads.of(request.session_hash) if zipped else Path("patients")
+            folder, offer, own = Path("patients"), None, request.session_hash
+            if public or where != FOLDER:
+                folder, offer = waiting.of(own), partial(waiting.offer, own)
             healed = clinic.patient(session.spec, plan)
-            yield from save(session.spec, plan, name, dtype, folder, zipped, healed)
+            yield from save(session.spec, plan, name, dtype, folder, offer, healed)
 
         kept = [saving.status, saving.download, saving.snippet]
         writing = saving.start.click(
@@ -255,7 +247,8 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
         )
 
         def leave(request: gr.Request) -> None:
-            downloads.forget(request.session_hash)
+            leaving.let_go(demo.state_holder, request.session_hash)
+            waiting.forget(request.session_hash)
             runs.forget(request.session_hash)
 
         push_panel.wire(pushing, session, clinic)
@@ -276,11 +269,12 @@ def launch_options() -> dict:
     """What `Blocks.launch` needs to make it look right, wherever it is launched from."""
     guard = [Middleware(Guard, names=api.NAMES)] if deployment.current().public else []
     return {
-        "app_kwargs": {"middleware": guard, "routes": [plotly_view.ROUTE]},
+        "app_kwargs": {"middleware": guard, "routes": [plotly_view.ROUTE, downloads.ROUTE]},
         "mcp_server": find_spec("mcp") is not None,  # the extra gradio[mcp]
         "max_threads": 128,  # those who wait for their turn hold one each
         "theme": theme(),
         "css_paths": sorted(HERE.glob("*.css")),
+        "state_session_capacity": leaving.MOST,
         "footer_links": [],
         "ssr_mode": False,
     }

@@ -11,21 +11,25 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from surgery import Plan, SurgeryError
-from surgery.heal import Healed
 from surgery.progress import Cancelled
 from surgery.push import push
 
 from .clinic import Clinic
 from .deployment import current
+from .downloads import Downloads
 from .jobs import Job
 from .rates import admit
-from .save import AS_STORED, Downloads, file_name, write
+from .save import AS_STORED, file_name, write
 from .session import Session
 from .status import Status, failed, note
+
+if TYPE_CHECKING:
+    from surgery.heal import Healed
 
 _NEEDED = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
 _QUIET = {"show_progress": "hidden", "api_visibility": "private"}

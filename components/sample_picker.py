@@ -6,14 +6,18 @@ Knows how the choice is laid out and what comes of it; measuring is for the pane
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from surgery import Base, SurgeryError, texts
+from surgery import SurgeryError, texts
 from surgery.progress import Progress
-from surgery.xray import Sample
 
 from .deployment import current
+
+if TYPE_CHECKING:
+    from surgery import Base
+    from surgery.xray import Sample
 
 OWN, DATASET = "your own text", "a data set on the Hub"
 _LONGEST = 40_000  # characters: more tokens than a sample takes
@@ -72,6 +76,8 @@ def sample_picker() -> SamplePicker:
 
 def sample_of(base: Base, kind: str, own: str, progress: Progress) -> Sample:
     """The chosen text as the base reads it. Raises `SurgeryError`."""
+    from surgery.xray import Sample
+
     own = str(own or "").strip()[:_LONGEST]
     current().check_text(own)
     if kind == DATASET and current().public:

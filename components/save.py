@@ -1,38 +1,35 @@
 """The save panel: the patient as a checkpoint, in a folder of this machine or as a download.
 
-Knows where downloads wait and when they are thrown away. Writing is the library's affair.
+Knows how a checkpoint is asked for and handed over. Writing is the library's affair, and how a
+download waits is next door.
 """
 
 from __future__ import annotations
 
-import atexit
-import hashlib
 import re
-import secrets
-import shutil
-import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from surgery import Plan, SurgeryError
 from surgery.archive import zip_folder
-from surgery.heal import Healed
 from surgery.progress import Cancelled, Progress
 
 from . import bases
 from .deployment import current
+from .download_link import DownloadLink
 from .jobs import Job
 from .status import Status, failed, note
 
+if TYPE_CHECKING:
+    from surgery.heal import Healed
+
 AS_STORED = "as stored"
 DOWNLOAD, FOLDER = "a download (.zip)", "a folder on this machine"
-_KEPT = 3600  # seconds for which a download waits
-_SALT = secrets.token_hex(16)  # so that nobody can guess another session's folder
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class SavePanel:
     start: gr.Button
     stop: gr.Button
     status: Status
-    download: gr.DownloadButton
+    download: DownloadLink
     snippet: gr.Code
 
 
@@ -77,47 +74,12 @@ def save_panel(public: bool) -> SavePanel:
             "Save checkpoint", variant="primary", scale=0, min_width=160, size="md", elem_id="save"
         )
         stop = gr.Button("Stop", scale=0, min_width=80, size="md", elem_id="save-stop")
-        download = gr.DownloadButton(
-            "Download", variant="primary", visible=False, scale=0, size="md", elem_id="download"
-        )
+        download = DownloadLink(value={}, elem_id="download")
     status = Status(value={}, elem_id="save-status")
     snippet = gr.Code(
         label="Load it anywhere", language="python", visible=False, interactive=False, lines=4
     )
     return SavePanel(name, dtype, where, start, stop, status, download, snippet)
-
-
-class Downloads:
-    """The folder where zipped checkpoints wait: one for each session, for an hour."""
-
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="layer-surgery-downloads-")).resolve()
-        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
-        # Served from where they lie: Gradio would copy gigabytes into its own cache first.
-        gr.set_static_paths([self.folder])
-
-    @classmethod
-    @cache
-    def shared(cls) -> Downloads:
-        """The one of this process."""
-        return cls()
-
-    def of(self, session: str) -> Path:
-        """The empty folder of a session; what it had, and what others forgot, is removed."""
-        self.forget(session)
-        for old in self.folder.iterdir():
-            if time.time() - old.stat().st_mtime > _KEPT:
-                shutil.rmtree(old, ignore_errors=True)
-        folder = self._place(session)
-        folder.mkdir()
-        return folder
-
-    def forget(self, session: str) -> None:
-        """Remove what a session saved."""
-        shutil.rmtree(self._place(session), ignore_errors=True)
-
-    def _place(self, session: str) -> Path:
-        return self.folder / hashlib.sha256(f"{_SALT}{session}".encode()).hexdigest()
 
 
 def save(
@@ -126,31 +88,31 @@ def save(
     name: str,
     dtype: str,
     folder: Path,
-    zipped: bool,
+    offer: Callable[[Path], str] | None = None,
     healed: Healed | None = None,
 ) -> Iterator[tuple[dict, dict, dict]]:
-    """Updates for status, download button and snippet. `folder` is where the checkpoint's own
-    folder is made; `zipped` turns that into one file."""
-    hidden = gr.update(visible=False)
+    """Updates for status, download link and snippet. `folder` is where the checkpoint's own
+    folder is made; `offer` takes it as one file, and returns the address to fetch that at."""
+    nothing, hidden = {}, gr.update(visible=False)
     try:
-        work = partial(write, spec, plan, name, dtype, folder, zipped, healed=healed)
+        work = partial(write, spec, plan, name, dtype, folder, offer is not None, healed=healed)
         job = Job(lambda progress: work(progress=progress))
         for report in job:
-            yield report.view(), hidden, hidden
+            yield report.view(), nothing, hidden
         path = job.result()
     except Cancelled:
-        yield note("Stopped. Nothing was written."), hidden, hidden
+        yield note("Stopped. Nothing was written."), nothing, hidden
         return
     except SurgeryError as error:
-        yield failed(error), hidden, hidden
+        yield failed(error), nothing, hidden
         return
-    if zipped:
+    if offer:
         size = path.stat().st_size
         done = note(f"{path.name} is ready: {size / 1e6:,.1f} MB. It waits for an hour.")
-        button = gr.update(visible=True, value=str(path), label="Download")
+        link = {"address": offer(path)}
     else:
-        done, button = note(f"Saved to {path}"), hidden
-    yield done, button, gr.update(visible=True, value=_snippet(path.stem if zipped else str(path)))
+        done, link = note(f"Saved to {path}"), nothing
+    yield done, link, gr.update(visible=True, value=_snippet(path.stem if offer else str(path)))
 
 
 def write(

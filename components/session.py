@@ -10,13 +10,18 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from surgery import PRESETS, Base, History, Init, Plan, PlanError
+from surgery import PRESETS, History, Init, Plan, PlanError
 from surgery import presets as preset_texts
 from surgery.plan import COPY
 
 from .deployment import current
+
+if TYPE_CHECKING:
+    from surgery import Base
+
+    from .remembered import Look
 
 _LONGEST_TEXT = 20_000  # characters of a plan's notation
 
@@ -57,7 +62,7 @@ class Session:
             raise PlanError("Open a base first.")
         return self._history.present
 
-    def open(self, spec: str, base: Base) -> None:
+    def open(self, spec: str, base: Base | Look) -> None:
         """Start over with another base, whole."""
         with self._lock:
             self.spec = spec
@@ -67,6 +72,14 @@ class Session:
             self._revision += 1
             self._said = f"{base.name}: {base.depth} layers"
             self._error = self._text = ""
+
+    def shows(self, spec: str, base: Base) -> bool:
+        """Whether this base is open, looking as it does."""
+        with self._lock:
+            if self._history is None or self.spec != spec:
+                return False
+            depth = self._history.present.depth
+            return (self._name, self._kinds, depth) == (base.name, base.kinds, base.depth)
 
     def apply(self, request: Any) -> None:
         """Do what the browser asks for, or note why not.

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from surgery import Base, SurgeryError
+from surgery import SurgeryError
 from surgery.progress import Cancelled
-from surgery.xray import Suggestion, suggest
 
 from . import bases
 from .jobs import Job
@@ -24,6 +24,10 @@ from .rates import admit
 from .sample_picker import SamplePicker, name_of, sample_of
 from .session import Session
 from .status import Status, failed, note
+
+if TYPE_CHECKING:
+    from surgery import Base
+    from surgery.xray import Suggestion
 
 _LAYERS, _PARAMETERS = "layers", "million parameters"
 _STOPPED = note("Stopped. What was measured is kept: Suggest goes on from here.")
@@ -136,6 +140,8 @@ def run(
         wanted = _size(size, unit)
 
         def work(progress) -> list[Suggestion]:
+            from surgery.xray import suggest
+
             base = bases.load(spec, progress)
             opened.append(base)
             sample = sample_of(base, kind, own, progress)

@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from surgery import Patient, Plan, SurgeryError
+from surgery import Plan, SurgeryError
 from surgery.progress import Cancelled
 
 from . import bases, turns, zero
@@ -22,6 +22,9 @@ from .deployment import current
 from .jobs import Job
 from .live import LiveHTML
 from .status import Status, failed, note
+
+if TYPE_CHECKING:
+    from surgery import Patient
 
 _runs = itertools.count(1)  # so that the page can tell a late drawing of a run that was stopped
 _PLACE = "place"  # in the queue, where else a side speaks

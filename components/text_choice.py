@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from surgery import SurgeryError
-from surgery.heal import Settings
-from surgery.texts import check_name
 
 from .text_file import TextFile, chosen
+
+if TYPE_CHECKING:
+    from surgery.heal import Settings
 
 SAMPLED, FILE, DATA = "what the base itself writes", "a file of yours", "a data set on the Hub"
 _QUIET = {"show_progress": "hidden", "api_visibility": "private"}
@@ -78,6 +80,8 @@ def told(
         found = chosen(file)
         return replace(settings, text=str(store(found.text, found.ending)))
     if kind == DATA:
+        from surgery.texts import check_name
+
         name = str(data or "").strip()
         if not name:
             raise SurgeryError("Name a data set on the Hub, as org/name or org/name:subset.")

@@ -5,11 +5,15 @@ Knows how numbers are worded for people. What they are comes from the preview, w
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from surgery import Plan, SurgeryError
-from surgery.preview import Preview
 
 from .deployment import current
 from .live import LiveHTML
+
+if TYPE_CHECKING:
+    from surgery.preview import Preview
 
 _WINDOW = 8192  # tokens for which the KV cache is spelled out
 _COUNTS = ("", "k", "M", "B", "T")

@@ -16,11 +16,14 @@ from typing import TypeVar
 
 from surgery import SurgeryError
 
+from . import library
+
 Item = TypeVar("Item")
 _LOOK = 0.3  # seconds between looks at the place
 _MOST = 64  # that wait; more would only wait in vain
-# One processor is left to draw pages and answer edits.
-AT_ONCE = max(1, min(4, (os.cpu_count() or 2) - 1))
+# One for each processor: two answers on a processor each come sooner than one after the other on
+# both, which for small models spend their time waiting for one another.
+AT_ONCE = max(1, min(4, os.cpu_count() or 1))
 
 
 @dataclass(eq=False)
@@ -33,8 +36,15 @@ class _Ticket:
 class Turns:
     """Some work at a time, for all sessions of a process."""
 
-    def __init__(self, at_once: int = AT_ONCE, most: int = _MOST) -> None:
-        self._free, self._most = at_once, most
+    def __init__(
+        self,
+        at_once: int = AT_ONCE,
+        most: int = _MOST,
+        share: Callable[[int], None] | None = None,
+    ) -> None:
+        """`share(n)` is told before each step of the work among how many the machine is shared."""
+        self._free, self._most, self._share = at_once, most, share
+        self._at_once = at_once
         self._lock = threading.Lock()
         self._waiting: list[_Ticket] = []
         self._holding: Counter[str] = Counter()  # tickets of each session, waiting or at work
@@ -54,12 +64,22 @@ class Turns:
                 if now and now != place:
                     place = now
                     yield waiting(place)
-            yield from work
+            yield from self._shared(work)
         finally:
             close = getattr(work, "close", None)
             if close:
                 close()
             self._leave(ticket)
+
+    def _shared(self, work: Iterator[Item]) -> Iterator[Item]:
+        while True:
+            if self._share:
+                self._share(self._at_once - self._free)
+            try:
+                item = next(work)
+            except StopIteration:
+                return
+            yield item
 
     def __len__(self) -> int:
         """How many wait."""
@@ -111,4 +131,4 @@ def alternate(streams: Mapping[str, Iterator[str]]) -> Iterator[tuple[str, str]]
                 del waiting[who]
 
 
-speaking = Turns()  # of all pages and programs
+speaking = Turns(share=library.share_processors)  # of all pages and programs

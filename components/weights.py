@@ -9,21 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from surgery import Layer, Plan, SurgeryError
 from surgery.progress import Cancelled
-from surgery.tally import Picture, Survey, Tally, known_survey, survey_base
+from surgery.tally import Tally
 from surgery.tally.depth import MEASURES
-from surgery.tally.matrix import Spectrum
 
 from . import bases, weights_figures
 from .jobs import Job
 from .matrix_panel import RAW, SINGULAR, draw_matrix
 from .plotly_view import PlotlyView
+from .rates import admit
 from .session import Session
 from .status import Status, failed, note
+
+if TYPE_CHECKING:
+    from surgery.tally import Picture, Survey
+    from surgery.tally.matrix import Spectrum
 
 TAB = "Weights"
 ALL = "all weights"
@@ -142,9 +147,11 @@ def wire(
         measure: str,
         matrix: str,
         event: gr.SelectData,
+        request: gr.Request,
     ) -> Iterator:
         look.open = event.value == TAB
-        yield from updates.count(session, look, (kind, scale, measure, matrix))
+        work = updates.count(session, look, (kind, scale, measure, matrix))
+        yield from updates.admitted("count", request, work) if look.open else work
 
     def began(session: Session, look: Look, *settings: str) -> Iterator:
         yield from updates.count(session, look, settings)
@@ -157,10 +164,18 @@ def wire(
         measure: str,
         matrix: str,
         event: gr.EventData,
+        request: gr.Request,
     ) -> Iterator:
         look.select(event._data)
         settings = (kind, scale, measure, matrix)
-        yield from updates.redraw(session, look, settings, selection_only=True)
+        work = updates.redraw(session, look, settings, selection_only=True)
+        # Selecting is quick and done often, unless a matrix is taken apart for it.
+        what = "count" if matrix == SINGULAR else "edit"
+        yield from updates.admitted(what, request, work)
+
+    def chosen(session: Session, look: Look, request: gr.Request, *settings: str) -> Iterator:
+        work = updates.redraw(session, look, settings)
+        yield from updates.admitted("count", request, work)
 
     def followed(session: Session, look: Look, *settings: str) -> Iterator:
         yield from updates.redraw(session, look, settings)
@@ -169,7 +184,7 @@ def wire(
     counting = [tabs.select(turned, **work, **compute)]
     counting += [event.then(began, **work, **compute) for event in opened]
     choices = [panel.kind.input, panel.scale.input, panel.measure.input, panel.matrix.input]
-    counting.append(gr.on(choices, followed, **work, trigger_mode="always_last", **compute))
+    counting.append(gr.on(choices, chosen, **work, trigger_mode="always_last", **compute))
     counting.append(panel.heat.select(picked, **work, trigger_mode="multiple", **compute))
     edited.then(followed, **work, queue=False)
     panel.stop.click(
@@ -192,6 +207,15 @@ class Updates:
             *(panel.heat, panel.detail, panel.depth, panel.raw),
         ]
 
+    def admitted(self, what: str, request: gr.Request, work: Iterator[dict]) -> Iterator[dict]:
+        """The work, unless whoever asks has asked too often lately."""
+        try:
+            admit(what, request)
+        except SurgeryError as error:
+            yield {self.panel.status: failed(error), self.panel.stop: _HIDDEN}
+            return
+        yield from work
+
     def count(self, session: Session, look: Look, settings: tuple) -> Iterator[dict]:
         """Count the base's weights if nobody has yet, and draw. A big one is sampled first."""
         if not look.open or not session.spec:
@@ -200,6 +224,8 @@ class Updates:
         spec = session.spec
         try:
             base = yield from self._watch(lambda progress: bases.get(spec, progress))
+            from surgery.tally import known_survey, survey_base
+
             known = known_survey(base)
             if known is None and base.counts.total * base.torch_dtype.itemsize > _BIG:
                 yield from self._watch(lambda progress: survey_base(base, progress, sample=True))
@@ -218,6 +244,8 @@ class Updates:
     ) -> Iterator[dict]:
         """Draw anew from what is counted; nothing if that is nothing or the panel is not seen."""
         try:
+            from surgery.tally import known_survey
+
             known = known_survey(bases.get(session.spec)) if look.open and session.spec else None
             if known is None:
                 yield {self.panel.status: gr.skip()}
@@ -239,6 +267,8 @@ class Updates:
     def _draw(
         self, session: Session, look: Look, settings: tuple, selection_only: bool = False
     ) -> Iterator[dict]:
+        from surgery.tally import known_survey
+
         panel, (chosen, scale, measure, matrix) = self.panel, settings
         look.turn = turn = look.turn + 1
         spec, plan = session.spec, session.plan

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from surgery import Plan
-from surgery.tally import Picture, Tally
+from surgery.tally import Tally
 from surgery.tally.depth import MEASURES, along, jump, seams
 from surgery.tally.tally import normal_beyond
 
 from .colours import BASE, NORMAL, PATIENT, layer_colour
+
+if TYPE_CHECKING:
+    from surgery.tally import Picture
 
 _BINS = 96
 _FINE = 160

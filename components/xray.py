@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from surgery import SurgeryError
 from surgery.progress import Cancelled
-from surgery.xray import DEFAULT, Scan, known_scan, scan
 
 from . import bases, xray_figures
 from .jobs import Job
@@ -23,6 +23,9 @@ from .rates import admit
 from .sample_picker import DATASET, SamplePicker, sample_of
 from .session import Session
 from .status import Status, failed, note
+
+if TYPE_CHECKING:
+    from surgery.xray import Scan
 
 TAB = "X-ray"
 _MAP, _TAYLOR = "repeat map", "Taylor"
@@ -133,6 +136,8 @@ def look(panel: XrayPanel, session: Session, kind, own, extras, span) -> dict:
     try:
         base = bases.get(session.spec)
         sample = sample_of(base, kind, own, lambda *_: None)
+        from surgery.xray import known_scan
+
         found = known_scan(base, sample, **_asked(base.depth, extras, span))
     except SurgeryError as error:
         return {panel.status: note(str(error)), **_nothing(panel)}
@@ -151,6 +156,8 @@ def measure(panel: XrayPanel, session: Session, kind, own, extras, span) -> Iter
         def work(progress):
             base = bases.load(spec, progress)
             sample = sample_of(base, kind, own, progress)
+            from surgery.xray import scan
+
             asked = _asked(base.depth, extras, span)
             return scan(base, sample, **asked, heard=latest.append, progress=progress)
 
@@ -176,6 +183,8 @@ def measure(panel: XrayPanel, session: Session, kind, own, extras, span) -> Iter
 
 def _asked(depth: int, extras: list[str], span: str) -> dict:
     """What to measure, from what was ticked. Raises `SurgeryError`."""
+    from surgery.xray import DEFAULT
+
     chosen = [_EXTRAS[name] for name in extras or () if name in _EXTRAS]
     asked: dict = {"scores": (*DEFAULT, *chosen)}
     if "repeat_map" in chosen:

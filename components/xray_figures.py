@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-
-from surgery.xray import Scan, Variant, best_blocks
+from typing import TYPE_CHECKING
 
 from .colours import BASE, NORMAL, PATIENT, layer_colour
+
+if TYPE_CHECKING:
+    from surgery.xray import Scan, Variant
 
 _MOST_TICKS = 30
 # A layer is called out if leaving it out costs so many times the median, …
@@ -128,6 +130,8 @@ def blocks(scan: Scan) -> dict:
     """The angular-distance triangle, with the best block for each size."""
     if scan.angular is None:
         return {}
+    from surgery.xray import best_blocks
+
     depth = scan.depth
     sizes = list(range(1, depth + 1))
     rows = [[_at(scan, start, n) for start in range(depth)] for n in sizes]

@@ -212,6 +212,7 @@ STEPS: tuple[Step, ...] = (
         120_354_624,
         "heal",
         "Measure the harm",
+        tab="Heal",
     ),
     Step(
         "Save it",

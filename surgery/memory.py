@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import torch
 
 from .errors import BaseError
 
@@ -31,6 +30,8 @@ def accelerators() -> list[Room]:
 
     One of several processes of a run (torchrun, `accelerate launch`) has the one it was given.
     """
+    import torch  # takes a second: asking for main memory must not
+
     if torch.cuda.is_available():
         numbers = range(torch.cuda.device_count())
         mine = os.environ.get("LOCAL_RANK", "")
@@ -42,6 +43,16 @@ def accelerators() -> list[Room]:
         used = torch.mps.driver_allocated_memory()
         return [Room("mps", torch.mps.recommended_max_memory() - used)]
     return []
+
+
+def share_processors(among: int) -> None:
+    """Have what this thread computes next use its share of the processors, if `among` several
+    compute now."""
+    import torch
+
+    wanted = max(1, (os.cpu_count() or 1) // max(1, among))
+    if torch.get_num_threads() != wanted:
+        torch.set_num_threads(wanted)
 
 
 def main_memory() -> Room:

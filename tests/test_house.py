@@ -60,6 +60,16 @@ def test_plans_need_no_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+def test_the_page_is_put_together_without_torch():
+    """The first picture doesn't wait for what takes seconds to import."""
+    code = (
+        "import sys; from components.page import build, launch_options; build(); launch_options(); "
+        "sys.exit(', '.join({'torch', 'transformers', 'peft', 'datasets'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_one_place_knows_model_types():
     """Outside surgery/architecture nothing names a model type."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES

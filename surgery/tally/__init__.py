@@ -12,9 +12,21 @@ looking at a weight again: histograms, moments, quantiles, extremes, zeros, outl
     matrix     a corner of one tensor's raw values, and its singular values
 """
 
-from .counting import count_tensor
-from .kept import known_survey, survey_base
-from .survey import Picture, Survey
-from .tally import Tally
+from importlib import import_module
 
-__all__ = ["Picture", "Survey", "Tally", "count_tensor", "known_survey", "survey_base"]
+# Imported when they are first used: what is drawn from counts alone needs no torch.
+_HOMES = {
+    "Picture": "survey",
+    "Survey": "survey",
+    "Tally": "tally",
+    "count_tensor": "counting",
+    "known_survey": "kept",
+    "survey_base": "kept",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

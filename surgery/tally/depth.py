@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..plan import Plan
-from .survey import Picture
 from .tally import Tally
+
+if TYPE_CHECKING:
+    from .survey import Picture
 
 
 @dataclass(frozen=True)

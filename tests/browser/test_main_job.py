@@ -50,7 +50,7 @@ def test_cut_undo_redo_hear_save_and_load(page, bundled, tmp_path):
     page.get_by_label("Name").fill("cut")
     page.locator("#save").click()
     with page.expect_download(timeout=120_000) as download:
-        page.locator("#download").click(timeout=120_000)
+        page.locator("#download a").click(timeout=120_000)
     assert download.value.suggested_filename == "cut.zip"
     download.value.save_as(tmp_path / "cut.zip")
     with zipfile.ZipFile(tmp_path / "cut.zip") as archive:

@@ -1,10 +1,15 @@
 """The page as a whole: bases, strangers, sessions side by side, readability for everyone."""
 
+import re
+from pathlib import Path
+
 import pytest
 import tiny
 from axe_playwright_python.sync_playwright import Axe
 from hands import depth, layers, open_base, plan_box, select, write_plan
 from playwright.sync_api import expect
+
+COMPONENTS = Path(__file__).parents[2] / "components"
 
 
 def test_another_base_from_a_folder(page, tmp_path):
@@ -84,12 +89,16 @@ def test_everyone_can_read_it(app, open_page, scheme, width, height):
     assert page.evaluate("document.documentElement.scrollWidth") == width
     if width == 1920:
         assert page.evaluate("document.documentElement.scrollHeight") <= height
-    faults = [
+    assert not faults(page)
+
+
+def faults(page) -> list:
+    """What axe-core finds."""
+    return [
         (fault["id"], [node["html"][:160] for node in fault["nodes"]])
         for fault in Axe().run(page).response["violations"]
         if fault["impact"] in ("serious", "critical")
     ]
-    assert not faults
 
 
 def test_help_opens_and_closes(page):
@@ -98,6 +107,55 @@ def test_help_opens_and_closes(page):
     expect(sheet).to_contain_text("drops layers 13 to 16")
     page.keyboard.press("Escape")
     expect(sheet).to_be_hidden()
+    page.locator(".strip-row").first.focus()
+    page.keyboard.press("?")
+    expect(sheet).to_be_visible()
+    page.get_by_role("button", name="Close").click()
+    expect(sheet).to_be_hidden()
+    page.locator("#prompt textarea").focus()
+    page.keyboard.press("?")  # somebody asks the models something
+    expect(sheet).to_be_hidden()
     before = page.evaluate("document.body.classList.contains('dark')")
     page.get_by_role("button", name="Light / dark").click()
     assert page.evaluate("document.body.classList.contains('dark')") != before
+
+
+def test_help_lists_every_panel_and_every_key(page):
+    page.keyboard.press("?")
+    sheet = page.get_by_role("dialog")
+    expect(sheet).to_be_visible()
+    listed = set(sheet.locator("dt").all_inner_texts())
+    panels = page.locator("#panels > .tab-wrapper [role=tab]").all_text_contents()
+    assert {"Talk", "X-ray", "Log", "Heal"} <= {name.strip() for name in panels}
+    assert {name.strip() for name in panels} | {"Lesson", "Link"} <= listed
+    named = {"Delete": "Delete", "Backspace": "Backspace", "Home": "Home", "End": "End"}
+    named |= {"PageUp": "Page Up", "PageDown": "Page Down", "Escape": "Escape", "Enter": "Enter"}
+    named |= {"ArrowLeft": "←", "ArrowRight": "→", "ArrowUp": "↑", "ArrowDown": "↓"}
+    keys = set(sheet.locator("kbd").all_inner_texts())
+    source = "".join(path.read_text() for path in COMPONENTS.glob("*.js"))
+    used = set(re.findall(r"\bkey === '([^']+)'", source))
+    for table in re.findall(r"const (?:KEYS|STEPS|key|step) = \{([^}]+)\}", source):
+        used |= set(re.findall(r"(\w+): ", table))
+    assert {"Delete", "d", "z", "PageUp", "Escape", "?"} <= used
+    for key in used:
+        assert named.get(key, key.upper()) in keys, key
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844)])
+@pytest.mark.parametrize("name", ["Help", "Link"])
+def test_sheets_fit_and_can_be_read(app, open_page, scheme, width, height, name):
+    page = open_page(app, width, height, color_scheme=scheme)
+    page.get_by_role("button", name=name, exact=True).click()
+    sheet = page.get_by_role("dialog")
+    expect(sheet).to_be_visible()
+    box = sheet.bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= width
+    assert box["y"] >= 0 and box["y"] + box["height"] <= height
+    assert sheet.evaluate("node => node.scrollWidth <= node.clientWidth")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    sheet.evaluate("node => node.scrollTo(0, 1e6)")
+    expect(sheet.locator("dd, .link-none").last).to_be_in_viewport()
+    assert not faults(page)
+    page.keyboard.press("Escape")
+    expect(sheet).to_be_hidden()

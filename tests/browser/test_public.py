@@ -1,10 +1,14 @@
 """A public page, attacked over the wire: files, uploads, other people's sessions, markup."""
 
 import json
+import re
 import secrets
+import tempfile
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import zipfile
 
 import pytest
 from hands import depth, layers, open_base, plan_box, write_plan
@@ -90,6 +94,56 @@ def test_another_sessions_plan_is_out_of_reach(public_app, open_page):
     expect(plan_box(page)).to_have_value("0:7")
     write_plan(page, "0:8")
     depth(page, 8)
+
+
+def told(url: str, session: str, name: str, data: list) -> str:
+    """All that the page is told by one of its events, as it comes over the wire."""
+    events = json.loads(ask(f"{url}/config")[1])["dependencies"]
+    event = next(event for event in events if event["api_name"] == name)
+    data = data + [None] * (len(event["inputs"]) - len(data))
+    body = {"fn_index": event["id"], "session_hash": session, "data": data}
+    assert ask(f"{url}/gradio_api/queue/join", body)[0] == 200
+    stream = f"{url}/gradio_api/queue/data?session_hash={session}"
+    with urllib.request.urlopen(stream, timeout=120) as answer:
+        return answer.read().decode()
+
+
+def test_a_download_tells_nothing_of_where_it_lies(public_app, open_page):
+    """Neither what the events say nor what stands on the page names a folder of the machine."""
+    session = secrets.token_hex(6)
+    heard = told(public_app, session, "choose", ["bundled"])
+    heard += told(
+        public_app, session, "keep", [None, None, "four", "as stored", "a download (.zip)"]
+    )
+    assert "four.zip is ready" in heard
+    page = open_page(public_app)
+    page.get_by_role("tab", name="Save").click()
+    page.get_by_label("Name").fill("../mine")
+    page.locator("#save").click()
+    button = page.locator("#download a")
+    expect(button).to_be_visible(timeout=120_000)
+    address = button.get_attribute("href")
+    assert re.fullmatch(r"downloads/[\w-]{32}/mine\.zip", address)
+    for text in (heard, page.content()):
+        for place in (f"{tempfile.gettempdir()}/", "layer-surgery-downloads", "file="):
+            assert place not in text
+
+    # Only by its whole address, and only until its session has left.
+    _, secret, name = address.split("/")
+    assert ask(f"{public_app}/{address}", method="HEAD")[0] == 200
+    for guess in (secrets.token_urlsafe(24), session, secret.swapcase(), secret[:-1]):
+        assert ask(f"{public_app}/downloads/{guess}/{name}")[0] == 404
+    with page.expect_download() as download:
+        button.click()
+    assert download.value.suggested_filename == "mine.zip"
+    assert zipfile.is_zipfile(download.value.path())
+    page.context.close()
+    for _ in range(100):
+        if ask(f"{public_app}/{address}", method="HEAD")[0] == 404:
+            break
+        time.sleep(0.2)
+    else:
+        raise AssertionError("It can still be fetched.")
 
 
 def test_markup_from_strangers_is_text(public_app, open_page):

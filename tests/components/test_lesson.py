@@ -5,7 +5,7 @@ import pytest
 from components import lesson as taught
 from components.deployment import Deployment
 from surgery import Base, BaseError
-from surgery.contrast import Difference
+from surgery.contrast import Contrast, Difference
 from surgery.lesson import BARE, LONG, SHORT, STEPS, Step
 from surgery.lesson_figures import Drawn
 
@@ -99,7 +99,7 @@ def test_harm_is_shown_with_its_sample_and_costs_in_print(step):
 
 def test_leaving_early_closes_the_streams(step, monkeypatch):
     closed = []
-    make = taught.Contrast.forgotten_norm
+    make = Contrast.forgotten_norm
 
     def watched(*args):
         contrast = make(*args)
@@ -114,7 +114,7 @@ def test_leaving_early_closes_the_streams(step, monkeypatch):
         contrast.stream = stream
         return contrast
 
-    monkeypatch.setattr(taught.Contrast, "forgotten_norm", watched)
+    monkeypatch.setattr(Contrast, "forgotten_norm", watched)
     running = taught._forget_norm(step("norm"))
     next(blocks for _, blocks in running if blocks and blocks[0]["sides"][0]["text"])
     running.close()  # as Gradio does when the event is cancelled

@@ -6,8 +6,8 @@ import pytest
 
 from components import bases, deployment, push_panel
 from components.deployment import Deployment
+from components.downloads import Downloads
 from components.push_panel import _NEEDED, offered, upload
-from components.save import Downloads
 from surgery import Plan, SaveError
 from surgery.heal import Settings, heal
 

@@ -111,3 +111,29 @@ def test_several_at_once_and_no_more_than_can_wait():
     assert next(waiting) == 1
     with pytest.raises(SurgeryError, match="Too many people"):
         next(turns.queued("d", work(log, "d"), lambda p: p))
+
+
+def test_the_work_is_told_among_how_many_it_shares_the_machine():
+    told, log = [], []
+    turns = Turns(2, share=told.append)
+    first = turns.queued("a", work(log, "a"), lambda p: p)
+    assert next(first) == "a" and told == [1]
+    second = turns.queued("b", work(log, "b"), lambda p: p)
+    assert next(second) == "b" and told == [1, 2]
+    assert list(first) == [] and told == [1, 2, 2]
+    assert list(second) == [] and told == [1, 2, 2, 1]
+
+
+def test_speaking_alone_has_all_processors_and_a_share_of_them_among_others(monkeypatch):
+    import torch
+
+    from surgery import memory
+
+    monkeypatch.setattr(memory.os, "cpu_count", lambda: 6)
+    before = torch.get_num_threads()
+    try:
+        for among, threads in ((1, 6), (2, 3), (4, 1), (9, 1)):
+            memory.share_processors(among)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

@@ -1,12 +1,15 @@
 """What the weights panel shows, without a browser."""
 
 import json
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
 import pytest
 
-from components import bases, weights, weights_figures
+from components import bases, deployment, rates, weights, weights_figures
+from components.deployment import Deployment
+from components.layer_strip import LayerStrip
 from components.session import Session
 from components.weights import ALL, Look, Updates, weights_panel
 from surgery import Plan
@@ -162,3 +165,57 @@ def test_a_selection_that_overtakes_an_edit_draws_the_edit_too(panel, tiny_folde
         assert panel.heat not in shown(Updates(panel).redraw(session, look, SETTINGS))
     values = shown(Updates(panel).redraw(session, look, SETTINGS, selection_only=True))
     assert values[panel.heat]["link"]["sources"] == [0, 1, 4, 5]
+
+
+@pytest.fixture
+def strangers():
+    before = deployment.current()
+    deployment.use(Deployment.of(public=True))
+    yield
+    deployment.use(before)
+
+
+def handlers(api_names: set[str]) -> dict:
+    """The functions behind the panel's events, by name, as the page wires them."""
+    with gr.Blocks() as demo:
+        session = gr.State(Session())
+        with gr.Tabs() as tabs, gr.Tab(weights.TAB):
+            panel = weights_panel()
+        strip = LayerStrip()
+        edited = strip.edit(lambda: None, None, None)
+        weights.wire(panel, session, tabs, edited, [], {"concurrency_limit": 4})
+    found = {fn.api_name: fn.fn for fn in demo.fns.values() if fn.api_name in api_names}
+    return {"panel": panel, **found}
+
+
+def test_strangers_count_only_so_often(strangers, tiny_folder, monkeypatch):
+    """Opening the panel, choosing, and taking matrices apart are counted; edits and openings are
+    counted where they are asked for."""
+    monkeypatch.setattr(Deployment, "check_spec", lambda self, spec: None)
+    monkeypatch.setattr(rates, "_everybody", rates.Rates({"count": 2, "edit": 3}, lambda: 0.0))
+    session, look = opened(str(tiny_folder("llama")))
+    page = handlers({"turned", "picked", "chosen", "followed"})
+    panel = page["panel"]
+
+    def ask(name: str, who: str, *settings: str, event=None) -> bool:
+        """Whether it was let in."""
+        request = SimpleNamespace(session_hash=who, client=None)
+        if name == "chosen":
+            values = shown(page[name](session, look, request, *settings))
+        else:
+            values = shown(page[name](session, look, *settings, event, request))
+        said = values[panel.status]
+        return not (isinstance(said, dict) and "a lot in a short time" in said.get("text", ""))
+
+    turned = SimpleNamespace(value=weights.TAB)
+    picked = SimpleNamespace(_data={"strip": "base", "start": 0, "end": 1})
+    singular = (*SETTINGS[:3], "singular values")
+    assert [ask("turned", "a", *SETTINGS, event=turned) for _ in range(3)] == [True, True, False]
+    assert not ask("chosen", "a", *SETTINGS)
+    assert not ask("picked", "a", *singular, event=picked)
+    assert [ask("picked", "a", *SETTINGS, event=picked) for _ in range(4)] == [True] * 3 + [False]
+    assert ask("chosen", "b", *SETTINGS)  # what one has used up is not another's
+    elsewhere = SimpleNamespace(value="Talk")
+    assert ask("turned", "a", *SETTINGS, event=elsewhere)  # leaving costs nothing
+    values = shown(page["followed"](session, look, *SETTINGS))
+    assert panel.heat not in values  # … and out of sight nothing is drawn

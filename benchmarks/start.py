@@ -1,0 +1,114 @@
+"""How long it takes from `python app.py` to the first useful picture: the base's layers, drawn.
+
+Each start is a process of its own with everything cached; a Chromium that is open already goes to
+the page as soon as the server answers. For comparison, what importing alone takes: Gradio as it
+comes, and the page as `app.py` imports it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+from playwright.sync_api import Browser, sync_playwright
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+IMPORTS = {
+    "a process that imports Gradio and ends": "import gradio",
+    "a process that imports the page and ends": "from components import stubs; stubs.skip()\n"
+    "import components.page",
+}
+
+
+def importing(code: str) -> float:
+    """Seconds for a process that does this alone."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    return time.perf_counter() - began
+
+
+def start(browser: Browser, folder: str, options: list[str]) -> dict[str, float]:
+    """Seconds from the start of one process to each phase."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    context = browser.new_context(viewport={"width": 1366, "height": 768})
+    page = context.new_page()
+    url = f"http://127.0.0.1:{port}"
+    reached = {}
+    began = time.perf_counter()
+
+    def now(phase: str) -> None:
+        reached[phase] = time.perf_counter() - began
+
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "app.py"), "--no-browser", f"--port={port}", *options],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(url, timeout=5).close()
+                break
+            except OSError:
+                if process.poll() is not None:
+                    sys.exit("The app did not start.")
+                time.sleep(0.02)
+        now("the server answers")
+        page.goto(url, wait_until="commit")
+        page.locator("[data-strip=base] .layer").first.wait_for()
+        now("the layers are drawn")
+        page.locator(".tile-name").first.wait_for()
+        now("the numbers are drawn")
+    finally:
+        process.terminate()
+        process.wait(20)
+        context.close()
+    return reached
+
+
+def main() -> None:
+    """Print the medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=5)
+    options, others = parser.parse_known_args()
+    taken: dict[str, list[float]] = {}
+    print(f"{os.cpu_count()} processors, load before {psutil.getloadavg()[0]:.1f}")
+    with (
+        sync_playwright() as playwright,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        start(browser, folder, others)  # warms every cache
+        for _ in range(options.times):
+            found = {name: importing(code) for name, code in IMPORTS.items()}
+            for phase, seconds in (found | start(browser, folder, others)).items():
+                taken.setdefault(phase, []).append(seconds)
+        browser.close()
+    print(f"{'seconds, of ' + str(options.times) + ' starts':44s} {'median':>7s} {'best':>7s}")
+    for phase, seconds in taken.items():
+        print(f"{phase:44s} {statistics.median(seconds):7.2f} {min(seconds):7.2f}")
+
+
+if __name__ == "__main__":
+    main()

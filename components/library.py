@@ -1,0 +1,59 @@
+"""The library's heavy half, imported while the first picture is already being looked at.
+
+Plans are pure and there at once; bases bring torch and transformers, which take seconds to import.
+Importing keeps the interpreter busy, so it begins once the first page is drawn, or after a moment
+in which nobody came.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from importlib import import_module
+
+_PATIENCE = 1.5  # seconds for a browser to come before the import begins without it
+_HEAVY = ("surgery.base", "surgery.xray", "surgery.tally.kept")
+_ready = threading.Event()
+_drawn = threading.Event()
+_lock = threading.Lock()
+
+
+def begin() -> None:
+    """Import it in a thread, once the first page is drawn."""
+    threading.Thread(target=_import_later, daemon=True).start()
+
+
+def picture_is_drawn() -> None:
+    """A page has what it draws first: there is no reason to wait any longer."""
+    _drawn.set()
+
+
+def is_ready() -> bool:
+    """Whether it is imported."""
+    return _ready.is_set()
+
+
+def wait() -> None:
+    """Return once it is imported. One thread imports, whoever else wants it waits."""
+    with _lock:
+        if _ready.is_set():
+            return
+        # Thousands of modules are made and stay: looking for garbage among them is in vain.
+        gc.disable()
+        try:
+            for name in _HEAVY:
+                import_module(name)
+            gc.freeze()
+        finally:
+            gc.enable()
+        _ready.set()
+
+
+def share_processors(among: int) -> None:
+    """Have whatever this thread computes next leave room for the others that compute now."""
+    import_module("surgery.memory").share_processors(among)
+
+
+def _import_later() -> None:
+    _drawn.wait(_PATIENCE)
+    wait()
