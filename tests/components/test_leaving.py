@@ -1,6 +1,7 @@
 """What a closed page leaves behind: its plan for an hour, nothing else."""
 
 import datetime
+import time
 
 import gradio as gr
 import pytest
@@ -33,6 +34,18 @@ def test_what_a_page_showed_is_given_back_and_its_plan_is_not(holder):
     holder["a"]._update_value_in_config(box, "again")  # and the page works as before
     leaving.let_go(holder, "never there")
     assert set(holder.session_data) == {"a"}
+
+
+def test_what_is_drawn_after_the_page_was_closed_goes_too(holder, monkeypatch):
+    monkeypatch.setattr(leaving, "_AGAIN", 0.05)
+    assert holder["a"].config_values
+    leaving.let_go(holder, "a")
+    holder["a"]._update_value_in_config(holder.parts[2], "late")
+    for _ in range(500):
+        if not holder["a"].config_values:
+            break
+        time.sleep(0.01)
+    assert not holder["a"].config_values
 
 
 def test_after_an_hour_all_of_it_is_gone_unless_somebody_came_back(holder):
