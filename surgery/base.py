@@ -18,15 +18,16 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .architecture import Anatomy
 from .architecture.count import Counts, count
-from .architecture.names import check_stored, disk_layers
+from .architecture.names import check_stored, disk_layers, stored_twice
 from .errors import BaseError
 from .healing import Healing
 from .memory import accelerators
 from .patient import Patient
 from .plan import Plan
 from .preview import Preview, StoredBytes, preview
-from .progress import Progress, silent
+from .progress import Meter, Progress, silent
 from .source import Source, Tensor, open_source
+from .transfer import equal, open_file
 from .weights import initialise, load
 
 # Bases in use, by what their files are: whoever opens the same one shares its weights.
@@ -194,6 +195,7 @@ class Base:
                 else:
                     self.stored_bytes  # noqa: B018  a config that lies is found out here
                     folder = self.source.fetch(progress)
+                    self._check_tied(folder)
                     model = load(self.anatomy, folder, self.torch_dtype, size, progress)
                     self.source.check()
                     self._model = model
@@ -220,6 +222,7 @@ class Base:
         else:
             folder = self.source.fetch(progress)
             self.source.check()
+            self._check_tied(folder)
         tensors = self.source.tensors or open_source(str(folder)).tensors
         return folder, tensors
 
@@ -236,6 +239,8 @@ class Base:
         if not self.source.tensors:
             return None
         check_stored(self.anatomy, self.source.tensors)
+        if self.kind == "folder":
+            self._check_tied(self.source.home)
         outside, layers = 0, [0] * self.depth
         where = disk_layers(self.anatomy, self.source.tensors)
         for name, tensor in self.source.tensors.items():
@@ -244,6 +249,17 @@ class Base:
             elif where[name][1] < self.depth:
                 layers[where[name][1]] += tensor.end - tensor.start
         return StoredBytes(outside, tuple(layers))
+
+    def _check_tied(self, folder: Path) -> None:
+        """What the config calls one tensor and the files hold twice has to be the same twice: else
+        transformers would load one more than the config, and every count, says."""
+        for one, other in stored_twice(self.anatomy, self.source.tensors):
+            if not _same(folder, self.source.tensors[one], self.source.tensors[other]):
+                raise BaseError(
+                    f"The checkpoint does not fit its config: {one} and {other} are tied by the "
+                    "config and differ in the checkpoint. Set tie_word_embeddings to false in "
+                    "config.json."
+                )
 
     def preview(self, plan: Plan) -> Preview:
         """What the plan would make of this base, by arithmetic alone."""
@@ -273,3 +289,15 @@ class Base:
         from .checkpoint import save
 
         return save(self, plan, Path(out), dtype, shard_size, overwrite, progress, verified, healed)
+
+
+def _same(folder: Path, one: Tensor, other: Tensor) -> bool:
+    """Are these the same numbers in the same form?"""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    size = one.end - one.start
+    with (
+        open_file(folder / one.file, one.start, one.end) as a,
+        open_file(folder / other.file, other.start, other.end) as b,
+    ):
+        return equal(a, one.start, b, other.start, size, Meter(silent, "", size))

@@ -177,6 +177,21 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, Stored]) -> None:
         )
 
 
+def stored_twice(anatomy: Anatomy, stored: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of stored tensors that are one tensor of the model by its config, such as embeddings
+    and head. transformers ties them if they are equal, and keeps both apart if they aren't."""
+    translate = loader_names(anatomy)
+    first: dict[int, str] = {}
+    pairs = []
+    for name in stored:
+        tensor = anatomy.tensors.get(translate(name))
+        if tensor is None or anatomy.layer_of(translate(name)):
+            continue
+        if (other := first.setdefault(id(tensor), name)) != name:
+            pairs.append((other, name))
+    return pairs
+
+
 def _computed_with(anatomy: Anatomy, name: str) -> bool:
     """Would a model that has this tensor, unlike the one at hand, compute with it? Not so buffers
     that old checkpoints hold, such as GPT-2's masks, which are called `attn.bias`."""

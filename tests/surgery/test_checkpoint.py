@@ -275,6 +275,33 @@ def test_a_config_that_lies_is_found_out_without_reading_weights(tiny_folder, tm
             base.load()
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_what_is_tied_and_stored_twice_has_to_be_the_same_twice(tiny_folder, tmp_path, same):
+    """transformers keeps both where they differ, and every count would be of one; by fuzzing."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_folder("qwen3"), folder)
+    config = json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] + (not same)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    base = Base.open(str(folder))
+    plan = Plan.whole(base.depth).drop(1, 3)
+    out = tmp_path / "out"
+    if same:
+        count = base.preview(plan).parameters
+        base.save(plan, out)
+        loaded = AutoModelForCausalLM.from_pretrained(out)
+        assert count == sum(p.numel() for p in loaded.parameters())
+        return
+    for work in (base.preview, base.operate, lambda plan: base.save(plan, out)):
+        with pytest.raises(BaseError, match="tied by the config and differ"):
+            work(plan)
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("family", "extra", "owner"),
     [
