@@ -21,17 +21,9 @@ from pathlib import Path
 import psutil
 from playwright.sync_api import Browser, sync_playwright
 
+from ._chromium import CHROMIUM, FLAGS
+
 ROOT = Path(__file__).parents[1]
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 IMPORTS = {
     "a process that imports Gradio and ends": "import gradio",
     "a process that imports the page and ends": "from components import stubs; stubs.skip()\n"

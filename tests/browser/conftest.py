@@ -16,17 +16,9 @@ import pytest
 from hands import layers
 from playwright.sync_api import Page, expect, sync_playwright
 
+from benchmarks._chromium import CHROMIUM, FLAGS
+
 ROOT = Path(__file__).parents[2]
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 expect.set_options(timeout=20_000)
 
 
