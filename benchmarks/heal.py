@@ -16,19 +16,7 @@ from surgery import Base, Plan
 from surgery.heal import Healing, Look, Settings
 
 PLAN = "0:13, 17:30"
-TOLD = Settings(
-    objective="distill",
-    train="seams",
-    radius=4,
-    sampled_tokens=96 * 256,
-    steps=120,
-    batch=2,
-    window=256,
-    learning_rate=5e-4,
-    warmup=8,
-    evaluate_every=30,
-    save_every=10,
-)
+TOLD = Settings(minutes=14, radius=4, batch=1)
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -78,10 +66,12 @@ def drawing(losses: list[float], looks: list[Look]) -> str:
 
 def main() -> None:
     """Run it, print the table, draw the curve."""
+    begun = time.monotonic()
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("heal-benchmark")
     base = Base.open("bundled")
     plan = Plan.parse(PLAN, base.depth)
     run = Healing(base, plan, TOLD, folder)
+    print(f"{(time.monotonic() - begun) / 60:.1f} min until the first step")
     print("step   loss   held-out perplexity    recovered of log perplexity   core-s", flush=True)
     for look in run.looks:
         show(look, None)
@@ -90,7 +80,8 @@ def main() -> None:
             show(event.look, event.loss)
     healed = run.result()
     print(json.dumps(healed.facts["perplexity"], indent=1))
-    print(f"{run.seconds / 60:.1f} min, {time.process_time():.0f} core-seconds of this process")
+    minutes, worked = (time.monotonic() - begun) / 60, time.process_time()
+    print(f"{minutes:.1f} min in all, {worked:.0f} core-seconds of this process")
     (DOCS / "heal-curve.svg").write_text(drawing(run.losses, run.looks), encoding="utf-8")
     healed.save(folder / "model", overwrite=True)
     for words in ("Once upon a time", "The capital of France is"):

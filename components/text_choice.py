@@ -15,6 +15,7 @@ import gradio as gr
 
 from surgery import SurgeryError
 
+from .deployment import current
 from .text_file import TextFile, chosen
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ def text_choice(kind: gr.Dropdown) -> TextChoice:
 
 def kind_of_text() -> gr.Dropdown:
     """The list to choose from, in the row that is being built."""
+    # On a public page the Hub is not asked in the owner's name, nor read without bounds.
     return gr.Dropdown(
-        [SAMPLED, FILE, DATA],
+        [SAMPLED, FILE] if current().public else [SAMPLED, FILE, DATA],
         value=SAMPLED,
         label="Text",
         info="The first needs no data and no network.",
@@ -82,6 +84,8 @@ def told(
     if kind == DATA:
         from surgery.texts import check_name
 
+        if current().public:
+            raise SurgeryError("Data sets are not read on a public page: bring a file of its text.")
         name = str(data or "").strip()
         if not name:
             raise SurgeryError("Name a data set on the Hub, as org/name or org/name:subset.")

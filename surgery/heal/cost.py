@@ -17,6 +17,7 @@ from ..errors import SurgeryError
 from ..memory import HEADROOM, accelerators, gigabytes, main_memory
 from ..plan import Plan
 from .settings import Settings
+from .text import writing_bytes
 
 if TYPE_CHECKING:
     from ..base import Base
@@ -130,6 +131,7 @@ def memory(base: Base, plan: Plan, settings: Settings, devices: int = 1) -> dict
     its gradients (4 bytes a parameter) and Adam's two moments (8 bytes). Activations are 34 bytes
     per token and unit of width in each layer from the lowest trained one up, in halves (arXiv
     2205.05198, attention's square left out, as fused kernels do), and the logits of both models.
+    Before all that the base may write the text; what its cache takes beyond the rest is a part too.
     """
     from .trainee import chosen
 
@@ -145,14 +147,17 @@ def memory(base: Base, plan: Plan, settings: Settings, devices: int = 1) -> dict
     inner = max(inner) if isinstance(inner, (list, tuple)) else inner
     per_layer = here * (34 * width + 6 * max(0, inner - 4 * width)) * size // 2
     logits = here * vocabulary * 4 * (5 if settings.objective == "distill" else 3)
-    return {
-        "weights of the base": base.counts.total * size,
+    weights = base.counts.total * size
+    training = {
         "weights that train": trained * 4,
         "gradients": trained * 4,
         "moments": trained * 8,
         "activations": above * per_layer,
         "logits": logits,
     }
+    writing = writing_bytes(base, settings) - sum(training.values())
+    before = {"cache while it writes": writing} if writing > 0 else {}
+    return {"weights of the base": weights, **training, **before}
 
 
 def trained_parameters(base: Base, plan: Plan, settings: Settings) -> int:

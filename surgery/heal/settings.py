@@ -34,8 +34,8 @@ class Settings:
     the plan instead, for LoRA or for whole weights. Embeddings, final norm and head stay frozen.
 
     `text` is a file, `data` a data set on the Hub ("org/name", streamed); with neither, text is
-    sampled from the base, `sampled_tokens` of it (0: half of what the run will read, between one
-    batch and 2**18 tokens). `held_out` is a file of text to judge by, which should be of another
+    sampled from the base, `sampled_tokens` of it (0: what the run will read, or can in its minutes,
+    up to 2**18 tokens). `held_out` is a file of text to judge by, which should be of another
     source; without it the project's own four texts are.
 
     The length is `steps`, or else `minutes` (text sampling included), turned into steps by the

@@ -8,7 +8,8 @@ is stopped.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -17,16 +18,23 @@ from transformers.generation.utils import ALL_CACHE_NAMES
 
 from ..base import Base
 from ..errors import BaseError, SurgeryError
+from ..plan import Plan
 from ..progress import Progress, silent
 from ..texts.dataset import reading, text_column
 from .settings import Settings
 
-_ROWS = 192  # windows that are sampled at a time: a few hundred cost half of what 48 do, a token
+_ROWS = 96  # windows that are sampled at a time: a hundred cost half of what 48 do, a token
+_ROWS_UNKNOWN = 48  # the same, of models whose cache can't be reckoned
+_ROWS_FIRST = 8  # the same, while it isn't known yet how long it takes
+_CACHE = 3_000_000_000  # bytes that the cache of those may take
+_MOST_SAMPLED = 1 << 18  # tokens that are sampled if nobody says how many
+_SHARE = 0.48  # of a run's minutes for sampling: a token is written about as fast as learnt
 _GREEDY = 4  # tokens after the first that are the likeliest ones
 _MOST = 1 << 22  # tokens of a data set that are read if nobody says how many steps there are
 _CHUNK = 1 << 18  # characters of a file that are tokenised at a time
 _ROWS_SUFFIXES = (".jsonl", ".ndjson")  # files of rows, as a data set has them
 _READING = "Reading the text"
+_WRITING = "The base writes text"
 
 
 def read(base: Base, settings: Settings, progress: Progress = silent) -> torch.Tensor:
@@ -37,11 +45,32 @@ def read(base: Base, settings: Settings, progress: Progress = silent) -> torch.T
         return of_file(base, s.text, s.window, needed, progress)
     if s.data:
         return of_data_set(base, s.data, s.window, needed, progress)
-    count = s.sampled_tokens // s.window
-    if not count:
-        half = (needed or 2**16) // 2 // s.window
-        count = min(max(half, s.batch), 2**18 // s.window)
-    return sampled(base, max(1, count), s.window, s.seed, progress)
+    # Text that is read again is learnt by heart (docs/healing.md), so as much as is read once: in a
+    # run of minutes what can be written in its share of them.
+    count = (s.sampled_tokens or min(needed or _MOST_SAMPLED, _MOST_SAMPLED)) // s.window
+    seconds = None if s.sampled_tokens or needed else 60 * (s.minutes or 0) * _SHARE
+    return sampled(base, max(1, count), s.window, s.seed, progress, seconds)
+
+
+def writing_bytes(base: Base, settings: Settings) -> int:
+    """What the cache takes while the base writes the text that it is to be read by; 0 if it doesn't
+    write any."""
+    s = settings
+    if s.text or s.data:
+        return 0
+    return rows_at_once(base, s.window) * s.window * _cached(base)
+
+
+def rows_at_once(base: Base, window: int) -> int:
+    """How many windows the base writes side by side. It follows from the model alone, so that the
+    same settings give the same text wherever they run."""
+    each = _cached(base) * window
+    return max(1, min(_ROWS, _CACHE // each)) if each else _ROWS_UNKNOWN
+
+
+def _cached(base: Base) -> int:
+    """Bytes of cache for each token; 0 if that isn't known, or nothing grows."""
+    return base.preview(Plan.whole(base.depth)).kv_bytes_per_token or 0
 
 
 def of_file(
@@ -77,39 +106,73 @@ def of_data_set(
 
 
 def sampled(
-    base: Base, count: int, window: int, seed: int, progress: Progress = silent
+    base: Base,
+    count: int,
+    window: int,
+    seed: int,
+    progress: Progress = silent,
+    seconds: float | None = None,
 ) -> torch.Tensor:
     """`count` windows that the base itself writes, (count, window): data-free distillation as in
     LLM-QAT (arXiv 2305.17888). The first token of each is a word drawn evenly from the vocabulary,
     the next few are the likeliest ones, all others are drawn from the base's distribution as it is.
+    With `seconds` it is as many of them as are written in about so long, and a few at least.
     """
     model, words = base.load(progress), _words(base)
-    device = model.get_input_embeddings().weight.device
     random = torch.Generator().manual_seed(seed)
     limit = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
     if limit and window > limit:
         raise SurgeryError(f"Windows of {window:,} tokens are longer than the context, {limit:,}.")
-    found = []
-    for begun in range(0, count, _ROWS):
-        first = words[torch.randint(len(words), (min(_ROWS, count - begun), 1), generator=random)]
-        rows, fed, cache = [first], first, {}
-        for place in range(1, window):
-            with torch.inference_mode():
-                output = model(input_ids=fed.to(device), use_cache=True, **cache)
-            logits = output.logits[:, -1].float().cpu()
-            if not logits.max(-1).values.isfinite().all():
-                raise BaseError(f"{base.name} can't write text: its output is not a number.")
-            if place <= _GREEDY:
-                new = logits.argmax(-1, keepdim=True)
+    most, begun = rows_at_once(base, window), time.monotonic()
+    found: list[torch.Tensor] = []
+    done = 0
+    while done < count:
+        rows = min(most, count - done)
+        if seconds is not None:  # twice as many each time, as far as the time that is left allows
+            spent = time.monotonic() - begun
+            left = (seconds - spent) * done / spent if done else _ROWS_FIRST
+            if left < min(_ROWS_FIRST, rows):
+                break
+            rows = min(rows, max(done, _ROWS_FIRST), int(left))
+
+        def written(place: int, rows: int = rows, done: int = done) -> None:
+            if seconds is None:
+                progress(_WRITING, done * window + place * rows, count * window)
             else:
-                new = torch.multinomial(logits.softmax(-1), 1, generator=random)
-            rows.append(new)
-            name = next((n for n in ALL_CACHE_NAMES if output.get(n) is not None), None)
-            fed, cache = (new, {name: output[name]}) if name else (torch.cat(rows, 1), {})
-            progress("The base writes text", begun * window + place * len(first), count * window)
-        found.append(torch.cat(rows, 1))
-    progress("The base writes text", count * window, count * window)
+                progress(_WRITING, min(time.monotonic() - begun, seconds), seconds)
+
+        first = words[torch.randint(len(words), (rows, 1), generator=random)]
+        found.append(_continued(base, first, window, random, written))
+        done += rows
     return torch.cat(found).to(torch.int32)
+
+
+def _continued(
+    base: Base,
+    first: torch.Tensor,
+    window: int,
+    random: torch.Generator,
+    written: Callable[[int], None],
+) -> torch.Tensor:
+    """Rows of one token, (rows, 1), written on to (rows, window); `written` is told how far."""
+    model = base.model
+    device = model.get_input_embeddings().weight.device
+    rows, fed, cache = [first], first, {}
+    for place in range(1, window):
+        with torch.inference_mode():
+            output = model(input_ids=fed.to(device), use_cache=True, **cache)
+        logits = output.logits[:, -1].float().cpu()
+        if not logits.max(-1).values.isfinite().all():
+            raise BaseError(f"{base.name} can't write text: its output is not a number.")
+        if place <= _GREEDY:
+            new = logits.argmax(-1, keepdim=True)
+        else:
+            new = torch.multinomial(logits.softmax(-1), 1, generator=random)
+        rows.append(new)
+        name = next((n for n in ALL_CACHE_NAMES if output.get(n) is not None), None)
+        fed, cache = (new, {name: output[name]}) if name else (torch.cat(rows, 1), {})
+        written(place + 1)
+    return torch.cat(rows, 1)
 
 
 def _words(base: Base) -> torch.Tensor:

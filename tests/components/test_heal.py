@@ -14,7 +14,7 @@ from components.heal_figures import curve
 from components.log import LogBook
 from components.sample_picker import OWN
 from components.session import Session
-from components.text_choice import DATA, FILE, SAMPLED, told
+from components.text_choice import DATA, FILE, SAMPLED, kind_of_text, told
 from components.text_file import chosen
 from surgery import Plan, SurgeryError
 from surgery.heal import kept
@@ -245,6 +245,10 @@ def test_a_public_page_takes_less(public):
     with pytest.raises(SurgeryError, match="A public page"):
         read((*SHORT[:2], 2000, *SHORT[3:]))
     assert read((*SHORT[:2], 0, 1000, *SHORT[4:])).minutes == 10
+    with pytest.raises(SurgeryError, match="Data sets are not read on a public page"):
+        told(read(SHORT), DATA, None, "org/name", None)
+    with gr.Blocks():
+        assert [value for value, _ in kind_of_text().choices] == [SAMPLED, FILE]
 
 
 def test_healing_is_off_in_public_unless_it_is_allowed(page):

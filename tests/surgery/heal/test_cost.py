@@ -51,6 +51,19 @@ def test_memory_by_part(base, plan):
     assert memory(base, plan, told, devices=4)["logits"] * 4 == parts["logits"]
 
 
+_NOT_TRAINING = ("weights of the base", "cache while it writes")
+
+
+def test_memory_while_the_base_writes(base, plan, monkeypatch):
+    """It is a part as far as the training after it takes less."""
+    told = Settings(steps=1, batch=1, window=16)
+    parts = memory(base, plan, told)
+    training = sum(parts[name] for name in parts if name not in _NOT_TRAINING)
+    for writing, part in ((training, None), (training + 7, 7)):
+        monkeypatch.setitem(memory.__globals__, "writing_bytes", lambda *_, size=writing: size)
+        assert memory(base, plan, told).get("cache while it writes") == part
+
+
 def test_whether_it_fits(base, plan):
     small, large = Settings(steps=1), Settings(steps=1, batch=10**6, window=4096)
     assert cost(base, plan, small).fits and not cost(base, plan, large).fits

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hub_server import Hub
 
-from surgery import SurgeryError
+from surgery import Plan, SurgeryError
 from surgery.heal import text
 
 ROOT = Path(__file__).parents[3]
@@ -85,6 +85,52 @@ def test_settings_say_what_is_read(base, settings, held_out, monkeypatch):
     with pytest.raises(SurgeryError, match="is empty"):
         text.read(base, settings(data="org/name:subset"))
     assert asked == [(("org/name", "subset"), {"split": "train", "streaming": True})]
+
+
+def test_the_base_writes_as_much_as_is_read_once(base, settings, monkeypatch):
+    assert text.read(base, settings(sampled_tokens=0, steps=5)).shape == (20, 16)
+    monkeypatch.setattr(text, "_MOST_SAMPLED", 64)
+    assert text.read(base, settings(sampled_tokens=0, steps=500)).shape == (4, 16)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "rows"),
+    [(0.052, [8, 8, 16, 14]), (0.21, [8, 8, 16, 32, 64, 61]), (9, [8, 8, 16, 32, 64, 72])],
+)
+def test_minutes_say_how_much_the_base_writes(base, settings, monkeypatch, minutes, rows):
+    """By a clock of its own that makes a token take 2 ms, so a window of 16 takes 32."""
+    now, asked, real = [0.0], [], text._continued
+
+    def continued(base, first, window, random, written):
+        found = real(base, first, window, random, written)
+        asked.append(len(first))
+        now[0] += found.numel() * 0.002
+        return found
+
+    heard = []
+    monkeypatch.setattr(text, "_continued", continued)
+    monkeypatch.setattr(text, "_MOST_SAMPLED", 200 * 16)
+    monkeypatch.setattr(text.time, "monotonic", lambda: now[0])
+    timed = settings(sampled_tokens=0, steps=None, minutes=minutes)
+    found = text.read(base, timed, lambda *said: heard.append(said))
+    assert asked == rows and found.shape == (sum(rows), 16)
+    assert len(found.unique(dim=0)) == len(found)
+    seconds = 60 * minutes * text._SHARE
+    assert all(done <= total == seconds for what, done, total in heard if what == text._WRITING)
+
+
+def test_a_large_cache_is_written_in_fewer_rows(base, settings, monkeypatch):
+    each = base.preview(Plan.whole(base.depth)).kv_bytes_per_token
+    assert each > 0 and text.rows_at_once(base, 16) == 96
+    assert text.writing_bytes(base, settings(sampled_tokens=0)) == 96 * 16 * each
+    monkeypatch.setattr(text, "_CACHE", 5 * 16 * each)
+    assert text.rows_at_once(base, 16) == 5
+    assert text.writing_bytes(base, settings(sampled_tokens=0)) == 5 * 16 * each
+    assert text.writing_bytes(base, settings(text="a file")) == 0
+    found = text.sampled(base, 12, 16, 0)
+    assert found.shape == (12, 16) and len(found.unique(dim=0)) == 12
+    monkeypatch.setattr(text, "_cached", lambda base: 0)
+    assert text.rows_at_once(base, 16) == 48
 
 
 OTHERS_TOKEN = """
