@@ -43,8 +43,12 @@ def drawing(losses: list[float], looks: list[Look]) -> str:
         f'<line x1="{x(k.step):.1f}" x2="{x(k.step):.1f}" y1="{y(k.now.low):.1f}" '
         f'y2="{y(k.now.high):.1f}" stroke="#2a6f97"/>'
         f'<circle cx="{x(k.step):.1f}" cy="{y(k.now.value):.1f}" r="3.5" fill="#2a6f97"/>'
-        f'<text x="{x(k.step) + 6:.1f}" y="{y(k.now.value) - 6:.1f}">{k.now.value:.1f}</text>'
-        for k in looks
+        + (
+            f'<text x="{x(k.step) + 6:.1f}" y="{y(k.now.value) - 6:.1f}">{k.now.value:.1f}</text>'
+            if then is None or x(then.step) - x(k.step) > 30  # the last two may lie side by side
+            else ""
+        )
+        for k, then in zip(looks, [*looks[1:], None], strict=True)
     )
     rules = "".join(
         f'<line x1="{left}" x2="{right}" y1="{y(v):.1f}" y2="{y(v):.1f}" stroke="#888" '
