@@ -64,7 +64,7 @@ def heal(
     layers: Annotated[
         str, typer.Option(help="Train the layers at these positions, such as 11:15, instead.")
     ] = "",
-    radius: Annotated[int, typer.Option(help="Layers to each side of a seam.")] = 2,
+    radius: Annotated[int, typer.Option(help="Layers to each side of a seam.")] = 4,
     rank: Annotated[int, typer.Option(help="Of LoRA.")] = 16,
     alpha: Annotated[float | None, typer.Option(help="Of LoRA; else the rank.")] = None,
     dropout: Annotated[float, typer.Option(help="Of LoRA.")] = 0.0,
@@ -72,7 +72,7 @@ def heal(
     minutes: Annotated[
         float | None, typer.Option(help="Or after about so many minutes; 10 if nothing is said.")
     ] = None,
-    batch: Annotated[int, typer.Option(help="Windows of text a step, over all processes.")] = 4,
+    batch: Annotated[int, typer.Option(help="Windows of text a step, over all processes.")] = 2,
     window: Annotated[int, typer.Option(help="Tokens of a window.")] = 256,
     accumulate: Annotated[
         int, typer.Option(help="Do a process's share in so many parts, to save memory.")

@@ -48,7 +48,7 @@ class Settings:
     hidden: float = 0.0
     train: str = "seams"
     layers: tuple[int, ...] = ()
-    radius: int = 2
+    radius: int = 4
     rank: int = 16
     alpha: float | None = None
     dropout: float = 0.0
@@ -58,7 +58,7 @@ class Settings:
     sampled_tokens: int = 0
     steps: int | None = None
     minutes: float | None = None
-    batch: int = 4
+    batch: int = 2
     window: int = 256
     accumulate: int = 1
     learning_rate: float = 5e-4
