@@ -6,6 +6,7 @@
 
     settings   what a run is told
     text       what it reads: a file, a data set, or what the base itself writes
+    minutes    how a run's minutes are divided between text, looks and steps
     order      which windows a step reads and at which rate, from its number alone
     trainee    the patient with parameters of its own where it learns
     objective  distillation, next token, hidden states

@@ -24,7 +24,7 @@ from ..errors import BaseError, SurgeryError
 from ..patient import Patient
 from ..plan import Plan
 from ..progress import Cancelled, Progress, silent
-from . import kept, order, text
+from . import kept, minutes, order, text
 from .cost import check_memory
 from .healed import Healed, facts_of
 from .judge import Judge, Look
@@ -34,7 +34,6 @@ from .teaching import Teaching
 from .trainee import changed, check_savable, chosen, make, trainable
 
 _PROBE = 4  # steps after which minutes become steps; the first is left out
-_LOOKS = 10  # at held-out text in a run, unless it is said
 _SAVE_SECONDS = 60.0
 _RECENT = 20  # steps whose mean loss is held against the first ones'
 
@@ -131,7 +130,7 @@ class Healing:
         self._good = 0  # a state of so many steps or fewer has had a finite loss since
         self._best = (math.inf, 0)  # mean loss before a state that was kept, and its step
         self._saved_at = time.monotonic()
-        self._begin(facts)
+        self._begin(facts, started)
         self.seconds += time.monotonic() - started
 
     # ------------------------------------------------------------------ the loop
@@ -252,17 +251,23 @@ class Healing:
 
     # ------------------------------------------------------------------ beginning and keeping
 
-    def _begin(self, facts: dict) -> None:
+    def _begin(self, facts: dict, started: float) -> None:
         """Take up the last state that can be read, or write the first."""
-        if self.accelerator.is_main_process and kept.facts_of(self.folder) is None:
-            kept.begin(self.folder, facts, text.read(self.base, self.settings, self._progress))
+        fresh = self._agreed(kept.facts_of(self.folder) is None)
+        if fresh and self.settings.writes_in_time:
+            self._look()  # what it takes is not there for the text
+        if fresh and self.accelerator.is_main_process:
+            seconds = minutes.writing(self.settings, time.monotonic() - started, self.judge.seconds)
+            read = text.read(self.base, self.settings, self._progress, seconds)
+            kept.begin(self.folder, facts, read)
         self.accelerator.wait_for_everyone()
         self.tokens = kept.text_of(self.folder)
         for step in reversed(kept.states(self.folder)):
             if (state := kept.read(self.folder, step)) is not None:
                 self._take_up(*state)
                 return
-        self._look()
+        if not self.looks:
+            self._look()
         self.save()
 
     def _take_up(self, trained: dict, moments: dict, numbers: dict) -> None:
@@ -316,7 +321,7 @@ class Healing:
             return True
         every = self.settings.evaluate_every
         if every is None and self.steps is not None:
-            every = max(1, self.steps // _LOOKS)
+            every = max(1, self.steps // minutes.looks(self.settings, self.judge.seconds))
         return bool(every) and self.step % every == 0
 
     def _is_time_to_save(self) -> bool:
@@ -330,8 +335,7 @@ class Healing:
     def _settle_length(self) -> None:
         """Minutes into steps, once it is known how long a step takes."""
         pace = self._training / (self._mine - 1)
-        spent = self.seconds + _LOOKS * (self.judge.seconds or 0)
-        left = 60 * (self.settings.minutes or 0) - spent
+        left = minutes.left(self.settings, self.seconds, self.judge.seconds)
         self.steps = self._of_main(self.step + max(1, int(left / max(pace, 1e-6))))
 
     def _agreed(self, word: bool) -> bool:

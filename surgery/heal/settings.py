@@ -122,6 +122,11 @@ class Settings:
         """Over all processes."""
         return self.batch * self.window
 
+    @property
+    def writes_in_time(self) -> bool:
+        """Does the base write the text, as much as a run's minutes allow?"""
+        return not (self.text or self.data or self.sampled_tokens or self.steps)
+
     def as_dict(self) -> dict:
         """As JSON has it."""
         return json.loads(json.dumps(asdict(self)))

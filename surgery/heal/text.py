@@ -28,7 +28,6 @@ _ROWS_UNKNOWN = 48  # the same, of models whose cache can't be reckoned
 _ROWS_FIRST = 8  # the same, while it isn't known yet how long it takes
 _CACHE = 3_000_000_000  # bytes that the cache of those may take
 _MOST_SAMPLED = 1 << 18  # tokens that are sampled if nobody says how many
-_SHARE = 0.48  # of a run's minutes for sampling: a token is written about as fast as learnt
 _GREEDY = 4  # tokens after the first that are the likeliest ones
 _MOST = 1 << 22  # tokens of a data set that are read if nobody says how many steps there are
 _CHUNK = 1 << 18  # characters of a file that are tokenised at a time
@@ -37,18 +36,19 @@ _READING = "Reading the text"
 _WRITING = "The base writes text"
 
 
-def read(base: Base, settings: Settings, progress: Progress = silent) -> torch.Tensor:
-    """What these settings read, as windows of tokens, (count, window). Raises `SurgeryError`."""
+def read(
+    base: Base, settings: Settings, progress: Progress = silent, seconds: float | None = None
+) -> torch.Tensor:
+    """What these settings read, as windows of tokens, (count, window); what the base writes in
+    `seconds`, if that is said. Raises `SurgeryError`."""
     s = settings
     needed = None if s.steps is None else s.steps * s.tokens_per_step
     if s.text:
         return of_file(base, s.text, s.window, needed, progress)
     if s.data:
         return of_data_set(base, s.data, s.window, needed, progress)
-    # Text that is read again is learnt by heart (docs/healing.md), so as much as is read once: in a
-    # run of minutes what can be written in its share of them.
+    # Text that is read again is learnt by heart (docs/healing.md), so as much as is read once.
     count = (s.sampled_tokens or min(needed or _MOST_SAMPLED, _MOST_SAMPLED)) // s.window
-    seconds = None if s.sampled_tokens or needed else 60 * (s.minutes or 0) * _SHARE
     return sampled(base, max(1, count), s.window, s.seed, progress, seconds)
 
 

@@ -93,11 +93,19 @@ def test_the_base_writes_as_much_as_is_read_once(base, settings, monkeypatch):
     assert text.read(base, settings(sampled_tokens=0, steps=500)).shape == (4, 16)
 
 
+_ALL = [8, 8, 16, 32, 64, 72]
+
+
 @pytest.mark.parametrize(
-    ("minutes", "rows"),
-    [(0.052, [8, 8, 16, 14]), (0.21, [8, 8, 16, 32, 64, 61]), (9, [8, 8, 16, 32, 64, 72])],
+    ("seconds", "rows"),
+    [
+        (0.0, [8]),
+        (1.5, [8, 8, 16, 14]),
+        (6.05, [8, 8, 16, 32, 64, 61]),
+        (99, [8, 8, 16, 32, 64, 72]),
+    ],
 )
-def test_minutes_say_how_much_the_base_writes(base, settings, monkeypatch, minutes, rows):
+def test_seconds_say_how_much_the_base_writes(base, settings, monkeypatch, seconds, rows):
     """By a clock of its own that makes a token take 2 ms, so a window of 16 takes 32."""
     now, asked, real = [0.0], [], text._continued
 
@@ -111,11 +119,10 @@ def test_minutes_say_how_much_the_base_writes(base, settings, monkeypatch, minut
     monkeypatch.setattr(text, "_continued", continued)
     monkeypatch.setattr(text, "_MOST_SAMPLED", 200 * 16)
     monkeypatch.setattr(text.time, "monotonic", lambda: now[0])
-    timed = settings(sampled_tokens=0, steps=None, minutes=minutes)
-    found = text.read(base, timed, lambda *said: heard.append(said))
+    timed = settings(sampled_tokens=0, steps=None, minutes=1)
+    found = text.read(base, timed, lambda *said: heard.append(said), seconds)
     assert asked == rows and found.shape == (sum(rows), 16)
     assert len(found.unique(dim=0)) == len(found)
-    seconds = 60 * minutes * text._SHARE
     assert all(done <= total == seconds for what, done, total in heard if what == text._WRITING)
 
 
