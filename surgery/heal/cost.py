@@ -16,6 +16,7 @@ import torch
 from ..errors import SurgeryError
 from ..memory import HEADROOM, accelerators, gigabytes, main_memory
 from ..plan import Plan
+from .minutes import training_share
 from .settings import Settings
 from .text import writing_bytes
 
@@ -86,7 +87,8 @@ def cost(
     devices: int = 1,
     price: float | None = None,
 ) -> Cost:
-    """Estimate a run over `tokens` (None: what the settings' steps read) on `devices` accelerators.
+    """Estimate a run over `tokens` (None: what the settings' steps read, or as many as its minutes
+    allow while it doesn't write) on `devices` accelerators.
 
     "here" is this machine, its speed measured by a matrix product, `mfu` of which is reached; else
     one of `ACCELERATORS`. `price` is in $ per device and hour. Raises `SurgeryError`.
@@ -99,17 +101,17 @@ def cost(
     before, after = base.preview(Plan.whole(base.depth)), base.preview(plan)
     found = ACCELERATORS.get(accelerator)
     peak = found.peak if found else measured_peak(base)
-    if tokens is None:
-        if settings.steps is None:
-            tokens = int(60 * (settings.minutes or 0) * peak * mfu * devices) // max(
-                1, 6 * after.active_parameters
-            )
-        else:
-            tokens = settings.steps * settings.tokens_per_step
-    flops = 6.0 * after.active_parameters * tokens
+    speed = peak * mfu * devices
+    per_token = 6.0 * after.active_parameters
     if settings.objective == "distill":
-        flops += 2.0 * before.active_parameters * tokens
-    hours = flops / (peak * mfu * 3600 * devices)
+        per_token += 2.0 * before.active_parameters
+    minutes = None if tokens is not None else settings.minutes
+    if minutes is not None:
+        tokens = int(60 * minutes * training_share(settings) * speed / per_token)
+    elif tokens is None:
+        tokens = (settings.steps or 0) * settings.tokens_per_step
+    flops = per_token * tokens
+    hours = flops / (3600 * speed) if minutes is None else minutes / 60
     rent = price if price is not None else found.price if found else None
     room = int(found.memory * HEADROOM) if found else _room(base)
     return Cost(

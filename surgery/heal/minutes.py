@@ -26,6 +26,11 @@ def left(settings: Settings, spent: float, each: float) -> float:
     return 60 * (settings.minutes or 0) - spent - (looks(settings, each) + 1) * each
 
 
+def training_share(settings: Settings) -> float:
+    """Share of a run's minutes, looks aside, that steps take."""
+    return 1 - _WRITING if settings.writes_in_time else 1.0
+
+
 def writing(settings: Settings, spent: float, each: float) -> float | None:
     """Seconds for the base to write text in; None if the settings say how much it writes, or it
     doesn't."""

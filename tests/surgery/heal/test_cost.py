@@ -1,7 +1,5 @@
 """Estimates against the formulas that they are, and against published figures."""
 
-import math
-
 import pytest
 
 from surgery import Base, Plan, SurgeryError
@@ -64,10 +62,21 @@ def test_memory_while_the_base_writes(base, plan, monkeypatch):
         assert memory(base, plan, told).get("cache while it writes") == part
 
 
+def test_minutes_are_what_they_are(base, plan):
+    """The time is as it was said; the base writes in more than half of it."""
+    told, read = Settings(minutes=30), Settings(minutes=30, text="a file")
+    found, whole = (cost(base, plan, s, accelerator="L4") for s in (told, read))
+    assert found.hours == whole.hours == 0.5
+    assert whole.dollars == pytest.approx(0.4)
+    assert whole.flops == pytest.approx(1800 * 121e12 * 0.4, rel=1e-6)
+    assert found.tokens == pytest.approx(0.45 * whole.tokens, abs=1)
+    said = cost(base, plan, told, tokens=whole.tokens, accelerator="L4")
+    assert said.hours == pytest.approx(0.5) and said.flops == whole.flops
+
+
 def test_whether_it_fits(base, plan):
     small, large = Settings(steps=1), Settings(steps=1, batch=10**6, window=4096)
     assert cost(base, plan, small).fits and not cost(base, plan, large).fits
-    assert math.isfinite(cost(base, plan, Settings(minutes=1.0)).tokens)
     for changes in (dict(accelerator="abacus"), dict(mfu=0.0), dict(devices=0)):
         with pytest.raises(SurgeryError):
             cost(base, plan, small, **changes)
