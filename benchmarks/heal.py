@@ -16,7 +16,7 @@ from surgery import Base, Plan
 from surgery.heal import Healing, Look, Settings
 
 PLAN = "0:13, 17:30"
-TOLD = Settings(minutes=14, radius=4, batch=1)
+TOLD = Settings(minutes=14, batch=1)
 DOCS = Path(__file__).parents[1] / "docs"
 
 

@@ -9,7 +9,7 @@ const listeners = []; // what to do once the area is drawn for the first time
 function library() {
   window.plotlyLibrary ??= new Promise((resolve, reject) => {
     const script = document.createElement('script');
-    script.src = props.value.library;
+    script.src = props.value.plotly;
     script.onload = () => resolve(window.Plotly);
     script.onerror = () => reject(new Error('plotly.js could not be loaded'));
     document.head.append(script);

@@ -42,4 +42,4 @@ class PlotlyView(LiveHTML):
 
     def postprocess(self, value: dict | None) -> dict | None:
         """With the place of the library: properties beside the value don't reach a hidden tab."""
-        return {**value, "library": _ADDRESS} if value else value
+        return {**value, "plotly": _ADDRESS} if value else value

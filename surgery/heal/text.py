@@ -26,7 +26,7 @@ from .settings import Settings
 _ROWS = 96  # windows that are sampled at a time: a hundred cost half of what 48 do, a token
 _ROWS_UNKNOWN = 48  # the same, of models whose cache can't be reckoned
 _ROWS_FIRST = 8  # the same, while it isn't known yet how long it takes
-_CACHE = 3_000_000_000  # bytes that the cache of those may take
+_CACHE = 3_000_000_000  # bytes that the cache may take meanwhile
 _MOST_SAMPLED = 1 << 18  # tokens that are sampled if nobody says how many
 _GREEDY = 4  # tokens after the first that are the likeliest ones
 _MOST = 1 << 22  # tokens of a data set that are read if nobody says how many steps there are
@@ -53,8 +53,7 @@ def read(
 
 
 def writing_bytes(base: Base, settings: Settings) -> int:
-    """What the cache takes while the base writes the text that it is to be read by; 0 if it doesn't
-    write any."""
+    """Bytes that the cache takes while the base writes the text; 0 if it writes none."""
     s = settings
     if s.text or s.data:
         return 0
@@ -126,6 +125,13 @@ def sampled(
     most, begun = rows_at_once(base, window), time.monotonic()
     found: list[torch.Tensor] = []
     done = 0
+
+    def written(tokens: int) -> None:  # of the windows that are being written
+        if seconds is None:
+            progress(_WRITING, done * window + tokens, count * window)
+        else:
+            progress(_WRITING, min(time.monotonic() - begun, seconds), seconds)
+
     while done < count:
         rows = min(most, count - done)
         if seconds is not None:  # twice as many each time, as far as the time that is left allows
@@ -134,13 +140,6 @@ def sampled(
             if left < min(_ROWS_FIRST, rows):
                 break
             rows = min(rows, max(done, _ROWS_FIRST), int(left))
-
-        def written(place: int, rows: int = rows, done: int = done) -> None:
-            if seconds is None:
-                progress(_WRITING, done * window + place * rows, count * window)
-            else:
-                progress(_WRITING, min(time.monotonic() - begun, seconds), seconds)
-
         first = words[torch.randint(len(words), (rows, 1), generator=random)]
         found.append(_continued(base, first, window, random, written))
         done += rows
@@ -154,7 +153,8 @@ def _continued(
     random: torch.Generator,
     written: Callable[[int], None],
 ) -> torch.Tensor:
-    """Rows of one token, (rows, 1), written on to (rows, window); `written` is told how far."""
+    """Rows of one token, (rows, 1), written on to (rows, window). `written` is told how many tokens
+    there are."""
     model = base.model
     device = model.get_input_embeddings().weight.device
     rows, fed, cache = [first], first, {}
@@ -171,7 +171,7 @@ def _continued(
         rows.append(new)
         name = next((n for n in ALL_CACHE_NAMES if output.get(n) is not None), None)
         fed, cache = (new, {name: output[name]}) if name else (torch.cat(rows, 1), {})
-        written(place + 1)
+        written((place + 1) * len(first))
     return torch.cat(rows, 1)
 
 

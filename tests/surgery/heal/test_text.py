@@ -93,9 +93,6 @@ def test_the_base_writes_as_much_as_is_read_once(base, settings, monkeypatch):
     assert text.read(base, settings(sampled_tokens=0, steps=500)).shape == (4, 16)
 
 
-_ALL = [8, 8, 16, 32, 64, 72]
-
-
 @pytest.mark.parametrize(
     ("seconds", "rows"),
     [
