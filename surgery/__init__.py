@@ -15,6 +15,8 @@ Names are imported when they are first used: plans and `--help` need no torch.
 
 from importlib import import_module
 
+__version__ = "0.2.0"
+
 _HOMES = {
     "Base": "base",
     "BaseError": "errors",

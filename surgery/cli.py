@@ -22,7 +22,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from . import facts, presets
+from . import __version__, facts, presets
 from .errors import PlanError, SurgeryError
 from .plan import Plan
 from .progress import Cancelled
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from .base import Base
     from .recipe import Recipe
 
-PROGRAM = "python -m surgery"
+INSTALLED = "layer-surgery"  # the command that the package installs
+PROGRAM = INSTALLED if Path(sys.argv[0]).stem == INSTALLED else "python -m surgery"
 _PRESETS = "\n".join(
     f"  {' '.join([name, *(f'{p.name}=N' for p in preset.parameters)]):<29}{preset.hint}"
     for name, preset in presets.PRESETS.items()
@@ -105,6 +106,22 @@ WithOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{INSTALLED} {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """What the command itself takes; the commands are below."""
 
 
 @app.command(epilog=_MORE)

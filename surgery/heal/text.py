@@ -18,6 +18,7 @@ from transformers.generation.utils import ALL_CACHE_NAMES
 
 from ..base import Base
 from ..errors import BaseError, SurgeryError
+from ..optional import require
 from ..plan import Plan
 from ..progress import Progress, silent
 from ..texts.dataset import reading, text_column
@@ -92,10 +93,7 @@ def of_data_set(
     Documents are the text of its rows, put one after the other with the tokenizer's end token
     between. Raises `SurgeryError`.
     """
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise SurgeryError("Data sets need one more package: pip install datasets.") from error
+    load_dataset = require("datasets", "Reading a data set").load_dataset
     path, _, part = name.partition(":")
     progress("Reaching the data set", 0, 0)
     with reading(path, "text that the base writes needs none"):

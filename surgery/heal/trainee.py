@@ -16,6 +16,7 @@ from ..architecture import Anatomy
 from ..architecture.draws import Seeded
 from ..architecture.names import memory_names
 from ..errors import Refused, SurgeryError
+from ..optional import require
 from ..patient import Patient
 from ..plan import COPY, Plan
 from .settings import Settings
@@ -138,7 +139,7 @@ def _parameters_of(patient: Patient, positions: Iterable[int]) -> list[str]:
 def _with_adapters(
     model: PreTrainedModel, patient: Patient, positions: Iterable[int], settings: Settings
 ) -> nn.Module:
-    from peft import LoraConfig, TaskType, get_peft_model
+    peft = require("peft", "Training with LoRA")
     from transformers.pytorch_utils import Conv1D
 
     targets = [
@@ -151,8 +152,8 @@ def _with_adapters(
     if not targets:
         raise Refused("These layers have no linear maps that an adapter could go on.")
     transposed = any(isinstance(model.get_submodule(name), Conv1D) for name in targets)
-    config = LoraConfig(
-        task_type=TaskType.CAUSAL_LM,
+    config = peft.LoraConfig(
+        task_type=peft.TaskType.CAUSAL_LM,
         r=settings.rank,
         lora_alpha=settings.alpha or settings.rank,
         lora_dropout=settings.dropout,
@@ -160,7 +161,7 @@ def _with_adapters(
         fan_in_fan_out=transposed,
     )
     with Seeded(settings.seed):
-        return get_peft_model(model, config)
+        return peft.get_peft_model(model, config)
 
 
 def linear_shapes(anatomy: Anatomy, layer: int) -> list[tuple[int, int]]:

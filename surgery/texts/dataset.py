@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..errors import SurgeryError
+from ..optional import require
 from ..progress import Cancelled, Progress, silent
 
 _COLUMNS = ("text", "content", "document", "article")  # what the text is usually called
@@ -38,9 +39,9 @@ def from_dataset(
     check_name(name)
     progress(_WHAT, 0, limit)
     with reading(name, "the project's own texts need none"):
-        import datasets
-
-        rows = datasets.load_dataset(name, config, split=split, streaming=True)
+        rows = require("datasets", "Reading a data set").load_dataset(
+            name, config, split=split, streaming=True
+        )
         return texts_of(rows, name, column, limit, progress)
 
 
