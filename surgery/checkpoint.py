@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from transformers import PreTrainedConfig
 
 from .appear import appearing, check_target, resolve
 from .architecture import rewrite, skeleton
@@ -144,4 +147,16 @@ def _write_config(base: Base, plan: Plan, folder: Path, dtype: str | None) -> No
     config = rewrite(base.anatomy.whole, plan.sources, base.depth)
     config.architectures = [type(base.anatomy.model).__name__]
     config.dtype = DTYPES[dtype][1] if dtype else base.torch_dtype
+    text = config.get_text_config(decoder=True)
+    # Some classes read the text model's part alone. A conversion goes for all parts.
+    for part in _parts(config) if dtype else [text]:
+        part.dtype = config.dtype
     config.save_pretrained(folder)
+
+
+def _parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
+    """The config, and those of the models that its model consists of."""
+    yield config
+    for key in config.sub_configs:
+        if isinstance(part := getattr(config, key, None), PreTrainedConfig):
+            yield from _parts(part)

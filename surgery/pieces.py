@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 import torch
 
 from .architecture import Anatomy, disk_names
+from .architecture.dtypes import loaded_dtypes
 from .architecture.initialise import begin, changes, random_layer
 from .architecture.names import behind_number, disk_tables, loader_names, sibling
 from .errors import Refused, SaveError
@@ -33,12 +34,29 @@ DTYPES = {
     "float16": ("F16", torch.float16),
     "bfloat16": ("BF16", torch.bfloat16),
 }
-# Stored dtypes that a conversion or a change of the beginning applies to.
+# Stored dtypes that a conversion or a change of the beginning applies to. Float8 is among them:
+# without a quantization config it is a float like any other, and transformers loads it as one.
 _FLOATS = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+    "F8_E8M0": torch.float8_e8m0fnu,
+}
+_WORDS = {kind: word for word, kind in _FLOATS.items()}
+# What transformers converts too if it finds it where a model has a float.
+_NUMBERS = {
+    **_FLOATS,
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
 }
 _BLOCK = 4 << 20  # bytes of a tensor that are in memory at a time
 
@@ -97,44 +115,88 @@ def pieces(
     unchanged = list(plan.sources) == list(range(base.depth))
     tables = {} if unchanged else disk_tables(base.anatomy, stored)
     translate = loader_names(base.anatomy)
+    inside = base.anatomy.tensors
+    loaded = _loaded(base, plan)
     seen: dict[str, int] = {}
     found = []
     for name, (old, position) in disk_names(base.anatomy, stored, plan.sources).items():
-        tensor = stored[old]
-        convert = dtype is not None and tensor.dtype in _FLOATS and DTYPES[dtype][0] != tensor.dtype
-        new = DTYPES[dtype][1] if convert else None
-        word = DTYPES[dtype][0] if convert else tensor.dtype
-        size = tensor.end - tensor.start
-        after = math.prod(tensor.shape) * new.itemsize if convert else size
+        tensor, here = stored[old], translate(old)
+        is_float = inside[here].is_floating_point() if here in inside else tensor.dtype in _FLOATS
         kind = "copy" if position is None else plan.layers[position].init.kind
-        if kind == "random":
+        if kind == "random" and (is_float or here not in inside):
             continue  # made below, under the model's own names
         begun = position is not None and changes(plan, position, behind_number(old))
         if position is not None and kind != "copy":
-            _check_alike(base.anatomy, translate(old), plan, position, old, begun)
+            _check_alike(base.anatomy, here, plan, position, old, begun)
+        changed = begun and is_float
+        convert = dtype is not None and is_float and DTYPES[dtype][0] != tensor.dtype
+        size, as_stored = tensor.end - tensor.start, _NUMBERS.get(tensor.dtype)
+        word, after, cast = tensor.dtype, size, None
+        if changed or convert:
+            if as_stored is None:
+                raise Refused(f"{old} is stored as {tensor.dtype}, which can only be copied.")
+            at = loaded.get(here, base.torch_dtype) if changed else as_stored
+            new = DTYPES[dtype][1] if dtype else at
+            word, after = _WORDS[new], math.prod(tensor.shape) * new.itemsize
+            cast = _Cast(as_stored, at, new, strict=here in inside)
         if old in tables:
             dim, block = tables[old]
             shape = list(tensor.shape)
             shape[dim] = block * len(plan)
             after = after // tensor.shape[dim] * shape[dim]
-            make = partial(_gathered, tensor, dim, block, plan, new)
+            make = partial(_gathered, tensor, dim, block, plan, cast)
             found.append(Piece(name, word, tuple(shape), after, make=make))
-        elif begun and kind == "average" and tensor.dtype in _FLOATS:
+        elif changed and kind == "average":
             other = stored[sibling(old, plan.layers[position + 1].source)]
-            make = partial(_averaged, tensor, other, plan, position, new)
+            make = partial(_averaged, tensor, other, plan, position, cast)
             found.append(Piece(name, word, tensor.shape, after, make=make))
         else:
-            changed = begun and tensor.dtype in _FLOATS
-            at = position if changed else None
-            change = None
-            if changed or convert:
-                change = partial(_changed, _FLOATS[tensor.dtype], plan, at, new)
+            change = cast and partial(_changed, plan, position if changed else None, cast)
             copy = seen.get(old, 0)
             place = (tensor.file, tensor.start, size)
             found.append(Piece(name, word, tensor.shape, after, *place, change=change, copy=copy))
             seen[old] = copy + 1
     found += _random(base, plan, dtype)
-    return _with_healed(base, plan, stored, found, healed) if healed else found
+    return _with_healed(base, plan, stored, dtype, found, healed) if healed else found
+
+
+def _loaded(base: Base, plan: Plan) -> Mapping[str, torch.dtype]:
+    """{name in the model: the dtype that it has in memory}; empty where all have the base's."""
+    changed = any(layer.init.kind in ("scale", "average") for layer in plan.layers)
+    one_dtype = base.torch_dtype == torch.float32 or not changed
+    return {} if one_dtype else loaded_dtypes(base.anatomy, base.torch_dtype)
+
+
+@dataclass(frozen=True)
+class _Cast:
+    """From the dtype that a tensor is stored in to the one that it is changed in, which is the one
+    that it has in memory, and on to the one that it is written in. `strict` refuses values that the
+    last can't hold."""
+
+    stored: torch.dtype
+    inside: torch.dtype
+    written: torch.dtype
+    strict: bool = True
+
+    def read(self, values: bytearray) -> torch.Tensor:
+        """Stored bytes as values to compute with."""
+        return torch.frombuffer(values, dtype=torch.uint8).view(self.stored).to(self.inside)
+
+    def bytes(self, tensor: torch.Tensor) -> memoryview:
+        """Computed values as bytes to write. Raises `Refused`."""
+        if self.strict:
+            check_range(tensor, self.written)
+        return _bytes(tensor, self.written)
+
+
+def check_range(tensor: torch.Tensor, new: torch.dtype) -> None:
+    """Raise `Refused` if a number would become infinite in the dtype `new`."""
+    if tensor.dtype == new or new.itemsize > 2:
+        return
+    lost = ~torch.isfinite(tensor.to(new))
+    if lost.any() and torch.isfinite(tensor[lost].float()).any():
+        word = str(new).removeprefix("torch.")
+        raise Refused(f"Some weights are too large for {word}: save in bfloat16 or float32.")
 
 
 def memory_of(base: Base, plan: Plan, stored: Mapping[str, Tensor]) -> dict[str, str]:
@@ -155,6 +217,7 @@ def _with_healed(
     base: Base,
     plan: Plan,
     stored: Mapping[str, Tensor],
+    dtype: str | None,
     found: list[Piece],
     healed: Mapping[str, torch.Tensor],
 ) -> list[Piece]:
@@ -165,8 +228,11 @@ def _with_healed(
         tensor = healed.get(name)
         if tensor is not None and tuple(tensor.shape) == tuple(piece.shape):
             left.discard(name)
-            make = partial(_trained, tensor, _FLOATS[piece.dtype])
-            piece = Piece(piece.name, piece.dtype, piece.shape, piece.size, make=make, trained=True)
+            kind = DTYPES[dtype][1] if dtype else _FLOATS[piece.dtype]
+            if kind.itemsize == 1:  # in memory it was not so coarse
+                kind = base.torch_dtype
+            make, size = partial(_trained, tensor, kind), tensor.numel() * kind.itemsize
+            piece = Piece(piece.name, _WORDS[kind], piece.shape, size, make=make, trained=True)
         out.append(piece)
     if left:
         raise Refused(f"{min(left)} was trained, but no stored tensor stands for it alone.")
@@ -175,7 +241,9 @@ def _with_healed(
 
 def _trained(tensor: torch.Tensor, kind: torch.dtype, open_: Opener) -> Iterator[memoryview]:
     """A tensor that training changed, in the dtype that it is saved in."""
-    yield _bytes(tensor.detach().cpu(), kind)
+    values = tensor.detach().cpu()
+    check_range(values, kind)
+    yield _bytes(values, kind)
 
 
 def _check_alike(
@@ -189,42 +257,38 @@ def _check_alike(
         raise Refused(f"@{kind} can't be saved here: {old} stands for another tensor in memory.")
 
 
-def _changed(
-    old: torch.dtype,
-    plan: Plan,
-    position: int | None,
-    new: torch.dtype | None,
-    values: bytearray,
-) -> memoryview:
+def _changed(plan: Plan, position: int | None, cast: _Cast, values: bytearray) -> memoryview:
     """Values begun otherwise, converted, or both: each by itself, so any stretch will do."""
-    tensor = torch.frombuffer(values, dtype=old)
+    tensor = cast.read(values)
     if position is not None:
         tensor = begin(plan, position, lambda layer: tensor)
-    return _bytes(tensor, new)
+    return cast.bytes(tensor)
 
 
 def _averaged(
-    tensor: Tensor, other: Tensor, plan: Plan, position: int, new: torch.dtype | None, open_: Opener
+    tensor: Tensor, other: Tensor, plan: Plan, position: int, cast: _Cast, open_: Opener
 ) -> Iterator[memoryview]:
     """The mean of a tensor and another layer's, value by value."""
-    kind, size = _FLOATS[tensor.dtype], tensor.end - tensor.start
     own = plan.layers[position].source
+    theirs = replace(cast, stored=_NUMBERS[other.dtype])
+    step = _BLOCK // max(cast.stored.itemsize, theirs.stored.itemsize)  # values
     with (
-        open_(tensor.file, tensor.start, tensor.end) as ours,
-        open_(other.file, other.start, other.end) as theirs,
+        open_(tensor.file, tensor.start, tensor.end) as one,
+        open_(other.file, other.start, other.end) as two,
     ):
-        for done in range(0, size, _BLOCK):
+        for done in range(0, math.prod(tensor.shape), step):
             values = []
-            for file, start in ((ours, tensor.start), (theirs, other.start)):
-                read = bytearray(min(_BLOCK, size - done))
-                fill(file, start + done, read)
-                values.append(torch.frombuffer(read, dtype=kind))
+            for file, at, kind in ((one, tensor, cast), (two, other, theirs)):
+                width = kind.stored.itemsize
+                read = bytearray(min(step * width, at.end - at.start - done * width))
+                fill(file, at.start + done * width, read)
+                values.append(kind.read(read))
             mean = begin(plan, position, lambda layer, v=values: v[0 if layer == own else 1])
-            yield _bytes(mean, new)
+            yield cast.bytes(mean)
 
 
 def _gathered(
-    tensor: Tensor, dim: int, block: int, plan: Plan, new: torch.dtype | None, open_: Opener
+    tensor: Tensor, dim: int, block: int, plan: Plan, cast: _Cast | None, open_: Opener
 ) -> Iterator[memoryview]:
     """A packed per-layer table with its blocks in the plan's order, a few rows at a time."""
     row = (tensor.end - tensor.start) // tensor.shape[0]
@@ -248,13 +312,16 @@ def _gathered(
                 blocks = [values.narrow(dim, i * block, block) for i in plan.sources]
                 values = torch.cat(blocks, dim)
             flat = values.contiguous().view(-1)
-            yield _bytes(flat if new is None else flat.view(_FLOATS[tensor.dtype]), new)
+            yield _bytes(flat, None) if cast is None else cast.bytes(flat.view(cast.stored))
 
 
 def _random(base: Base, plan: Plan, dtype: str | None) -> Iterator[Piece]:
-    """The tensors of layers that begin at random; one layer at a time is in memory."""
+    """The tensors of layers that begin at random; one layer at a time is in memory.
+
+    They are drawn in the dtype that the patient has them in, since other dtypes give other numbers,
+    and converted then.
+    """
     kind = DTYPES[dtype][1] if dtype else base.torch_dtype
-    word = next(word for word, torch_dtype in _FLOATS.items() if torch_dtype == kind)
     translate = loader_names(base.anatomy)
     for position, layer in enumerate(plan.layers):
         if layer.init.kind != "random":
@@ -267,15 +334,16 @@ def _random(base: Base, plan: Plan, dtype: str | None) -> Iterator[Piece]:
             if translate(old) != old:
                 raise Refused(f"@random can't be saved here: {old} has another name on disk.")
             name = f"{where[0]}.{position}.{where[2]}"
-            make = partial(_drawn, base.anatomy, plan, position, kind, made, name)
+            make = partial(_drawn, base.anatomy, plan, position, base.torch_dtype, kind, made, name)
             size = tensor.numel() * kind.itemsize
-            yield Piece(name, word, tuple(tensor.shape), size, make=make)
+            yield Piece(name, _WORDS[kind], tuple(tensor.shape), size, make=make)
 
 
 def _drawn(
     anatomy: Anatomy,
     plan: Plan,
     position: int,
+    drawn: torch.dtype,
     kind: torch.dtype,
     made: dict[str, torch.Tensor],
     name: str,
@@ -284,9 +352,10 @@ def _drawn(
     """A tensor of a random layer; the others are kept in `made` until they are asked for."""
     tensor = made.pop(name, None)
     if tensor is None:
-        made.update(random_layer(anatomy, plan, position, kind))
+        made.update(random_layer(anatomy, plan, position, drawn))
         tensor = made.pop(name)
-    yield _bytes(tensor, None)
+    check_range(tensor, kind)
+    yield _bytes(tensor, kind)
 
 
 def _bytes(tensor: torch.Tensor, new: torch.dtype | None) -> memoryview:

@@ -2,7 +2,8 @@
 
 A plan that names layers of other bases (`0:16, b/8:24`) becomes a plain plan of such a stack, and
 then everything that takes a base and a plan takes it. Embeddings come from the base of the first
-layer, the final norm and the head from that of the last. Nothing is copied.
+layer, and with them the token ids, the tokenizer, the generation config and whatever else may
+differ; the final norm and the head come from the base of the last layer. Nothing is copied.
 """
 
 from __future__ import annotations
@@ -28,34 +29,42 @@ from .source import Source, Tensor
 def stack(base: Base, others: Mapping[str, Base], plan: Plan) -> tuple[Base, Plan]:
     """The stack that a plan of several bases is made of, and the plan in terms of it.
 
-    `others` are the bases by the names that the plan uses for them. A plan of one base comes back
-    as it is. Raises `Refused` where the bases don't fit together, with what doesn't.
+    `others` are the bases by the names that the plan uses for them. A plan of one base's layers is
+    a plan of that base. Raises `Refused` where the bases don't fit together, with what doesn't.
     """
-    used = {layer.base for layer in plan.layers}
-    if used <= {""}:
+    known = {"": base, **others}
+    used = list(dict.fromkeys(layer.base for layer in plan.layers))
+    if used == [""]:
         return base, plan
-    bases = {"": base, **{name: others[name] for name in sorted(used) if name}}
-    made = Stack(bases, plan.layers[0].base, plan.layers[-1].base)
+    if len(used) == 1:
+        only = known[used[0]]
+        return only, Plan(tuple(replace(x, base="") for x in plan.layers), only.depth)
+    made = Stack({name: known[name] for name in used}, plan.layers[-1].base)
     layers = (Layer(made.offset[x.base] + x.source, x.init) for x in plan.layers)
     return made, Plan(tuple(layers), made.depth)
 
 
 class Stack(Base):
-    """A base whose layers are those of several. `offset` is where each one's layers begin."""
+    """A base whose layers are those of several. `offset` is where each one's layers begin.
 
-    def __init__(self, bases: Mapping[str, Base], first: str, last: str) -> None:
-        self.bases, self._first, self._last = dict(bases), first, last
+    The first of `bases` gives what runs before the layers, the one named `last` what runs behind.
+    """
+
+    def __init__(self, bases: Mapping[str, Base], last: str) -> None:
+        self.bases, self._last = dict(bases), last
+        self._first = first = next(iter(self.bases))
         self.offset: dict[str, int] = {}
         depth = 0
         for name, base in self.bases.items():
             self.offset[name] = depth
             depth += base.depth
         _check_vocabularies(self.bases)
+        _check_dtypes(self.bases)
         shown = {name or "the base": base.anatomy for name, base in self.bases.items()}
         config = combine(shown)
-        self._before, self._after = outer_parts(bases[""].anatomy)
+        self._before, self._after = outer_parts(bases[first].anatomy)
         if first != last:
-            check_tied(bases[""].anatomy, self._after)
+            check_tied(bases[first].anatomy, self._after)
         opened = [base.source for base in self.bases.values()]
         complete = all(source.tensors for source in opened)
         super().__init__(
@@ -133,6 +142,18 @@ class Stack(Base):
                     head, layer, rest = where
                     merged[f"{head}{self.offset[which] + layer}{rest}"] = found[name]
         return merged
+
+
+def _check_dtypes(bases: Mapping[str, Base]) -> None:
+    """Raises `Refused` if two of the bases compute in different dtypes: no layer would take what
+    the one before it gives."""
+    one, *others = bases.values()
+    for other in others:
+        if other.torch_dtype != one.torch_dtype:
+            raise Refused(
+                f"{one.name} is {one.dtype} and {other.name} is {other.dtype}. Save one of them "
+                "in the other's dtype first, and stack that."
+            )
 
 
 def _check_vocabularies(bases: Mapping[str, Base]) -> None:

@@ -7,6 +7,7 @@ refused; nothing is made to fit.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -18,7 +19,8 @@ from .config import DEPTH_FIELDS, INDEX_LISTS, is_per_layer, text_key
 from .meta import run
 
 # What may differ without changing what a model computes when it is used.
-_FREE = {"_name_or_path", "architectures", "dtype", "transformers_version", "use_cache"}
+_FREE = {"_name_or_path", "architectures", "auto_map", "dtype", "transformers_version"}
+_FREE |= {"use_cache"}
 _FREE_ENDINGS = ("_token_id", "dropout", "pdrop", "initializer_range")
 # Rules about which layers are of which kind, written for one model's depth.
 _RULES = (
@@ -38,9 +40,17 @@ _RULES = (
 def combine(bases: Mapping[str, Anatomy]) -> PreTrainedConfig:
     """The config of a model that has the layers of all bases, one base after the other.
 
-    Raises `Refused` with the settings that don't fit.
+    What may differ (`_FREE`) is the first base's. Token ids are among it: embeddings compute with
+    them, since some models count positions from the padding token's id. Raises `Refused` with the
+    settings that don't fit.
     """
     (first, one), *others = bases.items()
+    for name, base in bases.items():
+        if base.quantized and _names_layers(base.whole.to_dict().get("quantization_config")):
+            raise Refused(
+                f"The quantization config of {name} names some layers by number, which are others "
+                "in a stack. Stack the unquantized models."
+            )
     whole = copy.deepcopy(one.whole.to_dict())
     key = text_key(one.whole)
     part = whole[key] if key else whole
@@ -57,6 +67,11 @@ def combine(bases: Mapping[str, Anatomy]) -> PreTrainedConfig:
         theirs = other.whole.to_dict()
         if text_key(other.whole) != key:
             raise Refused(f"{first} and {name} are built differently: one is multimodal.")
+        if key and (odd := _around(whole, theirs, key)):
+            raise Refused(
+                f"{first} and {name} don't fit together: they differ in {odd[0]}, outside their "
+                "text models."
+            )
         theirs = theirs[key] if key else theirs
         odd = _join(part, theirs, depth, other.stack.depth)
         if odd:
@@ -82,7 +97,7 @@ def _join(ours: dict, theirs: dict, depth: int, more: int) -> list[str]:
     odd = []
     for field in sorted(ours.keys() | theirs.keys()):
         a, b = ours.get(field), theirs.get(field)
-        if field in _FREE or field.endswith(_FREE_ENDINGS):
+        if _is_free(field):
             continue
         if field in DEPTH_FIELDS and a in (depth, None) and b in (more, None):
             continue
@@ -93,6 +108,37 @@ def _join(ours: dict, theirs: dict, depth: int, more: int) -> list[str]:
         elif a != b:
             odd.append(field)
     return odd
+
+
+def _is_free(field: str) -> bool:
+    return field in _FREE or field.endswith(_FREE_ENDINGS)
+
+
+def _around(ours: dict, theirs: dict, key: str) -> list[str]:
+    """Fields of two multimodal configs that differ outside the text model's part `key`."""
+
+    def plain(value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {field: plain(inner) for field, inner in value.items() if not _is_free(str(field))}
+
+    ours, theirs = ({k: v for k, v in d.items() if k != key} for d in (ours, theirs))
+    ours, theirs = plain(ours), plain(theirs)
+    return sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+
+
+def _names_layers(quantization: object) -> bool:
+    """Does a list or a key of this name or match modules by a number?"""
+    if hasattr(quantization, "to_dict"):
+        quantization = quantization.to_dict()
+    if isinstance(quantization, str):
+        return "." in quantization and re.search(r"\d", quantization) is not None
+    if isinstance(quantization, (list, tuple)):
+        return any(_names_layers(entry) for entry in quantization)
+    if isinstance(quantization, dict):
+        containers = (v for v in quantization.values() if not isinstance(v, str))
+        return any(_names_layers(entry) for entry in (*quantization, *containers))
+    return False
 
 
 def outer_parts(base: Anatomy) -> tuple[frozenset[str], frozenset[str]]:

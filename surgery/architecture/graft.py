@@ -91,7 +91,8 @@ def _begun(
         return have.tensor(f"{path}.{layer}.{rest}")
 
     if name in fresh:
-        return fresh[name].to(read(plan.layers[position].source).device)
+        like = read(plan.layers[position].source)  # some models keep a few tensors in float32
+        return fresh[name].to(like.device, like.dtype)
     return begin(plan, position, read)
 
 

@@ -1,11 +1,23 @@
 """Stacks of several bases: the right tensor from the right base, or a refusal that says why."""
 
+import copy
+import json
+
+import oracle
 import pytest
 import tiny
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    CamembertConfig,
+    GraniteConfig,
+    RobertaConfig,
+)
 
 from surgery import Base, Plan, Refused, stack
+from surgery.architecture import Anatomy
+from surgery.architecture.combine import combine
 
 
 def save(folder, family="llama", seed=1, **changes):
@@ -76,6 +88,121 @@ def test_a_plan_of_one_base_is_left_alone(tmp_path):
     assert stack(base, {}, plan) == (base, plan)
 
 
+def save_roberta(folder, seed, kind=RobertaConfig, **changes):
+    """A decoder that counts positions from its padding token's id."""
+    sizes = dict(hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=48)
+    config = kind(**sizes, vocab_size=tiny.VOCAB, is_decoder=True, **changes)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config)
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.1)
+    model.save_pretrained(folder)
+    return Base.open(str(folder))
+
+
+def frankenstein(models, paths, plan):
+    """The model of the plan's first layer, with the layers and what follows them from the others:
+    for plans as long as it is, put together without a config."""
+    first, last = models[plan.layers[0].base], models[plan.layers[-1].base]
+    made = copy.deepcopy(first)
+    for path in paths:
+        layers = made.get_submodule(path)
+        for p, layer in enumerate(plan.layers):
+            layers[p] = copy.deepcopy(models[layer.base].get_submodule(path)[layer.source])
+            for module in layers[p].modules():
+                if hasattr(module, "layer_idx"):
+                    module.layer_idx = p
+    made.lm_head = copy.deepcopy(last.lm_head)
+    return made
+
+
+@pytest.mark.parametrize("kind", [RobertaConfig, CamembertConfig])
+@pytest.mark.parametrize("text", ["b/0:4", "b/0:2, 2:4", "0:2, b/2:4", "b/0, 1:3, b/3"])
+def test_token_ids_are_those_of_the_base_that_gives_the_embeddings(tmp_path, kind, text):
+    free = dict(tie_word_embeddings=False)
+    one = save_roberta(tmp_path / "one", 1, kind, pad_token_id=1, eos_token_id=2, **free)
+    two = save_roberta(tmp_path / "two", 2, kind, pad_token_id=9, eos_token_id=5, **free)
+    plan = Plan.parse(text, 4, {"b": 4})
+    made, flat = stack(one, {"b": two}, plan)
+    patient = made.operate(flat).model
+    models, paths = {"": one.model, "b": two.model}, one.anatomy.stack.paths
+    expected = oracle.of(frankenstein(models, paths, plan), paths, tiny.tokens(12)).logits(range(4))
+    loaded = AutoModelForCausalLM.from_pretrained(made.save(flat, tmp_path / "out"))
+    with torch.no_grad():
+        for model in (patient, loaded):
+            assert torch.equal(model(input_ids=tiny.tokens(12)).logits, expected)
+    lead = models[plan.layers[0].base]
+    for field in ("pad_token_id", "eos_token_id"):
+        wanted = getattr(lead.config, field)
+        assert getattr(patient.config, field) == getattr(loaded.config, field) == wanted
+        assert getattr(patient.generation_config, field) == wanted
+        assert getattr(loaded.generation_config, field) == wanted
+
+
+def test_layers_of_another_base_alone_are_a_plan_of_that_base(tmp_path):
+    one, two = save(tmp_path / "one"), save(tmp_path / "two", "mistral")
+    made, flat = stack(one, {"b": two}, Plan.parse("b/0:2, b/1@identity, b/4", 6, {"b": 6}))
+    assert made is two and str(flat) == "0:2, 1@identity, 4"
+
+
+def test_tokenizer_and_templates_are_those_of_the_base_that_gives_the_embeddings(tmp_path):
+    one, two = save(tmp_path / "one"), save(tmp_path / "two", seed=2)
+    for name, ending in (("one", "<pad>"), ("two", "</s>")):
+        words = tiny.tokenizer()
+        words.chat_template = f"{name}: {{{{ messages[0]['content'] }}}}"
+        words.eos_token = ending
+        words.save_pretrained(tmp_path / name)
+        (tmp_path / name / "generation_config.json").write_text(
+            json.dumps({"eos_token_id": 0 if name == "one" else 2, "pad_token_id": 7})
+        )
+    made, flat = stack(one, {"b": two}, Plan.parse("b/0:2, 2:6", 6, {"b": 6}))
+    out = made.save(flat, tmp_path / "out")
+    for words in (made.tokenizer, AutoTokenizer.from_pretrained(out)):
+        assert words.chat_template.startswith("two") and words.eos_token == "</s>"
+    written = json.loads((out / "generation_config.json").read_text())
+    assert written["eos_token_id"] == 2
+    assert made.operate(flat).model.generation_config.eos_token_id == 2
+
+
+def test_bases_that_compute_in_two_dtypes_are_refused(tmp_path):
+    one = save(tmp_path / "one")
+    two = save(tmp_path / "two", dtype=torch.bfloat16)
+    with pytest.raises(Refused, match="one is float32 and two is bfloat16"):
+        stack(one, {"b": two}, Plan.parse("0:4, b/2:6", 6, {"b": 6}))
+
+
+def test_quantized_bases_whose_config_counts_layers_are_refused(tmp_path):
+    """The numbers in it would speak of the first base's layers for both."""
+    lists = (["lm_head"], ["model.layers.4.mlp"], [r"re:.*\.[01]\.mlp.*"])
+    for number, skipped in enumerate(lists):
+        for name in ("one", "two"):
+            folder = tmp_path / f"{name}{number}"
+            save(folder)
+            config = json.loads((folder / "config.json").read_text())
+            config["quantization_config"] = dict(quant_method="fp8", modules_to_not_convert=skipped)
+            (folder / "config.json").write_text(json.dumps(config))
+        one, two = (Base.open(str(tmp_path / f"{name}{number}")) for name in ("one", "two"))
+        plan = Plan.parse("0:4, b/2:6", 6, {"b": 6})
+        if number == 0:
+            assert stack(one, {"b": two}, plan)[0].depth == 12
+            continue
+        with pytest.raises(Refused, match="names some layers by number"):
+            stack(one, {"b": two}, plan)
+
+
+def test_towers_beside_the_text_model_are_compared(tmp_path):
+    """Their settings are no part of the text model's config, where layers stand."""
+    one, two = (tiny.config("gemma3") for _ in range(2))
+    two.vision_config.layer_norm_eps = 1e-3
+    two.vision_config.dtype = "bfloat16"
+    anatomies = {"one": Anatomy.of(one), "two": Anatomy.of(two)}
+    with pytest.raises(Refused, match="differ in vision_config"):
+        combine(anatomies)
+    two.vision_config.layer_norm_eps = one.vision_config.layer_norm_eps
+    assert combine(anatomies).text_config.num_hidden_layers == 12
+
+
 @pytest.mark.parametrize(
     ("family", "changes", "said"),
     [
@@ -85,13 +212,25 @@ def test_a_plan_of_one_base_is_left_alone(tmp_path):
         ("llama", dict(num_key_value_heads=4), "num_key_value_heads"),
         ("llama", dict(rms_norm_eps=1e-3), "rms_norm_eps"),
         ("mistral", {}, "model_type"),
+        ("qwen2", dict(sliding_window=4), "sliding_window"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, family, changes, said):
-    one = save(tmp_path / "one")
+    one = save(tmp_path / "one", "llama" if family == "mistral" else family)
     two = save(tmp_path / "two", family, **changes)
     with pytest.raises(Refused, match=said):
         stack(one, {"b": two}, Plan.parse("0:4, b/2:6", 6, {"b": 6}))
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["embedding_multiplier", "logits_scaling", "residual_multiplier", "attention_multiplier"],
+)
+def test_multipliers_have_to_agree(field):
+    sizes = {k: v for k, v in tiny.FAMILIES["llama"][1].items() if k != "head_dim"}
+    anatomies = {n: Anatomy.of(GraniteConfig(**sizes, **{field: n})) for n in (0.5, 2.0)}
+    with pytest.raises(Refused, match=f"{field} is 0.5 in one and 2.0"):
+        combine(anatomies)
 
 
 def test_tied_embeddings_can_not_come_from_two_bases(tmp_path):

@@ -1,0 +1,49 @@
+"""Which dtype each tensor of a model has once transformers has loaded it.
+
+Most have the dtype that the model is loaded in. Some are made in a dtype of their own (Mamba's
+`A_log`), and some classes keep theirs in float32. What a plan changes in a file has to be computed
+in the dtype that it has in memory, or the two differ in their last bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+from transformers.core_model_loading import build_glob_alternation
+
+from .anatomy import Anatomy, build_meta
+
+
+class _Default(TorchFunctionMode):
+    """A default dtype in this thread alone; torch's own, float32, is the whole process's. A float32
+    that no argument asks for is a default."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if not isinstance(made, torch.Tensor) or made.dtype is not torch.float32:
+            return made
+        given = [getattr(x, "dtype", x) for x in tree_leaves((args, kwargs))]
+        asked = torch.float32 in given or func is torch.Tensor.float
+        return made if asked else made.to(self.dtype)
+
+
+def loaded_dtypes(anatomy: Anatomy, dtype: torch.dtype) -> dict[str, torch.dtype]:
+    """{name in the model: dtype} after `from_pretrained(…, dtype=dtype)`."""
+    with _Default(dtype):
+        model = build_meta(anatomy.whole)
+    found = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    if kept := model._get_dtype_plan(dtype):
+        pattern, globs, _ = build_glob_alternation(list(kept))
+        for name in found:
+            if found[name].is_floating_point and (match := pattern.search(name)):
+                found[name] = kept[globs[match.lastgroup]]
+    return found
