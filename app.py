@@ -42,7 +42,7 @@ def main() -> None:
     from components import stubs
 
     stubs.skip()  # before Gradio is imported
-    from components import deployment, library
+    from components import bases, deployment, library
     from components.page import build, launch_options
 
     allowed = deployment.Deployment.of(public, options.allow_healing)
@@ -60,7 +60,7 @@ def main() -> None:
         prevent_thread_lock=True,
         **launch_options(),
     )
-    library.begin()
+    library.begin(then=lambda: bases.prepare(options.base))
     demo.block_thread()
 
 

@@ -91,7 +91,7 @@ def generate(
         allowed.check_prompt(prompt)
         if not isinstance(max_new_tokens, int) or max_new_tokens > allowed.max_new_tokens:
             raise SurgeryError(f"max_new_tokens can be 1 to {allowed.max_new_tokens:,} here.")
-        found, wanted = _operation(base, plan)
+        found, wanted = yield from _watched(lambda progress: _operation(base, plan, progress))
         settings = dict(
             max_new_tokens=max_new_tokens,
             greedy=bool(greedy),
@@ -106,19 +106,17 @@ def generate(
             if zero.ON:
                 stream = zero.streams(_spec(base), {"it": str(wanted)}, prompt, settings)["it"]
             else:
-                stream = found.operate(wanted).stream(prompt, **settings)
+                patient = yield from _watched(lambda progress: found.operate(wanted))
+                stream = patient.stream(prompt, **settings)
             text = ""
             who = getattr(request, "session_hash", None)
-            try:
-                for count, piece in enumerate(turns.speaking.queued(who, stream, _waiting)):
-                    if isinstance(piece, dict):
-                        yield piece
-                        continue
-                    text += piece
-                    if count % _EVERY == 0:
-                        yield {"text": text, "tokens": stream.stats.tokens, "finished": None}
-            finally:
-                stream.close()
+            for count, piece in enumerate(turns.speaking.queued(who, stream, _waiting)):
+                if isinstance(piece, dict):
+                    yield piece
+                    continue
+                text += piece
+                if count % _EVERY == 0:
+                    yield {"text": text, "tokens": stream.stats.tokens, "finished": None}
             stats = stream.stats
             yield {"text": text, "tokens": stats.tokens, "finished": stats.finished}
 
@@ -137,7 +135,7 @@ def save(
     """
     with _explained():
         admit("save", request)
-        _, wanted = _operation(base, plan)
+        _, wanted = yield from _watched(lambda progress: _operation(base, plan, progress))
         downloads, key = Downloads.shared(), secrets.token_hex(16)
         folder = downloads.of(key)
         path = yield from _watched(
@@ -252,8 +250,8 @@ def _spec(base: str) -> str:
     return str(base).strip()
 
 
-def _operation(base: str, plan: str) -> tuple["Base", Plan]:
-    found = bases.get(_spec(base))
+def _operation(base: str, plan: str, progress: Progress | None = None) -> tuple["Base", Plan]:
+    found = bases.get(_spec(base), progress)
     allowed = deployment.current()
     allowed.check_text(str(plan))
     wanted = facts.read_plan(str(plan), found)
@@ -274,7 +272,7 @@ def _sample(base: str, text: str, limit: int, progress: Progress) -> tuple["Base
 
 
 def _waiting(place: int) -> dict:
-    return {"progress": f"Place {place} in the queue", "share": None}
+    return {"progress": f"Place {place} in the queue" if place else "Computing", "share": None}
 
 
 def _watched(work: Callable[[Progress], Any]) -> Iterator[dict]:

@@ -11,40 +11,62 @@ import gc
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import surgery
-from surgery import BaseError, Plan
+from surgery import BaseError, Plan, SurgeryError
 from surgery.memory import main_memory
 from surgery.progress import Progress, silent
 
-from . import area, deployment, library
+from . import area, deployment, library, preparing
 
 if TYPE_CHECKING:
     from surgery import Base
 
 _KEPT = 12  # open ones; without weights they take little
+_SILENT = 30.0  # seconds that callers without progress wait for a base to open
 _SHARE = 0.6  # of the memory that is free or taken by bases: the budget for weights
 _bases: OrderedDict[str, Base] = OrderedDict()
 _used: Counter[int] = Counter()  # by the object's id
 _lock = threading.Lock()
 
 
-def get(spec: str, progress: Progress = silent) -> Base:
-    """The base called `spec`, opened if it isn't open yet. Raises `BaseError`, also for what the
-    deployment does not allow."""
+def get(spec: str, progress: Progress | None = None) -> Base:
+    """The base called `spec`, opened if it isn't open yet: once for all who ask meanwhile. Raises
+    `BaseError`, also for what the deployment does not allow, and, for callers without a progress
+    function, if it takes long."""
     with _lock:
         if spec in _bases:
             _bases.move_to_end(spec)
             return _bases[spec]
+    deployment.current().check_spec(spec)
+    progress = progress or preparing.at_most(_SILENT)
+    return preparing.shared(("open", spec), partial(_open, spec), progress)
+
+
+def prepare(spec: str) -> None:
+    """Open a base for the app itself: fetched and converted whether or not anybody watches. What
+    goes wrong is told to those who open it, which tries again."""
+    with suppress(SurgeryError):
+        deployment.current().check_spec(spec)
+        preparing.shared(("open", spec), partial(_open, spec), silent, lasting=True)
+
+
+def _open(spec: str, progress: Progress) -> Base:
+    """All that a page asks of an open base is found out here, where it can be watched."""
     allowed = deployment.current()
-    allowed.check_spec(spec)
-    library.wait()
+    library.wait(progress)
     base = surgery.Base.open(spec, progress)
     if allowed.public:
         allowed.check_config(base.source.config.to_dict())
-        allowed.check_size(base.preview(Plan.whole(base.depth)).bytes)
+    progress("Laying out the layers", 0, 0)
+    size = base.preview(Plan.whole(base.depth)).bytes
+    if allowed.public:
+        allowed.check_size(size)
+    progress("Reading the tokenizer", 0, 0)
+    base.has_tokenizer  # noqa: B018  a GGUF file is converted for it
     with _lock:
         _bases[spec] = base
         _bases.move_to_end(spec)
@@ -55,11 +77,15 @@ def get(spec: str, progress: Progress = silent) -> Base:
 
 
 def load(spec: str, progress: Progress) -> Base:
-    """The base with its weights in memory; others are let go to make the room. Raises
-    `BaseError`."""
+    """The base with its weights in memory; others are let go to make the room. Loaded once for all
+    who ask meanwhile. Raises `BaseError`."""
     base = get(spec, progress)
     if base.is_loaded:
         return base
+    return preparing.shared(("load", spec), partial(_load, base), progress)
+
+
+def _load(base: Base, progress: Progress) -> Base:
     size = weight_bytes(base)
     _let_go(base, size, budget())
     if base.kind in ("hub", "config"):

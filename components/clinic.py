@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery import Plan
+from surgery.progress import Turn
 
 if TYPE_CHECKING:
     from surgery.heal import Healed, Settings
@@ -30,7 +31,8 @@ class Clinic:
     def __init__(self) -> None:
         # Pausing is told by the run itself: what another event draws, its last report may cover.
         self.pausing = threading.Event()
-        self.busy = threading.Lock()  # one run at a time: a paused one ends its step first
+        # One run at a time: a paused one ends its step first.
+        self.busy = Turn("Waiting for the step that was being done")
         self._healed: dict[tuple[str, str], Healed] = {}
 
     def __deepcopy__(self, memo: dict) -> Clinic:

@@ -238,7 +238,9 @@ def _lenses(
 
     given = token_texts(base, ids)[-_COLUMNS:]
     bare = isinstance(of, Plan)
-    patient = base.operate(of) if bare else of
+    patient = of
+    if bare:
+        patient = yield from _watch(panel, lambda _: base.operate(of))
     for who, view, whose in (
         ("base", panel.base_lens, base),
         ("patient" if bare else "healed patient", panel.patient_lens, patient),

@@ -259,7 +259,7 @@ def heal(
     def work(progress) -> Healed:
         from surgery.heal import Healing
 
-        with clinic.busy:
+        with clinic.busy.taken(progress):
             base = bases.load(spec, progress)
             place = runs.place(who, spec, plan, settings)
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,22 +1,30 @@
 """Long work in a thread, watched from a generator: how far it is, how long it takes, how it stops.
 
-Knows the library's way of reporting progress; what the work is, and where the reports are drawn, is
-for others to say.
+Gradio can close a generator only when it comes back to a `yield`, and holds a lock for everyone
+until then. So these come back at least twice a second, whatever the work does, and closing them
+doesn't wait for it.
 """
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from surgery.progress import Cancelled, Progress
+from surgery import SurgeryError
+from surgery.progress import Cancelled, Progress, reporting_to
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 _EVERY = 0.15  # seconds between looks
+_BEAT = 0.4  # seconds after which the generator comes back with no news
 _SOON = 1.0  # seconds before an estimate is worth anything
+_MOST_ENDING = 4  # threads that were told to stop and haven't yet, before new work waits for them
+_PATIENCE = 60.0  # seconds that it waits
+_ending: set[threading.Thread] = set()
 
 
 @dataclass(frozen=True)
@@ -40,29 +48,41 @@ class Report:
 class Job(Generic[Result]):
     """`for report in job:` runs `work(progress)` in a thread until it ends; then `job.result()`.
 
-    Closing the iteration early, as Gradio does when an event is cancelled, stops the work.
+    Closing the iteration early, as Gradio does when an event is cancelled, stops the work at its
+    next report. Work that takes long to notice holds up new jobs once there is much of it.
     """
 
     def __init__(self, work: Callable[[Progress], Result]) -> None:
         self._work = work
         self._stop = threading.Event()
-        self._now: tuple[str, float, float] = ("", 0, 0)
+        self._now: tuple[str, float, float] = ("Working", 0, 0)
         self._since = time.monotonic()
         self._result: Result | None = None
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = _thread(self._run)
 
     def __iter__(self) -> Iterator[Report]:
+        since = time.monotonic()
+        while len(ending()) >= _MOST_ENDING:
+            if time.monotonic() - since > _PATIENCE:
+                self._error = SurgeryError(
+                    "This machine is still busy with work that was stopped. Try again in a minute."
+                )
+                return
+            yield Report("Waiting for work that was stopped to end", 0, 0, None)
+            time.sleep(_EVERY)
         self._thread.start()
-        seen = None
+        seen, told = self._now, time.monotonic()
         try:
             while self._thread.is_alive():
                 self._thread.join(_EVERY)
-                if self._now != seen and self._now[0] and self._thread.is_alive():
-                    seen = self._now
+                news = self._now != seen or time.monotonic() - told > _BEAT
+                if news and self._thread.is_alive():
+                    seen, told = self._now, time.monotonic()
                     yield self._report()
         finally:
             self._stop.set()
+            _left(self._thread)
 
     def result(self) -> Result:
         """What the work returned; raises what it raised."""
@@ -72,13 +92,16 @@ class Job(Generic[Result]):
 
     def _run(self) -> None:
         try:
-            self._result = self._work(self._progress)
+            with reporting_to(self._progress):
+                self._result = self._work(self._progress)
         except BaseException as error:  # handed on by `result`
-            self._error = error
+            self._error = plain(error)
 
     def _progress(self, what: str, done: float, total: float) -> None:
         if self._stop.is_set():
             raise Cancelled
+        if not what:
+            return
         if what != self._now[0]:
             self._since = time.monotonic()
         self._now = (what, done, total)
@@ -88,6 +111,81 @@ class Job(Generic[Result]):
         took = time.monotonic() - self._since
         left = took * (total - done) / done if done > 0 and total > 0 and took > _SOON else None
         return Report(what, done, total, left)
+
+
+def steps(work: Iterator[Item], ended: Callable[[], None]) -> Iterator[Item | None]:
+    """What `work` yields, each step computed in a thread when it is asked for; None whenever a
+    step takes long.
+
+    `ended` is called once no step is computed any more, which may be after this was closed.
+    """
+    asked, answered = threading.Semaphore(0), threading.Event()
+    closed, answer = threading.Event(), []  # one of (item,), error, or () at the end
+
+    def run() -> None:
+        try:
+            while asked.acquire() and not closed.is_set():
+                try:
+                    answer[:] = [(next(work),)]
+                except StopIteration:
+                    answer[:] = [()]
+                except BaseException as error:
+                    answer[:] = [plain(error)]
+                answered.set()
+        finally:
+            if close := getattr(work, "close", None):
+                close()
+            ended()
+
+    thread = _thread(run)
+    thread.start()
+    try:
+        while True:
+            asked.release()
+            while not answered.wait(_BEAT):
+                yield None
+            answered.clear()
+            (found,) = answer
+            answer.clear()
+            if isinstance(found, BaseException):
+                raise found
+            if not found:
+                return
+            yield found[0]
+    finally:
+        closed.set()
+        asked.release()
+        _left(thread)
+
+
+def ending() -> set[threading.Thread]:
+    """Threads whose work was stopped and goes on, since it hasn't reported since."""
+    for thread in list(_ending):
+        if not thread.is_alive():
+            _ending.discard(thread)
+    return _ending
+
+
+def plain(error: BaseException) -> BaseException:
+    """An error to keep. One that is meant for people goes without its traceback, which would keep
+    alive everything that the failed work had in hand."""
+    if isinstance(error, (SurgeryError, Cancelled)):
+        error.__context__ = None
+        return error.with_traceback(None)
+    return error
+
+
+def _thread(run: Callable[[], None]) -> threading.Thread:
+    """Not started yet. It knows what the thread that made it knows, such as Gradio's request."""
+    context = contextvars.copy_context()
+    return threading.Thread(target=context.run, args=(run,), daemon=True, name="job")
+
+
+def _left(thread: threading.Thread) -> None:
+    """Nobody waits for it any more."""
+    thread.join(_EVERY)
+    if thread.is_alive():
+        _ending.add(thread)
 
 
 def _duration(seconds: float) -> str:

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import gc
 import threading
+from collections.abc import Callable
 from importlib import import_module
+
+from surgery.progress import Progress, Turn, silent
 
 _PATIENCE = 1.5  # seconds for a browser to come before the import begins without it
 _HEAVY = ("surgery.base", "surgery.xray", "surgery.tally.kept")
 _ready = threading.Event()
 _drawn = threading.Event()
-_lock = threading.Lock()
+_importing = Turn("Starting")
 
 
-def begin() -> None:
-    """Import it in a thread, once the first page is drawn."""
-    threading.Thread(target=_import_later, daemon=True).start()
+def begin(then: Callable[[], None] | None = None) -> None:
+    """Import it in a thread, once the first page is drawn, and go on with `then`."""
+    threading.Thread(target=_import_later, args=(then,), daemon=True, name="library").start()
 
 
 def picture_is_drawn() -> None:
@@ -33,9 +36,11 @@ def is_ready() -> bool:
     return _ready.is_set()
 
 
-def wait() -> None:
+def wait(progress: Progress = silent) -> None:
     """Return once it is imported. One thread imports, whoever else wants it waits."""
-    with _lock:
+    if _ready.is_set():
+        return
+    with _importing.taken(progress):
         if _ready.is_set():
             return
         # Thousands of modules are made and stay: looking for garbage among them is in vain.
@@ -54,6 +59,8 @@ def share_processors(among: int) -> None:
     import_module("surgery.memory").share_processors(among)
 
 
-def _import_later() -> None:
+def _import_later(then: Callable[[], None] | None) -> None:
     _drawn.wait(_PATIENCE)
     wait()
+    if then is not None:
+        then()

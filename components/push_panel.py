@@ -133,9 +133,13 @@ def upload(
     try:
 
         def work(progress) -> str:
-            out = write(spec, plan, name, AS_STORED, folder, False, progress, healed)
-            place = f"{user}/{file_name(name) or out.name}"
-            return push(out, place, private=private, progress=progress, token=token())
+            try:
+                out = write(spec, plan, name, AS_STORED, folder, False, progress, healed)
+                place = f"{user}/{file_name(name) or out.name}"
+                return push(out, place, private=private, progress=progress, token=token())
+            finally:
+                Downloads.shared().forget(key)
+                shutil.rmtree(folder, ignore_errors=True)
 
         job = Job(work)
         for report in job:
@@ -145,6 +149,3 @@ def upload(
         yield note("Stopped.")
     except SurgeryError as error:
         yield failed(error)
-    finally:
-        Downloads.shared().forget(key)
-        shutil.rmtree(folder, ignore_errors=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from surgery import Plan, SurgeryError
-from surgery.progress import Cancelled
+from surgery.progress import Cancelled, Progress
 
 from . import bases, turns, zero
 from .deployment import current
@@ -24,7 +24,7 @@ from .live import LiveHTML
 from .status import Status, failed, note
 
 if TYPE_CHECKING:
-    from surgery import Patient
+    from surgery import Base, Patient
 
 _runs = itertools.count(1)  # so that the page can tell a late drawing of a run that was stopped
 _PLACE = "place"  # in the queue, where else a side speaks
@@ -144,15 +144,18 @@ def talk(
             both = {"base": str(Plan.whole(base.depth)), "patient": str(plan)}
             streams |= zero.streams(spec, both, prompt, settings)
         else:
-            streams["base"] = base.operate(Plan.whole(base.depth)).stream(prompt, **settings)
-            patient = healed or base.operate(plan)
-            streams["patient"] = patient.stream(prompt, **settings)
+            job = Job(lambda progress: _streams(base, healed or plan, prompt, settings, progress))
+            for report in job:
+                yield report.view(), shown
+            streams |= job.result()
         plans = {"base": "", "patient": f"{plan}, healed" if healed else str(plan)}
         texts = dict.fromkeys(streams, "")
         drawn = 0.0
         for side, piece in turns.speaking.queued(who, turns.alternate(streams), _waiting):
             if side == _PLACE:
-                yield note(f"Place {piece} in the queue: yours comes by itself."), shown
+                here = int(piece)
+                place = note(f"Place {here} in the queue: yours comes by itself.")
+                yield (place, shown) if here else (gr.skip(), gr.skip())
                 continue
             texts[side] += piece
             if time.monotonic() - drawn > _EVERY:
@@ -167,9 +170,20 @@ def talk(
     except SurgeryError as error:
         yield failed(error), {}
     finally:
-        for stream in streams.values():
-            stream.close()
         used.close()
+
+
+def _streams(
+    base: Base, of: Plan | Patient, prompt: str, settings: dict, progress: Progress
+) -> dict[str, Any]:
+    """The base's stream and the patient's; nothing is computed yet."""
+    progress("Operating", 0, 0)
+    patient = base.operate(of) if isinstance(of, Plan) else of
+    whole = base.operate(Plan.whole(base.depth))
+    return {
+        "base": whole.stream(prompt, **settings),
+        "patient": patient.stream(prompt, **settings),
+    }
 
 
 def stopped(value: dict | None) -> tuple[dict, dict]:

@@ -17,6 +17,7 @@ from typing import TypeVar
 from surgery import SurgeryError
 
 from . import library
+from .jobs import steps
 
 Item = TypeVar("Item")
 _LOOK = 0.3  # seconds between looks at the place
@@ -53,23 +54,24 @@ class Turns:
     def queued(
         self, who: str | None, work: Iterator[Item], waiting: Callable[[int], Item]
     ) -> Iterator[Item]:
-        """What `work` yields, once it is `who`'s turn; until then `waiting(place)` whenever the
-        place changes, from 1. Closing it early gives the turn on. Raises `SurgeryError` where too
-        many wait already."""
+        """What `work` yields, once it is `who`'s turn; until then `waiting(place)`, from 1, and
+        `waiting(0)` when a step of the work takes long: it comes back at least twice a second.
+
+        Closing it early gives the turn on, as soon as the step that is being computed ends. Raises
+        `SurgeryError` where too many wait already.
+        """
         ticket = self._join(who or f"nobody {next(self._arrivals)}")
-        place = 0
         try:
-            while not ticket.called.wait(_LOOK if place else 0):
-                now = self._place(ticket)
-                if now and now != place:
-                    place = now
+            wait = 0.0
+            while not ticket.called.wait(wait):
+                wait = _LOOK
+                if place := self._place(ticket):
                     yield waiting(place)
-            yield from self._shared(work)
-        finally:
-            close = getattr(work, "close", None)
-            if close:
-                close()
-            self._leave(ticket)
+        except BaseException:
+            self._close(work, ticket)
+            raise
+        for item in steps(self._shared(work), ended=lambda: self._close(work, ticket)):
+            yield waiting(0) if item is None else item
 
     def _shared(self, work: Iterator[Item]) -> Iterator[Item]:
         while True:
@@ -80,6 +82,13 @@ class Turns:
             except StopIteration:
                 return
             yield item
+
+    def _close(self, work: Iterator[Item], ticket: _Ticket) -> None:
+        try:
+            if close := getattr(work, "close", None):
+                close()
+        finally:
+            self._leave(ticket)
 
     def __len__(self) -> int:
         """How many wait."""
@@ -121,14 +130,20 @@ class Turns:
 
 
 def alternate(streams: Mapping[str, Iterator[str]]) -> Iterator[tuple[str, str]]:
-    """A piece from each stream in turn, so that none waits for another to end."""
+    """A piece from each stream in turn, so that none waits for another to end; at the end, which
+    may come early, they are closed."""
     waiting = dict(streams)
-    while waiting:
-        for who, stream in list(waiting.items()):
-            try:
-                yield who, next(stream)
-            except StopIteration:
-                del waiting[who]
+    try:
+        while waiting:
+            for who, stream in list(waiting.items()):
+                try:
+                    yield who, next(stream)
+                except StopIteration:
+                    del waiting[who]
+    finally:
+        for stream in streams.values():
+            if close := getattr(stream, "close", None):
+                close()
 
 
 speaking = Turns(share=library.share_processors)  # of all pages and programs

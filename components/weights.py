@@ -275,7 +275,7 @@ class Updates:
         base = bases.get(spec)
         survey = known_survey(base)
         if all(layer.init.kind in ("copy", "identity", "scale") for layer in plan.layers):
-            patient = survey.picture(plan)
+            patient = yield from self._watch(lambda _: survey.picture(plan))
         else:  # such layers are counted from the patient's own weights
 
             def operated(progress):

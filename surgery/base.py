@@ -25,7 +25,7 @@ from .memory import accelerators
 from .patient import Patient
 from .plan import Plan
 from .preview import Preview, StoredBytes, preview
-from .progress import Meter, Progress, silent
+from .progress import Meter, Progress, Turn, current, silent
 from .source import Source, Tensor, open_source
 from .transfer import equal, open_file
 from .weights import initialise, load
@@ -47,7 +47,7 @@ class Base:
     def __init__(self, source: Source) -> None:
         self.source = source
         self._model: PreTrainedModel | None = None
-        self._loading = threading.Lock()
+        self._loading = Turn("Waiting for the weights")
         self._written: tempfile.TemporaryDirectory | None = None
 
     @classmethod
@@ -142,7 +142,7 @@ class Base:
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase | None:
-        folder = self.source.tokenizer_folder(silent)
+        folder = self.source.tokenizer_folder(current())
         # Without any file transformers makes up an empty tokenizer for some families.
         if folder is None or not any(any(folder.glob(files)) for files in _TOKENIZER_FILES):
             return None
@@ -187,24 +187,28 @@ class Base:
     def load(self, progress: Progress = silent) -> PreTrainedModel:
         """The model with its weights: loaded once per process, shared by everyone, not to be
         changed. Raises `BaseError` if they can't be had or don't fit."""
-        with self._loading:
+        if self._model is not None:
+            return self._model
+        with self._loading.taken(progress) as report:
             if self._model is None:
                 size = self.counts.total * self.torch_dtype.itemsize
                 if self.kind == "config":
-                    self._model = initialise(self.source.config, self.torch_dtype, size, seed=0)
+                    self._model = initialise(
+                        self.source.config, self.torch_dtype, size, seed=0, progress=report
+                    )
                 else:
                     self.stored_bytes  # noqa: B018  a config that lies is found out here
-                    folder = self.source.fetch(progress)
+                    folder = self.source.fetch(report)
                     self._check_tied(folder)
-                    model = load(self.anatomy, folder, self.torch_dtype, size, progress)
+                    model = load(self.anatomy, folder, self.torch_dtype, size, report)
                     self.source.check()
                     self._model = model
             return self._model
 
     @property
     def model(self) -> PreTrainedModel:
-        """The same, without progress."""
-        return self.load()
+        """The same, with the progress of the work that this thread does."""
+        return self.load(current())
 
     def stored(self, progress: Progress = silent) -> tuple[Path, Mapping[str, Tensor]]:
         """A local folder with the base's files, and the tensors in its safetensors.
@@ -213,8 +217,9 @@ class Base:
         """
         if self.kind == "config":
             model = self.load(progress)
-            with self._loading:
+            with self._loading.taken(progress) as report:
                 if self._written is None:
+                    report("Writing the random weights to a temporary folder", 0, 0)
                     folder = tempfile.TemporaryDirectory(prefix="layer-surgery-")
                     model.save_pretrained(folder.name)
                     self._written = folder

@@ -97,7 +97,7 @@ class Stack(Base):
     def load(self, progress: Progress = silent) -> PreTrainedModel:
         """The stack's model over the bases' own parameters."""
         models = {name: base.load(progress) for name, base in self.bases.items()}
-        with self._loading:
+        with self._loading.taken(progress):
             if self._model is None:
                 if len({model.device for model in models.values()}) > 1:
                     raise Refused("These bases lie on different devices: load them on one.")

@@ -6,7 +6,6 @@ the result is the base's to say.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,10 +22,10 @@ from .architecture import Anatomy, settle
 from .architecture.draws import Seeded
 from .errors import BaseError
 from .memory import HEADROOM, accelerators, choose, main_memory
-from .progress import Progress
+from .progress import Progress, Turn, silent
 
 # transformers keeps its progress hook and torch its default dtype per process: one load at a time.
-_loading = threading.Lock()
+_loading = Turn("Waiting for the weights of another model to load")
 
 
 def load(
@@ -77,14 +76,27 @@ def check_whole(info: dict) -> None:
 
 
 def initialise(
-    config: PreTrainedConfig, dtype: torch.dtype, size: int, seed: int
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    size: int,
+    seed: int,
+    progress: Progress = silent,
 ) -> PreTrainedModel:
     """A model of random weights, as transformers initialises this config; same seed, same weights.
 
     Made on the CPU, so that the numbers are the same on every machine, then moved.
     """
     (device,) = choose(size, accelerators()[:1], main_memory())
-    with _loading, Seeded(seed):
+    values = size // dtype.itemsize
+    done = 0
+
+    def drawn(count: int) -> None:
+        nonlocal done
+        done += count
+        report("Drawing random weights", min(done, values), values)
+
+    with _loading.taken(progress) as report, Seeded(seed, drawn):
+        report("Drawing random weights", 0, values)
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     return settle(model.to(device).eval())
 
@@ -115,10 +127,13 @@ def loading(progress: Progress) -> Iterator[None]:
     """Alone in loading weights, with transformers' own progress bars handed on to `progress`."""
 
     def hook(_, args, kwargs):
-        return _Report(progress, *args, **kwargs)
+        return _Report(report, *args, **kwargs)
 
     # The reader of GGUF files has a bar of its own, past that hook.
-    with _loading, mock.patch.object(gguf_reader, "tqdm", partial(_Report, progress)):
+    with (
+        _loading.taken(progress) as report,
+        mock.patch.object(gguf_reader, "tqdm", partial(_Report, report)),
+    ):
         before = transformers_logging.set_tqdm_hook(hook)
         try:
             yield

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +19,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from ..errors import Refused
 from ..plan import MAX_LAYERS
+from ..progress import Turn, current
 from .config import DEPTH_FIELDS, rewrite
 from .handed import Handed, handed, returned
 from .identity import identity_layers
@@ -27,7 +27,7 @@ from .likeness import computed_buffers
 from .meta import Unfilled, remembered
 
 # Building a model sets torch's default dtype for the whole process while it lasts.
-_building = threading.Lock()
+_building = Turn("Waiting for another model to be laid out")
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
             f"The config says {deepest:,} layers, and no more than {MAX_LAYERS:,} are allowed."
         )
     try:
-        with _building, torch.device("meta"), Unfilled():
+        with _building.taken(current()), torch.device("meta"), Unfilled():
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     except Refused:
         raise

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..errors import Refused
+from ..progress import alive
 from .anatomy import Anatomy
 from .handed import handed, otherwise
 from .likeness import INDEX_FIELDS, Comparison, computed_buffers
@@ -114,6 +115,7 @@ def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -
     tables = {table.rpartition(".")[0] for table in base.tables}
     seen = set()
     for name, module in after.items():
+        alive()
         where = base.layer_of(name + ".")
         source = name
         if where:

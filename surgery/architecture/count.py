@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ..progress import alive
 from .anatomy import Anatomy
 from .cache import cached_values
 
@@ -87,6 +88,7 @@ def count(base: Anatomy) -> Counts:
     seen: set[tuple[int, int | None]] = set()
     table_values = 0
     for name, parameter in base.model.named_parameters(remove_duplicate=False):
+        alive()
         where = base.layer_of(name)
         place = where[1] if where else None
         places = users[id(parameter)]

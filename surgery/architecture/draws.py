@@ -6,6 +6,7 @@ each draw on the CPU made within a block is handed a generator that belongs to t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,8 +19,10 @@ class Seeded(TorchDispatchMode):
     The process's own generator is neither used nor moved on.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, drawn: Callable[[int], None] | None = None) -> None:
+        """`drawn(count)` hears of every tensor that was filled, and may raise to stop."""
         super().__init__()
+        self._drawn = drawn or (lambda count: None)
         self.generator = torch.Generator().manual_seed(seed)
 
     def __torch_dispatch__(
@@ -28,7 +31,9 @@ class Seeded(TorchDispatchMode):
         kwargs = dict(kwargs or {})
         draws = _with_generator(func)
         if draws is not None and kwargs.get("generator") is None and _on_cpu(args, kwargs):
-            return draws(*args, **kwargs, generator=self.generator)
+            values = draws(*args, **kwargs, generator=self.generator)
+            self._drawn(values.numel() if isinstance(values, torch.Tensor) else 0)
+            return values
         return func(*args, **kwargs)
 
 

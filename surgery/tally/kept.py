@@ -14,11 +14,12 @@ import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 
-from ..progress import Progress, silent
+from ..progress import Progress, Turn, silent
 from ..source.cache import cache_folder
 from .survey import Part, Survey, take
 from .tally import Tally
@@ -30,7 +31,7 @@ _IN_MEMORY, _ON_DISK = 4, 12
 _FORMAT = 1  # another one makes older files be counted anew
 _kept: OrderedDict[str, Survey] = OrderedDict()
 _lock = threading.Lock()
-_counting: dict[str, threading.Lock] = {}
+_counting: WeakValueDictionary[str, Turn] = WeakValueDictionary()
 
 
 def known_survey(base: Base) -> Survey | None:
@@ -46,17 +47,15 @@ def survey_base(base: Base, progress: Progress = silent, *, sample: bool = False
     each tensor will do if nothing better is known. Raises `SurgeryError`."""
     identity = base.source.identity
     with _lock:
-        turn = _counting.setdefault(identity, threading.Lock())
-    while not turn.acquire(timeout=0.2):  # someone else counts this base: wait for theirs
-        progress("Counting the weights", 0, 0)
-    try:
+        turn = _counting.setdefault(identity, Turn("Counting the weights"))
+    with turn.taken(progress) as report:  # if someone else counts this base, wait for theirs
         found = known_survey(base)
         if found is not None and (sample or found.share == 1.0):
             return found
         place = _place(base)
         new = read(place) if place is not None else None
         if new is None:
-            new = take(base, progress, sample=sample)
+            new = take(base, report, sample=sample)
             if place is not None and new.share == 1.0:
                 write(place, new)
         with _lock:
@@ -65,8 +64,6 @@ def survey_base(base: Base, progress: Progress = silent, *, sample: bool = False
             while len(_kept) > _IN_MEMORY:
                 _kept.popitem(last=False)
         return new
-    finally:
-        turn.release()
 
 
 def forget(base: Base) -> None:

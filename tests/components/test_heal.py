@@ -18,6 +18,7 @@ from components.text_choice import DATA, FILE, SAMPLED, kind_of_text, told
 from components.text_file import chosen
 from surgery import Plan, SurgeryError
 from surgery.heal import kept
+from surgery.progress import silent
 
 WRITTEN = "0:2, 4:6"
 PLAN = Plan.parse(WRITTEN, 6)
@@ -96,7 +97,7 @@ def test_paused_it_goes_on_where_it_was(page, spec):
         if update["status"]["text"].startswith("Healing"):
             break
     updates.close()
-    with page.clinic.busy:  # it ends its step first
+    with page.clinic.busy.taken(silent):  # it ends its step first
         (folder,) = next(page.runs.folder.iterdir()).iterdir()
         done = kept.states(folder)[-1]
     assert 0 < done < 400 and page.clinic.patient(spec, PLAN) is None
@@ -112,7 +113,7 @@ def test_who_leaves_while_it_runs_leaves_nothing_behind(page):
             break
     page.runs.forget("one")
     updates.close()
-    with page.clinic.busy:
+    with page.clinic.busy.taken(silent):
         assert not list(page.runs.folder.iterdir())
 
 

