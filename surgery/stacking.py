@@ -7,7 +7,7 @@ layer, the final norm and the head from that of the last. Nothing is copied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +74,10 @@ class Stack(Base):
                 get_tokenizer=self.bases[first].source.tokenizer_folder,
             )
         )
+
+    def local_files(self) -> Iterable[Path]:
+        """Those of all bases."""
+        return [file for base in self.bases.values() for file in base.local_files()]
 
     @property
     def parts(self) -> tuple[tuple[str, int], ...]:

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from ..appear import appearing
 from ..errors import SurgeryError
+from ..target import STATE
 from .settings import Settings
 
 FORMAT = 1
@@ -95,7 +96,7 @@ def write(
     and the one after `spared` steps. Raises `SaveError`, and then those are still there."""
     out = folder / f"state-{step:08d}"
     size = sum(t.nbytes for t in (*trained.values(), *moments.values()))
-    with appearing(out, size, overwrite=True, durable=True) as partial:
+    with appearing(out, size, overwrite=True, durable=True, kind=STATE) as partial:
         _save(trained, partial / "trained.safetensors")
         _save(moments, partial / "moments.safetensors")
         _write_json(partial / "state.json", {"step": step, **numbers})
