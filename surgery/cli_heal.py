@@ -164,6 +164,9 @@ def heal(
     with _progress() as progress:
         report = progress if _SPEAKS else _quiet
         run = Healing(found, wanted, settings, place, progress=report)
+        if run.unread and _SPEAKS:
+            lost = ", ".join(f"{step:,}" for step in run.unread)
+            err.print(f"The state after step {lost} can't be read; an earlier one is taken.")
         if run.step and _SPEAKS:
             err.print(f"[dim]going on after step {run.step:,}[/dim]")
         with _stoppable(run):
