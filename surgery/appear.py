@@ -1,97 +1,171 @@
-"""Folders that appear whole or not at all: written beside their place, renamed when done.
+"""Folders that appear whole or not at all: written beside their place, swapped in when done.
 
-Knows disks, names and what is left behind by processes that died. What goes into a folder is the
-caller's affair.
+While `out` is written there is a hidden folder beside it, held by the process that writes:
+
+    .out.0a1b2c3d.partial/
+        lock     held: not left behind
+        new      what is being written, later what it replaced
+        old      what it replaces, where the system can't exchange two folders in one step
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import psutil
+from typing import TYPE_CHECKING
 
 from .errors import SaveError
 from .memory import gigabytes
+from .owned import LOCK, left_behind, own
+from .target import MODEL, Kind, check_target, explained
+
+if TYPE_CHECKING:
+    from .base import Base
 
 SPARE = 16 << 20  # bytes for what stands beside the weights
+_HOLDER = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial", re.DOTALL)
+_NEW, _OLD = "new", "old"
+_EXCHANGE = 2  # RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS
+_HERE = -100  # Linux' AT_FDCWD: paths mean what they mean elsewhere
 
 
 @contextlib.contextmanager
 def appearing(
-    out: Path, size: int, overwrite: bool = False, durable: bool = False
+    out: Path,
+    size: int,
+    overwrite: bool = False,
+    durable: bool = False,
+    kind: Kind = MODEL,
+    bases: Iterable[Base] = (),
 ) -> Iterator[Path]:
     """A folder beside `out` that takes its name when the block ends well, and else is removed.
 
     `size` is what the block means to write, in bytes: checked against the free space first.
     `durable` waits until it is on the disk, where something else will go once it has appeared.
-    Raises `SaveError`.
+    What `overwrite` may replace depends on the `kind` of output and the `bases` it is made from:
+    see `check_target`. Raises `SaveError`.
     """
+    bases = tuple(bases)
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(out)
-        check_target(out, overwrite)
+        sweep(out.parent)
+        check_target(out, overwrite, kind, bases)
         free = shutil.disk_usage(out.parent).free
         if free < size + SPARE:
             raise SaveError(
                 f"There is no room for it: {gigabytes(size + SPARE)} are needed and "
                 f"{gigabytes(free)} are free in {out.parent}."
             )
-    partial = out.parent / f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
-    try:
-        with explained(out):
-            partial.mkdir()
-            yield partial
+        with _holder(out) as holder:
+            new = holder / _NEW
+            new.mkdir()
+            yield new
             if durable:
-                _sync(partial)
-            _take_place(partial, out, overwrite)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+                _sync(new)
+            if not _placed(new, out):
+                check_target(out, overwrite, kind, bases)
+                _sync(new)
+                _replace(new, out, holder / _OLD)
+            if durable:
+                _sync_one(out.parent)
 
 
-def resolve(out: str | Path) -> Path:
-    """The place that `out` means, past links and `~`. Raises `SaveError`."""
-    try:
-        return Path(out).expanduser().resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # links in a loop, nobody's home
-        raise SaveError(f"“{str(out)[:200]}” is no place to write to: {error}") from error
+def sweep(folder: Path) -> None:
+    """Clear up what processes that are gone left in `folder`; what they had put aside to replace it
+    goes back to its place. What can't be cleared stays. Raises `OSError` for `folder` itself."""
+    for path in sorted(folder.iterdir()):
+        if (m := _HOLDER.fullmatch(path.name)) and _is_holder(path):
+            with contextlib.suppress(OSError):
+                with left_behind(path) as free:
+                    if free:
+                        _clear(path, folder / m[1])
+                if free and path.exists():  # an open file can't be removed on Windows
+                    _clear(path, folder / m[1])
 
 
-def check_target(out: Path, overwrite: bool) -> None:
-    """Raise `SaveError` if something stands at `out` that may not be replaced."""
-    with explained(out):
+def restored(out: Path) -> bool:
+    """Does something stand at `out`, if need be after what a killed process had put aside there is
+    put back?"""
+    with contextlib.suppress(OSError):
         if not out.exists():
-            return
-        if not out.is_dir():
-            raise SaveError(f"{out} is a file, not a folder: choose another name.")
-        if any(out.iterdir()) and not overwrite:
-            raise SaveError(f"{out} exists already. Choose another name, or ask to overwrite it.")
+            sweep(out.parent)
+    return out.exists()
 
 
-def _take_place(partial: Path, out: Path, overwrite: bool) -> None:
-    """Rename `partial` to `out`; what may be replaced is put aside first and removed last."""
+@contextlib.contextmanager
+def _holder(out: Path) -> Iterator[Path]:
+    """A hidden folder beside `out` that this process holds. It goes when the block ends."""
+    while True:
+        holder = out.parent / f".{out.name}.{secrets.token_hex(4)}.partial"
+        holder.mkdir()
+        lock = own(holder)
+        if lock is not None and (holder / LOCK).exists():
+            break
+        # Somebody swept it up before it was held: make another.
     try:
-        os.rename(partial, out)  # in one step: nobody who came first is pushed away
-        return
+        yield holder
+    finally:
+        try:
+            _clear(holder, out)
+        finally:
+            lock.release()
+            if holder.exists():  # on Windows, as above
+                _clear(holder, out)
+
+
+def _is_holder(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return not path.is_symlink() and {LOCK, _NEW, _OLD}.issuperset(os.listdir(path))
+    return False
+
+
+def _clear(holder: Path, out: Path) -> None:
+    """Remove a holder. What was put aside for something that did not come goes back first."""
+    if (holder / _OLD).exists() and (holder / _NEW).exists():
+        if out.exists():
+            return  # made by somebody else meanwhile: then both stay
+        os.rename(holder / _OLD, out)
+    shutil.rmtree(holder, ignore_errors=True)
+
+
+def _placed(new: Path, out: Path) -> bool:
+    """Rename `new` to `out` where nothing stands: in one step, so that nobody is pushed away."""
+    try:
+        os.rename(new, out)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
-    check_target(out, overwrite)
-    _sync(partial)
-    aside = partial.with_suffix(".old")
-    os.rename(out, aside)
+        return False
+    return True
+
+
+def _replace(new: Path, out: Path, old: Path) -> None:
+    """Put `new` in the place of `out`, and `out` where it goes with the holder."""
+    if exchange(new, out):
+        return
+    os.rename(out, old)
+    os.rename(new, out)  # until then `_clear` puts the old one back
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step. False where the system or the file system can't."""
     try:
-        os.rename(partial, out)
-    except BaseException:
-        os.rename(aside, out)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+        system = ctypes.CDLL(None, use_errno=True)
+        if sys.platform == "darwin":
+            done = system.renamex_np(os.fsencode(one), os.fsencode(other), _EXCHANGE)
+        else:
+            done = system.renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE)
+    except (AttributeError, OSError, TypeError):  # no such call, as on Windows
+        return False
+    return done == 0
 
 
 def _sync(folder: Path) -> None:
@@ -102,39 +176,14 @@ def _sync(folder: Path) -> None:
     which `verify` finds.
     """
     for path in (*folder.rglob("*"), folder):
-        if os.name == "nt" and path.is_dir():
-            continue  # Windows opens no folders
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _sync_one(path)
 
 
-def _sweep(out: Path) -> None:
-    """Clear up what an earlier run of a process that is gone left beside `out`."""
-    pattern = re.compile(rf"\.{re.escape(out.name)}\.([0-9]{{1,9}})-[0-9a-f]{{8}}\.(partial|old)")
-    for path in sorted(out.parent.iterdir()):
-        m = pattern.fullmatch(path.name)
-        if not m or psutil.pid_exists(int(m[1])):
-            continue
-        if m[2] == "old" and not out.exists():  # it died between putting aside and replacing
-            os.rename(path, out)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def explained(out: Path) -> Iterator[None]:
-    """Turn what the disk complains of while `out` is written into a `SaveError`."""
+def _sync_one(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders
+    handle = os.open(path, os.O_RDONLY)
     try:
-        yield
-    except OSError as error:
-        place = out.parent
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            said = f"The disk of {place} is full. Free some space or choose another place."
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            said = f"{place} can't be written to. Choose a folder that you may write to."
-        else:
-            said = f"{out} could not be written: {error.strerror or error}"
-        raise SaveError(said) from error
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from .appear import explained
 from .progress import Progress
+from .target import explained
 
 _CHUNK = 8 << 20
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -94,6 +94,10 @@ class Base:
     def recipe_name(self) -> str:
         """What recipes call it: its Hub id, else its name; random weights don't pass for others."""
         return self.pinned_id or (f"config:{self.name}" if self.kind == "config" else self.name)
+
+    def local_files(self) -> Iterable[Path]:
+        """Its files on this machine: an output that replaced one of them would destroy it."""
+        return self.source.local_files()
 
     @property
     def parts(self) -> tuple[tuple[str, int], ...]:

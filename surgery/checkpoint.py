@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from transformers import PreTrainedConfig
 
-from .appear import appearing, check_target, resolve
+from .appear import appearing
 from .architecture import rewrite, skeleton
 from .architecture.initialise import check_supported
 from .card import card
@@ -25,6 +25,7 @@ from .plan import Plan
 from .progress import Meter, Progress
 from .recipe import of_base
 from .shards import arrange, write_shards
+from .target import check_target, resolve
 from .transfer import opener_of, reading
 from .verify import verify
 
@@ -74,11 +75,7 @@ def save(
     check_supported(base.anatomy, plan)
     skeleton(base.anatomy, plan.sources)  # refuses before anything is written
     base.stored_bytes  # noqa: B018  checks that config and stored tensors belong together
-    check_target(out, overwrite)
-    if base.source.home and base.source.home.is_relative_to(out):
-        raise SaveError(f"The base itself lies in {out}: choose another name.")
-    if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
-        raise SaveError(f"{out} holds no model, so it is not replaced: choose another name.")
+    check_target(out, overwrite, bases=[base])
     remote = _leaves_out(base, plan)
     if remote:
         folder, stored = base.source.companions_folder(progress), base.source.tensors
@@ -92,7 +89,7 @@ def save(
         recipe = of_base(base, plan, base.recipe_name, dtype)
     except Refused:  # no recipe can say random or averaged layers: the card does
         recipe = None
-    with appearing(out, total, overwrite) as partial:
+    with appearing(out, total, overwrite, bases=[base]) as partial:
         write_shards(
             partial, arrange(found, limit), opener, Meter(progress, "Writing weights", total)
         )

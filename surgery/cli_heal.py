@@ -116,9 +116,9 @@ def heal(
     """Train the operated model until it is better again. By default it learns from the uncut base,
     on text that the base writes. A run that was stopped or killed goes on when the same command is
     given again; until it is done, its states are in OUT.healing."""
-    from .appear import check_target, resolve
     from .errors import SurgeryError
     from .heal import Healing, Settings
+    from .target import check_target, resolve
 
     if adapter and train != "lora":
         raise SurgeryError("Only LoRA gives an adapter: add --train lora.")
@@ -157,13 +157,16 @@ def heal(
         _say_cost(estimate(found, wanted, settings, tokens, accelerator, mfu, devices), as_json)
         return
     target = resolve(folder)
-    check_target(target, False)
+    check_target(target)
     place = target.parent / f"{target.name}.healing"
     if keep and not place.is_dir():
         raise SurgeryError(f"There is no stopped run in {place}.")
     with _progress() as progress:
         report = progress if _SPEAKS else _quiet
         run = Healing(found, wanted, settings, place, progress=report)
+        if run.unread and _SPEAKS:
+            lost = ", ".join(f"{step:,}" for step in run.unread)
+            err.print(f"The state after step {lost} can't be read; an earlier one is taken.")
         if run.step and _SPEAKS:
             err.print(f"[dim]going on after step {run.step:,}[/dim]")
         with _stoppable(run):

@@ -13,6 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
 from huggingface_hub.utils import enable_progress_bars as enable_bars
 
+from .appear import restored
 from .errors import SaveError
 from .progress import Progress, silent
 
@@ -34,6 +35,7 @@ def push(
     files by what is in them, and takes none twice.
     """
     folder = Path(folder)
+    restored(folder)
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise SaveError(f"{folder} holds no saved model: save one first.")
     if repository.count("/") != 1:

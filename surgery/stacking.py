@@ -8,7 +8,7 @@ differ; the final norm and the head come from the base of the last layer. Nothin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -83,6 +83,10 @@ class Stack(Base):
                 get_tokenizer=self.bases[first].source.tokenizer_folder,
             )
         )
+
+    def local_files(self) -> Iterable[Path]:
+        """Those of all bases."""
+        return [file for base in self.bases.values() for file in base.local_files()]
 
     @property
     def parts(self) -> tuple[tuple[str, int], ...]:

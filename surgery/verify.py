@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from transformers import AutoModelForCausalLM
 
+from .appear import restored
 from .errors import BaseError, SaveError, SurgeryError
 from .healing import digests
 from .pieces import Piece, pieces
@@ -70,7 +71,7 @@ def verify_saved(
 
     Raises `SurgeryError` that names what is wrong.
     """
-    if not folder.is_dir():
+    if not (restored(folder) and folder.is_dir()):
         raise SaveError(f"There is no folder {folder}.")
     if not (folder / "recipe.yaml").is_file():
         raise SaveError(f"{folder} has no recipe.yaml: only what was saved here can be verified.")

@@ -15,13 +15,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ..appear import appearing, check_target, resolve
+from ..appear import appearing
 from ..base import Base
 from ..errors import SaveError
 from ..healing import Healing
 from ..patient import Patient
 from ..plan import Plan
 from ..progress import Progress, silent
+from ..target import ADAPTER, resolve
 from .settings import Settings
 
 
@@ -127,9 +128,9 @@ class Healed(Patient):
             raise SaveError("Whole weights were trained, so there is no adapter: save the model.")
         tensors, config = self.adapter
         out = resolve(out)
-        check_target(out, overwrite)
         name = self.base.pinned_id or self.base.name
-        with appearing(out, sum(t.nbytes for t in tensors.values()), overwrite) as partial:
+        size = sum(t.nbytes for t in tensors.values())
+        with appearing(out, size, overwrite, kind=ADAPTER, bases=[self.base]) as partial:
             save_file(dict(tensors), partial / "adapter_model.safetensors")
             text = json.dumps(config, indent=2, sort_keys=True)
             (partial / "adapter_config.json").write_text(text + "\n", encoding="utf-8")

@@ -55,13 +55,6 @@ class Look:
         """As JSON has it."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, value: dict) -> Look:
-        """What `as_dict` gave."""
-        readings = {name: Reading(**value[name]) for name in ("base", "cut", "now")}
-        share = value["recovered"]
-        return cls(**{**value, **readings, "recovered": tuple(share) if share else None})
-
 
 class Judge:
     """Judges a patient by a sample of held-out text. `seconds` is how long one look took."""

@@ -7,15 +7,17 @@
         moments.safetensors      the optimizer's tensors
         state.json               numbers: losses, evaluations, length, seconds
 
-Knows files, no pickles among them, and whether a folder is of the same run. What the numbers mean
-is the run's affair.
+No file is a pickle. A state that is damaged in any way counts as one that can't be read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import secrets
 import shutil
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,30 +25,39 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..appear import appearing
+from ..appear import appearing, restored, sweep
 from ..errors import SurgeryError
+from ..target import STATE, explained
+from .records import FORMAT, RunRecord, StateRecord
+from .records import read as read_record
 from .settings import Settings
 
-FORMAT = 1
+_TEXT = Path("text") / "tokens.safetensors"
+_FILES = ("trained.safetensors", "moments.safetensors")
+_CHUNK = 8 << 20
 _STATE = re.compile(r"state-([0-9]{8})")
 _OS_ERROR = re.compile(r"os error ([0-9]+)")
 
 
 def begin(folder: Path, facts: Mapping, text: torch.Tensor) -> None:
-    """Make the run's folder. `facts` are what `facts_of` gives back."""
+    """Make the run's folder. `facts` are what a `RunRecord` holds of it."""
     with appearing(folder, text.nbytes) as partial:
-        (partial / "text").mkdir()
-        _save({"tokens": text}, partial / "text" / "tokens.safetensors")
-        _write_json(partial / "run.json", {"format": FORMAT, **facts})
+        place = partial / _TEXT
+        place.parent.mkdir()
+        _save({"tokens": text}, place)
+        record = {"format": FORMAT, **facts, "text": _checksum(place)}
+        _write_json(partial / "run.json", record)
 
 
-def facts_of(folder: Path) -> dict | None:
+def facts_of(folder: Path) -> RunRecord | None:
     """What the run in this folder was told; None if there is none. Raises `SurgeryError` for a
     folder that holds something else."""
-    if not folder.exists():
+    if not restored(folder):
         return None
-    facts = _read_json(folder / "run.json")
-    if facts is None or facts.pop("format", None) != FORMAT:
+    with contextlib.suppress(OSError):
+        sweep(folder)
+    facts = read_record(RunRecord, folder / "run.json")
+    if facts is None:
         raise SurgeryError(
             f"{folder} holds no run of healing that can be read: choose another folder, or remove "
             "it."
@@ -60,12 +71,12 @@ def check_same(folder: Path, facts: Mapping) -> None:
     if there is None:
         return
     for key in ("base", "parameters", "plan"):
-        if there[key] != facts[key]:
+        if (old := getattr(there, key)) != facts[key]:
             raise SurgeryError(
-                f"{folder} holds a run of another {key} ({str(there[key])[:80]}): choose another "
-                "folder, or remove it."
+                f"{folder} holds a run of another {key} ({str(old)[:80]}): choose another folder, "
+                "or remove it."
             )
-    theirs, mine = (Settings.from_dict(told["settings"]) for told in (there, facts))
+    theirs, mine = (Settings.from_dict(told) for told in (there.settings, facts["settings"]))
     if not theirs.same_run(mine):
         new, old = mine.as_dict(), theirs.as_dict()
         other = next(key for key in new if new[key] != old[key])
@@ -75,12 +86,21 @@ def check_same(folder: Path, facts: Mapping) -> None:
         )
 
 
-def text_of(folder: Path) -> torch.Tensor:
-    """The run's windows, (count, window). Mapped from the file: nothing is read yet."""
+def text_of(folder: Path, window: int) -> torch.Tensor:
+    """The run's windows, (count, window). Raises `SurgeryError`."""
+    facts, place = facts_of(folder), folder / _TEXT
     try:
-        return load_file(folder / "text" / "tokens.safetensors")["tokens"]
+        if facts is not None and _checksum(place) == facts.text:
+            found = load_file(place)["tokens"]
+            right = found.dtype == torch.int32 and found.ndim == 2
+            if right and len(found) and found.shape[1] == window:
+                return found
+        why = "it is not what was written"
     except (OSError, SafetensorError, KeyError) as error:
-        raise SurgeryError(f"The text of the run in {folder} can't be read: {error}") from error
+        why = getattr(error, "strerror", None) or "it is no safetensors file with tokens"
+    raise SurgeryError(
+        f"The text of the run in {folder} can't be read ({why}): remove the folder to begin anew."
+    )
 
 
 def write(
@@ -95,10 +115,12 @@ def write(
     and the one after `spared` steps. Raises `SaveError`, and then those are still there."""
     out = folder / f"state-{step:08d}"
     size = sum(t.nbytes for t in (*trained.values(), *moments.values()))
-    with appearing(out, size, overwrite=True, durable=True) as partial:
-        _save(trained, partial / "trained.safetensors")
-        _save(moments, partial / "moments.safetensors")
-        _write_json(partial / "state.json", {"step": step, **numbers})
+    with appearing(out, size, overwrite=True, durable=True, kind=STATE) as partial:
+        files = {}
+        for name, tensors in zip(_FILES, (trained, moments), strict=True):
+            _save(tensors, partial / name)
+            files[name] = _checksum(partial / name)
+        _write_json(partial / "state.json", {"step": step, **numbers, "files": files})
     for old in states(folder)[:-2]:
         if old != spared:
             forget(folder, old)
@@ -110,20 +132,27 @@ def states(folder: Path) -> list[int]:
     return sorted(int(m[1]) for m in found if m)
 
 
-def read(folder: Path, step: int) -> tuple[dict, dict, dict] | None:
-    """(trained, moments, numbers) of a state; None if it can't be read."""
+def read(folder: Path, step: int) -> tuple[dict, dict, StateRecord] | None:
+    """(trained, moments, numbers) of a state; None if it can't be read whole, as it was written."""
     place = folder / f"state-{step:08d}"
-    numbers = _read_json(place / "state.json")
-    if numbers is None or numbers.get("step") != step:
+    numbers = read_record(StateRecord, place / "state.json")
+    if numbers is None or numbers.step != step:
         return None
     try:
-        return (
-            load_file(place / "trained.safetensors"),
-            load_file(place / "moments.safetensors"),
-            numbers,
-        )
+        if numbers.files != {name: _checksum(place / name) for name in _FILES}:
+            return None
+        trained, moments = (load_file(place / name) for name in _FILES)
     except (OSError, SafetensorError):
         return None
+    return trained, moments, numbers
+
+
+def put_aside(folder: Path, step: int) -> None:
+    """Give a state that can't be read another name, so that it is in no later state's way. Raises
+    `SaveError`."""
+    with explained(folder):
+        place = folder / f"state-{step:08d}"
+        place.rename(folder / f"unreadable-{step:08d}-{secrets.token_hex(4)}")
 
 
 def forget(folder: Path, step: int) -> None:
@@ -145,9 +174,10 @@ def _write_json(path: Path, value: Mapping) -> None:
     path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
-def _read_json(path: Path) -> dict | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+def _checksum(path: Path) -> int:
+    """CRC-32: enough to find damage, and twice as fast as a cryptographic sum."""
+    found = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            found = zlib.crc32(chunk, found)
+    return found

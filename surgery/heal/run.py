@@ -29,12 +29,13 @@ from .cost import check_memory
 from .healed import Healed, facts_of
 from .judge import Judge, Look
 from .settings import Settings
-from .state import put_back, taken, whole
+from .state import fits, put_back, taken, whole
 from .teaching import Teaching
 from .trainee import changed, check_savable, chosen, make, trainable
 
 _PROBE = 4  # steps after which minutes become steps; the first is left out
 _SAVE_SECONDS = 60.0
+_NO_STATES, _NONE_READ = -1, -2  # in the place of a state's step
 _RECENT = 20  # steps whose mean loss is held against the first ones'
 
 
@@ -123,6 +124,7 @@ class Healing:
         self.step, self.steps = 0, settings.steps
         self.losses: list[float] = []
         self.looks: list[Look] = []
+        self.unread: tuple[int, ...] = ()  # steps of later states that could not be read
         self.seconds = 0.0  # of all that was done in this run, earlier processes included
         self._training = 0.0  # seconds of steps alone, in this process
         self._mine = 0  # steps of this process
@@ -252,7 +254,7 @@ class Healing:
     # ------------------------------------------------------------------ beginning and keeping
 
     def _begin(self, facts: dict, started: float) -> None:
-        """Take up the last state that can be read, or write the first."""
+        """Go on where the run in the folder was, or write its first state."""
         fresh = self._agreed(kept.facts_of(self.folder) is None)
         if fresh and self.settings.writes_in_time:
             self._look()  # what it takes is not there for the text
@@ -261,27 +263,50 @@ class Healing:
             read = text.read(self.base, self.settings, self._progress, seconds)
             kept.begin(self.folder, facts, read)
         self.accelerator.wait_for_everyone()
-        self.tokens = kept.text_of(self.folder)
-        for step in reversed(kept.states(self.folder)):
-            if (state := kept.read(self.folder, step)) is not None:
-                self._take_up(*state)
-                return
+        self.tokens = kept.text_of(self.folder, self.settings.window)
+        if self._resumed():
+            return
         if not self.looks:
             self._look()
         self.save()
 
-    def _take_up(self, trained: dict, moments: dict, numbers: dict) -> None:
-        parameters = self._parameters()
-        if trained.keys() != parameters.keys():
-            raise SurgeryError(f"The state in {self.folder} is of another model.")
-        put_back(parameters, self.optimizer, trained, moments, numbers["step"])
-        self.step, self.steps = numbers["step"], numbers["steps"]
-        self.losses = numbers["losses"]
-        self.seconds = numbers["seconds"]
-        self.looks = [Look.from_dict(look) for look in numbers["looks"]]
+    def _resumed(self) -> bool:
+        """Take up the last state that can be read, if there are any. Raises `SurgeryError` if none
+        of them can."""
+        there = kept.states(self.folder)
+        state = step = None
+        if self.accelerator.is_main_process:  # all of them take up what it finds
+            state = next(filter(None, map(self._state, reversed(there))), None)
+            step = state[2].step if state else _NONE_READ if there else _NO_STATES
+        step = self._of_main(step or 0)
+        if step == _NO_STATES:
+            return False
+        state = state or (self._state(step) if step >= 0 else None)
+        if state is None:
+            raise SurgeryError(
+                f"None of the states in {self.folder} can be read: remove the folder to begin anew."
+            )
+        trained, moments, numbers = state
+        put_back(self._parameters(), self.optimizer, trained, moments)
+        self.step, self.steps = numbers.step, numbers.steps
+        self.losses, self.looks = list(numbers.losses), list(numbers.looks)
+        self.seconds = numbers.seconds
         self._good = self.step
         recent = self.losses[-_RECENT:]
         self._best = (sum(recent) / len(recent) if recent else math.inf, self.step)
+        self.unread = tuple(other for other in there if other > step)
+        if self.accelerator.is_main_process:
+            for other in self.unread:
+                kept.put_aside(self.folder, other)
+        self.accelerator.wait_for_everyone()
+        return True
+
+    def _state(self, step: int) -> tuple | None:
+        """A state of this run; None for one that can't be read, or is another model's."""
+        state = kept.read(self.folder, step)
+        if state is None or self.settings.steps not in (None, state[2].steps):
+            return None
+        return state if fits(self._parameters(), *state[:2]) else None
 
     def save(self) -> None:
         """Keep the state as it is now. Raises `SaveError`, and then earlier ones are kept."""

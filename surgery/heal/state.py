@@ -1,8 +1,7 @@
 """What a run has learnt so far, as whole tensors: out of the parameters that train and their
 optimizer, and back into them.
 
-Knows tensors that may lie in pieces on several processes; where whole ones are written is `kept`'s
-affair.
+The tensors may lie in pieces on several processes.
 """
 
 from __future__ import annotations
@@ -24,9 +23,27 @@ def taken(
     for name, parameter in parameters.items():
         trained[name] = whole(parameter)
         for key, value in optimizer.state.get(parameter, {}).items():
-            if key != "step":
-                moments[f"{name}/{key}"] = whole(value)
+            moments[f"{name}/{key}"] = whole(value)
     return trained, moments
+
+
+def fits(
+    parameters: Mapping[str, nn.Parameter],
+    trained: Mapping[str, torch.Tensor],
+    moments: Mapping[str, torch.Tensor],
+) -> bool:
+    """Are these the tensors of these parameters, by name, shape and dtype? PyTorch would spread one
+    of another shape over a parameter without a word."""
+    wanted = {name: (p.shape, p.dtype) for name, p in parameters.items()}
+    if {name: (t.shape, t.dtype) for name, t in trained.items()} != wanted:
+        return False
+    # A parameter that never had a gradient has no moments; any other has all of them.
+    names = {key.rpartition("/")[0] for key in moments}
+    if not names <= wanted.keys():
+        return False
+    expected = {f"{name}/{key}": wanted[name] for name in names for key in _MOMENTS}
+    expected |= {f"{name}/step": (torch.Size(), torch.float32) for name in names}
+    return {key: (t.shape, t.dtype) for key, t in moments.items()} == expected
 
 
 def put_back(
@@ -34,19 +51,15 @@ def put_back(
     optimizer: Optimizer,
     trained: Mapping[str, torch.Tensor],
     moments: Mapping[str, torch.Tensor],
-    step: int,
 ) -> None:
-    """What `taken` gave after so many steps."""
+    """What `taken` gave, which `fits`."""
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(_like(trained[name], parameter))
-            state: dict[str, torch.Tensor] = {}
-            for key in _MOMENTS:
-                if (found := moments.get(f"{name}/{key}")) is not None:
-                    state[key] = _like(found, parameter)
-            if state:
-                state["step"] = torch.tensor(float(step))
-                optimizer.state[parameter] = state
+            if f"{name}/step" not in moments:
+                continue
+            state = {key: _like(moments[f"{name}/{key}"], parameter) for key in _MOMENTS}
+            optimizer.state[parameter] = {"step": moments[f"{name}/step"].clone(), **state}
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

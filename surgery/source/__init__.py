@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ..appear import restored
 from ..errors import BaseError
 from ..progress import Progress, silent
 from .found import Source, Tensor
@@ -34,7 +35,7 @@ def kind_of(spec: str) -> str:
     if spec.lower().endswith(".gguf"):
         return "gguf"
     try:
-        if Path(spec).expanduser().is_dir():
+        if restored(path := Path(spec).expanduser()) and path.is_dir():
             return "folder"
     except (OSError, RuntimeError, ValueError):  # too long, nobody's home, not UTF-8
         pass

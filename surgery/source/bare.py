@@ -38,7 +38,7 @@ def open_bare(
     is_file = place.endswith(".json") or (path.exists() and not path.is_dir())
     if not is_file and not (path / "config.json").is_file():
         found = open_other(place, progress)
-        name, config, home = found.name, found.config, found.home
+        name, config, home, files = found.name, found.config, found.home, found.files
         identity, tokenizer = found.identity, found.get_tokenizer
     else:
         path = path / "config.json" if path.is_dir() else path
@@ -48,6 +48,7 @@ def open_bare(
         name = path.parent.name if path.name == "config.json" and path.parent.name else path.stem
         identity = f"{hashlib.sha256(path.read_bytes()).hexdigest()}:{folder or ''}"
         home = path.parent
+        files = (path, *home.glob("tokenizer*"))
 
         def tokenizer(progress: Progress) -> Path | None:
             return folder
@@ -64,6 +65,7 @@ def open_bare(
         identity=f"config:{identity}:{json.dumps(changes, sort_keys=True)}",
         note=note,
         home=home,
+        files=files,
         get_tokenizer=tokenizer,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -38,9 +38,9 @@ class Source:
     `open_part(file, start, end)` reads parts of files that aren't on this machine, if it is given.
     `tensors` is empty where nothing is stored as safetensors yet (a GGUF file, a bare config).
     `hub_id` and `licence` are None where they aren't known; `note` says what a reader should know
-    about where the weights come from; `home` is the local folder that it lies in, if any. `check`
-    raises `BaseError` once the files are no longer those that were opened: offsets and shapes that
-    were read from them would be wrong then.
+    about where the weights come from; `home` is the local folder that it lies in, if any, and
+    `files` are its files there, unless all are. `check` raises `BaseError` once the files are no
+    longer those that were opened: offsets and shapes that were read from them would be wrong then.
     """
 
     kind: str
@@ -53,11 +53,20 @@ class Source:
     licence: str | None = None
     note: str = ""
     home: Path | None = field(default=None, repr=False)
+    files: tuple[Path, ...] = field(default=(), repr=False)
     check: Callable[[], None] = field(default=_unchanging, repr=False)
     open_part: Callable[[str, int, int], BinaryIO] | None = field(default=None, repr=False)
     get_files: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
     get_companions: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
     get_tokenizer: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
+
+    def local_files(self) -> Iterator[Path]:
+        """Its files on this machine, down to one folder below its own; links are not followed."""
+        if self.files:
+            yield from self.files
+        elif self.home is not None:
+            for pattern in ("*", "*/*"):
+                yield from (path for path in self.home.glob(pattern) if not path.is_dir())
 
     def fetch(self, progress: Progress = silent) -> Path | None:
         """A local folder with config and safetensors; None for a bare config. May download or

@@ -64,6 +64,7 @@ def open_gguf(path: Path) -> Source:
         tensors=read_tensors(folder) if converted else {},
         note=f"dequantised from the GGUF file {path.name}",
         home=path.parent,
+        files=(path,),
         get_files=fetch,
         get_tokenizer=fetch,
     )

@@ -80,6 +80,7 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
         hub_id=repo,
         revision=commit,
         licence=getattr(info.card_data, "license", None),
+        home=folder,
         open_part=lambda file, start, end: Part(
             f"{repo}/{file}", partial(_stream, repo, commit, file), start, end
         ),

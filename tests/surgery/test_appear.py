@@ -1,19 +1,21 @@
-"""Where a checkpoint may go: hostile places, two at once, what died on the way."""
+"""Outputs appear whole or not at all: hostile places, two at once, what died on the way."""
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from surgery import Base, Cancelled, Plan, SaveError
-from surgery.appear import appearing
+from surgery.appear import appearing, exchange, restored, sweep
 
 WHOLE = Plan.whole(6)
-DEAD = 99_999_999  # above the largest process id of any system
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -23,29 +25,6 @@ def base(tiny_folder):
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
-
-
-def test_the_base_is_never_overwritten(tiny_folder, tmp_path):
-    home = tmp_path / "models" / "base"
-    shutil.copytree(tiny_folder("llama"), home)
-    (home.parent / "config.json").write_text("{}")
-    (tmp_path / "link").symlink_to(home)
-    for spec in (str(home), f"config:{home}/config.json"):
-        for out in (home, home.parent, tmp_path / "link"):
-            with pytest.raises(SaveError, match="base itself lies in"):
-                Base.open(spec).save(WHOLE, out, overwrite=True)
-    assert names(home) == names(tiny_folder("llama"))
-
-
-def test_only_a_model_s_folder_is_ever_replaced(base, tmp_path):
-    """`--overwrite` with the wrong name must not cost anyone a home folder."""
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
-    with pytest.raises(SaveError, match="holds no model, so it is not replaced"):
-        base.save(WHOLE, tmp_path / "thesis", overwrite=True)
-    (tmp_path / "empty").mkdir()
-    base.save(WHOLE, tmp_path / "empty")
-    assert names(tmp_path) == ["empty", "thesis"]
 
 
 def test_links_are_followed_and_kept(base, tmp_path):
@@ -135,43 +114,176 @@ def test_who_comes_last_replaces_nothing(tmp_path):
     assert names(tmp_path) == ["out"] and names(out) == ["theirs"]
 
 
-def test_what_dead_processes_left_is_swept_and_the_living_are_left_alone(tmp_path):
-    living = f".out.{os.getppid()}-00000000.partial"
-    others = [living, ".out.notes", ".out2.1-00000000.partial", "outer"]
-    for name in (*others, f".out.{DEAD}-00000000.partial", f".out.{DEAD}-00000001.old"):
+def left(folder, *names, name="out"):
+    """A holder that nobody holds, with these folders in it, each with a file of its name."""
+    holder = folder / f".{name}.{os.getpid():08x}.partial"
+    for each in names:
+        (holder / each).mkdir(parents=True)
+        (holder / each / each).touch()
+    (holder / "lock").touch()
+    return holder
+
+
+def test_only_what_nobody_holds_is_swept(tmp_path):
+    """Neither the living, nor what others call so."""
+    strange = tmp_path / ".out.00000000.partial"
+    strange.mkdir()
+    (strange / "mine").touch()
+    for name in (".out.notes", "outer", ".out.0000000g.partial"):
         (tmp_path / name).mkdir()
-    with appearing(tmp_path / "out", 1, overwrite=True) as partial:
-        (partial / "new").touch()
-    assert names(tmp_path) == sorted([*others, "out"]) and names(tmp_path / "out") == ["new"]
+    before = names(tmp_path)
+    with appearing(tmp_path / "out", 1) as theirs:
+        living = names(tmp_path)
+        for name in ("dead", "dead too"):
+            left(tmp_path, "new", name=name)
+        with appearing(tmp_path / "out2", 1) as partial:
+            (partial / "new").touch()
+        assert names(tmp_path) == sorted([*living, "out2"])
+        (theirs / "mine").touch()
+    assert names(tmp_path) == sorted([*before, "out", "out2"])
+    assert names(tmp_path / "out") == ["mine"] and names(tmp_path / "out2") == ["new"]
 
 
 def test_what_was_put_aside_comes_back(tmp_path):
     """Killed between the two renames of a replacement: the old model is still there."""
-    aside = tmp_path / f".out.{DEAD}-00000000.old"
-    aside.mkdir()
-    (aside / "mine").touch()
+    left(tmp_path, "old", "new")
     with pytest.raises(SaveError, match="exists already"), appearing(tmp_path / "out", 1):
         raise AssertionError("begun although something is there")
-    assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["mine"]
+    assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["old"]
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, Cancelled, MemoryError])
-def test_whatever_stops_it_nothing_is_left_and_the_old_stays(tmp_path, monkeypatch, stop):
+def test_what_was_put_aside_pushes_nobody_away(tmp_path):
+    """Somebody made a folder of this name meanwhile: both stay."""
+    holder = left(tmp_path, "old", "new")
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine").touch()
-    with pytest.raises(stop), appearing(tmp_path / "out", 1, overwrite=True) as partial:
+    (tmp_path / "out" / "theirs").touch()
+    for _ in range(2):
+        sweep(tmp_path)
+    assert names(tmp_path / "out") == ["theirs"] and names(holder / "old") == ["old"]
+
+
+def test_after_the_second_rename_the_old_one_goes(tmp_path):
+    left(tmp_path, "old")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "theirs").touch()
+    sweep(tmp_path)
+    assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["theirs"]
+
+
+def test_opening_puts_it_back(base, tiny_folder, tmp_path, monkeypatch):
+    """Also by a name that could be a Hub id."""
+    monkeypatch.chdir(tmp_path)
+    for spec in (str(tmp_path / "out"), "out"):
+        holder = left(tmp_path, "new")
+        shutil.copytree(tiny_folder("llama"), holder / "old")
+        assert Base.open(spec).depth == 6
+        assert names(tmp_path) == ["out"]
+        shutil.rmtree("out")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from surgery import appear
+stage, out = sys.argv[1], Path(sys.argv[2])
+here = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+rename, exchange = os.rename, appear.exchange
+if "fallback" in stage:
+    appear.exchange = lambda *_: False
+if stage == "fallback, between the renames":
+    def once(one, other):
+        here() if one.name == "new" and (one.parent / "old").exists() else rename(one, other)
+    os.rename = once
+if stage == "before the exchange":
+    appear.exchange = here
+if stage == "after the exchange":
+    appear.exchange = lambda one, other: exchange(one, other) and here()
+if stage.endswith("clearing up"):
+    appear._clear = here
+with appear.appearing(out, 1, overwrite=True) as partial:
+    (partial / "config.json").write_text('{"model_type": "new"}')
+    if stage == "writing":
+        here()
+"""
+STAGES = {
+    "writing": "old",
+    "before the exchange": "old",
+    "after the exchange": "new",
+    "clearing up": "new",
+    "fallback, between the renames": "old",
+    "fallback, clearing up": "new",
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_kill_9(tmp_path, stage):
+    """At every stage of a replacement: under its name stands one or the other, whole, and the next
+    save leaves nothing else, though a process with the same id lives (this one)."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "config.json").write_text('{"model_type": "old"}')
+    command = [sys.executable, "-c", KILLED, stage, str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (holder,) = (path for path in tmp_path.iterdir() if path != out)
+    assert set(names(holder)) <= {"lock", "new", "old"}
+    assert restored(out)
+    assert json.loads((out / "config.json").read_text())["model_type"] == STAGES[stage]
+    with pytest.raises(SaveError, match="exists already"), appearing(out, 1):
+        pass
+    assert names(tmp_path) == ["out"] and names(out) == ["config.json"]
+
+
+@pytest.mark.parametrize("exchanging", [True, False], ids=["exchange", "two renames"])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, Cancelled, MemoryError])
+def test_whatever_stops_it_nothing_is_left_and_the_old_stays(
+    tmp_path, monkeypatch, stop, exchanging
+):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(stop), appearing(out, 1, overwrite=True) as partial:
         (partial / "half").touch()
         raise stop
-    assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["mine"]
+    assert names(tmp_path) == ["out"] and names(out) == ["config.json"]
 
-    rename = os.rename
+    def interrupted(*_):
+        raise stop
 
-    def interrupted(old, new):  # at the worst moment: the old is aside, the new not yet in place
-        if str(old).endswith(".partial"):
-            raise stop
-        rename(old, new)
+    if exchanging:
+        monkeypatch.setattr("surgery.appear.exchange", interrupted)
+    else:
+        rename = os.rename
 
-    monkeypatch.setattr("os.rename", interrupted)
-    with pytest.raises(stop), appearing(tmp_path / "out", 1, overwrite=True):
-        pass
-    assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["mine"]
+        def once(old, new):  # at the worst moment: the old is aside, the new not yet in place
+            if (old.parent / "old").exists() and old.name == "new":
+                raise stop
+            rename(old, new)
+
+        monkeypatch.setattr("surgery.appear.exchange", lambda *_: False)
+        monkeypatch.setattr("os.rename", once)
+    with pytest.raises(stop), appearing(out, 1, overwrite=True) as partial:
+        (partial / "half").touch()
+    assert names(tmp_path) == ["out"] and names(out) == ["config.json"]
+
+
+@pytest.mark.parametrize("exchanging", [True, False], ids=["exchange", "two renames"])
+def test_a_replacement(tmp_path, monkeypatch, exchanging):
+    if not exchanging:
+        monkeypatch.setattr("surgery.appear.exchange", lambda *_: False)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "config.json").write_text('{"model_type": "llama"}')
+    with appearing(out, 1, overwrite=True) as partial:
+        (partial / "new").touch()
+    assert names(tmp_path) == ["out"] and names(out) == ["new"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such call")
+def test_two_folders_change_places_in_one_step(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    assert exchange(tmp_path / "one", tmp_path / "other")
+    assert names(tmp_path / "one") == ["other"] and names(tmp_path / "other") == ["one"]
+    assert not exchange(tmp_path / "one", tmp_path / "nowhere")

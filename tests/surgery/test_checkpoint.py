@@ -147,7 +147,10 @@ def test_an_existing_output_is_not_overwritten_without_being_asked(tiny_folder, 
     (out / "mine.txt").write_text("mine")
     with pytest.raises(SaveError, match="exists already"):
         base.save(Plan.parse("0:3", 6), out)
+    with pytest.raises(SaveError, match=r"holds mine\.txt"):
+        base.save(Plan.parse("0:3", 6), out, overwrite=True)
     assert (out / "mine.txt").read_text() == "mine"
+    (out / "mine.txt").unlink()
     base.save(Plan.parse("0:3", 6), out, overwrite=True)
     assert reload(out).config.num_hidden_layers == 3
     assert [p.name for p in tmp_path.iterdir()] == ["out"]

@@ -1,0 +1,212 @@
+"""Where an output may go: what it may replace, and that no base has a file there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import SaveError
+
+if TYPE_CHECKING:
+    from .base import Base
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of output: its name, the JSON file and the key in it that mark such a folder, and
+    patterns of the files in it. Only a folder with nothing else in it is ever replaced."""
+
+    name: str
+    mark: str
+    key: str
+    files: tuple[str, ...]
+
+
+_WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
+_LEFT_BY_SYSTEMS = (".gitattributes", ".DS_Store", "Thumbs.db", "desktop.ini")
+MODEL = Kind(
+    "model",
+    "config.json",
+    "model_type",
+    (
+        "config.json",
+        "model.safetensors",
+        "model-?????-of-?????.safetensors",
+        "model.safetensors.index.json",
+        "README.md",
+        "recipe.yaml",
+        "healing.json",
+        "generation_config.json",
+        "tokenizer*",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.*",
+        "merges.txt",
+        "spiece.model",
+        "spm.model",
+        "sentencepiece*.model",
+        "*.tiktoken",
+        "tekken.json",
+        "chat_template*",
+        "additional_chat_templates/*.jinja",
+        "preprocessor_config.json",
+        "video_preprocessor_config.json",
+        "processor_config.json",
+        "LICENSE*",
+        "NOTICE*",
+        *_LEFT_BY_SYSTEMS,
+    ),
+)
+ADAPTER = Kind(
+    "adapter",
+    "adapter_config.json",
+    "peft_type",
+    (
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "README.md",
+        "healing.json",
+        *_LEFT_BY_SYSTEMS,
+    ),
+)
+STATE = Kind(
+    "state of a run",
+    "state.json",
+    "step",
+    ("state.json", "trained.safetensors", "moments.safetensors"),
+)
+
+
+def resolve(out: str | Path) -> Path:
+    """The place that `out` means, past links and `~`. Raises `SaveError`."""
+    try:
+        return Path(out).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a loop, nobody's home
+        raise SaveError(f"“{str(out)[:200]}” is no place to write to: {error}") from error
+
+
+def check_target(
+    out: Path, overwrite: bool = False, kind: Kind = MODEL, bases: Iterable[Base] = ()
+) -> None:
+    """Raise `SaveError` unless an output of this kind may be written to `out`, which is resolved.
+
+    Replaced is only what is recognisably another output of the kind, with no file of somebody else
+    beside it; never a folder through which any of the `bases` reads one of its files.
+    """
+    with explained(out):
+        if not out.exists():
+            return
+        if not out.is_dir():
+            raise SaveError(f"{out} is a file, not a folder: choose another name.")
+        if not any(out.iterdir()):
+            return
+        if not overwrite:
+            raise SaveError(f"{out} exists already. Choose another name, or ask to overwrite it.")
+        files = [file for base in bases for file in base.local_files()]
+        if inside := _first_within(files, out):
+            raise SaveError(
+                f"The base itself lies in {out} ({inside.name} is read from there): choose another "
+                "name."
+            )
+        _check_no_cache(out)
+        if not _is_marked(out / kind.mark, kind.key):
+            raise SaveError(
+                f"{out} holds no {kind.name}, so it is not replaced: choose another name."
+            )
+        # An earlier save of the same base carried what lies beside its weights.
+        beside = [file for file in files if file.suffix not in _WEIGHTS]
+        carried = {"/".join(file.parts[-depth:]) for file in beside for depth in (1, 2)}
+        for file in _names(out):
+            if file not in carried and not any(_matches(file, one) for one in kind.files):
+                raise SaveError(
+                    f"{out} holds {file[:80]}, which belongs to no {kind.name}, so the folder is "
+                    "not replaced: move that file away, or choose another name."
+                )
+
+
+def _first_within(files: Iterable[Path], out: Path) -> Path | None:
+    """The first of `files` that is reached through the folder `out`, by whatever links.
+
+    Folders are compared by what they are, not by name: a file system may not tell upper case from
+    lower, and a folder may be mounted in two places.
+    """
+    there, seen = out.stat(), {}
+    for file in files:
+        for step in _steps(file):
+            for folder in step.parents:
+                if folder not in seen:
+                    try:
+                        seen[folder] = os.path.samestat(folder.stat(), there)
+                    except OSError:
+                        seen[folder] = False
+                if seen[folder]:
+                    return file
+    return None
+
+
+def _steps(file: Path) -> Iterator[Path]:
+    """A file, and every place that its links lead through, each also with its folders resolved."""
+    for _ in range(40):  # as many links as Linux follows
+        yield file
+        with contextlib.suppress(OSError, RuntimeError):
+            yield file.parent.resolve() / file.name
+        try:
+            file = file.parent / os.readlink(file)
+        except OSError:  # no link
+            return
+
+
+def _check_no_cache(out: Path) -> None:
+    """What lies in a cache would pass for the model that was fetched or converted."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    from .source.cache import cache_folder
+
+    for cache in (Path(HF_HUB_CACHE), cache_folder()):
+        if out.is_relative_to(cache.expanduser().resolve()):
+            raise SaveError(f"{out} lies in a cache of models: choose another place.")
+
+
+def _is_marked(path: Path, key: str) -> bool:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and key in found
+
+
+def _names(folder: Path, above: str = "") -> Iterator[str]:
+    """Every file below `folder`, with its folders before it; of links to folders, the link."""
+    for path in sorted(folder.iterdir()):
+        name = above + path.name
+        if path.is_dir() and not path.is_symlink():
+            yield from _names(path, f"{name}/")
+        else:
+            yield name
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name.count("/") == pattern.count("/") and fnmatchcase(name, pattern)
+
+
+@contextlib.contextmanager
+def explained(out: Path) -> Iterator[None]:
+    """Turn what the disk complains of while `out` is written into a `SaveError`."""
+    try:
+        yield
+    except OSError as error:
+        place = out.parent
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            said = f"The disk of {place} is full. Free some space or choose another place."
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            said = f"{place} can't be written to. Choose a folder that you may write to."
+        else:
+            said = f"{out} could not be written: {error.strerror or error}"
+        raise SaveError(said) from error
