@@ -26,6 +26,7 @@ from .patient import Patient
 from .plan import Plan
 from .preview import Preview, StoredBytes, preview
 from .progress import Meter, Progress, Turn, current, silent
+from .shared import share
 from .source import Source, Tensor, open_source
 from .transfer import equal, open_file
 from .weights import initialise, load
@@ -189,15 +190,15 @@ class Base:
         return next((room.device for room in accelerators()), "cpu")
 
     def load(self, progress: Progress = silent) -> PreTrainedModel:
-        """The model with its weights: loaded once per process, shared by everyone, not to be
-        changed. Raises `BaseError` if they can't be had or don't fit."""
+        """The model with its weights: loaded once per process and shared by everyone, so what
+        would change it is refused. Raises `BaseError` if the weights can't be had or don't fit."""
         if self._model is not None:
             return self._model
         with self._loading.taken(progress) as report:
             if self._model is None:
                 size = self.counts.total * self.torch_dtype.itemsize
                 if self.kind == "config":
-                    self._model = initialise(
+                    model = initialise(
                         self.source.config, self.torch_dtype, size, seed=0, progress=report
                     )
                 else:
@@ -206,7 +207,7 @@ class Base:
                     self._check_tied(folder)
                     model = load(self.anatomy, folder, self.torch_dtype, size, report)
                     self.source.check()
-                    self._model = model
+                self._model = share(model)
             return self._model
 
     @property
@@ -225,7 +226,7 @@ class Base:
                 if self._written is None:
                     report("Writing the random weights to a temporary folder", 0, 0)
                     folder = tempfile.TemporaryDirectory(prefix="layer-surgery-")
-                    model.save_pretrained(folder.name)
+                    PreTrainedModel.save_pretrained(model, folder.name)  # past the guard
                     self._written = folder
             folder = Path(self._written.name)
         else:

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from .architecture import check_loadable, graft
 from .errors import SurgeryError
 from .plan import Plan
+from .shared import copied, share
 from .stream import Stream
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ LONGEST_ANSWER = 100_000
 
 @dataclass(frozen=True)
 class Patient:
-    """`model` is an ordinary transformers model: anything that takes one takes it."""
+    """`model` is an ordinary transformers model: anything that runs one takes it. It is a view of
+    the base's weights, so what would change them is refused: train, cast or adapt a `copy()`."""
 
     base: Base
     plan: Plan
@@ -35,12 +37,18 @@ class Patient:
         """Operate: a new skeleton over the base's parameters. Takes milliseconds and no memory for
         weights once the base's are loaded. Raises `Refused` where it can't be promised right."""
         check_loadable(base.anatomy)  # before weights are asked for
-        return cls(base, plan, graft(base.anatomy, base.model, plan))
+        return cls(base, plan, share(graft(base.anatomy, base.model, plan)))
 
     def again(self) -> Patient:
         """The same patient in another skeleton over the same parameters, for whoever watches or
         replaces layers while somebody else runs this one."""
         return Patient.of(self.base, self.plan)
+
+    def copy(self) -> PreTrainedModel:
+        """A transformers model of its own that anything may change and `save_pretrained` writes, on
+        the same device. Takes as much memory as the saved checkpoint; raises `SurgeryError` if that
+        is not free."""
+        return copied(self.model)
 
     def stream(
         self,

@@ -23,6 +23,7 @@ from .base import Base
 from .errors import Refused
 from .plan import Layer, Plan
 from .progress import Progress, silent
+from .shared import share
 from .source import Source, Tensor
 
 
@@ -113,7 +114,7 @@ class Stack(Base):
                         return models[which], f"{path}.{layer - self.offset[which]}.{rest}"
                     return models[self._outer(name)], name
 
-                self._model = assemble(self.anatomy, models[self._first], find)
+                self._model = share(assemble(self.anatomy, models[self._first], find))
             return self._model
 
     def stored(self, progress: Progress = silent) -> tuple[Path, Mapping[str, Tensor]]:

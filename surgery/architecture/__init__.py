@@ -15,7 +15,7 @@ plan promises, layer by layer. Only then does anything touch weights.
     meta       running a model that has no memory
     initialise how a layer's tensors begin where that is not a plain copy
     draws      random numbers of a seed alone, whatever other threads draw
-    graft      the patient: the new skeleton over the base's own Parameters
+    graft      the patient: the new skeleton over the base's parameters
     settle     tricks by which a model writes to its own weights, switched off
     count      parameters and compute per layer, from shapes alone
     faults     mistakes that notebooks make, made on purpose to be seen

@@ -1,14 +1,16 @@
-"""The patient: a fresh skeleton of modules over the base's own Parameters.
+"""The patient: a fresh skeleton of modules over the memory of the base's parameters.
 
-A new model is built from the rewritten config, as a reload from disk would, and is then handed the
-base's Parameter objects. Nothing is copied but buffers (rotary frequencies and the like, a few kB),
-so that a patient that updates its own can't reach into the base.
+A new model is built from the rewritten config, as a reload from disk would, and is then given
+Parameters of its own over the base's memory, one for each that a reload would have: what replaces
+one of them, as `.half()` does, can't reach the base or another layer. Nothing is copied but buffers
+(rotary frequencies and the like, a few kB).
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -35,10 +37,10 @@ def skeleton(base: Anatomy, sources: Sequence[int]) -> PreTrainedModel:
 def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
     """An ordinary transformers model that runs `model`'s layers as the plan says.
 
-    `model` is the loaded base and is left untouched. Every parameter of the result *is* one of its
-    parameters, except what begins otherwise than as a copy (of identity and scaled layers the
-    output projections alone), and packed per-layer tables, which are gathered where the plan
-    changes them.
+    `model` is the loaded base and is left untouched. Every parameter of the result lies in the
+    memory of one of its parameters, except what begins otherwise than as a copy (of identity and
+    scaled layers the output projections alone), and packed per-layer tables, which are gathered
+    where the plan changes them. None asks for gradients.
     """
     check_supported(base, plan)
     check_loadable(base)
@@ -61,12 +63,12 @@ def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
             if old not in gathered:
                 dim, block = base.tables[old]
                 rows = [tensor.detach().narrow(dim, i * block, block) for i in sources]
-                gathered[old] = nn.Parameter(torch.cat(rows, dim), tensor.requires_grad)
+                gathered[old] = nn.Parameter(torch.cat(rows, dim), requires_grad=False)
             tensor = gathered[old]
         elif (where := base.layer_of(name)) and changes(plan, where[1], where[2]):
             begun = _begun(have, plan, fresh, name, where)
             if isinstance(tensor, nn.Parameter):
-                begun = nn.Parameter(begun, tensor.requires_grad)
+                begun = nn.Parameter(begun, requires_grad=False)
             tensor = begun
         place.put(name, tensor)
     _copy_other_buffers(base, have, new, sources)
@@ -135,6 +137,13 @@ class _Modules:
 
     def __init__(self, model: nn.Module) -> None:
         self._by_name = dict(model.named_modules(remove_duplicate=False))
+        self._model = model
+        self._mine: dict[tuple[int, int], nn.Parameter] = {}
+
+    @cached_property
+    def _before(self) -> dict[str, torch.Tensor]:
+        """The tensors before any was put: tied names have one."""
+        return self._model.state_dict(keep_vars=True)
 
     def tensor(self, name: str) -> torch.Tensor:
         """The parameter or buffer of this name."""
@@ -142,11 +151,14 @@ class _Modules:
         return getattr(self._by_name[owner], leaf)
 
     def put(self, name: str, tensor: torch.Tensor) -> None:
-        """Have `tensor` itself in its place; of a buffer, a copy."""
+        """Have a parameter over the memory of `tensor` in its place, one for all tied names; of a
+        buffer, a copy."""
         owner, _, leaf = name.rpartition(".")
         module = self._by_name[owner]
         if isinstance(tensor, nn.Parameter):
-            module._parameters[leaf] = tensor
+            key = (id(self._before[name]), id(tensor))
+            mine = nn.Parameter(tensor.detach(), requires_grad=False)
+            module._parameters[leaf] = self._mine.setdefault(key, mine)
         else:
             module._buffers[leaf] = tensor.clone()
 

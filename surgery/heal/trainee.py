@@ -19,6 +19,7 @@ from ..errors import Refused, SurgeryError
 from ..optional import require
 from ..patient import Patient
 from ..plan import COPY, Plan
+from ..shared import unshare
 from .settings import Settings
 
 
@@ -81,9 +82,8 @@ def make(patient: Patient, settings: Settings) -> nn.Module:
     A PEFT model for LoRA; else the patient's own model. Raises `Refused` where what trains can't
     be told apart from what doesn't.
     """
-    model = patient.model
+    model = unshare(patient.model)
     positions = chosen(patient.plan, settings)
-    _own_parameters(model)
     if settings.train == "lora":
         return _with_adapters(model, patient, positions, settings)
     names = _parameters_of(patient, positions)
@@ -93,18 +93,6 @@ def make(patient: Patient, settings: Settings) -> nn.Module:
         value = module._parameters[leaf].detach()
         module._parameters[leaf] = nn.Parameter(value.to(torch.float32, copy=True))
     return model
-
-
-def _own_parameters(model: nn.Module) -> None:
-    """Every Parameter object replaced by a frozen one over the same memory: whether it trains is
-    then no affair of the base's. Ties within the model stay."""
-    mine: dict[int, nn.Parameter] = {}
-    for module in model.modules():
-        for leaf, old in module._parameters.items():
-            if old is not None:
-                if id(old) not in mine:
-                    mine[id(old)] = nn.Parameter(old.detach(), requires_grad=False)
-                module._parameters[leaf] = mine[id(old)]
 
 
 def _parameters_of(patient: Patient, positions: Iterable[int]) -> list[str]:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import nn
-from transformers import PreTrainedModel
 
 from ..architecture.layerwise import layers_of, states_refused
 from ..errors import SurgeryError
@@ -90,16 +88,17 @@ def _precise(x: torch.Tensor) -> torch.Tensor:
 def taylor(passes: Passes) -> np.ndarray:
     """Σ |w · ∂L/∂w| of every layer, L the mean loss over the sample: (layers,).
 
-    Gradients are kept for all layers at once, which takes as much memory as their weights. The
-    base's own parameters are left alone: a patient of its own gets others over the same memory.
-    Raises `SurgeryError` if there is no room.
+    Gradients are kept for all layers at once, which takes as much memory as their weights. They
+    are asked of a patient's parameters; the base's own are left alone. Raises `SurgeryError` if
+    there is no room.
     """
     base, sample = passes.base, passes.sample
     model = base.operate(Plan.whole(base.depth)).model
     layers = layers_of(base.anatomy, model)
     if layers is None:
         raise states_refused()
-    weights = _own_parameters(model, layers)
+    weights = list(dict.fromkeys(w for layer in layers for w in layer.parameters()))
+    weights = [w.requires_grad_(True) for w in weights if w.is_floating_point()]
     need, free = sum(w.numel() * w.element_size() for w in weights), main_memory().free
     if need * 2 > free * HEADROOM and model.device.type == "cpu":
         raise SurgeryError(
@@ -130,19 +129,3 @@ def taylor(passes: Passes) -> np.ndarray:
         for w, slope in zip(weights, slopes, strict=True)
     }
     return np.array([sum(size.get(id(w), 0.0) for w in set(x.parameters())) for x in layers])
-
-
-def _own_parameters(model: PreTrainedModel, layers) -> list[nn.Parameter]:
-    """Gives a patient parameters of its own over the base's memory; returns those of its layers,
-    the only ones that ask for gradients."""
-    mine: dict[int, nn.Parameter] = {}
-    for part in model.modules():
-        for leaf, old in part._parameters.items():
-            if old is not None:
-                new = nn.Parameter(old.detach(), requires_grad=False)
-                part._parameters[leaf] = mine.setdefault(id(old), new)
-    found = list(dict.fromkeys(w for layer in layers for w in layer.parameters()))
-    found = [w for w in found if w.is_floating_point()]
-    for weight in found:
-        weight.requires_grad_(True)
-    return found

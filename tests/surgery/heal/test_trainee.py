@@ -37,7 +37,8 @@ def test_which_layers_train():
 @pytest.mark.parametrize("family", ["llama", "gpt2", "llama-tied-biased"])
 def test_what_is_frozen_is_the_base_s_own_memory(tiny_folder, family, train):
     base = Base.open(str(tiny_folder(family)))
-    wanted = base.model.requires_grad_(True)  # someone else's business
+    for parameter in base.model.parameters():
+        parameter.requires_grad_(True)  # someone else's business
     model = make(
         base.operate(Plan.parse("0:3, 2@identity, 4:6", 6)), Settings(steps=1, train=train)
     )
@@ -48,4 +49,4 @@ def test_what_is_frozen_is_the_base_s_own_memory(tiny_folder, family, train):
     frozen = [p for p in model.parameters() if not p.requires_grad]
     zeroed = [p for p in frozen if p.data_ptr() not in theirs]
     assert all(not p.any() for p in zeroed)  # what begins as zeros is nobody's
-    assert all(p.requires_grad for p in wanted.parameters())
+    assert all(p.requires_grad for p in base.model.parameters())
