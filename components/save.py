@@ -112,7 +112,8 @@ def save(
         link = {"address": offer(path)}
     else:
         done, link = note(f"Saved to {path}"), nothing
-    yield done, link, gr.update(visible=True, value=_snippet(path.stem if offer else str(path)))
+    shown = _snippet(path.stem if offer else str(path), bases.get(spec).auto_class)
+    yield done, link, gr.update(visible=True, value=shown)
 
 
 def write(
@@ -145,9 +146,9 @@ def file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", str(text or "").rpartition("/")[2]).strip("-.")[:80]
 
 
-def _snippet(place: str) -> str:
+def _snippet(place: str, auto_class: str) -> str:
     return (
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f"model = AutoModelForCausalLM.from_pretrained({place!r})\n"
+        f"from transformers import {auto_class}, AutoTokenizer\n\n"
+        f"model = {auto_class}.from_pretrained({place!r})\n"
         f"tokenizer = AutoTokenizer.from_pretrained({place!r})\n"
     )

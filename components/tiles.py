@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _WINDOW = 8192  # tokens for which the KV cache is spelled out
 _COUNTS = ("", "k", "M", "B", "T")
 _BYTES = ("B", "kB", "MB", "GB", "TB")
-_NAMES = {"mlp": "MLP", "experts": "experts", "norms": "norms", "head": "head"}
+_NAMES = {"mlp": "MLP", "towers": "vision and audio towers"}
 
 
 class Tiles(LiveHTML):

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .architecture import Anatomy
 from .architecture.count import Counts, count
+from .architecture.loader import auto_class
 from .architecture.names import check_stored, disk_layers, stored_twice
 from .errors import BaseError
 from .healing import Healing
@@ -127,6 +128,11 @@ class Base:
         for ending in ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel"):
             name = name.removesuffix(ending)
         return name
+
+    @property
+    def auto_class(self) -> str:
+        """The name of transformers' Auto class that loads all of it, and of what is saved."""
+        return auto_class(self.anatomy.whole).__name__
 
     @cached_property
     def torch_dtype(self) -> torch.dtype:

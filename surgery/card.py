@@ -30,9 +30,9 @@ counted from 0.{recipe}
 {trained}
 
 ```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {auto_class}, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
+model = {auto_class}.from_pretrained("path/to/this/folder")
 tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 ```
 
@@ -83,10 +83,11 @@ def card(
     old: Preview,
     new: Preview,
     healed: str = "",
+    auto_class: str = "AutoModelForCausalLM",
 ) -> str:
     """The card's text. `has_recipe` says that the recipe lies beside it; `hub_id` and `licence` go
     into the front matter where they are known. `healed` is what is said of its training, if it was
-    trained."""
+    trained; `auto_class` is what loads it."""
     tags = ["layer-surgery", "passthrough", *(["healed"] if healed else [])]
     front: dict = {"library_name": "transformers", "tags": tags}
     if hub_id:
@@ -105,6 +106,7 @@ def card(
         again=_AGAIN if healed else "",
         old=old,
         new=new,
+        auto_class=auto_class,
         old_cache=_cache(old),
         new_cache=_cache(new),
     )

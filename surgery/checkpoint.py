@@ -120,6 +120,7 @@ def save(
             old=base.preview(Plan.whole(base.depth)),
             new=base.preview(plan),
             healed=healed.words if healed else "",
+            auto_class=base.auto_class,
         )
         (partial / "README.md").write_text(text, encoding="utf-8", errors="replace")
     return out
@@ -142,7 +143,8 @@ def parse_size(size: str | int) -> int:
 
 def _write_config(base: Base, plan: Plan, folder: Path, dtype: str | None) -> None:
     config = rewrite(base.anatomy.whole, plan.sources, base.depth)
-    config.architectures = [type(base.anatomy.model).__name__]
+    if not config.architectures or config.is_encoder_decoder:
+        config.architectures = [type(base.anatomy.model).__name__]
     config.dtype = DTYPES[dtype][1] if dtype else base.torch_dtype
     text = config.get_text_config(decoder=True)
     # Some classes read the text model's part alone. A conversion goes for all parts.

@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformers import AutoModelForCausalLM
-
 from .appear import restored
+from .architecture.loader import auto_class
 from .errors import BaseError, SaveError, SurgeryError
 from .healing import digests
 from .pieces import Piece, pieces
@@ -168,7 +167,7 @@ def check_loads(folder: Path, base: Base, progress: Progress) -> None:
         return  # safetensors opens nothing under such a name, here or later
     try:
         with loading(progress):
-            model, info = AutoModelForCausalLM.from_pretrained(
+            model, info = auto_class(base.anatomy.whole).from_pretrained(
                 folder,
                 device_map="meta",
                 output_loading_info=True,

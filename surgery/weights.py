@@ -14,12 +14,13 @@ from unittest import mock
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import modeling_gguf_pytorch_utils as gguf_reader
 from transformers.utils import logging as transformers_logging
 
 from .architecture import Anatomy, settle
 from .architecture.draws import Seeded
+from .architecture.loader import auto_class
 from .errors import BaseError
 from .memory import HEADROOM, accelerators, choose, main_memory
 from .progress import Progress, Turn, silent
@@ -41,7 +42,7 @@ def load(
     device_map = {"": devices[0]} if len(devices) == 1 else _spread(anatomy, devices, gpus, dtype)
     try:
         with loading(progress):
-            model, info = AutoModelForCausalLM.from_pretrained(
+            model, info = auto_class(anatomy.whole).from_pretrained(
                 folder,
                 dtype=dtype,
                 device_map=device_map,
@@ -97,7 +98,7 @@ def initialise(
 
     with _loading.taken(progress) as report, Seeded(seed, drawn):
         report("Drawing random weights", 0, values)
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model = auto_class(config).from_config(config, dtype=dtype)
     return settle(model.to(device).eval())
 
 

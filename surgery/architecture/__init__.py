@@ -12,6 +12,7 @@ plan promises, layer by layer. Only then does anything touch weights.
     likeness     what modules are: types, attributes, computed buffers
     position     whether their code computes with their own index
     handed       what the loop around the layers hands each of them
+    loader     which of transformers' Auto classes loads it
     meta       running a model that has no memory
     initialise how a layer's tensors begin where that is not a plain copy
     draws      random numbers of a seed alone, whatever other threads draw

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..errors import Refused
 from ..plan import MAX_LAYERS
@@ -24,6 +24,7 @@ from .config import DEPTH_FIELDS, rewrite
 from .handed import Handed, handed, returned
 from .identity import identity_layers
 from .likeness import computed_buffers
+from .loader import auto_class
 from .meta import Unfilled, remembered
 
 # Building a model sets torch's default dtype for the whole process while it lasts.
@@ -55,7 +56,7 @@ class Anatomy:
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> Anatomy:
-        """Build the config's causal-LM class on the meta device and find its layers.
+        """Build the config's class on the meta device and find its layers.
 
         Raises `Refused` if it can't be built or has no stack as long as the config's depth.
         """
@@ -159,6 +160,30 @@ class Anatomy:
         """What each layer returns on meta; None if that can't be seen."""
         return returned(build_meta(self.whole), self.stack.paths[0])
 
+    def is_tower(self, name: str) -> bool:
+        """Is this parameter part of what turns images or sound into input for the text model?"""
+        if self.layer_of(name):
+            return False
+        text = self.config.get_text_config(decoder=True)
+        owner = name.rpartition(".")[0]
+        if _owner_type(self.model, f"{owner}.") not in (self.config.model_type, text.model_type):
+            return True
+        heads = (self.model.get_input_embeddings(), self.model.get_output_embeddings())
+        outside = self.text_path and not f"{owner}.".startswith(f"{self.text_path}.")
+        return bool(outside) and self.model.get_submodule(owner) not in heads
+
+    @cached_property
+    def text_path(self) -> str:
+        """Where the text model lies in a multimodal one; empty in others."""
+        text = self.config.get_text_config(decoder=True)
+        if text is self.config:
+            return ""
+        parts = self.stack.paths[0].split(".")
+        paths = (".".join(parts[:end]) for end in range(1, len(parts)))
+        return next(
+            (p for p in paths if getattr(self.model.get_submodule(p), "config", None) is text), ""
+        )
+
     def layer_of(self, name: str) -> tuple[str, int, str] | None:
         """(path of the stack, layer, rest of the name) of a tensor's name; None outside layers."""
         for path in self.stack.paths:
@@ -184,7 +209,7 @@ class Anatomy:
 
 
 def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
-    """The causal-LM model of a config, on the meta device: names, shapes and types, no memory.
+    """The model of a config, on the meta device: names, shapes and types, no memory.
 
     torch.device("meta") rather than accelerate's init_empty_weights, which does not tie weights.
     It is built in float32, torch's default, so that a build in one thread can't change the dtype
@@ -198,7 +223,7 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
         )
     try:
         with _building.taken(current()), torch.device("meta"), Unfilled():
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            model = auto_class(config).from_config(config, dtype=torch.float32)
     except Refused:
         raise
     except Exception as error:

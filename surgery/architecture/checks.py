@@ -11,13 +11,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from ..errors import Refused
 from ..progress import alive
 from .anatomy import Anatomy
 from .handed import handed, otherwise
 from .likeness import INDEX_FIELDS, Comparison, computed_buffers
+from .loader import auto_class
 from .meta import remembered
 from .names import memory_names
 from .position import acts_otherwise
@@ -149,6 +150,11 @@ def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -
 
 def check_handed(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
     """The loop around the layers hands each what its source was handed, as far as shapes tell."""
+    if base.handed is None and auto_class(base.whole) is not AutoModelForCausalLM:
+        raise Refused(
+            f"{type(base.model).__name__} can't be run on text alone without weights, so nothing "
+            "can be promised of its layers in another order."
+        )
     if len(base.stack.paths) > 1 or base.handed is None:
         return  # can't be run without memory; what can be read was read
     now = handed(new, base.stack.paths[0], [base.returned[i] for i in sources])

@@ -143,7 +143,8 @@ def _names_layers(quantization: object) -> bool:
 
 def outer_parts(base: Anatomy) -> tuple[frozenset[str], frozenset[str]]:
     """Names of the parameters outside the layers: those that are used before the layers run, and
-    those that are used behind them. Seen in a pass without memory. Raises `Refused`."""
+    those that are used behind them. Seen in a pass without memory. Towers for images and sound feed
+    the embeddings, so they come from where those come from. Raises `Refused`."""
     model = build_meta(copy.deepcopy(base.whole))
     path = base.stack.paths[0]
     layers = model.get_submodule(path)
@@ -175,6 +176,7 @@ def outer_parts(base: Anatomy) -> tuple[frozenset[str], frozenset[str]]:
         for name, _ in model.named_parameters(remove_duplicate=False)
         if base.layer_of(name) is None
     }
+    before |= {name for name in outside - after if base.is_tower(name)}
     if missed := outside - before - after:
         raise Refused(f"It isn't clear which base {min(missed)} would have to come from.")
     return frozenset(before - after), frozenset(after)

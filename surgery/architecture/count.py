@@ -16,7 +16,7 @@ from ..progress import alive
 from .anatomy import Anatomy
 from .cache import cached_values
 
-COMPONENTS = ("embedding", "attention", "mlp", "experts", "norms", "head", "other")
+COMPONENTS = ("embedding", "attention", "mlp", "experts", "norms", "head", "towers", "other")
 _ATTENTION = re.compile(r"attn|attention|mixer|linear_attn|mamba|conv|recurrent", re.I)
 _MLP = re.compile(r"mlp|feed_forward|ffn|fc\d|gate|router|moe|dense", re.I)
 _ACTIVE_FIELDS = (
@@ -33,7 +33,7 @@ _ACTIVE_FIELDS = (
 class Count:
     """What one layer, or all that lies outside the layers, consists of.
 
-    `parameters` by component; `active` parameters are those that one token passes through;
+    `parameters` by component; `active` parameters are those that one token of text passes through;
     `flops` are forward FLOPs per token of the matrix products, two per weight (Kaplan et al. 2020,
     arXiv 2001.08361, table 1, without the term that grows with the context); `cache` is the number
     of values that the KV cache keeps per token.
@@ -99,6 +99,8 @@ def count(base: Anatomy) -> Counts:
         component, module = owners[name]
         size = parameter.numel()
         share = _active_share(base, name, component, parameter)
+        if component == "towers":
+            share = 0.0  # text passes them by
         tally = totals.setdefault(place, [0, 0])
         if parameter.dim() >= 2 and not isinstance(module, nn.Embedding):
             tally[1] += 2 * int(size * share)  # multiplied with in every layer that uses it
@@ -145,14 +147,17 @@ def _owners(base: Anatomy) -> dict[str, tuple[str, nn.Module]]:
     """{parameter's name: (component, module that holds it)}."""
     model = base.model
     inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    body = {id(p) for p in model.base_model.parameters()}
     found = {}
     for path, module in model.named_modules():
         for leaf in module._parameters:
             name = f"{path}.{leaf}" if path else leaf
-            if module is inputs or isinstance(module, nn.Embedding):
-                component = "embedding"
-            elif module is outputs:
+            if module is outputs or (outputs is None and id(module._parameters[leaf]) not in body):
                 component = "head"
+            elif base.is_tower(name):
+                component = "towers"
+            elif module is inputs or isinstance(module, nn.Embedding):
+                component = "embedding"
             elif "norm" in type(module).__name__.lower():
                 component = "norms"
             else:

@@ -23,6 +23,7 @@ from .checks import check
 from .config import rewrite
 from .initialise import begin, changes, check_supported, random_layer
 from .likeness import computed_buffers
+from .loader import writes_text
 from .names import memory_names
 from .settle import settle
 
@@ -123,7 +124,13 @@ def assemble(
 
 
 def check_loadable(base: Anatomy) -> None:
-    """Quantized weights go through a save as they are stored, but not into a patient."""
+    """Raises `Refused` for bases that can be saved and not run: quantized weights go through a save
+    as they are stored, and classifiers have no head for text."""
+    if not writes_text(base.whole):
+        raise Refused(
+            f"{type(base.model).__name__} has no head that writes text, so it can't be run here. "
+            "Its layers can be rearranged and saved."
+        )
     if base.quantized:
         raise Refused(
             f"Its weights are quantized ({base.quantized}), and patients are made of plain weights "

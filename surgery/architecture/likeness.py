@@ -85,7 +85,7 @@ class Comparison:
 
     def _alike_configs(self, a: PreTrainedConfig, b: PreTrainedConfig) -> bool:
         """The model's own config was rewritten as a whole; one made for a layer has to agree."""
-        if a in self._configs(self.old) and b in self._configs(self.new):
+        if self._is_own(a, self.old) and self._is_own(b, self.new):
             return True
         one, two = a.to_dict(), b.to_dict()
         return one.keys() == two.keys() and all(
@@ -97,9 +97,15 @@ class Comparison:
         )
 
     @staticmethod
-    def _configs(model: PreTrainedModel) -> list[PreTrainedConfig]:
+    def _is_own(config: PreTrainedConfig, model: PreTrainedModel) -> bool:
+        """Is it the model's config or one nested in it, or a copy? As dicts: configs whose settings
+        differ by layer refuse to be compared."""
         text = model.config.get_text_config(decoder=True)
-        return [model.config, text, *(getattr(model.config, k) for k in model.config.sub_configs)]
+        nested = (getattr(model.config, key) for key in model.config.sub_configs)
+        return any(
+            config is own or (type(config) is type(own) and config.to_dict() == own.to_dict())
+            for own in (model.config, text, *nested)
+        )
 
     def _settled(self, key: str, a: Any, b: Any) -> bool:
         """A copy of something in the config, or of one entry a layer, that followed the plan."""

@@ -177,16 +177,18 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, Stored]) -> None:
         )
 
 
-def stored_twice(anatomy: Anatomy, stored: Iterable[str]) -> list[tuple[str, str]]:
+def stored_twice(anatomy: Anatomy, stored: Mapping[str, Stored]) -> list[tuple[str, str]]:
     """Pairs of stored tensors that are one tensor of the model by its config, such as embeddings
     and head. transformers ties them if they are equal, and keeps both apart if they aren't."""
     translate = loader_names(anatomy)
     first: dict[int, str] = {}
     pairs = []
-    for name in stored:
+    for name, found in stored.items():
         tensor = anatomy.tensors.get(translate(name))
         if tensor is None or anatomy.layer_of(translate(name)):
             continue
+        if tuple(tensor.shape) != tuple(found.shape):
+            continue  # a part of it: experts that lie apart on disk
         if (other := first.setdefault(id(tensor), name)) != name:
             pairs.append((other, name))
     return pairs

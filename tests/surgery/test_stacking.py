@@ -270,3 +270,19 @@ def test_the_command_line_stacks_too(tmp_path, capsys, monkeypatch):
     assert "names a base that is not known (b)" in capsys.readouterr().err
     assert main(["preview", base, "0:4", "--with", "x"]) == 1
     assert "should be NAME=BASE" in capsys.readouterr().err
+
+
+def test_towers_come_with_the_embeddings_that_they_feed(tmp_path):
+    one, two = save(tmp_path / "one", "gemma3", seed=1), save(tmp_path / "two", "gemma3", seed=2)
+    made, flat = stack(one, {"b": two}, Plan.parse("b/0:2, 2:5, b/5", 6, {"b": 6}))
+    out = made.save(flat, tmp_path / "out")
+    loaded = AutoModelForCausalLM.from_pretrained(out)
+    towers = {n: t for n, t in loaded.state_dict().items() if made.anatomy.is_tower(n)}
+    assert towers
+    for name, tensor in towers.items():
+        assert torch.equal(tensor, two.model.state_dict()[name])
+        assert not torch.equal(tensor, one.model.state_dict()[name])
+    ids = tiny.tokens(12)
+    with torch.no_grad():
+        logits = made.operate(flat).model(input_ids=ids).logits
+        assert torch.equal(loaded(input_ids=ids).logits, logits)

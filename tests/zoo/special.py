@@ -93,6 +93,11 @@ SPECIAL: dict[str, dict] = {
     "qwen3_5_moe": dict(text_config=dict(layer_types=_HYBRID)),
     "qwen3_5_text": dict(layer_types=_HYBRID),
     "qwen3_5_moe_text": dict(layer_types=_HYBRID),
+    "qwen2_5_vl": dict(
+        text_config=dict(
+            rope_parameters=dict(rope_type="default", rope_theta=1e4, mrope_section=[2, 3, 3])
+        )
+    ),
     "qwen4_exp_text": _QWEN4,
     "qwen4_exp": dict(text_config=_QWEN4),
     "reformer": dict(
