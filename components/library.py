@@ -7,6 +7,7 @@ in which nobody came.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 from importlib import import_module
@@ -57,3 +58,11 @@ def share_processors(among: int) -> None:
 def _import_later() -> None:
     _drawn.wait(_PATIENCE)
     wait()
+    _tidy()
+
+
+def _tidy() -> None:
+    """Remove what conversions that were killed left in the cache of models."""
+    folder = import_module("surgery.source.cache").cache_folder()
+    with contextlib.suppress(OSError):
+        import_module("surgery.appear").sweep(folder)

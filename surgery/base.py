@@ -6,7 +6,6 @@ plans: preview, operate and save each take a base and a plan, and stand in modul
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
@@ -22,6 +21,7 @@ from .architecture.names import check_stored, disk_layers, stored_twice
 from .errors import BaseError
 from .healing import Healing
 from .memory import accelerators
+from .owned import temporary
 from .patient import Patient
 from .plan import Plan
 from .preview import Preview, StoredBytes, preview
@@ -48,7 +48,7 @@ class Base:
         self.source = source
         self._model: PreTrainedModel | None = None
         self._loading = threading.Lock()
-        self._written: tempfile.TemporaryDirectory | None = None
+        self._written: Path | None = None
 
     @classmethod
     def open(cls, spec: str, progress: Progress = silent) -> Base:
@@ -219,10 +219,11 @@ class Base:
             model = self.load(progress)
             with self._loading:
                 if self._written is None:
-                    folder = tempfile.TemporaryDirectory(prefix="layer-surgery-")
-                    model.save_pretrained(folder.name)
+                    folder, remove = temporary("layer-surgery-")
+                    weakref.finalize(self, remove)
+                    model.save_pretrained(folder)
                     self._written = folder
-            folder = Path(self._written.name)
+            folder = self._written
         else:
             folder = self.source.fetch(progress)
             self.source.check()
