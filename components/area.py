@@ -15,6 +15,8 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from surgery.owned import temporary
+
 _BUNDLED = ("models--HuggingFaceTB--SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct")
 
 
@@ -81,8 +83,8 @@ def prepare() -> Area:
     global _area
     if _area is not None:
         return _area
-    folder = Path(tempfile.mkdtemp(prefix="layer-surgery-")).resolve()
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder, remove = temporary("layer-surgery-")
+    atexit.register(remove)
     owner_hub, owner_cache = _owner_hub(), own_cache()
     for name in ("hub", "cache", "gradio", "tmp"):
         (folder / name).mkdir()

@@ -11,12 +11,12 @@ import hashlib
 import json
 import secrets
 import shutil
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from surgery import Plan
+from surgery.owned import temporary
 from surgery.progress import Turn
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class Runs:
     """The folder under which all sessions' runs lie while the page is served."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="layer-surgery-runs-")).resolve()
-        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
+        self.folder, remove = temporary("layer-surgery-runs-")
+        atexit.register(remove)
         self._gone: set[str] = set()  # sessions that left something here
 
     def place(self, session: str, spec: str, plan: Plan, settings: Settings) -> Path:

@@ -11,7 +11,6 @@ import atexit
 import hashlib
 import secrets
 import shutil
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
+
+from surgery.owned import temporary
 
 _KEPT = 3600  # seconds for which a download waits
 _SALT = secrets.token_hex(16)  # so that nobody can guess another session's folder
@@ -39,8 +40,8 @@ class Downloads:
     """One folder for each session, for an hour; and the addresses of the files in them."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="layer-surgery-downloads-")).resolve()
-        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
+        self.folder, remove = temporary("layer-surgery-downloads-")
+        atexit.register(remove)
         self._lock = threading.Lock()
         self._offers: dict[str, _Offer] = {}  # by the secret in their address
 

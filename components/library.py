@@ -7,6 +7,7 @@ in which nobody came.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 from collections.abc import Callable
@@ -62,5 +63,13 @@ def share_processors(among: int) -> None:
 def _import_later(then: Callable[[], None] | None) -> None:
     _drawn.wait(_PATIENCE)
     wait()
+    _tidy()
     if then is not None:
         then()
+
+
+def _tidy() -> None:
+    """Remove what conversions that were killed left in the cache of models."""
+    folder = import_module("surgery.source.cache").cache_folder()
+    with contextlib.suppress(OSError):
+        import_module("surgery.appear").sweep(folder)

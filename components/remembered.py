@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from surgery.whole_file import whole_file
 
 from . import area
 
@@ -81,13 +81,5 @@ def _read() -> dict:
 
 
 def _write(known: dict) -> None:
-    place = _place()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=".looks-")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            json.dump(known, file)
-        os.replace(temporary, place)  # whole, or as it was
-    except OSError:
-        os.unlink(temporary)
-        raise
+    with whole_file(_place()) as file:
+        file.write(json.dumps(known).encode())

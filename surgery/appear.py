@@ -66,7 +66,6 @@ def appearing(
             )
         with _holder(out) as holder:
             new = holder / _NEW
-            new.mkdir()
             yield new
             if durable:
                 _sync(new)
@@ -84,7 +83,7 @@ def sweep(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if (m := _HOLDER.fullmatch(path.name)) and _is_holder(path):
             with contextlib.suppress(OSError):
-                with left_behind(path) as free:
+                with left_behind(path, (_NEW, _OLD)) as free:
                     if free:
                         _clear(path, folder / m[1])
                 if free and path.exists():  # an open file can't be removed on Windows
@@ -103,13 +102,8 @@ def restored(out: Path) -> bool:
 @contextlib.contextmanager
 def _holder(out: Path) -> Iterator[Path]:
     """A hidden folder beside `out` that this process holds. It goes when the block ends."""
-    while True:
-        holder = out.parent / f".{out.name}.{secrets.token_hex(4)}.partial"
-        holder.mkdir()
-        lock = own(holder)
-        if lock is not None and (holder / LOCK).exists():
-            break
-        # Somebody swept it up before it was held: make another.
+    holder = out.parent / f".{out.name}.{secrets.token_hex(4)}.partial"
+    lock = own(holder, _NEW)
     try:
         yield holder
     finally:

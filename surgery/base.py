@@ -6,7 +6,6 @@ plans: preview, operate and save each take a base and a plan, and stand in modul
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
@@ -23,6 +22,7 @@ from .architecture.names import check_stored, disk_layers, stored_twice
 from .errors import BaseError
 from .healing import Healing
 from .memory import accelerators
+from .owned import temporary
 from .patient import Patient
 from .plan import Plan
 from .preview import Preview, StoredBytes, preview
@@ -50,7 +50,7 @@ class Base:
         self.source = source
         self._model: PreTrainedModel | None = None
         self._loading = Turn("Waiting for the weights")
-        self._written: tempfile.TemporaryDirectory | None = None
+        self._written: Path | None = None
 
     @classmethod
     def open(cls, spec: str, progress: Progress = silent) -> Base:
@@ -231,10 +231,11 @@ class Base:
             with self._loading.taken(progress) as report:
                 if self._written is None:
                     report("Writing the random weights to a temporary folder", 0, 0)
-                    folder = tempfile.TemporaryDirectory(prefix="layer-surgery-")
-                    PreTrainedModel.save_pretrained(model, folder.name)  # past the guard
+                    folder, remove = temporary("layer-surgery-")
+                    weakref.finalize(self, remove)
+                    PreTrainedModel.save_pretrained(model, folder)  # past the guard
                     self._written = folder
-            folder = Path(self._written.name)
+            folder = self._written
         else:
             folder = self.source.fetch(progress)
             self.source.check()

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -21,6 +19,7 @@ import torch
 
 from ..progress import Progress, Turn, silent
 from ..source.cache import cache_folder
+from ..whole_file import whole_file
 from .survey import Part, Survey, take
 from .tally import Tally
 
@@ -95,22 +94,19 @@ def write(path: Path, survey: Survey) -> None:
             for p, t in zip(parts, tallies, strict=True)
         ],
     }
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
+        with whole_file(path) as file:
             np.savez(
                 file,
                 facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
                 values=np.concatenate([t.values for t in tallies]),
                 counts=np.concatenate([t.counts for t in tallies]).astype(np.min_scalar_type(most)),
             )
-        os.replace(partial, path)
         old = sorted(path.parent.glob("*.npz"), key=lambda p: -p.stat().st_mtime)[_ON_DISK:]
         for forgotten in old:
             forgotten.unlink(missing_ok=True)
     except OSError:  # no room, no permission: the next process counts again
-        partial.unlink(missing_ok=True)
+        return
 
 
 def read(path: Path) -> Survey | None:

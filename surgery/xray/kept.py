@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import secrets
 import shutil
 import threading
 from collections import OrderedDict
@@ -22,6 +20,7 @@ import numpy as np
 
 from ..plan import Plan
 from ..source.cache import cache_folder
+from ..whole_file import whole_file
 from .sample import Sample
 
 if TYPE_CHECKING:
@@ -65,17 +64,14 @@ class Measured:
         self._arrays[name] = values
         if self._folder is None:
             return
-        partial = self._folder / f".{name}.{secrets.token_hex(4)}"
         try:
             new = not self._folder.is_dir()
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with open(partial, "wb") as file:
+            with whole_file(self._folder / f"{name}.npy") as file:
                 np.save(file, values, allow_pickle=False)
-            os.replace(partial, partial.with_name(f"{name}.npy"))
             if new:
                 _clear_old()
         except OSError:  # no room, no permission: the next process measures again
-            partial.unlink(missing_ok=True)
+            return
 
     def forget(self) -> None:
         """Measure anew when next asked, in memory and on disk."""
