@@ -113,11 +113,12 @@ class Job(Generic[Result]):
         return Report(what, done, total, left)
 
 
-def steps(work: Iterator[Item], ended: Callable[[], None]) -> Iterator[Item | None]:
+def steps(work: Iterator[Item], ended: Callable[[], None] = lambda: None) -> Iterator[Item | None]:
     """What `work` yields, each step computed in a thread when it is asked for; None whenever a
     step takes long.
 
-    `ended` is called once no step is computed any more, which may be after this was closed.
+    `work` is closed, and `ended` called, once no step is computed any more: if this was closed
+    early, that may be later.
     """
     asked, answered = threading.Semaphore(0), threading.Event()
     closed, answer = threading.Event(), []  # one of (item,), error, or () at the end
