@@ -20,7 +20,7 @@ from surgery.progress import Cancelled, Progress, reporting_to
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 _EVERY = 0.15  # seconds between looks
-_BEAT = 0.4  # seconds after which the generator comes back with no news
+_BEAT = 0.3  # seconds after which the generator comes back with no news
 _SOON = 1.0  # seconds before an estimate is worth anything
 _MOST_ENDING = 4  # threads that were told to stop and haven't yet, before new work waits for them
 _PATIENCE = 60.0  # seconds that it waits
