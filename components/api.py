@@ -138,11 +138,15 @@ def save(
         _, wanted = yield from _watched(lambda progress: _operation(base, plan, progress))
         downloads, key = Downloads.shared(), secrets.token_hex(16)
         folder = downloads.of(key)
-        path = yield from _watched(
-            lambda progress: write_checkpoint(
-                _spec(base), wanted, str(name), str(dtype), folder, True, progress
+        try:
+            path = yield from _watched(
+                lambda progress: write_checkpoint(
+                    _spec(base), wanted, str(name), str(dtype), folder, True, progress
+                )
             )
-        )
+        except BaseException:  # also if whoever asked has gone
+            downloads.forget(key)
+            raise
         address = downloads.offer(key, path)
         yield {"file": path.name, "bytes": path.stat().st_size, "address": address}
 

@@ -12,6 +12,7 @@ import json
 import secrets
 import shutil
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,10 +54,12 @@ class Runs:
     def __init__(self) -> None:
         self.folder, remove = temporary("layer-surgery-runs-")
         atexit.register(remove)
-        self._gone: set[str] = set()  # sessions that left something here
+        self._running: Counter[str] = Counter()  # runs of each session
+        self._gone: set[str] = set()  # sessions that left while a run went on
 
     def place(self, session: str, spec: str, plan: Plan, settings: Settings) -> Path:
         """Of a session's run: the same for the same settings, so that it is taken up again."""
+        self._running[session] += 1
         self._gone.discard(session)
         told = json.dumps([spec, str(plan), settings.as_dict()])
         return self._of(session) / hashlib.sha256(told.encode()).hexdigest()[:32]
@@ -73,13 +76,18 @@ class Runs:
 
     def forget(self, session: str) -> None:
         """Remove a session's runs and texts."""
-        if (place := self._of(session)).exists():
+        if self._running[session]:
             self._gone.add(session)
-            shutil.rmtree(place, ignore_errors=True)
+        else:
+            del self._running[session]
+        shutil.rmtree(self._of(session), ignore_errors=True)
 
     def ended(self, session: str) -> None:
         """A run ended, which keeps its last step: remove that if the session has gone meanwhile."""
-        if session in self._gone:
+        self._running[session] -= 1
+        if session in self._gone and not self._running[session]:
+            del self._running[session]
+            self._gone.discard(session)
             shutil.rmtree(self._of(session), ignore_errors=True)
 
     def _of(self, session: str) -> Path:

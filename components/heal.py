@@ -186,7 +186,11 @@ def wire(
             yield {panel.status: failed(error)}
             return
         who, text = request.session_hash, (kind, file, data)
-        yield from heal(panel, session, clinic, runs, book, who, values, text)
+        try:
+            yield from heal(panel, session, clinic, runs, book, who, values, text)
+        except GeneratorExit:  # the page was closed, perhaps before there was anything to remove
+            runs.forget(who)
+            raise
 
     panel.price.click(
         estimate,
@@ -261,6 +265,7 @@ def heal(
 
         with clinic.busy.taken(progress):
             base = bases.load(spec, progress)
+            progress("Beginning", 0, 0)  # raises if the page was closed: nothing lies there yet
             place = runs.place(who, spec, plan, settings)
             place.parent.mkdir(parents=True, exist_ok=True)
             try:

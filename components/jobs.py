@@ -20,7 +20,7 @@ from surgery.progress import Cancelled, Progress, reporting_to
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 _EVERY = 0.15  # seconds between looks
-_BEAT = 0.4  # seconds after which the generator comes back with no news
+_BEAT = 0.3  # seconds after which the generator comes back with no news
 _SOON = 1.0  # seconds before an estimate is worth anything
 _MOST_ENDING = 4  # threads that were told to stop and haven't yet, before new work waits for them
 _PATIENCE = 60.0  # seconds that it waits
@@ -113,11 +113,12 @@ class Job(Generic[Result]):
         return Report(what, done, total, left)
 
 
-def steps(work: Iterator[Item], ended: Callable[[], None]) -> Iterator[Item | None]:
+def steps(work: Iterator[Item], ended: Callable[[], None] = lambda: None) -> Iterator[Item | None]:
     """What `work` yields, each step computed in a thread when it is asked for; None whenever a
     step takes long.
 
-    `ended` is called once no step is computed any more, which may be after this was closed.
+    `work` is closed, and `ended` called, once no step is computed any more: if this was closed
+    early, that may be later.
     """
     asked, answered = threading.Semaphore(0), threading.Event()
     closed, answer = threading.Event(), []  # one of (item,), error, or () at the end

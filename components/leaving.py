@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import datetime
 import threading
+import time
 from typing import Any
 
 from .session import Session
 
 MOST = 2000  # sessions in memory at all; those used least lately go first
 _AGAIN = 20  # seconds
+_left: list[tuple[float, Any, str]] = []  # when to look again, at which session
+_sweeper: threading.Thread | None = None
+_lock = threading.Lock()
 _STAYS = datetime.timedelta(hours=1)
 
 
@@ -23,15 +27,40 @@ def let_go(holder: Any, session: str) -> None:
     left = holder.session_data.get(session)
     if left is not None:
         _forget_pictures(holder, session)
-        # An event that was under way may draw once more.
-        again = threading.Timer(_AGAIN, _forget_pictures, (holder, session))
-        again.daemon = True
-        again.start()
         for key, value in list(left.state_data.items()):
             if not isinstance(value, Session):
                 del left.state_data[key]
         left.is_closed = True
+    _again_later(holder, session)
     _forget_old(holder)
+
+
+def _again_later(holder: Any, session: str) -> None:
+    """An event that was under way may draw once more: one thread forgets that, for all pages."""
+    global _sweeper
+    with _lock:
+        _left.append((time.monotonic() + _AGAIN, holder, session))
+        if _sweeper is None:
+            _sweeper = threading.Thread(target=_sweep, daemon=True, name="leaving")
+            _sweeper.start()
+
+
+def _sweep() -> None:
+    global _sweeper
+    while True:
+        time.sleep(min(1.0, _AGAIN))
+        now = time.monotonic()
+        with _lock:
+            due = [one for one in _left if one[0] <= now]
+            _left[:] = [one for one in _left if one[0] > now]
+        for _, holder, session in due:
+            _forget_pictures(holder, session)
+            if not _forget_messages(getattr(holder.blocks, "_queue", None), session):
+                _again_later(holder, session)
+        with _lock:
+            if not _left:
+                _sweeper = None
+                return
 
 
 def _forget_pictures(holder: Any, session: str) -> None:
@@ -41,6 +70,19 @@ def _forget_pictures(holder: Any, session: str) -> None:
     if left is not None:
         left.config_values = {}
         left.blocks_config.blocks = dict(holder.blocks.default_config.blocks)
+
+
+def _forget_messages(queue: Any, session: str) -> bool:
+    """What was on its way to the page, pictures too: Gradio keeps that of two thousand sessions.
+    False while an event runs, be it one that ends or of somebody who came back."""
+    if queue is None:
+        return True
+    ids = queue.pending_event_ids_session.get(session, ())
+    if any(event in queue.event_ids_to_events for event in list(ids)):
+        return False
+    queue.pending_messages_per_session.pop(session, None)
+    queue.pending_event_ids_session.pop(session, None)
+    return True
 
 
 def _forget_old(holder: Any) -> None:

@@ -20,7 +20,7 @@ from surgery.progress import Cancelled
 
 from . import bases
 from .base_picker import BasePicker, about, open_base
-from .jobs import Job
+from .jobs import Job, steps
 from .live import HERE, LiveHTML
 from .save import SavePanel
 from .session import Session
@@ -139,7 +139,10 @@ def wire(
             if step.act == "drawn" and not only_stage:  # all weights together are no one's bell
                 from surgery.tally import survey_base
 
-                kinds = survey_base(bases.get(step.base)).base().kinds()
+                job = Job(lambda p: survey_base(bases.get(step.base, p), p).base().kinds())
+                for report in job:
+                    yield {lesson: say(report.view(), blocks)}
+                kinds = job.result()
                 ready[beside.weighed] = gr.update(choices=[ALL, *kinds], value=_DRAWN)
         except Cancelled:
             yield {lesson: say(note("Stopped."), blocks, running=False)}
@@ -236,7 +239,8 @@ def _side_by_side(
     from surgery.contrast import Contrast
 
     base = yield from _loaded(step.base, before)
-    contrast = getattr(Contrast, mistake)(base, Plan.parse(plan, base.depth))
+    wanted = Plan.parse(plan, base.depth)
+    contrast = yield from _watch(lambda _: getattr(Contrast, mistake)(base, wanted), before)
     texts = {"right": "", "wrong": ""}
     named = f"{title}, {plan}" if title else f"Running {plan}"
 
@@ -259,13 +263,12 @@ def _side_by_side(
         }
 
     stream = contrast.stream(step.prompt, max_new_tokens=_FAULT_TOKENS, greedy=True, seed=0)
-    try:
-        yield note("Both go on from one prompt"), [*before, block()]
-        for side, piece in stream:
+    yield note("Both go on from one prompt"), [*before, block()]
+    for item in steps(stream):
+        if item is not None:
+            side, piece = item
             texts[side] += piece
-            yield note("Both go on from one prompt"), [*before, block()]
-    finally:
-        stream.close()
+        yield note("Both go on from one prompt"), [*before, block()]
     blocks = [*before, block(ended=True)]
 
     def compare(progress) -> Difference:

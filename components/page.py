@@ -227,7 +227,12 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             if public or where != FOLDER:
                 folder, offer = waiting.of(own), partial(waiting.offer, own)
             healed = clinic.patient(session.spec, plan)
-            yield from save(session.spec, plan, name, dtype, folder, offer, healed)
+            try:
+                yield from save(session.spec, plan, name, dtype, folder, offer, healed)
+            except GeneratorExit:  # the page was closed, or Stop pressed
+                if offer:
+                    waiting.forget(own)
+                raise
 
         kept = [saving.status, saving.download, saving.snippet]
         writing = saving.start.click(

@@ -7,6 +7,7 @@ download waits is next door.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -135,10 +136,18 @@ def write(
     bases.make_disk_room(2 * size)  # a folder, and the file that it is packed into
     called = file_name(name) or f"{file_name(base.name)}-{len(plan)}-layers"
     wanted = None if dtype == AS_STORED else dtype
-    with bases.in_use(base):
-        save_to = healed.save if healed else partial(base.save, plan)
-        out = save_to(folder / called, dtype=wanted, progress=progress)
-    return zip_folder(out, folder / f"{called}.zip", progress) if zipped else out
+    try:
+        with bases.in_use(base):
+            save_to = healed.save if healed else partial(base.save, plan)
+            out = save_to(folder / called, dtype=wanted, progress=progress)
+        if zipped:
+            out = zip_folder(out, folder / f"{called}.zip", progress)
+            progress("Ready", 1, 1)  # raises if nobody waits for it any more
+        return out
+    except BaseException:
+        if zipped:  # the folder is this file's alone
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def file_name(text: str) -> str:

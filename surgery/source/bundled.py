@@ -36,7 +36,7 @@ _PIP = """
 import os, runpy, signal, sys, threading
 
 def watch():
-    sys.stdin.buffer.read()
+    os.read(0, 1)  # not sys.stdin: its lock, still held, would abort Python as it ends
     if hasattr(os, "killpg"):
         os.killpg(0, signal.SIGKILL)  # with whatever pip started
     os._exit(1)

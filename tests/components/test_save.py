@@ -25,7 +25,8 @@ def test_a_name_is_safe_whatever_was_typed(typed, name):
 
 def test_a_save_that_fails_says_why_and_leaves_nothing(tiny_folder, tmp_path):
     spec = str(tiny_folder("qwen2"))
-    updates = list(save(spec, Plan.parse("0:3@average", 6), "x", AS_STORED, tmp_path, str))
+    own = tmp_path / "own"
+    updates = list(save(spec, Plan.parse("0:3@average", 6), "x", AS_STORED, own, str))
     assert updates[-1][0]["failed"] and "@average" in updates[-1][0]["text"]
     assert not list(tmp_path.iterdir())
 

