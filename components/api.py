@@ -20,7 +20,7 @@ from surgery.progress import Cancelled, Progress
 from . import bases, deployment, turns, zero
 from .downloads import Downloads
 from .jobs import Job
-from .rates import admit
+from .rates import admit, visitor
 from .save import AS_STORED
 from .save import write as write_checkpoint
 
@@ -108,7 +108,7 @@ def generate(
             else:
                 stream = found.operate(wanted).stream(prompt, **settings)
             text = ""
-            who = getattr(request, "session_hash", None)
+            who = visitor(request)
             try:
                 for count, piece in enumerate(turns.speaking.queued(who, stream, _waiting)):
                     if isinstance(piece, dict):
