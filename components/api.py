@@ -56,7 +56,7 @@ def preview(base: str, plan: str, request: gr.Request = None) -> dict:
         admit("call", request)
         found, wanted = _operation(base, plan)
         before, after = found.preview(Plan.whole(found.depth)), found.preview(wanted)
-        return facts.of_plan(found, wanted, before, after)
+        return {**facts.of_plan(found, wanted, before, after), **_notes(plan)}
 
 
 def generate(
@@ -138,6 +138,8 @@ def save(
     with _explained():
         admit("save", request)
         _, wanted = _operation(base, plan)
+        if dtype == AS_STORED and (recipe := facts.read_recipe(str(plan))):
+            dtype = recipe.saved_dtype or dtype
         downloads, key = Downloads.shared(), secrets.token_hex(16)
         folder = downloads.of(key)
         path = yield from _watched(
@@ -146,7 +148,8 @@ def save(
             )
         )
         address = downloads.offer(key, path)
-        yield {"file": path.name, "bytes": path.stat().st_size, "address": address}
+        size = path.stat().st_size
+        yield {"file": path.name, "bytes": size, "address": address, **_notes(plan)}
 
 
 def scan(
@@ -249,7 +252,15 @@ class _explained:
 
 
 def _spec(base: str) -> str:
-    return str(base).strip()
+    if not isinstance(base, str):
+        raise SurgeryError("base has to be a text, such as bundled or org/name.")
+    return base.strip()
+
+
+def _notes(plan: str) -> dict:
+    """What of a recipe was ignored, if anything was."""
+    recipe = facts.read_recipe(str(plan))
+    return {"notes": list(recipe.notes)} if recipe and recipe.notes else {}
 
 
 def _operation(base: str, plan: str) -> tuple["Base", Plan]:

@@ -191,7 +191,9 @@ def handlers(api_names: set[str]) -> dict:
 def test_strangers_count_only_so_often(strangers, tiny_folder, monkeypatch):
     """Opening the panel, choosing, taking matrices apart, and what follows an edit are counted."""
     monkeypatch.setattr(Deployment, "check_spec", lambda self, spec: None)
-    monkeypatch.setattr(rates, "_everybody", rates.Rates({"count": 2, "edit": 3, "draw": 1}, lambda: 0.0))
+    monkeypatch.setattr(
+        rates, "_everybody", rates.Rates({"count": 2, "edit": 3, "draw": 1}, lambda: 0.0)
+    )
     session, look = opened(str(tiny_folder("llama")))
     page = handlers({"turned", "picked", "chosen", "followed"})
     panel = page["panel"]
