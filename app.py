@@ -26,7 +26,20 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--allow-healing", action="store_true", help="let strangers train on this machine too"
     )
+    parser.add_argument(
+        "--people-per-address",
+        type=_people,
+        default=40,
+        metavar="N",
+        help="how many visitors of a public page may share an address (40)",
+    )
     return parser.parse_args()
+
+
+def _people(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 1000):
+        raise argparse.ArgumentTypeError("write a number from 1 to 1000")
+    return int(text)
 
 
 def main() -> None:
@@ -45,13 +58,15 @@ def main() -> None:
     from components import bases, deployment, library
     from components.page import build, launch_options
 
-    allowed = deployment.Deployment.of(public, options.allow_healing)
+    allowed = deployment.Deployment.of(
+        public, options.allow_healing, people=options.people_per_address
+    )
     try:
         allowed.check_spec(options.base)
     except ValueError as error:
         raise SystemExit(f"--base {options.base}: {error}") from error
     demo = build(options.base, allowed)
-    demo.queue(max_size=64)
+    demo.queue(max_size=128)  # more than one address may have waiting
     demo.launch(
         server_name="0.0.0.0" if on_space else options.host,
         server_port=options.port,

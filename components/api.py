@@ -20,7 +20,7 @@ from surgery.progress import Cancelled, Progress
 from . import bases, deployment, turns, zero
 from .downloads import Downloads
 from .jobs import Job
-from .rates import admit
+from .rates import admit, visitor
 from .save import AS_STORED
 from .save import write as write_checkpoint
 
@@ -56,7 +56,7 @@ def preview(base: str, plan: str, request: gr.Request = None) -> dict:
         admit("call", request)
         found, wanted = _operation(base, plan)
         before, after = found.preview(Plan.whole(found.depth)), found.preview(wanted)
-        return facts.of_plan(found, wanted, before, after)
+        return {**facts.of_plan(found, wanted, before, after), **_notes(plan)}
 
 
 def generate(
@@ -109,7 +109,7 @@ def generate(
                 patient = yield from _watched(lambda progress: found.operate(wanted))
                 stream = patient.stream(prompt, **settings)
             text = ""
-            who = getattr(request, "session_hash", None)
+            who = visitor(request)
             for count, piece in enumerate(turns.speaking.queued(who, stream, _waiting)):
                 if isinstance(piece, dict):
                     yield piece
@@ -136,6 +136,8 @@ def save(
     with _explained():
         admit("save", request)
         _, wanted = yield from _watched(lambda progress: _operation(base, plan, progress))
+        if dtype == AS_STORED and (recipe := facts.read_recipe(str(plan))):
+            dtype = recipe.saved_dtype or dtype
         downloads, key = Downloads.shared(), secrets.token_hex(16)
         folder = downloads.of(key)
         try:
@@ -148,7 +150,8 @@ def save(
             downloads.forget(key)
             raise
         address = downloads.offer(key, path)
-        yield {"file": path.name, "bytes": path.stat().st_size, "address": address}
+        size = path.stat().st_size
+        yield {"file": path.name, "bytes": size, "address": address, **_notes(plan)}
 
 
 def scan(
@@ -251,7 +254,15 @@ class _explained:
 
 
 def _spec(base: str) -> str:
-    return str(base).strip()
+    if not isinstance(base, str):
+        raise SurgeryError("base has to be a text, such as bundled or org/name.")
+    return base.strip()
+
+
+def _notes(plan: str) -> dict:
+    """What of a recipe was ignored, if anything was."""
+    recipe = facts.read_recipe(str(plan))
+    return {"notes": list(recipe.notes)} if recipe and recipe.notes else {}
 
 
 def _operation(base: str, plan: str, progress: Progress | None = None) -> tuple["Base", Plan]:

@@ -12,7 +12,8 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from surgery.owned import temporary
@@ -26,6 +27,7 @@ class Area:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock = threading.Lock()
+        self._reserved: dict[object, tuple[Path, int]] = {}  # what comes to lie in which folder
 
     @property
     def hub(self) -> Path:
@@ -33,33 +35,61 @@ class Area:
         return self.folder / "hub"
 
     def used(self) -> int:
-        """Bytes in it; what is linked counts for nothing."""
-        total = 0
-        for place, folders, files in os.walk(self.folder):
-            folders[:] = [f for f in folders if not os.path.islink(os.path.join(place, f))]
-            for file in files:
-                try:
-                    total += os.lstat(os.path.join(place, file)).st_blocks * 512
-                except (OSError, AttributeError):  # gone meanwhile; no blocks on Windows
-                    continue
-        return total
+        """Bytes in it, those that are reserved among them; what is linked counts for nothing."""
+        reserved = list(self._reserved.values())
+        rest = _bytes(self.folder, {folder for folder, _ in reserved})
+        return rest + sum(max(size, _bytes(folder)) for folder, size in reserved)
 
-    def make_room(self, size: int, quota: int, keep: Iterable[str]) -> bool:
-        """Whether `size` more bytes fit into `quota`, after models from the Hub that nobody has
-        open have gone, those that lie there longest first. `keep` are ids of open ones."""
-        kept = {f"models--{name.replace('/', '--')}" for name in keep}
+    @contextmanager
+    def room(self, size: int, folder: Path, quota: int, keep: Iterable[str] = ()) -> Iterator[bool]:
+        """Within, `size` bytes are reserved for what is written into `folder`; false if they don't
+        fit into `quota`. Models from the Hub that nobody has open go to make them fit, those that
+        lie there longest first. `keep` are ids of open ones."""
+        kept = {f"models--{name.replace('/', '--')}" for name in keep} | {folder.name}
+        mine = object()
         with self._lock:
-            used = self.used()
-            if used + size <= quota:
+            kept |= {place.name for place, _ in self._reserved.values()}
+            self._reserved[mine] = folder, size
+            try:
+                if not (fits := self._make_room(quota, kept)):
+                    del self._reserved[mine]
+            except BaseException:
+                del self._reserved[mine]
+                raise
+        try:
+            yield fits
+        finally:
+            with self._lock:
+                self._reserved.pop(mine, None)
+
+    def _make_room(self, quota: int, kept: Collection[str]) -> bool:
+        if self.used() <= quota:
+            return True
+        models = [p for p in self.hub.glob("models--*") if not p.is_symlink()]
+        for model in sorted(models, key=_age):
+            if model.name in kept:
+                continue
+            shutil.rmtree(model, ignore_errors=True)
+            if self.used() <= quota:
                 return True
-            models = [p for p in self.hub.glob("models--*") if not p.is_symlink()]
-            for model in sorted(models, key=_age):
-                if model.name in kept:
-                    continue
-                shutil.rmtree(model, ignore_errors=True)
-                if self.used() + size <= quota:
-                    return True
-            return False
+        return False
+
+
+def _bytes(folder: Path, without: Collection[Path] = ()) -> int:
+    """Bytes on disk of what lies in a folder."""
+    total = 0
+    for place, folders, files in os.walk(folder):
+        folders[:] = [
+            name
+            for name in folders
+            if not os.path.islink(os.path.join(place, name)) and Path(place, name) not in without
+        ]
+        for file in files:
+            try:
+                total += os.lstat(os.path.join(place, file)).st_blocks * 512
+            except (OSError, AttributeError):  # gone meanwhile; no blocks on Windows
+                continue
+    return total
 
 
 def _age(path: Path) -> float:

@@ -13,12 +13,13 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import surgery
 from surgery import BaseError, Plan, SurgeryError
 from surgery.memory import main_memory
-from surgery.progress import Progress, silent
+from surgery.progress import Progress, Turn, silent
 
 from . import area, deployment, library, preparing
 
@@ -31,6 +32,7 @@ _SHARE = 0.6  # of the memory that is free or taken by bases: the budget for wei
 _bases: OrderedDict[str, Base] = OrderedDict()
 _used: Counter[int] = Counter()  # by the object's id
 _lock = threading.Lock()
+_loading = Turn("Waiting for another model to load")
 
 
 def get(spec: str, progress: Progress | None = None) -> Base:
@@ -87,16 +89,29 @@ def load(spec: str, progress: Progress) -> Base:
 
 def _load(base: Base, progress: Progress) -> Base:
     size = weight_bytes(base)
-    _let_go(base, size, budget())
-    if base.kind in ("hub", "config"):
-        make_disk_room(size)
-    try:
-        base.load(progress)
-    except BaseError:
-        if not _let_go(base, size, 0):
-            raise
-        base.load(progress)
+    deployment.current().check_size(size, "In memory the model's weights")
+    fetch(base, progress)
+    # One after the other: what another load is about to take looks free.
+    with _loading.taken(progress) as progress:
+        _let_go(base, size, budget())
+        try:
+            base.load(progress)
+        except BaseError:
+            if not _let_go(base, size, 0):
+                raise
+            base.load(progress)
     return base
+
+
+def fetch(base: Base, progress: Progress) -> None:
+    """Have its files on this machine. Raises `BaseError`, also where there is no room for them."""
+    if base.kind == "hub":
+        here = area.current()
+        folder = here.hub / f"models--{base.source.hub_id.replace('/', '--')}" if here else Path()
+        with disk_room(base.preview(Plan.whole(base.depth)).bytes, folder):
+            base.source.fetch(progress)
+    elif base.kind != "config":
+        base.source.fetch(progress)
 
 
 @contextmanager
@@ -129,18 +144,23 @@ def budget() -> int:
     return int(_SHARE * (main_memory().free + loaded_bytes()))
 
 
-def make_disk_room(size: int) -> None:
-    """Have room for `size` more bytes in a public page's area. Raises `BaseError`."""
+@contextmanager
+def disk_room(size: int, folder: Path) -> Iterator[None]:
+    """Within, there is room for `size` bytes in a folder of a public page's area, whatever others
+    write meanwhile. Raises `BaseError`."""
     here, quota = area.current(), deployment.current().max_disk_bytes
     if here is None or quota is None:
+        yield
         return
     with _lock:
         open_ones = [base.source.hub_id for base in _bases.values() if base.source.hub_id]
-    if not here.make_room(size, quota, open_ones):
-        raise BaseError(
-            "This public page has no room left for files of that size. Choose a smaller model, or "
-            "try again in an hour."
-        )
+    with here.room(size, folder, quota, open_ones) as fits:
+        if not fits:
+            raise BaseError(
+                "This public page has no room left for files of that size now. Choose a smaller "
+                "model, or try again in a few minutes."
+            )
+        yield
 
 
 def _let_go(wanted: Base, size: int, limit: int) -> bool:

@@ -123,7 +123,14 @@ def wire(
             return
         yield from run(panel, session, clinic, seen, book, kind, own)
 
-    def pick(session: Session, seen: Seen, event: gr.EventData) -> Iterator[dict]:
+    def pick(
+        session: Session, seen: Seen, event: gr.EventData, request: gr.Request
+    ) -> Iterator[dict]:
+        try:
+            admit("count", request)
+        except SurgeryError as error:
+            yield {panel.status: failed(error)}
+            return
         yield from look_closer(panel, session, seen, event._data)
 
     comparing = panel.start.click(

@@ -1,66 +1,236 @@
 """What reaches the app of a public page at all: small requests to the few addresses it answers.
 
-Knows HTTP alone. Gradio offers uploads, recordings and more to any client; this page has no use for
-them, so they are not there.
+Gradio offers uploads, recordings, its own statistics and more to any client; this page has no use
+for them, so they are not there. Knows HTTP alone, and who sent a request; how much one address may
+hold is for `shares` to say.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import parse_qs
+
+from surgery import SurgeryError
+
+from .address import client
+from .events import log
+from .shares import Shares
 
 MAX_BODY = 1_000_000  # bytes; the longest plan and text together are far below
-_POSTS = r"(?:/gradio_api)?/(?:queue/join|cancel|reset|mcp|(?:run|api|call|call/v2)/(?:{names}))/?"
+_SECONDS = 30  # for a request's body to arrive
+_DEEPEST = 40  # levels of nesting in it; figures that the page sends back have ten
+_SESSION = r"[\w-]{1,64}"
+_API = "/gradio_api"
+# What is read: the page with its parts, what belongs to it, and the endpoints' descriptions.
+_GETS = (
+    r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/pwa_icon(?:/\d{1,4})?"
+    r"|/(?:assets|static)/[\w./@+-]+|/plotly\.min\.js|/downloads/[\w-]+/[^/]+"
+    rf"|{_API}/(?:info/?|openapi\.json|startup-events|theme\.css|app_id/?|queue/(?:data|status)"
+    rf"|heartbeat/{_SESSION}|call/(?:NAMES)/{_SESSION}|mcp/?|mcp/schema)"
+)
+_SIGN_IN = r"|/login/(?:huggingface|callback)|/logout"
+_POSTS = rf"{_API}/(?:queue/join|cancel|reset|mcp|(?:run|api|call)/(?:predict|NAMES))/?"
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),  # the plan and the prompt stand in the address
 ]
+_UNREADABLE = "The request's body is not what this page reads: JSON, with an object at the top."
 Receive = Callable[[], Awaitable[dict]]
 Send = Callable[[dict], Awaitable[None]]
+
+
+class _Refusal(Exception):
+    """A status, and a sentence that says why."""
 
 
 class Guard:
     """ASGI middleware (https://asgi.readthedocs.io). `names` are the endpoints for other programs:
     to Gradio an event of the page is one too, if its name is guessed. The page itself says
-    `predict`, with an event's number."""
+    `predict`, with an event's number. `people` may share an address; `proxied` says that all
+    requests come through a proxy; with `signs_in` visitors can sign in at the Hub."""
 
-    def __init__(self, app: Callable[..., Awaitable[Any]], names: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        app: Callable[..., Awaitable[Any]],
+        names: Iterable[str] = (),
+        people: int = 40,
+        proxied: bool = False,
+        signs_in: bool = False,
+    ) -> None:
         self.app = app
-        self._posts = re.compile(_POSTS.format(names="|".join(map(re.escape, ["predict", *names]))))
+        words = "|".join(map(re.escape, names)) or "(?!)"
+        self._gets = re.compile(_GETS.replace("NAMES", words) + (_SIGN_IN if signs_in else ""))
+        self._posts = re.compile(_POSTS.replace("NAMES", words))
+        self._shares, self._proxied = Shares(people), proxied
 
     async def __call__(self, scope: dict, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # there are none
+            await send({"type": "websocket.close"})
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        method, path = scope["method"], scope["path"].removeprefix(scope.get("root_path", ""))
-        reading = method in ("GET", "HEAD", "OPTIONS")
-        if not (reading or (method in ("POST", "DELETE") and self._posts.fullmatch(path))):
-            await _refuse(send, 403, b"This page does not take that.")
-            return
-        claimed = dict(scope["headers"]).get(b"content-length", b"0")
-        if not claimed.isdigit() or int(claimed) > MAX_BODY:
-            await _refuse(send, 413, b"That is too large for this page.")
-            return
-        seen = 0
-
-        async def bounded() -> dict:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > MAX_BODY:  # a length that was not claimed, or was a lie
-                return {"type": "http.disconnect"}
-            return message
+        scope, begun = self._signed(scope), False
 
         async def answered(message: dict) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
             await send(message)
 
-        await self.app(scope, bounded, answered)
+        try:
+            with self._shares.request(scope["client"][0]):
+                await self._pass_on(scope, receive, answered)
+        except _Refusal as refusal:
+            await _answer(answered, *refusal.args)
+        except SurgeryError as error:
+            await _answer(answered, 429, str(error))
+        except Exception as error:  # values that Gradio's routes choke on
+            log(error)
+            if begun:
+                await send({"type": "http.response.body", "body": b""})
+            else:
+                await _answer(answered, 400, "That is not what this page reads.")
+
+    def opens(self, method: str, path: str) -> bool:
+        """Whether there is anything at this path for this method."""
+        if "/../" in f"{path}/" or "\\" in path or "\0" in path:
+            return False
+        reads, writes = self._gets.fullmatch(path), self._posts.fullmatch(path)
+        return bool(
+            {
+                "GET": reads,
+                "HEAD": reads,
+                "POST": writes,
+                "DELETE": writes and f"{path}/".startswith(f"{_API}/mcp/"),
+                "OPTIONS": reads or writes,
+            }.get(method)
+        )
+
+    def _signed(self, scope: dict) -> dict:
+        """The request with the sender's address as everything behind this reads it: the app calls
+        itself for MCP, with the headers that it was sent."""
+        headers = [(k, v) for k, v in scope["headers"] if k != b"x-forwarded-for"]
+        said = [v.decode("latin-1") for k, v in scope["headers"] if k == b"x-forwarded-for"]
+        host, port = scope.get("client") or (None, 0)
+        address = client(host, said, self._proxied)
+        headers.append((b"x-forwarded-for", address.encode()))
+        return {**scope, "headers": headers, "client": (address, port)}
+
+    async def _pass_on(self, scope: dict, receive: Receive, send: Send) -> None:
+        method, path = scope["method"], scope["path"].removeprefix(scope.get("root_path", ""))
+        if not self.opens(method, path or "/"):
+            raise _Refusal(403, "This page does not take that.")
+        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+        if "deep_link" in query:
+            raise _Refusal(403, "This page has links of its own: use its Link button.")
+        claimed = dict(scope["headers"]).get(b"content-length", b"0")
+        if not claimed.isdigit() or int(claimed) > MAX_BODY:
+            raise _Refusal(413, "That is too large for this page.")
+        blocks = getattr(scope.get("app"), "get_blocks", lambda: None)()
+        address = scope["client"][0]
+        if method == "POST":
+            body = await _read(receive)
+            given = _parsed(body)
+            if f"{path}/".startswith(f"{_API}/mcp/"):
+                given = {}
+            elif not isinstance(given, dict):
+                raise _Refusal(400, _UNREADABLE)
+            name = given.get("session_hash")
+            receive = _again(body, receive)
+            if blocks and not path.startswith((f"{_API}/cancel", f"{_API}/reset")):
+                self._shares.place(blocks._queue, address, name if _is_name(name) else None)
+        else:
+            beats = path.startswith(f"{_API}/heartbeat/")
+            name = path.rpartition("/")[2] if beats else query.get("session_hash", [None])[0]
+        if name is not None:
+            if not _is_name(name):
+                raise _Refusal(400, "session_hash has to be at most 64 letters and digits.")
+            if blocks:
+                self._shares.session(blocks.state_holder, address, name)
+        if blocks and method == "GET":
+            _check_there(blocks._queue, path, name)
+        await self.app(scope, receive, send)
 
 
-async def _refuse(send: Send, status: int, said: bytes) -> None:
-    headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(said)).encode())]
+async def _read(receive: Receive) -> bytes:
+    """A request's body. Raises `_Refusal` for one that is too long, or too long in coming."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _Refusal(400, "The request broke off.")
+                body += message.get("body", b"")
+                if len(body) > MAX_BODY:  # a length that was not claimed, or was a lie
+                    raise _Refusal(413, "That is too large for this page.")
+                if not message.get("more_body"):
+                    return bytes(body)
+    except TimeoutError:
+        raise _Refusal(408, "The request took too long to arrive.") from None
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """What was read, to be read once more; then whatever follows."""
+    left: list[dict] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def read() -> dict:
+        return left.pop() if left else await receive()
+
+    return read
+
+
+def _parsed(body: bytes) -> Any:
+    """The JSON in a body. Raises `_Refusal` for what can't be read, or written down again."""
+    try:
+        given = json.loads(body)
+        json.dumps(given, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):  # surrogates, NaN and numbers without end among them
+        raise _Refusal(400, _UNREADABLE) from None
+    level, depth = [given], 0
+    while level := [v for one in level for v in _within(one) if isinstance(v, (dict, list))]:
+        depth += 1
+        if depth > _DEEPEST:
+            raise _Refusal(400, "The request's body is nested too deeply.")
+    return given
+
+
+def _within(value: Any) -> Iterable:
+    return (
+        value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    )
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and bool(re.fullmatch(_SESSION, name, re.ASCII))
+
+
+def _check_there(queue: Any, path: str, session: str | None) -> None:
+    """Raise `_Refusal` for a stream of something that is not there: Gradio finds that out once it
+    has begun to answer."""
+    there = True
+    if path == f"{_API}/queue/data":
+        there = session in queue.pending_messages_per_session
+    elif path.startswith(f"{_API}/call/"):
+        event = path.rpartition("/")[2]
+        there = event in queue.event_ids_to_events or any(
+            event in events for events in queue.pending_event_ids_session.values()
+        )
+    if not there:
+        raise _Refusal(404, "There is no such request (any more).")
+
+
+async def _answer(send: Send, status: int, said: str) -> None:
+    body = json.dumps({"detail": said, "error": said}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": said})
+    await send({"type": "http.response.body", "body": body})

@@ -171,8 +171,9 @@ def wire(
 ) -> gr.events.Dependency:
     """Tie the panel to the page. The event that comes back ends when a patient was healed."""
 
-    def estimate(session: Session, *values) -> tuple[dict, dict]:
+    def estimate(session: Session, request: gr.Request, *values) -> tuple[dict, dict]:
         try:
+            admit("count", request)
             return price(session.spec, session.plan, values)
         except SurgeryError as error:
             return failed(error), {}

@@ -22,6 +22,7 @@ from . import bases
 from .base_picker import BasePicker, about, open_base
 from .jobs import Job, steps
 from .live import HERE, LiveHTML
+from .rates import admit
 from .save import SavePanel
 from .session import Session
 from .status import failed, note
@@ -122,6 +123,8 @@ def wire(
 
         blocks: list[dict] = []
         try:
+            measured = step.act in _MEASURED and not only_stage
+            admit("measure" if measured else "edit", request)
             for status in stage(session, step.base, step.plan, request):
                 yield {beside.picker.status: status, lesson: say(status, blocks)}
             ready = {
@@ -132,7 +135,7 @@ def wire(
             # A browser that is busy may leave out what is soon followed by something else, so
             # whatever comes within a second tells all of it.
             until = time.monotonic() + 1
-            if step.act in _MEASURED and not only_stage:
+            if measured:
                 for status, blocks in _MEASURED[step.act](step):
                     more = {**page(session), **ready} if time.monotonic() < until else {}
                     yield {**more, lesson: say(status, blocks)}
@@ -157,6 +160,7 @@ def wire(
 
     def again(session: Session, request: gr.Request) -> Iterator[dict]:
         try:
+            admit("edit", request)
             yield from ({beside.picker.status: item} for item in stage(session, first, "", request))
             whole = str(Plan.whole(session.view()["depth"]))
             for _ in stage(session, first, whole, request):

@@ -32,13 +32,14 @@ from .base_picker import base_picker, open_for
 from .clinic import Clinic, Runs
 from .deployment import Deployment
 from .downloads import Downloads
+from .events import Events
 from .guard import Guard
 from .help import Help
 from .layer_strip import LayerStrip
 from .link import Link
 from .link import wire as wire_link
 from .live import HERE
-from .rates import admit
+from .rates import admit, refused, visitor
 from .sample_picker import sample_picker
 from .save import FOLDER, save, save_panel
 from .session import Session
@@ -58,7 +59,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
     """The app. `first` is the base to open; `allowed` says what its visitors may do, and holds for
     the whole process."""
     public = deployment.use(allowed or deployment.current()).public
-    with gr.Blocks(
+    with Events(
         title="Layer Surgery", fill_width=True, analytics_enabled=False, delete_cache=(3600, 7200)
     ) as demo:
         session = gr.State(Session())
@@ -159,7 +160,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
                 yield failed(error), {}
                 return
             healed = clinic.patient(session.spec, plan)
-            who = request.session_hash
+            who = visitor(request)
             yield from talk(session.spec, plan, *settings, healed=healed, who=who)
 
         heard = [talking.status, talking.output]
@@ -194,20 +195,24 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             heal.wire(healing, session, clinic, runs, book, _COMPUTE),
         ]
 
-        def tell(session: Session) -> tuple[dict, dict]:
+        def tell(session: Session, request: gr.Request) -> tuple[dict, dict]:
+            if refused("draw", request):
+                return gr.skip(), gr.skip()
             return log.drawn(session)
 
         for event in [*measured, loading, opening, *taught]:
             event.then(tell, session, [logging.picture, logging.table], queue=False, **_QUIET)
 
-        def apply(session: Session, event: gr.EventData) -> tuple[dict, dict]:
-            request = event._data if isinstance(event._data, dict) else {}
-            text = request.get("plan") or log.plan_at(session, request)
+        def apply(session: Session, event: gr.EventData, request: gr.Request) -> tuple[dict, dict]:
+            if refused("edit", request):
+                return gr.skip(), gr.skip()
+            asked = event._data if isinstance(event._data, dict) else {}
+            text = asked.get("plan") or log.plan_at(session, asked)
             if text is None:
                 gr.Info("That plan is of another base: open it first.")
                 return gr.skip(), gr.skip()
             session.become(str(text))
-            return session.view(), tiles_view(bases.get(session.spec), session.plan)
+            return session.view(), _drawn(session)
 
         for view in (suggesting.found, logging.picture, logging.table):
             view.select(apply, session, [strip, tiles], queue=False, **_QUIET)
@@ -252,6 +257,8 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
         )
 
         def leave(request: gr.Request) -> None:
+            if refused("leave", request):
+                return
             leaving.let_go(demo.state_holder, request.session_hash)
             waiting.forget(request.session_hash)
             runs.forget(request.session_hash)
@@ -272,9 +279,22 @@ def _drawn(session: Session) -> dict:
 
 def launch_options() -> dict:
     """What `Blocks.launch` needs to make it look right, wherever it is launched from."""
-    guard = [Middleware(Guard, names=api.NAMES)] if deployment.current().public else []
+    allowed = deployment.current()
+    guard = Middleware(
+        Guard,
+        names=api.NAMES,
+        people=allowed.people,
+        proxied=allowed.on_space,
+        signs_in=push_panel.offered(),
+    )
     return {
-        "app_kwargs": {"middleware": guard, "routes": [plotly_view.ROUTE, downloads.ROUTE]},
+        "app_kwargs": {
+            "middleware": [guard] if allowed.public else [],
+            "routes": [plotly_view.ROUTE, downloads.ROUTE],
+            "openapi_url": None,  # Gradio describes the endpoints for programs, and only those
+        },
+        "enable_monitoring": False,
+        "run_history": False,  # of what visitors asked for, on the Hub
         "mcp_server": find_spec("mcp") is not None,  # the extra gradio[mcp]
         "max_threads": 128,  # those who wait for their turn hold one each
         "theme": theme(),

@@ -1,7 +1,7 @@
 """How often one may ask: an allowance that fills up again, for each session and each address.
 
-Knows counting and time. Sessions are free to make, so an address has an allowance too: large enough
-for a room of people behind one.
+Knows counting and time. Clients choose the names of their sessions, so an address has an allowance
+too: large enough for a room of people behind one.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import gradio as gr
 
 from surgery import SurgeryError
 
+from .address import Visitor, party
 from .deployment import current
 
 # A minute's worth, which may be used up at once.
 PER_MINUTE = {
+    "draw": 1200,  # what follows an edit, or puts together what is there
     "edit": 600,
     "open": 12,
     "speak": 20,
@@ -26,8 +28,8 @@ PER_MINUTE = {
     "count": 60,
     "measure": 12,
     "call": 60,
+    "leave": 6,
 }
-_CROWD = 40  # as many sessions may share an address
 _REMEMBERED = 10_000
 
 
@@ -43,12 +45,14 @@ class Rates:
         self._lock = threading.Lock()
         self._left: OrderedDict[tuple, tuple[float, float]] = OrderedDict()
 
-    def take(self, what: str, session: str | None, address: str | None) -> None:
-        """Use up one of the allowance. Raises `SurgeryError` that says how long to wait."""
-        most = self._per_minute[what]
+    def take(self, what: str, session: str | None, address: str | None, people: int = 40) -> None:
+        """Use up one of the allowance; `people` may share an address. Raises `SurgeryError` that
+        says how long to wait."""
+        most, who = self._per_minute[what], party(address)
         with self._lock:
             now = self._clock()
-            wanted = [((what, "session", session), most), ((what, "from", address), most * _CROWD)]
+            # A session's is that address's alone: its name may be made up by another.
+            wanted = [((what, who, session), most), ((what, who), most * people)]
             found = [(key, size, self._filled(key, size, now)) for key, size in wanted]
             for _, size, left in found:
                 if left < 1:
@@ -72,14 +76,21 @@ def admit(what: str, request: gr.Request | None) -> None:
     """Count one of `what` for whoever sent the request, on a public page. Raises `SurgeryError`
     once that is too many."""
     if current().public:
-        session = getattr(request, "session_hash", None)
-        _everybody.take(what, session, _address(request))
+        who = visitor(request)
+        _everybody.take(what, who.session, who.address, current().people)
 
 
-def _address(request: gr.Request | None) -> str | None:
-    """Where a request comes from. A Space stands behind a proxy, which adds that to a header."""
-    if request is None:
-        return None
-    if current().on_space and (passed := request.headers.get("x-forwarded-for")):
-        return passed.rpartition(",")[2].strip()
-    return getattr(request.client, "host", None)
+def refused(what: str, request: gr.Request | None) -> bool:
+    """The same for an event that just does nothing then; a warning on the page says why."""
+    try:
+        admit(what, request)
+    except SurgeryError as error:
+        gr.Warning(str(error))
+        return True
+    return False
+
+
+def visitor(request: gr.Request | None) -> Visitor:
+    """Who sent a request. On a public page `Guard` has put the address into it."""
+    sender = getattr(request, "client", None)
+    return Visitor(getattr(request, "session_hash", None), getattr(sender, "host", None))

@@ -130,20 +130,27 @@ def write(
     """The checkpoint in a folder of its own in `folder`, or as one file. Raises `SurgeryError`,
     also for more than the deployment allows."""
     base = bases.get(spec, progress)
-    size = base.preview(plan).bytes
+    from surgery.checkpoint import saved_bytes
+
     current().check_plan(len(plan))
-    current().check_size(size, "This patient's weights")
-    bases.make_disk_room(2 * size)  # a folder, and the file that it is packed into
-    called = file_name(name) or f"{file_name(base.name)}-{len(plan)}-layers"
     wanted = None if dtype == AS_STORED else dtype
+    size = saved_bytes(base, plan, wanted)
+    current().check_size(size, "This patient's weights")
+    called = file_name(name) or f"{file_name(base.name)}-{len(plan)}-layers"
     try:
         with bases.in_use(base):
-            save_to = healed.save if healed else partial(base.save, plan)
-            out = save_to(folder / called, dtype=wanted, progress=progress)
-        if zipped:
-            out = zip_folder(out, folder / f"{called}.zip", progress)
-            progress("Ready", 1, 1)  # raises if nobody waits for it any more
-        return out
+            if base.kind == "config":
+                bases.load(spec, progress)  # it is written from memory
+            elif not plan.dropped:
+                bases.fetch(base, progress)  # else the save asks for its layers alone
+            # A folder, and the file that it is packed into.
+            with bases.disk_room((2 if zipped else 1) * size, folder):
+                save_to = healed.save if healed else partial(base.save, plan)
+                out = save_to(folder / called, dtype=wanted, progress=progress)
+                if zipped:
+                    out = zip_folder(out, folder / f"{called}.zip", progress)
+                    progress("Ready", 1, 1)  # raises if nobody waits for it any more
+                return out
     except BaseException:
         if zipped:  # the folder is this file's alone
             shutil.rmtree(folder, ignore_errors=True)

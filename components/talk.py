@@ -18,6 +18,7 @@ from surgery import Plan, SurgeryError
 from surgery.progress import Cancelled, Progress
 
 from . import bases, turns, zero
+from .address import Visitor
 from .deployment import current
 from .jobs import Job
 from .live import LiveHTML
@@ -112,10 +113,10 @@ def talk(
     temperature: float,
     top_p: float,
     healed: Patient | None = None,
-    who: str | None = None,
+    who: Visitor | str | None = None,
 ) -> Iterator[tuple[dict, dict]]:
     """Values for status and view: how the weights load, the place in the queue, then both texts as
-    they grow. A `healed` patient speaks in the place of the plan's. `who` is the session, for turns
+    they grow. A `healed` patient speaks in the place of the plan's. `who` asks, for turns
     to be fair."""
     allowed = current()
     settings = dict(

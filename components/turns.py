@@ -1,7 +1,8 @@
 """Who computes when: so many at a time, and those who wait take turns, each told their place.
 
 A queue of arrivals would let one person's ten requests go before another's first. Here a request
-waits behind everybody who has fewer before it. Knows sessions as names, and nothing of the work.
+waits behind everybody who has fewer before it; and since sessions are free to make up, among those
+that are alike addresses take turns too. Knows sessions as names, and nothing of the work.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import TypeVar
 from surgery import SurgeryError
 
 from . import library
+from .address import Visitor, party
+from .deployment import current
 from .jobs import steps
 
 Item = TypeVar("Item")
@@ -29,7 +32,7 @@ AT_ONCE = max(1, min(4, os.cpu_count() or 1))
 
 @dataclass(eq=False)
 class _Ticket:
-    who: str
+    who: tuple[str, str]  # address and session
     rank: tuple[int, int]  # how many of the same session came before, arrival
     called: threading.Event = field(default_factory=threading.Event)
 
@@ -48,11 +51,13 @@ class Turns:
         self._at_once = at_once
         self._lock = threading.Lock()
         self._waiting: list[_Ticket] = []
-        self._holding: Counter[str] = Counter()  # tickets of each session, waiting or at work
+        self._working: list[_Ticket] = []
+        self._served: dict[str, int] = {}  # when an address had its last turn
+        self._holding: Counter[tuple] = Counter()  # tickets of each session, waiting or at work
         self._arrivals = itertools.count()
 
     def queued(
-        self, who: str | None, work: Iterator[Item], waiting: Callable[[int], Item]
+        self, who: Visitor | str | None, work: Iterator[Item], waiting: Callable[[int], Item]
     ) -> Iterator[Item]:
         """What `work` yields, once it is `who`'s turn; until then `waiting(place)`, from 1, and
         `waiting(0)` when a step of the work takes long: it comes back at least twice a second.
@@ -94,11 +99,19 @@ class Turns:
         """How many wait."""
         return len(self._waiting)
 
-    def _join(self, who: str) -> _Ticket:
+    def _join(self, visitor: Visitor | str) -> _Ticket:
         with self._lock:
-            if len(self._waiting) >= self._most:
+            arrival = next(self._arrivals)
+            if not isinstance(visitor, Visitor):
+                visitor = Visitor(visitor)
+            session = visitor.session or f"nobody {arrival}"
+            # At home sessions are all that is known; there each stands for itself.
+            address = party(visitor.address) if visitor.address else f"of {session}"
+            who = (address, session)
+            from_there = sum(other.who[0] == address for other in self._waiting)
+            if len(self._waiting) >= self._most or from_there >= current().people:
                 raise SurgeryError("Too many people wait for their turn: try again in a minute.")
-            ticket = _Ticket(who, (self._holding[who], next(self._arrivals)))
+            ticket = _Ticket(who, (self._holding[who], arrival))
             self._holding[who] += 1
             self._waiting.append(ticket)
             self._call()
@@ -108,23 +121,39 @@ class Turns:
         with self._lock:
             if ticket not in self._waiting:
                 return 0
-            return 1 + sum(other.rank < ticket.rank for other in self._waiting)
+            return 1 + self._order().index(ticket)
+
+    def _order(self) -> list[_Ticket]:
+        """Those that wait, the next one first: by how many of their session come before, then
+        addresses in turn, the one that waits longest first."""
+        before = Counter(ticket.who[0] for ticket in self._working)
+        ranked = []
+        for ticket in sorted(self._waiting, key=lambda ticket: ticket.rank):
+            address, (own, arrival) = ticket.who[0], ticket.rank
+            ranked.append((own, before[address], self._served.get(address, -1), arrival, ticket))
+            before[address] += 1
+        return [ticket for *_, ticket in sorted(ranked, key=lambda item: item[:4])]
 
     def _leave(self, ticket: _Ticket) -> None:
         with self._lock:
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
             else:
+                self._working.remove(ticket)
                 self._free += 1
             self._holding[ticket.who] -= 1
             if not self._holding[ticket.who]:
                 del self._holding[ticket.who]
+            here = {other.who[0] for other in (*self._waiting, *self._working)}
+            self._served = {place: when for place, when in self._served.items() if place in here}
             self._call()
 
     def _call(self) -> None:
         while self._free and self._waiting:
-            first = min(self._waiting, key=lambda ticket: ticket.rank)
+            first = self._order()[0]
             self._waiting.remove(first)
+            self._working.append(first)
+            self._served[first.who[0]] = next(self._arrivals)
             self._free -= 1
             first.called.set()
 

@@ -153,8 +153,9 @@ def wire(
         work = updates.count(session, look, (kind, scale, measure, matrix))
         yield from updates.admitted("count", request, work) if look.open else work
 
-    def began(session: Session, look: Look, *settings: str) -> Iterator:
-        yield from updates.count(session, look, settings)
+    def began(session: Session, look: Look, request: gr.Request, *settings: str) -> Iterator:
+        work = updates.count(session, look, settings)
+        yield from updates.admitted("count", request, work)
 
     def picked(
         session: Session,
@@ -177,8 +178,9 @@ def wire(
         work = updates.redraw(session, look, settings)
         yield from updates.admitted("count", request, work)
 
-    def followed(session: Session, look: Look, *settings: str) -> Iterator:
-        yield from updates.redraw(session, look, settings)
+    def followed(session: Session, look: Look, request: gr.Request, *settings: str) -> Iterator:
+        work = updates.redraw(session, look, settings)
+        yield from updates.admitted("draw", request, work)
 
     work = {"inputs": inputs, "outputs": updates.outputs, **_QUIET}
     counting = [tabs.select(turned, **work, **compute)]

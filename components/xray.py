@@ -96,13 +96,19 @@ def wire(
     outputs = [panel.status, panel.stop, panel.layers, panel.blocks, panel.repeats]
     inputs = [session, *picker.inputs, panel.extras, panel.span]
 
-    def turned(session: Session, kind, own, extras, span, event: gr.SelectData) -> Iterator:
+    def turned(
+        session: Session, kind, own, extras, span, event: gr.SelectData, request: gr.Request
+    ) -> Iterator:
         if event.value == TAB:
-            yield look(panel, session, kind, own, extras, span)
+            yield again(session, request, kind, own, extras, span)
         else:
             yield {panel.status: gr.skip()}
 
-    def again(session: Session, *settings) -> dict:
+    def again(session: Session, request: gr.Request, *settings) -> dict:
+        try:
+            admit("count", request)
+        except SurgeryError as error:
+            return {panel.status: failed(error)}
         return look(panel, session, *settings)
 
     def begin(session: Session, request: gr.Request, *settings) -> Iterator[dict]:

@@ -126,6 +126,16 @@ def save(
     return out
 
 
+def saved_bytes(base: Base, plan: Plan, dtype: str | None) -> int:
+    """Bytes of the tensors that a save in this dtype writes, from headers and shapes alone. Raises
+    what `save` raises for a plan that can't be carried out."""
+    check_supported(base.anatomy, plan)
+    if base.source.tensors:
+        return sum(piece.size for piece in pieces(base, plan, base.source.tensors, dtype))
+    kind = DTYPES[dtype][1] if dtype in DTYPES else base.torch_dtype
+    return base.preview(plan).parameters * kind.itemsize
+
+
 def _leaves_out(base: Base, plan: Plan) -> bool:
     """Does the plan leave out layers of a base that isn't on this machine? Then the rest is fetched
     by range requests; else the whole, which stays for the next time."""

@@ -311,6 +311,8 @@ def _operation(
     found, recipe = _open(base), _recipe(plan)
     specs = _named(with_)
     if recipe:
+        for note in recipe.notes:
+            err.print(escape(note))
         specs = {name: model for model, name in recipe.names.items() if name} | specs
     others = {name: _open(spec) for name, spec in specs.items()}
     depths = {name: other.depth for name, other in others.items()}

@@ -13,6 +13,7 @@ from .plan import Plan
 
 if TYPE_CHECKING:
     from .base import Base
+    from .recipe import Recipe
 
 
 def of_base(base: Base) -> dict[str, Any]:
@@ -47,8 +48,18 @@ def of_plan(base: Base, wanted: Plan, before: Any, after: Any) -> dict[str, Any]
 def read_plan(text: str, base: Base) -> Plan:
     """A plan in any of its forms: the notation, a preset, or mergekit's YAML. Raises `PlanError`,
     or `Refused` for a recipe that no plan can say."""
-    if "\n" in text.strip() or "slices:" in text:
-        from .recipe import layer_tensors, read
+    if recipe := read_recipe(text):
+        from .recipe import layer_tensors
 
-        return read(text).plan(base.depth, layer_tensors(base))
+        return recipe.plan(base.depth, layer_tensors(base))
     return presets.parse(text, base.depth) or Plan.parse(text, base.depth)
+
+
+def read_recipe(text: str) -> Recipe | None:
+    """mergekit's YAML, if the text is that and no other form of a plan. Raises what `read_plan`
+    raises."""
+    if "\n" not in text.strip() and "slices:" not in text:
+        return None
+    from .recipe import read
+
+    return read(text)

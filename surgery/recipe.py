@@ -1,7 +1,8 @@
 """A base and a plan as a file: mergekit's passthrough YAML, PEFT's layer_replication, Python.
 
 Knows the formats; reads and writes no tensors. What a plan can't say is refused by name: a recipe
-that is read in part would give another model than its author meant.
+that is read in part would give another model than its author meant. Options of mergekit's that do
+nothing in a passthrough merge are read, and named in `Recipe.notes`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING, Annotated
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
 
 from .errors import PlanError, Refused
 from .plan import COPY, MAX_LAYERS, Init, Layer, Plan
@@ -26,6 +35,13 @@ if TYPE_CHECKING:
 _LONGEST = 2 << 20  # characters; a slice for each of 4096 layers takes about half
 _DEEPEST = 16  # levels of nesting; a recipe has seven
 _TOO_DEEP = "The recipe is nested too deeply to be one."
+# mergekit's parameters of the methods that combine models; passthrough reads `scale` alone.
+_IDLE = {
+    *("weight", "density", "lambda", "gamma", "epsilon", "t", "normalize", "normalize_weights"),
+    *("rescale", "int8_mask", "select_topk", "filter_wise", "max_iter", "tol", "eps"),
+    *("nuslerp_flatten", "nuslerp_row_wise"),
+}
+_DTYPES = ("float32", "float16", "bfloat16")  # what a save converts to
 _METHODS = "linear, slerp, ties, dare_ties, dare_linear, task_arithmetic, model_stock, …"
 
 
@@ -35,6 +51,14 @@ def _finite(value: float) -> float:
     return value
 
 
+def _known_dtype(value: str) -> str:
+    name = value.removeprefix("torch.")  # as mergekit reads it
+    if name not in _DTYPES:
+        raise ValueError(f"“{value[:40]}” is no dtype to save in: {', '.join(_DTYPES)}")
+    return name
+
+
+Dtype = Annotated[str, AfterValidator(_known_dtype)]
 Number = Annotated[float, Field(strict=True), AfterValidator(_finite)]
 
 
@@ -56,7 +80,21 @@ class Filtered(_Part):
 class Parameters(_Part):
     """What tensors are multiplied by."""
 
+    model_config = ConfigDict(extra="allow")
+
     scale: Number | list[Filtered] | None = None
+
+    @model_validator(mode="after")
+    def _check_idle(self) -> Parameters:
+        for name in self.idle:
+            if name not in _IDLE:
+                raise ValueError(f"“{name[:40]}” is no parameter of mergekit's that is known here")
+        return self
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """The names of those that do nothing."""
+        return tuple(self.model_extra or ())
 
     def factor(self, name: str) -> float | None:
         """Of a tensor; None where nothing is said of it."""
@@ -77,6 +115,7 @@ class Slice(_Part):
     """One part of the stack; in a passthrough it has one source."""
 
     sources: list[Input] = Field(min_length=1, max_length=1)
+    base_model: str | None = None
     parameters: Parameters = Parameters()
 
 
@@ -86,9 +125,10 @@ class Recipe(_Part):
     slices: list[Slice] = Field(min_length=1, max_length=MAX_LAYERS)
     merge_method: str = "passthrough"
     base_model: str | None = None
-    dtype: str | None = None
-    out_dtype: str | None = None
+    dtype: Dtype | None = None
+    out_dtype: Dtype | None = None
     tokenizer_source: str | None = None
+    chat_template: str | None = None
     parameters: Parameters = Parameters()
 
     @property
@@ -102,6 +142,23 @@ class Recipe(_Part):
         b, c, …"""
         models = dict.fromkeys(part.sources[0].model for part in self.slices)
         return dict(zip(models, ("", *ascii_lowercase[1:]), strict=False))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know was not followed, because there is nothing to follow."""
+        idle = dict.fromkeys(self.parameters.idle)
+        for part in self.slices:
+            idle |= dict.fromkeys((*part.parameters.idle, *part.sources[0].parameters.idle))
+            if part.base_model:
+                idle["base_model of a slice"] = None
+        notes = []
+        if idle:
+            names = ", ".join(idle)
+            notes.append(f"Ignored in the recipe, since it does nothing in passthrough: {names}.")
+        for name in ("tokenizer_source", "chat_template"):
+            if getattr(self, name):
+                notes.append(f"Ignored in the recipe: {name}. The base's own is kept as it is.")
+        return tuple(notes)
 
     @property
     def saved_dtype(self) -> str | None:
@@ -185,7 +242,6 @@ def read(text: str) -> Recipe:
         ("models", "whole models are merged with it; name layers in `slices` instead"),
         ("modules", "several stacks in one recipe are not done here"),
         ("tokenizer", "tokenizers are not rebuilt here; leave it out"),
-        ("chat_template", "the base's own is kept; leave it out"),
     ):
         if key in fields:
             raise Refused(f"The recipe has `{key}`: {why}.")
@@ -234,6 +290,14 @@ def _check_models(recipe: Recipe) -> None:
     if recipe.tokenizer_source not in (None, "base", "union", *models):  # all have the same
         raise Refused(
             f"tokenizer_source {recipe.tokenizer_source[:80]}: the base's own tokenizer is kept."
+        )
+    if recipe.chat_template not in (None, "auto"):  # the one that the base brings along
+        raise Refused("The recipe has `chat_template`: the base's own is kept; leave it out.")
+    first, last = recipe.dtype, recipe.out_dtype
+    if first and last and first not in ("float32", last):
+        raise Refused(
+            f"The recipe converts weights to {first} on the way to {last}, which rounds them "
+            "twice: leave `dtype` out."
         )
 
 

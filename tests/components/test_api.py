@@ -67,6 +67,9 @@ def test_inspect_and_preview_say_what_the_library_says(client, spec):
         "slices:\n- sources:\n  - model: x\n    layer_range: [0, 2]\nmerge_method: passthrough\n"
     )
     assert client.predict(base=spec, plan=recipe, api_name="/preview")["layers"] == 2
+    recipe += "parameters: {int8_mask: true}\n"
+    (note,) = client.predict(base=spec, plan=recipe, api_name="/preview")["notes"]
+    assert "int8_mask" in note
 
 
 def test_generate_streams_and_ends_as_the_library_does(client, spec):
@@ -91,6 +94,15 @@ def test_what_is_saved_can_be_fetched_and_loaded(client, app, spec, tmp_path):
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "three").config.num_hidden_layers == 3
 
 
+def test_the_dtype_of_a_recipe_is_followed(client, app, spec, tmp_path):
+    recipe = "slices: [{sources: [{model: x, layer_range: [0, 2]}]}]\ndtype: float16\n"
+    told = client.predict(base=spec, plan=recipe, api_name="/save")
+    path, _ = urllib.request.urlretrieve(f"{app}/{told['address']}", tmp_path / "x.zip")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path)
+    assert Base.open(str(tmp_path / told["file"].removesuffix(".zip"))).dtype == "float16"
+
+
 def test_scan_and_suggest_measure(client, spec):
     text = "the quick brown fox jumps over the lazy dog " * 4
     told = client.predict(base=spec, text=text, limit=100, api_name="/scan")
@@ -105,6 +117,12 @@ def test_scan_and_suggest_measure(client, spec):
         ("inspect", {"base": "/no/such/folder"}, "There is no folder"),
         ("preview", {"plan": "0:99"}, "reaches past the last layer"),
         ("preview", {"plan": "slices: [[[["}, "no YAML"),
+        ("inspect", {"base": None}, "base has to be a text"),
+        (
+            "preview",
+            {"plan": "slices: [{sources: [{model: x, layer_range: [0, 2]}]}]\ndtype: bfloat"},
+            "“bfloat” is no dtype",
+        ),
         ("generate", {"plan": "0:2", "prompt": "x", "max_new_tokens": 10**9}, "1 to 512"),
         ("generate", {"plan": "0:2", "prompt": "x", "seed": "soon"}, "wrong type"),
         ("save", {"plan": "0:3@average"}, "@average"),

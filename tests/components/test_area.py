@@ -4,15 +4,20 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from hub_server import Hub
 
+import surgery
 from components import area, bases, deployment
 from components.area import Area
 from components.deployment import Deployment
-from surgery import BaseError
+from components.save import AS_STORED, save
+from surgery import BaseError, Plan
+from surgery.checkpoint import saved_bytes
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,23 +38,160 @@ def test_models_that_nobody_has_open_make_room_the_oldest_first(tmp_path):
     (tmp_path.parent / "elsewhere").mkdir(exist_ok=True)
     linked.symlink_to(tmp_path.parent / "elsewhere")
     assert 3 << 20 <= made.used() < 4 << 20
-    assert made.make_room(1 << 20, 9 << 20, ["a/kept"]) and old.exists()
-    assert made.make_room(2 << 20, 4_500_000, ["a/kept"])
-    assert not old.exists() and new.exists() and kept.exists() and linked.exists()
-    assert not made.make_room(9 << 20, 9 << 20, ["a/kept"])
-    assert kept.exists() and linked.exists()
+    place = tmp_path / "saved"
+    with made.room(1 << 20, place, 9 << 20, ["a/kept"]) as fits:
+        assert fits and old.exists()
+    with made.room(2 << 20, place, 4_500_000, ["a/kept"]) as fits:
+        assert fits and not old.exists() and new.exists() and kept.exists() and linked.exists()
+    with made.room(9 << 20, place, 9 << 20, ["a/kept"]) as fits:
+        assert not fits and kept.exists() and linked.exists()
 
 
-def test_a_save_that_finds_no_room_is_refused(tmp_path, monkeypatch):
+def test_room_that_is_reserved_is_nobody_elses_and_comes_back_on_every_way_out(tmp_path):
+    made, quota = Area(tmp_path), 10 << 20
+    one, two = tmp_path / "one", tmp_path / "two"
+    with made.room(6 << 20, one, quota) as fits:
+        assert fits
+        with made.room(6 << 20, two, quota) as other:
+            assert not other
+        one.mkdir()
+        (one / "half").write_bytes(os.urandom(3 << 20))  # part of what is reserved, not more
+        with made.room(4 << 20, two, quota) as other:
+            assert other
+        (one / "more").write_bytes(os.urandom(5 << 20))  # more than was said
+        with made.room(4 << 20, two, quota) as other:
+            assert not other
+        (one / "more").unlink()
+    with pytest.raises(KeyError), made.room(6 << 20, two, quota) as fits:
+        assert fits
+        raise KeyError
+    work = made.room(6 << 20, two, quota)
+    assert work.__enter__()
+    work.__exit__(GeneratorExit, GeneratorExit(), None)  # a page that was closed
+    assert not made._reserved and made.used() < 4 << 20
+
+
+@pytest.fixture
+def public_area(tmp_path, monkeypatch):
+    """A function: a public page with an area of so many bytes."""
     monkeypatch.setattr(area, "_area", Area(tmp_path))
+    monkeypatch.setattr(Deployment, "check_spec", lambda self, spec: None)
     before = deployment.current()
-    deployment.use(Deployment.of(public=True, max_disk_bytes=1000))
-    try:
-        with pytest.raises(BaseError, match="no room left"):
-            bases.make_disk_room(2000)
-        bases.make_disk_room(500)
-    finally:
-        deployment.use(before)
+
+    def use(**limits):
+        return deployment.use(Deployment.of(public=True, **limits))
+
+    yield use
+    deployment.use(before)
+
+
+def test_a_save_that_finds_no_room_is_refused(public_area, tmp_path):
+    public_area(max_disk_bytes=1000)
+    with pytest.raises(BaseError, match="no room left"), bases.disk_room(2000, tmp_path / "x"):
+        pass
+    with bases.disk_room(500, tmp_path / "x"):
+        pass
+
+
+def saving(spec: str, dtype: str, folder: Path):
+    """A download being made, piece by piece."""
+    return save(spec, Plan.whole(6), "x", dtype, folder, str)
+
+
+def test_room_is_reckoned_in_the_dtype_that_is_asked_for(public_area, tiny_folder, tmp_path):
+    """Twice as much for float32 of a base in bfloat16: the size, and the room on the disk."""
+    spec = str(tmp_path / "base")
+    whole = Plan.whole(6)
+    surgery.Base.open(str(tiny_folder("llama"))).save(whole, spec, dtype="bfloat16")
+    base = bases.get(spec)
+    assert base.dtype == "bfloat16"
+    size = base.preview(whole).bytes
+    assert saved_bytes(base, whole, "float32") == 2 * size
+    assert saved_bytes(base, whole, None) == size
+    used = area.current().used()  # the base itself
+    for limits, words in (
+        ({"max_model_bytes": size + size // 2}, "public page allows"),
+        ({"max_disk_bytes": 3 * size + used}, "no room left"),
+    ):
+        public_area(**limits)
+        folder = tmp_path / words.replace(" ", "-")
+        folder.mkdir()
+        *_, (status, _, _) = saving(spec, "float32", folder)
+        assert status["failed"] and words in status["text"]
+        assert not list(folder.iterdir())
+        *_, (status, _, _) = saving(spec, "bfloat16", folder)
+        assert not status["failed"], status
+        (folder / "x.zip").unlink()
+
+
+def test_of_two_saves_that_only_fit_one_by_one_the_second_is_told_so(
+    public_area, tiny_folder, tmp_path, monkeypatch
+):
+    spec = str(tiny_folder("llama"))
+    size = bases.get(spec).preview(Plan.whole(6)).bytes
+    public_area(max_disk_bytes=4 * size - 1)
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    begun, go_on = threading.Event(), threading.Event()
+    inner = surgery.Base.save
+
+    def slow(self, *args, **options):
+        begun.set()
+        assert go_on.wait(30)
+        return inner(self, *args, **options)
+
+    monkeypatch.setattr(surgery.Base, "save", slow)
+    first = threading.Thread(target=lambda: list(saving(spec, AS_STORED, folders[0])))
+    first.start()
+    assert begun.wait(30)
+    *_, (status, _, _) = saving(spec, AS_STORED, folders[1])
+    assert status["failed"] and "no room left" in status["text"]
+    go_on.set()
+    first.join(60)
+    assert [path.name for path in folders[0].iterdir()] == ["x.zip"]
+    assert not area.current()._reserved
+    *_, (status, _, _) = saving(spec, AS_STORED, folders[0] / "..")
+    assert not status["failed"], status  # one is there, and the other fits beside it
+
+
+def test_what_a_model_takes_in_memory_is_bounded_too(public_area, tiny_folder):
+    """Weights that are stored in eight bits take sixteen once they are loaded."""
+    spec = str(tiny_folder("llama"))
+    base = bases.get(spec)
+    public_area(max_model_bytes=bases.weight_bytes(base) - 1)
+    bases._let_go(base, 0, 0)
+    with pytest.raises(BaseError, match="In memory the model's weights take"):
+        bases.load(spec, lambda *_: None)
+
+
+def test_models_are_loaded_one_after_the_other(tiny_folder, monkeypatch):
+    """What a load is about to take looks free to another one."""
+    loading, most = [], []
+    inner = surgery.Base.load
+
+    def slow(self, *args):
+        loading.append(self)
+        most.append(len(loading))
+        time.sleep(2)
+        loading.remove(self)
+        return inner(self, *args)
+
+    monkeypatch.setattr(surgery.Base, "load", slow)
+    monkeypatch.setattr(bases, "_bases", type(bases._bases)())
+    said = []
+    threads = [
+        threading.Thread(
+            target=bases.load, args=(str(tiny_folder(name)), lambda *w: said.append(w))
+        )
+        for name in ("mistral", "qwen2")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == [1, 1]
+    assert ("Another model is being loaded: yours comes next", 0, 0) in said
 
 
 def test_everything_is_written_there_and_the_owners_token_stays_at_home(tiny_folder, tmp_path):

@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from components import deployment
+from components.address import Visitor
 from components.turns import Turns
 from surgery import SurgeryError
 
@@ -55,6 +57,46 @@ def test_one_sessions_many_requests_do_not_go_before_anothers_first():
     order = [line.split()[0] for line in log if line.endswith("begins")]
     assert order == ["g0", "modest", "shy", "g1", "g2", "g3"]
     assert log == [f"{name} {what}" for name in order for what in ("begins", "ends")]
+
+
+def test_invented_sessions_of_an_address_do_not_go_before_another_address():
+    turns, log, gate = Turns(1), [], threading.Event()
+    threads = [run(turns, Visitor("s0", "10.0.0.1"), "first", log, gate)]
+    until(lambda: log)
+    for i in range(1, 6):
+        threads.append(run(turns, Visitor(f"s{i}", "10.0.0.1"), f"crowd{i}", log))
+        until(lambda i=i: len(turns) == i)
+    for i in range(2):
+        threads.append(run(turns, Visitor(f"t{i}", "10.0.0.2"), f"other{i}", log))
+        until(lambda i=i: len(turns) == 6 + i)
+    gate.set()
+    for thread in threads:
+        thread.join(10)
+    order = [line.split()[0] for line in log if line.endswith("begins")]
+    # Turn about, and within an address as they came.
+    assert order == ["first", "other0", "crowd1", "other1", *(f"crowd{i}" for i in range(2, 6))]
+
+
+def test_an_address_has_so_many_places_and_no_more(monkeypatch):
+    before = deployment.current()
+    deployment.use(deployment.Deployment.of(public=True, people=3))
+    try:
+        turns, log = Turns(1), []
+        held = turns.queued(Visitor("a", "10.0.0.1"), work(log, "a"), lambda p: p)
+        next(held)
+        waiting = []
+        for i in range(3):
+            waiting.append(turns.queued(Visitor(f"s{i}", "10.0.0.1"), work(log, "x"), lambda p: p))
+            assert next(waiting[-1]) == i + 1
+        with pytest.raises(SurgeryError, match="Too many people"):
+            next(turns.queued(Visitor("s9", "10.0.0.1"), work(log, "x"), lambda p: p))
+        other = turns.queued(Visitor("b", "10.0.0.2"), work(log, "b"), lambda p: p)
+        assert next(other) == 1
+        for one in (*waiting, other, held):
+            one.close()
+        assert turns._free == 1 and not turns._holding and not turns._working
+    finally:
+        deployment.use(before)
 
 
 def test_places_are_told_as_they_change():

@@ -189,10 +189,11 @@ def handlers(api_names: set[str]) -> dict:
 
 
 def test_strangers_count_only_so_often(strangers, tiny_folder, monkeypatch):
-    """Opening the panel, choosing, and taking matrices apart are counted; edits and openings are
-    counted where they are asked for."""
+    """Opening the panel, choosing, taking matrices apart, and what follows an edit are counted."""
     monkeypatch.setattr(Deployment, "check_spec", lambda self, spec: None)
-    monkeypatch.setattr(rates, "_everybody", rates.Rates({"count": 2, "edit": 3}, lambda: 0.0))
+    monkeypatch.setattr(
+        rates, "_everybody", rates.Rates({"count": 2, "edit": 3, "draw": 1}, lambda: 0.0)
+    )
     session, look = opened(str(tiny_folder("llama")))
     page = handlers({"turned", "picked", "chosen", "followed"})
     panel = page["panel"]
@@ -217,5 +218,8 @@ def test_strangers_count_only_so_often(strangers, tiny_folder, monkeypatch):
     assert ask("chosen", "b", *SETTINGS)  # what one has used up is not another's
     elsewhere = SimpleNamespace(value="Talk")
     assert ask("turned", "a", *SETTINGS, event=elsewhere)  # leaving costs nothing
-    values = shown(page["followed"](session, look, *SETTINGS))
+    request = SimpleNamespace(session_hash="a", client=None)
+    values = shown(page["followed"](session, look, request, *SETTINGS))
     assert panel.heat not in values  # … and out of sight nothing is drawn
+    (values,) = page["followed"](session, look, request, *SETTINGS)
+    assert values[panel.status]["failed"]

@@ -71,6 +71,27 @@ def test_preview_in_json(run, folder):
     assert facts["parameters"] == sum(facts["by_component"].values())
 
 
+def test_what_a_recipe_asks_for_in_vain_is_said(run, folder, tmp_path):
+    recipe = tmp_path / "plan.yaml"
+    text = "slices: [{sources: [{model: x, layer_range: [0, 2]}]}]\n"
+    recipe.write_text(text + "parameters: {int8_mask: true, normalize: true}\n")
+    for command in (
+        ("preview", folder, f"@{recipe}"),
+        ("save", folder, f"@{recipe}", tmp_path / "o"),
+    ):
+        status, out, err = run(*command)
+        assert status == 0 and out
+        assert err.count("int8_mask, normalize") == 1 and "does nothing in passthrough" in err
+    recipe.write_text(text + "dtype: bfloat\n")
+    for command in (
+        ("preview", folder, f"@{recipe}"),
+        ("save", folder, f"@{recipe}", tmp_path / "p"),
+    ):
+        status, _, err = run(*command)
+        assert status == 1 and "“bfloat” is no dtype" in err
+    assert not (tmp_path / "p").exists()
+
+
 def test_tables_say_the_same_as_json(run, folder):
     facts = json.loads(run("preview", folder, "0:4, 2:6", "--json")[1])
     status, out, err = run("preview", folder, "0:4, 2:6")

@@ -76,10 +76,67 @@ def scaled(scale):
     return sources([0, 2], parameters={"scale": scale})
 
 
+def levels(parameters, slice_=None, source=None, **more):
+    """A recipe with parameters of its own, of its slice, and of the slice's source."""
+    fields = yaml.safe_load(sources([0, 2], parameters=parameters, **more))
+    (part,) = fields["slices"]
+    part["parameters"] = slice_ or {}
+    part["sources"][0]["parameters"] = source or {}
+    return yaml.safe_dump(fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (levels({"int8_mask": True, "normalize": False}), ["int8_mask", "normalize"]),
+        (levels({}, {"weight": 0.5, "lambda": 1.0}), ["weight", "lambda"]),
+        (levels({}, {}, {"density": [0.1, 0.9], "rescale": True}), ["density", "rescale"]),
+        (levels({"t": [{"filter": "mlp", "value": 0.5}]}, {"t": 1}, {"gamma": 0}), ["t", "gamma"]),
+        (sources([0, 2], tokenizer_source="union"), ["tokenizer_source"]),
+        (sources([0, 2], chat_template="auto"), ["chat_template"]),
+    ],
+)
+def test_what_does_nothing_in_passthrough_is_read_and_named(text, named):
+    recipe = read(text)
+    assert str(recipe.plan(12, LLAMA)) == "0:2"
+    (note,) = recipe.notes
+    assert note.startswith("Ignored") and all(name in note for name in named)
+
+
+def test_what_does_something_is_no_note():
+    scale = {"scale": [{"filter": "o_proj", "value": 0}, {"filter": "down_proj", "value": 0}]}
+    recipe = read(levels({"normalize": True}, {"weight": 1}, scale, dtype="float16"))
+    assert str(recipe.plan(12, LLAMA)) == "0:2@identity" and recipe.saved_dtype == "float16"
+    assert recipe.notes == (
+        "Ignored in the recipe, since it does nothing in passthrough: normalize, weight.",
+    )
+    assert not read(sources([0, 2], dtype="bfloat16")).notes
+
+
+@pytest.mark.parametrize(
+    ("more", "saved"),
+    [
+        ({"dtype": "torch.bfloat16"}, "bfloat16"),
+        ({"dtype": "float32", "out_dtype": "float16"}, "float16"),
+        ({"dtype": "float16", "out_dtype": "float16"}, "float16"),
+        ({"out_dtype": "float32"}, "float32"),
+        ({}, None),
+    ],
+)
+def test_dtypes_are_followed(more, saved):
+    assert read(sources([0, 2], **more)).saved_dtype == saved
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "no mergekit recipe"),
+        (sources([0, 2], dtype="bfloat"), "dtype.*“bfloat” is no dtype"),
+        (sources([0, 2], out_dtype="int8"), "out_dtype.*“int8” is no dtype"),
+        (sources([0, 2], dtype="auto"), "“auto” is no dtype"),
+        (sources([0, 2], dtype="bfloat16", out_dtype="float32"), "rounds them twice"),
+        (levels({"scal": 0.5}), "“scal” is no parameter"),
+        (levels({}, {}, {"residual_weight": 0.5}), "“residual_weight” is no parameter"),
         ("0:12", "no mergekit recipe"),
         ("{", "no YAML"),
         ("a: \0", "no YAML"),
