@@ -19,6 +19,7 @@ from .architecture import Anatomy
 from .architecture.count import Counts, count
 from .architecture.loader import auto_class
 from .architecture.names import check_stored, disk_layers, stored_twice
+from .architecture.quantized import check_declared
 from .errors import BaseError
 from .healing import Healing
 from .memory import accelerators
@@ -255,6 +256,7 @@ class Base:
         """Bytes of the stored tensors by layer, from the headers; None if nothing is stored yet."""
         if not self.source.tensors:
             return None
+        check_declared(self.anatomy, self.source.tensors)
         check_stored(self.anatomy, self.source.tensors)
         if self.kind == "folder":
             self._check_tied(self.source.home)

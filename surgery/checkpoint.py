@@ -6,9 +6,10 @@ base's files to the new ones by name, so what the plan doesn't change is the sam
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from transformers import PreTrainedConfig
 from .appear import appearing
 from .architecture import rewrite, skeleton
 from .architecture.initialise import check_supported
+from .architecture.quantization import SIDE_FILES, renumber
+from .architecture.quantized import module_names
 from .card import card
 from .errors import Refused, SaveError
 from .healing import Healing
@@ -25,9 +28,11 @@ from .plan import Plan
 from .progress import Meter, Progress
 from .recipe import of_base
 from .shards import arrange, write_shards
+from .source import Tensor
+from .source.folder import read_json
 from .target import check_target, resolve
 from .transfer import opener_of, reading
-from .verify import verify
+from .verify import check_quantized, verify
 
 if TYPE_CHECKING:
     from .base import Base
@@ -85,6 +90,9 @@ def save(
         opener = opener_of(folder)
     found = pieces(base, plan, stored, dtype, healed.tensors if healed else None)
     total = sum(piece.size for piece in found)
+    if base.anatomy.quantized:
+        check_quantized(base, plan, stored, found)
+    side_files = _side_files(base, plan, folder, stored)
     try:
         recipe = of_base(base, plan, base.recipe_name, dtype)
     except Refused:  # no recipe can say random or averaged layers: the card does
@@ -94,13 +102,15 @@ def save(
             partial, arrange(found, limit), opener, Meter(progress, "Writing weights", total)
         )
         base.source.check()
-        _write_config(base, plan, partial, dtype)
+        _write_config(base, plan, partial, dtype, stored)
         for pattern in _COMPANIONS:
             for path in folder.glob(pattern):
                 if path.is_file():
                     with reading(path):
                         content = path.read_bytes()
                     (partial / path.name).write_bytes(content)
+        for name, text in side_files.items():
+            (partial / name).write_text(text, encoding="utf-8")
         if verified:
             # What came by range requests would have to be fetched a second time to be compared.
             verify(base, partial, found, None if remote else opener, progress)
@@ -151,8 +161,11 @@ def parse_size(size: str | int) -> int:
     return int(value)
 
 
-def _write_config(base: Base, plan: Plan, folder: Path, dtype: str | None) -> None:
-    config = rewrite(base.anatomy.whole, plan.sources, base.depth)
+def _write_config(
+    base: Base, plan: Plan, folder: Path, dtype: str | None, stored: Mapping[str, Tensor]
+) -> None:
+    modules = module_names(base.anatomy, stored) if base.anatomy.quantized else None
+    config = rewrite(base.anatomy.whole, plan.sources, base.depth, modules)
     if not config.architectures or config.is_encoder_decoder:
         config.architectures = [type(base.anatomy.model).__name__]
     config.dtype = DTYPES[dtype][1] if dtype else base.torch_dtype
@@ -169,3 +182,16 @@ def _parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
     for key in config.sub_configs:
         if isinstance(part := getattr(config, key, None), PreTrainedConfig):
             yield from _parts(part)
+
+
+def _side_files(
+    base: Base, plan: Plan, folder: Path, stored: Mapping[str, Tensor]
+) -> dict[str, str]:
+    """Files beside config.json that name quantized modules: {file: its text under the plan}."""
+    texts = {}
+    for name in SIDE_FILES:
+        if (folder / name).is_file():
+            modules = module_names(base.anatomy, stored)
+            content = renumber(read_json(folder / name), modules, plan.sources)
+            texts[name] = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return texts

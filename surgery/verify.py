@@ -13,21 +13,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .appear import restored
+from .architecture import Anatomy, rewrite
 from .architecture.loader import auto_class
-from .errors import BaseError, SaveError, SurgeryError
+from .architecture.names import check_stored
+from .architecture.quantized import check_declared, mismatch, module_names
+from .errors import BaseError, Refused, SaveError, SurgeryError
 from .healing import digests
 from .pieces import Piece, pieces
 from .progress import Cancelled, Meter, Progress
 from .recipe import layer_tensors, read_file
 from .shards import BLOCK, Opener, differing
 from .source import Tensor
-from .source.folder import read_tensors
+from .source.folder import read_config, read_tensors
 from .stacking import stack
 from .transfer import opener_of
 from .weights import loading
 
 if TYPE_CHECKING:
     from .base import Base
+    from .plan import Plan
 
 
 def verify(
@@ -161,8 +165,9 @@ def check_loads(folder: Path, base: Base, progress: Progress) -> None:
     """Have transformers itself build the model from the folder's config, without memory, and find
     a tensor for every place and a place for every tensor. Raises `SaveError`."""
     progress("Checking that it loads", 0, 0)
-    if getattr(base.anatomy.config, "quantization_config", None):
-        return  # its loader wants the hardware that the format is for
+    if base.anatomy.quantized:  # its loader wants the hardware that the format is for
+        _check_packed(folder)
+        return
     if not _is_text(folder):
         return  # safetensors opens nothing under such a name, here or later
     try:
@@ -193,6 +198,34 @@ def check_loads(folder: Path, base: Base, progress: Progress) -> None:
             raise SaveError(f"The checkpoint would not load: {min(names)} {what}.")
     if model.num_parameters() < 1:
         raise SaveError("The checkpoint would load as a model without parameters.")
+
+
+def check_quantized(
+    base: Base, plan: Plan, stored: Mapping[str, Tensor], expected: list[Piece]
+) -> None:
+    """Before anything is written: does the config say of the base, and of what would be saved,
+    which of its modules are quantized? Raises `BaseError` or `Refused`."""
+    if wrong := mismatch(base.anatomy, stored):
+        raise BaseError(
+            f"The checkpoint does not fit its config: {wrong} Correct quantization_config in its "
+            "config.json, or download it again."
+        )
+    modules = module_names(base.anatomy, stored)
+    config = rewrite(base.anatomy.whole, plan.sources, base.depth, modules)
+    if wrong := mismatch(Anatomy.of(config), {piece.name: piece for piece in expected}):
+        raise Refused(f"The quantization config can't say this plan: {wrong}")
+
+
+def _check_packed(folder: Path) -> None:
+    """Are the tensors in a folder those of its config, quantized where it says so?"""
+    try:
+        anatomy, stored = Anatomy.of(read_config(folder)), read_tensors(folder)
+        check_declared(anatomy, stored)
+        check_stored(anatomy, stored)
+    except SurgeryError as error:
+        raise SaveError(f"The checkpoint would not load: {error}") from error
+    if wrong := mismatch(anatomy, stored):
+        raise SaveError(f"The checkpoint would not load: {wrong}")
 
 
 def _is_text(path: Path) -> bool:

@@ -3,7 +3,7 @@
 import oracle
 import pytest
 import traps
-from zoo import build
+from zoo import build, quantized
 from zoo.examine import PLANS, examine
 
 from surgery import Plan, Refused
@@ -103,3 +103,10 @@ def test_the_oracle_tells_layers_apart():
     logits = [truth.logits(Plan.parse(text, 6).sources) for text in PLANS.values()]
     for i, one in enumerate(logits):
         assert all((one - other).abs().max() > 1e-2 for other in logits[:i])
+
+
+@pytest.mark.parametrize("title", quantized.FORMATS)
+def test_quantized_saves_are_exact(title):
+    """The same bytes, and a config that says what they are, from one base for every plan."""
+    found = quantized.examine(title)
+    assert {outcome.state for outcome in found.plans.values()} == {"exact"}, found

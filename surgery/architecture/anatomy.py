@@ -20,7 +20,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from ..errors import Refused
 from ..plan import MAX_LAYERS
 from ..progress import Turn, current
-from .config import DEPTH_FIELDS, rewrite
+from .config import DEPTH_FIELDS, quantization_of, rewrite, unquantized
 from .handed import Handed, handed, returned
 from .identity import identity_layers
 from .likeness import computed_buffers
@@ -67,11 +67,8 @@ class Anatomy:
     def quantized(self) -> str | None:
         """How the stored weights are quantized (“fp8”, “gptq”, …); None if they aren't. The model
         here is the one that they were before, since shapes on meta need no kernels."""
-        found = getattr(self.whole, "quantization_config", None)
-        if not found:
-            return None
-        found = found if isinstance(found, dict) else found.to_dict()
-        return str(found.get("quant_method", "in an unnamed way"))
+        found = quantization_of(self.whole)
+        return str(found.get("quant_method", "in an unnamed way")) if found else None
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -123,7 +120,7 @@ class Anatomy:
         whole = range(depth)
         for sources in ([*whole, depth - 1], [*whole, *whole], [0, *whole], [*whole][:-1]):
             with contextlib.suppress(Refused):
-                model = build_meta(rewrite(self.whole, sources, depth))
+                model = build_meta(rewrite(unquantized(self.whole), sources, depth))
                 return model.state_dict(), len(sources)
         raise Refused("This model's config can't say another depth than its own.")
 
@@ -193,6 +190,20 @@ class Anatomy:
         return None
 
     @cached_property
+    def modules(self) -> dict[str, tuple[str, int, str] | None]:
+        """{module with a weight: (text before its layer's number, layer, text behind it), or None
+        outside layers}, by the names that a quantization config may say."""
+        found: dict[str, tuple[str, int, str] | None] = {}
+        for name, tensor in self.tensors.items():
+            owner = name.rpartition(".")[0]
+            if tensor.dim() < 2:
+                continue
+            where = self.layer_of(name)
+            rest = f".{where[2]}".rpartition(".")[0] if where else ""
+            found[owner] = (f"{where[0]}.", where[1], rest) if where else None
+        return found
+
+    @cached_property
     def kinds(self) -> tuple[str, ...]:
         """What each layer is, in a word or two, where layers differ; else empty strings."""
         text = self.config.get_text_config(decoder=True)
@@ -215,6 +226,7 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
     It is built in float32, torch's default, so that a build in one thread can't change the dtype
     that another thread computes in; no number depends on the dtype of a model without memory.
     """
+    found, config = config, unquantized(config)
     declared = config.dtype
     deepest = max(_depths(config), default=0)
     if deepest > MAX_LAYERS:
@@ -231,7 +243,7 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
         raise Refused(
             f"transformers can't build a {config.model_type} model from this config: {said}"
         ) from error
-    for part in (config, model.config, model.config.get_text_config(decoder=True)):
+    for part in (found, config, model.config, model.config.get_text_config(decoder=True)):
         part.dtype = declared
     return model.eval()
 

@@ -15,8 +15,9 @@ from transformers import PreTrainedConfig
 
 from ..errors import Refused
 from .anatomy import Anatomy, build_meta
-from .config import DEPTH_FIELDS, INDEX_LISTS, is_per_layer, text_key
+from .config import DEPTH_FIELDS, INDEX_LISTS, is_per_layer, quantization_of, text_key
 from .meta import run
+from .quantization import renumber
 
 # What may differ without changing what a model computes when it is used.
 _FREE = {"_name_or_path", "architectures", "auto_map", "dtype", "transformers_version"}
@@ -81,7 +82,14 @@ def combine(bases: Mapping[str, Anatomy]) -> PreTrainedConfig:
                 f"one and {_short(theirs.get(field))} in the other"
                 + (f" ({len(odd)} settings differ: {', '.join(odd[:8])})." if odd[1:] else ".")
             )
+        if quantization_of(other.whole) != quantization_of(one.whole):
+            raise Refused(f"{first} and {name} are not quantized in the same way.")
         depth += other.stack.depth
+    layers = [layer for base in bases.values() for layer in range(base.stack.depth)]
+    deepest = max(bases.values(), key=lambda base: base.stack.depth)
+    for place in (whole, part) if key else (whole,):
+        if isinstance(found := place.get("quantization_config"), dict):
+            place["quantization_config"] = renumber(found, deepest.modules, layers)
     for field in DEPTH_FIELDS:
         if type(part.get(field)) is int and part[field] == one.stack.depth:
             part[field] = depth

@@ -10,13 +10,13 @@ from __future__ import annotations
 import copy
 import difflib
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedConfig
 
 from ..errors import Refused
+from .quantization import Modules, renumber
 
 # How configs spell their depth.
 DEPTH_FIELDS = (
@@ -49,12 +49,19 @@ EXTRA_HEADS = ("num_nextn_predict_layers", "num_mtp_layers")
 LAYER_KINDS = ("layer_types", "mlp_layer_types", "layers_block_type")
 
 
-def rewrite(config: PreTrainedConfig, sources: Sequence[int], depth: int) -> PreTrainedConfig:
+def rewrite(
+    config: PreTrainedConfig,
+    sources: Sequence[int],
+    depth: int,
+    modules: Modules | None = None,
+) -> PreTrainedConfig:
     """The config of a model whose layer p is what layer sources[p] of `config`'s model is.
 
-    `depth` is the old depth. Raises `Refused` where the config has no way to say it.
+    `depth` is the old depth, `modules` are those that a quantization config may name: those of
+    `config`'s model where they aren't given. `config` stays as it is. Raises `Refused` where the
+    config has no way to say it.
     """
-    whole = config.to_dict()
+    whole = copy.deepcopy(config.to_dict())  # it hands out the live quantization config
     key = text_key(config)
     part = whole[key] if key else whole
     _rewrite_dict(part, list(sources), depth)
@@ -62,7 +69,11 @@ def rewrite(config: PreTrainedConfig, sources: Sequence[int], depth: int) -> Pre
         part["encoder_layers"] = len(sources)  # BART-like decoders size their cache by it
     if "num_encoder_layers" in part and "num_decoder_layers" in part:
         part["num_encoder_layers"] = len(sources)  # ProphetNet likewise
-    _rename_modules(whole.get("quantization_config"), sources)
+    for place in (whole, part) if key else (whole,):
+        if isinstance(found := place.get("quantization_config"), dict) and found:
+            if modules is None:
+                modules = _modules(config)
+            place["quantization_config"] = renumber(found, modules, sources)
     for stale in ("transformers_version", "_name_or_path"):
         whole.pop(stale, None)
     try:
@@ -107,6 +118,38 @@ def edit(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConf
     except Exception as error:
         said = " ".join(str(error.__cause__ or error).split())[:300]
         raise Refused(f"{type(config).__name__} does not accept these settings: {said}") from error
+
+
+def _modules(config: PreTrainedConfig) -> Modules:
+    from .anatomy import Anatomy  # which asks this module for configs of other depths
+
+    return Anatomy.of(config).modules
+
+
+def quantization_of(config: PreTrainedConfig) -> dict[str, Any] | None:
+    """The quantization config that transformers goes by, as a copy; None if there is none."""
+    text = config.get_text_config(decoder=True)
+    for part in (config, text):
+        found = getattr(part, "quantization_config", None)
+        found = found.to_dict() if hasattr(found, "to_dict") else found
+        if isinstance(found, dict) and found:
+            return copy.deepcopy(found)
+    return None
+
+
+def unquantized(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The config of the same model with plain weights: itself, or a copy without its quantization.
+
+    Models are only built from these: transformers would write the quantization of a multimodal
+    config into its text config, and the base's own stays as it was found."""
+    parts = [config, *(getattr(config, key, None) for key in config.sub_configs)]
+    if not any(hasattr(part, "quantization_config") for part in parts):
+        return config
+    config = copy.deepcopy(config)
+    for part in (config, *(getattr(config, key, None) for key in config.sub_configs)):
+        if hasattr(part, "quantization_config"):
+            del part.quantization_config
+    return config
 
 
 def _followed(part: Mapping[str, Any]) -> dict[str, int]:
@@ -289,36 +332,6 @@ def _check_shared_indices(kinds: list[str] | None, plan: list[int], depth: int) 
                 f"Layer {i} reuses the indices that layer {before[i]} selects, which would no "
                 "longer be the one before it."
             )
-
-
-_MODULE_NAME = re.compile(r"((?:[\w.]*\.)?(?:layers|h|blocks|block|layer)\.)(\d+)((?:\.[\w.]*)?)")
-# A pattern (of GPTQ's `dynamic`, or “re:…” of compressed-tensors) that names some layers by number.
-_SOME_LAYER = re.compile(r"(layers|h|blocks|block|layer)(\\?\.|\[\.\])[\\(\[?:]*\d")
-
-
-def _rename_modules(quantization: Any, plan: Sequence[int]) -> None:
-    """Module names in a quantization config, in lists or as keys, follow the layers too."""
-    if not isinstance(quantization, dict):
-        return
-
-    def moved(name: str) -> list[str]:
-        if not (m := _MODULE_NAME.fullmatch(name)):
-            if _SOME_LAYER.search(name):
-                raise Refused(
-                    f"The quantization config speaks of layers by the pattern “{name[:80]}”, which "
-                    "can't be renumbered safely."
-                )
-            return [name]
-        return [f"{m[1]}{p}{m[3]}" for p, i in enumerate(plan) if i == int(m[2])]
-
-    for key, value in list(quantization.items()):
-        if isinstance(value, dict):
-            _rename_modules(value, plan)
-        elif isinstance(value, list) and value and all(isinstance(x, str) for x in value):
-            quantization[key] = [new for name in value for new in moved(name)]
-        if isinstance(key, str) and moved(key) != [key]:
-            kept = quantization.pop(key)
-            quantization.update((new, copy.deepcopy(kept)) for new in moved(key))
 
 
 def _check_unchanged(asked: dict[str, Any], got: dict[str, Any]) -> None:

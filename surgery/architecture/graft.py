@@ -30,7 +30,7 @@ from .settle import settle
 
 def skeleton(base: Anatomy, sources: Sequence[int]) -> PreTrainedModel:
     """The plan's model on the meta device, checked against the base. Raises `Refused`."""
-    new = build_meta(rewrite(base.whole, sources, base.stack.depth))
+    new = build_meta(rewrite(base.whole, sources, base.stack.depth, base.modules))
     check(base, new, sources)
     return new
 

@@ -136,7 +136,7 @@ def random_layer(
     On the CPU, seeded by its position: the same numbers on every machine, others in every layer.
     Raises `Refused` where the model doesn't say how all of its parameters begin.
     """
-    model = build_meta(rewrite(base.whole, plan.sources, base.stack.depth))
+    model = build_meta(rewrite(base.whole, plan.sources, base.stack.depth, base.modules))
     found: dict[str, torch.Tensor] = {}
     with Seeded(position), torch.no_grad():
         for path in base.stack.paths:

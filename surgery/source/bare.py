@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..architecture.config import edit
+from ..architecture.config import edit, unquantized
 from ..errors import BaseError
 from ..progress import Progress
 from .folder import config_from, read_json
@@ -53,7 +53,7 @@ def open_bare(
         def tokenizer(progress: Progress) -> Path | None:
             return folder
 
-    note = _NOTE
+    config, note = unquantized(config), _NOTE  # random weights are plain ones
     if changes:
         config = edit(config, changes)
         said = ", ".join(f"{field} {value}" for field, value in changes.items())

@@ -347,67 +347,10 @@ def test_sizes_that_are_none(text):
         parse_size(text)
 
 
-def quantized(folder, scheme):
-    """A tiny Llama's checkpoint with its projections as `scheme` stores them."""
-    from safetensors.torch import load_file, save_file
-
-    tensors = {}
-    for name, tensor in load_file(folder / "model.safetensors").items():
-        owner = name.removesuffix(".weight")
-        if not name.endswith("_proj.weight"):
-            tensors[name] = tensor
-        elif scheme == "fp8":
-            tensors[name] = tensor.to(torch.float8_e4m3fn)
-            tensors[f"{owner}.weight_scale_inv"] = torch.rand(1, 1)
-        elif scheme == "gptq":
-            tensors[f"{owner}.qweight"] = torch.randint(0, 99, (8, 64), dtype=torch.int32)
-            tensors[f"{owner}.scales"] = torch.rand(1, 64).half()
-        else:  # bitsandbytes
-            tensors[name] = torch.randint(0, 255, (tensor.numel() // 2, 1), dtype=torch.uint8)
-            tensors[f"{owner}.weight.absmax"] = torch.rand(8)
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    config = json.loads((folder / "config.json").read_text())
-    config["quantization_config"] = {
-        "quant_method": scheme,
-        "modules_to_not_convert": ["lm_head", "model.layers.4.mlp.gate_proj"],
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    return tensors
-
-
-@pytest.mark.parametrize("scheme", ["fp8", "gptq", "bitsandbytes"])
-def test_quantized_tensors_are_carried_over_as_they_are_stored(tmp_path, scheme):
-    from safetensors.torch import load_file
-
-    tiny.model("llama").save_pretrained(tmp_path / "base")
-    stored = quantized(tmp_path / "base", scheme)
-    base = Base.open(str(tmp_path / "base"))
-    plan = Plan.parse("0:2, 4:6, 4", 6)
-    out = base.save(plan, tmp_path / "out")
-    written = load_file(next(out.glob("*.safetensors")))
-    expected = {n: t for n, t in stored.items() if ".layers." not in n}
-    for p, i in enumerate(plan.sources):
-        head = f"model.layers.{i}."
-        expected |= {
-            f"model.layers.{p}.{n.removeprefix(head)}": t
-            for n, t in stored.items()
-            if n.startswith(head)
-        }
-    assert written.keys() == expected.keys()
-    for name, tensor in expected.items():
-        same = written[name].view(torch.uint8), tensor.view(torch.uint8)
-        assert written[name].dtype == tensor.dtype and torch.equal(*same)
-    kept = json.loads((out / "config.json").read_text())["quantization_config"]
-    assert kept["modules_to_not_convert"] == [
-        "lm_head",
-        "model.layers.2.mlp.gate_proj",
-        "model.layers.4.mlp.gate_proj",
-    ]
-
-
 def test_quantized_tensors_are_not_computed_with(tmp_path):
-    tiny.model("llama").save_pretrained(tmp_path / "base")
-    quantized(tmp_path / "base", "gptq")
+    from zoo import quantized
+
+    quantized.make(quantized.FORMATS["gptq, llama"], tmp_path / "base")
     base = Base.open(str(tmp_path / "base"))
     with pytest.raises(Refused, match="quantized"):
         base.operate(Plan.parse("0:2, 4:6", 6))

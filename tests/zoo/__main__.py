@@ -1,4 +1,4 @@
-"""`python -m tests.zoo [TYPE …]`: examine every type and write docs/zoo.md."""
+"""`python -m tests.zoo [TYPE …]`: examine every type and the quantized saves, write docs/zoo.md."""
 
 from __future__ import annotations
 
@@ -16,26 +16,33 @@ PAGE = HERE.parent.parent / "docs" / "zoo.md"
 
 def main() -> None:
     """Examine in worker processes, print as they finish, write the page if all were examined."""
-    from zoo import build, table
+    from zoo import build, quantized, table
     from zoo.examine import examine, quiet
 
     parser = argparse.ArgumentParser(prog="python -m tests.zoo", description=__doc__)
-    parser.add_argument("types", nargs="*", metavar="TYPE", help="only these; writes no page")
+    only = "only these, or “quantized” for the quantized saves; writes no page"
+    parser.add_argument("types", nargs="*", metavar="TYPE", help=only)
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     given = parser.parse_args()
-    if unknown := set(given.types) - set(build.TYPES):
+    if unknown := set(given.types) - {*build.TYPES, "quantized"}:
         parser.error(f"not in the causal-LM mapping: {', '.join(sorted(unknown))}")
-    findings = []
+    types = [name for name in given.types or build.TYPES if name != "quantized"]
+    formats = quantized.FORMATS if not given.types or "quantized" in given.types else []
+    findings, saves = [], []
     with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn"), quiet) as pool:
-        for found in pool.map(examine, given.types or build.TYPES):
+        for found in pool.map(examine, types):
             findings.append(found)
             print(table.line(found), flush=True)
-    print(table.totals(findings))
+        for saved in pool.map(quantized.examine, formats):
+            saves.append(saved)
+            print(table.saves_line(saved), flush=True)
+    if findings:
+        print(table.totals(findings))
     if not given.types:
         PAGE.parent.mkdir(exist_ok=True)
-        PAGE.write_text(table.page(findings), encoding="utf-8")
+        PAGE.write_text(table.page(findings, saves), encoding="utf-8")
         print(f"Written: {PAGE.relative_to(Path.cwd())}")
-    sys.exit(any(found.wrong for found in findings))
+    sys.exit(any(found.wrong for found in [*findings, *saves]))
 
 
 if __name__ == "__main__":

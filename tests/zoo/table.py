@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from . import quantized
 from .examine import BEGINNINGS, PLANS, TOLERANCE, Finding
+from .quantized import Saves
 
 _SIGNS = {"exact": "✓", "refused": "–", "wrong": "✗"}
 
@@ -16,6 +18,22 @@ def line(found: Finding) -> str:
         return f"{found.type:26} does not build or run: {found.broken[:120]}"
     signs = " ".join(_SIGNS[outcome.state] for outcome in found.plans.values())
     return f"{found.type:26} {signs}  {_reason(found)[:200]}"
+
+
+def saves_line(found: Saves) -> str:
+    """What became of a quantized base, on one line of a terminal."""
+    signs = " ".join(_SIGNS[outcome.state] for outcome in found.plans.values())
+    return f"{found.method}, {found.family}".ljust(34) + f" {signs}  {_why(found)[:200]}"
+
+
+def saves_table(saves: Sequence[Saves]) -> str:
+    """The quantized saves, a row for each base."""
+    rows = [f"| method | type | {' | '.join(quantized.PLANS)} | why not |"]
+    rows.append("|---" * (len(quantized.PLANS) + 3) + "|")
+    for found in saves:
+        signs = " | ".join(_SIGNS[found.plans[name].state] for name in quantized.PLANS)
+        rows.append(f"| {found.method} | {found.family} | {signs} | {_cell(_why(found))} |")
+    return "\n".join(rows)
 
 
 def totals(findings: Sequence[Finding]) -> str:
@@ -37,7 +55,7 @@ def totals(findings: Sequence[Finding]) -> str:
     )
 
 
-def page(findings: Sequence[Finding]) -> str:
+def page(findings: Sequence[Finding], saves: Sequence[Saves]) -> str:
     """docs/zoo.md."""
     columns = PLANS | BEGINNINGS
     plans = "\n".join(f"- **{name}**: `{text}`" for name, text in columns.items())
@@ -54,8 +72,14 @@ def page(findings: Sequence[Finding]) -> str:
         plans=plans,
         tolerance=TOLERANCE,
         rows="\n".join(rows),
+        saves=saves_table(saves),
+        saved_plans=", ".join(f"**{name}**: `{text}`" for name, text in quantized.PLANS.items()),
         broken=broken or "- none",
     )
+
+
+def _why(found: Saves) -> str:
+    return " ".join(f"{name}: {o.why}" for name, o in found.plans.items() if o.why)
 
 
 def _reason(found: Finding) -> str:
@@ -100,6 +124,18 @@ can't know, so there patient and reloaded checkpoint are compared with each othe
 ✗ wrong: neither; none should be.
 
 {rows}
+
+## Quantized saves
+
+Tiny checkpoints as each method stores them (`tests/zoo/quantized.py`), with one layer and one more
+projection left unquantized, saved twice from one base: {saved_plans}.
+
+✓ exact: every tensor has the bytes of its source, and the saved config calls those modules
+quantized that are quantized on disk, as transformers reads it where that runs without the method's
+library (fp8, bitsandbytes, AWQ), else by the method's rules. What is saved of fp8 is also loaded by
+plain transformers, unpacked, and gives the oracle's logits. The numbers of the others are made up.
+
+{saves}
 
 ## What does not build
 
