@@ -205,6 +205,11 @@ def check_quantized(
 ) -> None:
     """Before anything is written: does the config say of the base, and of what would be saved,
     which of its modules are quantized? Raises `BaseError` or `Refused`."""
+    if base.anatomy.quantized == "torchao":
+        raise Refused(
+            "torchao writes into its files' headers what each tensor is, and that is not carried "
+            "over. Use the unquantized model."
+        )
     if wrong := mismatch(base.anatomy, stored):
         raise BaseError(
             f"The checkpoint does not fit its config: {wrong} Correct quantization_config in its "

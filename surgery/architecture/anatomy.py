@@ -63,7 +63,7 @@ class Anatomy:
         model = build_meta(config)
         return cls(model, find_stack(model), config)
 
-    @property
+    @cached_property
     def quantized(self) -> str | None:
         """How the stored weights are quantized (“fp8”, “gptq”, …); None if they aren't. The model
         here is the one that they were before, since shapes on meta need no kernels."""

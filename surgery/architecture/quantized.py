@@ -58,7 +58,8 @@ class OnDisk:
     @property
     def packed(self) -> bool:
         """Is its weight quantized?"""
-        return self.tensors.get("weight") not in _PLAIN or not self.tensors.keys() <= _BESIDE
+        beside = "weight" in self.tensors and not self.tensors.keys() <= _BESIDE
+        return beside or not set(self.tensors.values()) <= _PLAIN
 
     @property
     def has_scales(self) -> bool:
@@ -139,13 +140,16 @@ def _mismatch(
         for owner, module in modules_on_disk(anatomy, stored).items()
         if _is_matrix(anatomy, module.name) and not module.tensors.keys() <= {"bias"}
     }
+    method = quantization.get("quant_method")
     for owner, module in modules.items():
+        if owner == module.name and owner.endswith(".experts") and method != "fp8":
+            continue  # experts stored in one: only fp8 has a place for those
         if module.packed not in says(owner, module.name):
             stored_as = "quantized" if module.packed else "unquantized"
             wrong[owner] = f"is stored {stored_as}, and quantization_config says otherwise"
         elif module.packed and not module.has_scales:
             wrong[owner] = "is stored quantized, but its scales are missing"
-    if quantization.get("quant_method") == "gptq":
+    if method in ("awq", "gptq"):
         wrong = _without_habits(wrong, modules)
     if not wrong:
         return None
@@ -163,8 +167,8 @@ def _is_matrix(anatomy: Anatomy, name: str) -> bool:
 
 
 def _without_habits(wrong: dict[str, str], modules: Mapping[str, OnDisk]) -> dict[str, str]:
-    """GPTQ's tools know for each family what they leave unquantized in every layer (routers), and
-    don't write it down."""
+    """Tools for GPTQ and AWQ know of each family what to leave unquantized in every layer, such as
+    routers, and don't write it down."""
     packed = {m.where[::2] for m in modules.values() if m.where and m.packed}
     return {
         owner: why

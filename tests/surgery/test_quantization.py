@@ -6,6 +6,7 @@ import re
 
 import pytest
 import tiny
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -57,6 +58,8 @@ def test_a_second_rewrite_gives_what_the_first_one_gave():
         (fp8("model.layers.5.mlp"), [5, 0, 5], fp8("model.layers.0.mlp", "model.layers.2.mlp")),
         (fp8("layers.1.mlp", "q_proj"), [1, 0], fp8("layers.0.mlp", "q_proj")),
         (fp8("model.layers.61.eh_proj", "lm_head"), [0, 1], fp8("lm_head")),
+        # As gpt-oss has them, of all layers.
+        (fp8("model.layers.*.mlp.gate", "lm_head"), [5], fp8("model.layers.*.mlp.gate", "lm_head")),
         # By its end alone, it would be that of layer 11 as well.
         (fp8("1.mlp.up_proj"), [*range(6)] * 2, fp8(*in_layers(1, 7, rest=["mlp.up_proj"]))),
         (groups(["re:.*[.]0[.]mlp.*"]), [1, 0], groups(["re:.*[.]1[.]mlp.*"])),
@@ -277,6 +280,35 @@ def test_a_list_that_comes_out_wrong_refuses_the_save(home, tmp_path, monkeypatc
     base = Base.open(str(home))
     with pytest.raises(Refused, match="The quantization config can't say this plan"):
         base.save(Plan.parse("5, 0:2, 4", 6), tmp_path / "out", verified=False)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_experts_stored_in_one_are_looked_at_too(tmp_path, plain):
+    """As the fp8 checkpoints have them that transformers 5 writes."""
+    quantized.make(quantized.FORMATS["fp8, qwen3_moe"], tmp_path / "base")
+    file = tmp_path / "base" / "model.safetensors"
+    tensors = {n: t for n, t in load_file(file).items() if ".experts." not in n}
+    for name, tensor in build.model("qwen3_moe").state_dict().items():
+        if ".experts." not in name or f".{quantized.PLAIN_LAYER}." in name or plain:
+            tensors.setdefault(name, tensor.contiguous())
+        else:
+            tensors[name] = tensor.to(torch.float8_e4m3fn)
+            tensors[f"{name}_scale_inv"] = torch.ones(len(tensor), 1, 1)
+    save_file(tensors, file)
+    base = Base.open(str(tmp_path / "base"))
+    if not plain:
+        base.save(Plan.parse("4, 0, 4", 6), tmp_path / "out")
+        return
+    with pytest.raises(BaseError, match=r"mlp\.experts is stored unquantized"):
+        base.save(Plan.parse("4, 0, 4", 6), tmp_path / "out")
+
+
+def test_what_torchao_writes_into_its_files_is_not_lost_without_a_word(tmp_path):
+    quantized.make(quantized.FORMATS["fp8, llama"], tmp_path / "base")
+    change(tmp_path / "base", lambda quantization: quantization.update(quant_method="torchao"))
+    with pytest.raises(Refused, match="torchao"):
+        Base.open(str(tmp_path / "base")).save(Plan.parse("0:3", 6), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
