@@ -25,6 +25,7 @@ from .plan import Plan
 from .progress import Meter, Progress
 from .recipe import of_base
 from .shards import arrange, write_shards
+from .source.companions import companions
 from .transfer import opener_of, reading
 from .verify import verify
 
@@ -32,22 +33,6 @@ if TYPE_CHECKING:
     from .base import Base
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-# What a checkpoint has besides weights and config: carried along as it is.
-_COMPANIONS = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-    "*.tiktoken",
-    "chat_template*",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "LICENSE*",
-    "NOTICE*",
-)
 
 
 def save(
@@ -86,6 +71,7 @@ def save(
     else:
         folder, stored = base.stored(progress)
         opener = opener_of(folder)
+    beside = _companions(base, folder, progress)
     found = pieces(base, plan, stored, dtype, healed.tensors if healed else None)
     total = sum(piece.size for piece in found)
     try:
@@ -98,12 +84,11 @@ def save(
         )
         base.source.check()
         _write_config(base, plan, partial, dtype)
-        for pattern in _COMPANIONS:
-            for path in folder.glob(pattern):
-                if path.is_file():
-                    with reading(path):
-                        content = path.read_bytes()
-                    (partial / path.name).write_bytes(content)
+        for name, path in beside.items():
+            with reading(path):
+                content = path.read_bytes()
+            (partial / name).parent.mkdir(exist_ok=True)
+            (partial / name).write_bytes(content)
         if verified:
             # What came by range requests would have to be fetched a second time to be compared.
             verify(base, partial, found, None if remote else opener, progress)
@@ -126,6 +111,17 @@ def save(
         )
         (partial / "README.md").write_text(text, encoding="utf-8", errors="replace")
     return out
+
+
+def _companions(base: Base, folder: Path, progress: Progress) -> dict[str, Path]:
+    """What lies beside the base's weights and goes along: {name in the checkpoint: where it is}."""
+    with reading(folder):
+        found = {name: folder / name for name in companions(folder)}
+        home = base.source.tokenizer_folder(progress)
+        if home and home != folder:
+            # A config without weights may lie anywhere, among files that are no model's.
+            found = {name: home / name for name in companions(home, needed_only=True)} | found
+    return found
 
 
 def _leaves_out(base: Base, plan: Plan) -> bool:
