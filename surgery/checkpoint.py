@@ -147,6 +147,8 @@ def _write_config(base: Base, plan: Plan, folder: Path, dtype: str | None) -> No
     # Some classes read the text model's part alone. A conversion goes for all parts.
     for part in _parts(config) if dtype else [text]:
         part.dtype = config.dtype
+    # It names code that is not carried along, and that the base was not opened with either.
+    vars(config).pop("auto_map", None)
     config.save_pretrained(folder)
 
 

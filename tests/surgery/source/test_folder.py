@@ -179,6 +179,11 @@ def test_remote_code_is_never_run(folder, tmp_path):
     base = Base.open(str(folder))
     base.load()
     assert not mark.exists() and type(base.model).__module__.startswith("transformers.")
+    out = base.save(Plan.parse("0:2", 6), tmp_path / "out")
+    assert not (out / "modeling.py").exists()
+    assert "auto_map" not in json.loads((out / "config.json").read_text())
+    AutoModelForCausalLM.from_pretrained(out, trust_remote_code=True)
+    assert not mark.exists()
 
 
 def test_pickles_are_never_read(folder):
