@@ -199,12 +199,12 @@ class _Cast:
 
 def check_range(tensor: torch.Tensor, new: torch.dtype) -> None:
     """Raise `Refused` if a number would become infinite in the dtype `new`."""
-    if tensor.dtype == new or new.itemsize != 2:
+    if tensor.dtype == new or new.itemsize == 1:
         return
     lost = ~torch.isfinite(tensor.to(new))
-    if lost.any() and torch.isfinite(tensor[lost].float()).any():
+    if lost.any() and torch.isfinite(tensor.double()[lost]).any():
         word = str(new).removeprefix("torch.")
-        raise Refused(f"Some weights are too large for {word}: save in bfloat16 or float32.")
+        raise Refused(f"Some weights are too large for {word}: choose another dtype, or none.")
 
 
 def memory_of(base: Base, plan: Plan, stored: Mapping[str, Tensor]) -> dict[str, str]:
