@@ -30,15 +30,13 @@ from .preview import Preview, StoredBytes, preview
 from .progress import Meter, Progress, Turn, current, silent
 from .shared import share
 from .source import Source, Tensor, open_source
+from .source.companions import companions
 from .transfer import equal, open_file
 from .weights import initialise, load
 
 # Bases in use, by what their files are: whoever opens the same one shares its weights.
 _open: weakref.WeakValueDictionary[str, Base] = weakref.WeakValueDictionary()
 _opening = threading.Lock()
-
-# At least one of these lies beside a model that can read and write.
-_TOKENIZER_FILES = ("tokenizer*", "vocab.*", "*.model", "*.tiktoken")
 
 # safetensors' names of dtypes that weights are computed in.
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
@@ -153,22 +151,27 @@ class Base:
     # ------------------------------------------------------------------ text
 
     @cached_property
-    def _tokenizer(self) -> PreTrainedTokenizerBase | None:
-        folder = self.source.tokenizer_folder(current())
-        # Without any file transformers makes up an empty tokenizer for some families.
-        if folder is None or not any(any(folder.glob(files)) for files in _TOKENIZER_FILES):
-            return None
+    def _tokenizer(self) -> PreTrainedTokenizerBase | str:
+        """The tokenizer, or why there is none."""
+        if (folder := self.source.tokenizer_folder(current())) is None:
+            return ""
         try:
-            return AutoTokenizer.from_pretrained(
+            found = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=False, local_files_only=True
             )
-        except Exception:  # transformers says “no tokenizer here” in many ways
-            return None
+        except Exception as error:  # transformers says “no tokenizer here” in many ways
+            files = [name for name in companions(folder, needed_only=True) if _is_vocabulary(name)]
+            return " ".join(str(error).split())[:200] if files else ""
+        if (folder / "tokenizer.json").is_file():
+            return found
+        # Without any file transformers makes up an empty tokenizer for some families.
+        added = {str(token) for token in found.added_tokens_decoder.values()}
+        return found if len(found.get_vocab().keys() - added) > 1 else ""
 
     @property
     def has_tokenizer(self) -> bool:
         """A base without one can be operated on and saved; only text needs it."""
-        return self._tokenizer is not None
+        return not isinstance(self._tokenizer, str)
 
     @property
     def has_chat_template(self) -> bool:
@@ -178,8 +181,9 @@ class Base:
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Raises `BaseError` if the base has none."""
-        if self._tokenizer is None:
-            raise BaseError(f"{self.name} has no tokenizer, so it can't read or write text.")
+        if isinstance(self._tokenizer, str):
+            why = f" that transformers can load here ({self._tokenizer})" if self._tokenizer else ""
+            raise BaseError(f"{self.name} has no tokenizer{why}, so it can't read or write text.")
         return self._tokenizer
 
     # ------------------------------------------------------------------ weights
@@ -308,6 +312,11 @@ class Base:
         from .checkpoint import save
 
         return save(self, plan, Path(out), dtype, shard_size, overwrite, progress, verified, healed)
+
+
+def _is_vocabulary(name: str) -> bool:
+    """Is this one of a tokenizer's own files, rather than settings that lie beside it?"""
+    return not name.endswith(("_config.json", ".jinja", "chat_template.json"))
 
 
 def _same(folder: Path, one: Tensor, other: Tensor) -> bool:

@@ -29,6 +29,7 @@ from .progress import Meter, Progress
 from .recipe import of_base
 from .shards import arrange, write_shards
 from .source import Tensor
+from .source.companions import companions
 from .source.folder import read_json
 from .target import check_target, resolve
 from .transfer import opener_of, reading
@@ -38,22 +39,6 @@ if TYPE_CHECKING:
     from .base import Base
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-# What a checkpoint has besides weights and config: carried along as it is.
-_COMPANIONS = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-    "*.tiktoken",
-    "chat_template*",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "LICENSE*",
-    "NOTICE*",
-)
 
 
 def save(
@@ -88,6 +73,7 @@ def save(
     else:
         folder, stored = base.stored(progress)
         opener = opener_of(folder)
+    beside = _companions(base, folder, progress)
     found = pieces(base, plan, stored, dtype, healed.tensors if healed else None)
     total = sum(piece.size for piece in found)
     if base.anatomy.quantized:
@@ -103,12 +89,11 @@ def save(
         )
         base.source.check()
         _write_config(base, plan, partial, dtype, stored)
-        for pattern in _COMPANIONS:
-            for path in folder.glob(pattern):
-                if path.is_file():
-                    with reading(path):
-                        content = path.read_bytes()
-                    (partial / path.name).write_bytes(content)
+        for name, path in beside.items():
+            with reading(path):
+                content = path.read_bytes()
+            (partial / name).parent.mkdir(exist_ok=True)
+            (partial / name).write_bytes(content)
         for name, text in side_files.items():
             (partial / name).write_text(text, encoding="utf-8")
         if verified:
@@ -146,6 +131,17 @@ def saved_bytes(base: Base, plan: Plan, dtype: str | None) -> int:
     return base.preview(plan).parameters * kind.itemsize
 
 
+def _companions(base: Base, folder: Path, progress: Progress) -> dict[str, Path]:
+    """What lies beside the base's weights and goes along: {name in the checkpoint: where it is}."""
+    with reading(folder):
+        found = {name: folder / name for name in companions(folder)}
+        home = base.source.tokenizer_folder(progress)
+        if home and home != folder:
+            # A config without weights may lie anywhere, among files that are no model's.
+            found = {name: home / name for name in companions(home, needed_only=True)} | found
+    return found
+
+
 def _leaves_out(base: Base, plan: Plan) -> bool:
     """Does the plan leave out layers of a base that isn't on this machine? Then the rest is fetched
     by range requests; else the whole, which stays for the next time."""
@@ -173,6 +169,8 @@ def _write_config(
     # Some classes read the text model's part alone. A conversion goes for all parts.
     for part in _parts(config) if dtype else [text]:
         part.dtype = config.dtype
+    # It names code that is not carried along, and that the base was not opened with either.
+    vars(config).pop("auto_map", None)
     config.save_pretrained(folder)
 
 

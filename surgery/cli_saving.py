@@ -71,7 +71,8 @@ def save(
             verified=not unverified,
             progress=progress,
         )
-    files = sorted((p.name, p.stat().st_size) for p in path.iterdir())
+    written = (p for p in path.rglob("*") if p.is_file())
+    files = sorted((p.relative_to(path).as_posix(), p.stat().st_size) for p in written)
     if as_json:
         _print_json({"folder": str(path), "files": dict(files)})
         return

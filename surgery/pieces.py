@@ -47,7 +47,6 @@ _FLOATS = {
     "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
     "F8_E8M0": torch.float8_e8m0fnu,
 }
-_WORDS = {kind: word for word, kind in _FLOATS.items()}
 # What transformers converts too if it finds it where a model has a float.
 _NUMBERS = {
     **_FLOATS,
@@ -58,6 +57,7 @@ _NUMBERS = {
     "I32": torch.int32,
     "I64": torch.int64,
 }
+_NAMES = {kind: word for word, kind in _NUMBERS.items()}
 _BLOCK = 4 << 20  # bytes of a tensor that are in memory at a time
 
 # (file of the base, start, end) -> that part of it, opened for reading
@@ -136,8 +136,8 @@ def pieces(
             if as_stored is None:
                 raise Refused(f"{old} is stored as {tensor.dtype}, which can only be copied.")
             at = loaded.get(here, base.torch_dtype) if changed else as_stored
-            new = DTYPES[dtype][1] if dtype else at
-            word, after = _WORDS[new], math.prod(tensor.shape) * new.itemsize
+            new = DTYPES[dtype][1] if dtype else _written(as_stored, at, kind)
+            word, after = _NAMES[new], math.prod(tensor.shape) * new.itemsize
             cast = _Cast(as_stored, at, new, strict=here in inside)
         if old in tables:
             dim, block = tables[old]
@@ -158,6 +158,14 @@ def pieces(
             seen[old] = copy + 1
     found += _random(base, plan, dtype)
     return _with_healed(base, plan, stored, dtype, found, healed) if healed else found
+
+
+def _written(stored: torch.dtype, inside: torch.dtype, kind: str) -> torch.dtype:
+    """What a changed tensor is written in: as it was stored, if that holds what comes of it."""
+    if kind == "identity":
+        return inside if stored == torch.float8_e8m0fnu else stored  # which has no zero
+    plain = stored.is_floating_point and stored.itemsize > 1
+    return stored if plain and torch.promote_types(stored, inside) == stored else inside
 
 
 def _loaded(base: Base, plan: Plan) -> Mapping[str, torch.dtype]:
@@ -191,12 +199,12 @@ class _Cast:
 
 def check_range(tensor: torch.Tensor, new: torch.dtype) -> None:
     """Raise `Refused` if a number would become infinite in the dtype `new`."""
-    if tensor.dtype == new or new.itemsize > 2:
+    if tensor.dtype == new or new.itemsize == 1:
         return
     lost = ~torch.isfinite(tensor.to(new))
-    if lost.any() and torch.isfinite(tensor[lost].float()).any():
+    if lost.any() and torch.isfinite(tensor.double()[lost]).any():
         word = str(new).removeprefix("torch.")
-        raise Refused(f"Some weights are too large for {word}: save in bfloat16 or float32.")
+        raise Refused(f"Some weights are too large for {word}: choose another dtype, or none.")
 
 
 def memory_of(base: Base, plan: Plan, stored: Mapping[str, Tensor]) -> dict[str, str]:
@@ -232,7 +240,7 @@ def _with_healed(
             if kind.itemsize == 1:  # in memory it was not so coarse
                 kind = base.torch_dtype
             make, size = partial(_trained, tensor, kind), tensor.numel() * kind.itemsize
-            piece = Piece(piece.name, _WORDS[kind], piece.shape, size, make=make, trained=True)
+            piece = Piece(piece.name, _NAMES[kind], piece.shape, size, make=make, trained=True)
         out.append(piece)
     if left:
         raise Refused(f"{min(left)} was trained, but no stored tensor stands for it alone.")
@@ -336,7 +344,7 @@ def _random(base: Base, plan: Plan, dtype: str | None) -> Iterator[Piece]:
             name = f"{where[0]}.{position}.{where[2]}"
             make = partial(_drawn, base.anatomy, plan, position, base.torch_dtype, kind, made, name)
             size = tensor.numel() * kind.itemsize
-            yield Piece(name, _WORDS[kind], tuple(tensor.shape), size, make=make)
+            yield Piece(name, _NAMES[kind], tuple(tensor.shape), size, make=make)
 
 
 def _drawn(

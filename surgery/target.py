@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import SaveError
+from .source.companions import NEEDED
 
 if TYPE_CHECKING:
     from .base import Base
@@ -43,22 +44,7 @@ MODEL = Kind(
         "README.md",
         "recipe.yaml",
         "healing.json",
-        "generation_config.json",
-        "tokenizer*",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "vocab.*",
-        "merges.txt",
-        "spiece.model",
-        "spm.model",
-        "sentencepiece*.model",
-        "*.tiktoken",
-        "tekken.json",
-        "chat_template*",
-        "additional_chat_templates/*.jinja",
-        "preprocessor_config.json",
-        "video_preprocessor_config.json",
-        "processor_config.json",
+        *NEEDED,
         "LICENSE*",
         "NOTICE*",
         *_LEFT_BY_SYSTEMS,

@@ -8,6 +8,7 @@ import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -86,10 +87,9 @@ class Hub:
             return self.refuse(request, 404, "RepoNotFound")
         if revision not in (None, "main", COMMIT):
             return self.refuse(request, 404, "RevisionNotFound")
-        paths = sorted(self.repos[repo].iterdir())
         siblings = [
-            {"rfilename": path.name, "size": self.claimed.get(path.name, path.stat().st_size)}
-            for path in paths
+            {"rfilename": name, "size": self.claimed.get(name, path.stat().st_size)}
+            for name, path in self.files(repo).items()
         ]
         self.send_json(
             request,
@@ -104,13 +104,19 @@ class Hub:
     def tree(self, request, path: str) -> None:
         repo = path.removeprefix("/api/models/").partition("/tree/")[0]
         entries = [
-            {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": etag(p)}
-            for p in sorted(self.repos[repo].iterdir())
+            {"type": "file", "path": name, "size": path.stat().st_size, "oid": etag(path)}
+            for name, path in self.files(repo).items()
         ]
         self.send_json(request, entries)
 
+    def files(self, repo: str) -> dict[str, Path]:
+        """Every file of a repository by its name there."""
+        top = self.repos[repo]
+        paths = sorted(path for path in top.rglob("*") if path.is_file())
+        return {path.relative_to(top).as_posix(): path for path in paths}
+
     def file(self, request, repo: str, name: str) -> None:
-        path = self.repos.get(repo, Path("/nowhere")) / name
+        path = self.repos.get(repo, Path("/nowhere")) / unquote(name)
         if repo in self.gated:
             return self.refuse(request, 403, "GatedRepo")
         if not path.is_file():

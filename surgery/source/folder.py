@@ -18,6 +18,7 @@ from .headers import read_file
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 _LARGEST_COUNT = 1_000_000  # of layers, heads, experts, labels
 _LARGEST_JSON = 64 << 20  # bytes; the largest index on the Hub has a few
@@ -28,6 +29,7 @@ def open_folder(folder: Path) -> Source:
     if not folder.is_dir():
         raise BaseError(f"There is no folder {folder}.")
     config = read_config(folder)
+    check_no_adapter(folder)
     tensors = read_tensors(folder)
     files = ["config.json", *sorted({tensor.file for tensor in tensors.values()})]
     stamp = _stamp(folder, files)
@@ -42,6 +44,7 @@ def open_folder(folder: Path) -> Source:
             ) from error
         if not same:
             raise BaseError(f"The files in {folder} changed since they were opened: open it again.")
+        check_no_adapter(folder)
 
     return Source(
         kind="folder",
@@ -61,12 +64,28 @@ def read_config(folder: Path) -> PreTrainedConfig:
     """The folder's config. Raises `BaseError`."""
     path = folder / "config.json"
     if not path.is_file():
-        if (folder / "adapter_config.json").is_file():
+        if (folder / ADAPTER).is_file():
             raise BaseError(
                 f"{folder.name} is a LoRA adapter, not a model: merge it into its base first."
             )
         raise BaseError(f"{folder.name} has no config.json: it is not a model's folder.")
     return config_from(read_json(path), path)
+
+
+def check_no_adapter(folder: Path) -> None:
+    """Raises `BaseError` if an adapter lies in the folder: transformers puts it on whatever it
+    loads from there, where peft is installed, and leaves it out where it isn't."""
+    if (folder / ADAPTER).exists():
+        raise with_adapter(folder.name)
+
+
+def with_adapter(name: str) -> BaseError:
+    """The error for a model that an adapter lies beside."""
+    return BaseError(
+        f"{name} has an adapter beside its model ({ADAPTER}), which transformers would put on. "
+        "Merge it (peft: `merge_and_unload`, then `save_pretrained`) and open the result; or, to "
+        f"operate on the model without it, open a copy of the folder without {ADAPTER}."
+    )
 
 
 def config_from(fields: dict, path: Path) -> PreTrainedConfig:

@@ -23,7 +23,7 @@ from ..memory import choose, main_memory
 from ..progress import Cancelled, Progress
 from ..weights import check_whole, loading
 from .cache import cache_folder, once
-from .folder import read_config, read_tensors
+from .folder import ADAPTER, read_config, read_tensors
 from .found import Source
 
 
@@ -38,6 +38,11 @@ def open_gguf(path: Path) -> Source:
     stat = path.stat()
     if magic != b"GGUF":
         raise BaseError(f"{path.name} is no GGUF file. Download it again.")
+    if (path.parent / ADAPTER).exists():
+        raise BaseError(
+            f"An adapter lies beside {path.name} ({ADAPTER}), which transformers would put on: "
+            "move the GGUF file to a folder of its own."
+        )
     identity = f"gguf:{path}:{stat.st_size}:{stat.st_mtime_ns}"
     stem = re.sub(r"[^\w.-]", "_", path.stem)[:80]
     folder = cache_folder() / f"{stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"

@@ -6,11 +6,11 @@ What lies in the cache is used as it is, so that a model once fetched opens with
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
@@ -28,16 +28,22 @@ from tqdm.auto import tqdm
 
 from ..errors import BaseError
 from ..progress import Progress
-from .folder import INDEX, SINGLE, gather, no_safetensors, open_folder, read_config, read_index
+from .companions import choose, is_needed
+from .folder import (
+    ADAPTER,
+    INDEX,
+    SINGLE,
+    gather,
+    no_safetensors,
+    open_folder,
+    read_config,
+    read_index,
+    with_adapter,
+)
 from .found import Source, Tensor
 from .headers import read_header
 from .parts import Part
 
-# What belongs to a model besides its weights; nothing in it is code.
-TOKENIZER = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt"]
-TOKENIZER += ["*.tiktoken", "*.model", "chat_template*", "config.json"]
-COMPANIONS = ["*.json", "README.md", "LICENSE*", "NOTICE*", *TOKENIZER]
-_LARGEST_COMPANION = 200_000_000  # bytes; the largest tokenizers have about 40 MB
 _FIRST = 100_000  # bytes: most headers are shorter, so one request is enough
 
 
@@ -54,10 +60,13 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
         commit = info.sha
         names = [sibling.rfilename for sibling in info.siblings or []]
         if "config.json" not in names:
-            if "adapter_config.json" in names:
+            if ADAPTER in names:
                 raise BaseError(f"{repo} is a LoRA adapter, not a model: name its base instead.")
             raise BaseError(f"{repo} has no config.json: it is no model for transformers.")
-        _check_companions(repo, info.siblings)
+        if ADAPTER in names:
+            raise with_adapter(repo)
+        # Chosen before anything is fetched: what lies beside the weights could fill the disk.
+        beside = choose(((file.rfilename, file.size or 0) for file in info.siblings), repo)
         # By the branch's name, so that the cache remembers what it stood for: then the next start
         # finds the model without asking.
         folder = Path(hf_hub_download(repo, "config.json", revision=revision or "main")).parent
@@ -67,9 +76,9 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
             hf_hub_download(repo, INDEX, revision=commit)
         tensors = _read_tensors(repo, commit, folder, names, progress)
     files = sorted({tensor.file for tensor in tensors.values()})
-
-    def fetch(progress: Progress) -> Path:
-        return _download(repo, commit, [*files, *COMPANIONS], progress)
+    described = ["config.json", "README.md"]  # the licence is in the latter
+    needed = [*filter(is_needed, beside), "config.json"]
+    index = [INDEX] if INDEX in names else []
 
     return Source(
         kind="hub",
@@ -84,9 +93,11 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
         open_part=lambda file, start, end: Part(
             f"{repo}/{file}", partial(_stream, repo, commit, file), start, end
         ),
-        get_files=fetch,
-        get_companions=lambda progress: _download(repo, commit, COMPANIONS, progress),
-        get_tokenizer=lambda progress: _download(repo, commit, TOKENIZER, progress),
+        get_files=lambda progress: _download(
+            repo, commit, [*files, *index, *described, *beside], progress
+        ),
+        get_companions=lambda progress: _download(repo, commit, [*described, *beside], progress),
+        get_tokenizer=lambda progress: _download(repo, commit, needed, progress),
     )
 
 
@@ -94,8 +105,13 @@ def open_cached(repo: str, revision: str | None) -> Source | None:
     """The model from the Hub's local cache, if it is there whole. Asks no network."""
     try:
         folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+    except (OSError, ValueError):  # not there
+        return None
+    if (folder / ADAPTER).exists() and (folder / "config.json").exists():
+        raise with_adapter(repo)
+    try:
         found = open_folder(folder)
-    except (OSError, ValueError):  # not there, or not all of it
+    except (OSError, ValueError):  # not all of it
         return None
     return replace(
         found,
@@ -105,18 +121,6 @@ def open_cached(repo: str, revision: str | None) -> Source | None:
         hub_id=repo,
         revision=folder.name,
     )
-
-
-def _check_companions(repo: str, files: list) -> None:
-    """Raise `BaseError` for a repository that would fill the disk before its weights are asked
-    for: what lies beside them is fetched as it is."""
-    for file in files:
-        beside = any(fnmatch(file.rfilename, pattern) for pattern in COMPANIONS)
-        if beside and (file.size or 0) > _LARGEST_COMPANION:
-            raise BaseError(
-                f"{repo} has a {file.rfilename[:80]} of {file.size / 1e6:,.0f} MB, which is too "
-                "large to be one: the model is not opened."
-            )
 
 
 def _identity(repo: str, commit: str) -> str:
@@ -187,8 +191,9 @@ def _response(url: str, start: int, end: int) -> Iterator[tuple]:
         yield response, int(size)
 
 
-def _download(repo: str, commit: str, patterns: list[str], progress: Progress) -> Path:
-    """The files of these patterns in the Hub's cache; whatever is there already stays."""
+def _download(repo: str, commit: str, names: list[str], progress: Progress) -> Path:
+    """The files of these names in the Hub's cache; whatever is there already stays."""
+    patterns = [re.sub(r"([*?[])", r"[\1]", name) for name in names]
     try:
         with _explained(repo, commit):
             folder = snapshot_download(

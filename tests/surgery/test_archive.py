@@ -15,8 +15,15 @@ def saved(tiny_folder, tmp_path):
     return Base.open(str(tiny_folder("llama"))).save(Plan.parse("0:2, 4:6", 6), tmp_path / "mine")
 
 
+def contents(folder):
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
 def test_it_holds_the_folder_and_takes_its_place(saved, tmp_path):
-    files = {path.name: path.read_bytes() for path in saved.iterdir()}
+    (saved / "1_Pooling").mkdir()
+    (saved / "1_Pooling" / "config.json").write_text("{}")
+    files = contents(saved)
     heard = []
     out = zip_folder(saved, tmp_path / "mine.zip", lambda *report: heard.append(report))
     total = sum(map(len, files.values()))
@@ -29,7 +36,7 @@ def test_it_holds_the_folder_and_takes_its_place(saved, tmp_path):
         "mine.zip"
     ]
     unpacked = tmp_path / "unpacked" / "mine"
-    assert {path.name: path.read_bytes() for path in unpacked.iterdir()} == files
+    assert contents(unpacked) == files and "1_Pooling/config.json" in files
     assert Base.open(str(unpacked)).depth == 4
     assert json.loads(files["config.json"])["num_hidden_layers"] == 4
 

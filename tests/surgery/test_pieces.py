@@ -15,6 +15,7 @@ from surgery.architecture.dtypes import loaded_dtypes
 from surgery.healing import Healing
 
 STORED = {
+    "F32": torch.float32,
     "F64": torch.float64,
     "F16": torch.float16,
     "F8_E4M3": torch.float8_e4m3fn,
@@ -36,12 +37,12 @@ def mixed(tmp_path_factory):
     plain = tmp_path_factory.mktemp("plain")
     tiny.model("llama", torch.bfloat16).save_pretrained(plain)
 
-    def folder(word):
+    def folder(word, which="proj"):
         out = tmp_path_factory.mktemp(word)
         shutil.copytree(plain, out, dirs_exist_ok=True)
         tensors = load_file(plain / "model.safetensors")
         for name, tensor in tensors.items():
-            if "proj" in name:
+            if which in name:
                 kind = STORED[word]
                 tensor = tensor if kind.is_floating_point else tensor * 20
                 tensors[name] = (tensor.abs() if word == "F8_E8M0" else tensor).to(kind)
@@ -70,10 +71,26 @@ def test_whatever_dtype_is_stored_disk_and_memory_agree(mixed, tmp_path, word):
         expected = patient.state_dict()
         for name, tensor in loaded.state_dict().items():
             assert torch.equal(tensor, expected[name]), (text, name)
-        changed = [p for p, layer in enumerate(plan.layers) if layer.init.kind != "copy"]
-        for position in changed:
+        for position, layer in enumerate(plan.layers):
             begun = header(out)[f"model.layers.{position}.mlp.down_proj.weight"]
-            assert begun == ("F64" if word == "F64" else "F16" if word == "F16" else "BF16")
+            exact = word in ("F64", "F32", "F16") or layer.init.kind == "copy"
+            exact |= layer.init.kind == "identity" and word != "F8_E8M0"
+            assert begun == (word if exact else "BF16")
+
+
+@pytest.mark.parametrize("text", PLANS)
+def test_a_few_tensors_of_a_wider_dtype_keep_it(mixed, tmp_path, text):
+    """They are loaded in the dtype of the others, so that is where the mean is taken."""
+    base, plan = Base.open(str(mixed("F32", "norm"))), Plan.parse(text, 6)
+    out = base.save(plan, tmp_path / "out")
+    expected = base.operate(plan).model.state_dict()
+    assert base.torch_dtype == torch.bfloat16
+    for name, tensor in AutoModelForCausalLM.from_pretrained(out).state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+    if "random" not in text:
+        assert {word for name, word in header(out).items() if "norm" in name} == {"F32"}
+        raw = (out / "model.safetensors").read_bytes()
+        assert len(raw) - 8 - int.from_bytes(raw[:8], "little") == base.preview(plan).bytes
 
 
 @pytest.mark.parametrize("word", STORED)
@@ -105,7 +122,7 @@ def test_numbers_that_a_dtype_can_not_hold_are_refused(tmp_path):
     model.model.layers[4].mlp.up_proj.weight.data[3, 5] = 1e6
     model.save_pretrained(tmp_path / "base")
     base = Base.open(str(tmp_path / "base"))
-    with pytest.raises(Refused, match="too large for float16: save in bfloat16"):
+    with pytest.raises(Refused, match="too large for float16: choose another dtype"):
         base.save(Plan.whole(6), tmp_path / "out", dtype="float16")
     assert not (tmp_path / "out").exists()
     base.save(Plan.whole(6).drop(4, 5), tmp_path / "out", dtype="float16")

@@ -7,6 +7,7 @@ import struct
 
 import pytest
 import tiny
+from transformers import AutoModelForCausalLM
 
 from surgery import Base, BaseError, Plan
 from surgery.source import kind_of, open_source
@@ -110,6 +111,36 @@ def test_a_folder_that_is_not_there(tmp_path):
         open_source(str(tmp_path))
 
 
+def test_an_adapter_beside_a_model_is_not_passed_over(folder, tmp_path):
+    """Plain transformers puts it on as it loads the folder, so the base would be another model."""
+    from peft import LoraConfig, get_peft_model
+
+    base = Base.open(str(folder))
+    adapted = get_peft_model(tiny.model("llama"), LoraConfig(target_modules=["q_proj"]))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            parameter.data.fill_(0.1)
+    adapted.save_pretrained(folder)
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    assert any("lora" in name for name, _ in loaded.named_parameters())
+    with pytest.raises(BaseError, match=r"adapter beside its model.*merge_and_unload"):
+        open_source(str(folder))
+    for work in (base.load, lambda: base.save(Plan.whole(6), tmp_path / "out")):
+        with pytest.raises(BaseError, match="adapter beside its model"):
+            work()  # it came after the base was opened
+    assert not (tmp_path / "out").exists()
+    (folder / "adapter_config.json").unlink()
+    out = Base.open(str(folder)).save(Plan.whole(6), tmp_path / "out")
+    assert not list(out.glob("adapter*"))
+
+
+def test_an_adapter_beside_a_gguf_file_is_not_passed_over(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF and more")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(BaseError, match=r"beside model\.gguf .*folder of its own"):
+        open_source(str(tmp_path / "model.gguf"))
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -148,6 +179,11 @@ def test_remote_code_is_never_run(folder, tmp_path):
     base = Base.open(str(folder))
     base.load()
     assert not mark.exists() and type(base.model).__module__.startswith("transformers.")
+    out = base.save(Plan.parse("0:2", 6), tmp_path / "out")
+    assert not (out / "modeling.py").exists()
+    assert "auto_map" not in json.loads((out / "config.json").read_text())
+    AutoModelForCausalLM.from_pretrained(out, trust_remote_code=True)
+    assert not mark.exists()
 
 
 def test_pickles_are_never_read(folder):

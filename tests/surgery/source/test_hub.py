@@ -134,6 +134,44 @@ def test_a_repository_of_pickles_or_adapters(hub, run, tmp_path):
         assert said in run(OPEN.format(spec=name))
 
 
+def test_an_adapter_beside_a_model(hub, run, tmp_path):
+    """Whether the files are on the Hub or in its cache, where transformers finds it too."""
+    folder = tmp_path / "adapted"
+    shutil.copytree(hub.repos["org/single"], folder)
+    hub.repos["org/adapted"] = folder
+    (folder / "adapter_config.json").write_text("{}")
+    said = "org/adapted has an adapter beside its model"
+    assert said in run(OPEN.format(spec="org/adapted"))
+    assert not [path for _, path, _ in hub.requests if "/resolve/" in path]
+    fetch = "from huggingface_hub import snapshot_download as get; print(json.dumps(get({!r})))"
+    assert "models--org--adapted" in run(fetch.format("org/adapted"))
+    hub.close()
+    assert said in run(OPEN.format(spec="org/adapted"), HF_HUB_OFFLINE="1")
+
+
+BESIDE = ["tekken.json", "bpe.codes", "source.spm", "LICENSE", "USE_POLICY.md", "modules.json"]
+BESIDE += ["1_Pooling/config.json", "additional_chat_templates/tool.jinja", "an odd [name].json"]
+NOT_BESIDE = ["pytorch_model.bin", "modeling.py", "onnx/config.json", "logo.png", "x/y/z.json"]
+
+
+@pytest.mark.parametrize("plan", ["0, 5", "0:6, 5"])
+def test_what_belongs_to_a_model_comes_from_the_hub_too(hub, run, tmp_path, plan):
+    """By range requests (some layers are left out) and by downloading all."""
+    folder = tmp_path / "full"
+    shutil.copytree(hub.repos["org/single"], folder)
+    for name in (*BESIDE, *NOT_BESIDE, *(f"more{i:04}.json" for i in range(300))):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"this is {name}")
+    hub.repos["org/full"] = folder
+    out = tmp_path / "out"
+    run(SAVE.format(spec="org/full", plan=plan, out=str(out)))
+    files = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    assert {*BESIDE} <= files and not {*NOT_BESIDE} & files and len(files) < 120
+    fetched = {path for _, path, _ in hub.requests if "/resolve/" in path}
+    assert not [path for path in fetched if path.endswith((".py", ".bin", ".png"))]
+    assert len(fetched) < 120
+
+
 def test_a_broken_header_on_the_hub(hub, run, tmp_path):
     folder = tmp_path / "broken"
     shutil.copytree(hub.repos["org/single"], folder)

@@ -1,0 +1,178 @@
+"""Files that belong to a model besides its weights: which ones go into a checkpoint, and which not.
+
+Everything small does, at the top or one folder deep, unless there is a reason against it. So a file
+that some library invents next year is not lost. The reasons are the lists below.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from itertools import islice
+from pathlib import Path
+
+from ..errors import BaseError
+
+# Text is read and written with these, so they are never left out for their size or number.
+NEEDED = (
+    "tokenizer*",
+    "tekken.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "*vocab.json",
+    "merges.txt",
+    "dict.txt",
+    "*.codes",
+    "*.model",
+    "*.spm",
+    "*.tiktoken",
+    "chat_template*",
+    "additional_chat_templates/*.jinja",
+    "generation_config.json",
+    "*processor_config.json",
+)
+_NOT = (
+    # Written anew, since it is another model's now.
+    "config.json",
+    "README*",
+    "recipe.yaml",
+    "healing.json",
+    # Speaks of the old layers by number, in a form that isn't rewritten.
+    "params.json",
+    "*.index.json",
+    "quantize_config.json",
+    "hf_quant_config.json",
+    "mergekit_config.y*ml",
+    # An adapter was trained for the old layers, and transformers would put it on.
+    "adapter_*",
+    # Says how the base was trained or measured.
+    "training_args*",
+    "train*_state.json",
+    "trainer_log*",
+    "*_results.json",
+    "optimizer*",
+    "scheduler*",
+    "rng_state*",
+    "latest",
+    "events.out.*",
+)
+_NOT_FOLDERS = (
+    # The same weights in another form, with what belongs to that.
+    "original",
+    "consolidated*",
+    "onnx*",
+    "openvino*",
+    "coreml*",
+    "gguf*",
+    "metal",
+    "mlx*",
+    # Other checkpoints, logs, pictures.
+    "checkpoint*",
+    "global_step*",
+    "epoch*",
+    "runs",
+    "logs",
+    "wandb",
+    "assets",
+    "images",
+    "figures",
+    "__pycache__",
+)
+# Pickles run code when they are read. Code is not carried either, so that a checkpoint made here
+# never asks to trust any: what transformers doesn't know is refused when it is opened.
+_NOT_ENDINGS = {
+    "weights": "safetensors bin pt pth ckpt h5 msgpack gguf ggml onnx onnx_data ot tflite npz npy "
+    "mlmodel engine nemo params dat",
+    "pickles": "pkl pickle joblib dill",
+    "code": "py pyc pyd so dll dylib exe sh bat ps1 ipynb js",
+    "archives": "zip tar gz tgz bz2 xz zst 7z rar whl",
+    "data": "csv tsv jsonl parquet arrow db sqlite log lock tmp",
+    "pictures": "png jpg jpeg gif webp svg bmp ico mp4 webm mp3 wav flac pdf",
+}
+_ENDINGS = frozenset(word for words in _NOT_ENDINGS.values() for word in words.split())
+# The modules that sentence-transformers puts behind a model, such as 2_Dense; their weights do not
+# depend on its depth.
+_MODULES = re.compile(r"\d{1,2}_[A-Za-z]{1,40}/[\w.-]{1,100}")
+LARGEST = 200_000_000  # bytes of a file; the largest tokenizers have about 40 MB
+_MOST = 100  # files
+_TOTAL = 500_000_000  # bytes
+
+
+def is_companion(name: str) -> bool:
+    """Does a file of this name, with slashes and from the model's folder, belong to the model?"""
+    folder, _, file = name.rpartition("/")
+    if not name.isprintable() or re.search(r'[\\:*?"<>|]', name) or len(name.encode()) > 240:
+        return False  # not every system can have a file of this name
+    if any(part in ("", "..") or part.startswith(".") for part in name.split("/")):
+        return False
+    if "/" in folder or any(fnmatchcase(folder.lower(), pattern) for pattern in _NOT_FOLDERS):
+        return False
+    if _MODULES.fullmatch(name) and file.endswith(".safetensors"):
+        return True
+    if any(fnmatchcase(file, pattern) for pattern in _NOT) and not _MODULES.fullmatch(name):
+        return False
+    return file.rpartition(".")[2].lower() not in _ENDINGS
+
+
+def is_needed(name: str) -> bool:
+    """Is it a companion without which text is read or written otherwise, or not at all?"""
+    return is_companion(name) and any(
+        fnmatchcase(name, pattern) for pattern in NEEDED if ("/" in pattern) == ("/" in name)
+    )
+
+
+def choose(files: Iterable[tuple[str, int]], where: str) -> list[str]:
+    """Those of the (name, bytes) that go along: all that are needed, and of the others as many as
+    are worth it. Raises `BaseError` for needed ones that can't be what their names say."""
+    chosen, total = [], 0
+
+    def rank(entry: tuple[str, int]) -> tuple:
+        name, _ = entry
+        return not is_needed(name), not _MODULES.fullmatch(name), name.count("/"), name
+
+    for name, size in sorted((entry for entry in files if is_companion(entry[0])), key=rank):
+        fits = size <= LARGEST and total + size <= _TOTAL and len(chosen) < _MOST
+        if not fits and is_needed(name):
+            raise BaseError(
+                f"{where} has a {name[:80]} of {size / 1e6:,.0f} MB, which is too large to be one: "
+                "the model is not opened."
+                if size > LARGEST
+                else f"{where} has too many files for tokenizers and the like: it is not opened."
+            )
+        if fits:
+            chosen.append(name)
+            total += size
+    return chosen
+
+
+def companions(folder: Path, needed_only: bool = False) -> list[str]:
+    """The names of a local folder's companions. Raises `BaseError`, see `choose`.
+
+    A link is followed within the folder, and to where the config or the weights are links to as
+    well, as in the Hub's cache: links to elsewhere could have any file of this machine published.
+    """
+    top = sorted(folder.iterdir())
+    homes = {folder.resolve()}
+    homes |= {
+        path.resolve().parent
+        for path in top
+        if path.is_symlink() and (path.name == "config.json" or path.suffix == ".safetensors")
+    }
+    inner = (
+        file
+        for path in top
+        if is_companion(f"{path.name}/x") and path.is_dir() and os.access(path, os.R_OK | os.X_OK)
+        for file in sorted(islice(path.iterdir(), 10 * _MOST))
+    )
+    wanted = is_needed if needed_only else is_companion
+    files = []
+    for path in (*top, *islice(inner, 100 * _MOST)):
+        name = path.relative_to(folder).as_posix()
+        if not wanted(name) or not path.is_file():
+            continue
+        if any(path.resolve().is_relative_to(home) for home in homes):
+            files.append((name, path.stat().st_size))
+    return choose(files, folder.name)
