@@ -6,6 +6,7 @@ base's files to the new ones by name, so what the plan doesn't change is the sam
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from .appear import appearing, check_target, resolve
 from .architecture import rewrite, skeleton
 from .architecture.initialise import check_supported
+from .architecture.spelling import with_older_spellings
 from .card import card
 from .errors import Refused, SaveError
 from .healing import Healing
@@ -22,6 +24,7 @@ from .plan import Plan
 from .progress import Meter, Progress
 from .recipe import of_base
 from .shards import arrange, write_shards
+from .source.folder import read_json
 from .transfer import opener_of, reading
 from .verify import verify
 
@@ -94,7 +97,7 @@ def save(
             partial, arrange(found, limit), opener, Meter(progress, "Writing weights", total)
         )
         base.source.check()
-        _write_config(base, plan, partial, dtype)
+        _write_config(base, plan, partial, dtype, folder)
         for pattern in _COMPANIONS:
             for path in folder.glob(pattern):
                 if path.is_file():
@@ -141,9 +144,15 @@ def parse_size(size: str | int) -> int:
     return int(value)
 
 
-def _write_config(base: Base, plan: Plan, folder: Path, dtype: str | None) -> None:
+def _write_config(base: Base, plan: Plan, folder: Path, dtype: str | None, home: Path) -> None:
+    """`home` has the base's own config.json, in whose spelling the new one is written too."""
     config = rewrite(base.anatomy.whole, plan.sources, base.depth)
     if not config.architectures or config.is_encoder_decoder:
         config.architectures = [type(base.anatomy.model).__name__]
     config.dtype = DTYPES[dtype][1] if dtype else base.torch_dtype
     config.save_pretrained(folder)
+    path, own = folder / "config.json", home / "config.json"
+    fields = with_older_spellings(
+        read_json(path), read_json(own) if own.is_file() else {}, type(config)
+    )
+    path.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ plan promises, layer by layer. Only then does anything touch weights.
 
     anatomy    the base on the meta device: its stack of layers, its packed per-layer tables
     config     the plan applied to the config
+    spelling   the config's older keys, for readers that know only those
     names      the plan applied to the names of tensors, in memory and on disk
     checks     is each new layer what its source was? if not: `Refused`. It asks
     likeness     what modules are: types, attributes, computed buffers
