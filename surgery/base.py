@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from .architecture import Anatomy
 from .architecture.count import Counts, count
 from .architecture.loader import auto_class
-from .architecture.names import check_stored, disk_layers, stored_twice
+from .architecture.names import check_stored, disk_layers, old_buffers, stored_twice
 from .errors import BaseError
 from .healing import Healing
 from .memory import accelerators
@@ -202,7 +202,8 @@ class Base:
                     self.stored_bytes  # noqa: B018  a config that lies is found out here
                     folder = self.source.fetch(progress)
                     self._check_tied(folder)
-                    model = load(self.anatomy, folder, self.torch_dtype, size, progress)
+                    buffers = old_buffers(self.anatomy, self.source.tensors)
+                    model = load(self.anatomy, folder, self.torch_dtype, size, progress, buffers)
                     self.source.check()
                     self._model = model
             return self._model

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .architecture.loader import auto_class
+from .architecture.names import old_buffers
 from .errors import BaseError, SaveError, SurgeryError
 from .healing import digests
 from .pieces import Piece, pieces
@@ -182,6 +183,7 @@ def check_loads(folder: Path, base: Base, progress: Progress) -> None:
         raise SaveError(f"transformers does not load the checkpoint: {said}") from error
     # What the base carries along outside its layers without having a place for it may stay.
     carried = {name for name in base.source.tensors if base.anatomy.layer_of(name) is None}
+    carried |= old_buffers(base.anatomy, read_tensors(folder))
     wrong = {
         "is missing": set(info["missing_keys"]),
         "has another shape than its config says": {m[0] for m in info["mismatched_keys"]},
