@@ -226,10 +226,15 @@ def _computed_with(anatomy: Anatomy, name: str) -> bool:
 
 
 def _passed_over(anatomy: Anatomy) -> Callable[[str], bool]:
-    """Which names the model's own class says to pass over in checkpoints. Some say so of a layer by
-    its number, which is that of the first layer behind the stack in the models as published."""
-    given = anatomy.model._keys_to_ignore_on_load_unexpected or ()
-    patterns = [pattern for pattern in given if not re.search(r"\d", pattern)]
+    """Which names the model says to pass over in checkpoints. Numbers of layers count if it found
+    them by its config; those in a class are of the models as published."""
+    literal = {
+        pattern
+        for module in anatomy.model.modules()
+        for pattern in getattr(type(module), "_keys_to_ignore_on_load_unexpected", None) or ()
+        if re.search(r"\d", pattern)
+    }
+    patterns = set(anatomy.model._keys_to_ignore_on_load_unexpected or ()) - literal
     return lambda name: any(re.search(pattern, name) for pattern in patterns)
 
 
