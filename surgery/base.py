@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from .architecture import Anatomy
 from .architecture.count import Counts, count
 from .architecture.loader import auto_class
-from .architecture.names import check_stored, disk_layers, stored_twice
+from .architecture.names import check_stored, disk_layers, old_buffers, stored_twice
 from .architecture.quantized import check_declared
 from .errors import BaseError
 from .healing import Healing
@@ -216,7 +216,8 @@ class Base:
                     self.stored_bytes  # noqa: B018  a config that lies is found out here
                     folder = self.source.fetch(report)
                     self._check_tied(folder)
-                    model = load(self.anatomy, folder, self.torch_dtype, size, report)
+                    buffers = old_buffers(self.anatomy, self.source.tensors)
+                    model = load(self.anatomy, folder, self.torch_dtype, size, report, buffers)
                     self.source.check()
                 self._model = share(model)
             return self._model

@@ -20,6 +20,7 @@ from .architecture import rewrite, skeleton
 from .architecture.initialise import check_supported
 from .architecture.quantization import SIDE_FILES, renumber
 from .architecture.quantized import module_names
+from .architecture.spelling import with_older_spellings
 from .card import card
 from .errors import Refused, SaveError
 from .healing import Healing
@@ -88,7 +89,7 @@ def save(
             partial, arrange(found, limit), opener, Meter(progress, "Writing weights", total)
         )
         base.source.check()
-        _write_config(base, plan, partial, dtype, stored)
+        _write_config(base, plan, partial, dtype, stored, folder)
         for name, path in beside.items():
             with reading(path):
                 content = path.read_bytes()
@@ -158,8 +159,14 @@ def parse_size(size: str | int) -> int:
 
 
 def _write_config(
-    base: Base, plan: Plan, folder: Path, dtype: str | None, stored: Mapping[str, Tensor]
+    base: Base,
+    plan: Plan,
+    folder: Path,
+    dtype: str | None,
+    stored: Mapping[str, Tensor],
+    home: Path,
 ) -> None:
+    """`home` has the base's own config.json, in whose spelling the new one is written too."""
     modules = module_names(base.anatomy, stored) if base.anatomy.quantized else None
     config = rewrite(base.anatomy.whole, plan.sources, base.depth, modules)
     if not config.architectures or config.is_encoder_decoder:
@@ -172,6 +179,11 @@ def _write_config(
     # It names code that is not carried along, and that the base was not opened with either.
     vars(config).pop("auto_map", None)
     config.save_pretrained(folder)
+    path, own = folder / "config.json", home / "config.json"
+    fields = with_older_spellings(
+        read_json(path), read_json(own) if own.is_file() else {}, type(config)
+    )
+    path.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:

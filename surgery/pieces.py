@@ -214,7 +214,10 @@ def memory_of(base: Base, plan: Plan, stored: Mapping[str, Tensor]) -> dict[str,
     for name, (old, position) in disk_names(base.anatomy, stored, plan.sources).items():
         if where := base.anatomy.layer_of(translate(old)):
             inside = f"{where[0]}.{position}.{where[2]}"
-            same = tuple(base.anatomy.tensors[translate(old)].shape) == tuple(stored[old].shape)
+            tensor = base.anatomy.tensors.get(translate(old))
+            if tensor is None:
+                continue  # an old buffer
+            same = tuple(tensor.shape) == tuple(stored[old].shape)
             if same and stored[old].dtype in _FLOATS:
                 names[name] = inside
     uses = Counter(names.values())  # experts that lie apart on disk are one tensor in memory

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .appear import restored
 from .architecture import Anatomy, rewrite
 from .architecture.loader import auto_class
-from .architecture.names import check_stored
+from .architecture.names import check_stored, old_buffers
 from .architecture.quantized import check_declared, mismatch, module_names
 from .errors import BaseError, Refused, SaveError, SurgeryError
 from .healing import digests
@@ -188,6 +188,7 @@ def check_loads(folder: Path, base: Base, progress: Progress) -> None:
         raise SaveError(f"transformers does not load the checkpoint: {said}") from error
     # What the base carries along outside its layers without having a place for it may stay.
     carried = {name for name in base.source.tensors if base.anatomy.layer_of(name) is None}
+    carried |= old_buffers(base.anatomy, read_tensors(folder))
     wrong = {
         "is missing": set(info["missing_keys"]),
         "has another shape than its config says": {m[0] for m in info["mismatched_keys"]},

@@ -6,7 +6,7 @@ the result is the base's to say.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -30,9 +30,15 @@ _loading = Turn("Waiting for the weights of another model to load")
 
 
 def load(
-    anatomy: Anatomy, folder: Path, dtype: torch.dtype, size: int, progress: Progress
+    anatomy: Anatomy,
+    folder: Path,
+    dtype: torch.dtype,
+    size: int,
+    progress: Progress,
+    passed_over: Collection[str] = (),
 ) -> PreTrainedModel:
-    """The model in `folder` with `size` bytes of weights, in `dtype`.
+    """The model in `folder` with `size` bytes of weights, in `dtype`. Tensors `passed_over` need no
+    place in it.
 
     Raises `BaseError` if the weights don't fit, or if tensors are missing or left over: a model
     with random weights in some place must never pass for the real one.
@@ -54,11 +60,11 @@ def load(
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         said = " ".join(str(error).split())[:300]
         raise BaseError(f"The weights could not be loaded: {said}") from error
-    check_whole(info)
+    check_whole(info, passed_over)
     return settle(model.eval())
 
 
-def check_whole(info: dict) -> None:
+def check_whole(info: dict, passed_over: Collection[str] = ()) -> None:
     """Raise `BaseError` unless transformers put every stored tensor into its place.
 
     `info` is what it reports with `output_loading_info`: a model with random weights in some place
@@ -67,7 +73,7 @@ def check_whole(info: dict) -> None:
     for what, names in (
         ("has no tensor", info["missing_keys"]),
         ("has a tensor of another shape", {key[0] for key in info["mismatched_keys"]}),
-        ("has a tensor that the model has no place", info["unexpected_keys"]),
+        ("has a tensor that the model has no place", set(info["unexpected_keys"]) - {*passed_over}),
     ):
         if names:
             raise BaseError(

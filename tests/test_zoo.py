@@ -2,12 +2,13 @@
 
 import oracle
 import pytest
+import torch
 import traps
-from zoo import build, quantized
-from zoo.examine import PLANS, examine
+from zoo import build, quantized, special
+from zoo.examine import PLANS, TOLERANCE, _far, examine
 
 from surgery import Plan, Refused
-from surgery.architecture import Anatomy, skeleton
+from surgery.architecture import Anatomy, graft, skeleton
 
 # What people operate on most, and one of every way to build a decoder.
 COMMON = [
@@ -68,6 +69,39 @@ def test_a_shared_block_begins_as_it_is_or_not_at_all():
     assert all(found.plans[name].state == "refused" for name in others), found
     assert all("one tensor with another part" in found.plans[name].why for name in others), found
     assert found.exact(*own), found
+
+
+def test_producers_of_shared_keys_and_values_may_be_repeated():
+    """Layers 4 and 5 reuse what the last layers of their kinds before them left, 2 and 3."""
+    exact = ["0:4, 3, 4:6", "0:3, 2:6", "0:4*2, 4:6", "2:6", "3, 5", "0:4, 5"]
+    refused = ["0:2, 4:6", "0:4, 1, 4:6"]
+    found = examine("gemma3n_text", {text: text for text in (*exact, *refused)})
+    assert found.exact(*exact), found
+    assert all("reuse the keys and values" in found.plans[text].why for text in refused), found
+
+
+@torch.no_grad()
+def test_producers_in_gemma_4(monkeypatch):
+    """It cuts hidden states short on the way to the layers that reuse, which hides them from the
+    oracle unless they are asked for."""
+    shared = {**special.SPECIAL["gemma4_text"], "num_kv_shared_layers": 2}
+    monkeypatch.setitem(special.SPECIAL, "gemma4_text", shared)
+    model, ids = build.model("gemma4_text"), build.tokens()
+    model.config.output_hidden_states = True
+    anatomy = Anatomy.of(model.config)
+    truth = oracle.Oracle(model, "model.layers", ids)
+    for text in ("0:4, 3, 4:6", "0:3, 2:6", "0:4*2, 4:6", "2:6", "2, 5", "0:4, 5*2"):
+        plan = Plan.parse(text, 6)
+        logits = graft(anatomy, model, plan)(input_ids=ids, use_cache=False).logits
+        assert _far(logits, truth.logits(plan.sources)) < TOLERANCE, text
+    for text in ("0:2, 4:6", "0:4, 0, 4:6"):
+        with pytest.raises(Refused, match="reuse the keys and values"):
+            skeleton(anatomy, Plan.parse(text, 6).sources)
+
+
+def test_layers_of_one_kind_alone():
+    found = examine("gemma4_text", {text: text for text in ("2, 5", "5", "2, 5, 2, 5")})
+    assert found.exact(*found.plans), found
 
 
 def test_a_first_layer_that_keeps_nothing_is_refused():

@@ -9,6 +9,7 @@ plan promises, layer by layer. Only then does anything touch weights.
     config     the plan applied to the config
     quantization the plan applied to the modules that a quantization config names
     quantized  is what is stored quantized what the config says?
+    spelling   the config's older keys, for readers that know only those
     names      the plan applied to the names of tensors, in memory and on disk
     checks     is each new layer what its source was? if not: `Refused`. It asks
     likeness     what modules are: types, attributes, computed buffers

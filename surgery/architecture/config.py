@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -276,17 +276,17 @@ def _sharing(plan: list[int], first: int, kinds: list[str] | None) -> int:
     They reuse those of the last layer of their kind before `first`, which must still be the last.
     """
 
-    def producers(layers: list[int]) -> dict[str | None, int]:
+    def producers(layers: Iterable[int]) -> dict[str | None, int]:
         return {kinds[i] if kinds else None: i for i in layers}
 
     before = [i for i in plan if i < first]
     after = plan[len(before) :]
-    if any(i < first for i in after) or (
-        after and producers(before) != producers(list(range(first)))
-    ):
+    old, new = producers(range(first)), producers(before)
+    needed = {kinds[i] if kinds else None for i in after}
+    if any(i < first for i in after) or any(new.get(kind) != old.get(kind) for kind in needed):
         raise Refused(
             f"The layers from {first} on reuse the keys and values of the last layers before them, "
-            f"{', '.join(map(str, sorted(producers(list(range(first))).values())))}. Those have to "
+            f"{', '.join(map(str, sorted(old.values())))}. Those have to "
             "stay the last of their kind, with the ones that reuse them behind."
         )
     return len(after)

@@ -122,6 +122,10 @@ class Comparison:
         copied = isinstance(a, (list, tuple, dict)) and hasattr(old, key) and hasattr(new, key)
         if copied and a == getattr(old, key) and b == getattr(new, key):
             return True
+        if isinstance(a, (set, frozenset)) and isinstance(b, (set, frozenset)):
+            return b == a - self._gone_kinds()  # the kinds of layers that there are
+        if key == "store_full_length_kv" and hasattr(new, "num_kv_shared_layers"):
+            return True  # whom later layers share keys and values with, the rewriting has settled
         if isinstance(a, dict) and isinstance(b, dict):
             gone = self._gone_kinds()
             return bool(gone) and b == {k: v for k, v in a.items() if k not in gone}

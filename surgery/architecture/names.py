@@ -5,6 +5,7 @@ Knows names only. What a name on disk means in memory is asked of transformers' 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -20,6 +21,10 @@ from ..errors import BaseError, Refused
 from .anatomy import Anatomy
 from .config import EXTRA_HEADS
 
+# Buffers that checkpoints of older models hold and that are computed now.
+_OLD_BUFFER = re.compile(
+    r"(^|\.)(masked_bias|causal_mask|inv_freq|cos_cached|sin_cached|position_ids)$"
+)
 _FIRST_NUMBER = re.compile(r"(.*?(?:^|\.))(\d+)(\..*)")
 
 
@@ -194,6 +199,23 @@ def stored_twice(anatomy: Anatomy, stored: Mapping[str, Stored]) -> list[tuple[s
     return pairs
 
 
+def old_buffers(anatomy: Anatomy, stored: Mapping[str, Stored]) -> set[str]:
+    """Stored tensors that are computed now rather than loaded, such as GPT-2's causal masks, which
+    transformers passes over: their names on disk, and those that its loader gives them."""
+    translate = loader_names(anatomy)
+    found = set()
+    for name, tensor in stored.items():
+        new = translate(name)
+        owner, _, leaf = new.rpartition(".")
+        square = len(tensor.shape) >= 2 and tensor.shape[-1] == tensor.shape[-2]
+        mask = square and math.prod(tensor.shape[:-2]) == 1 and leaf == "bias"
+        if new in anatomy.tensors or (mask and f"{owner}.weight" in anatomy.tensors):
+            continue
+        if mask or _OLD_BUFFER.search(new):
+            found |= {name, new}
+    return found
+
+
 def _computed_with(anatomy: Anatomy, name: str) -> bool:
     """Would a model that has this tensor, unlike the one at hand, compute with it? Not so buffers
     that old checkpoints hold, such as GPT-2's masks, which are called `attn.bias`."""
@@ -204,8 +226,15 @@ def _computed_with(anatomy: Anatomy, name: str) -> bool:
 
 
 def _passed_over(anatomy: Anatomy) -> Callable[[str], bool]:
-    """Which names the model's own class says to pass over in checkpoints."""
-    patterns = anatomy.model._keys_to_ignore_on_load_unexpected or ()
+    """Which names the model says to pass over in checkpoints. Numbers of layers count if it found
+    them by its config; those in a class are of the models as published."""
+    literal = {
+        pattern
+        for module in anatomy.model.modules()
+        for pattern in getattr(type(module), "_keys_to_ignore_on_load_unexpected", None) or ()
+        if re.search(r"\d", pattern)
+    }
+    patterns = set(anatomy.model._keys_to_ignore_on_load_unexpected or ()) - literal
     return lambda name: any(re.search(pattern, name) for pattern in patterns)
 
 

@@ -14,9 +14,11 @@ import torch
 import yaml
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from zoo import build
 
 from surgery import Base, BaseError, Cancelled, Plan, Refused, SaveError
 from surgery.checkpoint import parse_size
+from surgery.pieces import memory_of
 from surgery.transfer import Mover
 
 
@@ -332,6 +334,71 @@ def test_a_layer_that_would_run_without_what_it_was_trained_with(
         with pytest.raises(BaseError, match=f"{owner}.* would run\\s+without it"):
             work(Plan.whole(base.depth))
     assert not (tmp_path / "out").exists()
+
+
+MASK = torch.tril(torch.ones(1, 1, 32, 32))
+OLD_BUFFERS = {
+    "gpt2": {"attn.bias": MASK, "attn.masked_bias": torch.tensor(-1e4)},
+    "gpt_neo": {"attn.attention.bias": MASK, "attn.attention.masked_bias": torch.tensor(-1e9)},
+    "gptj": {"attn.bias": MASK.bool(), "attn.masked_bias": torch.tensor(-1e9)},
+    "gpt_bigcode": {"attn.bias": MASK.bool()[0, 0]},
+    "codegen": {"attn.causal_mask": MASK.to(torch.uint8)},
+    "llama": {"self_attn.rotary_emb.inv_freq": torch.ones(8)},
+}
+
+
+@pytest.mark.parametrize("model_type", OLD_BUFFERS)
+@torch.no_grad()
+def test_buffers_of_old_checkpoints_are_passed_over(tmp_path, model_type):
+    """Masks and the like, which models computed once and stored; transformers computes them."""
+    from safetensors.torch import load_file, save_file
+
+    build.model(model_type).save_pretrained(tmp_path / "base")
+    path = tmp_path / "base" / "model.safetensors"
+    clean = Base.open(str(tmp_path / "base"))
+    plan = Plan.parse("0:2, 4:6, 4, 5*3", 6)
+    ids = build.tokens()
+    expected = clean.operate(plan).model(input_ids=ids, use_cache=False).logits
+    layers = "model.layers" if model_type == "llama" else "transformer.h"
+    buffers = {
+        f"{layers}.{i}.{name}": tensor.clone()
+        for i in range(6)
+        for name, tensor in OLD_BUFFERS[model_type].items()
+    }
+    save_file(load_file(path) | buffers, path, {"format": "pt"})
+    base = Base.open(str(tmp_path / "base"))
+    assert base is not clean
+    patient = base.operate(plan).model
+    assert torch.equal(patient(input_ids=ids, use_cache=False).logits, expected)
+    out = base.save(plan, tmp_path / "out")
+    assert stored_bytes(out) == base.preview(plan).bytes
+    again = AutoModelForCausalLM.from_pretrained(out).eval()
+    assert torch.equal(again(input_ids=ids, use_cache=False).logits, expected)
+    reopened = Base.open(str(out))
+    assert torch.equal(reopened.model(input_ids=ids, use_cache=False).logits, expected)
+    assert not memory_of(base, plan, base.source.tensors).keys() & buffers.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("self_attn.sinks", (4,)),
+        ("self_attn.bias", (64,)),
+        ("mlp.gate.e_score_correction_bias", (4,)),
+    ],
+)
+def test_what_was_trained_is_no_old_buffer(tmp_path, name, shape):
+    from safetensors.torch import load_file, save_file
+
+    tiny.model("llama").save_pretrained(tmp_path / "base")
+    path = tmp_path / "base" / "model.safetensors"
+    extra = {f"model.layers.2.{name}": torch.ones(shape)}
+    save_file(load_file(path) | extra, path, {"format": "pt"})
+    base = Base.open(str(tmp_path / "base"))
+    with pytest.raises(BaseError, match="no place for"):
+        base.operate(Plan.whole(6))
+    with pytest.raises(SaveError, match="no place in the model"):
+        base.save(Plan.whole(6), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
