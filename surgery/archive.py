@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
 
+from .errors import SaveError
 from .progress import Progress
 from .target import explained
 
@@ -15,14 +17,19 @@ def zip_folder(folder: Path, out: Path, progress: Progress) -> Path:
     """Put the folder into the zip file `out`, not compressed: weights don't get smaller.
 
     Each file is removed once it is in, so that both together take little more room than one.
-    `progress` may raise to cancel, and then `out` is removed. Raises `SaveError`.
+    `progress` may raise to cancel, and then `out` is removed. Raises `SaveError`, also where `out`
+    exists already.
     """
-    total = sum(path.stat().st_size for path in folder.iterdir())
+    if out.exists():
+        raise SaveError(f"{out} exists already: choose another name.")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    total = sum(path.stat().st_size for path in files)
     done = 0
     try:
         with explained(out), zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-            for path in sorted(folder.iterdir()):
-                info = zipfile.ZipInfo.from_file(path, f"{folder.name}/{path.name}")
+            for path in files:
+                name = path.relative_to(folder.parent).as_posix()
+                info = zipfile.ZipInfo.from_file(path, name)
                 with open(path, "rb") as source, archive.open(info, "w", force_zip64=True) as to:
                     while chunk := source.read(_CHUNK):
                         to.write(chunk)
@@ -32,5 +39,5 @@ def zip_folder(folder: Path, out: Path, progress: Progress) -> Path:
     except BaseException:
         out.unlink(missing_ok=True)
         raise
-    folder.rmdir()
+    shutil.rmtree(folder)
     return out

@@ -27,6 +27,7 @@ from .plan import Plan
 from .preview import Preview, StoredBytes, preview
 from .progress import Meter, Progress, silent
 from .source import Source, Tensor, open_source
+from .target import explained
 from .transfer import equal, open_file
 from .weights import initialise, load
 
@@ -221,7 +222,8 @@ class Base:
                 if self._written is None:
                     folder, remove = temporary("layer-surgery-")
                     weakref.finalize(self, remove)
-                    model.save_pretrained(folder)
+                    with explained(folder):
+                        model.save_pretrained(folder)
                     self._written = folder
             folder = self._written
         else:

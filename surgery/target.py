@@ -6,11 +6,14 @@ import contextlib
 import errno
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
 
 from .errors import SaveError
 
@@ -201,12 +204,22 @@ def explained(out: Path) -> Iterator[None]:
     """Turn what the disk complains of while `out` is written into a `SaveError`."""
     try:
         yield
-    except OSError as error:
-        place = out.parent
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, SafetensorError) as error:
+        place, code = out.parent, _code_of(error)
+        if code is None:  # a file that is no safetensors, which is nothing of the disk's
+            raise
+        if code in (errno.ENOSPC, errno.EDQUOT):
             said = f"The disk of {place} is full. Free some space or choose another place."
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
             said = f"{place} can't be written to. Choose a folder that you may write to."
         else:
-            said = f"{out} could not be written: {error.strerror or error}"
+            said = f"{out} could not be written: {getattr(error, 'strerror', None) or error}"
         raise SaveError(said) from error
+
+
+def _code_of(error: Exception) -> int | None:
+    """The system's number for an error. safetensors' writer gives it in words only."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    m = re.search(r"os error ([0-9]+)", str(error))
+    return int(m[1]) if m else None

@@ -36,7 +36,6 @@ _TEXT = Path("text") / "tokens.safetensors"
 _FILES = ("trained.safetensors", "moments.safetensors")
 _CHUNK = 8 << 20
 _STATE = re.compile(r"state-([0-9]{8})")
-_OS_ERROR = re.compile(r"os error ([0-9]+)")
 
 
 def begin(folder: Path, facts: Mapping, text: torch.Tensor) -> None:
@@ -161,13 +160,7 @@ def forget(folder: Path, step: int) -> None:
 
 
 def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """safetensors' own writer says what the system said in words only."""
-    ready = {name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}
-    try:
-        save_file(ready, path)
-    except SafetensorError as error:
-        code = _OS_ERROR.search(str(error))
-        raise OSError(int(code[1]) if code else 0, str(error)) from error
+    save_file({name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}, path)
 
 
 def _write_json(path: Path, value: Mapping) -> None:

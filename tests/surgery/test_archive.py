@@ -16,7 +16,14 @@ def saved(tiny_folder, tmp_path):
 
 
 def test_it_holds_the_folder_and_takes_its_place(saved, tmp_path):
-    files = {path.name: path.read_bytes() for path in saved.iterdir()}
+    (saved / "below").mkdir()
+    (saved / "below" / "more.json").write_text("{}")
+
+    def contents(folder):
+        found = (path for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+    files = contents(saved)
     heard = []
     out = zip_folder(saved, tmp_path / "mine.zip", lambda *report: heard.append(report))
     total = sum(map(len, files.values()))
@@ -29,7 +36,7 @@ def test_it_holds_the_folder_and_takes_its_place(saved, tmp_path):
         "mine.zip"
     ]
     unpacked = tmp_path / "unpacked" / "mine"
-    assert {path.name: path.read_bytes() for path in unpacked.iterdir()} == files
+    assert contents(unpacked) == files and not saved.exists()
     assert Base.open(str(unpacked)).depth == 4
     assert json.loads(files["config.json"])["num_hidden_layers"] == 4
 
@@ -41,6 +48,14 @@ def test_a_cancelled_one_leaves_no_archive(saved, tmp_path):
     with pytest.raises(Cancelled):
         zip_folder(saved, tmp_path / "mine.zip", stop)
     assert not (tmp_path / "mine.zip").exists()
+
+
+def test_what_is_there_stays(saved, tmp_path):
+    (tmp_path / "mine.zip").write_text("mine")
+    with pytest.raises(SaveError, match="exists already"):
+        zip_folder(saved, tmp_path / "mine.zip", silent)
+    assert (tmp_path / "mine.zip").read_text() == "mine"
+    assert (saved / "model.safetensors").exists()
 
 
 def test_a_place_that_is_none(saved, tmp_path):
