@@ -50,8 +50,11 @@ MODEL = Kind(
         "tokenizer*",
         "special_tokens_map.json",
         "added_tokens.json",
-        "vocab.*",
+        "vocab*",
         "merges.txt",
+        "dict.txt",
+        "*.codes",
+        "*.spm",
         "spiece.model",
         "spm.model",
         "sentencepiece*.model",
@@ -59,11 +62,12 @@ MODEL = Kind(
         "tekken.json",
         "chat_template*",
         "additional_chat_templates/*.jinja",
-        "preprocessor_config.json",
-        "video_preprocessor_config.json",
-        "processor_config.json",
-        "LICENSE*",
+        "*processor_config.json",
+        "modules.json",
+        "[0-9]_Pooling/config.json",
+        "LICEN[CS]E*",
         "NOTICE*",
+        "USE_POLICY*",
         *_LEFT_BY_SYSTEMS,
     ),
 )
@@ -118,14 +122,15 @@ def check_target(
                 f"The base itself lies in {out} ({inside.name} is read from there): choose another "
                 "name."
             )
-        _check_no_cache(out)
+        if kind is not STATE:
+            _check_no_cache(out)
         if not _is_marked(out / kind.mark, kind.key):
             raise SaveError(
                 f"{out} holds no {kind.name}, so it is not replaced: choose another name."
             )
         # An earlier save of the same base carried what lies beside its weights.
-        beside = [file for file in files if file.suffix not in _WEIGHTS]
-        carried = {"/".join(file.parts[-depth:]) for file in beside for depth in (1, 2)}
+        carried = {file.name for file in files if file.suffix not in _WEIGHTS}
+        carried |= {f"{file.parent.name}/{file.name}" for file in files}
         for file in _names(out):
             if file not in carried and not any(_matches(file, one) for one in kind.files):
                 raise SaveError(

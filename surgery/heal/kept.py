@@ -36,6 +36,7 @@ _TEXT = Path("text") / "tokens.safetensors"
 _FILES = ("trained.safetensors", "moments.safetensors")
 _CHUNK = 8 << 20
 _STATE = re.compile(r"state-([0-9]{8})")
+_UNREADABLE = re.compile(r"unreadable-[0-9]{8}-[0-9a-f]{8}")
 
 
 def begin(folder: Path, facts: Mapping, text: torch.Tensor) -> None:
@@ -144,6 +145,18 @@ def read(folder: Path, step: int) -> tuple[dict, dict, StateRecord] | None:
     except (OSError, SafetensorError):
         return None
     return trained, moments, numbers
+
+
+def remove(folder: Path) -> None:
+    """Remove a run that is done. What somebody else put into its folder stays, and so does that."""
+    for path in (folder / "run.json", folder / _TEXT):
+        path.unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if _STATE.fullmatch(path.name) or _UNREADABLE.fullmatch(path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in (folder / _TEXT.parent, folder):
+        with contextlib.suppress(OSError):  # not empty
+            path.rmdir()
 
 
 def put_aside(folder: Path, step: int) -> None:
