@@ -63,12 +63,12 @@ def share_processors(among: int) -> None:
 def _import_later(then: Callable[[], None] | None) -> None:
     _drawn.wait(_PATIENCE)
     wait()
-    _tidy()
+    tidy()
     if then is not None:
         then()
 
 
-def _tidy() -> None:
+def tidy() -> None:
     """Remove what conversions that were killed left in the cache of models."""
     folder = import_module("surgery.source.cache").cache_folder()
     with contextlib.suppress(OSError):

@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+from .errors import SaveError
 from .progress import Progress
 from .target import explained
 
@@ -16,8 +17,11 @@ def zip_folder(folder: Path, out: Path, progress: Progress) -> Path:
     """Put the folder into the zip file `out`, not compressed: weights don't get smaller.
 
     Each file is removed once it is in, so that both together take little more room than one.
-    `progress` may raise to cancel, and then `out` is removed. Raises `SaveError`.
+    `progress` may raise to cancel, and then `out` is removed. Raises `SaveError`, also where `out`
+    exists already.
     """
+    if out.exists():
+        raise SaveError(f"{out} exists already: choose another name.")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     total = sum(path.stat().st_size for path in files)
     done = 0

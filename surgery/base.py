@@ -31,6 +31,7 @@ from .progress import Meter, Progress, Turn, current, silent
 from .shared import share
 from .source import Source, Tensor, open_source
 from .source.companions import companions
+from .target import explained
 from .transfer import equal, open_file
 from .weights import initialise, load
 
@@ -239,7 +240,8 @@ class Base:
                     report("Writing the random weights to a temporary folder", 0, 0)
                     folder, remove = temporary("layer-surgery-")
                     weakref.finalize(self, remove)
-                    PreTrainedModel.save_pretrained(model, folder)  # past the guard
+                    with explained(folder):
+                        PreTrainedModel.save_pretrained(model, folder)  # past the guard
                     self._written = folder
             folder = self._written
         else:

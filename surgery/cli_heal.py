@@ -7,11 +7,10 @@ library's. Under `accelerate launch` or torchrun every process runs it, and the 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -117,7 +116,7 @@ def heal(
     on text that the base writes. A run that was stopped or killed goes on when the same command is
     given again; until it is done, its states are in OUT.healing."""
     from .errors import SurgeryError
-    from .heal import Healing, Settings
+    from .heal import Healing, Settings, kept
     from .target import check_target, resolve
 
     if adapter and train != "lora":
@@ -186,7 +185,8 @@ def heal(
             healed.save_adapter(target)
         else:
             healed.save(target, dtype=dtype, progress=progress)
-    shutil.rmtree(place, ignore_errors=True)
+    with suppress(OSError):  # the result is there; the run is of no more use
+        kept.remove(place)
     if as_json:
         _print_json({"folder": str(target), "losses": run.losses, **healed.facts})
         return

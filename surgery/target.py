@@ -6,14 +6,16 @@ import contextlib
 import errno
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors import SafetensorError
+
 from .errors import SaveError
-from .source.companions import NEEDED
 
 if TYPE_CHECKING:
     from .base import Base
@@ -44,9 +46,28 @@ MODEL = Kind(
         "README.md",
         "recipe.yaml",
         "healing.json",
-        *NEEDED,
-        "LICENSE*",
+        "generation_config.json",
+        "tokenizer*",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab*",
+        "merges.txt",
+        "dict.txt",
+        "*.codes",
+        "*.spm",
+        "spiece.model",
+        "spm.model",
+        "sentencepiece*.model",
+        "*.tiktoken",
+        "tekken.json",
+        "chat_template*",
+        "additional_chat_templates/*.jinja",
+        "*processor_config.json",
+        "modules.json",
+        "[0-9]_Pooling/config.json",
+        "LICEN[CS]E*",
         "NOTICE*",
+        "USE_POLICY*",
         *_LEFT_BY_SYSTEMS,
     ),
 )
@@ -101,14 +122,15 @@ def check_target(
                 f"The base itself lies in {out} ({inside.name} is read from there): choose another "
                 "name."
             )
-        _check_no_cache(out)
+        if kind is not STATE:
+            _check_no_cache(out)
         if not _is_marked(out / kind.mark, kind.key):
             raise SaveError(
                 f"{out} holds no {kind.name}, so it is not replaced: choose another name."
             )
         # An earlier save of the same base carried what lies beside its weights.
-        beside = [file for file in files if file.suffix not in _WEIGHTS]
-        carried = {"/".join(file.parts[-depth:]) for file in beside for depth in (1, 2)}
+        carried = {file.name for file in files if file.suffix not in _WEIGHTS}
+        carried |= {f"{file.parent.name}/{file.name}" for file in files}
         for file in _names(out):
             if file not in carried and not any(_matches(file, one) for one in kind.files):
                 raise SaveError(
@@ -187,12 +209,22 @@ def explained(out: Path) -> Iterator[None]:
     """Turn what the disk complains of while `out` is written into a `SaveError`."""
     try:
         yield
-    except OSError as error:
-        place = out.parent
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, SafetensorError) as error:
+        place, code = out.parent, _code_of(error)
+        if code is None:  # a file that is no safetensors, which is nothing of the disk's
+            raise
+        if code in (errno.ENOSPC, errno.EDQUOT):
             said = f"The disk of {place} is full. Free some space or choose another place."
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
             said = f"{place} can't be written to. Choose a folder that you may write to."
         else:
-            said = f"{out} could not be written: {error.strerror or error}"
+            said = f"{out} could not be written: {getattr(error, 'strerror', None) or error}"
         raise SaveError(said) from error
+
+
+def _code_of(error: Exception) -> int | None:
+    """The system's number for an error. safetensors' writer gives it in words only."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    m = re.search(r"os error ([0-9]+)", str(error))
+    return int(m[1]) if m else None

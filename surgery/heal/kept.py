@@ -36,7 +36,7 @@ _TEXT = Path("text") / "tokens.safetensors"
 _FILES = ("trained.safetensors", "moments.safetensors")
 _CHUNK = 8 << 20
 _STATE = re.compile(r"state-([0-9]{8})")
-_OS_ERROR = re.compile(r"os error ([0-9]+)")
+_UNREADABLE = re.compile(r"unreadable-[0-9]{8}-[0-9a-f]{8}")
 
 
 def begin(folder: Path, facts: Mapping, text: torch.Tensor) -> None:
@@ -147,6 +147,18 @@ def read(folder: Path, step: int) -> tuple[dict, dict, StateRecord] | None:
     return trained, moments, numbers
 
 
+def remove(folder: Path) -> None:
+    """Remove a run that is done. What somebody else put into its folder stays, and so does that."""
+    for path in (folder / "run.json", folder / _TEXT):
+        path.unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if _STATE.fullmatch(path.name) or _UNREADABLE.fullmatch(path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in (folder / _TEXT.parent, folder):
+        with contextlib.suppress(OSError):  # not empty
+            path.rmdir()
+
+
 def put_aside(folder: Path, step: int) -> None:
     """Give a state that can't be read another name, so that it is in no later state's way. Raises
     `SaveError`."""
@@ -161,13 +173,7 @@ def forget(folder: Path, step: int) -> None:
 
 
 def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """safetensors' own writer says what the system said in words only."""
-    ready = {name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}
-    try:
-        save_file(ready, path)
-    except SafetensorError as error:
-        code = _OS_ERROR.search(str(error))
-        raise OSError(int(code[1]) if code else 0, str(error)) from error
+    save_file({name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}, path)
 
 
 def _write_json(path: Path, value: Mapping) -> None:

@@ -36,7 +36,7 @@ def test_it_holds_the_folder_and_takes_its_place(saved, tmp_path):
         "mine.zip"
     ]
     unpacked = tmp_path / "unpacked" / "mine"
-    assert contents(unpacked) == files and "1_Pooling/config.json" in files
+    assert contents(unpacked) == files and "1_Pooling/config.json" in files and not saved.exists()
     assert Base.open(str(unpacked)).depth == 4
     assert json.loads(files["config.json"])["num_hidden_layers"] == 4
 
@@ -48,6 +48,14 @@ def test_a_cancelled_one_leaves_no_archive(saved, tmp_path):
     with pytest.raises(Cancelled):
         zip_folder(saved, tmp_path / "mine.zip", stop)
     assert not (tmp_path / "mine.zip").exists()
+
+
+def test_what_is_there_stays(saved, tmp_path):
+    (tmp_path / "mine.zip").write_text("mine")
+    with pytest.raises(SaveError, match="exists already"):
+        zip_folder(saved, tmp_path / "mine.zip", silent)
+    assert (tmp_path / "mine.zip").read_text() == "mine"
+    assert (saved / "model.safetensors").exists()
 
 
 def test_a_place_that_is_none(saved, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from surgery import Base, Plan, SurgeryError, cli
-from surgery.heal import Healing, Settings
+from surgery.heal import Healing, Settings, kept
 
 PLAN = Plan.parse("0:2, 4:6", 6)
 LAST = "state-00000004"
@@ -349,3 +349,14 @@ def test_the_command_says_it_too(run, folder, capsys, tmp_path, file, change, st
     err = capsys.readouterr().err
     assert said in " ".join(err.split()) and "Traceback" not in err
     assert (tmp_path / "out").exists() == (status == 0)
+    assert (tmp_path / "out.healing").exists() == (status != 0)
+
+
+def test_a_run_that_is_done_takes_nobody_else_s_files_along(folder):
+    (folder / "text" / "mine.txt").write_text("mine")
+    (folder / "state-00000007").touch()
+    kept.remove(folder)
+    assert [path.name for path in folder.rglob("*")] == ["text", "mine.txt"]
+    (folder / "text" / "mine.txt").unlink()
+    kept.remove(folder)
+    assert not folder.exists()
