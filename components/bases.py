@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 import surgery
 from surgery import BaseError, Plan, SurgeryError
 from surgery.memory import main_memory
-from surgery.progress import Progress, Turn, silent
+from surgery.progress import Cancelled, Progress, Turn, reporting_to, silent
 
 from . import area, deployment, library, preparing
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _KEPT = 12  # open ones; without weights they take little
 _SILENT = 30.0  # seconds that callers without progress wait for a base to open
+_LONGEST = 60.0  # seconds of computing that a public page gives to a model's making
 _SHARE = 0.6  # of the memory that is free or taken by bases: the budget for weights
 _bases: OrderedDict[str, Base] = OrderedDict()
 _used: Counter[int] = Counter()  # by the object's id
@@ -64,7 +66,8 @@ def _open(spec: str, progress: Progress) -> Base:
     if allowed.public:
         allowed.check_config(base.source.config.to_dict())
     progress("Laying out the layers", 0, 0)
-    size = base.preview(Plan.whole(base.depth)).bytes
+    with _limited(progress) as limited, reporting_to(limited):
+        size = base.preview(Plan.whole(base.depth)).bytes
     if allowed.public:
         allowed.check_size(size)
     progress("Reading the tokenizer", 0, 0)
@@ -91,15 +94,19 @@ def _load(base: Base, progress: Progress) -> Base:
     size = weight_bytes(base)
     deployment.current().check_size(size, "In memory the model's weights")
     fetch(base, progress)
+    random = base.kind == "config"
     # One after the other: what another load is about to take looks free.
-    with _loading.taken(progress) as progress:
+    with (
+        _loading.taken(progress) as report,
+        _limited(report) if random else nullcontext(report) as limited,
+    ):
         _let_go(base, size, budget())
         try:
-            base.load(progress)
+            base.load(limited)
         except BaseError:
             if not _let_go(base, size, 0):
                 raise
-            base.load(progress)
+            base.load(limited)
     return base
 
 
@@ -112,6 +119,33 @@ def fetch(base: Base, progress: Progress) -> None:
             base.source.fetch(progress)
     elif base.kind != "config":
         base.source.fetch(progress)
+
+
+class _TooLong(Cancelled):
+    """Stops work that a public page gives no more time to."""
+
+
+@contextmanager
+def _limited(progress: Progress) -> Iterator[Progress]:
+    """Within, what only computes has a limited time on a public page: what a stranger's config
+    costs is not known before. Raises `BaseError`."""
+    if not deployment.current().public:
+        yield progress
+        return
+    end = time.monotonic() + _LONGEST
+
+    def limited(what: str, done: float, total: float) -> None:
+        if time.monotonic() > end:
+            raise _TooLong
+        progress(what, done, total)
+
+    try:
+        yield limited
+    except _TooLong:
+        raise BaseError(
+            "Making this model takes longer than this public page allows. Choose one with fewer "
+            "layers, or run the app on your own machine."
+        ) from None
 
 
 @contextmanager

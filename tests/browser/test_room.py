@@ -5,6 +5,8 @@ import re
 from hands import depth, write_plan
 from playwright.sync_api import expect
 
+_NARROW = "hidden_size=192,intermediate_size=96,num_attention_heads=3,num_key_value_heads=3"
+
 
 def test_who_waits_sees_the_place_and_a_closed_tab_gives_its_turn_on(public_app, open_page):
     from components.turns import AT_ONCE
@@ -25,3 +27,18 @@ def test_who_waits_sees_the_place_and_a_closed_tab_gives_its_turn_on(public_app,
         page.close()
     said = waiting.locator("[data-who=patient] .talk-said")
     expect(said).to_have_text(re.compile(r"\w"), timeout=60_000)  # within the minute
+
+
+def test_tabs_that_are_closed_in_silent_work_keep_nobody_from_working(app, open_page):
+    """Laying out, drawing and checking many random layers takes seconds in which little is said."""
+    newcomer = open_page(app)
+    for layers in (81, 82, 83, 84, 85):  # more than there are slots
+        page = open_page(f"{app}/?base=config:bundled,{_NARROW},num_hidden_layers={layers}")
+        depth(page, layers)
+        page.get_by_role("tab", name="X-ray").click()
+        page.locator("#xray-start").click()
+        expect(page.locator("#xray-status p")).to_contain_text(re.compile(r"\w"))
+        page.close()
+    newcomer.get_by_role("tab", name="X-ray").click()
+    newcomer.locator("#xray-start").click()
+    expect(newcomer.locator("#xray-status")).to_contain_text("Measuring", timeout=60_000)

@@ -5,7 +5,8 @@ import weakref
 
 import pytest
 
-from components import bases
+from components import bases, deployment
+from components.deployment import Deployment
 from surgery import Base, BaseError
 
 
@@ -39,6 +40,25 @@ def test_weights_beyond_the_budget_go_those_used_least_lately_first(specs, monke
     bases.load(specs[3], silent)
     assert specs[1] not in bases._bases and specs[0] in bases._bases
     assert bases.loaded_bytes() <= 3 * size
+
+
+def test_a_strangers_config_has_a_limited_time(tiny_folder, monkeypatch):
+    """What it costs is only known once it was made: layers of experts of heads."""
+    monkeypatch.setattr(bases, "_bases", type(bases._bases)())
+    monkeypatch.setattr(deployment, "_now", Deployment.of(public=True))
+    monkeypatch.setattr(Deployment, "check_spec", lambda *a: None)
+    spec = f"config:{tiny_folder('llama')}/config.json,num_hidden_layers=9"
+    monkeypatch.setattr(bases, "_LONGEST", 0.0)
+    with pytest.raises(BaseError, match="longer than this public page allows"):
+        bases.get(spec, silent)
+    monkeypatch.setattr(bases, "_LONGEST", 60.0)
+    base = bases.get(spec, silent)
+    monkeypatch.setattr(bases, "_LONGEST", 0.0)
+    with pytest.raises(BaseError, match="longer than this public page allows"):
+        bases.load(spec, silent)
+    assert not base.is_loaded
+    monkeypatch.setattr(bases, "_LONGEST", 60.0)
+    assert bases.load(spec, silent).is_loaded
 
 
 def test_what_is_in_use_stays_whatever_is_asked_for(specs, monkeypatch):
