@@ -243,7 +243,7 @@ class _explained:
         elif isinstance(error, (TypeError, ValueError, OverflowError)) and not isinstance(
             error, gr.Error
         ):
-            said = f"A value has the wrong type: {str(error)[:200]}."
+            said = f"A value has the wrong type: {deployment.current().words(error)[:200]}."
         elif isinstance(error, Cancelled):
             said = "Stopped."
         else:
