@@ -141,13 +141,14 @@ def save(
         if dtype == AS_STORED and (recipe := facts.read_recipe(str(plan))):
             dtype = recipe.saved_dtype or dtype
         downloads, key = Downloads.shared(), secrets.token_hex(16)
-        folder = downloads.of(key)
+        who = visitor(request)
+        folder = downloads.of(key, who)
         path = yield from _watched(
             lambda progress: write_checkpoint(
                 _spec(base), wanted, str(name), str(dtype), folder, True, progress
             )
         )
-        address = downloads.offer(key, path)
+        address = downloads.offer(key, path, who)
         size = path.stat().st_size
         yield {"file": path.name, "bytes": size, "address": address, **_notes(plan)}
 
