@@ -139,7 +139,8 @@ def save(
         if dtype == AS_STORED and (recipe := facts.read_recipe(str(plan))):
             dtype = recipe.saved_dtype or dtype
         downloads, key = Downloads.shared(), secrets.token_hex(16)
-        folder = downloads.of(key)
+        who = visitor(request)
+        folder = downloads.of(key, who)
         try:
             path = yield from _watched(
                 lambda progress: write_checkpoint(
@@ -149,7 +150,7 @@ def save(
         except BaseException:  # also if whoever asked has gone
             downloads.forget(key)
             raise
-        address = downloads.offer(key, path)
+        address = downloads.offer(key, path, who)
         size = path.stat().st_size
         yield {"file": path.name, "bytes": size, "address": address, **_notes(plan)}
 
@@ -245,7 +246,7 @@ class _explained:
         elif isinstance(error, (TypeError, ValueError, OverflowError)) and not isinstance(
             error, gr.Error
         ):
-            said = f"A value has the wrong type: {str(error)[:200]}."
+            said = f"A value has the wrong type: {deployment.current().words(error)[:200]}."
         elif isinstance(error, Cancelled):
             said = "Stopped."
         else:

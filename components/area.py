@@ -125,6 +125,7 @@ def prepare() -> Area:
     os.environ.update(
         HF_HUB_CACHE=str(folder / "hub"),
         HF_HUB_DISABLE_IMPLICIT_TOKEN="1",  # the owner's token is not for strangers
+        USE_HUB_KERNELS="NO",  # a model's config may name code to fetch
         LAYER_SURGERY_CACHE=str(folder / "cache"),
         GRADIO_TEMP_DIR=str(folder / "gradio"),
         TMPDIR=str(folder / "tmp"),

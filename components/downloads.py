@@ -1,8 +1,9 @@
 """Saved checkpoints that wait to be fetched: where they lie, for how long, and at which address.
 
 An address holds a secret instead of a place: it says nothing of the machine, and nobody guesses it.
-It is good until its session saves something else, leaves, or an hour has passed. Knows files and
-addresses; what is in the files is the panel's affair.
+It is good until its session saves something else, leaves, or an hour has passed; or until its
+visitor's network address has saved more than half of what a public page has room for, since
+sessions are free to make up. Knows files and addresses; what is in them is the panel's affair.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from starlette.routing import Route
 
 from surgery.owned import temporary
 
+from .address import Visitor, party
+from .deployment import current
+
 _KEPT = 3600  # seconds for which a download waits
 _SALT = secrets.token_hex(16)  # so that nobody can guess another session's folder
 _ADDRESS = "downloads"  # relative, so that it holds under any address the page is served from
@@ -34,6 +38,7 @@ class _Offer:
     session: str
     path: Path
     since: float
+    whose: str  # network address
 
 
 class Downloads:
@@ -51,9 +56,12 @@ class Downloads:
         """The one of this process."""
         return cls()
 
-    def of(self, session: str) -> Path:
-        """The empty folder of a session; what it had, and what others forgot, is removed."""
+    def of(self, session: str, visitor: Visitor | None = None) -> Path:
+        """The empty folder of a session; what it had, and what others forgot, is removed. The
+        oldest of the visitor's address go too, as long as those take too much."""
         self.forget(session)
+        if visitor and (quota := current().max_disk_bytes):
+            self._let_go(party(visitor.address), quota // 2)
         with self._lock:
             self._offers = {key: offer for key, offer in self._offers.items() if _waits(offer)}
         for old in self.folder.iterdir():
@@ -63,12 +71,13 @@ class Downloads:
         folder.mkdir()
         return folder
 
-    def offer(self, session: str, path: Path) -> str:
+    def offer(self, session: str, path: Path, visitor: Visitor | None = None) -> str:
         """The address at which a finished file of the session's folder can be fetched from now
         on."""
         secret = secrets.token_urlsafe(24)
+        whose = party(visitor.address) if visitor else ""
         with self._lock:
-            self._offers[secret] = _Offer(session, path, time.time())
+            self._offers[secret] = _Offer(session, path, time.time(), whose)
         return f"{_ADDRESS}/{secret}/{quote(path.name)}"
 
     def find(self, secret: str, name: str) -> Path | None:
@@ -85,8 +94,25 @@ class Downloads:
             self._offers = {k: o for k, o in self._offers.items() if o.session != session}
         shutil.rmtree(self._place(session), ignore_errors=True)
 
+    def _let_go(self, whose: str, most: int) -> None:
+        """Remove the oldest files of an address until they take no more than that."""
+        with self._lock:
+            mine = [offer for offer in self._offers.values() if offer.whose == whose]
+        sizes = [_size(offer.path) for offer in mine]
+        for i, offer in enumerate(mine):
+            if sum(sizes[i:]) <= most:
+                break
+            self.forget(offer.session)
+
     def _place(self, session: str) -> Path:
         return self.folder / hashlib.sha256(f"{_SALT}{session}".encode()).hexdigest()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # gone meanwhile
+        return 0
 
 
 def _waits(offer: _Offer) -> bool:

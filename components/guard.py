@@ -148,11 +148,10 @@ class Guard:
         else:
             beats = path.startswith(f"{_API}/heartbeat/")
             name = path.rpartition("/")[2] if beats else query.get("session_hash", [None])[0]
-        if name is not None:
-            if not _is_name(name):
-                raise _Refusal(400, "session_hash has to be at most 64 letters and digits.")
-            if blocks:
-                self._shares.session(blocks.state_holder, address, name)
+        if name is not None and not _is_name(name):
+            raise _Refusal(400, "session_hash has to be at most 64 letters and digits.")
+        if blocks and (name is not None or method == "POST"):
+            self._shares.session(blocks.state_holder, address, name)
         if blocks and method == "GET":
             _check_there(blocks._queue, path, name)
         await self.app(scope, receive, send)

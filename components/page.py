@@ -230,7 +230,9 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
                 return
             folder, offer, own = Path("patients"), None, request.session_hash
             if public or where != FOLDER:
-                folder, offer = waiting.of(own), partial(waiting.offer, own)
+                who = visitor(request)
+                folder = waiting.of(own, who)
+                offer = partial(waiting.offer, own, visitor=who)
             healed = clinic.patient(session.spec, plan)
             try:
                 yield from save(session.spec, plan, name, dtype, folder, offer, healed)

@@ -34,6 +34,7 @@ class Shares:
         self._lock = threading.Lock()
         self._open: Counter[str] = Counter()
         self._sessions: dict[str, tuple[str, float]] = {}  # name: whose, since when
+        self._swept = 0.0
 
     @contextmanager
     def request(self, address: str) -> Iterator[None]:
@@ -51,14 +52,19 @@ class Shares:
                 if not self._open[who]:
                     del self._open[who]
 
-    def session(self, holder: Any, address: str, name: str) -> None:
-        """Let a session in. `holder` is Gradio's `StateHolder`. Where the address has too many,
-        its oldest closed one goes. Raises `SurgeryError` if all of them are open."""
+    def session(self, holder: Any, address: str, name: str | None) -> None:
+        """Let a session in, or a call that names none: Gradio makes one for it. `holder` is
+        Gradio's `StateHolder`. Where the address has too many, its oldest closed one goes. Raises
+        `SurgeryError` if all of them are open."""
         who, now = party(address), time.monotonic()
         with self._lock:
             if name in self._sessions:
                 return
-            _forget_empty(holder)
+            if now - self._swept > 1:
+                self._swept = now
+                _forget_empty(holder)
+            if name is None:
+                return
             self._sessions = {
                 other: (whose, since)
                 for other, (whose, since) in self._sessions.items()

@@ -17,6 +17,7 @@ from surgery import SurgeryError
 from surgery.progress import Cancelled
 
 from . import bases, xray_figures
+from .deployment import current
 from .jobs import Job
 from .plotly_view import PlotlyView
 from .rates import admit
@@ -146,7 +147,7 @@ def look(panel: XrayPanel, session: Session, kind, own, extras, span) -> dict:
 
         found = known_scan(base, sample, **_asked(base.depth, extras, span))
     except SurgeryError as error:
-        return {panel.status: note(str(error)), **_nothing(panel)}
+        return {panel.status: note(current().words(error)), **_nothing(panel)}
     if found.perplexity is None:
         words = f"{sample.tokens:,} tokens to measure on. Measure begins with the whole model."
         return {panel.status: note(words), **_nothing(panel)}

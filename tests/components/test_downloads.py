@@ -8,7 +8,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from components import downloads
+from components import deployment, downloads
+from components.address import Visitor
+from components.deployment import Deployment
 from components.downloads import Downloads
 
 
@@ -93,3 +95,26 @@ def test_it_waits_until_the_session_saves_again_leaves_or_an_hour_is_over(
     assert client.get(third).status_code == 404
     waiting.of("two")
     assert not waiting._offers  # what nobody fetches any more is not kept in mind either
+
+
+def test_an_address_keeps_half_of_the_room_at_most_whatever_its_sessions_are_called(waiting):
+    before = deployment.current()
+    deployment.use(Deployment.of(public=True, max_disk_bytes=8 << 20))
+    try:
+        crowd, other = Visitor("x", "10.0.0.1"), Visitor("y", "10.0.0.2")
+
+        def save(session: str, who: Visitor) -> str:
+            path = waiting.of(session, who) / "x.zip"
+            path.write_bytes(b"x" * (1 << 20))
+            return waiting.offer(session, path, who)
+
+        kept = save("other", other)
+        made = [save(f"made up {i}", crowd) for i in range(8)]
+
+        def waits(address: str) -> bool:
+            return waiting.find(*address.split("/")[1:]) is not None
+
+        assert [waits(address) for address in made] == [False] * 3 + [True] * 5
+        assert waits(kept)
+    finally:
+        deployment.use(before)

@@ -186,12 +186,13 @@ def test_an_address_opens_so_many_sessions_and_takes_no_others_place():
     assert "s4" not in kept.session_data and "other" in kept.session_data
 
 
-def test_sessions_without_a_value_do_not_stay():
+@pytest.mark.parametrize("name", ["new", None])
+def test_sessions_without_a_value_do_not_stay(name):
     kept = holder(call=SimpleNamespace(is_closed=False, state_data={}), page=session())
     kept.time_last_used = {
         name: datetime.now() - timedelta(seconds=60) for name in kept.session_data
     }
-    Shares(people=2).session(kept, "10.0.0.1", "new")
+    Shares(people=2).session(kept, "10.0.0.1", name)
     assert set(kept.session_data) == set(kept.time_last_used) == {"page"}
 
 
