@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from .architecture import Anatomy
 from .architecture.count import Counts, count
 from .architecture.names import check_stored, disk_layers, stored_twice
-from .errors import BaseError
+from .errors import BaseError, SurgeryError
 from .healing import Healing
 from .memory import accelerators
 from .patient import Patient
@@ -142,34 +142,59 @@ class Base:
     # ------------------------------------------------------------------ text
 
     @cached_property
-    def _tokenizer(self) -> PreTrainedTokenizerBase | None:
+    def _tokenizer(self) -> tuple[PreTrainedTokenizerBase | None, str]:
+        """The tokenizer, or None and why there is none."""
         folder = self.source.tokenizer_folder(silent)
         # Without any file transformers makes up an empty tokenizer for some families.
         if folder is None or not any(any(folder.glob(files)) for files in _TOKENIZER_FILES):
-            return None
+            return None, f"{self.name} has no tokenizer, so it can't read or write text."
         try:
-            return AutoTokenizer.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=False, local_files_only=True
             )
-        except Exception:  # transformers says “no tokenizer here” in many ways
-            return None
+            # Some damage shows only in use.
+            tokenizer.decode([int(i) for i in tokenizer("a b")["input_ids"]])
+        except Exception as error:  # transformers says “no tokenizer here” in many ways
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            return None, (
+                f"The tokenizer of {self.name} can't be used, so it can't read or write text: "
+                f"transformers says “{said}”. Check its tokenizer files."
+            )
+        return tokenizer, ""
 
     @property
     def has_tokenizer(self) -> bool:
         """A base without one can be operated on and saved; only text needs it."""
-        return self._tokenizer is not None
+        return self._tokenizer[0] is not None
 
     @property
     def has_chat_template(self) -> bool:
         """Whether prompts can be put as a chat."""
-        return self.has_tokenizer and bool(self._tokenizer.chat_template)
+        return self.has_tokenizer and bool(self._tokenizer[0].chat_template)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Raises `BaseError` if the base has none."""
-        if self._tokenizer is None:
-            raise BaseError(f"{self.name} has no tokenizer, so it can't read or write text.")
-        return self._tokenizer
+        """Raises `BaseError` if the base has none, or none that can be read."""
+        tokenizer, why = self._tokenizer
+        if tokenizer is None:
+            raise BaseError(why)
+        return tokenizer
+
+    @property
+    def known_tokens(self) -> int:
+        """How many tokens the model has embeddings for; its tokenizer may have fewer or more."""
+        return self.anatomy.model.get_input_embeddings().weight.shape[0]
+
+    def check_tokens(self, ids: Iterable[int]) -> None:
+        """Raise `SurgeryError` if the model has no embedding for one of these tokens."""
+        rows = self.known_tokens
+        unknown = next((i for i in ids if not 0 <= i < rows), None)
+        if unknown is not None:
+            text = self.tokenizer.decode([unknown]) if self.has_tokenizer else ""
+            raise SurgeryError(
+                f"“{text}” is token {unknown:,} of the tokenizer, and this model knows only the "
+                f"first {rows:,}: use other words."
+            )
 
     # ------------------------------------------------------------------ weights
 

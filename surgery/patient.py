@@ -123,11 +123,5 @@ class Patient:
             ids = [tokenizer.bos_token_id]
         if not ids:
             raise SurgeryError("The prompt is empty: write a few words.")
-        rows = self.model.get_input_embeddings().weight.shape[0]
-        if max(ids) >= rows:
-            unknown = next(i for i in ids if i >= rows)
-            raise SurgeryError(
-                f"“{tokenizer.decode([unknown])}” is token {unknown:,} of the tokenizer, and this "
-                f"model knows only the first {rows:,}: use other words."
-            )
+        self.base.check_tokens(ids)
         return ids

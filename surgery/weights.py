@@ -14,16 +14,20 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers import modeling_gguf_pytorch_utils as gguf_reader
 from transformers.utils import logging as transformers_logging
 
 from .architecture import Anatomy, settle
 from .architecture.draws import Seeded
-from .errors import BaseError
+from .errors import BaseError, SurgeryError
 from .memory import HEADROOM, accelerators, choose, main_memory
-from .progress import Progress
+from .progress import Cancelled, Progress
 
 # transformers keeps its progress hook and torch its default dtype per process: one load at a time.
 _loading = threading.Lock()
@@ -51,11 +55,26 @@ def load(
                 local_files_only=True,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (Cancelled, SurgeryError):
+        raise
+    except Exception as error:  # damaged files beside the weights fail in many ways
         said = " ".join(str(error).split())[:300]
+        if _generation_is_broken(folder):
+            raise BaseError(
+                f"transformers can't read generation_config.json: {said}. Mend it, or remove it."
+            ) from error
         raise BaseError(f"The weights could not be loaded: {said}") from error
     check_whole(info)
     return settle(model.eval())
+
+
+def _generation_is_broken(folder: Path) -> bool:
+    """Is it the file of generation settings that transformers trips over?"""
+    try:
+        GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except Exception:  # there as many ways
+        return (folder / "generation_config.json").is_file()
+    return False
 
 
 def check_whole(info: dict) -> None:

@@ -6,6 +6,7 @@ a reload runs, so memory and disk agree by construction), and the result is comp
 plan promises, layer by layer. Only then does anything touch weights.
 
     anatomy    the base on the meta device: its stack of layers, its packed per-layer tables
+    purpose    is it a decoder at all? if not: what it is instead
     config     the plan applied to the config
     names      the plan applied to the names of tensors, in memory and on disk
     checks     is each new layer what its source was? if not: `Refused`. It asks

@@ -25,6 +25,7 @@ from .handed import Handed, handed, returned
 from .identity import identity_layers
 from .likeness import computed_buffers
 from .meta import Unfilled, remembered
+from .purpose import check_causal, check_config
 
 # Building a model sets torch's default dtype for the whole process while it lasts.
 _building = threading.Lock()
@@ -57,9 +58,12 @@ class Anatomy:
     def of(cls, config: PreTrainedConfig) -> Anatomy:
         """Build the config's causal-LM class on the meta device and find its layers.
 
-        Raises `Refused` if it can't be built or has no stack as long as the config's depth.
+        Raises `Refused` if it is no decoder, can't be built, or has no stack as long as the
+        config's depth.
         """
+        check_config(config)
         model = build_meta(config)
+        check_causal(model)
         return cls(model, find_stack(model), config)
 
     @property

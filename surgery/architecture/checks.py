@@ -165,10 +165,12 @@ def check_memory(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) ->
     if sources[0] == 0 and kinds == set(base.kinds):
         return
     if base.remembers is not None and remembered(new) != base.remembers:
+        gone = ", ".join(f"“{kind}”" for kind in sorted(set(base.kinds) - kinds))
+        keep = [] if sources[0] == 0 else ["keep layer 0 at the front"]
+        keep += [f"keep a layer of the kind {gone}"] if gone else []
         raise Refused(
-            f"With layer {sources[0]} first and the kinds of layers that this plan keeps, the "
-            "cache would not know how many tokens it holds: this model reads that off one layer. "
-            "Keep layer 0 at the front, and some layers of each kind."
+            "With this plan the cache would not know how many tokens it holds: this model reads "
+            f"that off one layer. To mend the plan, {' and '.join(keep)}."
         )
 
 

@@ -330,7 +330,10 @@ def _check_unchanged(asked: dict[str, Any], got: dict[str, Any]) -> None:
                 for p, (a, b) in enumerate(zip(asked[key], got.get(key) or (), strict=False))
                 if a != b
             ]
+            if changed == [len(asked[key]) - 1]:
+                kind = str(got[key][-1]).replace("_", " ")
+                raise Refused(f"In this model a plan has to end with a layer of {kind}.")
             raise Refused(
-                f"This model's config does not keep the plan's {key}: it would change the kind of "
-                f"layer {changed[:5] if changed else 'count'}."
+                "transformers would change the kind of some layers of this plan "
+                f"({key}, positions {', '.join(map(str, changed[:5])) or 'beyond its end'})."
             )

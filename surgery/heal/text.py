@@ -177,8 +177,7 @@ def _continued(
 
 def _words(base: Base) -> torch.Tensor:
     """Tokens that a text may begin with: those that read as letters, or any if there are few."""
-    model = base.model
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = base.known_tokens
     if not base.has_tokenizer:
         return torch.arange(rows)
     tokenizer = base.tokenizer
@@ -246,6 +245,8 @@ def _packed(
 ) -> torch.Tensor:
     tokenizer = base.tokenizer
     end = [tokenizer.eos_token_id] if joined and tokenizer.eos_token_id is not None else []
+    if end and end[0] >= base.known_tokens:
+        end = []
     ids: list[int] = []
     parts: list[torch.Tensor] = []
     count, room = 0, None if most is None else -(-most // window)
@@ -270,9 +271,6 @@ def _packed(
             f"{window:,}. Give more, or choose a shorter window."
         )
     found = torch.cat(parts)[:room]
-    rows = base.anatomy.model.get_input_embeddings().weight.shape[0]
-    if int(found.max()) >= rows:
-        raise SurgeryError(
-            "The tokenizer has more tokens than the model: they don't belong together."
-        )
+    if int(found.max()) >= base.known_tokens:
+        base.check_tokens(found.flatten().tolist())
     return found
