@@ -181,6 +181,13 @@ class Base:
         return tokenizer
 
     @property
+    def context(self) -> int | None:
+        """How many tokens the model has positions for; None if it doesn't say."""
+        text = self.anatomy.config.get_text_config(decoder=True)
+        length = getattr(text, "max_position_embeddings", None)
+        return length if isinstance(length, int) and length > 0 else None
+
+    @property
     def known_tokens(self) -> int:
         """How many tokens the model has embeddings for; its tokenizer may have fewer or more."""
         return self.anatomy.model.get_input_embeddings().weight.shape[0]

@@ -208,7 +208,8 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
     except Exception as error:
         said = " ".join(str(error).split())[:300]
         raise Refused(
-            f"transformers can't build a {config.model_type} model from this config: {said}"
+            f"transformers can't build a {config.model_type} model from this config: “{said}”. "
+            "Check its settings."
         ) from error
     for part in (config, model.config, model.config.get_text_config(decoder=True)):
         part.dtype = declared

@@ -69,7 +69,7 @@ def rewrite(config: PreTrainedConfig, sources: Sequence[int], depth: int) -> Pre
         new = type(config).from_dict(copy.deepcopy(whole))
     except Exception as error:
         said = " ".join(str(error.__cause__ or error).split())[:300]
-        raise Refused(f"{type(config).__name__} does not accept this plan: {said}") from error
+        raise Refused(f"{type(config).__name__} does not accept this plan: “{said}”.") from error
     _carry_implementations(config, new)
     got = new.to_dict()
     _check_unchanged(part, got[key] if key else got)
@@ -106,7 +106,9 @@ def edit(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConf
         return type(config).from_dict(whole)
     except Exception as error:
         said = " ".join(str(error.__cause__ or error).split())[:300]
-        raise Refused(f"{type(config).__name__} does not accept these settings: {said}") from error
+        raise Refused(
+            f"{type(config).__name__} does not accept these settings: “{said}”."
+        ) from error
 
 
 def _followed(part: Mapping[str, Any]) -> dict[str, int]:

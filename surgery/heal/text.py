@@ -117,9 +117,10 @@ def sampled(
     the next few are the likeliest ones, all others are drawn from the base's distribution as it is.
     With `seconds` it is as many of them as are written in about so long, and a few at least.
     """
-    model, words = base.load(progress), _words(base)
+    base.load(progress)
+    words = _words(base)
     random = torch.Generator().manual_seed(seed)
-    limit = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    limit = base.context
     if limit and window > limit:
         raise SurgeryError(f"Windows of {window:,} tokens are longer than the context, {limit:,}.")
     most, begun = rows_at_once(base, window), time.monotonic()

@@ -106,7 +106,9 @@ def config_from(fields: dict, path: Path) -> PreTrainedConfig:
         return config
     except Exception as error:  # a config's fields can be wrong in as many ways as there are fields
         said = " ".join(str(error).split())[:300]
-        raise BaseError(f"{path.name} is not a config that transformers reads: {said}") from error
+        raise BaseError(
+            f"{path.name} is not a config that transformers reads: “{said}”. Check its settings."
+        ) from error
 
 
 def _check_counts(value: object, path: Path, key: str = "") -> None:

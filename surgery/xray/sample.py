@@ -50,7 +50,7 @@ class Sample:
 
         Raises `SurgeryError` for a text that is too short or a window that doesn't fit.
         """
-        context = getattr(base.anatomy.config.get_text_config(decoder=True), _CONTEXT, None)
+        context = base.context
         if window is None:
             window = min(WINDOW, context or WINDOW)
         first = _first_token(base)
@@ -92,9 +92,6 @@ class Sample:
             else:
                 found.append((i, i + 1))
         return found
-
-
-_CONTEXT = "max_position_embeddings"
 
 
 def _ids(base: Base, text: str) -> list[int]:
