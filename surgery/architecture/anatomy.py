@@ -115,7 +115,8 @@ class Anatomy:
             dims = [d for d in range(old.dim()) if old.shape[d] != new.shape[d]]
             if len(dims) != 1 or new.shape[dims[0]] * depth != old.shape[dims[0]] * length:
                 raise Refused(
-                    f"{name} changes shape with the depth in a way that is not understood."
+                    f"{name} changes its shape with the depth, and not by a part for each layer: "
+                    "this model can't be operated on."
                 )
             found[name] = (dims[0], old.shape[dims[0]] // depth)
         return found
@@ -128,7 +129,9 @@ class Anatomy:
             with contextlib.suppress(Refused):
                 model = build_meta(rewrite(self.whole, sources, depth))
                 return model.state_dict(), len(sources)
-        raise Refused("This model's config can't say another depth than its own.")
+        raise Refused(
+            "This model's config allows no other depth than its own, so it can't be operated on."
+        )
 
     @cached_property
     def computed(self) -> dict[str, torch.Tensor]:

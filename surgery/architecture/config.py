@@ -203,7 +203,10 @@ def _rewrite_schedules(d: dict[str, Any], plan: list[int], depth: int) -> set[st
         every = d["moe_layer_interval"]
         moe = [p for p, i in enumerate(plan) if (i + 1) % every == 0 and start <= i <= end]
         if moe and moe != list(range(moe[0], moe[-1] + 1)):
-            raise Refused(f"This config can only say one run of expert layers, not {moe}.")
+            raise Refused(
+                "This model's config can name one run of layers with experts, and this plan has "
+                f"them at {', '.join(map(str, moe))}. Keep them together."
+            )
         d.update(
             moe_layer_interval=1,
             moe_layer_start_index=moe[0] if moe else len(plan),
@@ -269,7 +272,10 @@ def _periodic(flags: list[bool], kind: str) -> tuple[int, int]:
             if all((i % period == offset) == flag for i, flag in enumerate(flags)):
                 return period, offset
     shape = "".join("x" if flag else "." for flag in flags)
-    raise Refused(f"The config can only say a regular period for {kind}, and {shape} is none.")
+    raise Refused(
+        f"This model's config can place its {kind}s at regular distances only, and this plan puts "
+        f"them at {shape} (x). Choose layers so that the distances stay equal."
+    )
 
 
 def _check_shared_indices(kinds: list[str] | None, plan: list[int], depth: int) -> None:
@@ -289,7 +295,7 @@ def _check_shared_indices(kinds: list[str] | None, plan: list[int], depth: int) 
         if after[p] is None or plan[after[p]] != before[i]:
             raise Refused(
                 f"Layer {i} reuses the indices that layer {before[i]} selects, which would no "
-                "longer be the one before it."
+                "longer be the one before it. Keep both, in this order."
             )
 
 
