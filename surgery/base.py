@@ -20,7 +20,7 @@ from .architecture.count import Counts, count
 from .architecture.loader import auto_class
 from .architecture.names import check_stored, disk_layers, old_buffers, stored_twice
 from .architecture.quantized import check_declared
-from .errors import BaseError
+from .errors import BaseError, SurgeryError
 from .healing import Healing
 from .memory import accelerators
 from .owned import temporary
@@ -152,40 +152,71 @@ class Base:
     # ------------------------------------------------------------------ text
 
     @cached_property
-    def _tokenizer(self) -> PreTrainedTokenizerBase | str:
-        """The tokenizer, or why there is none."""
+    def _tokenizer(self) -> tuple[PreTrainedTokenizerBase | None, str]:
+        """The tokenizer, or None and why there is none."""
+        none = f"{self.name} has no tokenizer, so it can't read or write text."
         if (folder := self.source.tokenizer_folder(current())) is None:
-            return ""
+            return None, none
         try:
             found = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=False, local_files_only=True
             )
+            # Some damage shows only in use.
+            found.decode([int(i) for i in found("a b")["input_ids"]])
         except Exception as error:  # transformers says “no tokenizer here” in many ways
-            files = [name for name in companions(folder, needed_only=True) if _is_vocabulary(name)]
-            return " ".join(str(error).split())[:200] if files else ""
+            if not any(_is_vocabulary(name) for name in companions(folder, needed_only=True)):
+                return None, none
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            return None, (
+                f"The tokenizer of {self.name} can't be used, so it can't read or write text: "
+                f"transformers says “{said}”. Check its tokenizer files."
+            )
         if (folder / "tokenizer.json").is_file():
-            return found
+            return found, ""
         # Without any file transformers makes up an empty tokenizer for some families.
         added = {str(token) for token in found.added_tokens_decoder.values()}
-        return found if len(found.get_vocab().keys() - added) > 1 else ""
+        return (found, "") if len(found.get_vocab().keys() - added) > 1 else (None, none)
 
     @property
     def has_tokenizer(self) -> bool:
         """A base without one can be operated on and saved; only text needs it."""
-        return not isinstance(self._tokenizer, str)
+        return self._tokenizer[0] is not None
 
     @property
     def has_chat_template(self) -> bool:
         """Whether prompts can be put as a chat."""
-        return self.has_tokenizer and bool(self._tokenizer.chat_template)
+        return self.has_tokenizer and bool(self._tokenizer[0].chat_template)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Raises `BaseError` if the base has none."""
-        if isinstance(self._tokenizer, str):
-            why = f" that transformers can load here ({self._tokenizer})" if self._tokenizer else ""
-            raise BaseError(f"{self.name} has no tokenizer{why}, so it can't read or write text.")
-        return self._tokenizer
+        """Raises `BaseError` if the base has none, or none that can be read."""
+        tokenizer, why = self._tokenizer
+        if tokenizer is None:
+            raise BaseError(why)
+        return tokenizer
+
+    @property
+    def context(self) -> int | None:
+        """How many tokens the model has positions for; None if it doesn't say."""
+        text = self.anatomy.config.get_text_config(decoder=True)
+        length = getattr(text, "max_position_embeddings", None)
+        return length if isinstance(length, int) and length > 0 else None
+
+    @property
+    def known_tokens(self) -> int:
+        """How many tokens the model has embeddings for; its tokenizer may have fewer or more."""
+        return self.anatomy.model.get_input_embeddings().weight.shape[0]
+
+    def check_tokens(self, ids: Iterable[int]) -> None:
+        """Raise `SurgeryError` if the model has no embedding for one of these tokens."""
+        rows = self.known_tokens
+        unknown = next((i for i in ids if not 0 <= i < rows), None)
+        if unknown is not None:
+            text = self.tokenizer.decode([unknown]) if self.has_tokenizer else ""
+            raise SurgeryError(
+                f"“{text}” is token {unknown:,} of the tokenizer, and this model knows only the "
+                f"first {rows:,}: use other words."
+            )
 
     # ------------------------------------------------------------------ weights
 

@@ -77,8 +77,7 @@ class Patient:
         if not 0 <= seed < 2**63:
             raise SurgeryError("The seed has to be a whole number, 0 or above.")
         ids = self._tokens(prompt, chat)
-        text = self.model.config.get_text_config(decoder=True)
-        window = getattr(text, "max_position_embeddings", None)
+        window = self.base.context
         if window and len(ids) + max_new_tokens > window:
             raise SurgeryError(
                 f"The prompt has {len(ids):,} tokens and {max_new_tokens:,} more are asked for; "
@@ -123,11 +122,5 @@ class Patient:
             ids = [tokenizer.bos_token_id]
         if not ids:
             raise SurgeryError("The prompt is empty: write a few words.")
-        rows = self.model.get_input_embeddings().weight.shape[0]
-        if max(ids) >= rows:
-            unknown = next(i for i in ids if i >= rows)
-            raise SurgeryError(
-                f"“{tokenizer.decode([unknown])}” is token {unknown:,} of the tokenizer, and this "
-                f"model knows only the first {rows:,}: use other words."
-            )
+        self.base.check_tokens(ids)
         return ids

@@ -265,7 +265,9 @@ def _check_alike(
     where = anatomy.layer_of(name)
     if begun != (where is not None and changes(plan, position, where[2])):
         kind = plan.layers[position].init.kind
-        raise Refused(f"@{kind} can't be saved here: {old} stands for another tensor in memory.")
+        raise Refused(
+            f"@{kind} can't be saved here: {old} stands for another tensor in memory. Use @copy."
+        )
 
 
 def _changed(plan: Plan, position: int | None, cast: _Cast, values: bytearray) -> memoryview:
@@ -343,7 +345,9 @@ def _random(base: Base, plan: Plan, dtype: str | None) -> Iterator[Piece]:
             if where is None or where[1] != layer.source or not tensor.is_floating_point():
                 continue
             if translate(old) != old:
-                raise Refused(f"@random can't be saved here: {old} has another name on disk.")
+                raise Refused(
+                    f"@random can't be saved here: {old} has another name on disk. Use @copy."
+                )
             name = f"{where[0]}.{position}.{where[2]}"
             make = partial(_drawn, base.anatomy, plan, position, base.torch_dtype, kind, made, name)
             size = tensor.numel() * kind.itemsize

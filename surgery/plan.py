@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from operator import index
 
 from .errors import PlanError
 
@@ -28,6 +29,8 @@ _ITEM = re.compile(
     r"(?:\s*\*\s*(?P<times>[0-9]+))?"
     r"(?:\s*@\s*(?P<init>[a-z]+)(?:\s*=\s*(?P<factor>[^\s@*]+))?)?"
 )
+_LATE_COUNT = re.compile(r"([^@*]{1,60})(@[^@*]{1,60})\*\s*([0-9]{1,9})")
+_NEGATIVE = re.compile(r"(?:^|[:*])\s*-\s*[0-9]")
 # What float() takes beyond this (1_0, digits of other scripts) is more likely a slip.
 _FACTOR = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
@@ -102,7 +105,7 @@ class Plan:
     @classmethod
     def of(cls, sources: Iterable[int], depth: int) -> Plan:
         """A plan of plain copies, from source indices."""
-        return cls(tuple(Layer(int(i)) for i in sources), depth)
+        return cls(tuple(Layer(index(i)) for i in sources), depth)
 
     @classmethod
     def parse(cls, text: str, depth: int, bases: Mapping[str, int] | None = None) -> Plan:
@@ -283,6 +286,7 @@ class Plan:
 def _short(text: str) -> str:
     """Untrusted text for a message: one line, of bounded length."""
     text = " ".join(text.split())
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:41])
     return text if len(text) <= 40 else text[:37] + "…"
 
 
@@ -299,6 +303,13 @@ def _parse_piece(piece: str, depth: int, bases: Mapping[str, int]) -> list[Layer
     if not piece:
         raise PlanError("There is an empty place between two commas (or at an end): remove it.")
     m = _ITEM.fullmatch(piece)
+    if not m and (late := _LATE_COUNT.fullmatch(piece)):
+        layers, init, times = (part.strip() for part in late.groups())
+        raise PlanError(
+            f"{shown} has its count behind the @: write {_short(f'{layers}*{times}{init}')}."
+        )
+    if not m and _NEGATIVE.search(piece):
+        raise PlanError(f"{shown} has a negative number: layers are 0 to {depth - 1}.")
     if not m or len(piece) > 200:
         raise PlanError(
             f"{shown} is not a range. Write 5, 4:8, 4:8*3 or 7@identity, with commas between."

@@ -69,7 +69,7 @@ def by_buffer(source: BinaryIO, start: int, target: BinaryIO, at: int, size: int
         with reading(source.name):
             count = source.readinto(view[: size - moved])
         if not count:
-            raise BaseError(f"{source.name} ended early: it changed while it was read.")
+            raise BaseError(f"{source.name} ended early: it changed while it was read. Try again.")
         write_all(target, view[:count])
         moved += count
     return moved
@@ -161,7 +161,9 @@ def fill(file: BinaryIO, start: int, into) -> None:
         while view:
             count = file.readinto(view)
             if not count:
-                raise BaseError(f"{file.name} ended early: it changed while it was read.")
+                raise BaseError(
+                    f"{file.name} ended early: it changed while it was read. Try again."
+                )
             view = view[count:]
 
 

@@ -185,7 +185,10 @@ def check_loads(folder: Path, base: Base, progress: Progress) -> None:
         raise
     except Exception as error:  # the loader fails in as many ways as there are models
         said = " ".join(str(error).split())[:300]
-        raise SaveError(f"transformers does not load the checkpoint: {said}") from error
+        raise SaveError(
+            f"transformers does not load the checkpoint: “{said}”. Check the base's config and "
+            "generation_config.json."
+        ) from error
     # What the base carries along outside its layers without having a place for it may stay.
     carried = {name for name in base.source.tensors if base.anatomy.layer_of(name) is None}
     carried |= old_buffers(base.anatomy, read_tensors(folder))

@@ -13,17 +13,16 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from safetensors import SafetensorError
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers import modeling_gguf_pytorch_utils as gguf_reader
 from transformers.utils import logging as transformers_logging
 
 from .architecture import Anatomy, settle
 from .architecture.draws import Seeded
 from .architecture.loader import auto_class
-from .errors import BaseError
+from .errors import BaseError, SurgeryError
 from .memory import HEADROOM, accelerators, choose, main_memory
-from .progress import Progress, Turn, silent
+from .progress import Cancelled, Progress, Turn, silent
 
 # transformers keeps its progress hook and torch its default dtype per process: one load at a time.
 _loading = Turn("Waiting for the weights of another model to load")
@@ -57,11 +56,29 @@ def load(
                 local_files_only=True,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (Cancelled, SurgeryError):
+        raise
+    except Exception as error:  # damaged files beside the weights fail in many ways
         said = " ".join(str(error).split())[:300]
-        raise BaseError(f"The weights could not be loaded: {said}") from error
+        if _generation_is_broken(folder):
+            raise BaseError(
+                f"transformers can't read generation_config.json: “{said}”. Mend it, or remove it."
+            ) from error
+        raise BaseError(
+            f"The weights could not be loaded: “{said}”. Download the model again, or check the "
+            "files beside its weights."
+        ) from error
     check_whole(info, passed_over)
     return settle(model.eval())
+
+
+def _generation_is_broken(folder: Path) -> bool:
+    """Is it the file of generation settings that transformers trips over?"""
+    try:
+        GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except Exception:  # there as many ways
+        return (folder / "generation_config.json").is_file()
+    return False
 
 
 def check_whole(info: dict, passed_over: Collection[str] = ()) -> None:

@@ -144,3 +144,18 @@ def test_quantized_saves_are_exact(title):
     """The same bytes, and a config that says what they are, from one base for every plan."""
     found = quantized.examine(title)
     assert {outcome.state for outcome in found.plans.values()} == {"exact"}, found
+
+
+@pytest.mark.parametrize(
+    ("model_type", "sources", "said"),
+    [
+        ("gemma4_text", [0, 1, 2, 3], "has to end with a layer of full attention"),
+        ("lfm2", [1, 3, 5], "keep layer 0 at the front and keep a layer of the kind “full”"),
+        ("jamba", [0, 2, 4], "keep a layer of the kind “full · attention”"),
+        ("jamba", [0, 0, 1, 2, 3, 4, 5], "regular distances only"),
+    ],
+)
+def test_refusals_say_what_the_plan_needs(model_type, sources, said):
+    with pytest.raises(Refused, match=said) as caught:
+        skeleton(Anatomy.of(build.config(model_type)), sources)
+    assert sources[0] != 0 or "layer 0 at the front" not in str(caught.value)

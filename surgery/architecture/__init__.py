@@ -6,6 +6,7 @@ a reload runs, so memory and disk agree by construction), and the result is comp
 plan promises, layer by layer. Only then does anything touch weights.
 
     anatomy    the base on the meta device: its stack of layers, its packed per-layer tables
+    purpose    is it a decoder at all? if not: what it is instead
     config     the plan applied to the config
     quantization the plan applied to the modules that a quantization config names
     quantized  is what is stored quantized what the config says?

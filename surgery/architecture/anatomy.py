@@ -26,6 +26,7 @@ from .identity import identity_layers
 from .likeness import computed_buffers
 from .loader import auto_class
 from .meta import Unfilled, remembered
+from .purpose import check_causal, check_config
 
 # Building a model sets torch's default dtype for the whole process while it lasts.
 _building = Turn("Waiting for another model to be laid out")
@@ -58,9 +59,12 @@ class Anatomy:
     def of(cls, config: PreTrainedConfig) -> Anatomy:
         """Build the config's class on the meta device and find its layers.
 
-        Raises `Refused` if it can't be built or has no stack as long as the config's depth.
+        Raises `Refused` if it is no decoder, can't be built, or has no stack as long as the
+        config's depth.
         """
+        check_config(config)
         model = build_meta(config)
+        check_causal(model)
         return cls(model, find_stack(model), config)
 
     @cached_property
@@ -109,7 +113,8 @@ class Anatomy:
             dims = [d for d in range(old.dim()) if old.shape[d] != new.shape[d]]
             if len(dims) != 1 or new.shape[dims[0]] * depth != old.shape[dims[0]] * length:
                 raise Refused(
-                    f"{name} changes shape with the depth in a way that is not understood."
+                    f"{name} changes its shape with the depth, and not by a part for each layer: "
+                    "this model can't be operated on."
                 )
             found[name] = (dims[0], old.shape[dims[0]] // depth)
         return found
@@ -122,7 +127,9 @@ class Anatomy:
             with contextlib.suppress(Refused):
                 model = build_meta(rewrite(unquantized(self.whole), sources, depth))
                 return model.state_dict(), len(sources)
-        raise Refused("This model's config can't say another depth than its own.")
+        raise Refused(
+            "This model's config allows no other depth than its own, so it can't be operated on."
+        )
 
     @cached_property
     def computed(self) -> dict[str, torch.Tensor]:
@@ -241,7 +248,8 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
     except Exception as error:
         said = " ".join(str(error).split())[:300]
         raise Refused(
-            f"transformers can't build a {config.model_type} model from this config: {said}"
+            f"transformers can't build a {config.model_type} model from this config: “{said}”. "
+            "Check its settings."
         ) from error
     for part in (found, config, model.config, model.config.get_text_config(decoder=True)):
         part.dtype = declared

@@ -65,6 +65,7 @@ def check_shapes(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None:
         raise Refused(
             "The model that transformers builds for this plan does not fit the base's tensors: "
             + "; ".join(problems)
+            + ". Try a plan that keeps more of the base's order."
         )
 
 
@@ -84,7 +85,7 @@ def check_sharing(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None
         if moved != sorted(group) and (place := _keyed(base, group)):
             raise Refused(
                 f"Layers {', '.join(map(str, sorted(group)))} share a block, and {place} keeps "
-                "something in it for each by its place. They have to stay as they are."
+                "something in it for each by its place. Keep each of them once, in this order."
             )
 
 
@@ -112,7 +113,9 @@ def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -
     )
     for path in base.stack.paths:
         if len(after[path]) != len(sources):
-            raise Refused(f"transformers builds {len(after[path])} layers, not {len(sources)}.")
+            raise Refused(
+                f"For this plan of {len(sources)} layers transformers builds {len(after[path])}."
+            )
     tables = {table.rpartition(".")[0] for table in base.tables}
     seen = set()
     for name, module in after.items():
@@ -159,7 +162,10 @@ def check_handed(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) ->
         return  # can't be run without memory; what can be read was read
     now = handed(new, base.stack.paths[0], [base.returned[i] for i in sources])
     if now is None:
-        raise Refused("The model that transformers builds for this plan does not run.")
+        raise Refused(
+            "The model that transformers builds for this plan does not run. Try a plan that keeps "
+            "more of the base's order."
+        )
     if difference := otherwise(base.handed, now, sources):
         raise Refused(
             f"In this plan {difference}. In this model what a layer is given depends on where it "
@@ -173,10 +179,12 @@ def check_memory(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) ->
     if sources[0] == 0 and kinds == set(base.kinds):
         return
     if base.remembers is not None and remembered(new) != base.remembers:
+        gone = ", ".join(f"“{kind}”" for kind in sorted(set(base.kinds) - kinds))
+        keep = [] if sources[0] == 0 else ["keep layer 0 at the front"]
+        keep += [f"keep a layer of the kind {gone}"] if gone else []
         raise Refused(
-            f"With layer {sources[0]} first and the kinds of layers that this plan keeps, the "
-            "cache would not know how many tokens it holds: this model reads that off one layer. "
-            "Keep layer 0 at the front, and some layers of each kind."
+            "With this plan the cache would not know how many tokens it holds: this model reads "
+            f"that off one layer. To mend the plan, {' and '.join(keep)}."
         )
 
 

@@ -178,7 +178,10 @@ def outer_parts(base: Anatomy) -> tuple[frozenset[str], frozenset[str]]:
     try:
         run(model, 4, use_cache=False)
     except Exception as error:
-        raise Refused("This model can't be followed without weights, so not stacked.") from error
+        raise Refused(
+            "These bases can't be stacked: what stands before and behind the layers can't be seen "
+            "without weights."
+        ) from error
     outside = {
         name
         for name, _ in model.named_parameters(remove_duplicate=False)
@@ -186,7 +189,9 @@ def outer_parts(base: Anatomy) -> tuple[frozenset[str], frozenset[str]]:
     }
     before |= {name for name in outside - after if base.is_tower(name)}
     if missed := outside - before - after:
-        raise Refused(f"It isn't clear which base {min(missed)} would have to come from.")
+        raise Refused(
+            f"These bases can't be stacked: it isn't clear which of them {min(missed)} belongs to."
+        )
     return frozenset(before - after), frozenset(after)
 
 

@@ -80,7 +80,7 @@ def rewrite(
         new = type(config).from_dict(copy.deepcopy(whole))
     except Exception as error:
         said = " ".join(str(error.__cause__ or error).split())[:300]
-        raise Refused(f"{type(config).__name__} does not accept this plan: {said}") from error
+        raise Refused(f"{type(config).__name__} does not accept this plan: “{said}”.") from error
     _carry_implementations(config, new)
     got = new.to_dict()
     _check_unchanged(part, got[key] if key else got)
@@ -117,7 +117,9 @@ def edit(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConf
         return type(config).from_dict(whole)
     except Exception as error:
         said = " ".join(str(error.__cause__ or error).split())[:300]
-        raise Refused(f"{type(config).__name__} does not accept these settings: {said}") from error
+        raise Refused(
+            f"{type(config).__name__} does not accept these settings: “{said}”."
+        ) from error
 
 
 def _modules(config: PreTrainedConfig) -> Modules:
@@ -244,7 +246,10 @@ def _rewrite_schedules(d: dict[str, Any], plan: list[int], depth: int) -> set[st
         every = d["moe_layer_interval"]
         moe = [p for p, i in enumerate(plan) if (i + 1) % every == 0 and start <= i <= end]
         if moe and moe != list(range(moe[0], moe[-1] + 1)):
-            raise Refused(f"This config can only say one run of expert layers, not {moe}.")
+            raise Refused(
+                "This model's config can name one run of layers with experts, and this plan has "
+                f"them at {', '.join(map(str, moe))}. Keep them together."
+            )
         d.update(
             moe_layer_interval=1,
             moe_layer_start_index=moe[0] if moe else len(plan),
@@ -310,7 +315,10 @@ def _periodic(flags: list[bool], kind: str) -> tuple[int, int]:
             if all((i % period == offset) == flag for i, flag in enumerate(flags)):
                 return period, offset
     shape = "".join("x" if flag else "." for flag in flags)
-    raise Refused(f"The config can only say a regular period for {kind}, and {shape} is none.")
+    raise Refused(
+        f"This model's config can place its {kind}s at regular distances only, and this plan puts "
+        f"them at {shape} (x). Choose layers so that the distances stay equal."
+    )
 
 
 def _check_shared_indices(kinds: list[str] | None, plan: list[int], depth: int) -> None:
@@ -330,7 +338,7 @@ def _check_shared_indices(kinds: list[str] | None, plan: list[int], depth: int) 
         if after[p] is None or plan[after[p]] != before[i]:
             raise Refused(
                 f"Layer {i} reuses the indices that layer {before[i]} selects, which would no "
-                "longer be the one before it."
+                "longer be the one before it. Keep both, in this order."
             )
 
 
@@ -343,7 +351,10 @@ def _check_unchanged(asked: dict[str, Any], got: dict[str, Any]) -> None:
                 for p, (a, b) in enumerate(zip(asked[key], got.get(key) or (), strict=False))
                 if a != b
             ]
+            if changed == [len(asked[key]) - 1]:
+                kind = str(got[key][-1]).replace("_", " ")
+                raise Refused(f"In this model a plan has to end with a layer of {kind}.")
             raise Refused(
-                f"This model's config does not keep the plan's {key}: it would change the kind of "
-                f"layer {changed[:5] if changed else 'count'}."
+                "transformers would change the kind of some layers of this plan "
+                f"({key}, positions {', '.join(map(str, changed[:5])) or 'beyond its end'})."
             )

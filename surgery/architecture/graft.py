@@ -74,7 +74,9 @@ def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
         place.put(name, tensor)
     _copy_other_buffers(base, have, new, sources)
     if left := _without_value(new):
-        raise Refused(f"No value was found for {left} of the patient.")
+        raise Refused(
+            f"transformers leaves {left} of this patient without a value, so it can't be run."
+        )
     _carry_over(model, new)
     return new
 
@@ -118,7 +120,9 @@ def assemble(
             have[model] = _Modules(model)
         place.put(name, have[model].tensor(old))
     if left := _without_value(new):
-        raise Refused(f"No value was found for {left} of the stack.")
+        raise Refused(
+            f"transformers leaves {left} of this stack without a value, so it can't be run."
+        )
     _carry_over(like, new)
     return new
 

@@ -38,7 +38,7 @@ def check_supported(base: Anatomy, plan: Plan) -> None:
         if kind in ("random", "average") and base.tables:
             raise Refused(
                 f"@{kind} can't be done here: this model keeps a part of each layer in a table "
-                f"outside the layers ({min(base.tables)})."
+                f"outside the layers ({min(base.tables)}). Use @copy."
             )
         if kind in ("identity", "scale") and layer.source not in base.identity_layers:
             raise Refused(
@@ -88,7 +88,8 @@ def _check_neighbour(base: Anatomy, plan: Plan, position: int) -> None:
     source, other = plan.layers[position].source, plan.layers[position + 1].source
     if base.kinds[source] != base.kinds[other] or _shapes(base, source) != _shapes(base, other):
         raise Refused(
-            f"Layers {source} and {other} are of different kinds, so there is no mean of them."
+            f"Layers {source} and {other} are of different kinds, so there is no mean of them. Use "
+            "@copy."
         )
 
 
@@ -156,7 +157,8 @@ def random_layer(
             for name, tensor in stored.items():
                 if not torch.isfinite(tensor).all():
                     raise Refused(
-                        f"@random can't be done here: transformers does not say how {name} begins."
+                        f"@random can't be done here: transformers does not say how {name} begins. "
+                        "Use @copy."
                     )
                 found[f"{path}.{position}.{name}"] = tensor.detach()
     return found

@@ -175,6 +175,13 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, Stored]) -> None:
         owners |= {owner.rpartition(".")[0] for owner in owners}  # “weight.absmax”
         found |= {id(t) for n, t in anatomy.tensors.items() if n.rpartition(".")[0] in owners}
     missing = [n for n, t in anatomy.model.named_parameters() if id(t) not in found]
+    head = anatomy.model.get_output_embeddings()
+    if head is not None and missing and all(anatomy.tensors[n] is head.weight for n in missing):
+        made_for = ", ".join(map(str, anatomy.whole.architectures or ())) or "another task"
+        raise BaseError(
+            f"The checkpoint has no {missing[0]}, the head that turns hidden states into words, so "
+            f"it is no language model ({made_for[:80]}). Use the one that it was made from."
+        )
     if missing:
         raise BaseError(
             f"The checkpoint does not fit its config: it has no tensor for {missing[0]} "

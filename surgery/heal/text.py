@@ -115,9 +115,10 @@ def sampled(
     the next few are the likeliest ones, all others are drawn from the base's distribution as it is.
     With `seconds` it is as many of them as are written in about so long, and a few at least.
     """
-    model, words = base.load(progress), _words(base)
+    base.load(progress)
+    words = _words(base)
     random = torch.Generator().manual_seed(seed)
-    limit = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    limit = base.context
     if limit and window > limit:
         raise SurgeryError(f"Windows of {window:,} tokens are longer than the context, {limit:,}.")
     most, begun = rows_at_once(base, window), time.monotonic()
@@ -175,8 +176,7 @@ def _continued(
 
 def _words(base: Base) -> torch.Tensor:
     """Tokens that a text may begin with: those that read as letters, or any if there are few."""
-    model = base.model
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = base.known_tokens
     if not base.has_tokenizer:
         return torch.arange(rows)
     tokenizer = base.tokenizer
@@ -244,6 +244,8 @@ def _packed(
 ) -> torch.Tensor:
     tokenizer = base.tokenizer
     end = [tokenizer.eos_token_id] if joined and tokenizer.eos_token_id is not None else []
+    if end and end[0] >= base.known_tokens:
+        end = []
     ids: list[int] = []
     parts: list[torch.Tensor] = []
     count, room = 0, None if most is None else -(-most // window)
@@ -268,9 +270,6 @@ def _packed(
             f"{window:,}. Give more, or choose a shorter window."
         )
     found = torch.cat(parts)[:room]
-    rows = base.anatomy.model.get_input_embeddings().weight.shape[0]
-    if int(found.max()) >= rows:
-        raise SurgeryError(
-            "The tokenizer has more tokens than the model: they don't belong together."
-        )
+    if int(found.max()) >= base.known_tokens:
+        base.check_tokens(found.flatten().tolist())
     return found

@@ -68,6 +68,10 @@ def read_config(folder: Path) -> PreTrainedConfig:
             raise BaseError(
                 f"{folder.name} is a LoRA adapter, not a model: merge it into its base first."
             )
+        if (folder / "model_index.json").is_file():
+            raise BaseError(
+                f"{folder.name} is a diffusion model. Only language models can be operated on."
+            )
         raise BaseError(f"{folder.name} has no config.json: it is not a model's folder.")
     return config_from(read_json(path), path)
 
@@ -93,15 +97,25 @@ def config_from(fields: dict, path: Path) -> PreTrainedConfig:
     _check_counts(fields, path)
     kind = fields.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
-        named = f"“{str(kind)[:60]}”" if kind else "no type"
         if fields.get("auto_map"):
+            named = f"This model (“{str(kind)[:60]}”)" if kind else "This model"
             raise BaseError(
-                f"This model ({named}) needs code of its own from its repository, which is never "
+                f"{named} needs code of its own from its repository, which is never "
                 "run here. Choose a model that transformers knows."
             )
+        if fields.get("_class_name"):  # as diffusers writes it
+            raise BaseError(
+                f"{path.name} is that of a part of a diffusion model "
+                f"({str(fields['_class_name'])[:60]}). Only language models can be operated on."
+            )
+        if not kind:
+            raise BaseError(
+                f"{path.name} has no model_type, so transformers can't tell what model it is. Add "
+                'it, such as "model_type": "llama".'
+            )
         raise BaseError(
-            f"The config names {named} as its model_type, which this version of transformers "
-            "does not know. Check the config, or update transformers."
+            f"The config names “{str(kind)[:60]}” as its model_type, which this version of "
+            "transformers does not know. Check the config, or update transformers."
         )
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
@@ -111,7 +125,9 @@ def config_from(fields: dict, path: Path) -> PreTrainedConfig:
         return config
     except Exception as error:  # a config's fields can be wrong in as many ways as there are fields
         said = " ".join(str(error).split())[:300]
-        raise BaseError(f"{path.name} is not a config that transformers reads: {said}") from error
+        raise BaseError(
+            f"{path.name} is not a config that transformers reads: “{said}”. Check its settings."
+        ) from error
 
 
 def _check_counts(value: object, path: Path, key: str = "") -> None:
@@ -149,9 +165,12 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
 def read_index(path: Path) -> dict[str, str]:
     """Which file holds which tensor. Raises `BaseError`, also for names that leave the folder."""
-    where = read_json(path).get("weight_map")
+    index = read_json(path)
+    where = index.get("weight_map")
     if not isinstance(where, dict) or not where:
         raise BaseError(f"{path.name} is broken: it has no weight_map. Download it again.")
+    if not isinstance(index.get("metadata", {}), dict):  # transformers reads it too
+        raise BaseError(f"{path.name} is broken: its metadata is no object. Download it again.")
     for file in set(map(str, where.values())):
         if file != Path(file).name or "\\" in file or not file.endswith(".safetensors"):
             raise BaseError(f"{path.name} names “{file[:80]}”, which is no safetensors file here.")

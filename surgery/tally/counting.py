@@ -125,7 +125,7 @@ def _fill(file, view: memoryview, path: Path) -> None:
     while view:
         got = file.readinto(view)
         if not got:
-            raise BaseError(f"{path} ended early: it changed while it was read.")
+            raise BaseError(f"{path} ended early: it changed while it was read. Try again.")
         view = view[got:]
 
 

@@ -46,6 +46,7 @@ def logit_lens(
         raise SurgeryError(f"The logit lens takes 1 to {MOST_TOKENS} tokens, not {len(ids):,}.")
     patient = of.operate(Plan.whole(of.depth)) if isinstance(of, Base) else of.again()
     base, plan, model = patient.base, patient.plan, patient.model  # its layers will be replaced
+    base.check_tokens(ids)
     layers = layers_of(base.anatomy, model)
     if layers is None:
         raise states_refused()

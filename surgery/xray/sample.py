@@ -50,7 +50,7 @@ class Sample:
 
         Raises `SurgeryError` for a text that is too short or a window that doesn't fit.
         """
-        context = getattr(base.anatomy.config.get_text_config(decoder=True), _CONTEXT, None)
+        context = base.context
         if window is None:
             window = min(WINDOW, context or WINDOW)
         first = _first_token(base)
@@ -63,6 +63,7 @@ class Sample:
         left, truncated = limit, False
         for ids in (_ids(base, one) for one in texts):
             truncated |= len(ids) > left
+            base.check_tokens(ids[:left])
             windows += _cut(ids[:left], first, window)
             left -= min(left, len(ids))
         return cls(tuple(windows), truncated)
@@ -93,25 +94,19 @@ class Sample:
         return found
 
 
-_CONTEXT = "max_position_embeddings"
-
-
 def _ids(base: Base, text: str) -> list[int]:
     if any("\ud800" <= c <= "\udfff" for c in text):  # bytes that are no UTF-8 come as these
         raise SurgeryError("The text holds bytes that are no text: write it in UTF-8.")
-    ids = base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    if ids and max(ids) >= base.anatomy.model.get_input_embeddings().weight.shape[0]:
-        raise SurgeryError(
-            "The tokenizer has more tokens than the model: they don't belong together."
-        )
-    return ids
+    return base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
 def _first_token(base: Base) -> tuple[int, ...]:
-    """The special token that this tokenizer puts before every text, if it does."""
+    """The special token that this tokenizer puts before every text, if it does and if the model
+    has it."""
     tokenizer = base.tokenizer
     start = tokenizer("a")["input_ids"][:1]
-    return tuple(start) if start == [tokenizer.bos_token_id] else ()
+    known = start == [tokenizer.bos_token_id] and start[0] < base.known_tokens
+    return tuple(start) if known else ()
 
 
 def _cut(ids: Sequence[int], first: tuple[int, ...], window: int) -> list[tuple[int, ...]]:

@@ -72,7 +72,15 @@ def test_printing_reads_well():
         ("0:5,, 7:9", "empty place", "remove it"),
         ("", "empty", "0:30"),
         ("zero", "“zero”", "7@identity"),
-        ("-1:5", "“-1:5”", "is not a range"),
+        ("-1:5", "“-1:5”", "layers are 0 to 29"),
+        ("3:-1", "“3:-1”", "layers are 0 to 29"),
+        ("0.5", "“0.5”", "is not a range"),
+        ("٣", "“٣”", "is not a range"),
+        ("2@identity*3", "“2@identity*3”", "write 2*3@identity."),
+        ("0:4 @scale=0.5 * 2", "count behind", "write 0:4*2@scale=0.5."),
+        ("0:3\x1b[31m", "“0:3\N{REPLACEMENT CHARACTER}[31m”", "is not a range"),
+        ("0:30*1000000", "“0:30*1000000”", "4,096"),
+        ("0," * 500_000, "“0”", "4,096"),
         ("4@twice", "“4@twice”", "identity"),
         ("4@scale", "“4@scale”", "@scale=0.5"),
         ("4@identity=2", "“4@identity=2”", "take none"),
@@ -91,6 +99,20 @@ def test_errors_name_the_piece_and_what_is_allowed(text, named, allowed):
         Plan.parse(text, 30, {"b": 9})
     assert named in str(caught.value) and allowed in str(caught.value)
     assert len(str(caught.value)) < 250
+
+
+def test_a_part_of_a_layer_is_none():
+    with pytest.raises(TypeError):
+        Plan.of([0, 1.5], 3)
+
+
+@pytest.mark.parametrize("preset", ["drop-middle", "solar", "interleave"])
+def test_presets_that_take_two_layers_say_so_of_one(preset):
+    with pytest.raises(PlanError, match="This base has a single layer, and the preset takes two"):
+        PRESETS[preset](1)
+    assert len(PRESETS[preset](2)) >= 1
+    with pytest.raises(PlanError, match=r"can be \d only here|can be \d to \d here"):
+        PRESETS[preset](2, **{PRESETS[preset].parameters[0].name: 9})
 
 
 @given(plans_and_ranges())

@@ -62,6 +62,7 @@ SIZES |= dict(
     hidden_dropout=0.0,
     layerdrop=0.0,
     is_decoder=True,
+    is_encoder_decoder=False,
     use_cache=True,
     use_mamba_kernels=False,
 )

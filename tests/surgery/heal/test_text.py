@@ -8,10 +8,11 @@ from pathlib import Path
 
 import datasets
 import pytest
+import tiny
 import torch
 from hub_server import Hub
 
-from surgery import Plan, SurgeryError
+from surgery import Base, Plan, SurgeryError
 from surgery.heal import text
 
 ROOT = Path(__file__).parents[3]
@@ -185,3 +186,17 @@ def test_the_likeliest_tokens_come_first(base):
     for _ in range(4):
         ids = torch.cat([ids, base.model(ids).logits[:, -1:].argmax(-1)], 1)
     assert row[:5].tolist() == ids[0].tolist()
+
+
+def test_a_larger_tokenizer_is_no_matter_as_long_as_its_tokens_do_not_occur(tmp_path):
+    tiny.model("llama", vocab_size=93).save_pretrained(tmp_path / "few")
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_special_tokens({"eos_token": "<end>"})  # token 98, which the model lacks
+    tokenizer.save_pretrained(tmp_path / "few")
+    base = Base.open(str(tmp_path / "few"))
+    rows = "".join(f'{{"text": "row number {i}"}}\n' for i in range(9))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    assert int(text.of_file(base, str(tmp_path / "rows.jsonl"), 16).max()) < 93
+    (tmp_path / "rows.jsonl").write_text(rows.replace("row", "zzz"))
+    with pytest.raises(SurgeryError, match="“z” is token 93 of the tokenizer"):
+        text.of_file(base, str(tmp_path / "rows.jsonl"), 16)

@@ -14,14 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
+from transformers import AutoModelForCausalLM
 
-from surgery import Base, BaseError, Plan, SurgeryError
+from surgery import Base, BaseError, Plan, SurgeryError, cli
 from surgery.source.folder import open_folder
 from surgery.source.headers import read_file
+from surgery.xray import Sample
 
 GOOD = to_bytes({"a": np.zeros((2, 3), np.float32), "b": np.ones(5, np.float16)})
 NUMBERS = st.sampled_from([-1, 0, 1, 2, 3, 8, 24, 34, 2**31, 2**63, 2**64, 10**30])
@@ -172,3 +175,136 @@ def test_a_config_that_only_says_quantized_is_still_held_against_its_tensors(che
     folder, config, _ = checkpoint
     changes = {"quantization_config": {"": None}} | other
     assert opened(folder, config=config | changes) is None
+
+
+# ---------------------------------------------------------------- every file beside the weights
+
+JUNK = st.sampled_from(
+    [None, True, False, 0, 1, -1, 3.5, 1e400, 2**63, "", "x", "</s>", "\0", "\ud800", "../x"]
+) | JSON.map(lambda value: copy.deepcopy(value))
+SETTINGS = {
+    "config.json": ["max_position_embeddings", "rope_theta", "auto_map", "is_encoder_decoder"],
+    "generation_config.json": ["eos_token_id", "pad_token_id", "max_length", "cache_config"],
+    "tokenizer_config.json": ["tokenizer_class", "added_tokens_decoder", "chat_template"],
+    "tokenizer.json": ["normalizer", "pre_tokenizer", "post_processor", "decoder", "truncation"],
+    "special_tokens_map.json": ["unk_token", "additional_special_tokens"],
+    "model.safetensors.index.json": ["metadata", "weight_map"],
+}
+BYTES = [b"", b"null", b"[]", b"{}", b"\xff\xfe{}", b"[" * 9000, b'{"a":' * 5000, b"NaN"]
+TEMPLATES = ["", "{{", "{% for %}", "{{ 1/0 }}", "{{ x.y }}", "{{ messages }}", "\0"]
+
+
+def places(value, at=()):
+    """Every path into a JSON value, the whole left out."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, found in inner:
+        yield (*at, key)
+        if isinstance(found, (dict, list)):
+            yield from places(found, (*at, key))
+
+
+@st.composite
+def changed(draw, files: dict[str, bytes]) -> tuple[str, bytes]:
+    """One of the files, changed in up to three places, cut off, or replaced."""
+    name = draw(st.sampled_from(sorted(files)))
+    raw = files[name]
+    if not name.endswith(".json"):
+        return name, draw(st.sampled_from(TEMPLATES)).encode()
+    if not draw(st.integers(0, 7)):
+        return name, draw(st.sampled_from([*BYTES, raw[: len(raw) // 2], b"\xef\xbb\xbf" + raw]))
+    value = json.loads(raw)
+    for _ in range(draw(st.integers(1, 3))):
+        if draw(st.booleans()):
+            value[draw(st.sampled_from(SETTINGS[name]))] = draw(JUNK)
+            continue
+        *at, last = draw(st.sampled_from([p for p in places(value) if "vocab" not in p[:-1]]))
+        within = value
+        for key in at:
+            within = within[key]
+        if draw(st.booleans()):
+            within[last] = draw(JUNK)
+        else:
+            del within[last]
+        if not value:
+            break
+    return name, json.dumps(value).encode()
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory):
+    """A tiny model's folder with every file that may lie beside one, and what is in them."""
+    folder = tmp_path_factory.mktemp("files") / "model"
+    tiny.model("llama").save_pretrained(folder, max_shard_size="60KB")
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    specials = {"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": False}}
+    (folder / "special_tokens_map.json").write_text(json.dumps(specials))
+    paths = [p for p in folder.iterdir() if p.suffix in (".json", ".jinja")]
+    assert {*SETTINGS, "chat_template.jinja"} == {path.name for path in paths}
+    return folder, {path.name: path.read_bytes() for path in paths}
+
+
+def used(folder: Path, out: Path) -> None:
+    """Everything that a user does with a base: each step gives what plain transformers gives, or a
+    sentence. Anything else that is raised fails the test."""
+
+    def tried(step):
+        try:
+            return step()
+        except SurgeryError as error:
+            said = str(error)
+            assert len(said) > 20 and said[-1] in ".…)”" and "\n" not in said, said
+            return None
+
+    if (base := tried(lambda: Base.open(str(folder)))) is None or not tried(lambda: base.depth):
+        return
+    plan = Plan.whole(base.depth)
+    tried(lambda: base.preview(plan))
+    if (patient := tried(lambda: base.operate(plan))) is not None:
+        tried(lambda: list(patient.stream("hello", max_new_tokens=2)))
+        tried(lambda: list(patient.stream("hello", max_new_tokens=2, greedy=True, chat=True)))
+        tried(lambda: Sample.of(base, "hello " * 20))
+    if tried(lambda: base.save(plan, out)) is not None and patient is not None:
+        again = AutoModelForCausalLM.from_pretrained(out, dtype=patient.model.dtype)
+        ids = tiny.tokens(8)
+        assert torch.equal(again(ids).logits, patient.model(ids).logits)
+
+
+@settings(max_examples=max(40, settings().max_examples // 4))
+@given(st.data())
+def test_every_file_beside_the_weights(complete, data):
+    folder, files = complete
+    name, raw = data.draw(changed(files))
+    with tempfile.TemporaryDirectory() as place:
+        copied = Path(place) / "model"
+        shutil.copytree(folder, copied, copy_function=lambda a, b: Path(b).symlink_to(a))
+        (copied / name).unlink()
+        (copied / name).write_bytes(raw)
+        used(copied, Path(place) / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "said"),
+    [
+        ("generation_config.json", {"eos_token_id": {"a": 1}}, "generation_config.json"),
+        ("generation_config.json", {"eos_token_id": ["</s>"]}, "generation_config.json"),
+        ("generation_config.json", {"cache_implementation": "x"}, "generation_config.json"),
+        ("tokenizer_config.json", {"model_max_length": "x"}, "tokenizer of model can't be used"),
+        ("tokenizer_config.json", {"added_tokens_decoder": 3}, "tokenizer of model can't be used"),
+        ("tokenizer.json", {"model": None}, "tokenizer of model can't be used"),
+        ("tokenizer_config.json", {"chat_template": "{{ 1/0 }}"}, "chat template"),
+        ("model.safetensors.index.json", {"metadata": [1]}, "its metadata is no object"),
+    ],
+)
+def test_the_file_that_is_broken_is_named(complete, tmp_path, capsys, name, fields, said):
+    """Through the command line: one plain line."""
+    folder, files = complete
+    shutil.copytree(folder, tmp_path / "model")
+    if "chat_template" in fields:
+        (tmp_path / "model" / "chat_template.jinja").unlink()
+    (tmp_path / "model" / name).write_text(json.dumps(json.loads(files[name]) | fields))
+    command = ["generate", str(tmp_path / "model"), "0:6", "--prompt", "x", "--chat"]
+    assert cli.main([*command, "--max-new-tokens", "2", "--greedy"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and said in err and "should not" not in err and err.count("\n") == 1

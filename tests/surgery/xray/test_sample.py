@@ -2,9 +2,10 @@
 
 import pytest
 import tiny
+from tokenizers import processors
 
-from surgery import Base, SurgeryError, texts
-from surgery.xray import Sample
+from surgery import Base, Plan, SurgeryError, texts
+from surgery.xray import Sample, compare, logit_lens, perplexity, scan
 
 
 @pytest.fixture
@@ -86,3 +87,39 @@ def test_the_four_texts(bundled):
         assert 400 <= Sample.of(bundled, text).tokens <= 700
     with pytest.raises(SurgeryError, match="no text “poem”"):
         texts.get("poem")
+
+
+@pytest.fixture
+def few(tmp_path):
+    """A base whose tokenizer has more tokens than its embeddings have rows: “z” is none of them."""
+    tiny.model("llama", vocab_size=93).save_pretrained(tmp_path / "few")
+    tiny.tokenizer().save_pretrained(tmp_path / "few")
+    return Base.open(str(tmp_path / "few"))
+
+
+def test_a_larger_tokenizer_is_no_matter_as_long_as_its_tokens_do_not_occur(few):
+    assert len(few.tokenizer) > few.known_tokens == 93
+    text = "abc " * 200
+    plan = Plan.parse("0:3, 4:6", 6)
+    sample = Sample.of(few, text + "z" * 50, limit=600)  # what is cut off does not count
+    assert perplexity(few.model, sample).tokens == sample.tokens
+    assert compare(few, plan, sample).patient.tokens == sample.tokens
+    assert scan(few, sample, scores=["drop_one"]).tokens == sample.tokens
+    with pytest.raises(SurgeryError, match=r"“z” is token 93 .* only the first 93"):
+        Sample.of(few, text + "z" * 50)
+    with pytest.raises(SurgeryError, match="“z” is token 93"):
+        logit_lens(few, few.tokenizer("xyz")["input_ids"])
+
+
+def test_a_special_token_that_the_model_does_not_have_is_left_out(tmp_path):
+    tiny.model("llama", vocab_size=98).save_pretrained(tmp_path)
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "<new>"})  # token 98
+    tokenizer._tokenizer.post_processor = processors.TemplateProcessing(
+        single="<new> $A", special_tokens=[("<new>", 98)]
+    )
+    tokenizer.save_pretrained(tmp_path)
+    base = Base.open(str(tmp_path))
+    assert base.tokenizer("a")["input_ids"][0] == 98
+    sample = Sample.of(base, "abc " * 40)
+    assert perplexity(base.model, sample).tokens == sample.tokens

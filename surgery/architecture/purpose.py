@@ -1,0 +1,58 @@
+"""Is a model a decoder? If not: what it is instead, by transformers' own tables of tasks."""
+
+from __future__ import annotations
+
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto import modeling_auto as tasks
+
+from ..errors import Refused
+
+_ONLY = (
+    "Only decoder-only language models can be operated on, those that transformers loads with "
+    "AutoModelForCausalLM."
+)
+# The first task that a type is listed for says what it is.
+_KINDS = (
+    ("IMAGE_TEXT_TO_TEXT", "a model of images and text"),
+    ("MULTIMODAL_LM", "a multimodal model"),
+    ("SPEECH_SEQ_2_SEQ", "a speech recognition model"),
+    ("SEQ_TO_SEQ_CAUSAL_LM", "an encoder-decoder model"),
+    ("CTC", "a speech model"),
+    ("TEXT_TO_WAVEFORM", "a speech model"),
+    ("TEXT_TO_SPECTROGRAM", "a speech model"),
+    ("AUDIO_CLASSIFICATION", "an audio model"),
+    ("AUDIO_TOKENIZATION", "an audio model"),
+    ("TIME_SERIES_PREDICTION", "a time series model"),
+    ("ZERO_SHOT_IMAGE_CLASSIFICATION", "a model of images and text"),
+    ("MASKED_LM", "an encoder, trained to fill in masked words"),
+    ("IMAGE_CLASSIFICATION", "a vision model"),
+    ("OBJECT_DETECTION", "a vision model"),
+    ("IMAGE_SEGMENTATION", "a vision model"),
+    ("SEMANTIC_SEGMENTATION", "a vision model"),
+    ("MASK_GENERATION", "a vision model"),
+)
+
+
+def check_config(config: PreTrainedConfig) -> None:
+    """Raise `Refused` unless it is the config of a decoder alone."""
+    kind = config.model_type
+    if getattr(config, "is_encoder_decoder", False):
+        raise Refused(f"{kind} is an encoder-decoder model. {_ONLY}")
+    if type(config) in AutoModelForCausalLM._model_mapping:
+        return
+    what = next((w for task, w in _KINDS if kind in _types(task)), "no model that writes text")
+    raise Refused(f"{kind} is {what}. {_ONLY}")
+
+
+def check_causal(model: PreTrainedModel) -> None:
+    """Raise `Refused` for an encoder that transformers would run as if it were a decoder."""
+    kind = model.config.model_type
+    if kind in _types("MASKED_LM") and getattr(model.config, "is_decoder", True) is False:
+        raise Refused(
+            f"This {kind} model is an encoder (is_decoder is false in its config): each token sees "
+            f"those behind it, so it can't go on with a text. {_ONLY}"
+        )
+
+
+def _types(task: str):
+    return getattr(tasks, f"MODEL_FOR_{task}_MAPPING_NAMES", {})
