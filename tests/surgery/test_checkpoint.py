@@ -42,7 +42,7 @@ def test_a_reloaded_checkpoint_is_the_patient(tiny_folder, tmp_path, family, tex
     plan = Plan.parse(text, base.depth)
     out = base.save(plan, tmp_path / "out")
     model, patient = reload(out), base.operate(plan).model
-    assert type(model) is type(patient)
+    assert isinstance(patient, type(model))
     assert torch.equal(logits(model), logits(patient))
     ids = tiny.tokens(8)
     settings = dict(max_new_tokens=12, do_sample=False, pad_token_id=0)

@@ -61,7 +61,7 @@ def test_towers_are_kept_counted_and_do_no_harm(tmp_path, model_type):
     plan = Plan.parse("0:2, 4:6" if model_type == "qwen4_exp" else "0:2, 1, 4, 3, 2", 6)
     expected = oracle.replay(base.model, base.anatomy.stack.paths[0], plan.sources, ids)
     patient = base.operate(plan).model
-    assert type(patient) is type(made)
+    assert isinstance(patient, type(made))
     assert _far(patient(input_ids=ids, use_cache=False).logits, expected) < TOLERANCE
     out = base.save(plan, tmp_path / "out")
     config = json.loads((out / "config.json").read_text())
