@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 
+from ..architecture.quantization import SIDE_FILES
 from ..errors import BaseError
 
 # Text is read and written with these, so they are never left out for their size or number.
@@ -36,6 +37,7 @@ NEEDED = (
 )
 _NOT = (
     # Written anew, since it is another model's now.
+    *SIDE_FILES,
     "config.json",
     "README*",
     "recipe.yaml",
@@ -43,8 +45,6 @@ _NOT = (
     # Speaks of the old layers by number, in a form that isn't rewritten.
     "params.json",
     "*.index.json",
-    "quantize_config.json",
-    "hf_quant_config.json",
     "mergekit_config.y*ml",
     # An adapter was trained for the old layers, and transformers would put it on.
     "adapter_*",
@@ -136,16 +136,23 @@ def choose(files: Iterable[tuple[str, int]], where: str) -> list[str]:
     for name, size in sorted((entry for entry in files if is_companion(entry[0])), key=rank):
         fits = size <= LARGEST and total + size <= _TOTAL and len(chosen) < _MOST
         if not fits and is_needed(name):
+            if size > LARGEST:
+                raise too_large(where, name, size)
             raise BaseError(
-                f"{where} has a {name[:80]} of {size / 1e6:,.0f} MB, which is too large to be one: "
-                "the model is not opened."
-                if size > LARGEST
-                else f"{where} has too many files for tokenizers and the like: it is not opened."
+                f"{where} has too many tokenizer files to be a model: it is not opened."
             )
         if fits:
             chosen.append(name)
             total += size
     return chosen
+
+
+def too_large(where: str, name: str, size: int) -> BaseError:
+    """The error for a file that can't be what its name says."""
+    return BaseError(
+        f"{where} has a {name[:80]} of {size / 1e6:,.0f} MB, which is too large to be one: the "
+        "model is not opened."
+    )
 
 
 def companions(folder: Path, needed_only: bool = False) -> list[str]:

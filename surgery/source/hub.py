@@ -26,9 +26,10 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 from tqdm.auto import tqdm
 
+from ..architecture.quantization import SIDE_FILES
 from ..errors import BaseError
 from ..progress import Progress
-from .companions import choose, is_needed
+from .companions import LARGEST, choose, is_needed, too_large
 from .folder import (
     ADAPTER,
     INDEX,
@@ -66,7 +67,13 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
         if ADAPTER in names:
             raise with_adapter(repo)
         # Chosen before anything is fetched: what lies beside the weights could fill the disk.
-        beside = choose(((file.rfilename, file.size or 0) for file in info.siblings), repo)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings}
+        # The licence is in the README; side files name quantized modules.
+        described = ["config.json", "README.md", *SIDE_FILES]
+        for name in described:
+            if sizes.get(name, 0) > LARGEST:
+                raise too_large(repo, name, sizes[name])
+        beside = choose(sizes.items(), repo)
         # By the branch's name, so that the cache remembers what it stood for: then the next start
         # finds the model without asking.
         folder = Path(hf_hub_download(repo, "config.json", revision=revision or "main")).parent
@@ -76,7 +83,6 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
             hf_hub_download(repo, INDEX, revision=commit)
         tensors = _read_tensors(repo, commit, folder, names, progress)
     files = sorted({tensor.file for tensor in tensors.values()})
-    described = ["config.json", "README.md"]  # the licence is in the latter
     needed = [*filter(is_needed, beside), "config.json"]
     index = [INDEX] if INDEX in names else []
 
