@@ -178,7 +178,8 @@ def _instead(
 def _config(kind: type[PreTrainedConfig], fields: Mapping[str, Any]) -> PreTrainedConfig | None:
     """The config that transformers reads in a file's fields; None if it doesn't accept them."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # that older keys are old
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that older keys are old
             return kind.from_dict(kind._decode_special_floats(copy.deepcopy(dict(fields))))
     except Exception:  # a validator's own way to say no
         return None
