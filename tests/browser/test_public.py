@@ -161,6 +161,10 @@ def test_markup_from_strangers_is_text(public_app, open_page):
 def test_every_panel_asks_its_own_server_alone(public_app, open_page):
     """`open_page` fails for any request to another host; here all panels are opened."""
     page = open_page(public_app)
+    refused = []
+    page.on("response", lambda answer: answer.status >= 400 and refused.append(answer.url))
+    page.reload()
+    expect(layers(page, "patient").first).to_be_visible()
     for tab in page.get_by_role("tab").all():
         tab.click()
         page.wait_for_timeout(700)
@@ -170,3 +174,4 @@ def test_every_panel_asks_its_own_server_alone(public_app, open_page):
         ".map(x => new URL(x.src || x.href, location).origin)"
     )
     assert set(sources) <= {public_app, "null"}
+    assert not refused  # what is closed to strangers is nothing that the page needs

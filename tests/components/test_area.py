@@ -155,18 +155,20 @@ def test_of_two_saves_that_only_fit_one_by_one_the_second_is_told_so(
     assert not status["failed"], status  # one is there, and the other fits beside it
 
 
-def test_what_a_model_takes_in_memory_is_bounded_too(public_area, tiny_folder):
+def test_what_a_model_takes_in_memory_is_bounded_too(public_area, tiny_folder, tmp_path):
     """Weights that are stored in eight bits take sixteen once they are loaded."""
-    spec = str(tiny_folder("llama"))
+    spec = str(tmp_path / "base")  # one that nobody has loaded
+    surgery.Base.open(str(tiny_folder("llama"))).save(Plan.whole(6), spec)
     base = bases.get(spec)
     public_area(max_model_bytes=bases.weight_bytes(base) - 1)
-    bases._let_go(base, 0, 0)
     with pytest.raises(BaseError, match="In memory the model's weights take"):
         bases.load(spec, lambda *_: None)
 
 
-def test_models_are_loaded_one_after_the_other(tiny_folder, monkeypatch):
+def test_models_are_loaded_one_after_the_other(tiny_folder, tmp_path, monkeypatch):
     """What a load is about to take looks free to another one."""
+    base = surgery.Base.open(str(tiny_folder("llama")))
+    folders = [str(base.save(Plan.whole(6), tmp_path / name)) for name in ("one", "two")]
     loading, most = [], []
     inner = surgery.Base.load
 
@@ -181,10 +183,8 @@ def test_models_are_loaded_one_after_the_other(tiny_folder, monkeypatch):
     monkeypatch.setattr(bases, "_bases", type(bases._bases)())
     said = []
     threads = [
-        threading.Thread(
-            target=bases.load, args=(str(tiny_folder(name)), lambda *w: said.append(w))
-        )
-        for name in ("mistral", "qwen2")
+        threading.Thread(target=bases.load, args=(folder, lambda *w: said.append(w)))
+        for folder in folders
     ]
     for thread in threads:
         thread.start()
