@@ -114,7 +114,7 @@ def test_a_folder_that_is_not_there(tmp_path):
     ("fields", "said"),
     [
         ({"model_type": "no_such_type"}, "no_such_type.*update transformers"),
-        ({"model_type": None}, "no type"),
+        ({"model_type": None}, "has no model_type"),
         ({"model_type": ["llama"]}, "model_type"),
         (
             {"model_type": "mine", "auto_map": {"AutoConfig": "configuration.Mine"}},
