@@ -99,6 +99,9 @@ def test_another_skeleton_has_the_same_weights(base, plan, settings, tmp_path):
     assert torch.equal(logits(again.model), logits(healed.model))
     mine = {p.data_ptr() for p in healed.model.parameters()}
     assert {p.data_ptr() for p in again.model.parameters()} == mine
+    own = healed.copy()
+    assert torch.equal(logits(own), logits(healed.model))
+    assert mine.isdisjoint(p.data_ptr() for p in own.parameters())
 
 
 def test_a_healing_is_known_by_what_was_done(base, plan, settings, tmp_path):

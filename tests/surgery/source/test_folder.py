@@ -145,7 +145,7 @@ def test_an_adapter_beside_a_gguf_file_is_not_passed_over(tmp_path):
     ("fields", "said"),
     [
         ({"model_type": "no_such_type"}, "no_such_type.*update transformers"),
-        ({"model_type": None}, "no type"),
+        ({"model_type": None}, "has no model_type"),
         ({"model_type": ["llama"]}, "model_type"),
         (
             {"model_type": "mine", "auto_map": {"AutoConfig": "configuration.Mine"}},
