@@ -168,8 +168,8 @@ class Base:
                 return None, none
             said = " ".join(str(error).split())[:200] or type(error).__name__
             return None, (
-                f"The tokenizer of {self.name} can't be used, so it can't read or write text: "
-                f"transformers says “{said}”. Check its tokenizer files."
+                f"The tokenizer of {self.name} can't be used, so text generation is unavailable: "
+                f"“{said}”. Check the tokenizer files."
             )
         if (folder / "tokenizer.json").is_file():
             return found, ""
@@ -214,8 +214,8 @@ class Base:
         if unknown is not None:
             text = self.tokenizer.decode([unknown]) if self.has_tokenizer else ""
             raise SurgeryError(
-                f"“{text}” is token {unknown:,} of the tokenizer, and this model knows only the "
-                f"first {rows:,}: use other words."
+                f"“{text}” is token {unknown:,} of the tokenizer, but this model has embeddings "
+                f"only for the first {rows:,}. Use a different text."
             )
 
     # ------------------------------------------------------------------ weights

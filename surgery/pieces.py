@@ -266,7 +266,7 @@ def _check_alike(
     if begun != (where is not None and changes(plan, position, where[2])):
         kind = plan.layers[position].init.kind
         raise Refused(
-            f"@{kind} can't be saved here: {old} stands for another tensor in memory. Use @copy."
+            f"@{kind} can't be saved here: {old} maps to a different tensor in memory. Use @copy."
         )
 
 
@@ -346,7 +346,7 @@ def _random(base: Base, plan: Plan, dtype: str | None) -> Iterator[Piece]:
                 continue
             if translate(old) != old:
                 raise Refused(
-                    f"@random can't be saved here: {old} has another name on disk. Use @copy."
+                    f"@random can't be saved here: {old} has a different name on disk. Use @copy."
                 )
             name = f"{where[0]}.{position}.{where[2]}"
             make = partial(_drawn, base.anatomy, plan, position, base.torch_dtype, kind, made, name)

@@ -78,7 +78,7 @@ class Turn:
             progress(*seen)
             if time.monotonic() - since > _NO_NEWS:
                 raise SurgeryError(
-                    f"{seen[0]}: nothing has moved for {_NO_NEWS / 60:.0f} minutes. Try again, or "
+                    f"{seen[0]}: no progress for {_NO_NEWS / 60:.0f} minutes. Try again, or "
                     "restart the program."
                 )
 

@@ -54,7 +54,7 @@ def _finite(value: float) -> float:
 def _known_dtype(value: str) -> str:
     name = value.removeprefix("torch.")  # as mergekit reads it
     if name not in _DTYPES:
-        raise ValueError(f"“{value[:40]}” is no dtype to save in: {', '.join(_DTYPES)}")
+        raise ValueError(f"“{value[:40]}” is not a supported dtype: use {', '.join(_DTYPES)}")
     return name
 
 
@@ -88,7 +88,7 @@ class Parameters(_Part):
     def _check_idle(self) -> Parameters:
         for name in self.idle:
             if name not in _IDLE:
-                raise ValueError(f"“{name[:40]}” is no parameter of mergekit's that is known here")
+                raise ValueError(f"“{name[:40]}” is not a known mergekit parameter")
         return self
 
     @property
@@ -154,10 +154,10 @@ class Recipe(_Part):
         notes = []
         if idle:
             names = ", ".join(idle)
-            notes.append(f"Ignored in the recipe, since it does nothing in passthrough: {names}.")
+            notes.append(f"Ignored in the recipe, with no effect in passthrough merges: {names}.")
         for name in ("tokenizer_source", "chat_template"):
             if getattr(self, name):
-                notes.append(f"Ignored in the recipe: {name}. The base's own is kept as it is.")
+                notes.append(f"Ignored in the recipe: {name}. The base's own is kept.")
         return tuple(notes)
 
     @property
@@ -292,12 +292,12 @@ def _check_models(recipe: Recipe) -> None:
             f"tokenizer_source {recipe.tokenizer_source[:80]}: the base's own tokenizer is kept."
         )
     if recipe.chat_template not in (None, "auto"):  # the one that the base brings along
-        raise Refused("The recipe has `chat_template`: the base's own is kept; leave it out.")
+        raise Refused("The recipe sets `chat_template`. The base's own is kept: remove the key.")
     first, last = recipe.dtype, recipe.out_dtype
     if first and last and first not in ("float32", last):
         raise Refused(
-            f"The recipe converts weights to {first} on the way to {last}, which rounds them "
-            "twice: leave `dtype` out."
+            f"The recipe converts weights to {first} and then to {last}, which rounds them twice. "
+            "Remove `dtype`."
         )
 
 

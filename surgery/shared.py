@@ -44,8 +44,8 @@ def copied(model: PreTrainedModel) -> PreTrainedModel:
         if size > free * HEADROOM:
             raise SurgeryError(
                 f"A copy of this model needs {gigabytes(size)} on {device}, and "
-                f"{gigabytes(free)} are free. Close other programs, or save the plan and load it "
-                "on a machine with more memory."
+                f"{gigabytes(free)} are free. Close other programs, or save a checkpoint and load "
+                "it on a machine with more memory."
             )
     return copy.deepcopy(model)
 
@@ -65,7 +65,7 @@ class _Guard:
     def _apply(self, fn, recurse: bool = True):  # what .to, .half, .cuda and their like come to
         with torch.no_grad():
             if any(fn(p) is not p for p in self.parameters(recurse)):
-                _refuse("Another dtype or device")
+                _refuse("Changing the dtype or device")
         return self  # it is so already
 
     def train(self, mode: bool = True):
@@ -76,7 +76,7 @@ class _Guard:
 
     def __setattr__(self, name: str, value) -> None:
         if isinstance(value, nn.Module) and self._modules.get(name) is not value:
-            _refuse("Replacing modules, as adapters and quantization do,")
+            _refuse("Replacing modules (as adapters and quantization do)")
         super().__setattr__(name, value)
 
     def __deepcopy__(self, memo: dict) -> nn.Module:
@@ -114,8 +114,8 @@ for _name in (
 
 def _refuse(what: str):
     raise Refused(
-        f"{what} is not possible here: this model's weights are those of the base and of all its "
-        "patients. Take a model of its own first, patient.copy() or copy.deepcopy(base.model)"
+        f"{what} is not possible here: the base and all its patients share this model's weights. "
+        "Make an independent copy first, with patient.copy() or copy.deepcopy(base.model)"
         + ("; base.save(plan, folder) writes a checkpoint." if "save" in what else ".")
     )
 

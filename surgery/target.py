@@ -96,7 +96,7 @@ def resolve(out: str | Path) -> Path:
     try:
         return Path(out).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:  # links in a loop, nobody's home
-        raise SaveError(f"“{str(out)[:200]}” is no place to write to: {error}") from error
+        raise SaveError(f"“{str(out)[:200]}” can't be used as an output path: {error}") from error
 
 
 def check_target(
@@ -119,14 +119,14 @@ def check_target(
         files = [file for base in bases for file in base.local_files()]
         if inside := _first_within(files, out):
             raise SaveError(
-                f"The base itself lies in {out} ({inside.name} is read from there): choose another "
-                "name."
+                f"The base itself is stored in {out} ({inside.name} is read from there). Choose "
+                "another name."
             )
         if kind is not STATE:
             _check_no_cache(out)
         if not _is_marked(out / kind.mark, kind.key):
             raise SaveError(
-                f"{out} holds no {kind.name}, so it is not replaced: choose another name."
+                f"{out} holds no saved {kind.name}, so it is not replaced. Choose another name."
             )
         # An earlier save of the same base carried what lies beside its weights.
         carried = {file.name for file in files if file.suffix not in _WEIGHTS}
@@ -134,8 +134,8 @@ def check_target(
         for file in _names(out):
             if file not in carried and not any(_matches(file, one) for one in kind.files):
                 raise SaveError(
-                    f"{out} holds {file[:80]}, which belongs to no {kind.name}, so the folder is "
-                    "not replaced: move that file away, or choose another name."
+                    f"{out} holds {file[:80]}, which is not part of a saved {kind.name}, so the "
+                    "folder is not replaced. Move that file away, or choose another name."
                 )
 
 
@@ -179,7 +179,7 @@ def _check_no_cache(out: Path) -> None:
 
     for cache in (Path(HF_HUB_CACHE), cache_folder()):
         if out.is_relative_to(cache.expanduser().resolve()):
-            raise SaveError(f"{out} lies in a cache of models: choose another place.")
+            raise SaveError(f"{out} is inside a model cache. Choose another folder.")
 
 
 def _is_marked(path: Path, key: str) -> bool:
@@ -214,9 +214,9 @@ def explained(out: Path) -> Iterator[None]:
         if code is None:  # a file that is no safetensors, which is nothing of the disk's
             raise
         if code in (errno.ENOSPC, errno.EDQUOT):
-            said = f"The disk of {place} is full. Free some space or choose another place."
+            said = f"The disk of {place} is full. Free some space, or choose another folder."
         elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
-            said = f"{place} can't be written to. Choose a folder that you may write to."
+            said = f"{place} can't be written to. Choose a folder with write permission."
         else:
             said = f"{out} could not be written: {getattr(error, 'strerror', None) or error}"
         raise SaveError(said) from error

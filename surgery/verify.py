@@ -186,7 +186,7 @@ def check_loads(folder: Path, base: Base, progress: Progress) -> None:
     except Exception as error:  # the loader fails in as many ways as there are models
         said = " ".join(str(error).split())[:300]
         raise SaveError(
-            f"transformers does not load the checkpoint: “{said}”. Check the base's config and "
+            f"transformers can't load the checkpoint: “{said}”. Check the base's config and "
             "generation_config.json."
         ) from error
     # What the base carries along outside its layers without having a place for it may stay.
@@ -211,18 +211,18 @@ def check_quantized(
     which of its modules are quantized? Raises `BaseError` or `Refused`."""
     if base.anatomy.quantized == "torchao":
         raise Refused(
-            "torchao writes into its files' headers what each tensor is, and that is not carried "
+            "torchao stores tensor types in the headers of its weight files, which are not carried "
             "over. Use the unquantized model."
         )
     if wrong := mismatch(base.anatomy, stored):
         raise BaseError(
-            f"The checkpoint does not fit its config: {wrong} Correct quantization_config in its "
-            "config.json, or download it again."
+            f"The checkpoint does not fit its config: {wrong} Correct quantization_config in "
+            "config.json, or download the model again."
         )
     modules = module_names(base.anatomy, stored)
     config = rewrite(base.anatomy.whole, plan.sources, base.depth, modules)
     if wrong := mismatch(Anatomy.of(config), {piece.name: piece for piece in expected}):
-        raise Refused(f"The quantization config can't say this plan: {wrong}")
+        raise Refused(f"The quantization config can't express this plan: {wrong}")
 
 
 def _check_packed(folder: Path) -> None:

@@ -62,7 +62,7 @@ def load(
         said = " ".join(str(error).split())[:300]
         if _generation_is_broken(folder):
             raise BaseError(
-                f"transformers can't read generation_config.json: “{said}”. Mend it, or remove it."
+                f"transformers can't read generation_config.json: “{said}”. Correct or remove it."
             ) from error
         raise BaseError(
             f"The weights could not be loaded: “{said}”. Download the model again, or check the "

@@ -77,7 +77,7 @@ print(save("out", overwrite=True))
 """)
     assert said == [
         "saved out",
-        f"SaveError: The disk of {disk} is full. Free some space or choose another place.",
+        f"SaveError: The disk of {disk} is full. Free some space, or choose another folder.",
         "['filler', 'out']",
         "True",
         "saved out",
@@ -90,7 +90,7 @@ def test_a_disk_that_is_read_only(on_disk):
 subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
 print(save("out")); print(list(disk.iterdir()))
 """)
-    refused = f"SaveError: {disk} can't be written to. Choose a folder that you may write to."
+    refused = f"SaveError: {disk} can't be written to. Choose a folder with write permission."
     assert said == [refused, "[]"]
 
 

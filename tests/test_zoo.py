@@ -149,9 +149,9 @@ def test_quantized_saves_are_exact(title):
 @pytest.mark.parametrize(
     ("model_type", "sources", "said"),
     [
-        ("gemma4_text", [0, 1, 2, 3], "has to end with a layer of full attention"),
-        ("lfm2", [1, 3, 5], "keep layer 0 at the front and keep a layer of the kind “full”"),
-        ("jamba", [0, 2, 4], "keep a layer of the kind “full · attention”"),
+        ("gemma4_text", [0, 1, 2, 3], "has to end with a full attention layer"),
+        ("lfm2", [1, 3, 5], "keep layer 0 first and keep a layer of type “full”"),
+        ("jamba", [0, 2, 4], "keep a layer of type “full · attention”"),
         ("jamba", [0, 0, 1, 2, 3, 4, 5], "regular distances only"),
     ],
 )

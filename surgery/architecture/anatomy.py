@@ -29,7 +29,7 @@ from .meta import Unfilled, remembered
 from .purpose import check_causal, check_config
 
 # Building a model sets torch's default dtype for the whole process while it lasts.
-_building = Turn("Waiting for another model to be laid out")
+_building = Turn("Waiting for another model to be built")
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ class Anatomy:
             dims = [d for d in range(old.dim()) if old.shape[d] != new.shape[d]]
             if len(dims) != 1 or new.shape[dims[0]] * depth != old.shape[dims[0]] * length:
                 raise Refused(
-                    f"{name} changes its shape with the depth, and not by a part for each layer: "
-                    "this model can't be operated on."
+                    f"The shape of {name} depends on the number of layers, but not in equal parts "
+                    "per layer. This model can't be operated on."
                 )
             found[name] = (dims[0], old.shape[dims[0]] // depth)
         return found
@@ -128,7 +128,8 @@ class Anatomy:
                 model = build_meta(rewrite(unquantized(self.whole), sources, depth))
                 return model.state_dict(), len(sources)
         raise Refused(
-            "This model's config allows no other depth than its own, so it can't be operated on."
+            "This model's config doesn't allow a different number of layers, so it can't be "
+            "operated on."
         )
 
     @cached_property

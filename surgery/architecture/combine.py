@@ -49,8 +49,8 @@ def combine(bases: Mapping[str, Anatomy]) -> PreTrainedConfig:
     for name, base in bases.items():
         if base.quantized and _names_layers(base.whole.to_dict().get("quantization_config")):
             raise Refused(
-                f"The quantization config of {name} names some layers by number, which are others "
-                "in a stack. Stack the unquantized models."
+                f"The quantization config of {name} refers to layers by number, and those numbers "
+                "change in a stack. Stack the unquantized models."
             )
     whole = copy.deepcopy(one.whole.to_dict())
     key = text_key(one.whole)
@@ -70,7 +70,7 @@ def combine(bases: Mapping[str, Anatomy]) -> PreTrainedConfig:
             raise Refused(f"{first} and {name} are built differently: one is multimodal.")
         if key and (odd := _around(whole, theirs, key)):
             raise Refused(
-                f"{first} and {name} don't fit together: they differ in {odd[0]}, outside their "
+                f"{first} and {name} don't fit together: {odd[0]} differs, which is outside their "
                 "text models."
             )
         theirs = theirs[key] if key else theirs
@@ -179,8 +179,8 @@ def outer_parts(base: Anatomy) -> tuple[frozenset[str], frozenset[str]]:
         run(model, 4, use_cache=False)
     except Exception as error:
         raise Refused(
-            "These bases can't be stacked: what stands before and behind the layers can't be seen "
-            "without weights."
+            "These bases can't be stacked: without weights it can't be determined which modules "
+            "run before the layers and which after them."
         ) from error
     outside = {
         name
@@ -190,7 +190,7 @@ def outer_parts(base: Anatomy) -> tuple[frozenset[str], frozenset[str]]:
     before |= {name for name in outside - after if base.is_tower(name)}
     if missed := outside - before - after:
         raise Refused(
-            f"These bases can't be stacked: it isn't clear which of them {min(missed)} belongs to."
+            f"These bases can't be stacked: it isn't clear which base should provide {min(missed)}."
         )
     return frozenset(before - after), frozenset(after)
 

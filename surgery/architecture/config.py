@@ -247,8 +247,8 @@ def _rewrite_schedules(d: dict[str, Any], plan: list[int], depth: int) -> set[st
         moe = [p for p, i in enumerate(plan) if (i + 1) % every == 0 and start <= i <= end]
         if moe and moe != list(range(moe[0], moe[-1] + 1)):
             raise Refused(
-                "This model's config can name one run of layers with experts, and this plan has "
-                f"them at {', '.join(map(str, moe))}. Keep them together."
+                "This model's config allows only one contiguous block of layers with experts, and "
+                f"this plan has them at positions {', '.join(map(str, moe))}. Keep them together."
             )
         d.update(
             moe_layer_interval=1,
@@ -316,8 +316,8 @@ def _periodic(flags: list[bool], kind: str) -> tuple[int, int]:
                 return period, offset
     shape = "".join("x" if flag else "." for flag in flags)
     raise Refused(
-        f"This model's config can place its {kind}s at regular distances only, and this plan puts "
-        f"them at {shape} (x). Choose layers so that the distances stay equal."
+        f"This model's config allows {kind}s at regular distances only, and this plan puts them "
+        f"at the positions marked x: {shape}. Choose layers so that the distances stay equal."
     )
 
 
@@ -353,8 +353,8 @@ def _check_unchanged(asked: dict[str, Any], got: dict[str, Any]) -> None:
             ]
             if changed == [len(asked[key]) - 1]:
                 kind = str(got[key][-1]).replace("_", " ")
-                raise Refused(f"In this model a plan has to end with a layer of {kind}.")
+                raise Refused(f"In this model a plan has to end with a {kind} layer.")
             raise Refused(
-                "transformers would change the kind of some layers of this plan "
+                "transformers would change the type of some layers of this plan "
                 f"({key}, positions {', '.join(map(str, changed[:5])) or 'beyond its end'})."
             )

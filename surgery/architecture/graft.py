@@ -75,7 +75,7 @@ def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
     _copy_other_buffers(base, have, new, sources)
     if left := _without_value(new):
         raise Refused(
-            f"transformers leaves {left} of this patient without a value, so it can't be run."
+            f"transformers leaves {left} of this patient uninitialised, so it can't be run."
         )
     _carry_over(model, new)
     return new
@@ -121,7 +121,7 @@ def assemble(
         place.put(name, have[model].tensor(old))
     if left := _without_value(new):
         raise Refused(
-            f"transformers leaves {left} of this stack without a value, so it can't be run."
+            f"transformers leaves {left} of this stack uninitialised, so it can't be run."
         )
     _carry_over(like, new)
     return new
@@ -132,8 +132,8 @@ def check_loadable(base: Anatomy) -> None:
     as they are stored, and classifiers have no head for text."""
     if not writes_text(base.whole):
         raise Refused(
-            f"{type(base.model).__name__} has no head that writes text, so it can't be run here. "
-            "Its layers can be rearranged and saved."
+            f"{type(base.model).__name__} has no language-modelling head, so it can't be run "
+            "here. Its layers can be rearranged and saved."
         )
     if base.quantized:
         raise Refused(

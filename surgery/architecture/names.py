@@ -179,8 +179,8 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, Stored]) -> None:
     if head is not None and missing and all(anatomy.tensors[n] is head.weight for n in missing):
         made_for = ", ".join(map(str, anatomy.whole.architectures or ())) or "another task"
         raise BaseError(
-            f"The checkpoint has no {missing[0]}, the head that turns hidden states into words, so "
-            f"it is no language model ({made_for[:80]}). Use the one that it was made from."
+            f"The checkpoint has no {missing[0]}, the head that turns hidden states into logits, "
+            f"so it is not a language model ({made_for[:80]}). Use the model it was made from."
         )
     if missing:
         raise BaseError(

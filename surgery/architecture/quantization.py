@@ -82,7 +82,7 @@ class _Renumbering:
         for key, inner in value.items():
             for name in self.of_name(key, field) if isinstance(key, str) else [key]:
                 if name in new:
-                    raise Refused(f"The quantization config would say “{name[:80]}” twice.")
+                    raise Refused(f"The quantization config would contain “{name[:80]}” twice.")
                 new[name] = self.of_value(inner, key)
         return new
 
@@ -237,6 +237,6 @@ def _in_order(name: str) -> list[tuple[int, str]]:
 
 def _refusal(text: str) -> Refused:
     return Refused(
-        f"The quantization config speaks of layers by “{text[:80]}”, which can't be renumbered for "
-        "this plan. Name the modules one by one in the base's quantization config."
+        f"The quantization config refers to layers by “{text[:80]}”, which can't be renumbered for "
+        "this plan. List the modules by name in the base's quantization config."
     )

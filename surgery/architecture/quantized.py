@@ -112,10 +112,10 @@ def check_declared(anatomy: Anatomy, stored: Mapping[str, Stored]) -> None:
     for name in suspects:
         if translate(name) not in anatomy.tensors:
             raise BaseError(
-                f"Its weights are quantized (it has {name}), but its config.json has no "
-                "quantization_config. transformers looks nowhere else, not in quantize_config.json "
-                "or hf_quant_config.json, and would load wrong weights. Use a version whose "
-                "config.json says how it is quantized, or the unquantized model."
+                f"The weights are quantized (there is a tensor {name}), but config.json has no "
+                "quantization_config. transformers doesn't read quantize_config.json or "
+                "hf_quant_config.json, and would load wrong weights. Use a version with a "
+                "quantization_config in its config.json, or the unquantized model."
             )
 
 
@@ -146,7 +146,7 @@ def _mismatch(
             continue  # experts stored in one: only fp8 has a place for those
         if module.packed not in says(owner, module.name):
             stored_as = "quantized" if module.packed else "unquantized"
-            wrong[owner] = f"is stored {stored_as}, and quantization_config says otherwise"
+            wrong[owner] = f"is stored {stored_as}, which contradicts quantization_config"
         elif module.packed and not module.has_scales:
             wrong[owner] = "is stored quantized, but its scales are missing"
     if method in ("awq", "gptq"):
@@ -154,7 +154,7 @@ def _mismatch(
     if not wrong:
         return None
     first = next(owner for owner in modules if owner in wrong)
-    return f"{first} {wrong[first]} ({len(wrong)} such modules in all)."
+    return f"{first} {wrong[first]} (affected modules: {len(wrong)})."
 
 
 def _is_matrix(anatomy: Anatomy, name: str) -> bool:

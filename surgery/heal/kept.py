@@ -73,8 +73,8 @@ def check_same(folder: Path, facts: Mapping) -> None:
     for key in ("base", "parameters", "plan"):
         if (old := getattr(there, key)) != facts[key]:
             raise SurgeryError(
-                f"{folder} holds a run of another {key} ({str(old)[:80]}): choose another folder, "
-                "or remove it."
+                f"{folder} holds a run with a different {key} ({str(old)[:80]}): choose another "
+                "folder, or remove this one."
             )
     theirs, mine = (Settings.from_dict(told) for told in (there.settings, facts["settings"]))
     if not theirs.same_run(mine):
@@ -95,11 +95,11 @@ def text_of(folder: Path, window: int) -> torch.Tensor:
             right = found.dtype == torch.int32 and found.ndim == 2
             if right and len(found) and found.shape[1] == window:
                 return found
-        why = "it is not what was written"
+        why = "its checksum doesn't match"
     except (OSError, SafetensorError, KeyError) as error:
-        why = getattr(error, "strerror", None) or "it is no safetensors file with tokens"
+        why = getattr(error, "strerror", None) or "it is not a safetensors file with tokens"
     raise SurgeryError(
-        f"The text of the run in {folder} can't be read ({why}): remove the folder to begin anew."
+        f"The text of the run in {folder} can't be read ({why}). Remove the folder to start over."
     )
 
 

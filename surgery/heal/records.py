@@ -62,11 +62,11 @@ class StateRecord(_Record):
     @model_validator(mode="after")
     def _belong_together(self) -> StateRecord:
         if len(self.losses) != self.step:
-            raise ValueError("There is a loss for each step.")
+            raise ValueError("There must be one loss per step.")
         if self.steps is not None and self.steps < self.step:
-            raise ValueError("More steps are done than there are.")
+            raise ValueError("More steps are done than planned.")
         if any(not 0 <= look.step <= self.step for look in self.looks):
-            raise ValueError("A look is of a step that wasn't done.")
+            raise ValueError("An evaluation belongs to a step that was not done.")
         return self
 
 

@@ -284,7 +284,7 @@ class Healing:
         state = state or (self._state(step) if step >= 0 else None)
         if state is None:
             raise SurgeryError(
-                f"None of the states in {self.folder} can be read: remove the folder to begin anew."
+                f"None of the states in {self.folder} can be read. Remove the folder to start over."
             )
         trained, moments, numbers = state
         put_back(self._parameters(), self.optimizer, trained, moments)

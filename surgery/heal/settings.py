@@ -106,7 +106,7 @@ class Settings:
                 shown = name.replace("_", " ")
                 raise SurgeryError(f"The {shown} can be {kind} from {low:g} to {high:g}.")
         if not all(isinstance(word, str) for word in (self.text, self.data, self.held_out)):
-            raise SurgeryError("Texts and data sets are given by name.")
+            raise SurgeryError("text, data and held_out have to be strings.")
         if self.text and self.data:
             raise SurgeryError("Choose one source of text: a file or a data set.")
         if (self.steps is None) == (self.minutes is None):

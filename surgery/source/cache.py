@@ -62,8 +62,8 @@ def _locked(folder: Path, progress: Progress) -> FileLock:
                 progress("Waiting for another process to prepare this model", 0, 0)
             if time.monotonic() - since > _LONGEST:
                 raise BaseError(
-                    "Another process has been preparing this model for an hour. End it, then try "
-                    "again."
+                    "Another process has been preparing this model for an hour. Stop that process, "
+                    "then try again."
                 )
     except OSError as error:
         raise BaseError(

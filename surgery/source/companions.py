@@ -139,7 +139,7 @@ def choose(files: Iterable[tuple[str, int]], where: str) -> list[str]:
             if size > LARGEST:
                 raise too_large(where, name, size)
             raise BaseError(
-                f"{where} has too many tokenizer files to be a model: it is not opened."
+                f"{where} has too many tokenizer files for a model, so it was not opened."
             )
         if fits:
             chosen.append(name)
@@ -150,8 +150,8 @@ def choose(files: Iterable[tuple[str, int]], where: str) -> list[str]:
 def too_large(where: str, name: str, size: int) -> BaseError:
     """The error for a file that can't be what its name says."""
     return BaseError(
-        f"{where} has a {name[:80]} of {size / 1e6:,.0f} MB, which is too large to be one: the "
-        "model is not opened."
+        f"{name[:80]} in {where} has {size / 1e6:,.0f} MB, which is too large for such a file. The "
+        "model was not opened."
     )
 
 

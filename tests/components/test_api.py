@@ -121,7 +121,7 @@ def test_scan_and_suggest_measure(client, spec):
         (
             "preview",
             {"plan": "slices: [{sources: [{model: x, layer_range: [0, 2]}]}]\ndtype: bfloat"},
-            "“bfloat” is no dtype",
+            "“bfloat” is not a supported dtype",
         ),
         ("generate", {"plan": "0:2", "prompt": "x", "max_new_tokens": 10**9}, "1 to 512"),
         ("generate", {"plan": "0:2", "prompt": "x", "seed": "soon"}, "wrong type"),

@@ -116,7 +116,7 @@ def test_a_head_that_is_not_for_text_is_kept(tmp_path, family, auto):
     base = Base.open(str(tmp_path / "base"))
     plan = Plan.parse("0:2, 4:6, 4", 6)
     preview = base.preview(plan)
-    with pytest.raises(Refused, match="no head that writes text"):
+    with pytest.raises(Refused, match="no language-modelling head"):
         base.operate(plan)
     out = base.save(plan, tmp_path / "out")
     assert json.loads((out / "config.json").read_text())["architectures"] == [type(made).__name__]

@@ -58,7 +58,7 @@ def test_waiting_for_what_does_not_move_has_an_end(monkeypatch):
     turn = Turn()
     go = holding(turn, "Loading weights", 0, 0)
     with (
-        pytest.raises(SurgeryError, match="Loading weights: nothing has moved"),
+        pytest.raises(SurgeryError, match="Loading weights: no progress for"),
         turn.taken(silent),
     ):
         raise AssertionError("it has the turn")

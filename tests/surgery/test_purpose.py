@@ -46,11 +46,11 @@ def opened(place, fields: dict) -> Base:
         ("bert", "This bert model is an encoder"),
         ("modernbert", "modernbert is an encoder"),
         ("vit", "vit is a vision model"),
-        ("clip", "clip is a model of images and text"),
-        ("llava", "llava is a model of images and text"),
+        ("clip", "clip is an image-text model"),
+        ("llava", "llava is a vision-language model"),
         ("wav2vec2", "wav2vec2 is a speech model"),
         ("timesfm", "timesfm is a time series model"),
-        ("decision_transformer", "decision_transformer is no model that writes text"),
+        ("decision_transformer", "decision_transformer is not a language model"),
     ],
 )
 def test_what_is_no_decoder(tmp_path, kind, said):

@@ -278,7 +278,7 @@ def test_a_list_that_comes_out_wrong_refuses_the_save(home, tmp_path, monkeypatc
     """As the lists did that were renumbered twice: a check of its own has to see it."""
     monkeypatch.setattr("surgery.architecture.config.renumber", lambda old, *_: copy.deepcopy(old))
     base = Base.open(str(home))
-    with pytest.raises(Refused, match="The quantization config can't say this plan"):
+    with pytest.raises(Refused, match="The quantization config can't express this plan"):
         base.save(Plan.parse("5, 0:2, 4", 6), tmp_path / "out", verified=False)
     assert not (tmp_path / "out").exists()
 

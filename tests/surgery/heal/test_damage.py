@@ -333,8 +333,8 @@ def test_a_damaged_text_is_refused(run, folder, damage):
     ("file", "change", "status", "said"),
     [
         ("run.json", truncated, 1, "holds no run of healing that can be read"),
-        ("text/tokens.safetensors", flipped, 1, "can't be read (it is not what was written)"),
-        (f"{LAST}/state.json", truncated, 0, "The state after step 4 can't be read"),
+        ("text/tokens.safetensors", flipped, 1, "can't be read (its checksum doesn't match)"),
+        (f"{LAST}/state.json", truncated, 0, "The state saved after step 4 can't be read"),
         (f"{LAST}/trained.safetensors", tensors(one_number), 0, "going on after step 2"),
     ],
 )

@@ -294,7 +294,7 @@ def test_every_file_beside_the_weights(complete, data):
         ("tokenizer_config.json", {"added_tokens_decoder": 3}, "tokenizer of model can't be used"),
         ("tokenizer.json", {"model": None}, "tokenizer of model can't be used"),
         ("tokenizer_config.json", {"chat_template": "{{ 1/0 }}"}, "chat template"),
-        ("model.safetensors.index.json", {"metadata": [1]}, "its metadata is no object"),
+        ("model.safetensors.index.json", {"metadata": [1]}, "metadata is not a JSON object"),
     ],
 )
 def test_the_file_that_is_broken_is_named(complete, tmp_path, capsys, name, fields, said):
