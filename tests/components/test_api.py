@@ -117,7 +117,7 @@ def test_scan_and_suggest_measure(client, spec):
         ("inspect", {"base": "/no/such/folder"}, "There is no folder"),
         ("preview", {"plan": "0:99"}, "reaches past the last layer"),
         ("preview", {"plan": "slices: [[[["}, "no YAML"),
-        ("inspect", {"base": None}, "base has to be a text"),
+        ("inspect", {"base": None}, "base has to be a string"),
         (
             "preview",
             {"plan": "slices: [{sources: [{model: x, layer_range: [0, 2]}]}]\ndtype: bfloat"},

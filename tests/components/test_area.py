@@ -87,7 +87,10 @@ def public_area(tmp_path, monkeypatch):
 
 def test_a_save_that_finds_no_room_is_refused(public_area, tmp_path):
     public_area(max_disk_bytes=1000)
-    with pytest.raises(BaseError, match="no room left"), bases.disk_room(2000, tmp_path / "x"):
+    with (
+        pytest.raises(BaseError, match="not enough disk space left"),
+        bases.disk_room(2000, tmp_path / "x"),
+    ):
         pass
     with bases.disk_room(500, tmp_path / "x"):
         pass
@@ -111,7 +114,7 @@ def test_room_is_reckoned_in_the_dtype_that_is_asked_for(public_area, tiny_folde
     used = area.current().used()  # the base itself
     for limits, words in (
         ({"max_model_bytes": size + size // 2}, "public page allows"),
-        ({"max_disk_bytes": 3 * size + used}, "no room left"),
+        ({"max_disk_bytes": 3 * size + used}, "not enough disk space left"),
     ):
         public_area(**limits)
         folder = tmp_path / words.replace(" ", "-")
@@ -146,7 +149,7 @@ def test_of_two_saves_that_only_fit_one_by_one_the_second_is_told_so(
     first.start()
     assert begun.wait(30)
     *_, (status, _, _) = saving(spec, AS_STORED, folders[1])
-    assert status["failed"] and "no room left" in status["text"]
+    assert status["failed"] and "not enough disk space left" in status["text"]
     go_on.set()
     first.join(60)
     assert [path.name for path in folders[0].iterdir()] == ["x.zip"]

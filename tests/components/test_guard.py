@@ -253,9 +253,9 @@ def blocks():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ([], "0 values came, and 2 are taken: a, b."),
-        ([1], "1 value came, and 2 are taken: a, b."),
-        ([1, 2, 3], "3 values came, and 2 are taken: a, b."),
+        ([], "Expected 2 values (a, b), got 0."),
+        ([1], "Expected 2 values (a, b), got 1."),
+        ([1, 2, 3], "Expected 2 values (a, b), got 3."),
     ],
 )
 def test_values_that_do_not_fit_are_counted_in_a_sentence(blocks, values, said, capfd):
@@ -266,7 +266,7 @@ def test_values_that_do_not_fit_are_counted_in_a_sentence(blocks, values, said, 
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [([], "A value has the wrong type."), (3, "That can't be done with these values.")],
+    [([], "A value has the wrong type."), (3, "This call failed with the given values.")],
 )
 def test_values_that_nobody_can_use_leave_a_line_in_a_public_log(blocks, value, said, capfd):
     before = deployment.current()

@@ -148,6 +148,6 @@ def test_a_failure_is_told_to_all_and_can_be_tried_again():
 
 def test_who_can_show_no_progress_waits_no_longer_than_is_said():
     work = Work()
-    with pytest.raises(BaseError, match="Unpacking: this takes longer"):
+    with pytest.raises(BaseError, match="Unpacking: this is still in progress"):
         shared("it", work, at_most(0.4))
     work.go.set()

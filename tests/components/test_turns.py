@@ -88,7 +88,7 @@ def test_an_address_has_so_many_places_and_no_more(monkeypatch):
         for i in range(3):
             waiting.append(turns.queued(Visitor(f"s{i}", "10.0.0.1"), work(log, "x"), lambda p: p))
             assert next(waiting[-1]) == i + 1
-        with pytest.raises(SurgeryError, match="Too many people"):
+        with pytest.raises(SurgeryError, match="Too many visitors"):
             next(turns.queued(Visitor("s9", "10.0.0.1"), work(log, "x"), lambda p: p))
         other = turns.queued(Visitor("b", "10.0.0.2"), work(log, "b"), lambda p: p)
         assert next(other) == 1
@@ -174,7 +174,7 @@ def test_several_at_once_and_no_more_than_can_wait():
     assert [next(one) for one in running] == ["a", "b"]
     waiting = turns.queued("c", work(log, "c"), lambda p: p)
     assert next(waiting) == 1
-    with pytest.raises(SurgeryError, match="Too many people"):
+    with pytest.raises(SurgeryError, match="Too many visitors"):
         next(turns.queued("d", work(log, "d"), lambda p: p))
 
 
