@@ -88,7 +88,7 @@ def public_area(tmp_path, monkeypatch):
 def test_a_save_that_finds_no_room_is_refused(public_area, tmp_path):
     public_area(max_disk_bytes=1000)
     with (
-        pytest.raises(BaseError, match="not enough disk space left"),
+        pytest.raises(BaseError, match="not enough disk space"),
         bases.disk_room(2000, tmp_path / "x"),
     ):
         pass
