@@ -185,7 +185,7 @@ def heal(
             healed.save_adapter(target)
         else:
             healed.save(target, dtype=dtype, progress=progress)
-    with suppress(OSError):  # the result is there; the run is of no more use
+    with suppress(OSError):  # the result is written; the run is no longer needed
         kept.remove(place)
     if as_json:
         _print_json({"folder": str(target), "losses": run.losses, **healed.facts})

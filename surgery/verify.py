@@ -165,7 +165,7 @@ def check_loads(folder: Path, base: Base, progress: Progress) -> None:
     """Have transformers itself build the model from the folder's config, without memory, and find
     a tensor for every place and a place for every tensor. Raises `SaveError`."""
     progress("Checking that it loads", 0, 0)
-    if base.anatomy.quantized:  # its loader wants the hardware that the format is for
+    if base.anatomy.quantized:  # its loader needs the hardware of the format
         _check_packed(folder)
         return
     if not _is_text(folder):
@@ -207,8 +207,8 @@ def check_loads(folder: Path, base: Base, progress: Progress) -> None:
 def check_quantized(
     base: Base, plan: Plan, stored: Mapping[str, Tensor], expected: list[Piece]
 ) -> None:
-    """Before anything is written: does the config say of the base, and of what would be saved,
-    which of its modules are quantized? Raises `BaseError` or `Refused`."""
+    """Check, before anything is written, that the config declares the right modules as quantized,
+    for the base and for the checkpoint to be saved. Raises `BaseError` or `Refused`."""
     if base.anatomy.quantized == "torchao":
         raise Refused(
             "torchao stores tensor types in the headers of its weight files, which are not carried "
@@ -226,7 +226,7 @@ def check_quantized(
 
 
 def _check_packed(folder: Path) -> None:
-    """Are the tensors in a folder those of its config, quantized where it says so?"""
+    """Check that the tensors in a folder match its config, including its quantization."""
     try:
         anatomy, stored = Anatomy.of(read_config(folder)), read_tensors(folder)
         check_declared(anatomy, stored)

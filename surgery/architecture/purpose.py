@@ -1,4 +1,4 @@
-"""Is a model a decoder? If not: what it is instead, by transformers' own tables of tasks."""
+"""Refuse models that are not decoders, and say what they are, from transformers' task mappings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ONLY = (
     "Only decoder-only language models can be operated on: those that transformers loads with "
     "AutoModelForCausalLM."
 )
-# The first task that a type is listed for says what it is.
+# A model type is described by the first task that lists it.
 _KINDS = (
     ("IMAGE_TEXT_TO_TEXT", "a vision-language model"),
     ("MULTIMODAL_LM", "a multimodal model"),
@@ -34,7 +34,7 @@ _KINDS = (
 
 
 def check_config(config: PreTrainedConfig) -> None:
-    """Raise `Refused` unless it is the config of a decoder alone."""
+    """Raise `Refused` unless it is the config of a decoder-only model."""
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
         raise Refused(f"{kind} is an encoder-decoder model. {_ONLY}")

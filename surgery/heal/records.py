@@ -1,7 +1,6 @@
-"""What `run.json` and `state.json` of a run's folder hold, checked as they are read.
+"""Schemas of `run.json` and `state.json` in a run's folder, validated when they are read.
 
-A file that was cut off, edited or damaged is told from a good one here: what is read back is what
-was written, or nothing.
+A truncated, edited or damaged file is treated as missing.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _R = TypeVar("_R", bound=_Record)
 
 
 class RunRecord(_Record):
-    """What a run was told, and the CRC-32 of its text."""
+    """The parameters of a run, and the CRC-32 of its text."""
 
     format: Literal[2]
     base: str
@@ -71,7 +70,7 @@ class StateRecord(_Record):
 
 
 def read(kind: type[_R], path: Path) -> _R | None:
-    """The record in a file; None if it can't be read or isn't one."""
+    """Read a record; None if the file can't be read or is invalid."""
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST:
             return None

@@ -101,7 +101,7 @@ class Settings:
                 continue
             whole = name in _WHOLE
             right = type(value) is int or (not whole and isinstance(value, float))
-            if not (right and low <= value <= high):  # which no NaN is
+            if not (right and low <= value <= high):  # also false for NaN
                 kind = "a whole number" if whole else "a number"
                 shown = name.replace("_", " ")
                 raise SurgeryError(f"The {shown} can be {kind} from {low:g} to {high:g}.")

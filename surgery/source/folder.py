@@ -77,14 +77,14 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
 
 def check_no_adapter(folder: Path) -> None:
-    """Raises `BaseError` if an adapter lies in the folder: transformers puts it on whatever it
-    loads from there, where peft is installed, and leaves it out where it isn't."""
+    """Raise `BaseError` if the folder holds an adapter: transformers applies it to the model if
+    peft is installed, and ignores it otherwise."""
     if (folder / ADAPTER).exists():
         raise with_adapter(folder.name)
 
 
 def with_adapter(name: str) -> BaseError:
-    """The error for a model that an adapter lies beside."""
+    """The error for a model with an adapter beside it."""
     return BaseError(
         f"{name} has an adapter beside its model ({ADAPTER}), which transformers would apply. "
         "Merge it (peft: `merge_and_unload`, then `save_pretrained`) and open the result. To "
@@ -103,7 +103,7 @@ def config_from(fields: dict, path: Path) -> PreTrainedConfig:
                 f"{named} needs code of its own from its repository, which is never "
                 "run here. Choose a model that transformers knows."
             )
-        if fields.get("_class_name"):  # as diffusers writes it
+        if fields.get("_class_name"):  # written by diffusers
             raise BaseError(
                 f"{path.name} belongs to a component of a diffusion model "
                 f"({str(fields['_class_name'])[:60]}). Only language models can be operated on."
