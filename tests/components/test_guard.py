@@ -180,7 +180,7 @@ def test_an_address_opens_so_many_sessions_and_takes_no_others_place():
         kept.session_data[f"s{i}"] = session()
     with pytest.raises(SurgeryError, match="Too many pages"):
         shares.session(kept, "10.0.0.1", "s10")
-    shares.session(kept, "10.0.0.1", "s3")  # one that is there
+    shares.session(kept, "10.0.0.1", "s3")  # an existing one
     kept.session_data["s4"].is_closed = True
     shares.session(kept, "10.0.0.1", "s10")
     assert "s4" not in kept.session_data and "other" in kept.session_data
@@ -233,7 +233,7 @@ def test_an_address_has_so_many_requests_answered_at_once():
 
 @pytest.fixture(scope="module")
 def blocks():
-    """The address of an app of two endpoints."""
+    """The URL of an app with two endpoints."""
 
     def add(a: int, b: int) -> int:
         return a + b

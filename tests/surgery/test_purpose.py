@@ -1,4 +1,4 @@
-"""Models that are no decoders: each is said to be what it is, before weights are asked for."""
+"""Models that are not decoders are identified before any weights are needed."""
 
 import json
 

@@ -77,7 +77,7 @@ def scaled(scale):
 
 
 def levels(parameters, slice_=None, source=None, **more):
-    """A recipe with parameters of its own, of its slice, and of the slice's source."""
+    """A recipe with parameters at top level, in its slice, and in the slice's source."""
     fields = yaml.safe_load(sources([0, 2], parameters=parameters, **more))
     (part,) = fields["slices"]
     part["parameters"] = slice_ or {}

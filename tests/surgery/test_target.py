@@ -1,4 +1,4 @@
-"""What an output may replace: never a base, and only what is an output of its own kind."""
+"""Overwriting: never a base, and only outputs of the same kind."""
 
 import os
 import shutil
@@ -56,13 +56,13 @@ def test_the_base_is_never_overwritten(home, tmp_path):
 
 
 def test_nor_where_its_links_lead(home, tmp_path):
-    """As in the Hub's cache: the folder that was opened holds links alone."""
+    """As in the Hub's cache: the opened folder contains only links."""
     base = Base.open(str(linked(home, tmp_path / "links")))
     before = contents(home)
     with pytest.raises(SaveError, match=r"base itself is stored in .*base \("):
         base.save(WHOLE, home, overwrite=True)
     assert contents(home) == before
-    base.save(WHOLE, tmp_path / "links" / "out")  # a new folder takes nothing away
+    base.save(WHOLE, tmp_path / "links" / "out")  # a new folder replaces nothing
 
 
 def test_nor_what_a_link_leads_through(home, tmp_path):
@@ -73,7 +73,7 @@ def test_nor_what_a_link_leads_through(home, tmp_path):
 
 
 def test_one_companion_is_enough(home, tmp_path):
-    """Only the tokenizer lies in the output."""
+    """Only the tokenizer is in the output folder."""
     out = tmp_path / "out"
     Base.open(str(home)).save(WHOLE, out)
     (home / "tokenizer.json").unlink()
@@ -83,7 +83,7 @@ def test_one_companion_is_enough(home, tmp_path):
 
 
 def test_hard_links_keep_what_they_hold(home, tmp_path):
-    """Replacing one name of a file takes nothing from the other."""
+    """Replacing one hard link of a file leaves the other intact."""
     base = Base.open(str(linked(home, tmp_path / "links", os.link)))
     before = contents(tmp_path / "links")
     base.save(Plan.parse("0:3", 6), home, overwrite=True)
@@ -99,7 +99,7 @@ def test_the_second_base_of_a_stack(base, home):
 
 
 def test_a_gguf_file(home, tmp_path):
-    """Only itself: the folder that it lies in may hold much else."""
+    """Only the file itself: its folder may hold unrelated files."""
     from surgery.source import Source
 
     (home / "small.gguf").write_bytes(b"GGUF")
@@ -191,7 +191,7 @@ def test_what_an_earlier_save_carried_may_go(home, tmp_path):
 
 
 def test_a_cache_of_models_is_no_place(tmp_path, base, monkeypatch):
-    """What stands there would pass for the model that was fetched."""
+    """An output there would pass for the downloaded model."""
     monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path))
     shutil.copytree(base.source.home, tmp_path / "Another-135M")
     with pytest.raises(SaveError, match="is inside a model cache"):
@@ -232,7 +232,7 @@ def test_an_adapter_replaces_only_an_adapter(base, tmp_path):
 
 
 def test_what_changes_meanwhile_is_looked_at_again(tmp_path):
-    """A file is put there while the new folder is written."""
+    """A file is added while the new folder is written."""
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with (
         pytest.raises(SaveError, match=r"holds notes\.txt"),

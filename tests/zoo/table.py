@@ -21,13 +21,13 @@ def line(found: Finding) -> str:
 
 
 def saves_line(found: Saves) -> str:
-    """What became of a quantized base, on one line of a terminal."""
+    """The result for a quantized base, on one line of a terminal."""
     signs = " ".join(_SIGNS[outcome.state] for outcome in found.plans.values())
     return f"{found.method}, {found.family}".ljust(34) + f" {signs}  {_why(found)[:200]}"
 
 
 def saves_table(saves: Sequence[Saves]) -> str:
-    """The quantized saves, a row for each base."""
+    """The table of quantized saves, with a row for each base."""
     rows = [f"| method | type | {' | '.join(quantized.PLANS)} | why not |"]
     rows.append("|---" * (len(quantized.PLANS) + 3) + "|")
     for found in saves:

@@ -112,7 +112,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 
 def test_an_adapter_beside_a_model_is_not_passed_over(folder, tmp_path):
-    """Plain transformers puts it on as it loads the folder, so the base would be another model."""
+    """Plain transformers applies it when it loads the folder, which changes the base."""
     from peft import LoraConfig, get_peft_model
 
     base = Base.open(str(folder))
@@ -127,7 +127,7 @@ def test_an_adapter_beside_a_model_is_not_passed_over(folder, tmp_path):
         open_source(str(folder))
     for work in (base.load, lambda: base.save(Plan.whole(6), tmp_path / "out")):
         with pytest.raises(BaseError, match="adapter beside its model"):
-            work()  # it came after the base was opened
+            work()  # it was added after the base was opened
     assert not (tmp_path / "out").exists()
     (folder / "adapter_config.json").unlink()
     out = Base.open(str(folder)).save(Plan.whole(6), tmp_path / "out")

@@ -195,7 +195,7 @@ TEMPLATES = ["", "{{", "{% for %}", "{{ 1/0 }}", "{{ x.y }}", "{{ messages }}", 
 
 
 def places(value, at=()):
-    """Every path into a JSON value, the whole left out."""
+    """Every path into a JSON value, except the root."""
     inner = value.items() if isinstance(value, dict) else enumerate(value)
     for key, found in inner:
         yield (*at, key)
@@ -246,8 +246,8 @@ def complete(tmp_path_factory):
 
 
 def used(folder: Path, out: Path) -> None:
-    """Everything that a user does with a base: each step gives what plain transformers gives, or a
-    sentence. Anything else that is raised fails the test."""
+    """Everything that a user does with a base: each step gives the result of plain transformers, or
+    a `SurgeryError`. Any other exception fails the test."""
 
     def tried(step):
         try:
