@@ -158,4 +158,4 @@ def test_quantized_saves_are_exact(title):
 def test_refusals_say_what_the_plan_needs(model_type, sources, said):
     with pytest.raises(Refused, match=said) as caught:
         skeleton(Anatomy.of(build.config(model_type)), sources)
-    assert sources[0] != 0 or "layer 0 at the front" not in str(caught.value)
+    assert sources[0] != 0 or "keep layer 0 first" not in str(caught.value)

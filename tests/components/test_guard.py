@@ -209,7 +209,7 @@ def test_places_in_the_queue_are_shared_by_address_and_by_session():
         event_queue_per_concurrency_id={"compute": SimpleNamespace(queue=waiting)},
         active_jobs=[None, [event("10.0.0.2", "greedy")]],
     )
-    with pytest.raises(SurgeryError, match="your address"):
+    with pytest.raises(SurgeryError, match="your network address"):
         shares.place(queue, "10.0.0.1", "another")
     with pytest.raises(SurgeryError, match="your requests"):
         shares.place(queue, "10.0.0.2", "greedy")
@@ -222,7 +222,7 @@ def test_an_address_has_so_many_requests_answered_at_once():
     entered = [shares.request("10.0.0.1") for _ in range(8)]
     for one in entered:
         one.__enter__()
-    with pytest.raises(SurgeryError, match="Too many connections"), shares.request("10.0.0.1"):
+    with pytest.raises(SurgeryError, match="Too many open connections"), shares.request("10.0.0.1"):
         pass
     with shares.request("10.0.0.2"):
         pass

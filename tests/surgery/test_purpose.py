@@ -67,7 +67,7 @@ def test_what_is_no_decoder(tmp_path, kind, said):
         ({"model_type": "frob", "auto_map": {"AutoConfig": "a.B"}}, "“frob”.* needs code of its"),
         ({"auto_map": {"AutoConfig": "a.B"}}, "This model needs code of its own"),
         ({"hidden_size": 64}, "has no model_type"),
-        ({"_class_name": "UNet2DConditionModel"}, "part of a diffusion model"),
+        ({"_class_name": "UNet2DConditionModel"}, "component of a diffusion model"),
     ],
 )
 def test_configs_of_no_known_model(tmp_path, fields, said):

@@ -343,7 +343,7 @@ def test_weights_that_only_a_side_file_calls_quantized_are_refused(tmp_path, nam
     (tmp_path / "quantize_config.json").write_text(json.dumps(config.pop("quantization_config")))
     (tmp_path / "config.json").write_text(json.dumps(config))
     base = Base.open(str(tmp_path))
-    with pytest.raises(BaseError, match=r"quantized .* its config.json has no quantization_config"):
+    with pytest.raises(BaseError, match=r"quantized .* config.json has no quantization_config"):
         base.preview(Plan.whole(6))
     with pytest.raises(BaseError, match="no quantization_config"):
         base.load()

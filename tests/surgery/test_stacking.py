@@ -187,7 +187,7 @@ def test_quantized_bases_whose_config_counts_layers_are_refused(tmp_path):
         if number == 0:
             assert stack(one, {"b": two}, plan)[0].depth == 12
             continue
-        with pytest.raises(Refused, match="names some layers by number"):
+        with pytest.raises(Refused, match="refers to layers by number"):
             stack(one, {"b": two}, plan)
 
 
