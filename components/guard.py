@@ -115,9 +115,9 @@ class Guard:
         """Return the scope with the client's address as `client` and as the only X-Forwarded-For:
         for MCP the app calls itself with the headers that it received."""
         headers = [(k, v) for k, v in scope["headers"] if k != b"x-forwarded-for"]
-        said = [v.decode("latin-1") for k, v in scope["headers"] if k == b"x-forwarded-for"]
+        forwarded = [v.decode("latin-1") for k, v in scope["headers"] if k == b"x-forwarded-for"]
         host, port = scope.get("client") or (None, 0)
-        address = client(host, said, self._proxied)
+        address = client(host, forwarded, self._proxied)
         headers.append((b"x-forwarded-for", address.encode()))
         return {**scope, "headers": headers, "client": (address, port)}
 

@@ -282,7 +282,7 @@ def heal(
         current().check_healing()
         spec, plan = session.spec, session.plan
         settings = told(read(values), *text, lambda *given: runs.text(who, *given))
-        yield {panel.status: note("Beginning")}
+        yield {panel.status: note("Starting")}
         clinic.pausing.clear()
         job, drawn = Job(work), 0.0
         reports = iter(job)

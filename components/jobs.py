@@ -72,13 +72,13 @@ class Job(Generic[Result]):
             yield Report("Waiting for cancelled work to finish", 0, 0, None)
             time.sleep(_EVERY)
         self._thread.start()
-        seen, told = self._now, time.monotonic()
+        seen, reported = self._now, time.monotonic()
         try:
             while self._thread.is_alive():
                 self._thread.join(_EVERY)
-                news = self._now != seen or time.monotonic() - told > _BEAT
+                news = self._now != seen or time.monotonic() - reported > _BEAT
                 if news and self._thread.is_alive():
-                    seen, told = self._now, time.monotonic()
+                    seen, reported = self._now, time.monotonic()
                     yield self._report()
         finally:
             self._stop.set()

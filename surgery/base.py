@@ -158,11 +158,11 @@ class Base:
         if (folder := self.source.tokenizer_folder(current())) is None:
             return None, none
         try:
-            found = AutoTokenizer.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=False, local_files_only=True
             )
             # Some damage only shows when the tokenizer is used.
-            found.decode([int(i) for i in found("a b")["input_ids"]])
+            tokenizer.decode([int(i) for i in tokenizer("a b")["input_ids"]])
         except Exception as error:  # transformers reports a missing tokenizer in many ways
             if not any(_is_vocabulary(name) for name in companions(folder, needed_only=True)):
                 return None, none
@@ -172,10 +172,10 @@ class Base:
                 f"“{said}”. Check the tokenizer files."
             )
         if (folder / "tokenizer.json").is_file():
-            return found, ""
+            return tokenizer, ""
         # For some families transformers creates an empty tokenizer if there are no files.
-        added = {str(token) for token in found.added_tokens_decoder.values()}
-        return (found, "") if len(found.get_vocab().keys() - added) > 1 else (None, none)
+        added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+        return (tokenizer, "") if len(tokenizer.get_vocab().keys() - added) > 1 else (None, none)
 
     @property
     def has_tokenizer(self) -> bool:

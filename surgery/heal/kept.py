@@ -91,10 +91,10 @@ def text_of(folder: Path, window: int) -> torch.Tensor:
     facts, place = facts_of(folder), folder / _TEXT
     try:
         if facts is not None and _checksum(place) == facts.text:
-            found = load_file(place)["tokens"]
-            right = found.dtype == torch.int32 and found.ndim == 2
-            if right and len(found) and found.shape[1] == window:
-                return found
+            tokens = load_file(place)["tokens"]
+            valid = tokens.dtype == torch.int32 and tokens.ndim == 2
+            if valid and len(tokens) and tokens.shape[1] == window:
+                return tokens
         why = "its checksum doesn't match"
     except (OSError, SafetensorError, KeyError) as error:
         why = getattr(error, "strerror", None) or "it is not a safetensors file with tokens"
@@ -181,8 +181,8 @@ def _write_json(path: Path, value: Mapping) -> None:
 
 def _checksum(path: Path) -> int:
     """The CRC-32 of a file: enough to detect damage, and twice as fast as a cryptographic hash."""
-    found = 0
+    checksum = 0
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):
-            found = zlib.crc32(chunk, found)
-    return found
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum
