@@ -38,8 +38,9 @@ def auto_class(config: PreTrainedConfig) -> type:
     """The Auto class whose model for this config is the one that the config names; that for causal
     language models where it names none of these."""
     named = config.architectures or ()
+    text = config.get_text_config(decoder=True)
     for auto, classes in (_WRITERS | _OTHERS).items():
-        if auto is AutoModel and config.get_text_config(decoder=True).tie_word_embeddings:
+        if auto is AutoModel and getattr(text, "tie_word_embeddings", False):
             break  # its embeddings are its head, so it can write
         if classes.get(config.model_type) in named:
             return auto
