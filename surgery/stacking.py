@@ -73,7 +73,7 @@ class Stack(Base):
                 kind="stack",
                 name=" + ".join(dict.fromkeys(source.name for source in opened)),
                 config=config,
-                identity="stack",
+                identity=f"stack:{[*(s.identity for s in opened), list(bases).index(last)]}",
                 tensors=self._merged({k: b.source.tensors for k, b in bases.items()})
                 if complete
                 else {},

@@ -19,12 +19,13 @@ from transformers.utils import logging as transformers_logging
 
 from .architecture import Anatomy, settle
 from .architecture.draws import Seeded
+from .architecture.dtypes import default_of_its_own
 from .architecture.loader import auto_class
 from .errors import BaseError, SurgeryError
 from .memory import HEADROOM, accelerators, choose, main_memory
 from .progress import Cancelled, Progress, Turn, silent
 
-# transformers keeps its progress hook and torch its default dtype per process: one load at a time.
+# transformers keeps its progress hook per process: one load at a time.
 _loading = Turn("Waiting for the weights of another model to load")
 
 
@@ -119,7 +120,7 @@ def initialise(
         done += count
         report("Drawing random weights", min(done, values), values)
 
-    with _loading.taken(progress) as report, Seeded(seed, drawn):
+    with _loading.taken(progress) as report, Seeded(seed, drawn), default_of_its_own():
         report("Drawing random weights", 0, values)
         model = auto_class(config).from_config(config, dtype=dtype)
     return settle(model.to(device).eval())
@@ -157,6 +158,7 @@ def loading(progress: Progress) -> Iterator[None]:
     with (
         _loading.taken(progress) as report,
         mock.patch.object(gguf_reader, "tqdm", partial(_Report, report)),
+        default_of_its_own(),
     ):
         before = transformers_logging.set_tqdm_hook(hook)
         try:

@@ -7,7 +7,6 @@ refused; nothing is made to fit.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -46,12 +45,6 @@ def combine(bases: Mapping[str, Anatomy]) -> PreTrainedConfig:
     `Refused` with the settings that don't match.
     """
     (first, one), *others = bases.items()
-    for name, base in bases.items():
-        if base.quantized and _names_layers(base.whole.to_dict().get("quantization_config")):
-            raise Refused(
-                f"The quantization config of {name} refers to layers by number, and those numbers "
-                "change in a stack. Stack the unquantized models."
-            )
     whole = copy.deepcopy(one.whole.to_dict())
     key = text_key(one.whole)
     part = whole[key] if key else whole
@@ -133,20 +126,6 @@ def _around(ours: dict, theirs: dict, key: str) -> list[str]:
     ours, theirs = ({k: v for k, v in d.items() if k != key} for d in (ours, theirs))
     ours, theirs = plain(ours), plain(theirs)
     return sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
-
-
-def _names_layers(quantization: object) -> bool:
-    """Does any list entry or key of this config contain a module name with a number?"""
-    if hasattr(quantization, "to_dict"):
-        quantization = quantization.to_dict()
-    if isinstance(quantization, str):
-        return "." in quantization and re.search(r"\d", quantization) is not None
-    if isinstance(quantization, (list, tuple)):
-        return any(_names_layers(entry) for entry in quantization)
-    if isinstance(quantization, dict):
-        containers = (v for v in quantization.values() if not isinstance(v, str))
-        return any(_names_layers(entry) for entry in (*quantization, *containers))
-    return False
 
 
 def outer_parts(base: Anatomy) -> tuple[frozenset[str], frozenset[str]]:

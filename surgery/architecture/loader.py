@@ -38,8 +38,9 @@ def auto_class(config: PreTrainedConfig) -> type:
     """Return the Auto class that maps this config to a class in its `architectures`;
     `AutoModelForCausalLM` if there is none."""
     named = config.architectures or ()
+    text = config.get_text_config(decoder=True)
     for auto, classes in (_WRITERS | _OTHERS).items():
-        if auto is AutoModel and config.get_text_config(decoder=True).tie_word_embeddings:
+        if auto is AutoModel and getattr(text, "tie_word_embeddings", False):
             break  # the embeddings are also its language-modelling head
         if classes.get(config.model_type) in named:
             return auto

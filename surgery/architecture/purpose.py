@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.models.auto import modeling_auto as tasks
 
 from ..errors import Refused
+from .loader import auto_class
 
 _ONLY = (
     "Only decoder-only language models can be operated on: those that transformers loads with "
@@ -40,6 +46,8 @@ def check_config(config: PreTrainedConfig) -> None:
         raise Refused(f"{kind} is an encoder-decoder model. {_ONLY}")
     if type(config) in AutoModelForCausalLM._model_mapping:
         return
+    if auto_class(config) is AutoModelForMultimodalLM:
+        return  # its text model is what is operated on
     what = next((w for task, w in _KINDS if kind in _types(task)), "not a language model")
     raise Refused(f"{kind} is {what}. {_ONLY}")
 

@@ -74,7 +74,7 @@ def forget(base: Base) -> None:
 
 
 def _place(base: Base) -> Path | None:
-    if base.kind == "config":  # random weights, made anew in every process
+    if base.kind in ("config", "stack"):  # random weights, made anew in every process, or some
         return None
     name = hashlib.sha256(f"{_FORMAT}:{base.source.identity}".encode()).hexdigest()[:32]
     return cache_folder() / "tallies" / f"{name}.npz"

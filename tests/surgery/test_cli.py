@@ -255,7 +255,9 @@ def test_the_bundled_model(tmp_path):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_save_that_is_stopped_leaves_nothing(tmp_path, how):
     process = start("save", "bundled", "0:30*9", tmp_path / "deep" / "out")
-    while process.poll() is None and not list(tmp_path.glob("deep/.out.*.partial/*.safetensors")):
+    while process.poll() is None and not list(
+        tmp_path.glob("deep/.out.*.partial/new/*.safetensors")
+    ):
         time.sleep(0.005)
     process.send_signal(how)
     out, err = process.communicate(timeout=120)

@@ -4,8 +4,10 @@ import json
 
 import pytest
 import transformers as t
+from zoo import build
 
 from surgery import Base, BaseError, Plan, Refused
+from surgery.architecture.loader import auto_class
 
 SMALL = dict(
     vocab_size=100,
@@ -92,11 +94,19 @@ def test_a_diffusion_model(tmp_path):
             "encoder-decoder",
         ),
         (lambda: t.BertForMaskedLM(t.BertConfig(**BERT)), "is an encoder"),
+        (
+            lambda: t.LlamaForSequenceClassification(t.LlamaConfig(**BERT)),
+            "no lm_head.weight, the head .*LlamaWithValueHead",
+        ),
     ],
-    ids=["bart", "whisper", "bert"],
+    ids=["bart", "whisper", "bert", "value head"],
 )
 def test_real_checkpoints_of_them_are_neither_run_nor_saved(tmp_path, model, said):
     model().save_pretrained(tmp_path / "base")
+    config = tmp_path / "base" / "config.json"
+    # A head of somebody's own, which transformers has no class for.
+    text = config.read_text().replace("LlamaForSequenceClassification", "LlamaWithValueHead")
+    config.write_text(text)
     base = Base.open(str(tmp_path / "base"))
     for attempt in (
         lambda: base.preview(Plan.whole(base.depth)),
@@ -114,3 +124,11 @@ def test_a_decoder_of_such_a_family_is_one(tmp_path):
     for name in ("bart", "bert"):
         base = Base.open(str(tmp_path / name))
         assert base.depth == 4 and base.operate(Plan.parse("0:2, 1:4", 4)).model
+
+
+@pytest.mark.parametrize("model_type", ["inkling_text", "llama"])
+def test_a_config_without_architectures_is_one_of_a_language_model(model_type):
+    """Some configs don't say either whether embeddings and head are one."""
+    config = build.config(model_type)
+    config.architectures = None
+    assert auto_class(config) is t.AutoModelForCausalLM

@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tiny
 import torch
+from transformers import AutoModelForCausalLM, LlamaModel
 
 from surgery import Base, BaseError, Cancelled, Plan
 from surgery.memory import Room
@@ -90,3 +92,38 @@ def test_a_dtype_that_nothing_computes_in(folder, dtype):
     path.write_text(json.dumps({**json.loads(path.read_text()), "dtype": dtype}))
     assert Base.open(f"config:{path}").load().dtype is torch.float32
     assert Base.open(str(folder)).load().dtype is torch.float32
+
+
+@pytest.mark.parametrize("spec", ["{}", "config:{}"])
+def test_a_load_leaves_the_process_s_dtype_to_other_threads(tmp_path, monkeypatch, spec):
+    """They compute in it, and what they lay out meanwhile would put back the wrong one."""
+    tiny.model("llama", dtype=torch.bfloat16).save_pretrained(tmp_path / "m")
+    seen, build = [], LlamaModel.__init__
+
+    def watched(self, *args, **kwargs):
+        seen.append(other.submit(lambda: torch.ones(1).dtype).result())
+        build(self, *args, **kwargs)
+
+    monkeypatch.setattr(LlamaModel, "__init__", watched)
+    with ThreadPoolExecutor(1) as other:
+        base = Base.open(spec.format(tmp_path / "m"))
+        assert {p.dtype for p in base.load().parameters()} == {torch.bfloat16}
+        base.save(Plan.parse("0:3", 6), tmp_path / "out")  # which has transformers load it
+    assert len(seen) > 2 and set(seen) == {torch.float32}
+
+
+@pytest.mark.parametrize("model_type", ["llama", "xglm", "mamba", "glm4_moe"])
+def test_every_dtype_is_the_one_that_transformers_gives(tmp_path, model_type):
+    """Of buffers that no checkpoint has too."""
+    from zoo import build
+
+    build.model(model_type).to(torch.bfloat16).save_pretrained(tmp_path)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    model = Base.open(str(tmp_path)).load()
+    for found, expected in zip(
+        [*model.named_parameters(), *model.named_buffers()],
+        [*plain.named_parameters(), *plain.named_buffers()],
+        strict=True,
+    ):
+        assert (found[0], found[1].dtype) == (expected[0], expected[1].dtype)
+        assert torch.equal(found[1], expected[1])

@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from surgery import Base, BaseError, Plan
+from surgery import Base, BaseError, Plan, stack
 from surgery.progress import Cancelled
 from surgery.tally import count_tensor, kept, known_survey, survey_base
 from surgery.tally.matrix import corner, find, matrices, spectrum
@@ -173,3 +173,30 @@ def test_a_corner_and_a_spectrum(tmp_path):
     assert len(matrices(base)) == 6 * 7 + 2
     with pytest.raises(ValueError, match="no stored matrix of kind “router” in layer 0"):
         find(base, 0, "router")
+
+
+def test_a_survey_is_of_its_own_stack(tmp_path):
+    """Not of another, of whatever bases, nor of the same bases with the other one's head."""
+    bases = []
+    for seed in range(3):
+        model = tiny.model("llama")
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(seed + 1)
+        model.save_pretrained(tmp_path / str(seed))
+        bases.append(Base.open(str(tmp_path / str(seed))))
+
+    def values(other, text):
+        made, plan = stack(bases[0], {"b": other}, Plan.parse(text, 6, {"b": 6}))
+        picture = survey_base(made).picture(plan, made)
+        return [float(picture.layer(p).values[0]) for p in range(len(plan))]
+
+    assert values(bases[1], "0:3, b/3:6") == [1, 1, 1, 2, 2, 2]
+    assert values(bases[2], "0:3, b/3:6") == [1, 1, 1, 3, 3, 3]
+
+    def head(text):
+        made, plan = stack(bases[0], {"b": bases[1]}, Plan.parse(text, 6, {"b": 6}))
+        return set(survey_base(made).picture(plan, made).outside["head"].values.tolist())
+
+    assert head("0, b/1") == {2.0}
+    assert head("0, b/1, 5") == {1.0}
