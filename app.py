@@ -31,14 +31,14 @@ def arguments() -> argparse.Namespace:
         type=_people,
         default=40,
         metavar="N",
-        help="how many visitors of a public page may share an address (40)",
+        help="limits per network address, as a multiple of one visitor's (40)",
     )
     return parser.parse_args()
 
 
 def _people(text: str) -> int:
     if not (text.isdecimal() and 1 <= int(text) <= 1000):
-        raise argparse.ArgumentTypeError("write a number from 1 to 1000")
+        raise argparse.ArgumentTypeError("expected a whole number from 1 to 1000")
     return int(text)
 
 
@@ -66,7 +66,7 @@ def main() -> None:
     except ValueError as error:
         raise SystemExit(f"--base {options.base}: {error}") from error
     demo = build(options.base, allowed)
-    demo.queue(max_size=128)  # more than one address may have waiting
+    demo.queue(max_size=128)  # more than the limit of one address
     demo.launch(
         server_name="0.0.0.0" if on_space else options.host,
         server_port=options.port,

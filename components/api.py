@@ -147,7 +147,7 @@ def save(
                     _spec(base), wanted, str(name), str(dtype), folder, True, progress
                 )
             )
-        except BaseException:  # also if whoever asked has gone
+        except BaseException:  # also when the client has disconnected
             downloads.forget(key)
             raise
         address = downloads.offer(key, path, who)
@@ -256,12 +256,12 @@ class _explained:
 
 def _spec(base: str) -> str:
     if not isinstance(base, str):
-        raise SurgeryError("base has to be a text, such as bundled or org/name.")
+        raise SurgeryError("base has to be a string, such as bundled or org/name.")
     return base.strip()
 
 
 def _notes(plan: str) -> dict:
-    """What of a recipe was ignored, if anything was."""
+    """The parts of a recipe that were ignored, if any."""
     recipe = facts.read_recipe(str(plan))
     return {"notes": list(recipe.notes)} if recipe and recipe.notes else {}
 

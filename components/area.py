@@ -27,7 +27,7 @@ class Area:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock = threading.Lock()
-        self._reserved: dict[object, tuple[Path, int]] = {}  # what comes to lie in which folder
+        self._reserved: dict[object, tuple[Path, int]] = {}  # bytes reserved, by folder
 
     @property
     def hub(self) -> Path:
@@ -35,16 +35,19 @@ class Area:
         return self.folder / "hub"
 
     def used(self) -> int:
-        """Bytes in it, those that are reserved among them; what is linked counts for nothing."""
+        """Bytes used, including reserved ones. Links are not followed."""
         reserved = list(self._reserved.values())
         rest = _bytes(self.folder, {folder for folder, _ in reserved})
         return rest + sum(max(size, _bytes(folder)) for folder, size in reserved)
 
     @contextmanager
     def room(self, size: int, folder: Path, quota: int, keep: Iterable[str] = ()) -> Iterator[bool]:
-        """Within, `size` bytes are reserved for what is written into `folder`; false if they don't
-        fit into `quota`. Models from the Hub that nobody has open go to make them fit, those that
-        lie there longest first. `keep` are ids of open ones."""
+        """Reserve `size` bytes for `folder` while the block runs; yields False if they don't fit
+        into `quota`.
+
+        To make room, models from the Hub that nobody has open are deleted, oldest first. `keep`
+        are the ids of open ones.
+        """
         kept = {f"models--{name.replace('/', '--')}" for name in keep} | {folder.name}
         mine = object()
         with self._lock:
@@ -76,7 +79,7 @@ class Area:
 
 
 def _bytes(folder: Path, without: Collection[Path] = ()) -> int:
-    """Bytes on disk of what lies in a folder."""
+    """Bytes that a folder takes on disk, except the folders in `without`."""
     total = 0
     for place, folders, files in os.walk(folder):
         folders[:] = [
@@ -87,7 +90,7 @@ def _bytes(folder: Path, without: Collection[Path] = ()) -> int:
         for file in files:
             try:
                 total += os.lstat(os.path.join(place, file)).st_blocks * 512
-            except (OSError, AttributeError):  # gone meanwhile; no blocks on Windows
+            except (OSError, AttributeError):  # deleted meanwhile; no st_blocks on Windows
                 continue
     return total
 
@@ -125,7 +128,7 @@ def prepare() -> Area:
     os.environ.update(
         HF_HUB_CACHE=str(folder / "hub"),
         HF_HUB_DISABLE_IMPLICIT_TOKEN="1",  # the owner's token is not for strangers
-        USE_HUB_KERNELS="NO",  # a model's config may name code to fetch
+        USE_HUB_KERNELS="NO",  # a config can name kernels to download
         LAYER_SURGERY_CACHE=str(folder / "cache"),
         GRADIO_TEMP_DIR=str(folder / "gradio"),
         TMPDIR=str(folder / "tmp"),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _KEPT = 12  # open ones; without weights they take little
 _SILENT = 30.0  # seconds that callers without progress wait for a base to open
-_LONGEST = 60.0  # seconds of computing that a public page gives to a model's making
+_LONGEST = 60.0  # seconds: limit for building a model on a public page
 _SHARE = 0.6  # of the memory that is free or taken by bases: the budget for weights
 _bases: OrderedDict[str, Base] = OrderedDict()
 _used: Counter[int] = Counter()  # by the object's id
@@ -38,9 +38,11 @@ _loading = Turn("Waiting for another model to load")
 
 
 def get(spec: str, progress: Progress | None = None) -> Base:
-    """The base called `spec`, opened if it isn't open yet: once for all who ask meanwhile. Raises
-    `BaseError`, also for what the deployment does not allow, and, for callers without a progress
-    function, if it takes long."""
+    """Return the base called `spec`, opening it if needed. Concurrent callers share one opening.
+
+    Raises `BaseError`, also if the deployment does not allow the base, or if a caller without a
+    progress function would wait for more than `_SILENT` seconds.
+    """
     with _lock:
         if spec in _bases:
             _bases.move_to_end(spec)
@@ -51,21 +53,21 @@ def get(spec: str, progress: Progress | None = None) -> Base:
 
 
 def prepare(spec: str) -> None:
-    """Open a base for the app itself: fetched and converted whether or not anybody watches. What
-    goes wrong is told to those who open it, which tries again."""
+    """Open a base at startup, without a visitor. Errors are ignored here: opening the base again
+    retries, and reports them."""
     with suppress(SurgeryError):
         deployment.current().check_spec(spec)
         preparing.shared(("open", spec), partial(_open, spec), silent, lasting=True)
 
 
 def _open(spec: str, progress: Progress) -> Base:
-    """All that a page asks of an open base is found out here, where it can be watched."""
+    """Open a base and compute everything that the page needs of it, with progress."""
     allowed = deployment.current()
     library.wait(progress)
     base = surgery.Base.open(spec, progress)
     if allowed.public:
         allowed.check_config(base.source.config.to_dict())
-    progress("Laying out the layers", 0, 0)
+    progress("Building the layers", 0, 0)
     with _limited(progress) as limited, reporting_to(limited):
         size = base.preview(Plan.whole(base.depth)).bytes
     if allowed.public:
@@ -82,8 +84,8 @@ def _open(spec: str, progress: Progress) -> Base:
 
 
 def load(spec: str, progress: Progress) -> Base:
-    """The base with its weights in memory; others are let go to make the room. Loaded once for all
-    who ask meanwhile. Raises `BaseError`."""
+    """Return the base with its weights in memory, unloading others to make room. Concurrent
+    callers share one load. Raises `BaseError`."""
     base = get(spec, progress)
     if base.is_loaded:
         return base
@@ -95,7 +97,7 @@ def _load(base: Base, progress: Progress) -> Base:
     deployment.current().check_size(size, "In memory the model's weights")
     fetch(base, progress)
     random = base.kind == "config"
-    # One after the other: what another load is about to take looks free.
+    # One at a time: memory that another load is about to use still counts as free.
     with (
         _loading.taken(progress) as report,
         _limited(report) if random else nullcontext(report) as limited,
@@ -111,7 +113,7 @@ def _load(base: Base, progress: Progress) -> Base:
 
 
 def fetch(base: Base, progress: Progress) -> None:
-    """Have its files on this machine. Raises `BaseError`, also where there is no room for them."""
+    """Download the base's files if needed. Raises `BaseError`, also if there is no disk space."""
     if base.kind == "hub":
         here = area.current()
         folder = here.hub / f"models--{base.source.hub_id.replace('/', '--')}" if here else Path()
@@ -122,13 +124,13 @@ def fetch(base: Base, progress: Progress) -> None:
 
 
 class _TooLong(Cancelled):
-    """Stops work that a public page gives no more time to."""
+    """Raised to stop work that exceeds the time limit of a public page."""
 
 
 @contextmanager
 def _limited(progress: Progress) -> Iterator[Progress]:
-    """Within, what only computes has a limited time on a public page: what a stranger's config
-    costs is not known before. Raises `BaseError`."""
+    """Limit the computing time inside the block on a public page, since the cost of a visitor's
+    config isn't known in advance. Raises `BaseError`."""
     if not deployment.current().public:
         yield progress
         return
@@ -143,7 +145,7 @@ def _limited(progress: Progress) -> Iterator[Progress]:
         yield limited
     except _TooLong:
         raise BaseError(
-            "Making this model takes longer than this public page allows. Choose one with fewer "
+            "Building this model takes longer than this public page allows. Choose one with fewer "
             "layers, or run the app on your own machine."
         ) from None
 
@@ -180,8 +182,8 @@ def budget() -> int:
 
 @contextmanager
 def disk_room(size: int, folder: Path) -> Iterator[None]:
-    """Within, there is room for `size` bytes in a folder of a public page's area, whatever others
-    write meanwhile. Raises `BaseError`."""
+    """Reserve `size` bytes for a folder in a public page's storage while the block runs. Raises
+    `BaseError` if they don't fit."""
     here, quota = area.current(), deployment.current().max_disk_bytes
     if here is None or quota is None:
         yield
@@ -191,7 +193,7 @@ def disk_room(size: int, folder: Path) -> Iterator[None]:
     with here.room(size, folder, quota, open_ones) as fits:
         if not fits:
             raise BaseError(
-                "This public page has no room left for files of that size now. Choose a smaller "
+                "This public page has not enough disk space left for this model. Choose a smaller "
                 "model, or try again in a few minutes."
             )
         yield

@@ -33,7 +33,7 @@ class Clinic:
         # Pausing is told by the run itself: what another event draws, its last report may cover.
         self.pausing = threading.Event()
         # One run at a time: a paused one ends its step first.
-        self.busy = Turn("Waiting for the step that was being done")
+        self.busy = Turn("Waiting for the current step to finish")
         self._healed: dict[tuple[str, str], Healed] = {}
 
     def __deepcopy__(self, memo: dict) -> Clinic:

@@ -42,7 +42,7 @@ class Deployment:
     max_training_text: int = 20_000_000  # bytes of a file that is brought along for healing
     max_new_tokens: int = 512
     max_steps: int = 1000  # of one session's undo
-    people: int = 40  # that may share an address: what a visitor may do, an address may so often
+    people: int = 40  # per network address: its limits are a visitor's times this
 
     @classmethod
     def of(cls, public: bool = False, healing: bool = False, **limits: Any) -> Deployment:

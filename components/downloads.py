@@ -1,9 +1,9 @@
 """Saved checkpoints that wait to be fetched: where they lie, for how long, and at which address.
 
 An address holds a secret instead of a place: it says nothing of the machine, and nobody guesses it.
-It is good until its session saves something else, leaves, or an hour has passed; or until its
-visitor's network address has saved more than half of what a public page has room for, since
-sessions are free to make up. Knows files and addresses; what is in them is the panel's affair.
+A download is available for an hour, or until its session saves something else or ends. Clients can
+make up sessions, so the downloads of one network address may use at most half of a public page's
+storage; the oldest are deleted first.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Downloads:
         return cls()
 
     def of(self, session: str, visitor: Visitor | None = None) -> Path:
-        """The empty folder of a session; what it had, and what others forgot, is removed. The
-        oldest of the visitor's address go too, as long as those take too much."""
+        """Return an empty folder for a session. Its previous download and expired ones are deleted,
+        and the oldest ones of the visitor's address if they use too much storage."""
         self.forget(session)
         if visitor and (quota := current().max_disk_bytes):
             self._let_go(party(visitor.address), quota // 2)
@@ -95,7 +95,7 @@ class Downloads:
         shutil.rmtree(self._place(session), ignore_errors=True)
 
     def _let_go(self, whose: str, most: int) -> None:
-        """Remove the oldest files of an address until they take no more than that."""
+        """Delete the oldest files of an address until the rest takes at most `most` bytes."""
         with self._lock:
             mine = [offer for offer in self._offers.values() if offer.whose == whose]
         sizes = [_size(offer.path) for offer in mine]
@@ -111,7 +111,7 @@ class Downloads:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:  # gone meanwhile
+    except OSError:  # deleted meanwhile
         return 0
 
 

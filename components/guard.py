@@ -1,8 +1,7 @@
 """What reaches the app of a public page at all: small requests to the few addresses it answers.
 
-Gradio offers uploads, recordings, its own statistics and more to any client; this page has no use
-for them, so they are not there. Knows HTTP alone, and who sent a request; how much one address may
-hold is for `shares` to say.
+Gradio offers uploads, recordings, its own statistics and more to any client. This page needs none
+of them, so it blocks them. The limits per address are in `shares`.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from .events import log
 from .shares import Shares
 
 MAX_BODY = 1_000_000  # bytes; the longest plan and text together are far below
-_SECONDS = 30  # for a request's body to arrive
-_DEEPEST = 40  # levels of nesting in it; figures that the page sends back have ten
+_SECONDS = 30  # for a request body to arrive
+_DEEPEST = 40  # levels of nesting in a body; figures sent back by the page have ten
 _SESSION = r"[\w-]{1,64}"
 _API = "/gradio_api"
-# What is read: the page with its parts, what belongs to it, and the endpoints' descriptions.
+# GET routes: the page, its assets and events, and the descriptions of the endpoints.
 _GETS = (
     r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/pwa_icon(?:/\d{1,4})?"
     r"|/(?:assets|static)/[\w./@+-]+|/plotly\.min\.js|/downloads/[\w-]+/[^/]+"
@@ -38,13 +37,13 @@ _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),  # the plan and the prompt stand in the address
 ]
-_UNREADABLE = "The request's body is not what this page reads: JSON, with an object at the top."
+_UNREADABLE = "The request body has to be a JSON object."
 Receive = Callable[[], Awaitable[dict]]
 Send = Callable[[dict], Awaitable[None]]
 
 
 class _Refusal(Exception):
-    """A status, and a sentence that says why."""
+    """A refused request: the HTTP status and the reason."""
 
 
 class Guard:
@@ -68,7 +67,7 @@ class Guard:
         self._shares, self._proxied = Shares(people), proxied
 
     async def __call__(self, scope: dict, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":  # there are none
+        if scope["type"] == "websocket":  # the page uses none
             await send({"type": "websocket.close"})
             return
         if scope["type"] != "http":
@@ -90,15 +89,15 @@ class Guard:
             await _answer(answered, *refusal.args)
         except SurgeryError as error:
             await _answer(answered, 429, str(error))
-        except Exception as error:  # values that Gradio's routes choke on
+        except Exception as error:  # values that crash Gradio's routes
             log(error)
             if begun:
                 await send({"type": "http.response.body", "body": b""})
             else:
-                await _answer(answered, 400, "That is not what this page reads.")
+                await _answer(answered, 400, "The request could not be processed.")
 
     def opens(self, method: str, path: str) -> bool:
-        """Whether there is anything at this path for this method."""
+        """Whether this method is allowed at this path."""
         if "/../" in f"{path}/" or "\\" in path or "\0" in path:
             return False
         reads, writes = self._gets.fullmatch(path), self._posts.fullmatch(path)
@@ -113,22 +112,22 @@ class Guard:
         )
 
     def _signed(self, scope: dict) -> dict:
-        """The request with the sender's address as everything behind this reads it: the app calls
-        itself for MCP, with the headers that it was sent."""
+        """Return the scope with the client's address as `client` and as the only X-Forwarded-For:
+        for MCP the app calls itself with the headers that it received."""
         headers = [(k, v) for k, v in scope["headers"] if k != b"x-forwarded-for"]
-        said = [v.decode("latin-1") for k, v in scope["headers"] if k == b"x-forwarded-for"]
+        forwarded = [v.decode("latin-1") for k, v in scope["headers"] if k == b"x-forwarded-for"]
         host, port = scope.get("client") or (None, 0)
-        address = client(host, said, self._proxied)
+        address = client(host, forwarded, self._proxied)
         headers.append((b"x-forwarded-for", address.encode()))
         return {**scope, "headers": headers, "client": (address, port)}
 
     async def _pass_on(self, scope: dict, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"].removeprefix(scope.get("root_path", ""))
         if not self.opens(method, path or "/"):
-            raise _Refusal(403, "This page does not take that.")
+            raise _Refusal(403, "This path or method is not available.")
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         if "deep_link" in query:
-            raise _Refusal(403, "This page has links of its own: use its Link button.")
+            raise _Refusal(403, "Gradio's deep links are disabled: use the Link button.")
         claimed = dict(scope["headers"]).get(b"content-length", b"0")
         if not claimed.isdigit() or int(claimed) > MAX_BODY:
             raise _Refusal(413, "That is too large for this page.")
@@ -149,7 +148,7 @@ class Guard:
             beats = path.startswith(f"{_API}/heartbeat/")
             name = path.rpartition("/")[2] if beats else query.get("session_hash", [None])[0]
         if name is not None and not _is_name(name):
-            raise _Refusal(400, "session_hash has to be at most 64 letters and digits.")
+            raise _Refusal(400, "session_hash has to be 1 to 64 letters, digits, - or _.")
         if blocks and (name is not None or method == "POST"):
             self._shares.session(blocks.state_holder, address, name)
         if blocks and method == "GET":
@@ -158,25 +157,25 @@ class Guard:
 
 
 async def _read(receive: Receive) -> bytes:
-    """A request's body. Raises `_Refusal` for one that is too long, or too long in coming."""
+    """Read a request body. Raises `_Refusal` if it is too large or arrives too slowly."""
     body = bytearray()
     try:
         async with asyncio.timeout(_SECONDS):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise _Refusal(400, "The request broke off.")
+                    raise _Refusal(400, "The request was interrupted.")
                 body += message.get("body", b"")
-                if len(body) > MAX_BODY:  # a length that was not claimed, or was a lie
+                if len(body) > MAX_BODY:  # no content-length, or a false one
                     raise _Refusal(413, "That is too large for this page.")
                 if not message.get("more_body"):
                     return bytes(body)
     except TimeoutError:
-        raise _Refusal(408, "The request took too long to arrive.") from None
+        raise _Refusal(408, "The request body took too long to arrive.") from None
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """What was read, to be read once more; then whatever follows."""
+    """A `receive` that replays the body, then continues with the original one."""
     left: list[dict] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def read() -> dict:
@@ -186,17 +185,17 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def _parsed(body: bytes) -> Any:
-    """The JSON in a body. Raises `_Refusal` for what can't be read, or written down again."""
+    """Parse a JSON body. Raises `_Refusal` if it can't be parsed or serialised again."""
     try:
         given = json.loads(body)
         json.dumps(given, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError):  # surrogates, NaN and numbers without end among them
+    except (ValueError, RecursionError):  # also lone surrogates, NaN and infinite numbers
         raise _Refusal(400, _UNREADABLE) from None
     level, depth = [given], 0
     while level := [v for one in level for v in _within(one) if isinstance(v, (dict, list))]:
         depth += 1
         if depth > _DEEPEST:
-            raise _Refusal(400, "The request's body is nested too deeply.")
+            raise _Refusal(400, "The request body is nested too deeply.")
     return given
 
 
@@ -211,8 +210,8 @@ def _is_name(name: object) -> bool:
 
 
 def _check_there(queue: Any, path: str, session: str | None) -> None:
-    """Raise `_Refusal` for a stream of something that is not there: Gradio finds that out once it
-    has begun to answer."""
+    """Raise `_Refusal` for a stream of an unknown event or session: Gradio notices only after it
+    has sent the headers."""
     there = True
     if path == f"{_API}/queue/data":
         there = session in queue.pending_messages_per_session
@@ -222,11 +221,11 @@ def _check_there(queue: Any, path: str, session: str | None) -> None:
             event in events for events in queue.pending_event_ids_session.values()
         )
     if not there:
-        raise _Refusal(404, "There is no such request (any more).")
+        raise _Refusal(404, "This request does not exist, or has ended.")
 
 
-async def _answer(send: Send, status: int, said: str) -> None:
-    body = json.dumps({"detail": said, "error": said}).encode()
+async def _answer(send: Send, status: int, message: str) -> None:
+    body = json.dumps({"detail": message, "error": message}).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),

@@ -189,7 +189,7 @@ def wire(
         who, text = request.session_hash, (kind, file, data)
         try:
             yield from heal(panel, session, clinic, runs, book, who, values, text)
-        except GeneratorExit:  # the page was closed, perhaps before there was anything to remove
+        except GeneratorExit:  # the page was closed, perhaps before anything was written
             runs.forget(who)
             raise
 
@@ -266,7 +266,7 @@ def heal(
 
         with clinic.busy.taken(progress):
             base = bases.load(spec, progress)
-            progress("Beginning", 0, 0)  # raises if the page was closed: nothing lies there yet
+            progress("Starting", 0, 0)  # raises if the page was closed, before anything is written
             place = runs.place(who, spec, plan, settings)
             place.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -282,7 +282,7 @@ def heal(
         current().check_healing()
         spec, plan = session.spec, session.plan
         settings = told(read(values), *text, lambda *given: runs.text(who, *given))
-        yield {panel.status: note("Beginning")}
+        yield {panel.status: note("Starting")}
         clinic.pausing.clear()
         job, drawn = Job(work), 0.0
         reports = iter(job)

@@ -1,8 +1,8 @@
 """Long work in a thread, watched from a generator: how far it is, how long it takes, how it stops.
 
-Gradio can close a generator only when it comes back to a `yield`, and holds a lock for everyone
-until then. So these come back at least twice a second, whatever the work does, and closing them
-doesn't wait for it.
+Gradio can close a generator only at a `yield`, and holds a global lock until then. So these
+generators yield at least twice a second, whatever the work does, and closing them does not wait for
+the work.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from surgery.progress import Cancelled, Progress, reporting_to
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 _EVERY = 0.15  # seconds between looks
-_BEAT = 0.3  # seconds after which the generator comes back with no news
+_BEAT = 0.3  # seconds after which the generator yields without news
 _SOON = 1.0  # seconds before an estimate is worth anything
-_MOST_ENDING = 4  # threads that were told to stop and haven't yet, before new work waits for them
-_PATIENCE = 60.0  # seconds that it waits
+_MOST_ENDING = 4  # cancelled threads still running, from which on new work waits
+_PATIENCE = 60.0  # seconds that new work waits for them
 _ending: set[threading.Thread] = set()
 
 
@@ -49,7 +49,7 @@ class Job(Generic[Result]):
     """`for report in job:` runs `work(progress)` in a thread until it ends; then `job.result()`.
 
     Closing the iteration early, as Gradio does when an event is cancelled, stops the work at its
-    next report. Work that takes long to notice holds up new jobs once there is much of it.
+    next report. While many cancelled jobs are still running, new ones wait.
     """
 
     def __init__(self, work: Callable[[Progress], Result]) -> None:
@@ -66,19 +66,19 @@ class Job(Generic[Result]):
         while len(ending()) >= _MOST_ENDING:
             if time.monotonic() - since > _PATIENCE:
                 self._error = SurgeryError(
-                    "This machine is still busy with work that was stopped. Try again in a minute."
+                    "The server is still finishing cancelled work. Try again in a minute."
                 )
                 return
-            yield Report("Waiting for work that was stopped to end", 0, 0, None)
+            yield Report("Waiting for cancelled work to finish", 0, 0, None)
             time.sleep(_EVERY)
         self._thread.start()
-        seen, told = self._now, time.monotonic()
+        seen, reported = self._now, time.monotonic()
         try:
             while self._thread.is_alive():
                 self._thread.join(_EVERY)
-                news = self._now != seen or time.monotonic() - told > _BEAT
+                news = self._now != seen or time.monotonic() - reported > _BEAT
                 if news and self._thread.is_alive():
-                    seen, told = self._now, time.monotonic()
+                    seen, reported = self._now, time.monotonic()
                     yield self._report()
         finally:
             self._stop.set()
@@ -114,11 +114,11 @@ class Job(Generic[Result]):
 
 
 def steps(work: Iterator[Item], ended: Callable[[], None] = lambda: None) -> Iterator[Item | None]:
-    """What `work` yields, each step computed in a thread when it is asked for; None whenever a
-    step takes long.
+    """Yield the items of `work`, each computed in a thread on demand, and None whenever a step
+    takes long.
 
-    `work` is closed, and `ended` called, once no step is computed any more: if this was closed
-    early, that may be later.
+    `work` is closed and `ended` called when the last step has finished. If this generator is closed
+    early, that may happen later.
     """
     asked, answered = threading.Semaphore(0), threading.Event()
     closed, answer = threading.Event(), []  # one of (item,), error, or () at the end
@@ -146,13 +146,13 @@ def steps(work: Iterator[Item], ended: Callable[[], None] = lambda: None) -> Ite
             while not answered.wait(_BEAT):
                 yield None
             answered.clear()
-            (found,) = answer
+            (result,) = answer
             answer.clear()
-            if isinstance(found, BaseException):
-                raise found
-            if not found:
+            if isinstance(result, BaseException):
+                raise result
+            if not result:
                 return
-            yield found[0]
+            yield result[0]
     finally:
         closed.set()
         asked.release()
@@ -160,7 +160,7 @@ def steps(work: Iterator[Item], ended: Callable[[], None] = lambda: None) -> Ite
 
 
 def ending() -> set[threading.Thread]:
-    """Threads whose work was stopped and goes on, since it hasn't reported since."""
+    """Threads whose work was cancelled and has not stopped yet."""
     for thread in list(_ending):
         if not thread.is_alive():
             _ending.discard(thread)
@@ -168,8 +168,8 @@ def ending() -> set[threading.Thread]:
 
 
 def plain(error: BaseException) -> BaseException:
-    """An error to keep. One that is meant for people goes without its traceback, which would keep
-    alive everything that the failed work had in hand."""
+    """Return the error, without traceback and context if it is meant for users: they would keep
+    everything alive that the failed work refers to."""
     if isinstance(error, (SurgeryError, Cancelled)):
         error.__context__ = None
         return error.with_traceback(None)
@@ -177,13 +177,13 @@ def plain(error: BaseException) -> BaseException:
 
 
 def _thread(run: Callable[[], None]) -> threading.Thread:
-    """Not started yet. It knows what the thread that made it knows, such as Gradio's request."""
+    """Create a thread with the context variables of the current one, such as Gradio's request."""
     context = contextvars.copy_context()
     return threading.Thread(target=context.run, args=(run,), daemon=True, name="job")
 
 
 def _left(thread: threading.Thread) -> None:
-    """Nobody waits for it any more."""
+    """Stop waiting for a thread; remember it if it is still running."""
     thread.join(_EVERY)
     if thread.is_alive():
         _ending.add(thread)

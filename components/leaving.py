@@ -16,7 +16,7 @@ from .session import Session
 
 MOST = 2000  # sessions in memory at all; those used least lately go first
 _AGAIN = 20  # seconds
-_left: list[tuple[float, Any, str]] = []  # when to look again, at which session
+_left: list[tuple[float, Any, str]] = []  # (time of the next check, state holder, session)
 _sweeper: threading.Thread | None = None
 _lock = threading.Lock()
 _STAYS = datetime.timedelta(hours=1)
@@ -36,7 +36,7 @@ def let_go(holder: Any, session: str) -> None:
 
 
 def _again_later(holder: Any, session: str) -> None:
-    """An event that was under way may draw once more: one thread forgets that, for all pages."""
+    """Check a session again later, in one thread for all: a running event may still draw."""
     global _sweeper
     with _lock:
         _left.append((time.monotonic() + _AGAIN, holder, session))
@@ -73,8 +73,8 @@ def _forget_pictures(holder: Any, session: str) -> None:
 
 
 def _forget_messages(queue: Any, session: str) -> bool:
-    """What was on its way to the page, pictures too: Gradio keeps that of two thousand sessions.
-    False while an event runs, be it one that ends or of somebody who came back."""
+    """Drop a session's undelivered messages, pictures included: Gradio keeps those of 2,000
+    sessions. Returns False while one of the session's events is still running."""
     if queue is None:
         return True
     ids = queue.pending_event_ids_session.get(session, ())

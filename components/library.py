@@ -23,7 +23,7 @@ _importing = Turn("Starting")
 
 
 def begin(then: Callable[[], None] | None = None) -> None:
-    """Import it in a thread, once the first page is drawn, and go on with `then`."""
+    """Import the library in a thread once the first page is drawn, then call `then`."""
     threading.Thread(target=_import_later, args=(then,), daemon=True, name="library").start()
 
 
@@ -69,7 +69,7 @@ def _import_later(then: Callable[[], None] | None) -> None:
 
 
 def tidy() -> None:
-    """Remove what conversions that were killed left in the cache of models."""
+    """Remove what killed conversions left in the model cache."""
     folder = import_module("surgery.source.cache").cache_folder()
     with contextlib.suppress(OSError):
         import_module("surgery.appear").sweep(folder)

@@ -236,7 +236,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             healed = clinic.patient(session.spec, plan)
             try:
                 yield from save(session.spec, plan, name, dtype, folder, offer, healed)
-            except GeneratorExit:  # the page was closed, or Stop pressed
+            except GeneratorExit:  # the page was closed, or Stop was pressed
                 if offer:
                     waiting.forget(own)
                 raise
@@ -293,10 +293,10 @@ def launch_options() -> dict:
         "app_kwargs": {
             "middleware": [guard] if allowed.public else [],
             "routes": [plotly_view.ROUTE, downloads.ROUTE],
-            "openapi_url": None,  # Gradio describes the endpoints for programs, and only those
+            "openapi_url": None,  # Gradio has its own description of the API
         },
         "enable_monitoring": False,
-        "run_history": False,  # of what visitors asked for, on the Hub
+        "run_history": False,  # Gradio would record visitors' requests on the Hub
         "mcp_server": find_spec("mcp") is not None,  # the extra gradio[mcp]
         "max_threads": 128,  # those who wait for their turn hold one each
         "theme": theme(),

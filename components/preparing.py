@@ -1,7 +1,7 @@
-"""Work that several visitors wait for, done once by the app: opening a base, loading its weights.
+"""Share long-running work between visitors: opening a base, loading its weights.
 
-Whoever asks for what is under way already joins in and sees the same progress. A visitor who leaves
-stops nothing that others wait for, nor what the app wants for itself.
+Visitors who request work that is already running join it and see the same progress. The work stops
+only when all of them have left, and never if the app itself requested it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from surgery.progress import Cancelled, Progress, reporting_to
 from .jobs import plain
 
 Result = TypeVar("Result")
-_LOOK = 0.1  # seconds between looks
-_RETURN = 20.0  # seconds for a visitor who left to come back, before the work is stopped
+_LOOK = 0.1  # seconds between progress updates
+_RETURN = 20.0  # seconds after the last visitor left until the work is stopped
 
 
 class _Preparation(Generic[Result]):
-    """One piece of work in a thread of its own, and how many wait for it."""
+    """Shared work in a separate thread, and the number of callers that wait for it."""
 
     def __init__(self, key: Hashable, work: Callable[[Progress], Result]) -> None:
         self.watchers, self.left = 0, time.monotonic()
@@ -39,7 +39,7 @@ class _Preparation(Generic[Result]):
         try:
             with reporting_to(self._progress):
                 self.result = self._work(self._progress)
-        except BaseException as error:  # handed on to all who wait
+        except BaseException as error:  # raised again in all callers
             self.error = plain(error)
         finally:
             _forget(self._key, self)
@@ -54,7 +54,7 @@ class _Preparation(Generic[Result]):
             if self.watchers:
                 return
             if _under_way.get(self._key) is self:
-                del _under_way[self._key]  # whoever asks from now on begins anew
+                del _under_way[self._key]  # later callers start again
         raise Cancelled
 
 
@@ -69,10 +69,11 @@ def shared(
     *,
     lasting: bool = False,
 ) -> Result:
-    """What `work(progress)` returns or raises: done once for all who ask under this key meanwhile.
+    """Return or raise what `work(progress)` does; concurrent callers with the same key share it.
 
-    `progress` hears of it, and stops the waiting alone by raising. The work goes on for a while
-    without anybody waiting, so that a page can be loaded anew, and to its end if `lasting`.
+    `progress` is called with its updates. If it raises, this caller stops waiting and the work
+    continues. Without callers the work goes on for a while, so that a page can be reloaded, and to
+    its end if `lasting`.
     """
     with _lock:
         one = _under_way.get(key)
@@ -93,14 +94,14 @@ def shared(
 
 
 def at_most(seconds: float) -> Progress:
-    """A progress function for callers who can show none: they stop waiting after so long."""
+    """A progress function that raises `BaseError` after that time, for callers that show none."""
     end = time.monotonic() + seconds
 
     def progress(what: str, done: float, total: float) -> None:
         if time.monotonic() > end:
             raise BaseError(
-                f"{what or 'Working'}: this takes longer. Open the model, and try again once it "
-                "is open."
+                f"{what or 'Working'}: this is still in progress. Open the model on the page, and "
+                "try again once it is open."
             )
 
     return progress
@@ -113,7 +114,7 @@ def _forget(key: Hashable, one: _Preparation) -> None:
 
 
 def _in_a_child() -> None:
-    """A forked process has none of the threads that its parent had at work."""
+    """Reset the module's state: a forked process has none of its parent's threads."""
     global _lock
     _lock = threading.Lock()
     _under_way.clear()

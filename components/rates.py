@@ -1,7 +1,7 @@
 """How often one may ask: an allowance that fills up again, for each session and each address.
 
-Knows counting and time. Clients choose the names of their sessions, so an address has an allowance
-too: large enough for a room of people behind one.
+Clients choose their own session names, so each network address has an allowance too, large enough
+for a room of people behind one router.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .deployment import current
 
 # A minute's worth, which may be used up at once.
 PER_MINUTE = {
-    "draw": 1200,  # what follows an edit, or puts together what is there
+    "draw": 1200,  # redraws after an edit, from data that is there
     "edit": 600,
     "open": 12,
     "speak": 20,
@@ -46,12 +46,12 @@ class Rates:
         self._left: OrderedDict[tuple, tuple[float, float]] = OrderedDict()
 
     def take(self, what: str, session: str | None, address: str | None, people: int = 40) -> None:
-        """Use up one of the allowance; `people` may share an address. Raises `SurgeryError` that
-        says how long to wait."""
+        """Use one request of the allowance; an address has that of `people` visitors. Raises
+        `SurgeryError` with the time to wait."""
         most, who = self._per_minute[what], party(address)
         with self._lock:
             now = self._clock()
-            # A session's is that address's alone: its name may be made up by another.
+            # Keyed by address too: another client could use the same session name.
             wanted = [((what, who, session), most), ((what, who), most * people)]
             found = [(key, size, self._filled(key, size, now)) for key, size in wanted]
             for _, size, left in found:
@@ -81,7 +81,7 @@ def admit(what: str, request: gr.Request | None) -> None:
 
 
 def refused(what: str, request: gr.Request | None) -> bool:
-    """The same for an event that just does nothing then; a warning on the page says why."""
+    """Like `admit`, but show the reason as a warning and return whether it was refused."""
     try:
         admit(what, request)
     except SurgeryError as error:
@@ -91,6 +91,6 @@ def refused(what: str, request: gr.Request | None) -> bool:
 
 
 def visitor(request: gr.Request | None) -> Visitor:
-    """Who sent a request. On a public page `Guard` has put the address into it."""
+    """Return the sender of a request. On a public page `Guard` has set its address."""
     sender = getattr(request, "client", None)
     return Visitor(getattr(request, "session_hash", None), getattr(sender, "host", None))

@@ -140,19 +140,19 @@ def write(
     try:
         with bases.in_use(base):
             if base.kind == "config":
-                bases.load(spec, progress)  # it is written from memory
+                bases.load(spec, progress)  # saved from memory
             elif not plan.dropped:
-                bases.fetch(base, progress)  # else the save asks for its layers alone
-            # A folder, and the file that it is packed into.
+                bases.fetch(base, progress)  # else the save downloads only what it needs
+            # The folder and the zip file.
             with bases.disk_room((2 if zipped else 1) * size, folder):
                 save_to = healed.save if healed else partial(base.save, plan)
                 out = save_to(folder / called, dtype=wanted, progress=progress)
                 if zipped:
                     out = zip_folder(out, folder / f"{called}.zip", progress)
-                    progress("Ready", 1, 1)  # raises if nobody waits for it any more
+                    progress("Ready", 1, 1)  # raises if the page was closed
                 return out
     except BaseException:
-        if zipped:  # the folder is this file's alone
+        if zipped:  # the folder is used for this file only
             shutil.rmtree(folder, ignore_errors=True)
         raise
 

@@ -116,8 +116,8 @@ def talk(
     who: Visitor | str | None = None,
 ) -> Iterator[tuple[dict, dict]]:
     """Values for status and view: how the weights load, the place in the queue, then both texts as
-    they grow. A `healed` patient speaks in the place of the plan's. `who` asks, for turns
-    to be fair."""
+    they grow. If `healed` is given, it is used instead of the plan's patient. `who` is the
+    visitor, for fair queueing."""
     allowed = current()
     settings = dict(
         greedy=bool(greedy),
@@ -155,7 +155,7 @@ def talk(
         for side, piece in turns.speaking.queued(who, turns.alternate(streams), _waiting):
             if side == _PLACE:
                 here = int(piece)
-                place = note(f"Place {here} in the queue: yours comes by itself.")
+                place = note(f"Place {here} in the queue. Generation starts automatically.")
                 yield (place, shown) if here else (gr.skip(), gr.skip())
                 continue
             texts[side] += piece
@@ -177,8 +177,8 @@ def talk(
 def _streams(
     base: Base, of: Plan | Patient, prompt: str, settings: dict, progress: Progress
 ) -> dict[str, Any]:
-    """The base's stream and the patient's; nothing is computed yet."""
-    progress("Operating", 0, 0)
+    """Create the streams of the base and the patient; nothing is generated yet."""
+    progress("Building the patient", 0, 0)
     patient = base.operate(of) if isinstance(of, Plan) else of
     whole = base.operate(Plan.whole(base.depth))
     return {

@@ -1,8 +1,8 @@
 """Who computes when: so many at a time, and those who wait take turns, each told their place.
 
 A queue of arrivals would let one person's ten requests go before another's first. Here a request
-waits behind everybody who has fewer before it; and since sessions are free to make up, among those
-that are alike addresses take turns too. Knows sessions as names, and nothing of the work.
+waits behind everybody who has fewer before it. Clients can make up sessions, so requests with equal
+counts also alternate between network addresses.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ class Turns:
     def queued(
         self, who: Visitor | str | None, work: Iterator[Item], waiting: Callable[[int], Item]
     ) -> Iterator[Item]:
-        """What `work` yields, once it is `who`'s turn; until then `waiting(place)`, from 1, and
-        `waiting(0)` when a step of the work takes long: it comes back at least twice a second.
+        """Yield `waiting(place)`, from 1, until it is `who`'s turn, then the items of `work`, and
+        `waiting(0)` when a step takes long: it yields at least twice a second.
 
-        Closing it early gives the turn on, as soon as the step that is being computed ends. Raises
-        `SurgeryError` where too many wait already.
+        Closing it early passes the turn on as soon as the current step ends. Raises `SurgeryError`
+        if too many are waiting already.
         """
         ticket = self._join(who or f"nobody {next(self._arrivals)}")
         try:
@@ -105,12 +105,12 @@ class Turns:
             if not isinstance(visitor, Visitor):
                 visitor = Visitor(visitor)
             session = visitor.session or f"nobody {arrival}"
-            # At home sessions are all that is known; there each stands for itself.
+            # Without an address (a local app) each session counts separately.
             address = party(visitor.address) if visitor.address else f"of {session}"
             who = (address, session)
             from_there = sum(other.who[0] == address for other in self._waiting)
             if len(self._waiting) >= self._most or from_there >= current().people:
-                raise SurgeryError("Too many people wait for their turn: try again in a minute.")
+                raise SurgeryError("Too many visitors are waiting. Try again in a minute.")
             ticket = _Ticket(who, (self._holding[who], arrival))
             self._holding[who] += 1
             self._waiting.append(ticket)
@@ -124,8 +124,8 @@ class Turns:
             return 1 + self._order().index(ticket)
 
     def _order(self) -> list[_Ticket]:
-        """Those that wait, the next one first: by how many of their session come before, then
-        addresses in turn, the one that waits longest first."""
+        """The waiting tickets, next one first: by how many of the same session come before, then
+        alternating between addresses, longest wait first."""
         before = Counter(ticket.who[0] for ticket in self._working)
         ranked = []
         for ticket in sorted(self._waiting, key=lambda ticket: ticket.rank):
@@ -159,8 +159,8 @@ class Turns:
 
 
 def alternate(streams: Mapping[str, Iterator[str]]) -> Iterator[tuple[str, str]]:
-    """A piece from each stream in turn, so that none waits for another to end; at the end, which
-    may come early, they are closed."""
+    """Yield a piece from each stream in turn. All streams are closed at the end, or when this
+    generator is closed early."""
     waiting = dict(streams)
     try:
         while waiting:

@@ -1,4 +1,4 @@
-"""`python -m surgery`, and `layer-surgery` once it is installed."""
+"""Entry point of `python -m surgery` and of the installed command `layer-surgery`."""
 
 import signal
 import sys
@@ -8,7 +8,7 @@ from .cli import main
 
 def run() -> None:
     """Run the command line and exit with its status."""
-    # A polite kill ends like Ctrl-C: what is half written is removed.
+    # SIGTERM is handled like Ctrl-C, so that partial output is removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
 

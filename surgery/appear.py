@@ -1,11 +1,11 @@
-"""Folders that appear whole or not at all: written beside their place, swapped in when done.
+"""Write folders atomically: under a temporary name beside the target, then swapped into place.
 
-While `out` is written there is a hidden folder beside it, held by the process that writes:
+While `out` is written, there is a hidden folder beside it, locked by the writing process:
 
     .out.0a1b2c3d.partial/
-        lock     held: not left behind
-        new      what is being written, later what it replaced
-        old      what it replaces, where the system can't exchange two folders in one step
+        lock     held while the process lives
+        new      the output being written; after the swap, the folder it replaced
+        old      the folder being replaced, on systems without an atomic exchange
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SPARE = 16 << 20  # bytes for what stands beside the weights
 _HOLDER = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial", re.DOTALL)
 _NEW, _OLD = "new", "old"
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS
-_HERE = -100  # Linux' AT_FDCWD: paths mean what they mean elsewhere
+_HERE = -100  # AT_FDCWD of Linux: relative paths start at the working directory
 
 
 @contextlib.contextmanager
@@ -50,8 +50,8 @@ def appearing(
 
     `size` is what the block means to write, in bytes: checked against the free space first.
     `durable` waits until it is on the disk, where something else will go once it has appeared.
-    What `overwrite` may replace depends on the `kind` of output and the `bases` it is made from:
-    see `check_target`. Raises `SaveError`.
+    What `overwrite` may replace depends on the `kind` of output and on the `bases` it is made
+    from; see `check_target`. Raises `SaveError`.
     """
     bases = tuple(bases)
     with explained(out):
@@ -78,8 +78,10 @@ def appearing(
 
 
 def sweep(folder: Path) -> None:
-    """Clear up what processes that are gone left in `folder`; what they had put aside to replace it
-    goes back to its place. What can't be cleared stays. Raises `OSError` for `folder` itself."""
+    """Remove what dead processes left in `folder`, and restore folders that they had moved aside.
+
+    Leftovers that can't be removed stay. Raises `OSError` if `folder` itself can't be read.
+    """
     for path in sorted(folder.iterdir()):
         if (m := _HOLDER.fullmatch(path.name)) and _is_holder(path):
             with contextlib.suppress(OSError):
@@ -91,8 +93,7 @@ def sweep(folder: Path) -> None:
 
 
 def restored(out: Path) -> bool:
-    """Does something stand at `out`, if need be after what a killed process had put aside there is
-    put back?"""
+    """Return whether `out` exists, after restoring it if a killed process had moved it aside."""
     with contextlib.suppress(OSError):
         if not out.exists():
             sweep(out.parent)
@@ -101,7 +102,7 @@ def restored(out: Path) -> bool:
 
 @contextlib.contextmanager
 def _holder(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out` that this process holds. It goes when the block ends."""
+    """Create a hidden, locked folder beside `out`, and remove it when the block ends."""
     holder = out.parent / f".{out.name}.{secrets.token_hex(4)}.partial"
     lock = own(holder, _NEW)
     try:
@@ -122,16 +123,16 @@ def _is_holder(path: Path) -> bool:
 
 
 def _clear(holder: Path, out: Path) -> None:
-    """Remove a holder. What was put aside for something that did not come goes back first."""
+    """Remove a holder. If its swap was interrupted, the old folder is restored first."""
     if (holder / _OLD).exists() and (holder / _NEW).exists():
         if out.exists():
-            return  # made by somebody else meanwhile: then both stay
+            return  # another process has created it meanwhile: keep both
         os.rename(holder / _OLD, out)
     shutil.rmtree(holder, ignore_errors=True)
 
 
 def _placed(new: Path, out: Path) -> bool:
-    """Rename `new` to `out` where nothing stands: in one step, so that nobody is pushed away."""
+    """Rename `new` to `out` if nothing exists there, in one atomic step. Returns whether it did."""
     try:
         os.rename(new, out)
     except OSError as error:
@@ -142,15 +143,15 @@ def _placed(new: Path, out: Path) -> bool:
 
 
 def _replace(new: Path, out: Path, old: Path) -> None:
-    """Put `new` in the place of `out`, and `out` where it goes with the holder."""
+    """Replace `out` with `new`, and move the old folder into the holder, which is removed."""
     if exchange(new, out):
         return
     os.rename(out, old)
-    os.rename(new, out)  # until then `_clear` puts the old one back
+    os.rename(new, out)  # if this fails, `_clear` restores the old folder
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap two folders in one step. False where the system or the file system can't."""
+    """Swap two folders atomically. Returns False if the system or the file system can't."""
     try:
         system = ctypes.CDLL(None, use_errno=True)
         if sys.platform == "darwin":

@@ -17,7 +17,7 @@ def zip_folder(folder: Path, out: Path, progress: Progress) -> Path:
     """Put the folder into the zip file `out`, not compressed: weights don't get smaller.
 
     Each file is removed once it is in, so that both together take little more room than one.
-    `progress` may raise to cancel, and then `out` is removed. Raises `SaveError`, also where `out`
+    `progress` may raise to cancel, and then `out` is removed. Raises `SaveError`, also if `out`
     exists already.
     """
     if out.exists():

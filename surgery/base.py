@@ -98,7 +98,7 @@ class Base:
         return self.pinned_id or (f"config:{self.name}" if self.kind == "config" else self.name)
 
     def local_files(self) -> Iterable[Path]:
-        """Its files on this machine: an output that replaced one of them would destroy it."""
+        """Its files on this machine, which no output may replace."""
         return self.source.local_files()
 
     @property
@@ -131,7 +131,7 @@ class Base:
 
     @property
     def auto_class(self) -> str:
-        """The name of transformers' Auto class that loads all of it, and of what is saved."""
+        """The Auto class of transformers that loads the whole model, and what is saved from it."""
         return auto_class(self.anatomy.whole).__name__
 
     @cached_property
@@ -153,29 +153,29 @@ class Base:
 
     @cached_property
     def _tokenizer(self) -> tuple[PreTrainedTokenizerBase | None, str]:
-        """The tokenizer, or None and why there is none."""
+        """(tokenizer, "") or (None, reason)."""
         none = f"{self.name} has no tokenizer, so it can't read or write text."
         if (folder := self.source.tokenizer_folder(current())) is None:
             return None, none
         try:
-            found = AutoTokenizer.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=False, local_files_only=True
             )
-            # Some damage shows only in use.
-            found.decode([int(i) for i in found("a b")["input_ids"]])
-        except Exception as error:  # transformers says “no tokenizer here” in many ways
+            # Some damage only shows when the tokenizer is used.
+            tokenizer.decode([int(i) for i in tokenizer("a b")["input_ids"]])
+        except Exception as error:  # transformers reports a missing tokenizer in many ways
             if not any(_is_vocabulary(name) for name in companions(folder, needed_only=True)):
                 return None, none
             said = " ".join(str(error).split())[:200] or type(error).__name__
             return None, (
-                f"The tokenizer of {self.name} can't be used, so it can't read or write text: "
-                f"transformers says “{said}”. Check its tokenizer files."
+                f"The tokenizer of {self.name} can't be used, so text generation is unavailable: "
+                f"“{said}”. Check the tokenizer files."
             )
         if (folder / "tokenizer.json").is_file():
-            return found, ""
-        # Without any file transformers makes up an empty tokenizer for some families.
-        added = {str(token) for token in found.added_tokens_decoder.values()}
-        return (found, "") if len(found.get_vocab().keys() - added) > 1 else (None, none)
+            return tokenizer, ""
+        # For some families transformers creates an empty tokenizer if there are no files.
+        added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+        return (tokenizer, "") if len(tokenizer.get_vocab().keys() - added) > 1 else (None, none)
 
     @property
     def has_tokenizer(self) -> bool:
@@ -197,14 +197,14 @@ class Base:
 
     @property
     def context(self) -> int | None:
-        """How many tokens the model has positions for; None if it doesn't say."""
+        """The maximum number of tokens by the config; None if it has no such limit."""
         text = self.anatomy.config.get_text_config(decoder=True)
         length = getattr(text, "max_position_embeddings", None)
         return length if isinstance(length, int) and length > 0 else None
 
     @property
     def known_tokens(self) -> int:
-        """How many tokens the model has embeddings for; its tokenizer may have fewer or more."""
+        """The number of rows of the embedding; the tokenizer may have fewer or more tokens."""
         return self.anatomy.model.get_input_embeddings().weight.shape[0]
 
     def check_tokens(self, ids: Iterable[int]) -> None:
@@ -214,8 +214,8 @@ class Base:
         if unknown is not None:
             text = self.tokenizer.decode([unknown]) if self.has_tokenizer else ""
             raise SurgeryError(
-                f"“{text}” is token {unknown:,} of the tokenizer, and this model knows only the "
-                f"first {rows:,}: use other words."
+                f"“{text}” is token {unknown:,} of the tokenizer, but this model has embeddings "
+                f"only for the first {rows:,}. Use a different text."
             )
 
     # ------------------------------------------------------------------ weights
@@ -233,8 +233,8 @@ class Base:
         return next((room.device for room in accelerators()), "cpu")
 
     def load(self, progress: Progress = silent) -> PreTrainedModel:
-        """The model with its weights: loaded once per process and shared by everyone, so what
-        would change it is refused. Raises `BaseError` if the weights can't be had or don't fit."""
+        """Return the model with its weights: loaded once per process, shared and read-only.
+        Raises `BaseError` if the weights can't be loaded or don't fit into memory."""
         if self._model is not None:
             return self._model
         with self._loading.taken(progress) as report:
@@ -256,7 +256,7 @@ class Base:
 
     @property
     def model(self) -> PreTrainedModel:
-        """The same, with the progress of the work that this thread does."""
+        """The loaded model; reports to the current thread's progress function."""
         return self.load(current())
 
     def stored(self, progress: Progress = silent) -> tuple[Path, Mapping[str, Tensor]]:
@@ -349,7 +349,7 @@ class Base:
 
 
 def _is_vocabulary(name: str) -> bool:
-    """Is this one of a tokenizer's own files, rather than settings that lie beside it?"""
+    """Does this file hold a vocabulary, rather than settings?"""
     return not name.endswith(("_config.json", ".jinja", "chat_template.json"))
 
 

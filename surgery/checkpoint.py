@@ -123,8 +123,8 @@ def save(
 
 
 def saved_bytes(base: Base, plan: Plan, dtype: str | None) -> int:
-    """Bytes of the tensors that a save in this dtype writes, from headers and shapes alone. Raises
-    what `save` raises for a plan that can't be carried out."""
+    """Bytes of the tensors that a save in this dtype writes, from headers and shapes only. Raises
+    the same errors as `save` for plans that can't be saved."""
     check_supported(base.anatomy, plan)
     if base.source.tensors:
         return sum(piece.size for piece in pieces(base, plan, base.source.tensors, dtype))
@@ -133,12 +133,12 @@ def saved_bytes(base: Base, plan: Plan, dtype: str | None) -> int:
 
 
 def _companions(base: Base, folder: Path, progress: Progress) -> dict[str, Path]:
-    """What lies beside the base's weights and goes along: {name in the checkpoint: where it is}."""
+    """The files beside the base's weights to copy: {name in the checkpoint: path}."""
     with reading(folder):
         found = {name: folder / name for name in companions(folder)}
         home = base.source.tokenizer_folder(progress)
         if home and home != folder:
-            # A config without weights may lie anywhere, among files that are no model's.
+            # A bare config may be in any folder, among unrelated files.
             found = {name: home / name for name in companions(home, needed_only=True)} | found
     return found
 
@@ -166,17 +166,17 @@ def _write_config(
     stored: Mapping[str, Tensor],
     home: Path,
 ) -> None:
-    """`home` has the base's own config.json, in whose spelling the new one is written too."""
+    """Write config.json. `home` has the base's own, whose older keys are kept."""
     modules = module_names(base.anatomy, stored) if base.anatomy.quantized else None
     config = rewrite(base.anatomy.whole, plan.sources, base.depth, modules)
     if not config.architectures or config.is_encoder_decoder:
         config.architectures = [type(base.anatomy.model).__name__]
     config.dtype = DTYPES[dtype][1] if dtype else base.torch_dtype
     text = config.get_text_config(decoder=True)
-    # Some classes read the text model's part alone. A conversion goes for all parts.
+    # Some classes read only the text config. A conversion applies to all nested configs.
     for part in _parts(config) if dtype else [text]:
         part.dtype = config.dtype
-    # It names code that is not carried along, and that the base was not opened with either.
+    # It refers to remote code, which is neither copied nor used for the base.
     vars(config).pop("auto_map", None)
     config.save_pretrained(folder)
     path, own = folder / "config.json", home / "config.json"
@@ -187,7 +187,7 @@ def _write_config(
 
 
 def _parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
-    """The config, and those of the models that its model consists of."""
+    """The config and all configs nested in it."""
     yield config
     for key in config.sub_configs:
         if isinstance(part := getattr(config, key, None), PreTrainedConfig):
@@ -197,7 +197,7 @@ def _parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
 def _side_files(
     base: Base, plan: Plan, folder: Path, stored: Mapping[str, Tensor]
 ) -> dict[str, str]:
-    """Files beside config.json that name quantized modules: {file: its text under the plan}."""
+    """{file: its renumbered text} for files beside config.json that name quantized modules."""
     texts = {}
     for name in SIDE_FILES:
         if (folder / name).is_file():

@@ -121,7 +121,7 @@ def options(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """What the command itself takes; the commands are below."""
+    """Options of the program itself."""
 
 
 @app.command(epilog=_MORE)

@@ -165,7 +165,7 @@ def heal(
         run = Healing(found, wanted, settings, place, progress=report)
         if run.unread and _SPEAKS:
             lost = ", ".join(f"{step:,}" for step in run.unread)
-            err.print(f"The state after step {lost} can't be read; an earlier one is taken.")
+            err.print(f"The state saved after step {lost} can't be read; using an earlier one.")
         if run.step and _SPEAKS:
             err.print(f"[dim]going on after step {run.step:,}[/dim]")
         with _stoppable(run):
@@ -185,7 +185,7 @@ def heal(
             healed.save_adapter(target)
         else:
             healed.save(target, dtype=dtype, progress=progress)
-    with suppress(OSError):  # the result is there; the run is of no more use
+    with suppress(OSError):  # the result is written; the run is no longer needed
         kept.remove(place)
     if as_json:
         _print_json({"folder": str(target), "losses": run.losses, **healed.facts})

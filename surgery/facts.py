@@ -56,8 +56,8 @@ def read_plan(text: str, base: Base) -> Plan:
 
 
 def read_recipe(text: str) -> Recipe | None:
-    """mergekit's YAML, if the text is that and no other form of a plan. Raises what `read_plan`
-    raises."""
+    """Parse the text as a mergekit recipe; None if it is another form of plan. Raises the errors
+    of `read_plan`."""
     if "\n" not in text.strip() and "slices:" not in text:
         return None
     from .recipe import read

@@ -1,4 +1,4 @@
-"""Packages that only some features need, with a plain message where one is missing."""
+"""Import optional packages, with a clear error if one is missing."""
 
 from importlib import import_module
 from types import ModuleType

@@ -1,7 +1,7 @@
-"""Folders that belong to a running process: a lock held in each tells it from one left behind.
+"""Mark folders as owned by a running process with a lock file, so that leftovers can be removed.
 
-A process id does not: ids are used again, at once where an app starts anew in a container, and two
-containers may share a disk. The system lets go of a lock when its process ends, however it ends.
+Process ids would not do: they are reused, immediately when an app restarts in a container, and two
+containers may share a disk. The system releases a lock when its process ends for any reason.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from filelock import FileLock, Timeout
 
 LOCK = "lock"
 _INNER = "files"
-_BEGINNING = 3600  # seconds; between making a folder and holding it lie microseconds
+_BEGINNING = 3600  # seconds; locking a new folder takes microseconds
 
 
 def own(folder: Path, inner: str) -> FileLock:
-    """Make `folder`, hold it until the lock is released or the process ends, and make the folder
-    `inner` in it: only once that is there does anybody ask whether it was left behind."""
+    """Create and lock `folder`, then create the folder `inner` in it. Other processes check whether
+    `folder` is a leftover only after `inner` exists (or after an hour)."""
     folder.mkdir(exist_ok=True)
     lock = FileLock(folder / LOCK, thread_local=False)
     lock.acquire(timeout=0)
@@ -32,8 +32,10 @@ def own(folder: Path, inner: str) -> FileLock:
 
 @contextlib.contextmanager
 def left_behind(folder: Path, inner: Iterable[str]) -> Iterator[bool]:
-    """Whether no living process holds `folder`, which has one of the folders `inner` once it is
-    held. Within the block none takes it either."""
+    """Yield whether no living process owns `folder`. If so, it stays locked during the block.
+
+    `inner` are the folders whose presence shows that its owner has locked it.
+    """
     begun = any((folder / name).exists() for name in inner)
     lock = None
     if begun or time.time() - folder.stat().st_mtime > _BEGINNING:
@@ -48,8 +50,8 @@ def left_behind(folder: Path, inner: Iterable[str]) -> Iterator[bool]:
 
 
 def temporary(prefix: str) -> tuple[Path, Callable[[], None]]:
-    """A new temporary folder, and a function that removes it, to be called when the process ends.
-    Where one was killed first, its folder goes now."""
+    """Create a temporary folder; returns it and a function that removes it, to be called when the
+    process ends. Folders of killed processes are removed first."""
     place = Path(tempfile.gettempdir())
     for folder in place.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):

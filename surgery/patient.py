@@ -25,8 +25,8 @@ LONGEST_ANSWER = 100_000
 
 @dataclass(frozen=True)
 class Patient:
-    """`model` is an ordinary transformers model: anything that runs one takes it. It is a view of
-    the base's weights, so what would change them is refused: train, cast or adapt a `copy()`."""
+    """`model` is an ordinary transformers model that works with any code that runs one. It is a
+    read-only view of the base's weights: train, cast or adapt a `copy()`."""
 
     base: Base
     plan: Plan
@@ -45,9 +45,9 @@ class Patient:
         return Patient.of(self.base, self.plan)
 
     def copy(self) -> PreTrainedModel:
-        """A transformers model of its own that anything may change and `save_pretrained` writes, on
-        the same device. Takes as much memory as the saved checkpoint; raises `SurgeryError` if that
-        is not free."""
+        """Return an independent transformers model on the same device, which can be changed and
+        saved. Needs as much memory as the saved checkpoint; raises `SurgeryError` if that is not
+        free."""
         return copied(self.model)
 
     def stream(

@@ -34,8 +34,8 @@ DTYPES = {
     "float16": ("F16", torch.float16),
     "bfloat16": ("BF16", torch.bfloat16),
 }
-# Stored dtypes that a conversion or a change of the beginning applies to. Float8 is among them:
-# without a quantization config it is a float like any other, and transformers loads it as one.
+# Stored dtypes that can be converted or changed. They include float8: without a quantization config
+# transformers loads it like any other float.
 _FLOATS = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -47,7 +47,7 @@ _FLOATS = {
     "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
     "F8_E8M0": torch.float8_e8m0fnu,
 }
-# What transformers converts too if it finds it where a model has a float.
+# Stored dtypes that transformers converts when the model has a float there.
 _NUMBERS = {
     **_FLOATS,
     "BOOL": torch.bool,
@@ -161,15 +161,15 @@ def pieces(
 
 
 def _written(stored: torch.dtype, inside: torch.dtype, kind: str) -> torch.dtype:
-    """What a changed tensor is written in: as it was stored, if that holds what comes of it."""
+    """The dtype to write a changed tensor in: the stored one, if it can hold the result."""
     if kind == "identity":
-        return inside if stored == torch.float8_e8m0fnu else stored  # which has no zero
+        return inside if stored == torch.float8_e8m0fnu else stored  # it has no zero
     plain = stored.is_floating_point and stored.itemsize > 1
     return stored if plain and torch.promote_types(stored, inside) == stored else inside
 
 
 def _loaded(base: Base, plan: Plan) -> Mapping[str, torch.dtype]:
-    """{name in the model: the dtype that it has in memory}; empty where all have the base's."""
+    """{name in the model: dtype in memory}; empty if all have the base's dtype."""
     changed = any(layer.init.kind in ("scale", "average") for layer in plan.layers)
     one_dtype = base.torch_dtype == torch.float32 or not changed
     return {} if one_dtype else loaded_dtypes(base.anatomy, base.torch_dtype)
@@ -177,9 +177,8 @@ def _loaded(base: Base, plan: Plan) -> Mapping[str, torch.dtype]:
 
 @dataclass(frozen=True)
 class _Cast:
-    """From the dtype that a tensor is stored in to the one that it is changed in, which is the one
-    that it has in memory, and on to the one that it is written in. `strict` refuses values that the
-    last can't hold."""
+    """The dtypes of a changed tensor: as stored, as computed (its dtype in memory), as written.
+    `strict` refuses values that the last can't represent."""
 
     stored: torch.dtype
     inside: torch.dtype
@@ -198,7 +197,7 @@ class _Cast:
 
 
 def check_range(tensor: torch.Tensor, new: torch.dtype) -> None:
-    """Raise `Refused` if a number would become infinite in the dtype `new`."""
+    """Raise `Refused` if a finite value would become infinite in the dtype `new`."""
     if tensor.dtype == new or new.itemsize == 1:
         return
     lost = ~torch.isfinite(tensor.to(new))
@@ -240,7 +239,7 @@ def _with_healed(
         if tensor is not None and tuple(tensor.shape) == tuple(piece.shape):
             left.discard(name)
             kind = DTYPES[dtype][1] if dtype else _FLOATS[piece.dtype]
-            if kind.itemsize == 1:  # in memory it was not so coarse
+            if kind.itemsize == 1:  # trained values need more precision
                 kind = base.torch_dtype
             make, size = partial(_trained, tensor, kind), tensor.numel() * kind.itemsize
             piece = Piece(piece.name, _NAMES[kind], piece.shape, size, make=make, trained=True)
@@ -266,7 +265,7 @@ def _check_alike(
     if begun != (where is not None and changes(plan, position, where[2])):
         kind = plan.layers[position].init.kind
         raise Refused(
-            f"@{kind} can't be saved here: {old} stands for another tensor in memory. Use @copy."
+            f"@{kind} can't be saved here: {old} maps to a different tensor in memory. Use @copy."
         )
 
 
@@ -329,10 +328,9 @@ def _gathered(
 
 
 def _random(base: Base, plan: Plan, dtype: str | None) -> Iterator[Piece]:
-    """The tensors of layers that begin at random; one layer at a time is in memory.
+    """The tensors of randomly initialised layers; only one layer at a time is in memory.
 
-    They are drawn in the dtype that the patient has them in, since other dtypes give other numbers,
-    and converted then.
+    They are drawn in the patient's dtype, since another dtype gives other values, then converted.
     """
     kind = DTYPES[dtype][1] if dtype else base.torch_dtype
     translate = loader_names(base.anatomy)
@@ -346,7 +344,7 @@ def _random(base: Base, plan: Plan, dtype: str | None) -> Iterator[Piece]:
                 continue
             if translate(old) != old:
                 raise Refused(
-                    f"@random can't be saved here: {old} has another name on disk. Use @copy."
+                    f"@random can't be saved here: {old} has a different name on disk. Use @copy."
                 )
             name = f"{where[0]}.{position}.{where[2]}"
             make = partial(_drawn, base.anatomy, plan, position, base.torch_dtype, kind, made, name)

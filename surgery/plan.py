@@ -306,10 +306,10 @@ def _parse_piece(piece: str, depth: int, bases: Mapping[str, int]) -> list[Layer
     if not m and (late := _LATE_COUNT.fullmatch(piece)):
         layers, init, times = (part.strip() for part in late.groups())
         raise PlanError(
-            f"{shown} has its count behind the @: write {_short(f'{layers}*{times}{init}')}."
+            f"{shown} has its count after the @: write {_short(f'{layers}*{times}{init}')}."
         )
     if not m and _NEGATIVE.search(piece):
-        raise PlanError(f"{shown} has a negative number: layers are 0 to {depth - 1}.")
+        raise PlanError(f"{shown} has a negative number: layers are numbered 0 to {depth - 1}.")
     if not m or len(piece) > 200:
         raise PlanError(
             f"{shown} is not a range. Write 5, 4:8, 4:8*3 or 7@identity, with commas between."

@@ -68,7 +68,7 @@ def interleave(depth: int, block: int, overlap: int) -> Plan:
 
 def _check(name: str, value: int, low: int, high: int) -> None:
     if high < low:
-        raise PlanError("This base has a single layer, and the preset takes two or more.")
+        raise PlanError("This base has a single layer, but the preset needs at least two.")
     if not low <= value <= high:
         allowed = f"{low} to {high}" if high > low else f"{low} only"
         raise PlanError(f"{name}={value} does not fit: {name} can be {allowed} here.")

@@ -18,8 +18,8 @@ class Preview:
     """The patient in numbers.
 
     `parameters` equals what the saved checkpoint counts when it is loaded again, tied weights once.
-    `active_parameters` are those that one token of text passes through: fewer for mixtures of
-    experts, and where a model has towers for images or sound.
+    `active_parameters` are those used for one text token: fewer than all for mixtures of experts
+    and for models with vision or audio towers.
     `bytes` are those of the tensors that a save writes, in the base's dtypes. `kv_bytes_per_token`
     is what the KV cache grows by for each token, in the dtype that the base computes in, as long as
     no sliding window is full; None where not known. `flops_per_token` are the forward FLOPs of the

@@ -1,7 +1,7 @@
-"""How long work tells whoever waits what it does, and how it is stopped.
+"""Progress reporting and cancellation for long-running calls.
 
-A progress function hears what is happening and how much of it is done, in bytes or steps, and may
-raise `Cancelled` to stop: everything in this library cleans up behind itself when it does.
+A progress function gets a description and the amount done, in bytes or steps. It may raise
+`Cancelled` to stop the work, which then cleans up.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from .errors import SurgeryError
 # (what is happening, done, total); a total of 0 means that it isn't known.
 Progress = Callable[[str, float, float], None]
 
-_LOOK = 0.2  # seconds between looks while waiting
-_NO_NEWS = 900.0  # seconds without news of the work that others wait for, until they give up
+_LOOK = 0.2  # seconds between progress reports while waiting
+_NO_NEWS = 900.0  # seconds without news from the holder until waiting callers give up
 
 
 class Cancelled(BaseException):
     """Raised by a progress function to stop the work that reports to it.
 
-    Not an `Exception`: code that tries something and catches whatever fails must not catch this.
+    Not an `Exception`, so that broad `except Exception` handlers don't catch it.
     """
 
 
@@ -32,14 +32,14 @@ def silent(what: str, done: float, total: float) -> None:
     """For callers who don't want to know."""
 
 
-# Whom the work of this thread reports to where no progress function was handed down.
+# The current thread's progress function, for code that isn't passed one.
 _current: ContextVar[Progress] = ContextVar("progress", default=silent)
 
 
 @contextmanager
 def reporting_to(progress: Progress) -> Iterator[None]:
-    """Within, `current()` is `progress` in this thread, for work too deep to hand it down to. It
-    also hears the empty text: a sign of life with nothing to say."""
+    """Make `progress` the value of `current()` in this thread during the block, for nested code
+    that isn't passed a progress function. It is also called with an empty text, by `alive`."""
     token = _current.set(progress)
     try:
         yield
@@ -48,19 +48,19 @@ def reporting_to(progress: Progress) -> Iterator[None]:
 
 
 def current() -> Progress:
-    """The progress function of the work that this thread does; `silent` if none was set."""
+    """The progress function of this thread; `silent` if none was set."""
     return _current.get()
 
 
 def alive() -> None:
-    """For deep work, as often as possible: raises what stops the work of this thread."""
+    """Check for cancellation, as often as possible in inner loops. May raise `Cancelled`."""
     _current.get()("", 0, 0)
 
 
 class Turn:
-    """A lock for work that others wait for: they see its progress meanwhile, and can leave.
+    """A lock whose waiting callers see the holder's progress and can cancel.
 
-    Whoever waits gives up with a `SurgeryError` once there was no news for a quarter of an hour.
+    Waiting fails with `SurgeryError` if the holder reports nothing for a quarter of an hour.
     """
 
     def __init__(self, what: str = "Waiting for other work to end") -> None:
@@ -70,7 +70,7 @@ class Turn:
 
     @contextmanager
     def taken(self, progress: Progress) -> Iterator[Progress]:
-        """Within, nobody else has it. Report to what this yields, for those who wait to see."""
+        """Hold the lock. Report to the yielded function; waiting callers see it."""
         seen, since = self._news, time.monotonic()
         while not self._lock.acquire(timeout=_LOOK):
             if self._news is not seen:
@@ -78,7 +78,7 @@ class Turn:
             progress(*seen)
             if time.monotonic() - since > _NO_NEWS:
                 raise SurgeryError(
-                    f"{seen[0]}: nothing has moved for {_NO_NEWS / 60:.0f} minutes. Try again, or "
+                    f"{seen[0]}: no progress for {_NO_NEWS / 60:.0f} minutes. Try again, or "
                     "restart the program."
                 )
 

@@ -1,8 +1,8 @@
 """A base and a plan as a file: mergekit's passthrough YAML, PEFT's layer_replication, Python.
 
 Knows the formats; reads and writes no tensors. What a plan can't say is refused by name: a recipe
-that is read in part would give another model than its author meant. Options of mergekit's that do
-nothing in a passthrough merge are read, and named in `Recipe.notes`.
+that is read in part would give another model than its author meant. mergekit options without
+effect in a passthrough merge are accepted and listed in `Recipe.notes`.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 _LONGEST = 2 << 20  # characters; a slice for each of 4096 layers takes about half
 _DEEPEST = 16  # levels of nesting; a recipe has seven
 _TOO_DEEP = "The recipe is nested too deeply to be one."
-# mergekit's parameters of the methods that combine models; passthrough reads `scale` alone.
+# mergekit's parameters of other merge methods; passthrough reads only `scale`.
 _IDLE = {
     *("weight", "density", "lambda", "gamma", "epsilon", "t", "normalize", "normalize_weights"),
     *("rescale", "int8_mask", "select_topk", "filter_wise", "max_iter", "tol", "eps"),
     *("nuslerp_flatten", "nuslerp_row_wise"),
 }
-_DTYPES = ("float32", "float16", "bfloat16")  # what a save converts to
+_DTYPES = ("float32", "float16", "bfloat16")  # supported by a save
 _METHODS = "linear, slerp, ties, dare_ties, dare_linear, task_arithmetic, model_stock, …"
 
 
@@ -54,7 +54,7 @@ def _finite(value: float) -> float:
 def _known_dtype(value: str) -> str:
     name = value.removeprefix("torch.")  # as mergekit reads it
     if name not in _DTYPES:
-        raise ValueError(f"“{value[:40]}” is no dtype to save in: {', '.join(_DTYPES)}")
+        raise ValueError(f"“{value[:40]}” is not a supported dtype: use {', '.join(_DTYPES)}")
     return name
 
 
@@ -88,12 +88,12 @@ class Parameters(_Part):
     def _check_idle(self) -> Parameters:
         for name in self.idle:
             if name not in _IDLE:
-                raise ValueError(f"“{name[:40]}” is no parameter of mergekit's that is known here")
+                raise ValueError(f"“{name[:40]}” is not a known mergekit parameter")
         return self
 
     @property
     def idle(self) -> tuple[str, ...]:
-        """The names of those that do nothing."""
+        """The names of parameters that have no effect."""
         return tuple(self.model_extra or ())
 
     def factor(self, name: str) -> float | None:
@@ -145,7 +145,7 @@ class Recipe(_Part):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know was not followed, because there is nothing to follow."""
+        """Messages about settings in the recipe that were ignored."""
         idle = dict.fromkeys(self.parameters.idle)
         for part in self.slices:
             idle |= dict.fromkeys((*part.parameters.idle, *part.sources[0].parameters.idle))
@@ -154,10 +154,10 @@ class Recipe(_Part):
         notes = []
         if idle:
             names = ", ".join(idle)
-            notes.append(f"Ignored in the recipe, since it does nothing in passthrough: {names}.")
+            notes.append(f"Ignored in the recipe, with no effect in passthrough merges: {names}.")
         for name in ("tokenizer_source", "chat_template"):
             if getattr(self, name):
-                notes.append(f"Ignored in the recipe: {name}. The base's own is kept as it is.")
+                notes.append(f"Ignored in the recipe: {name}. The base's own is kept.")
         return tuple(notes)
 
     @property
@@ -291,13 +291,13 @@ def _check_models(recipe: Recipe) -> None:
         raise Refused(
             f"tokenizer_source {recipe.tokenizer_source[:80]}: the base's own tokenizer is kept."
         )
-    if recipe.chat_template not in (None, "auto"):  # the one that the base brings along
-        raise Refused("The recipe has `chat_template`: the base's own is kept; leave it out.")
+    if recipe.chat_template not in (None, "auto"):  # “auto” keeps the base's own
+        raise Refused("The recipe sets `chat_template`. The base's own is kept: remove the key.")
     first, last = recipe.dtype, recipe.out_dtype
     if first and last and first not in ("float32", last):
         raise Refused(
-            f"The recipe converts weights to {first} on the way to {last}, which rounds them "
-            "twice: leave `dtype` out."
+            f"The recipe converts weights to {first} and then to {last}, which rounds them twice. "
+            "Remove `dtype`."
         )
 
 

@@ -1,7 +1,7 @@
-"""Models that share their weights: what would change those weights is refused, a copy is free.
+"""Make models over shared weights read-only, and copy them.
 
-The base's weights are in memory once, for the base and all its patients. Every module of such a
-model gets a class that differs from its own in this alone, and has the same name.
+The weights are in memory once, for the base and all its patients. Every module of such a model gets
+a subclass of its own class, with the same name, that refuses changes to the weights.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .memory import HEADROOM, accelerators, gigabytes, main_memory
 
 
 def share(model: PreTrainedModel) -> PreTrainedModel:
-    """The same model, which from now on refuses whatever would change or write its weights."""
+    """Make a model read-only: it refuses to change or save its weights. Returns the model."""
     model.requires_grad_(False)
     for module in model.modules():
         module.__class__ = _guarded(type(module))
@@ -26,16 +26,15 @@ def share(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def unshare(model: PreTrainedModel) -> PreTrainedModel:
-    """The same model as any other: for code that knows which of its parameters others use."""
+    """Undo `share`, for code that knows which parameters are shared. Returns the model."""
     for module in model.modules():
         module.__class__ = getattr(type(module), "_unguarded", type(module))
     return model
 
 
 def copied(model: PreTrainedModel) -> PreTrainedModel:
-    """A model of its own, on the same device: no memory in common with the base, nor between its
-    layers; embeddings and head stay one tensor where the config says so. Raises `SurgeryError` if
-    there is no room for it."""
+    """Return an independent copy on the same device. It shares no memory with the base, nor between
+    its layers; tied embeddings stay tied. Raises `SurgeryError` if there is not enough memory."""
     need: dict[torch.device, int] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         need[tensor.device] = need.get(tensor.device, 0) + tensor.nbytes
@@ -44,8 +43,8 @@ def copied(model: PreTrainedModel) -> PreTrainedModel:
         if size > free * HEADROOM:
             raise SurgeryError(
                 f"A copy of this model needs {gigabytes(size)} on {device}, and "
-                f"{gigabytes(free)} are free. Close other programs, or save the plan and load it "
-                "on a machine with more memory."
+                f"{gigabytes(free)} are free. Close other programs, or save a checkpoint and load "
+                "it on a machine with more memory."
             )
     return copy.deepcopy(model)
 
@@ -58,15 +57,15 @@ def _free(device: torch.device) -> int:
 
 
 class _Guard:
-    """The methods by which a model or one of its modules would be changed or written."""
+    """Overrides of the methods that change or save a model or its modules."""
 
     _unguarded: type[nn.Module]
 
-    def _apply(self, fn, recurse: bool = True):  # what .to, .half, .cuda and their like come to
+    def _apply(self, fn, recurse: bool = True):  # called by .to, .half, .cuda and so on
         with torch.no_grad():
             if any(fn(p) is not p for p in self.parameters(recurse)):
-                _refuse("Another dtype or device")
-        return self  # it is so already
+                _refuse("Changing the dtype or device")
+        return self  # no change
 
     def train(self, mode: bool = True):
         return _refuse("Training") if mode else super().train(False)
@@ -76,7 +75,7 @@ class _Guard:
 
     def __setattr__(self, name: str, value) -> None:
         if isinstance(value, nn.Module) and self._modules.get(name) is not value:
-            _refuse("Replacing modules, as adapters and quantization do,")
+            _refuse("Replacing modules (as adapters and quantization do)")
         super().__setattr__(name, value)
 
     def __deepcopy__(self, memo: dict) -> nn.Module:
@@ -114,8 +113,8 @@ for _name in (
 
 def _refuse(what: str):
     raise Refused(
-        f"{what} is not possible here: this model's weights are those of the base and of all its "
-        "patients. Take a model of its own first, patient.copy() or copy.deepcopy(base.model)"
+        f"{what} is not possible here: the base and all its patients share this model's weights. "
+        "Make an independent copy first, with patient.copy() or copy.deepcopy(base.model)"
         + ("; base.save(plan, folder) writes a checkpoint." if "save" in what else ".")
     )
 
@@ -124,6 +123,6 @@ def _refuse(what: str):
 def _guarded(cls: type[nn.Module]) -> type[nn.Module]:
     if issubclass(cls, _Guard):
         return cls
-    # The name and module are those of the class: transformers looks models up by them.
+    # Keep the name and module of the class: transformers looks up models by them.
     same = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "_unguarded": cls}
     return type(cls)(cls.__name__, (_Guard, cls), same)

@@ -1,9 +1,9 @@
 """Several bases of one shape as one base: the layers of all, one base after the other.
 
 A plan that names layers of other bases (`0:16, b/8:24`) becomes a plain plan of such a stack, and
-then everything that takes a base and a plan takes it. Embeddings come from the base of the first
-layer, and with them the token ids, the tokenizer, the generation config and whatever else may
-differ; the final norm and the head come from the base of the last layer. Nothing is copied.
+then everything that takes a base and a plan takes it. The embeddings come from the base of the
+first layer, as do the token ids, the tokenizer, the generation config and other settings that may
+differ. The final norm and the head come from the base of the last layer. Nothing is copied.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from .source import Source, Tensor
 def stack(base: Base, others: Mapping[str, Base], plan: Plan) -> tuple[Base, Plan]:
     """The stack that a plan of several bases is made of, and the plan in terms of it.
 
-    `others` are the bases by the names that the plan uses for them. A plan of one base's layers is
-    a plan of that base. Raises `Refused` where the bases don't fit together, with what doesn't.
+    `others` are the bases by the names that the plan uses for them. A plan with layers of only one
+    base returns that base. Raises `Refused` with the mismatch if the bases don't fit together.
     """
     known = {"": base, **others}
     used = list(dict.fromkeys(layer.base for layer in plan.layers))
@@ -46,9 +46,9 @@ def stack(base: Base, others: Mapping[str, Base], plan: Plan) -> tuple[Base, Pla
 
 
 class Stack(Base):
-    """A base whose layers are those of several. `offset` is where each one's layers begin.
+    """A base made of the layers of several. `offset` is where each one's layers begin.
 
-    The first of `bases` gives what runs before the layers, the one named `last` what runs behind.
+    The first of `bases` provides the modules before the layers, the one named `last` those after.
     """
 
     def __init__(self, bases: Mapping[str, Base], last: str) -> None:
@@ -86,7 +86,7 @@ class Stack(Base):
         )
 
     def local_files(self) -> Iterable[Path]:
-        """Those of all bases."""
+        """The files of all bases."""
         return [file for base in self.bases.values() for file in base.local_files()]
 
     @property
@@ -150,8 +150,8 @@ class Stack(Base):
 
 
 def _check_dtypes(bases: Mapping[str, Base]) -> None:
-    """Raises `Refused` if two of the bases compute in different dtypes: no layer would take what
-    the one before it gives."""
+    """Raise `Refused` if the bases compute in different dtypes, since layers of one could not take
+    the output of another's."""
     one, *others = bases.values()
     for other in others:
         if other.torch_dtype != one.torch_dtype:

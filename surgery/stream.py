@@ -154,7 +154,7 @@ def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> s
     ends = ends if isinstance(ends, (list, tuple)) else [ends]
     if not all(type(end) is int for end in ends):
         raise SurgeryError(
-            f"eos_token_id in generation_config.json is {str(ends)[:60]}: it has to be the number "
-            "of a token, or a list of some. Mend it, or remove the file."
+            f"eos_token_id in generation_config.json is {str(ends)[:60]}: it has to be a token id "
+            "or a list of token ids. Correct it, or remove the file."
         )
     return set(ends)

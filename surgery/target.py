@@ -1,4 +1,4 @@
-"""Where an output may go: what it may replace, and that no base has a file there."""
+"""Check where an output may be written: never over a base or over unrelated files."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of output: its name, the JSON file and the key in it that mark such a folder, and
-    patterns of the files in it. Only a folder with nothing else in it is ever replaced."""
+    """A kind of output: its name, the JSON file and key that identify such a folder, and patterns
+    of its files. Only folders with no other files are replaced."""
 
     name: str
     mark: str
@@ -92,11 +92,11 @@ STATE = Kind(
 
 
 def resolve(out: str | Path) -> Path:
-    """The place that `out` means, past links and `~`. Raises `SaveError`."""
+    """Resolve links and `~` in an output path. Raises `SaveError`."""
     try:
         return Path(out).expanduser().resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # links in a loop, nobody's home
-        raise SaveError(f"“{str(out)[:200]}” is no place to write to: {error}") from error
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, an unknown home
+        raise SaveError(f"“{str(out)[:200]}” can't be used as an output path: {error}") from error
 
 
 def check_target(
@@ -104,8 +104,8 @@ def check_target(
 ) -> None:
     """Raise `SaveError` unless an output of this kind may be written to `out`, which is resolved.
 
-    Replaced is only what is recognisably another output of the kind, with no file of somebody else
-    beside it; never a folder through which any of the `bases` reads one of its files.
+    Only a folder that holds an output of the same kind and nothing else may be replaced, and never
+    one through which any of the `bases` reads a file.
     """
     with explained(out):
         if not out.exists():
@@ -119,31 +119,31 @@ def check_target(
         files = [file for base in bases for file in base.local_files()]
         if inside := _first_within(files, out):
             raise SaveError(
-                f"The base itself lies in {out} ({inside.name} is read from there): choose another "
-                "name."
+                f"The base itself is stored in {out} ({inside.name} is read from there). Choose "
+                "another name."
             )
         if kind is not STATE:
             _check_no_cache(out)
         if not _is_marked(out / kind.mark, kind.key):
             raise SaveError(
-                f"{out} holds no {kind.name}, so it is not replaced: choose another name."
+                f"{out} holds no saved {kind.name}, so it is not replaced. Choose another name."
             )
-        # An earlier save of the same base carried what lies beside its weights.
+        # An earlier save of the same base has copied the files beside its weights.
         carried = {file.name for file in files if file.suffix not in _WEIGHTS}
         carried |= {f"{file.parent.name}/{file.name}" for file in files}
         for file in _names(out):
             if file not in carried and not any(_matches(file, one) for one in kind.files):
                 raise SaveError(
-                    f"{out} holds {file[:80]}, which belongs to no {kind.name}, so the folder is "
-                    "not replaced: move that file away, or choose another name."
+                    f"{out} holds {file[:80]}, which is not part of a saved {kind.name}, so the "
+                    "folder is not replaced. Move that file away, or choose another name."
                 )
 
 
 def _first_within(files: Iterable[Path], out: Path) -> Path | None:
     """The first of `files` that is reached through the folder `out`, by whatever links.
 
-    Folders are compared by what they are, not by name: a file system may not tell upper case from
-    lower, and a folder may be mounted in two places.
+    Folders are compared by device and inode, not by name: a file system may ignore case, and a
+    folder may be mounted in two places.
     """
     there, seen = out.stat(), {}
     for file in files:
@@ -160,7 +160,7 @@ def _first_within(files: Iterable[Path], out: Path) -> Path | None:
 
 
 def _steps(file: Path) -> Iterator[Path]:
-    """A file, and every place that its links lead through, each also with its folders resolved."""
+    """A file and each target of its links, also with resolved parent folders."""
     for _ in range(40):  # as many links as Linux follows
         yield file
         with contextlib.suppress(OSError, RuntimeError):
@@ -172,14 +172,14 @@ def _steps(file: Path) -> Iterator[Path]:
 
 
 def _check_no_cache(out: Path) -> None:
-    """What lies in a cache would pass for the model that was fetched or converted."""
+    """Raise `SaveError` inside a model cache, where an output would pass for the cached model."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     from .source.cache import cache_folder
 
     for cache in (Path(HF_HUB_CACHE), cache_folder()):
         if out.is_relative_to(cache.expanduser().resolve()):
-            raise SaveError(f"{out} lies in a cache of models: choose another place.")
+            raise SaveError(f"{out} is inside a model cache. Choose another folder.")
 
 
 def _is_marked(path: Path, key: str) -> bool:
@@ -191,7 +191,7 @@ def _is_marked(path: Path, key: str) -> bool:
 
 
 def _names(folder: Path, above: str = "") -> Iterator[str]:
-    """Every file below `folder`, with its folders before it; of links to folders, the link."""
+    """Relative names of all files below `folder`; links to folders are not followed."""
     for path in sorted(folder.iterdir()):
         name = above + path.name
         if path.is_dir() and not path.is_symlink():
@@ -206,24 +206,24 @@ def _matches(name: str, pattern: str) -> bool:
 
 @contextlib.contextmanager
 def explained(out: Path) -> Iterator[None]:
-    """Turn what the disk complains of while `out` is written into a `SaveError`."""
+    """Turn file system errors while `out` is written into `SaveError`."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         place, code = out.parent, _code_of(error)
-        if code is None:  # a file that is no safetensors, which is nothing of the disk's
+        if code is None:  # an invalid safetensors file, not a file system error
             raise
         if code in (errno.ENOSPC, errno.EDQUOT):
-            said = f"The disk of {place} is full. Free some space or choose another place."
+            message = f"The disk of {place} is full. Free some space, or choose another folder."
         elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
-            said = f"{place} can't be written to. Choose a folder that you may write to."
+            message = f"{place} can't be written to. Choose a folder with write permission."
         else:
-            said = f"{out} could not be written: {getattr(error, 'strerror', None) or error}"
-        raise SaveError(said) from error
+            message = f"{out} could not be written: {getattr(error, 'strerror', None) or error}"
+        raise SaveError(message) from error
 
 
 def _code_of(error: Exception) -> int | None:
-    """The system's number for an error. safetensors' writer gives it in words only."""
+    """The errno of an error; safetensors gives it only in its message."""
     if isinstance(error, OSError):
         return error.errno or 0
     m = re.search(r"os error ([0-9]+)", str(error))

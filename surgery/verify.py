@@ -165,7 +165,7 @@ def check_loads(folder: Path, base: Base, progress: Progress) -> None:
     """Have transformers itself build the model from the folder's config, without memory, and find
     a tensor for every place and a place for every tensor. Raises `SaveError`."""
     progress("Checking that it loads", 0, 0)
-    if base.anatomy.quantized:  # its loader wants the hardware that the format is for
+    if base.anatomy.quantized:  # its loader needs the hardware of the format
         _check_packed(folder)
         return
     if not _is_text(folder):
@@ -186,7 +186,7 @@ def check_loads(folder: Path, base: Base, progress: Progress) -> None:
     except Exception as error:  # the loader fails in as many ways as there are models
         said = " ".join(str(error).split())[:300]
         raise SaveError(
-            f"transformers does not load the checkpoint: “{said}”. Check the base's config and "
+            f"transformers can't load the checkpoint: “{said}”. Check the base's config and "
             "generation_config.json."
         ) from error
     # What the base carries along outside its layers without having a place for it may stay.
@@ -207,26 +207,26 @@ def check_loads(folder: Path, base: Base, progress: Progress) -> None:
 def check_quantized(
     base: Base, plan: Plan, stored: Mapping[str, Tensor], expected: list[Piece]
 ) -> None:
-    """Before anything is written: does the config say of the base, and of what would be saved,
-    which of its modules are quantized? Raises `BaseError` or `Refused`."""
+    """Check, before anything is written, that the config declares the right modules as quantized,
+    for the base and for the checkpoint to be saved. Raises `BaseError` or `Refused`."""
     if base.anatomy.quantized == "torchao":
         raise Refused(
-            "torchao writes into its files' headers what each tensor is, and that is not carried "
+            "torchao stores tensor types in the headers of its weight files, which are not carried "
             "over. Use the unquantized model."
         )
     if wrong := mismatch(base.anatomy, stored):
         raise BaseError(
-            f"The checkpoint does not fit its config: {wrong} Correct quantization_config in its "
-            "config.json, or download it again."
+            f"The checkpoint does not fit its config: {wrong} Correct quantization_config in "
+            "config.json, or download the model again."
         )
     modules = module_names(base.anatomy, stored)
     config = rewrite(base.anatomy.whole, plan.sources, base.depth, modules)
     if wrong := mismatch(Anatomy.of(config), {piece.name: piece for piece in expected}):
-        raise Refused(f"The quantization config can't say this plan: {wrong}")
+        raise Refused(f"The quantization config can't express this plan: {wrong}")
 
 
 def _check_packed(folder: Path) -> None:
-    """Are the tensors in a folder those of its config, quantized where it says so?"""
+    """Check that the tensors in a folder match its config, including its quantization."""
     try:
         anatomy, stored = Anatomy.of(read_config(folder)), read_tensors(folder)
         check_declared(anatomy, stored)

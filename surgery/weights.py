@@ -37,8 +37,8 @@ def load(
     progress: Progress,
     passed_over: Collection[str] = (),
 ) -> PreTrainedModel:
-    """The model in `folder` with `size` bytes of weights, in `dtype`. Tensors `passed_over` need no
-    place in it.
+    """The model in `folder` with `size` bytes of weights, in `dtype`. Stored tensors in
+    `passed_over` need no counterpart in the model.
 
     Raises `BaseError` if the weights don't fit, or if tensors are missing or left over: a model
     with random weights in some place must never pass for the real one.
@@ -59,11 +59,11 @@ def load(
             )
     except (Cancelled, SurgeryError):
         raise
-    except Exception as error:  # damaged files beside the weights fail in many ways
+    except Exception as error:  # damaged files beside the weights cause many kinds of errors
         said = " ".join(str(error).split())[:300]
         if _generation_is_broken(folder):
             raise BaseError(
-                f"transformers can't read generation_config.json: “{said}”. Mend it, or remove it."
+                f"transformers can't read generation_config.json: “{said}”. Correct or remove it."
             ) from error
         raise BaseError(
             f"The weights could not be loaded: “{said}”. Download the model again, or check the "
@@ -74,10 +74,10 @@ def load(
 
 
 def _generation_is_broken(folder: Path) -> bool:
-    """Is it the file of generation settings that transformers trips over?"""
+    """Is generation_config.json the file that transformers can't read?"""
     try:
         GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except Exception:  # there as many ways
+    except Exception:  # many kinds of errors, as above
         return (folder / "generation_config.json").is_file()
     return False
 

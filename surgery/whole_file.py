@@ -1,4 +1,4 @@
-"""Small files that are written whole or not at all: what is kept for the next time."""
+"""Write small cache files atomically."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{8}\.part", re.DOTALL)
-_STALE = 3600  # seconds; each takes far less to write
+_STALE = 3600  # seconds; writing one takes far less
 _swept: set[Path] = set()
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the name `path` when the block ends well, and else is removed. Its folder
-    is made if need be. Raises `OSError`."""
+    """Open a temporary file that is renamed to `path` if the block succeeds, and removed otherwise.
+    Its folder is created if needed. Raises `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -33,7 +33,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def _sweep(folder: Path) -> None:
-    """Once for each folder, remove what killed processes left half written."""
+    """Remove partial files of killed processes, once per folder."""
     if folder in _swept:
         return
     _swept.add(folder)

@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 OLD = "4.51.3"
 TOLERANCE = 1e-4  # in units of the logits' spread
 
-# What the older transformers runs. It knows nothing of this project.
+# Run with the older transformers, without this project.
 _OTHER_SIDE = """
 import json, sys, torch
 from transformers import AutoModelForCausalLM
@@ -51,8 +51,8 @@ _LLAMA3 = dict(
 _LONGROPE = dict(type="longrope", short_factor=[1.0 + i / 8 for i in range(8)])
 _LONGROPE["long_factor"] = [2.0 + i / 8 for i in range(8)]
 
-# {name: (model type, older keys, a plan)}. Older code tells the kinds of Gemma 2's layers by their
-# place alone and those of Gemma 3 and Command R7B by a period, so their plans keep to that.
+# {name: (model type, older keys, a plan)}. Older code derives the layer types of Gemma 2 from the
+# position and those of Gemma 3 and Command R7B from a period, so their plans keep to that.
 CASES: dict[str, tuple[str, dict, str]] = {
     "llama": ("llama", dict(rope_theta=5e5, rope_scaling=_LLAMA3), "0:2, 4:6, 4"),
     "llama linear": (
@@ -124,7 +124,7 @@ CASES: dict[str, tuple[str, dict, str]] = {
 
 
 def main() -> None:
-    """Compare, print a line a case, and exit with 1 if one differs."""
+    """Compare, print one line per case, and exit with 1 if any differs."""
     sys.path[:0] = [str(HERE.parent), str(HERE)]
     parser = argparse.ArgumentParser(prog="python -m tests.compat", description=__doc__)
     parser.add_argument("cases", nargs="*", metavar="CASE", help="only these")
@@ -139,7 +139,7 @@ def main() -> None:
         )
         failed = 0
         for name in given.cases or CASES:
-            # Of models with towers transformers 5 writes other names of tensors too.
+            # transformers 5 also writes other tensor names for models with towers.
             for spelling in ("4",) if "text_config" in CASES[name][1] else ("4", "5"):
                 said = _case(name, spelling, Path(folder) / f"{name}-{spelling}", other)
                 failed += bool(said)
@@ -158,7 +158,7 @@ def _environment(folder: Path) -> Path:
 
 
 def _case(name: str, spelling: str, folder: Path, other: subprocess.Popen) -> str:
-    """What differs; empty if nothing does."""
+    """The difference; empty if there is none."""
     import torch
     from safetensors.torch import load_file, save_file
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -77,7 +77,7 @@ print(save("out", overwrite=True))
 """)
     assert said == [
         "saved out",
-        f"SaveError: The disk of {disk} is full. Free some space or choose another place.",
+        f"SaveError: The disk of {disk} is full. Free some space, or choose another folder.",
         "['filler', 'out']",
         "True",
         "saved out",
@@ -90,7 +90,7 @@ def test_a_disk_that_is_read_only(on_disk):
 subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
 print(save("out")); print(list(disk.iterdir()))
 """)
-    refused = f"SaveError: {disk} can't be written to. Choose a folder that you may write to."
+    refused = f"SaveError: {disk} can't be written to. Choose a folder with write permission."
     assert said == [refused, "[]"]
 
 
@@ -108,7 +108,7 @@ print(len(list(disk.iterdir())))
 print(save("out")); print([path.name for path in disk.iterdir()])
 """)
     assert said[0].startswith(f"SaveError: {disk} can't be written to")
-    # What could not be removed is left behind although the process lives; the next save sweeps it.
+    # Leftovers that could not be removed: the next save removes them, though the process lives.
     assert said[1:] == ["1", "saved out", "['out']"]
 
 
@@ -128,7 +128,7 @@ def tree():
     return {str(p.relative_to(disk)): p.read_bytes() for p in disk.rglob("*")
             if p.is_file() and p.name != "filler"}
 def attempt(write, begun=()):
-    # Room for ever more, until it is enough: what is there is always the old or the new, whole.
+    # More and more space, until it is enough: the old or the new output is always complete.
     before, tries = tree(), 0
     while True:
         fill(tries << 16)
@@ -144,20 +144,20 @@ def attempt(write, begun=()):
             (disk / "filler").unlink()
             return tries
 import surgery.appear
-surgery.appear.SPARE = -(1 << 40)  # so that it begins in spite of too little room
+surgery.appear.SPARE = -(1 << 40)  # so that it starts despite too little space
 """
 
 
 def test_every_writer_leaves_the_old_or_the_new(on_disk):
-    """The disk is full after ever more bytes, for whatever is written: a model, an adapter, a run
-    of healing and its states, a file to download."""
+    """The disk fills up after more and more bytes, for all kinds of output: a model, an adapter, a
+    healing run and its states, a download."""
     run, _ = on_disk
     said = run(
         WRITERS
         + """
 print("model", attempt(lambda: base.save(plan, disk / "model")))
 print("again", attempt(lambda: base.save(plan, disk / "model", overwrite=True)))
-begun = ["run/run.json", "run/text/tokens.safetensors"]  # a run without a state goes on, too
+begun = ["run/run.json", "run/text/tokens.safetensors"]  # a run without a state can be resumed, too
 print("run", attempt(lambda: Healing(base, plan, told, disk / "run"), begun))
 run = Healing(base, plan, told, disk / "run")
 next(iter(run))

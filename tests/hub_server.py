@@ -110,7 +110,7 @@ class Hub:
         self.send_json(request, entries)
 
     def files(self, repo: str) -> dict[str, Path]:
-        """Every file of a repository by its name there."""
+        """Every file of a repository, by its name in the repository."""
         top = self.repos[repo]
         paths = sorted(path for path in top.rglob("*") if path.is_file())
         return {path.relative_to(top).as_posix(): path for path in paths}

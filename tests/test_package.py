@@ -1,4 +1,4 @@
-"""The package: what pyproject.toml says, and what an installed copy holds."""
+"""The package: pyproject.toml, and the contents of an installed copy."""
 
 import subprocess
 import sys

@@ -72,7 +72,7 @@ def test_a_shared_block_begins_as_it_is_or_not_at_all():
 
 
 def test_producers_of_shared_keys_and_values_may_be_repeated():
-    """Layers 4 and 5 reuse what the last layers of their kinds before them left, 2 and 3."""
+    """Layers 4 and 5 reuse the keys and values of the last layers of their types, 2 and 3."""
     exact = ["0:4, 3, 4:6", "0:3, 2:6", "0:4*2, 4:6", "2:6", "3, 5", "0:4, 5"]
     refused = ["0:2, 4:6", "0:4, 1, 4:6"]
     found = examine("gemma3n_text", {text: text for text in (*exact, *refused)})
@@ -82,8 +82,8 @@ def test_producers_of_shared_keys_and_values_may_be_repeated():
 
 @torch.no_grad()
 def test_producers_in_gemma_4(monkeypatch):
-    """It cuts hidden states short on the way to the layers that reuse, which hides them from the
-    oracle unless they are asked for."""
+    """It truncates hidden states before the layers that reuse keys and values, which hides them
+    from the oracle unless they are requested."""
     shared = {**special.SPECIAL["gemma4_text"], "num_kv_shared_layers": 2}
     monkeypatch.setitem(special.SPECIAL, "gemma4_text", shared)
     model, ids = build.model("gemma4_text"), build.tokens()
@@ -141,7 +141,7 @@ def test_the_oracle_tells_layers_apart():
 
 @pytest.mark.parametrize("title", quantized.FORMATS)
 def test_quantized_saves_are_exact(title):
-    """The same bytes, and a config that says what they are, from one base for every plan."""
+    """The same bytes and a matching config, from one base for every plan."""
     found = quantized.examine(title)
     assert {outcome.state for outcome in found.plans.values()} == {"exact"}, found
 
@@ -149,13 +149,13 @@ def test_quantized_saves_are_exact(title):
 @pytest.mark.parametrize(
     ("model_type", "sources", "said"),
     [
-        ("gemma4_text", [0, 1, 2, 3], "has to end with a layer of full attention"),
-        ("lfm2", [1, 3, 5], "keep layer 0 at the front and keep a layer of the kind “full”"),
-        ("jamba", [0, 2, 4], "keep a layer of the kind “full · attention”"),
+        ("gemma4_text", [0, 1, 2, 3], "has to end with a full attention layer"),
+        ("lfm2", [1, 3, 5], "keep layer 0 first and keep a layer of type “full”"),
+        ("jamba", [0, 2, 4], "keep a layer of type “full · attention”"),
         ("jamba", [0, 0, 1, 2, 3, 4, 5], "regular distances only"),
     ],
 )
 def test_refusals_say_what_the_plan_needs(model_type, sources, said):
     with pytest.raises(Refused, match=said) as caught:
         skeleton(Anatomy.of(build.config(model_type)), sources)
-    assert sources[0] != 0 or "layer 0 at the front" not in str(caught.value)
+    assert sources[0] != 0 or "keep layer 0 first" not in str(caught.value)

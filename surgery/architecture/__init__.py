@@ -6,17 +6,17 @@ a reload runs, so memory and disk agree by construction), and the result is comp
 plan promises, layer by layer. Only then does anything touch weights.
 
     anatomy    the base on the meta device: its stack of layers, its packed per-layer tables
-    purpose    is it a decoder at all? if not: what it is instead
+    purpose    refuses models that are not decoders, and says what they are
     config     the plan applied to the config
-    quantization the plan applied to the modules that a quantization config names
-    quantized  is what is stored quantized what the config says?
-    spelling   the config's older keys, for readers that know only those
+    quantization the plan applied to the module names in a quantization config
+    quantized  compares the stored quantized modules with the config
+    spelling   older config keys, for readers that don't know the new ones
     names      the plan applied to the names of tensors, in memory and on disk
     checks     is each new layer what its source was? if not: `Refused`. It asks
     likeness     what modules are: types, attributes, computed buffers
     position     whether their code computes with their own index
     handed       what the loop around the layers hands each of them
-    loader     which of transformers' Auto classes loads it
+    loader     the Auto class of transformers that loads a model
     meta       running a model that has no memory
     initialise how a layer's tensors begin where that is not a plain copy
     draws      random numbers of a seed alone, whatever other threads draw

@@ -29,7 +29,7 @@ from .meta import Unfilled, remembered
 from .purpose import check_causal, check_config
 
 # Building a model sets torch's default dtype for the whole process while it lasts.
-_building = Turn("Waiting for another model to be laid out")
+_building = Turn("Waiting for another model to be built")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Anatomy:
     def of(cls, config: PreTrainedConfig) -> Anatomy:
         """Build the config's class on the meta device and find its layers.
 
-        Raises `Refused` if it is no decoder, can't be built, or has no stack as long as the
+        Raises `Refused` if it is not a decoder, can't be built, or has no stack of layers of the
         config's depth.
         """
         check_config(config)
@@ -113,8 +113,8 @@ class Anatomy:
             dims = [d for d in range(old.dim()) if old.shape[d] != new.shape[d]]
             if len(dims) != 1 or new.shape[dims[0]] * depth != old.shape[dims[0]] * length:
                 raise Refused(
-                    f"{name} changes its shape with the depth, and not by a part for each layer: "
-                    "this model can't be operated on."
+                    f"The shape of {name} depends on the number of layers, but not in equal parts "
+                    "per layer. This model can't be operated on."
                 )
             found[name] = (dims[0], old.shape[dims[0]] // depth)
         return found
@@ -128,7 +128,8 @@ class Anatomy:
                 model = build_meta(rewrite(unquantized(self.whole), sources, depth))
                 return model.state_dict(), len(sources)
         raise Refused(
-            "This model's config allows no other depth than its own, so it can't be operated on."
+            "This model's config doesn't allow a different number of layers, so it can't be "
+            "operated on."
         )
 
     @cached_property
@@ -165,7 +166,7 @@ class Anatomy:
         return returned(build_meta(self.whole), self.stack.paths[0])
 
     def is_tower(self, name: str) -> bool:
-        """Is this parameter part of what turns images or sound into input for the text model?"""
+        """Is this parameter part of a vision or audio tower, or of its projector?"""
         if self.layer_of(name):
             return False
         text = self.config.get_text_config(decoder=True)
@@ -178,7 +179,7 @@ class Anatomy:
 
     @cached_property
     def text_path(self) -> str:
-        """Where the text model lies in a multimodal one; empty in others."""
+        """The module path of a multimodal model's text model; empty for other models."""
         text = self.config.get_text_config(decoder=True)
         if text is self.config:
             return ""
@@ -198,8 +199,8 @@ class Anatomy:
 
     @cached_property
     def modules(self) -> dict[str, tuple[str, int, str] | None]:
-        """{module with a weight: (text before its layer's number, layer, text behind it), or None
-        outside layers}, by the names that a quantization config may say."""
+        """{name of a module with a weight matrix: (prefix, layer number, suffix), or None outside
+        the layers}: the modules that a quantization config can name."""
         found: dict[str, tuple[str, int, str] | None] = {}
         for name, tensor in self.tensors.items():
             owner = name.rpartition(".")[0]
@@ -227,7 +228,7 @@ class Anatomy:
 
 
 def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
-    """The model of a config, on the meta device: names, shapes and types, no memory.
+    """Build the model of a config on the meta device: names, shapes and types, no memory.
 
     torch.device("meta") rather than accelerate's init_empty_weights, which does not tie weights.
     It is built in float32, torch's default, so that a build in one thread can't change the dtype

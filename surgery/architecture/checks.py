@@ -85,7 +85,7 @@ def check_sharing(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None
         if moved != sorted(group) and (place := _keyed(base, group)):
             raise Refused(
                 f"Layers {', '.join(map(str, sorted(group)))} share a block, and {place} keeps "
-                "something in it for each by its place. Keep each of them once, in this order."
+                "per-layer state in it by position. Keep each of them once, in this order."
             )
 
 
@@ -114,7 +114,8 @@ def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -
     for path in base.stack.paths:
         if len(after[path]) != len(sources):
             raise Refused(
-                f"For this plan of {len(sources)} layers transformers builds {len(after[path])}."
+                f"The plan has {len(sources)} layers, but transformers builds "
+                f"{len(after[path])} for it."
             )
     tables = {table.rpartition(".")[0] for table in base.tables}
     seen = set()
@@ -155,8 +156,8 @@ def check_handed(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) ->
     """The loop around the layers hands each what its source was handed, as far as shapes tell."""
     if base.handed is None and auto_class(base.whole) is not AutoModelForCausalLM:
         raise Refused(
-            f"{type(base.model).__name__} can't be run on text alone without weights, so nothing "
-            "can be promised of its layers in another order."
+            f"{type(base.model).__name__} can't be run on text alone without weights, so the "
+            "result of rearranging its layers can't be checked."
         )
     if len(base.stack.paths) > 1 or base.handed is None:
         return  # can't be run without memory; what can be read was read
@@ -180,11 +181,11 @@ def check_memory(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) ->
         return
     if base.remembers is not None and remembered(new) != base.remembers:
         gone = ", ".join(f"“{kind}”" for kind in sorted(set(base.kinds) - kinds))
-        keep = [] if sources[0] == 0 else ["keep layer 0 at the front"]
-        keep += [f"keep a layer of the kind {gone}"] if gone else []
+        keep = [] if sources[0] == 0 else ["keep layer 0 first"]
+        keep += [f"keep a layer of type {gone}"] if gone else []
         raise Refused(
-            "With this plan the cache would not know how many tokens it holds: this model reads "
-            f"that off one layer. To mend the plan, {' and '.join(keep)}."
+            "With this plan the cache could not tell how many tokens it holds: this model takes "
+            f"that number from one layer. To fix the plan, {' and '.join(keep)}."
         )
 
 

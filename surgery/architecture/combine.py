@@ -41,16 +41,16 @@ _RULES = (
 def combine(bases: Mapping[str, Anatomy]) -> PreTrainedConfig:
     """The config of a model that has the layers of all bases, one base after the other.
 
-    What may differ (`_FREE`) is the first base's. Token ids are among it: embeddings compute with
-    them, since some models count positions from the padding token's id. Raises `Refused` with the
-    settings that don't fit.
+    Settings that may differ (`_FREE`) are taken from the first base. They include the token ids,
+    which belong to the embeddings: some models count positions from the padding token's id. Raises
+    `Refused` with the settings that don't match.
     """
     (first, one), *others = bases.items()
     for name, base in bases.items():
         if base.quantized and _names_layers(base.whole.to_dict().get("quantization_config")):
             raise Refused(
-                f"The quantization config of {name} names some layers by number, which are others "
-                "in a stack. Stack the unquantized models."
+                f"The quantization config of {name} refers to layers by number, and those numbers "
+                "change in a stack. Stack the unquantized models."
             )
     whole = copy.deepcopy(one.whole.to_dict())
     key = text_key(one.whole)
@@ -70,7 +70,7 @@ def combine(bases: Mapping[str, Anatomy]) -> PreTrainedConfig:
             raise Refused(f"{first} and {name} are built differently: one is multimodal.")
         if key and (odd := _around(whole, theirs, key)):
             raise Refused(
-                f"{first} and {name} don't fit together: they differ in {odd[0]}, outside their "
+                f"{first} and {name} don't fit together: {odd[0]} differs, which is outside their "
                 "text models."
             )
         theirs = theirs[key] if key else theirs
@@ -123,7 +123,7 @@ def _is_free(field: str) -> bool:
 
 
 def _around(ours: dict, theirs: dict, key: str) -> list[str]:
-    """Fields of two multimodal configs that differ outside the text model's part `key`."""
+    """Fields of two multimodal configs that differ outside the text config `key`."""
 
     def plain(value: object) -> object:
         if not isinstance(value, dict):
@@ -136,7 +136,7 @@ def _around(ours: dict, theirs: dict, key: str) -> list[str]:
 
 
 def _names_layers(quantization: object) -> bool:
-    """Does a list or a key of this name or match modules by a number?"""
+    """Does any list entry or key of this config contain a module name with a number?"""
     if hasattr(quantization, "to_dict"):
         quantization = quantization.to_dict()
     if isinstance(quantization, str):
@@ -151,8 +151,8 @@ def _names_layers(quantization: object) -> bool:
 
 def outer_parts(base: Anatomy) -> tuple[frozenset[str], frozenset[str]]:
     """Names of the parameters outside the layers: those that are used before the layers run, and
-    those that are used behind them. Seen in a pass without memory. Towers for images and sound feed
-    the embeddings, so they come from where those come from. Raises `Refused`."""
+    those that are used after them, found in a forward pass on the meta device. Vision and audio
+    towers belong to the embeddings, which they feed. Raises `Refused`."""
     model = build_meta(copy.deepcopy(base.whole))
     path = base.stack.paths[0]
     layers = model.get_submodule(path)
@@ -179,8 +179,8 @@ def outer_parts(base: Anatomy) -> tuple[frozenset[str], frozenset[str]]:
         run(model, 4, use_cache=False)
     except Exception as error:
         raise Refused(
-            "These bases can't be stacked: what stands before and behind the layers can't be seen "
-            "without weights."
+            "These bases can't be stacked: without weights it can't be determined which modules "
+            "run before the layers and which after them."
         ) from error
     outside = {
         name
@@ -190,7 +190,7 @@ def outer_parts(base: Anatomy) -> tuple[frozenset[str], frozenset[str]]:
     before |= {name for name in outside - after if base.is_tower(name)}
     if missed := outside - before - after:
         raise Refused(
-            f"These bases can't be stacked: it isn't clear which of them {min(missed)} belongs to."
+            f"These bases can't be stacked: it isn't clear which base should provide {min(missed)}."
         )
     return frozenset(before - after), frozenset(after)
 

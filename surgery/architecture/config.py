@@ -57,11 +57,11 @@ def rewrite(
 ) -> PreTrainedConfig:
     """The config of a model whose layer p is what layer sources[p] of `config`'s model is.
 
-    `depth` is the old depth, `modules` are those that a quantization config may name: those of
-    `config`'s model where they aren't given. `config` stays as it is. Raises `Refused` where the
-    config has no way to say it.
+    `depth` is the old depth. `modules` are those that a quantization config can name; by default
+    those of `config`'s model. `config` is not modified. Raises `Refused` if the config can't
+    express the plan.
     """
-    whole = copy.deepcopy(config.to_dict())  # it hands out the live quantization config
+    whole = copy.deepcopy(config.to_dict())  # to_dict() returns the live quantization config
     key = text_key(config)
     part = whole[key] if key else whole
     _rewrite_dict(part, list(sources), depth)
@@ -123,13 +123,13 @@ def edit(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConf
 
 
 def _modules(config: PreTrainedConfig) -> Modules:
-    from .anatomy import Anatomy  # which asks this module for configs of other depths
+    from .anatomy import Anatomy  # imported here: anatomy imports this module
 
     return Anatomy.of(config).modules
 
 
 def quantization_of(config: PreTrainedConfig) -> dict[str, Any] | None:
-    """The quantization config that transformers goes by, as a copy; None if there is none."""
+    """A copy of the quantization config that transformers uses; None if there is none."""
     text = config.get_text_config(decoder=True)
     for part in (config, text):
         found = getattr(part, "quantization_config", None)
@@ -140,10 +140,11 @@ def quantization_of(config: PreTrainedConfig) -> dict[str, Any] | None:
 
 
 def unquantized(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The config of the same model with plain weights: itself, or a copy without its quantization.
+    """Return the config without its quantization: itself if there is none, otherwise a copy.
 
-    Models are only built from these: transformers would write the quantization of a multimodal
-    config into its text config, and the base's own stays as it was found."""
+    Models are built only from such configs, since transformers would write the quantization of a
+    multimodal config into its text config and so change the base's own.
+    """
     parts = [config, *(getattr(config, key, None) for key in config.sub_configs)]
     if not any(hasattr(part, "quantization_config") for part in parts):
         return config
@@ -247,8 +248,8 @@ def _rewrite_schedules(d: dict[str, Any], plan: list[int], depth: int) -> set[st
         moe = [p for p, i in enumerate(plan) if (i + 1) % every == 0 and start <= i <= end]
         if moe and moe != list(range(moe[0], moe[-1] + 1)):
             raise Refused(
-                "This model's config can name one run of layers with experts, and this plan has "
-                f"them at {', '.join(map(str, moe))}. Keep them together."
+                "This model's config allows only one contiguous block of layers with experts, and "
+                f"this plan has them at positions {', '.join(map(str, moe))}. Keep them together."
             )
         d.update(
             moe_layer_interval=1,
@@ -316,8 +317,8 @@ def _periodic(flags: list[bool], kind: str) -> tuple[int, int]:
                 return period, offset
     shape = "".join("x" if flag else "." for flag in flags)
     raise Refused(
-        f"This model's config can place its {kind}s at regular distances only, and this plan puts "
-        f"them at {shape} (x). Choose layers so that the distances stay equal."
+        f"This model's config allows {kind}s at regular distances only, and this plan puts them "
+        f"at the positions marked x: {shape}. Choose layers so that the distances stay equal."
     )
 
 
@@ -353,8 +354,8 @@ def _check_unchanged(asked: dict[str, Any], got: dict[str, Any]) -> None:
             ]
             if changed == [len(asked[key]) - 1]:
                 kind = str(got[key][-1]).replace("_", " ")
-                raise Refused(f"In this model a plan has to end with a layer of {kind}.")
+                raise Refused(f"In this model a plan has to end with a {kind} layer.")
             raise Refused(
-                "transformers would change the kind of some layers of this plan "
+                "transformers would change the type of some layers of this plan "
                 f"({key}, positions {', '.join(map(str, changed[:5])) or 'beyond its end'})."
             )

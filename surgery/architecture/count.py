@@ -33,7 +33,7 @@ _ACTIVE_FIELDS = (
 class Count:
     """What one layer, or all that lies outside the layers, consists of.
 
-    `parameters` by component; `active` parameters are those that one token of text passes through;
+    `parameters` by component; `active` parameters are those used for one text token;
     `flops` are forward FLOPs per token of the matrix products, two per weight (Kaplan et al. 2020,
     arXiv 2001.08361, table 1, without the term that grows with the context); `cache` is the number
     of values that the KV cache keeps per token.
@@ -100,7 +100,7 @@ def count(base: Anatomy) -> Counts:
         size = parameter.numel()
         share = _active_share(base, name, component, parameter)
         if component == "towers":
-            share = 0.0  # text passes them by
+            share = 0.0  # text does not pass through them
         tally = totals.setdefault(place, [0, 0])
         if parameter.dim() >= 2 and not isinstance(module, nn.Embedding):
             tally[1] += 2 * int(size * share)  # multiplied with in every layer that uses it

@@ -20,7 +20,7 @@ class Seeded(TorchDispatchMode):
     """
 
     def __init__(self, seed: int, drawn: Callable[[int], None] | None = None) -> None:
-        """`drawn(count)` hears of every tensor that was filled, and may raise to stop."""
+        """`drawn(count)` is called for every tensor that was filled, and may raise to stop."""
         super().__init__()
         self._drawn = drawn or (lambda count: None)
         self.generator = torch.Generator().manual_seed(seed)

@@ -1,8 +1,8 @@
-"""Which dtype each tensor of a model has once transformers has loaded it.
+"""Determine the dtype of each tensor after transformers has loaded a model.
 
-Most have the dtype that the model is loaded in. Some are made in a dtype of their own (Mamba's
-`A_log`), and some classes keep theirs in float32. What a plan changes in a file has to be computed
-in the dtype that it has in memory, or the two differ in their last bits.
+Most tensors get the dtype in which the model is loaded. Some are created in a fixed dtype (Mamba's
+`A_log`), and some classes keep tensors in float32. Changes to a stored tensor must be computed in
+its dtype in memory, or the checkpoint and the patient would differ in the last bits.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ _FLOATS_UNASKED = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn
 
 
 class _Default(TorchFunctionMode):
-    """A default dtype in this thread alone; torch's own, float32, is the whole process's. A float32
-    that no argument asks for is a default."""
+    """Set a default dtype for this thread only; torch's own default applies to the process.
+
+    A float32 result counts as default if no argument asks for float32.
+    """
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()

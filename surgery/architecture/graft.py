@@ -1,9 +1,9 @@
-"""The patient: a fresh skeleton of modules over the memory of the base's parameters.
+"""Build the patient: a new skeleton of modules over the memory of the base's parameters.
 
-A new model is built from the rewritten config, as a reload from disk would, and is then given
-Parameters of its own over the base's memory, one for each that a reload would have: what replaces
-one of them, as `.half()` does, can't reach the base or another layer. Nothing is copied but buffers
-(rotary frequencies and the like, a few kB).
+A new model is built from the rewritten config, as a reload from disk would do, and gets its own
+Parameter objects over the base's memory, one for each that a reload would have. So replacing one of
+them, as `.half()` does, can't affect the base or another layer. Only buffers are copied (rotary
+frequencies and the like, a few kB).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
     """An ordinary transformers model that runs `model`'s layers as the plan says.
 
     `model` is the loaded base and is left untouched. Every parameter of the result lies in the
-    memory of one of its parameters, except what begins otherwise than as a copy (of identity and
-    scaled layers the output projections alone), and packed per-layer tables, which are gathered
-    where the plan changes them. None asks for gradients.
+    memory of one of its parameters, except those not initialised as a copy (for identity and
+    scaled layers only the output projections), and packed per-layer tables that the plan changes.
+    All have `requires_grad=False`.
     """
     check_supported(base, plan)
     check_loadable(base)
@@ -75,7 +75,7 @@ def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
     _copy_other_buffers(base, have, new, sources)
     if left := _without_value(new):
         raise Refused(
-            f"transformers leaves {left} of this patient without a value, so it can't be run."
+            f"transformers leaves {left} of this patient uninitialised, so it can't be run."
         )
     _carry_over(model, new)
     return new
@@ -121,19 +121,19 @@ def assemble(
         place.put(name, have[model].tensor(old))
     if left := _without_value(new):
         raise Refused(
-            f"transformers leaves {left} of this stack without a value, so it can't be run."
+            f"transformers leaves {left} of this stack uninitialised, so it can't be run."
         )
     _carry_over(like, new)
     return new
 
 
 def check_loadable(base: Anatomy) -> None:
-    """Raises `Refused` for bases that can be saved and not run: quantized weights go through a save
-    as they are stored, and classifiers have no head for text."""
+    """Raise `Refused` for bases that can be saved but not run: those with quantized weights, and
+    those without a language-modelling head."""
     if not writes_text(base.whole):
         raise Refused(
-            f"{type(base.model).__name__} has no head that writes text, so it can't be run here. "
-            "Its layers can be rearranged and saved."
+            f"{type(base.model).__name__} has no language-modelling head, so it can't be run "
+            "here. Its layers can be rearranged and saved."
         )
     if base.quantized:
         raise Refused(
@@ -153,7 +153,7 @@ class _Modules:
 
     @cached_property
     def _before(self) -> dict[str, torch.Tensor]:
-        """The tensors before any was put: tied names have one."""
+        """The model's tensors before any was replaced; tied names share one."""
         return self._model.state_dict(keep_vars=True)
 
     def tensor(self, name: str) -> torch.Tensor:
@@ -162,8 +162,8 @@ class _Modules:
         return getattr(self._by_name[owner], leaf)
 
     def put(self, name: str, tensor: torch.Tensor) -> None:
-        """Have a parameter over the memory of `tensor` in its place, one for all tied names; of a
-        buffer, a copy."""
+        """Set a parameter over the memory of `tensor`, the same for all tied names; for a buffer,
+        a copy."""
         owner, _, leaf = name.rpartition(".")
         module = self._by_name[owner]
         if isinstance(tensor, nn.Parameter):

@@ -88,8 +88,7 @@ def _check_neighbour(base: Anatomy, plan: Plan, position: int) -> None:
     source, other = plan.layers[position].source, plan.layers[position + 1].source
     if base.kinds[source] != base.kinds[other] or _shapes(base, source) != _shapes(base, other):
         raise Refused(
-            f"Layers {source} and {other} are of different kinds, so there is no mean of them. Use "
-            "@copy."
+            f"Layers {source} and {other} are of different types and can't be averaged. Use @copy."
         )
 
 
@@ -157,8 +156,8 @@ def random_layer(
             for name, tensor in stored.items():
                 if not torch.isfinite(tensor).all():
                     raise Refused(
-                        f"@random can't be done here: transformers does not say how {name} begins. "
-                        "Use @copy."
+                        f"@random isn't available here: transformers doesn't define how {name} is "
+                        "initialised. Use @copy."
                     )
                 found[f"{path}.{position}.{name}"] = tensor.detach()
     return found

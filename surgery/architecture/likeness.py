@@ -98,8 +98,8 @@ class Comparison:
 
     @staticmethod
     def _is_own(config: PreTrainedConfig, model: PreTrainedModel) -> bool:
-        """Is it the model's config or one nested in it, or a copy? As dicts: configs whose settings
-        differ by layer refuse to be compared."""
+        """Is it the model's config, one nested in it, or a copy? Compared as dicts, since configs
+        with per-layer settings don't support comparison."""
         text = model.config.get_text_config(decoder=True)
         nested = (getattr(model.config, key) for key in model.config.sub_configs)
         return any(
@@ -123,9 +123,9 @@ class Comparison:
         if copied and a == getattr(old, key) and b == getattr(new, key):
             return True
         if isinstance(a, (set, frozenset)) and isinstance(b, (set, frozenset)):
-            return b == a - self._gone_kinds()  # the kinds of layers that there are
+            return b == a - self._gone_kinds()  # the set of layer types in the model
         if key == "store_full_length_kv" and hasattr(new, "num_kv_shared_layers"):
-            return True  # whom later layers share keys and values with, the rewriting has settled
+            return True  # already handled when the config was rewritten
         if isinstance(a, dict) and isinstance(b, dict):
             gone = self._gone_kinds()
             return bool(gone) and b == {k: v for k, v in a.items() if k not in gone}

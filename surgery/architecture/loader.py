@@ -1,7 +1,7 @@
-"""Which of transformers' Auto classes loads a base: the one of the class that its config names.
+"""Choose the Auto class of transformers that loads all of a base, by its config's architecture.
 
-A vision-language checkpoint holds towers that `AutoModelForCausalLM` leaves out, and a reward model
-a head that it has no place for. Loading the class that `architectures` names loads all of it.
+`AutoModelForCausalLM` would drop the towers of a vision-language model, or the head of a reward
+model.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING_NAMES,
 )
 
-# Auto classes and {model type: class}; the first that fits is taken.
+# {Auto class: {model type: model class}}; the first match is used.
 _WRITERS = {
     AutoModelForCausalLM: MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     AutoModelForMultimodalLM: MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
@@ -35,18 +35,18 @@ _OTHERS = {
 
 
 def auto_class(config: PreTrainedConfig) -> type:
-    """The Auto class whose model for this config is the one that the config names; that for causal
-    language models where it names none of these."""
+    """Return the Auto class that maps this config to a class in its `architectures`;
+    `AutoModelForCausalLM` if there is none."""
     named = config.architectures or ()
     text = config.get_text_config(decoder=True)
     for auto, classes in (_WRITERS | _OTHERS).items():
         if auto is AutoModel and getattr(text, "tie_word_embeddings", False):
-            break  # its embeddings are its head, so it can write
+            break  # the embeddings are also its language-modelling head
         if classes.get(config.model_type) in named:
             return auto
     return AutoModelForCausalLM
 
 
 def writes_text(config: PreTrainedConfig) -> bool:
-    """Whether `auto_class` gives a language model, unlike one that classifies or embeds."""
+    """Is it a language model, rather than a classifier or an embedding model?"""
     return auto_class(config) in _WRITERS

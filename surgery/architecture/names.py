@@ -21,7 +21,7 @@ from ..errors import BaseError, Refused
 from .anatomy import Anatomy
 from .config import EXTRA_HEADS
 
-# Buffers that checkpoints of older models hold and that are computed now.
+# Buffers stored in older checkpoints that transformers now computes.
 _OLD_BUFFER = re.compile(
     r"(^|\.)(masked_bias|causal_mask|inv_freq|cos_cached|sin_cached|position_ids)$"
 )
@@ -179,8 +179,8 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, Stored]) -> None:
     if head is not None and missing and all(anatomy.tensors[n] is head.weight for n in missing):
         made_for = ", ".join(map(str, anatomy.whole.architectures or ())) or "another task"
         raise BaseError(
-            f"The checkpoint has no {missing[0]}, the head that turns hidden states into words, so "
-            f"it is no language model ({made_for[:80]}). Use the one that it was made from."
+            f"The checkpoint has no {missing[0]}, the head that turns hidden states into logits, "
+            f"so it is not a language model ({made_for[:80]}). Use the model it was made from."
         )
     if missing:
         raise BaseError(
@@ -200,15 +200,15 @@ def stored_twice(anatomy: Anatomy, stored: Mapping[str, Stored]) -> list[tuple[s
         if tensor is None or anatomy.layer_of(translate(name)):
             continue
         if tuple(tensor.shape) != tuple(found.shape):
-            continue  # a part of it: experts that lie apart on disk
+            continue  # part of a tensor: experts stored separately
         if (other := first.setdefault(id(tensor), name)) != name:
             pairs.append((other, name))
     return pairs
 
 
 def old_buffers(anatomy: Anatomy, stored: Mapping[str, Stored]) -> set[str]:
-    """Stored tensors that are computed now rather than loaded, such as GPT-2's causal masks, which
-    transformers passes over: their names on disk, and those that its loader gives them."""
+    """Names of stored tensors that transformers ignores because it now computes them, such as
+    GPT-2's causal masks: both the names on disk and those given by the loader."""
     translate = loader_names(anatomy)
     found = set()
     for name, tensor in stored.items():
@@ -233,8 +233,8 @@ def _computed_with(anatomy: Anatomy, name: str) -> bool:
 
 
 def _passed_over(anatomy: Anatomy) -> Callable[[str], bool]:
-    """Which names the model says to pass over in checkpoints. Numbers of layers count if it found
-    them by its config; those in a class are of the models as published."""
+    """The names that the model ignores in checkpoints. Layer numbers that are hard-coded in a class
+    are left out: they are those of the published models."""
     literal = {
         pattern
         for module in anatomy.model.modules()

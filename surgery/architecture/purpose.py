@@ -1,4 +1,4 @@
-"""Is a model a decoder? If not: what it is instead, by transformers' own tables of tasks."""
+"""Refuse models that are not decoders, and say what they are, from transformers' task mappings."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..errors import Refused
 from .loader import auto_class
 
 _ONLY = (
-    "Only decoder-only language models can be operated on, those that transformers loads with "
+    "Only decoder-only language models can be operated on: those that transformers loads with "
     "AutoModelForCausalLM."
 )
-# The first task that a type is listed for says what it is.
+# A model type is described by the first task that lists it.
 _KINDS = (
-    ("IMAGE_TEXT_TO_TEXT", "a model of images and text"),
+    ("IMAGE_TEXT_TO_TEXT", "a vision-language model"),
     ("MULTIMODAL_LM", "a multimodal model"),
     ("SPEECH_SEQ_2_SEQ", "a speech recognition model"),
     ("SEQ_TO_SEQ_CAUSAL_LM", "an encoder-decoder model"),
@@ -29,8 +29,8 @@ _KINDS = (
     ("AUDIO_CLASSIFICATION", "an audio model"),
     ("AUDIO_TOKENIZATION", "an audio model"),
     ("TIME_SERIES_PREDICTION", "a time series model"),
-    ("ZERO_SHOT_IMAGE_CLASSIFICATION", "a model of images and text"),
-    ("MASKED_LM", "an encoder, trained to fill in masked words"),
+    ("ZERO_SHOT_IMAGE_CLASSIFICATION", "an image-text model"),
+    ("MASKED_LM", "an encoder (a masked language model)"),
     ("IMAGE_CLASSIFICATION", "a vision model"),
     ("OBJECT_DETECTION", "a vision model"),
     ("IMAGE_SEGMENTATION", "a vision model"),
@@ -40,7 +40,7 @@ _KINDS = (
 
 
 def check_config(config: PreTrainedConfig) -> None:
-    """Raise `Refused` unless it is the config of a decoder alone."""
+    """Raise `Refused` unless it is the config of a decoder-only model."""
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
         raise Refused(f"{kind} is an encoder-decoder model. {_ONLY}")
@@ -48,7 +48,7 @@ def check_config(config: PreTrainedConfig) -> None:
         return
     if auto_class(config) is AutoModelForMultimodalLM:
         return  # its text model is what is operated on
-    what = next((w for task, w in _KINDS if kind in _types(task)), "no model that writes text")
+    what = next((w for task, w in _KINDS if kind in _types(task)), "not a language model")
     raise Refused(f"{kind} is {what}. {_ONLY}")
 
 
@@ -57,8 +57,8 @@ def check_causal(model: PreTrainedModel) -> None:
     kind = model.config.model_type
     if kind in _types("MASKED_LM") and getattr(model.config, "is_decoder", True) is False:
         raise Refused(
-            f"This {kind} model is an encoder (is_decoder is false in its config): each token sees "
-            f"those behind it, so it can't go on with a text. {_ONLY}"
+            f"This {kind} model is an encoder (is_decoder is false in its config): each token "
+            f"attends to the tokens after it, so it can't continue a text. {_ONLY}"
         )
 
 

@@ -1,8 +1,8 @@
-"""A plan applied to a quantization config: the modules it names, by name or by pattern.
+"""Apply a plan to a quantization config: renumber the modules it names, by name or by pattern.
 
-Every tool reads such names in its own way: whole, as a prefix, as a part, as a regular expression
-or with wildcards. So a name is renumbered and then tried as they would: it has to select, at each
-position of the plan, what it selected in that position's source layer.
+Tools match such entries differently: as full names, prefixes, substrings, regular expressions or
+globs. So each renumbered entry is tested with all of these. At each position of the plan it must
+select what the original entry selected in the source layer.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 
 from ..errors import Refused
 
-# {name of a module: (text before its layer's number, layer, text behind it), None outside layers}
+# {module name: (prefix, layer number, suffix), or None outside the layers}
 Modules = Mapping[str, tuple[str, int, str] | None]
 _Reading = Callable[[str], bool]
 
-# Files beside config.json that say again, or instead, how a checkpoint is quantized.
+# Files beside config.json that also describe the quantization.
 SIDE_FILES = (
     "quantize_config.json",
     "quant_config.json",
@@ -36,26 +36,26 @@ _SKIP_LISTS = {
     "linear_weights_not_to_quantize",
     "skip_modules",
 }
-# Names with wildcards, as Quark and ModelOpt have them.
+# Globs, as in Quark and ModelOpt.
 _GLOBS = {"exclude", "exclude_modules", "ignore", "layer_quant_config", "quantized_layers"}
-# Regular expressions that may begin anywhere in a name, as Gemma has them.
+# Regular expressions that are searched anywhere in a name, as in Gemma.
 _SEARCHED = {"module_quant_configs"}
-# A name or several with commas between them, where others have a list.
+# A single name, or a comma-separated list of names.
 _TEXTS = _SKIP_LISTS | _GLOBS | {"targets", "block_name_to_quantize", "modules_to_convert"}
-# What speaks of something else than modules.
+# Fields that do not name modules.
 _OTHER = {"dataset", "meta", "tokenizer", "model_name_or_path", "model_file_base_name"}
 _LITERAL = re.compile(r"[\w.-]+")
-_MOST_NAMES = 5000  # that one pattern is written out as
+_MOST_NAMES = 5000  # limit for replacing one pattern with names
 
 
 def renumber(quantization: Mapping[str, Any], modules: Modules, sources: Sequence[int]) -> dict:
-    """The quantization config of the plan's model; the one given stays as it is. Raises `Refused`
-    for a name or pattern that can't be made to say the same of the plan."""
+    """Return the quantization config for the plan's model; the input is not modified. Raises
+    `Refused` if a name or pattern has no equivalent for the plan."""
     return _Renumbering(modules, sources).of_dict(quantization, "")
 
 
 class _Renumbering:
-    """What a quantization config of a base becomes under a plan."""
+    """The renumbering of a base's quantization config for a plan."""
 
     def __init__(self, modules: Modules, sources: Sequence[int]) -> None:
         at: dict[int, list[int]] = {}
@@ -63,7 +63,7 @@ class _Renumbering:
             at.setdefault(layer, []).append(position)
         self._at, self._modules = at, modules
         self._heads = {where[0] for where in modules.values() if where}
-        # A number behind the stack's own name. The dot between may be a pattern's.
+        # A number after the name of the stack; the dot may be escaped, as in a pattern.
         ends = "|".join(
             sorted({re.escape(head.rstrip(".").split(".")[-1]) for head in self._heads})
         )
@@ -77,17 +77,17 @@ class _Renumbering:
             self._source.update((f"{head}{p}{rest}", name) for p in at.get(layer, ()))
 
     def of_dict(self, value: Mapping[str, Any], field: str) -> dict:
-        """The same with other keys and values; `field` is the key that it stands under."""
+        """Renumber the keys and values of a dict; `field` is the key of the dict itself."""
         new: dict[str, Any] = {}
         for key, inner in value.items():
             for name in self.of_name(key, field) if isinstance(key, str) else [key]:
                 if name in new:
-                    raise Refused(f"The quantization config would say “{name[:80]}” twice.")
+                    raise Refused(f"The quantization config would contain “{name[:80]}” twice.")
                 new[name] = self.of_value(inner, key)
         return new
 
     def of_value(self, value: Any, field: str) -> Any:
-        """What stands under the key `field`, or in a list there."""
+        """Renumber a value under the key `field`, or in a list there."""
         if field in _OTHER:
             return copy.deepcopy(value)
         if isinstance(value, Mapping):
@@ -98,7 +98,7 @@ class _Renumbering:
                 if isinstance(item, str):
                     new += self.of_name(item, field, listed=True)
                 elif (inner := self.of_value(item, field)) or not item:
-                    new.append(inner)  # a list of names that are all gone goes too
+                    new.append(inner)  # drop lists that have become empty
             return new
         if isinstance(value, str) and field in _TEXTS:
             if _LITERAL.fullmatch(value.replace(",", "")) and "," in value:
@@ -110,14 +110,14 @@ class _Renumbering:
         return copy.deepcopy(value)
 
     def of_name(self, text: str, field: str, listed: bool = False) -> list[str]:
-        """The names that stand for one. A pattern in a list may become what it selects."""
+        """Renumber a name or pattern. In a list, a pattern may become the names it selects."""
         literal = bool(_LITERAL.fullmatch(text))
         if literal and not re.search(r"\d", text):
             return [text]
         moved = self._moved(text)
         head = next((h for h in self._heads if literal and text.startswith(h)), None)
         if head and re.match(r"\d+\.\w", text[len(head) :]):
-            return moved  # its number is bounded on both sides, so that every tool reads it alike
+            return moved  # the number is delimited on both sides, so all tools agree
         wanted, required = self._selected(text, field, literal)
         for names in (moved, [text], *self._moved_elsewhere(text)):
             if names is not None and self._reads_alike(names, required):
@@ -126,15 +126,15 @@ class _Renumbering:
             raise _refusal(text)
         where = (w for w in self._modules.values() if w and text == f"{w[0]}{w[1]}")
         if parts := dict.fromkeys(rest.split(".")[1] for _, _, rest in where):
-            # A whole layer: by its parts, since “layers.1” begins “layers.10” too.
+            # A whole layer: list its children, since “layers.1” is also a prefix of “layers.10”.
             return [f"{name}.{part}" for name in moved for part in parts]
-        exact = text.startswith("re:")  # names beside such patterns are whole ones
+        exact = text.startswith("re:")  # tools with such patterns compare full names
         if len(wanted) <= _MOST_NAMES and (exact or not self._are_parts(wanted)):
             return sorted(wanted, key=_in_order)
         raise _refusal(text)
 
     def _are_parts(self, names: set[str]) -> bool:
-        """Does one of these full names begin that of a module which is not among them?"""
+        """Is one of these names a prefix of another module's name?"""
         lengths = {len(name) for name in names}
         for name in self._source.keys() - names:
             starts = [0, *(name.find(head) for head in self._heads if head in name)]
@@ -143,18 +143,18 @@ class _Renumbering:
         return False
 
     def _moved(self, text: str) -> list[str] | None:
-        """The text with its layer's number replaced, once for each of its positions; None if it
-        has no number of a layer."""
+        """The text with its layer number replaced, once per position; None if it has no layer
+        number."""
         for m in self._number.finditer(text) if self._number else ():
             before = text[: m.start()].replace("\\.", ".").replace("[.]", ".")
-            said = "." + re.search(r"[\w.]*$", before)[0].lstrip(".") + m[1]
+            prefix = "." + re.search(r"[\w.]*$", before)[0].lstrip(".") + m[1]
             heads = ["." + head.rstrip(".") for head in self._heads]
-            if any(head.endswith(said) or said.endswith(head) for head in heads):
+            if any(head.endswith(prefix) or prefix.endswith(head) for head in heads):
                 return self._placed(text, *m.span(3))
         return None
 
     def _moved_elsewhere(self, text: str) -> Iterator[list[str]]:
-        """The same for every other number, which may be a layer's: `.*[.]3[.]mlp.*`."""
+        """The same for any other number that may be a layer, as in `.*[.]3[.]mlp.*`."""
         for m in re.finditer(r"\d+", text):
             yield self._placed(text, *m.span())
 
@@ -165,12 +165,13 @@ class _Renumbering:
     def _selected(
         self, text: str, field: str, literal: bool
     ) -> tuple[set[str] | None, dict[str, set[str]]]:
-        """(modules of the plan's model that the text has to select, the same by reading).
+        """Return the modules of the plan's model that the text must select, in total and by
+        interpretation.
 
-        The reading of the tool that the field is for counts, and every other that reads the base
-        like it: of `layers.1` those that take `layers.10` for a part of it misread the base. If it
-        selects nothing there, what others make of it counts too, and no list of modules can stand
-        for it: None.
+        The interpretation of the field's own tool counts, and all others that agree with it on the
+        base: one that takes `layers.10` for a match of `layers.1` misreads the base. If the tool's
+        own interpretation selects nothing, all of them count, and the total is None, since no list
+        of modules is then equivalent.
         """
         readings = _readings(text)
         base = {kind: frozenset(filter(reads, self._modules)) for kind, reads in readings.items()}
@@ -200,14 +201,14 @@ class _Renumbering:
         for text in names:
             readings = _readings(text)
             if not required.keys() <= readings.keys():
-                return False  # no regular expression any more: “[1-0]”
+                return False  # no longer a valid regular expression, such as “[1-0]”
             for kind in required:
                 selected[kind].update(filter(readings[kind], self._source))
         return selected == required
 
 
 def _readings(text: str) -> dict[str, _Reading]:
-    """How tools understand a name, each a function of a module's full name."""
+    """{interpretation: predicate on full module names} of an entry, one for each kind of tool."""
     if text.startswith(("re:", "+:", "-:")):
         return dict(_expressions(text[3:] if text.startswith("re:") else text[2:]))
     found: dict[str, _Reading] = {
@@ -237,6 +238,6 @@ def _in_order(name: str) -> list[tuple[int, str]]:
 
 def _refusal(text: str) -> Refused:
     return Refused(
-        f"The quantization config speaks of layers by “{text[:80]}”, which can't be renumbered for "
-        "this plan. Name the modules one by one in the base's quantization config."
+        f"The quantization config refers to layers by “{text[:80]}”, which can't be renumbered for "
+        "this plan. List the modules by name in the base's quantization config."
     )

@@ -1,8 +1,9 @@
-"""Is what is stored quantized what the quantization config says? Knows names, dtypes and lists.
+"""Compare the modules that are stored quantized with those declared in the quantization config.
 
-A loader makes a place for packed weights wherever the config says so and plain ones elsewhere; what
-doesn't fit is random there, mostly without an error. So both are compared, module by module, for
-the methods whose config decides it. Reads headers only, and needs no library of the method's.
+A loader allocates packed weights where the config says so and plain weights elsewhere. Where the
+checkpoint disagrees, weights stay random, mostly without an error. So both are compared, module by
+module, for the methods whose config decides it. Only headers are read; the quantization method's
+library is not needed.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from .config import quantization_of
 from .names import Stored, disk_layers, loader_names
 from .quantization import Modules
 
-# Whether the config calls a module quantized, by its stored name and its name in the model: both
-# answers where tools read it differently.
+# (stored name, name in the model) -> whether the config declares the module quantized; both answers
+# if tools disagree.
 _Says = Callable[[str, str], set[bool]]
 
-# Where each method lists what stays unquantized, in the way of `should_convert_module`.
+# Field of each method that lists unquantized modules, for `should_convert_module`.
 _SKIP_LISTS = {
     "awq": "modules_to_not_convert",
     "bitnet": "modules_to_not_convert",
@@ -38,9 +39,9 @@ _SKIP_LISTS = {
     "fp8": "modules_to_not_convert",
 }
 _PLAIN = {"BF16", "F16", "F32", "F64"}
-# What lies beside a weight without saying that the weight is quantized.
+# Tensors that don't show that a module is quantized.
 _BESIDE = {"weight", "bias", "input_scale", "output_scale", "q_scale", "k_scale", "v_scale"}
-# Endings that only tensors of quantized weights have.
+# Suffixes of tensors that only quantized modules have.
 _PACKED = re.compile(
     r"\.(qweight|weight_packed|weight_scale|weight_scale_inv|weight_scales|SCB|W_q|weight\.absmax)"
 )
@@ -48,8 +49,8 @@ _PACKED = re.compile(
 
 @dataclass
 class OnDisk:
-    """A module as a checkpoint stores it: the model's name for it, the place of its layer's number
-    in its stored name, and the dtype of each of its tensors."""
+    """A stored module: its name in the model, its stored name split at the layer number, and the
+    dtypes of its tensors."""
 
     name: str
     where: tuple[str, int, str] | None
@@ -63,12 +64,12 @@ class OnDisk:
 
     @property
     def has_scales(self) -> bool:
-        """Does anything say what its packed numbers stand for?"""
+        """Does it have scales or other quantization parameters?"""
         return not self.tensors.keys() <= _BESIDE
 
 
 def modules_on_disk(anatomy: Anatomy, stored: Mapping[str, Stored]) -> dict[str, OnDisk]:
-    """{stored name: module} of everything that the checkpoint has tensors of."""
+    """{stored name: module} for all modules with tensors in the checkpoint."""
     translate = loader_names(anatomy)
     found: dict[str, OnDisk] = {}
     known: dict[str, str | None] = {}
@@ -97,14 +98,14 @@ def modules_on_disk(anatomy: Anatomy, stored: Mapping[str, Stored]) -> dict[str,
 
 
 def module_names(anatomy: Anatomy, stored: Mapping[str, Stored]) -> Modules:
-    """The modules that a quantization config may name, as the model and as the files call them."""
+    """The modules that a quantization config can name, by their model and their stored names."""
     on_disk = modules_on_disk(anatomy, stored)
     return anatomy.modules | {owner: module.where for owner, module in on_disk.items()}
 
 
 def check_declared(anatomy: Anatomy, stored: Mapping[str, Stored]) -> None:
-    """Raise `BaseError` for quantized weights of which the config says nothing, as old GPTQ and
-    FP8 checkpoints have them: transformers reads no other file, and takes them for plain ones."""
+    """Raise `BaseError` for quantized weights without a quantization config, as in old GPTQ and FP8
+    checkpoints: transformers reads no other file, and would load them as plain weights."""
     if anatomy.quantized:
         return
     suspects = sorted(name for name in stored if _PACKED.search(name))
@@ -112,16 +113,16 @@ def check_declared(anatomy: Anatomy, stored: Mapping[str, Stored]) -> None:
     for name in suspects:
         if translate(name) not in anatomy.tensors:
             raise BaseError(
-                f"Its weights are quantized (it has {name}), but its config.json has no "
-                "quantization_config. transformers looks nowhere else, not in quantize_config.json "
-                "or hf_quant_config.json, and would load wrong weights. Use a version whose "
-                "config.json says how it is quantized, or the unquantized model."
+                f"The weights are quantized (there is a tensor {name}), but config.json has no "
+                "quantization_config. transformers doesn't read quantize_config.json or "
+                "hf_quant_config.json, and would load wrong weights. Use a version with a "
+                "quantization_config in its config.json, or the unquantized model."
             )
 
 
 def mismatch(anatomy: Anatomy, stored: Mapping[str, Stored]) -> str | None:
-    """What is stored otherwise than the quantization config says, in a sentence; None if nothing
-    is, or if the method leaves it to something else than its config."""
+    """Describe how the stored modules contradict the quantization config; None if they don't, or
+    if the method's config doesn't decide it."""
     quantization = quantization_of(anatomy.whole)
     try:
         return _mismatch(anatomy, quantization, stored) if quantization else None
@@ -143,10 +144,10 @@ def _mismatch(
     method = quantization.get("quant_method")
     for owner, module in modules.items():
         if owner == module.name and owner.endswith(".experts") and method != "fp8":
-            continue  # experts stored in one: only fp8 has a place for those
+            continue  # fused experts: only fp8 can store those quantized
         if module.packed not in says(owner, module.name):
             stored_as = "quantized" if module.packed else "unquantized"
-            wrong[owner] = f"is stored {stored_as}, and quantization_config says otherwise"
+            wrong[owner] = f"is stored {stored_as}, which contradicts quantization_config"
         elif module.packed and not module.has_scales:
             wrong[owner] = "is stored quantized, but its scales are missing"
     if method in ("awq", "gptq"):
@@ -154,11 +155,11 @@ def _mismatch(
     if not wrong:
         return None
     first = next(owner for owner in modules if owner in wrong)
-    return f"{first} {wrong[first]} ({len(wrong)} such modules in all)."
+    return f"{first} {wrong[first]} (affected modules: {len(wrong)})."
 
 
 def _is_matrix(anatomy: Anatomy, name: str) -> bool:
-    """Is it what quantizers replace: a linear module, or a layer's experts in one?"""
+    """Do quantizers replace this module: is it linear, or a layer's fused experts?"""
     try:
         module = anatomy.model.get_submodule(name)
     except AttributeError:
@@ -167,8 +168,8 @@ def _is_matrix(anatomy: Anatomy, name: str) -> bool:
 
 
 def _without_habits(wrong: dict[str, str], modules: Mapping[str, OnDisk]) -> dict[str, str]:
-    """Tools for GPTQ and AWQ know of each family what to leave unquantized in every layer, such as
-    routers, and don't write it down."""
+    """Drop modules that are unquantized in every layer: GPTQ and AWQ tools skip some per model
+    family, such as routers, without listing them."""
     packed = {m.where[::2] for m in modules.values() if m.where and m.packed}
     return {
         owner: why
@@ -178,7 +179,7 @@ def _without_habits(wrong: dict[str, str], modules: Mapping[str, OnDisk]) -> dic
 
 
 def _says(anatomy: Anatomy, quantization: Mapping[str, Any]) -> _Says | None:
-    """What the config says of each module. None where the config alone doesn't decide it."""
+    """Return a predicate of what the config declares, or None if it doesn't decide it."""
     method = quantization.get("quant_method")
     if quantization.get("load_in_4bit") or quantization.get("load_in_8bit"):
         method = "bitsandbytes"
@@ -204,12 +205,12 @@ def _skipping(anatomy: Anatomy, quantization: Mapping[str, Any], method: str) ->
 
     @cache
     def of(name: str) -> set[bool]:
-        # transformers 4 took an entry for any part of a name, such as “merger” for its modules.
+        # transformers 4 matched an entry anywhere in a name, such as “merger” for its children.
         part = any(f".{entry}." in f".{name}." for entry in patterns)
         return {should_convert_module(name, patterns), not part}
 
     def says(stored: str, name: str) -> set[bool]:
-        # Experts are one module for transformers, whatever their tensors are called.
+        # transformers treats experts as one module, whatever the names of their tensors.
         return of(name) if name.endswith(".experts") else of(name) | of(stored)
 
     return says
@@ -225,7 +226,7 @@ def _in_blocks(anatomy: Anatomy, quantization: Mapping[str, Any]) -> _Says:
 
     def of(name: str) -> bool:
         found = (x for x in rules if re.match(x[2:] if x[:2] in ("-:", "+:") else x, name))
-        if next(found, "").startswith("-:"):  # the first one that matches counts
+        if next(found, "").startswith("-:"):  # the first match counts
             return False
         if inside and not any(name.endswith(part) for part in inside):
             return False
@@ -247,7 +248,7 @@ def _in_groups(anatomy: Anatomy, quantization: Mapping[str, Any]) -> _Says | Non
     for group in groups.values():
         if isinstance(group, Mapping):
             targets += group.get("targets") or () if group.get("weights") else ()
-        else:  # a named scheme: its targets alone
+        else:  # a named scheme is just a list of targets
             targets += group
     ignored = quantization.get("ignore") or ()
 
@@ -259,7 +260,7 @@ def _in_groups(anatomy: Anatomy, quantization: Mapping[str, Any]) -> _Says | Non
 
     def says(stored: str, name: str) -> set[bool]:
         classes = {cls.__name__ for cls in type(anatomy.model.get_submodule(name)).__mro__}
-        if name.endswith(".experts"):  # one module here, a linear one for each expert on disk
+        if name.endswith(".experts"):  # one module in the model, a linear one per expert on disk
             classes.add("Linear")
         return {
             chosen(targets, x, classes) and not chosen(ignored, x, classes) for x in (stored, name)

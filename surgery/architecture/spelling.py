@@ -1,9 +1,9 @@
-"""A config's older spellings beside the new ones, for readers that know only those.
+"""Add the keys of older transformers versions to a config.
 
-transformers 5 writes `rope_parameters` and `dtype`; transformers 4 and several runtimes read
-`rope_theta`, `rope_scaling` and `torch_dtype`, and fall back to defaults without an error. What is
-added here is added only where transformers reads the same config with it as without it, and where
-the older keys by themselves say the same as the new ones.
+transformers 5 writes `rope_parameters` and `dtype`. transformers 4 and several runtimes read
+`rope_theta`, `rope_scaling` and `torch_dtype`, and silently use defaults where those are missing.
+An older key is added only if transformers reads the same config with and without it, and if the
+older keys alone have the same meaning as the new ones.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _FULL, _SLIDING = "full_attention", "sliding_attention"
 def with_older_spellings(
     fields: Mapping[str, Any], found: Mapping[str, Any], kind: type[PreTrainedConfig]
 ) -> dict[str, Any]:
-    """`fields`, as config.json is written now, with older keys beside them. `found` is the base's
-    own config.json, whose spelling comes first; `kind` is the config's class."""
+    """Return `fields`, the content of config.json, with older keys added. `found` is the base's own
+    config.json, whose keys are tried first; `kind` is the config class."""
     out = copy.deepcopy(dict(fields))
     if (config := _config(kind, out)) is None:
         return out
@@ -57,8 +57,8 @@ def with_older_spellings(
 
 
 def _rope(level: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Ways to say a level's rotary embedding with older keys: as the base did, then as the
-    families do."""
+    """Candidate older keys for a level's rotary parameters: the base's own first, then those of
+    model families."""
     new = level.get(_NEW)
     if not isinstance(new, dict) or not new:
         return
@@ -80,12 +80,12 @@ def _rope(level: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[dict[str
 
 
 def _plain(rope: Mapping[str, Any], level: Mapping[str, Any]) -> dict[str, Any]:
-    """One set of rotary parameters as Llama's older configs spell them."""
+    """One set of rotary parameters in the keys of Llama's older configs."""
     scaling = dict(rope)
     out = {"rope_theta": scaling.pop("rope_theta", None)}
     if (part := scaling.pop("partial_rotary_factor", None)) is not None:
         out["partial_rotary_factor"] = part
-    if scaling.get("rope_type") == "longrope":  # Phi-3 takes these three and no more
+    if scaling.get("rope_type") == "longrope":  # Phi-3 accepts no other keys
         scaling["type"] = scaling.pop("rope_type")
         if "original_max_position_embeddings" in level:
             scaling.pop("original_max_position_embeddings", None)
@@ -96,9 +96,9 @@ def _plain(rope: Mapping[str, Any], level: Mapping[str, Any]) -> dict[str, Any]:
 def _aliases(
     config: PreTrainedConfig, level: Mapping[str, Any], own: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Keys that have another name now by the class's own list of names, as far as the base's file
-    has them (and numbers of experts always: there is no model without them), and those that now
-    stand in the text model's part."""
+    """Older names of keys from the class's `attribute_map`, as far as the base's file has them
+    (numbers of experts always, since readers need them), and keys that are now in the text
+    config."""
     key = text_key(config)
     part = level[key] if key else {}
     names = config.attribute_map
@@ -116,8 +116,8 @@ def _aliases(
 
 
 def _say_rules(kind: type[PreTrainedConfig], out: dict[str, Any], path: tuple[str, ...]) -> None:
-    """Where a class knows a rule for which layers slide, it is what the list of their kinds says
-    (older readers have only the rule), or it is left out if no rule says that."""
+    """If the class has a rule for which layers use a sliding window, make it agree with
+    `layer_types` (older readers know only the rule), or remove it if no rule does."""
     level = _at(out, path)
     if not level.get("layer_types"):
         return
@@ -132,7 +132,7 @@ def _say_rules(kind: type[PreTrainedConfig], out: dict[str, Any], path: tuple[st
 
 
 def _rules(level: Mapping[str, Any]) -> Iterator[dict[str, int]]:
-    """Rules that say which layers slide, as the list of their kinds has it."""
+    """Rules for sliding-window layers that agree with `layer_types`."""
     kinds = level["layer_types"]
     if not set(kinds) <= {_FULL, _SLIDING}:
         return
@@ -148,7 +148,7 @@ def _rules(level: Mapping[str, Any]) -> Iterator[dict[str, int]]:
 def _levels(
     config: PreTrainedConfig, fields: Mapping[str, Any]
 ) -> list[tuple[tuple[str, ...], PreTrainedConfig]]:
-    """The dicts in `fields` that are configs, the whole and what is nested in it: their paths."""
+    """(path, config) of the config in `fields` and of all nested ones."""
     found: list[tuple[tuple[str, ...], PreTrainedConfig]] = [((), config)]
     for path, outer in found:
         for key in outer.sub_configs:
@@ -167,7 +167,7 @@ def _at(fields: Any, path: tuple[str, ...]) -> Any:
 def _instead(
     fields: Mapping[str, Any], path: tuple[str, ...], new: str, keys: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The fields with older keys in the place of a new one."""
+    """Copy the fields and replace a new key with older ones."""
     out = copy.deepcopy(dict(fields))
     level = _at(out, path)
     del level[new]
@@ -176,12 +176,12 @@ def _instead(
 
 
 def _config(kind: type[PreTrainedConfig], fields: Mapping[str, Any]) -> PreTrainedConfig | None:
-    """The config that transformers reads in a file's fields; None if it doesn't accept them."""
+    """The config that transformers reads from these fields; None if it rejects them."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that older keys are old
+            warnings.simplefilter("ignore")  # deprecation of older keys
             return kind.from_dict(kind._decode_special_floats(copy.deepcopy(dict(fields))))
-    except Exception:  # a validator's own way to say no
+    except Exception:  # validators raise many kinds of errors
         return None
 
 
@@ -191,8 +191,8 @@ def _says(
     path: tuple[str, ...],
     expected: Mapping[str, Any],
 ) -> bool:
-    """Does transformers read in these fields what is expected? At `path` it may read more: what its
-    class doesn't know by name, a config keeps as it is."""
+    """Does transformers read the expected config from these fields? Extra keys at `path` are
+    allowed, since a config keeps keys that its class doesn't know."""
     if (config := _config(kind, fields)) is None:
         return False
     got = config.to_dict()
@@ -203,7 +203,7 @@ def _says(
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Do both say the same? `type` is an older name of `rope_type`."""
+    """Are both equal? `type` is an older name of `rope_type`."""
     if isinstance(one, dict) and isinstance(other, dict):
         keys = [x.keys() - ({"type"} if "rope_type" in x else set()) for x in (one, other)]
         return keys[0] == keys[1] and all(_same(one[key], other[key]) for key in keys[0])

@@ -7,7 +7,7 @@
         moments.safetensors      the optimizer's tensors
         state.json               numbers: losses, evaluations, length, seconds
 
-No file is a pickle. A state that is damaged in any way counts as one that can't be read.
+No file is a pickle. A damaged state is treated as unreadable.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _UNREADABLE = re.compile(r"unreadable-[0-9]{8}-[0-9a-f]{8}")
 
 
 def begin(folder: Path, facts: Mapping, text: torch.Tensor) -> None:
-    """Make the run's folder. `facts` are what a `RunRecord` holds of it."""
+    """Create the run's folder. `facts` are the fields of its `RunRecord`, except the checksum."""
     with appearing(folder, text.nbytes) as partial:
         place = partial / _TEXT
         place.parent.mkdir()
@@ -73,10 +73,10 @@ def check_same(folder: Path, facts: Mapping) -> None:
     for key in ("base", "parameters", "plan"):
         if (old := getattr(there, key)) != facts[key]:
             raise SurgeryError(
-                f"{folder} holds a run of another {key} ({str(old)[:80]}): choose another folder, "
-                "or remove it."
+                f"{folder} holds a run with a different {key} ({str(old)[:80]}): choose another "
+                "folder, or remove this one."
             )
-    theirs, mine = (Settings.from_dict(told) for told in (there.settings, facts["settings"]))
+    theirs, mine = (Settings.from_dict(values) for values in (there.settings, facts["settings"]))
     if not theirs.same_run(mine):
         new, old = mine.as_dict(), theirs.as_dict()
         other = next(key for key in new if new[key] != old[key])
@@ -91,15 +91,15 @@ def text_of(folder: Path, window: int) -> torch.Tensor:
     facts, place = facts_of(folder), folder / _TEXT
     try:
         if facts is not None and _checksum(place) == facts.text:
-            found = load_file(place)["tokens"]
-            right = found.dtype == torch.int32 and found.ndim == 2
-            if right and len(found) and found.shape[1] == window:
-                return found
-        why = "it is not what was written"
+            tokens = load_file(place)["tokens"]
+            valid = tokens.dtype == torch.int32 and tokens.ndim == 2
+            if valid and len(tokens) and tokens.shape[1] == window:
+                return tokens
+        why = "its checksum doesn't match"
     except (OSError, SafetensorError, KeyError) as error:
-        why = getattr(error, "strerror", None) or "it is no safetensors file with tokens"
+        why = getattr(error, "strerror", None) or "it is not a safetensors file with tokens"
     raise SurgeryError(
-        f"The text of the run in {folder} can't be read ({why}): remove the folder to begin anew."
+        f"The text of the run in {folder} can't be read ({why}). Remove the folder to start over."
     )
 
 
@@ -133,7 +133,7 @@ def states(folder: Path) -> list[int]:
 
 
 def read(folder: Path, step: int) -> tuple[dict, dict, StateRecord] | None:
-    """(trained, moments, numbers) of a state; None if it can't be read whole, as it was written."""
+    """(trained, moments, numbers) of a state; None if it is damaged or incomplete."""
     place = folder / f"state-{step:08d}"
     numbers = read_record(StateRecord, place / "state.json")
     if numbers is None or numbers.step != step:
@@ -148,7 +148,7 @@ def read(folder: Path, step: int) -> tuple[dict, dict, StateRecord] | None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a run that is done. What somebody else put into its folder stays, and so does that."""
+    """Remove a finished run. If its folder holds other files, they and the folder are kept."""
     for path in (folder / "run.json", folder / _TEXT):
         path.unlink(missing_ok=True)
     for path in folder.iterdir():
@@ -160,8 +160,7 @@ def remove(folder: Path) -> None:
 
 
 def put_aside(folder: Path, step: int) -> None:
-    """Give a state that can't be read another name, so that it is in no later state's way. Raises
-    `SaveError`."""
+    """Rename an unreadable state, so that it doesn't block a later one. Raises `SaveError`."""
     with explained(folder):
         place = folder / f"state-{step:08d}"
         place.rename(folder / f"unreadable-{step:08d}-{secrets.token_hex(4)}")
@@ -181,9 +180,9 @@ def _write_json(path: Path, value: Mapping) -> None:
 
 
 def _checksum(path: Path) -> int:
-    """CRC-32: enough to find damage, and twice as fast as a cryptographic sum."""
-    found = 0
+    """The CRC-32 of a file: enough to detect damage, and twice as fast as a cryptographic hash."""
+    checksum = 0
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):
-            found = zlib.crc32(chunk, found)
-    return found
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum

@@ -1,7 +1,6 @@
-"""What `run.json` and `state.json` of a run's folder hold, checked as they are read.
+"""Schemas of `run.json` and `state.json` in a run's folder, validated when they are read.
 
-A file that was cut off, edited or damaged is told from a good one here: what is read back is what
-was written, or nothing.
+A truncated, edited or damaged file is treated as missing.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _R = TypeVar("_R", bound=_Record)
 
 
 class RunRecord(_Record):
-    """What a run was told, and the CRC-32 of its text."""
+    """The parameters of a run, and the CRC-32 of its text."""
 
     format: Literal[2]
     base: str
@@ -62,16 +61,16 @@ class StateRecord(_Record):
     @model_validator(mode="after")
     def _belong_together(self) -> StateRecord:
         if len(self.losses) != self.step:
-            raise ValueError("There is a loss for each step.")
+            raise ValueError("There must be one loss per step.")
         if self.steps is not None and self.steps < self.step:
-            raise ValueError("More steps are done than there are.")
+            raise ValueError("More steps are done than planned.")
         if any(not 0 <= look.step <= self.step for look in self.looks):
-            raise ValueError("A look is of a step that wasn't done.")
+            raise ValueError("An evaluation belongs to a step that was not done.")
         return self
 
 
 def read(kind: type[_R], path: Path) -> _R | None:
-    """The record in a file; None if it can't be read or isn't one."""
+    """Read a record; None if the file can't be read or is invalid."""
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST:
             return None

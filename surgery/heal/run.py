@@ -35,7 +35,7 @@ from .trainee import changed, check_savable, chosen, make, trainable
 
 _PROBE = 4  # steps after which minutes become steps; the first is left out
 _SAVE_SECONDS = 60.0
-_NO_STATES, _NONE_READ = -1, -2  # in the place of a state's step
+_NO_STATES, _NONE_READ = -1, -2  # used instead of a step
 _RECENT = 20  # steps whose mean loss is held against the first ones'
 
 
@@ -254,7 +254,7 @@ class Healing:
     # ------------------------------------------------------------------ beginning and keeping
 
     def _begin(self, facts: dict, started: float) -> None:
-        """Go on where the run in the folder was, or write its first state."""
+        """Resume the run in the folder, or write its first state."""
         fresh = self._agreed(kept.facts_of(self.folder) is None)
         if fresh and self.settings.writes_in_time:
             self._look()  # what it takes is not there for the text
@@ -271,11 +271,11 @@ class Healing:
         self.save()
 
     def _resumed(self) -> bool:
-        """Take up the last state that can be read, if there are any. Raises `SurgeryError` if none
-        of them can."""
+        """Resume from the last readable state; False if there are no states. Raises `SurgeryError`
+        if there are some and none can be read."""
         there = kept.states(self.folder)
         state = step = None
-        if self.accelerator.is_main_process:  # all of them take up what it finds
+        if self.accelerator.is_main_process:  # the other processes use what it finds
             state = next(filter(None, map(self._state, reversed(there))), None)
             step = state[2].step if state else _NONE_READ if there else _NO_STATES
         step = self._of_main(step or 0)
@@ -284,7 +284,7 @@ class Healing:
         state = state or (self._state(step) if step >= 0 else None)
         if state is None:
             raise SurgeryError(
-                f"None of the states in {self.folder} can be read: remove the folder to begin anew."
+                f"None of the states in {self.folder} can be read. Remove the folder to start over."
             )
         trained, moments, numbers = state
         put_back(self._parameters(), self.optimizer, trained, moments)
@@ -302,7 +302,7 @@ class Healing:
         return True
 
     def _state(self, step: int) -> tuple | None:
-        """A state of this run; None for one that can't be read, or is another model's."""
+        """Read a state; None if it is unreadable or doesn't fit the model."""
         state = kept.read(self.folder, step)
         if state is None or self.settings.steps not in (None, state[2].steps):
             return None

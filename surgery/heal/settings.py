@@ -101,12 +101,12 @@ class Settings:
                 continue
             whole = name in _WHOLE
             right = type(value) is int or (not whole and isinstance(value, float))
-            if not (right and low <= value <= high):  # which no NaN is
+            if not (right and low <= value <= high):  # also false for NaN
                 kind = "a whole number" if whole else "a number"
                 shown = name.replace("_", " ")
                 raise SurgeryError(f"The {shown} can be {kind} from {low:g} to {high:g}.")
         if not all(isinstance(word, str) for word in (self.text, self.data, self.held_out)):
-            raise SurgeryError("Texts and data sets are given by name.")
+            raise SurgeryError("text, data and held_out have to be strings.")
         if self.text and self.data:
             raise SurgeryError("Choose one source of text: a file or a data set.")
         if (self.steps is None) == (self.minutes is None):

@@ -1,7 +1,7 @@
 """What a run has learnt so far, as whole tensors: out of the parameters that train and their
 optimizer, and back into them.
 
-The tensors may lie in pieces on several processes.
+The tensors may be sharded over several processes.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def fits(
     trained: Mapping[str, torch.Tensor],
     moments: Mapping[str, torch.Tensor],
 ) -> bool:
-    """Are these the tensors of these parameters, by name, shape and dtype? PyTorch would spread one
-    of another shape over a parameter without a word."""
+    """Do these tensors match the parameters in name, shape and dtype? PyTorch would silently
+    broadcast a tensor of another shape."""
     wanted = {name: (p.shape, p.dtype) for name, p in parameters.items()}
     if {name: (t.shape, t.dtype) for name, t in trained.items()} != wanted:
         return False
-    # A parameter that never had a gradient has no moments; any other has all of them.
+    # A parameter without any gradient so far has no moments; every other one has all of them.
     names = {key.rpartition("/")[0] for key in moments}
     if not names <= wanted.keys():
         return False
@@ -52,7 +52,7 @@ def put_back(
     trained: Mapping[str, torch.Tensor],
     moments: Mapping[str, torch.Tensor],
 ) -> None:
-    """What `taken` gave, which `fits`."""
+    """Load tensors from `taken` that passed `fits`."""
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(_like(trained[name], parameter))

@@ -53,7 +53,7 @@ def open_bare(
         def tokenizer(progress: Progress) -> Path | None:
             return folder
 
-    config, note = unquantized(config), _NOTE  # random weights are plain ones
+    config, note = unquantized(config), _NOTE  # random weights are unquantized
     if changes:
         config = edit(config, changes)
         said = ", ".join(f"{field} {value}" for field, value in changes.items())

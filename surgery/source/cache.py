@@ -14,7 +14,7 @@ from ..appear import appearing
 from ..errors import BaseError
 from ..progress import Progress, Turn
 
-_LONGEST = 3600.0  # seconds to wait for another process, which may have stopped for good
+_LONGEST = 3600.0  # seconds to wait for another process, which may hang
 _turns: WeakValueDictionary[Path, Turn] = WeakValueDictionary()  # of this process, by folder
 
 
@@ -29,10 +29,10 @@ def cache_folder() -> Path:
 def once(
     folder: Path, size: int, build: Callable[[Path, Progress], None], progress: Progress
 ) -> Path:
-    """`folder`, built by the first who asks; everyone else waits for it, and sees how far it is.
+    """Return `folder`, building it if needed. Concurrent callers wait, and see the progress.
 
-    `build(partial, progress)` fills a folder that takes its name when whole. `size` is the room
-    that takes, in bytes. Raises `SurgeryError`.
+    `build(partial, progress)` fills a folder that is renamed when it is complete. `size` is the
+    disk space needed, in bytes. Raises `SurgeryError`.
     """
     if folder.is_dir():
         return folder
@@ -49,7 +49,7 @@ def once(
 
 
 def _locked(folder: Path, progress: Progress) -> FileLock:
-    """The lock that keeps other processes from building `folder`, held."""
+    """Acquire the lock that keeps other processes from building `folder`."""
     since = time.monotonic()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -62,8 +62,8 @@ def _locked(folder: Path, progress: Progress) -> FileLock:
                 progress("Waiting for another process to prepare this model", 0, 0)
             if time.monotonic() - since > _LONGEST:
                 raise BaseError(
-                    "Another process has been preparing this model for an hour. End it, then try "
-                    "again."
+                    "Another process has been preparing this model for an hour. Stop that process, "
+                    "then try again."
                 )
     except OSError as error:
         raise BaseError(

@@ -1,7 +1,7 @@
-"""Files that belong to a model besides its weights: which ones go into a checkpoint, and which not.
+"""Choose which files beside a model's weights are copied into a checkpoint.
 
-Everything small does, at the top or one folder deep, unless there is a reason against it. So a file
-that some library invents next year is not lost. The reasons are the lists below.
+All small files are, at the top level and one folder deep, except those in the lists below. So files
+of future libraries are not lost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from ..architecture.quantization import SIDE_FILES
 from ..errors import BaseError
 
-# Text is read and written with these, so they are never left out for their size or number.
+# Needed to process text, so never left out for their size or number.
 NEEDED = (
     "tokenizer*",
     "tekken.json",
@@ -36,19 +36,19 @@ NEEDED = (
     "*processor_config.json",
 )
 _NOT = (
-    # Written anew, since it is another model's now.
+    # Rewritten for the new model.
     *SIDE_FILES,
     "config.json",
     "README*",
     "recipe.yaml",
     "healing.json",
-    # Speaks of the old layers by number, in a form that isn't rewritten.
+    # Refers to the old layers by number, in a format that is not rewritten.
     "params.json",
     "*.index.json",
     "mergekit_config.y*ml",
-    # An adapter was trained for the old layers, and transformers would put it on.
+    # An adapter was trained for the old layers, and transformers would apply it.
     "adapter_*",
-    # Says how the base was trained or measured.
+    # Training and evaluation records of the base.
     "training_args*",
     "train*_state.json",
     "trainer_log*",
@@ -60,7 +60,7 @@ _NOT = (
     "events.out.*",
 )
 _NOT_FOLDERS = (
-    # The same weights in another form, with what belongs to that.
+    # The weights in other formats.
     "original",
     "consolidated*",
     "onnx*",
@@ -81,8 +81,8 @@ _NOT_FOLDERS = (
     "figures",
     "__pycache__",
 )
-# Pickles run code when they are read. Code is not carried either, so that a checkpoint made here
-# never asks to trust any: what transformers doesn't know is refused when it is opened.
+# Pickles can run code when they are loaded. Code is not copied either, so that a saved checkpoint
+# never needs `trust_remote_code`; models that need it are refused when they are opened.
 _NOT_ENDINGS = {
     "weights": "safetensors bin pt pth ckpt h5 msgpack gguf ggml onnx onnx_data ot tflite npz npy "
     "mlmodel engine nemo params dat",
@@ -93,8 +93,8 @@ _NOT_ENDINGS = {
     "pictures": "png jpg jpeg gif webp svg bmp ico mp4 webm mp3 wav flac pdf",
 }
 _ENDINGS = frozenset(word for words in _NOT_ENDINGS.values() for word in words.split())
-# The modules that sentence-transformers puts behind a model, such as 2_Dense; their weights do not
-# depend on its depth.
+# Modules that sentence-transformers adds after a model, such as 2_Dense; their weights don't depend
+# on its depth.
 _MODULES = re.compile(r"\d{1,2}_[A-Za-z]{1,40}/[\w.-]{1,100}")
 LARGEST = 200_000_000  # bytes of a file; the largest tokenizers have about 40 MB
 _MOST = 100  # files
@@ -102,10 +102,10 @@ _TOTAL = 500_000_000  # bytes
 
 
 def is_companion(name: str) -> bool:
-    """Does a file of this name, with slashes and from the model's folder, belong to the model?"""
+    """Is a file with this name (relative to the model's folder, with slashes) to be copied?"""
     folder, _, file = name.rpartition("/")
     if not name.isprintable() or re.search(r'[\\:*?"<>|]', name) or len(name.encode()) > 240:
-        return False  # not every system can have a file of this name
+        return False  # not a valid file name on every system
     if any(part in ("", "..") or part.startswith(".") for part in name.split("/")):
         return False
     if "/" in folder or any(fnmatchcase(folder.lower(), pattern) for pattern in _NOT_FOLDERS):
@@ -118,15 +118,15 @@ def is_companion(name: str) -> bool:
 
 
 def is_needed(name: str) -> bool:
-    """Is it a companion without which text is read or written otherwise, or not at all?"""
+    """Is it a companion that affects how text is processed?"""
     return is_companion(name) and any(
         fnmatchcase(name, pattern) for pattern in NEEDED if ("/" in pattern) == ("/" in name)
     )
 
 
 def choose(files: Iterable[tuple[str, int]], where: str) -> list[str]:
-    """Those of the (name, bytes) that go along: all that are needed, and of the others as many as
-    are worth it. Raises `BaseError` for needed ones that can't be what their names say."""
+    """Choose from (name, size) pairs the files to copy: all needed ones, and others up to the
+    limits. Raises `BaseError` if the needed ones exceed the limits."""
     chosen, total = [], 0
 
     def rank(entry: tuple[str, int]) -> tuple:
@@ -139,7 +139,7 @@ def choose(files: Iterable[tuple[str, int]], where: str) -> list[str]:
             if size > LARGEST:
                 raise too_large(where, name, size)
             raise BaseError(
-                f"{where} has too many tokenizer files to be a model: it is not opened."
+                f"{where} has too many tokenizer files for a model, so it was not opened."
             )
         if fits:
             chosen.append(name)
@@ -148,18 +148,18 @@ def choose(files: Iterable[tuple[str, int]], where: str) -> list[str]:
 
 
 def too_large(where: str, name: str, size: int) -> BaseError:
-    """The error for a file that can't be what its name says."""
+    """The error for a file that is too large for its name."""
     return BaseError(
-        f"{where} has a {name[:80]} of {size / 1e6:,.0f} MB, which is too large to be one: the "
-        "model is not opened."
+        f"{name[:80]} in {where} has {size / 1e6:,.0f} MB, which is too large for such a file. The "
+        "model was not opened."
     )
 
 
 def companions(folder: Path, needed_only: bool = False) -> list[str]:
     """The names of a local folder's companions. Raises `BaseError`, see `choose`.
 
-    A link is followed within the folder, and to where the config or the weights are links to as
-    well, as in the Hub's cache: links to elsewhere could have any file of this machine published.
+    Links are followed within the folder, and into folders that the config or the weights also link
+    to, as in the Hub's cache. Other links are not: they could publish any file of this machine.
     """
     top = sorted(folder.iterdir())
     homes = {folder.resolve()}

@@ -77,18 +77,18 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
 
 def check_no_adapter(folder: Path) -> None:
-    """Raises `BaseError` if an adapter lies in the folder: transformers puts it on whatever it
-    loads from there, where peft is installed, and leaves it out where it isn't."""
+    """Raise `BaseError` if the folder holds an adapter: transformers applies it to the model if
+    peft is installed, and ignores it otherwise."""
     if (folder / ADAPTER).exists():
         raise with_adapter(folder.name)
 
 
 def with_adapter(name: str) -> BaseError:
-    """The error for a model that an adapter lies beside."""
+    """The error for a model with an adapter beside it."""
     return BaseError(
-        f"{name} has an adapter beside its model ({ADAPTER}), which transformers would put on. "
-        "Merge it (peft: `merge_and_unload`, then `save_pretrained`) and open the result; or, to "
-        f"operate on the model without it, open a copy of the folder without {ADAPTER}."
+        f"{name} has an adapter beside its model ({ADAPTER}), which transformers would apply. "
+        "Merge it (peft: `merge_and_unload`, then `save_pretrained`) and open the result. To "
+        f"operate on the model without the adapter, open a copy of the folder without {ADAPTER}."
     )
 
 
@@ -103,15 +103,15 @@ def config_from(fields: dict, path: Path) -> PreTrainedConfig:
                 f"{named} needs code of its own from its repository, which is never "
                 "run here. Choose a model that transformers knows."
             )
-        if fields.get("_class_name"):  # as diffusers writes it
+        if fields.get("_class_name"):  # written by diffusers
             raise BaseError(
-                f"{path.name} is that of a part of a diffusion model "
+                f"{path.name} belongs to a component of a diffusion model "
                 f"({str(fields['_class_name'])[:60]}). Only language models can be operated on."
             )
         if not kind:
             raise BaseError(
                 f"{path.name} has no model_type, so transformers can't tell what model it is. Add "
-                'it, such as "model_type": "llama".'
+                'one, such as "model_type": "llama".'
             )
         raise BaseError(
             f"The config names “{str(kind)[:60]}” as its model_type, which this version of "
@@ -126,7 +126,7 @@ def config_from(fields: dict, path: Path) -> PreTrainedConfig:
     except Exception as error:  # a config's fields can be wrong in as many ways as there are fields
         said = " ".join(str(error).split())[:300]
         raise BaseError(
-            f"{path.name} is not a config that transformers reads: “{said}”. Check its settings."
+            f"{path.name} is not a config that transformers can read: “{said}”. Check its settings."
         ) from error
 
 
@@ -170,7 +170,9 @@ def read_index(path: Path) -> dict[str, str]:
     if not isinstance(where, dict) or not where:
         raise BaseError(f"{path.name} is broken: it has no weight_map. Download it again.")
     if not isinstance(index.get("metadata", {}), dict):  # transformers reads it too
-        raise BaseError(f"{path.name} is broken: its metadata is no object. Download it again.")
+        raise BaseError(
+            f"{path.name} is damaged: metadata is not a JSON object. Download it again."
+        )
     for file in set(map(str, where.values())):
         if file != Path(file).name or "\\" in file or not file.endswith(".safetensors"):
             raise BaseError(f"{path.name} names “{file[:80]}”, which is no safetensors file here.")

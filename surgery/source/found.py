@@ -38,9 +38,9 @@ class Source:
     `open_part(file, start, end)` reads parts of files that aren't on this machine, if it is given.
     `tensors` is empty where nothing is stored as safetensors yet (a GGUF file, a bare config).
     `hub_id` and `licence` are None where they aren't known; `note` says what a reader should know
-    about where the weights come from; `home` is the local folder that it lies in, if any, and
-    `files` are its files there, unless all are. `check` raises `BaseError` once the files are no
-    longer those that were opened: offsets and shapes that were read from them would be wrong then.
+    about where the weights come from; `home` is its local folder, if any, and `files` are its files
+    there (all of them if empty). `check` raises `BaseError` if the files have changed since they
+    were opened: offsets and shapes that were read from them would be wrong then.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class Source:
     get_tokenizer: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
 
     def local_files(self) -> Iterator[Path]:
-        """Its files on this machine, down to one folder below its own; links are not followed."""
+        """Its files on this machine, down to one folder deep; links are not followed."""
         if self.files:
             yield from self.files
         elif self.home is not None:

@@ -40,8 +40,8 @@ def open_gguf(path: Path) -> Source:
         raise BaseError(f"{path.name} is no GGUF file. Download it again.")
     if (path.parent / ADAPTER).exists():
         raise BaseError(
-            f"An adapter lies beside {path.name} ({ADAPTER}), which transformers would put on: "
-            "move the GGUF file to a folder of its own."
+            f"There is an adapter beside {path.name} ({ADAPTER}), which transformers would apply. "
+            "Move the GGUF file to a separate folder."
         )
     identity = f"gguf:{path}:{stat.st_size}:{stat.st_mtime_ns}"
     stem = re.sub(r"[^\w.-]", "_", path.stem)[:80]

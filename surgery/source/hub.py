@@ -66,9 +66,9 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
             raise BaseError(f"{repo} has no config.json: it is no model for transformers.")
         if ADAPTER in names:
             raise with_adapter(repo)
-        # Chosen before anything is fetched: what lies beside the weights could fill the disk.
+        # Chosen before anything is downloaded: files beside the weights could fill the disk.
         sizes = {file.rfilename: file.size or 0 for file in info.siblings}
-        # The licence is in the README; side files name quantized modules.
+        # The README has the licence; side files name quantized modules.
         described = ["config.json", "README.md", *SIDE_FILES]
         for name in described:
             if sizes.get(name, 0) > LARGEST:
@@ -111,13 +111,13 @@ def open_cached(repo: str, revision: str | None) -> Source | None:
     """The model from the Hub's local cache, if it is there whole. Asks no network."""
     try:
         folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
-    except (OSError, ValueError):  # not there
+    except (OSError, ValueError):  # not in the cache
         return None
     if (folder / ADAPTER).exists() and (folder / "config.json").exists():
         raise with_adapter(repo)
     try:
         found = open_folder(folder)
-    except (OSError, ValueError):  # not all of it
+    except (OSError, ValueError):  # incomplete
         return None
     return replace(
         found,
@@ -198,7 +198,7 @@ def _response(url: str, start: int, end: int) -> Iterator[tuple]:
 
 
 def _download(repo: str, commit: str, names: list[str], progress: Progress) -> Path:
-    """The files of these names in the Hub's cache; whatever is there already stays."""
+    """Download files into the Hub's cache; those already there are reused."""
     patterns = [re.sub(r"([*?[])", r"[\1]", name) for name in names]
     try:
         with _explained(repo, commit):

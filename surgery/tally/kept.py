@@ -47,7 +47,7 @@ def survey_base(base: Base, progress: Progress = silent, *, sample: bool = False
     identity = base.source.identity
     with _lock:
         turn = _counting.setdefault(identity, Turn("Counting the weights"))
-    with turn.taken(progress) as report:  # if someone else counts this base, wait for theirs
+    with turn.taken(progress) as report:  # wait if another thread is counting this base
         found = known_survey(base)
         if found is not None and (sample or found.share == 1.0):
             return found

@@ -101,8 +101,8 @@ def _ids(base: Base, text: str) -> list[int]:
 
 
 def _first_token(base: Base) -> tuple[int, ...]:
-    """The special token that this tokenizer puts before every text, if it does and if the model
-    has it."""
+    """The special token that the tokenizer puts before every text, if any and if the model has an
+    embedding for it."""
     tokenizer = base.tokenizer
     start = tokenizer("a")["input_ids"][:1]
     known = start == [tokenizer.bos_token_id] and start[0] < base.known_tokens

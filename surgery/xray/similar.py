@@ -89,8 +89,8 @@ def taylor(passes: Passes) -> np.ndarray:
     """Σ |w · ∂L/∂w| of every layer, L the mean loss over the sample: (layers,).
 
     Gradients are kept for all layers at once, which takes as much memory as their weights. They
-    are asked of a patient's parameters; the base's own are left alone. Raises `SurgeryError` if
-    there is no room.
+    are computed for a patient's parameters, not for the base's. Raises `SurgeryError` if there is
+    not enough memory.
     """
     base, sample = passes.base, passes.sample
     model = base.operate(Plan.whole(base.depth)).model

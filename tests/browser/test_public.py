@@ -174,4 +174,4 @@ def test_every_panel_asks_its_own_server_alone(public_app, open_page):
         ".map(x => new URL(x.src || x.href, location).origin)"
     )
     assert set(sources) <= {public_app, "null"}
-    assert not refused  # what is closed to strangers is nothing that the page needs
+    assert not refused  # the page needs none of the routes that are closed

@@ -30,7 +30,7 @@ def test_who_waits_sees_the_place_and_a_closed_tab_gives_its_turn_on(public_app,
 
 
 def test_tabs_that_are_closed_in_silent_work_keep_nobody_from_working(app, open_page):
-    """Laying out, drawing and checking many random layers takes seconds in which little is said."""
+    """Building and checking many random layers takes seconds with few progress reports."""
     newcomer = open_page(app)
     for layers in (81, 82, 83, 84, 85):  # more than there are slots
         page = open_page(f"{app}/?base=config:bundled,{_NARROW},num_hidden_layers={layers}")

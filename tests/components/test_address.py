@@ -1,4 +1,4 @@
-"""Where requests come from, and what of it can't be made up."""
+"""Client addresses behind proxies, and forged headers."""
 
 import pytest
 
@@ -10,9 +10,9 @@ from components.address import UNKNOWN, client, party
     [
         ([], "10.1.2.3"),
         (["8.8.8.8"], "8.8.8.8"),
-        (["1.1.1.1, 8.8.8.8"], "8.8.8.8"),  # the first is what the client made up
+        (["1.1.1.1, 8.8.8.8"], "8.8.8.8"),  # the first is forged by the client
         (["1.1.1.1", "8.8.8.8"], "8.8.8.8"),
-        (["1.1.1.1, 8.8.8.8, 10.0.0.7"], "8.8.8.8"),  # a second proxy inside
+        (["1.1.1.1, 8.8.8.8, 10.0.0.7"], "8.8.8.8"),  # a second, internal proxy
         (["8.8.8.8:4711"], "8.8.8.8"),
         (["[2606:4700::1]:443"], "2606:4700::1"),
         (["::ffff:8.8.8.8"], "8.8.8.8"),

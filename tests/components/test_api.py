@@ -117,11 +117,11 @@ def test_scan_and_suggest_measure(client, spec):
         ("inspect", {"base": "/no/such/folder"}, "There is no folder"),
         ("preview", {"plan": "0:99"}, "reaches past the last layer"),
         ("preview", {"plan": "slices: [[[["}, "no YAML"),
-        ("inspect", {"base": None}, "base has to be a text"),
+        ("inspect", {"base": None}, "base has to be a string"),
         (
             "preview",
             {"plan": "slices: [{sources: [{model: x, layer_range: [0, 2]}]}]\ndtype: bfloat"},
-            "“bfloat” is no dtype",
+            "“bfloat” is not a supported dtype",
         ),
         ("generate", {"plan": "0:2", "prompt": "x", "max_new_tokens": 10**9}, "1 to 512"),
         ("generate", {"plan": "0:2", "prompt": "x", "seed": "soon"}, "wrong type"),

@@ -55,10 +55,10 @@ def test_room_that_is_reserved_is_nobody_elses_and_comes_back_on_every_way_out(t
         with made.room(6 << 20, two, quota) as other:
             assert not other
         one.mkdir()
-        (one / "half").write_bytes(os.urandom(3 << 20))  # part of what is reserved, not more
+        (one / "half").write_bytes(os.urandom(3 << 20))  # less than was reserved
         with made.room(4 << 20, two, quota) as other:
             assert other
-        (one / "more").write_bytes(os.urandom(5 << 20))  # more than was said
+        (one / "more").write_bytes(os.urandom(5 << 20))  # more than was reserved
         with made.room(4 << 20, two, quota) as other:
             assert not other
         (one / "more").unlink()
@@ -73,7 +73,7 @@ def test_room_that_is_reserved_is_nobody_elses_and_comes_back_on_every_way_out(t
 
 @pytest.fixture
 def public_area(tmp_path, monkeypatch):
-    """A function: a public page with an area of so many bytes."""
+    """A function that sets up a public page with this much storage."""
     monkeypatch.setattr(area, "_area", Area(tmp_path))
     monkeypatch.setattr(Deployment, "check_spec", lambda self, spec: None)
     before = deployment.current()
@@ -87,19 +87,22 @@ def public_area(tmp_path, monkeypatch):
 
 def test_a_save_that_finds_no_room_is_refused(public_area, tmp_path):
     public_area(max_disk_bytes=1000)
-    with pytest.raises(BaseError, match="no room left"), bases.disk_room(2000, tmp_path / "x"):
+    with (
+        pytest.raises(BaseError, match="not enough disk space"),
+        bases.disk_room(2000, tmp_path / "x"),
+    ):
         pass
     with bases.disk_room(500, tmp_path / "x"):
         pass
 
 
 def saving(spec: str, dtype: str, folder: Path):
-    """A download being made, piece by piece."""
+    """A download in progress, step by step."""
     return save(spec, Plan.whole(6), "x", dtype, folder, str)
 
 
 def test_room_is_reckoned_in_the_dtype_that_is_asked_for(public_area, tiny_folder, tmp_path):
-    """Twice as much for float32 of a base in bfloat16: the size, and the room on the disk."""
+    """A float32 save of a bfloat16 base needs twice the size and disk space."""
     spec = str(tmp_path / "base")
     whole = Plan.whole(6)
     surgery.Base.open(str(tiny_folder("llama"))).save(whole, spec, dtype="bfloat16")
@@ -111,7 +114,7 @@ def test_room_is_reckoned_in_the_dtype_that_is_asked_for(public_area, tiny_folde
     used = area.current().used()  # the base itself
     for limits, words in (
         ({"max_model_bytes": size + size // 2}, "public page allows"),
-        ({"max_disk_bytes": 3 * size + used}, "no room left"),
+        ({"max_disk_bytes": 3 * size + used}, "not enough disk space left"),
     ):
         public_area(**limits)
         folder = tmp_path / words.replace(" ", "-")
@@ -146,17 +149,17 @@ def test_of_two_saves_that_only_fit_one_by_one_the_second_is_told_so(
     first.start()
     assert begun.wait(30)
     *_, (status, _, _) = saving(spec, AS_STORED, folders[1])
-    assert status["failed"] and "no room left" in status["text"]
+    assert status["failed"] and "not enough disk space left" in status["text"]
     go_on.set()
     first.join(60)
     assert [path.name for path in folders[0].iterdir()] == ["x.zip"]
     assert not area.current()._reserved
     *_, (status, _, _) = saving(spec, AS_STORED, folders[0] / "..")
-    assert not status["failed"], status  # one is there, and the other fits beside it
+    assert not status["failed"], status  # one exists, and the other fits beside it
 
 
 def test_what_a_model_takes_in_memory_is_bounded_too(public_area, tiny_folder, tmp_path):
-    """Weights that are stored in eight bits take sixteen once they are loaded."""
+    """Weights stored in 8 bits take 16 once they are loaded."""
     spec = str(tmp_path / "base")  # one that nobody has loaded
     surgery.Base.open(str(tiny_folder("llama"))).save(Plan.whole(6), spec)
     base = bases.get(spec)
@@ -166,7 +169,7 @@ def test_what_a_model_takes_in_memory_is_bounded_too(public_area, tiny_folder, t
 
 
 def test_models_are_loaded_one_after_the_other(tiny_folder, tmp_path, monkeypatch):
-    """What a load is about to take looks free to another one."""
+    """Memory that a load is about to use still counts as free for another one."""
     base = surgery.Base.open(str(tiny_folder("llama")))
     folders = [str(base.save(Plan.whole(6), tmp_path / name)) for name in ("one", "two")]
     loading, most = [], []

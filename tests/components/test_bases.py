@@ -43,7 +43,7 @@ def test_weights_beyond_the_budget_go_those_used_least_lately_first(specs, monke
 
 
 def test_a_strangers_config_has_a_limited_time(tiny_folder, monkeypatch):
-    """What it costs is only known once it was made: layers of experts of heads."""
+    """The cost is only known after building it: many layers, experts and heads."""
     monkeypatch.setattr(bases, "_bases", type(bases._bases)())
     monkeypatch.setattr(deployment, "_now", Deployment.of(public=True))
     monkeypatch.setattr(Deployment, "check_spec", lambda *a: None)

@@ -180,7 +180,7 @@ def test_an_address_opens_so_many_sessions_and_takes_no_others_place():
         kept.session_data[f"s{i}"] = session()
     with pytest.raises(SurgeryError, match="Too many pages"):
         shares.session(kept, "10.0.0.1", "s10")
-    shares.session(kept, "10.0.0.1", "s3")  # one that is there
+    shares.session(kept, "10.0.0.1", "s3")  # an existing one
     kept.session_data["s4"].is_closed = True
     shares.session(kept, "10.0.0.1", "s10")
     assert "s4" not in kept.session_data and "other" in kept.session_data
@@ -209,7 +209,7 @@ def test_places_in_the_queue_are_shared_by_address_and_by_session():
         event_queue_per_concurrency_id={"compute": SimpleNamespace(queue=waiting)},
         active_jobs=[None, [event("10.0.0.2", "greedy")]],
     )
-    with pytest.raises(SurgeryError, match="your address"):
+    with pytest.raises(SurgeryError, match="your network address"):
         shares.place(queue, "10.0.0.1", "another")
     with pytest.raises(SurgeryError, match="your requests"):
         shares.place(queue, "10.0.0.2", "greedy")
@@ -222,7 +222,7 @@ def test_an_address_has_so_many_requests_answered_at_once():
     entered = [shares.request("10.0.0.1") for _ in range(8)]
     for one in entered:
         one.__enter__()
-    with pytest.raises(SurgeryError, match="Too many connections"), shares.request("10.0.0.1"):
+    with pytest.raises(SurgeryError, match="Too many open connections"), shares.request("10.0.0.1"):
         pass
     with shares.request("10.0.0.2"):
         pass
@@ -233,7 +233,7 @@ def test_an_address_has_so_many_requests_answered_at_once():
 
 @pytest.fixture(scope="module")
 def blocks():
-    """The address of an app of two endpoints."""
+    """The URL of an app with two endpoints."""
 
     def add(a: int, b: int) -> int:
         return a + b
@@ -253,9 +253,9 @@ def blocks():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ([], "0 values came, and 2 are taken: a, b."),
-        ([1], "1 value came, and 2 are taken: a, b."),
-        ([1, 2, 3], "3 values came, and 2 are taken: a, b."),
+        ([], "Expected 2 values (a, b), got 0."),
+        ([1], "Expected 2 values (a, b), got 1."),
+        ([1, 2, 3], "Expected 2 values (a, b), got 3."),
     ],
 )
 def test_values_that_do_not_fit_are_counted_in_a_sentence(blocks, values, said, capfd):
@@ -266,7 +266,7 @@ def test_values_that_do_not_fit_are_counted_in_a_sentence(blocks, values, said, 
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [([], "A value has the wrong type."), (3, "That can't be done with these values.")],
+    [([], "A value has the wrong type."), (3, "This call failed with the given values.")],
 )
 def test_values_that_nobody_can_use_leave_a_line_in_a_public_log(blocks, value, said, capfd):
     before = deployment.current()

@@ -97,7 +97,7 @@ def test_paused_it_goes_on_where_it_was(page, spec):
         if update["status"]["text"].startswith("Healing"):
             break
     updates.close()
-    with page.clinic.busy.taken(silent):  # it ends its step first
+    with page.clinic.busy.taken(silent):  # it finishes its step first
         (folder,) = next(page.runs.folder.iterdir()).iterdir()
         done = kept.states(folder)[-1]
     assert 0 < done < 400 and page.clinic.patient(spec, PLAN) is None

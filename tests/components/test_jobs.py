@@ -82,8 +82,8 @@ def test_work_that_does_not_notice_that_it_was_stopped_holds_up_new_work_but_not
         silent.close()
     assert len(jobs.ending()) == 2
     late = Job(lambda progress: 1)
-    assert {report.what for report in late} == {"Waiting for work that was stopped to end"}
-    with pytest.raises(SurgeryError, match="still busy"):
+    assert {report.what for report in late} == {"Waiting for cancelled work to finish"}
+    with pytest.raises(SurgeryError, match="still finishing"):
         late.result()
     waiting = Job(lambda progress: 2)
     reports = iter(waiting)

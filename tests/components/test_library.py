@@ -1,4 +1,4 @@
-"""What the app does beside importing its library as it starts."""
+"""Startup tasks besides importing the library."""
 
 from components import library
 

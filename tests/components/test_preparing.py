@@ -1,4 +1,4 @@
-"""Work that several wait for: done once, seen by all, not stopped by one who leaves."""
+"""Shared work: done once, progress for all callers, not stopped by one who leaves."""
 
 import threading
 
@@ -11,7 +11,7 @@ from surgery.progress import Cancelled, silent
 
 
 class Work:
-    """Counts how often it is begun, and goes on when told to."""
+    """Counts how often it is started, and continues on request."""
 
     def __init__(self, error=None):
         self.begun, self.go, self.stopped = 0, threading.Event(), threading.Event()
@@ -32,7 +32,7 @@ class Work:
 
 
 def asking(work, key="it", **options):
-    """A visitor in a thread: what is heard and what comes of it, and a way to leave."""
+    """A visitor in a thread: its progress and result, and a way to leave."""
     heard, came, leave = [], [], threading.Event()
 
     def progress(*news):
@@ -75,7 +75,7 @@ def test_it_is_done_once_and_everybody_sees_how_far_it_is():
     for thread, _, came, _ in all_of_them:
         thread.join(5)
         assert came == [1]
-    assert shared("it", work, silent) == 2  # nothing is kept: the next time is anew
+    assert shared("it", work, silent) == 2  # the result is not kept: the next call starts again
 
 
 def test_who_leaves_stops_nothing_that_another_waits_for(monkeypatch):
@@ -148,6 +148,6 @@ def test_a_failure_is_told_to_all_and_can_be_tried_again():
 
 def test_who_can_show_no_progress_waits_no_longer_than_is_said():
     work = Work()
-    with pytest.raises(BaseError, match="Unpacking: this takes longer"):
+    with pytest.raises(BaseError, match="Unpacking: this is still in progress"):
         shared("it", work, at_most(0.4))
     work.go.set()

@@ -1,4 +1,4 @@
-"""The public page as it really is: every route is on the list or closed, every event is counted."""
+"""The real public page: every route is listed or closed, every event is rate-limited."""
 
 import asyncio
 import http.client
@@ -19,7 +19,7 @@ from components.rates import PER_MINUTE, Rates
 from components.session import Session
 from surgery import Plan
 
-# What anybody may read, and what the page and programs send. All else is closed.
+# The routes that the page and API clients use. All others are closed.
 OPEN = {
     "GET": {
         *("/", "/config", "/config/", "/theme.css", "/favicon.ico", "/robots.txt"),
@@ -67,14 +67,14 @@ def page(bundled):
 
 
 def ask(page, method: str, path: str) -> tuple[int, str]:
-    """Status and text of a request whose path is sent as it stands."""
+    """Status and text of a request whose path is sent unchanged."""
     connection = http.client.HTTPConnection(urlsplit(page.url).netloc, timeout=10)
     connection.putrequest(method, path, skip_accept_encoding=True)
     body = b"{}" if method in ("POST", "PUT", "PATCH") else b""
     connection.putheader("content-length", str(len(body)))
     connection.endheaders(body or None)
     answer = connection.getresponse()
-    # Streams don't end; their status says enough.
+    # Streams don't end, so only their status is read.
     said = "" if answer.status == 200 else answer.read(10_000).decode("utf-8", "replace")
     connection.close()
     return answer.status, said
@@ -119,7 +119,7 @@ def test_every_route_is_on_the_list_or_closed(page):
             if not listed:
                 status, said = ask(page, method, fill(path))
                 assert status in (403, 405), (method, path, status, said)
-    assert seen == OPEN  # nothing is on the list that isn't there
+    assert seen == OPEN  # every listed route exists
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_no_way_of_writing_it_opens_what_is_closed(page, path):
 
 # ---------------------------------------------------------------- events are counted
 
-# What an event of the page is sent along with it, whatever it makes of that.
+# Event data sent with every event, used or not.
 EVENT = {
     "op": "write",
     "text": "0:29",
@@ -152,7 +152,7 @@ EVENT = {
 
 
 def call(page, fn, state, event) -> None:
-    """The first steps of an event, with what its components show at first."""
+    """The first steps of an event, with the initial values of its components."""
     values = [None if block.stateful else getattr(block, "value", None) for block in fn.inputs]
     if fn.api_name in api.NAMES:
         given = {"base": "bundled", "plan": "0:3", "prompt": "hello"}
@@ -195,7 +195,7 @@ def prepared(page, bundled) -> SessionState:
 
 
 def reach(page, bundled, monkeypatch, allowance) -> dict[str, set[str]]:
-    """Which events reach a base or begin work, by their names, with such an allowance."""
+    """The names of events that reach a base or start work, with this allowance."""
     reached: dict[str, set[str]] = {}
     name = ""
 
@@ -218,7 +218,7 @@ def reach(page, bundled, monkeypatch, allowance) -> dict[str, set[str]]:
         event = gr.EventData(None, {**EVENT, "value": value, "index": 0, "selected": True})
         try:
             call(page, fn, prepared(page, bundled), event)
-        except Exception as error:  # of what the stand-ins don't have; what was reached counts
+        except Exception as error:  # the stubs are incomplete; only what was reached counts
             reached.setdefault("failed", set()).add(f"{name}: {type(error).__name__}")
     return reached
 
@@ -228,7 +228,7 @@ def first_turned(page) -> int:
 
 
 def test_no_event_computes_once_its_allowance_is_used_up(page, bundled, monkeypatch):
-    """A new event that forgets `admit` opens a base or begins a job here."""
+    """A new event without `admit` would open a base or start a job here."""
     free = reach(page, bundled, monkeypatch, dict.fromkeys(PER_MINUTE, 10**6))
     computing = {name.partition(" ")[2].rstrip("_0123456789") for name in free} - {"failed", ""}
     assert computing >= {

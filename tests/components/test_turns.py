@@ -73,7 +73,7 @@ def test_invented_sessions_of_an_address_do_not_go_before_another_address():
     for thread in threads:
         thread.join(10)
     order = [line.split()[0] for line in log if line.endswith("begins")]
-    # Turn about, and within an address as they came.
+    # Alternating between addresses, in order of arrival within one.
     assert order == ["first", "other0", "crowd1", "other1", *(f"crowd{i}" for i in range(2, 6))]
 
 
@@ -88,7 +88,7 @@ def test_an_address_has_so_many_places_and_no_more(monkeypatch):
         for i in range(3):
             waiting.append(turns.queued(Visitor(f"s{i}", "10.0.0.1"), work(log, "x"), lambda p: p))
             assert next(waiting[-1]) == i + 1
-        with pytest.raises(SurgeryError, match="Too many people"):
+        with pytest.raises(SurgeryError, match="Too many visitors"):
             next(turns.queued(Visitor("s9", "10.0.0.1"), work(log, "x"), lambda p: p))
         other = turns.queued(Visitor("b", "10.0.0.2"), work(log, "b"), lambda p: p)
         assert next(other) == 1
@@ -162,7 +162,7 @@ def test_it_comes_back_while_a_step_is_computed_and_the_turn_with_the_end_of_the
     assert [next(second) for _ in range(3)] == [1, 1, 1]  # in the queue too
     first.close()
     assert time.monotonic() - since < 5
-    assert next(second) == 1 and turns._free == 0  # the machine computes still
+    assert next(second) == 1 and turns._free == 0  # the step is still running
     go.set()
     assert [item for item in second if item] == ["late"]
     until(lambda: turns._free == 1 and not turns._holding)
@@ -174,7 +174,7 @@ def test_several_at_once_and_no_more_than_can_wait():
     assert [next(one) for one in running] == ["a", "b"]
     waiting = turns.queued("c", work(log, "c"), lambda p: p)
     assert next(waiting) == 1
-    with pytest.raises(SurgeryError, match="Too many people"):
+    with pytest.raises(SurgeryError, match="Too many visitors"):
         next(turns.queued("d", work(log, "d"), lambda p: p))
 
 

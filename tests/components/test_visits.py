@@ -1,4 +1,4 @@
-"""A hundred visits, each closed in the middle of something: everything is back where it was."""
+"""A hundred visits, each closed in the middle of an action: nothing is leaked."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from surgery.tally import kept
 
 VISITS = int(os.environ.get("VISITS", "100"))
 _AT_ONCE = 8  # visitors
-_OURS = ("job", "preparing", "leaving")  # what our threads are called
-_READY = 60.0  # seconds for what a visitor waits for
+_OURS = ("job", "preparing", "leaving")  # names of our threads
+_READY = 60.0  # seconds: timeout of a visitor
 _SLOW = "config:slow"
 
-# Where a visit ends: the handler's module and name, and what it is given in the place of what the
-# page's fields hold.
+# Where a visit ends: the handler's module and name, and values that replace those of the page's
+# fields.
 STAGES = {
     "opening": ("page", "choose", {"base": None}),
     "fetching": ("page", "choose", {"base": _SLOW}),
@@ -60,7 +60,7 @@ class Page:
         self.client = httpx.Client(timeout=_READY, limits=httpx.Limits(max_keepalive_connections=0))
 
     def event(self, module: str, name: str, fields: dict) -> tuple[int, list]:
-        """The number of a handler, and its inputs as the page would send them."""
+        """The index of a handler, and its inputs as the page would send them."""
         for number, dependency in self.demo.fns.items():
             fn = dependency.fn
             made_in = getattr(fn, "__module__", ""), getattr(fn, "__name__", "")
@@ -73,12 +73,12 @@ class Page:
 
 
 class Visit:
-    """One open page, by the requests that a browser makes."""
+    """One open page, simulated by the requests that a browser makes."""
 
     def __init__(self, page: Page) -> None:
         self.page, self.session = page, secrets.token_hex(6)
         self.open = contextlib.ExitStack()
-        # The page tells by this connection that it is still there.
+        # This connection shows that the page is still open.
         self._stream(f"heartbeat/{self.session}")
 
     def _stream(self, path: str, **params) -> httpx.Response:
@@ -95,7 +95,7 @@ class Visit:
         self.messages = self._stream("queue/data", session_hash=self.session).iter_lines()
 
     def edit(self, plan: str) -> None:
-        """Another plan, in writing: a request that waits in no queue."""
+        """Enter another plan: a request without a queue."""
         number, values = self.page.event("page", "edit", {})
         data = {"op": "write", "text": plan, "revision": 1}
         body = {"fn_index": number, "data": values, "session_hash": self.session}
@@ -118,7 +118,7 @@ class Visit:
         return done
 
     def close(self) -> None:
-        """As a tab that is closed: the connections are cut."""
+        """Cut the connections, as when a tab is closed."""
         self.open.close()
 
 
@@ -128,7 +128,7 @@ def fresh(page: Page, layers: int) -> str:
 
 
 def visit(page: Page, number: int) -> str:
-    """Come, go as far as the stage, and leave in the middle of it."""
+    """Open the page, go on to the stage, and leave in the middle of it."""
     stage = list(STAGES)[number % len(STAGES)]
     module, name, fields = STAGES[stage]
     one = Visit(page)
@@ -148,7 +148,7 @@ def visit(page: Page, number: int) -> str:
         one.edit("0:2, 4:6")
         data = {"value": weights.TAB, "index": 1, "selected": True} if stage == "counting" else None
         one.press(module, name, fields, data)
-        # Some leave at once, some while they wait for their turn, some in the middle.
+        # Some leave at once, some while queued, some in the middle.
         waited = ("estimation", "process_starts", "process_generating", "process_completed")
         one.until(*waited[number % 3 :])
         return stage
@@ -157,7 +157,7 @@ def visit(page: Page, number: int) -> str:
 
 
 def in_our_hands(page: Page) -> dict:
-    """What the process holds, as far as it should be nothing while nobody is there."""
+    """The resources of the process that should be empty without visitors."""
     queue = page.demo._queue
     names = Counter(thread.name.partition("-")[0].strip("_0123456789") for thread in threads())
     return {
@@ -187,7 +187,7 @@ def threads() -> list[threading.Thread]:
 
 
 def quiet(page: Page, seconds: float = 40) -> dict:
-    """What is held once nothing changes any more that should go."""
+    """The resources once their numbers have settled."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         held = in_our_hands(page)
@@ -199,11 +199,11 @@ def quiet(page: Page, seconds: float = 40) -> dict:
 
 @pytest.fixture
 def page(tiny_folder, tmp_path, monkeypatch):
-    """The app on a tiny base, its temporary files and its cache in a place of their own."""
+    """The app with a tiny base, and a separate temporary folder and cache."""
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(bases, "_KEPT", 3)  # else memory grows until there are twelve
+    monkeypatch.setattr(bases, "_KEPT", 3)  # otherwise memory grows until there are twelve
     monkeypatch.setattr(preparing, "_RETURN", 1.0)
     monkeypatch.setattr(leaving, "_AGAIN", 1.0)
     real = surgery.Base.open
@@ -211,13 +211,13 @@ def page(tiny_folder, tmp_path, monkeypatch):
     def opened(spec, progress=None):
         if spec != _SLOW:
             return real(spec, progress)
-        for i in range(10_000):  # a network that brings little
+        for i in range(10_000):  # a slow network
             progress("Downloading the model", i, 10_000)
             time.sleep(0.05)
         raise AssertionError("It should have been stopped.")
 
     monkeypatch.setattr(surgery.Base, "open", opened)
-    # A download of another test may lie there already.
+    # A download of another test may exist already.
     Downloads.shared.cache_clear()
     page = Page(str(tiny_folder("llama")), tmp_path)
     yield page
@@ -234,7 +234,7 @@ def measured() -> dict:
 
 @pytest.fixture
 def steps(monkeypatch):
-    """Seconds that each step of a generator took, and each closing of one."""
+    """Seconds taken by each step of a generator, and by each closing of one."""
     seconds = {"steps": [], "closing": []}
 
     def timed_step(iterator):
@@ -261,7 +261,7 @@ def steps(monkeypatch):
 
 def test_a_hundred_visits_leave_nothing_behind(page, steps):
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(lambda n: visit(page, n), range(2 * len(STAGES))))  # what is made once
+        list(pool.map(lambda n: visit(page, n), range(2 * len(STAGES))))  # warm up caches
         quiet(page)
         before = measured()
         begun = time.monotonic()
@@ -281,7 +281,7 @@ def test_a_hundred_visits_leave_nothing_behind(page, steps):
     }
     assert after["files"] <= before["files"] + 8
     assert after["threads"] <= before["threads"] + 8
-    # A session keeps its plan for an hour, which with Gradio's own takes a quarter of a megabyte.
+    # A session keeps its plan for an hour: with Gradio's own state a quarter of a megabyte.
     assert after["MB"] <= before["MB"] + 100 + VISITS
     late = sorted((step for step in steps["steps"] if step[0] > 0.6), reverse=True)
     closing = sorted(steps["closing"])

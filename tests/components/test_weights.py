@@ -189,7 +189,7 @@ def handlers(api_names: set[str]) -> dict:
 
 
 def test_strangers_count_only_so_often(strangers, tiny_folder, monkeypatch):
-    """Opening the panel, choosing, taking matrices apart, and what follows an edit are counted."""
+    """Opening the panel, choosing, splitting matrices and redraws after an edit are limited."""
     monkeypatch.setattr(Deployment, "check_spec", lambda self, spec: None)
     monkeypatch.setattr(
         rates, "_everybody", rates.Rates({"count": 2, "edit": 3, "draw": 1}, lambda: 0.0)

@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all: hostile places, two at once, what died on the way."""
+"""Atomic outputs: hostile folders, concurrent writers, killed processes."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def test_places_that_are_none(base, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(SaveError, match=r"no place to write to|could not be written"):
+    with pytest.raises(SaveError, match=r"can't be used as an output path|could not be written"):
         base.save(WHOLE, name)
     assert names(tmp_path) == ["file", "loop"]
 
@@ -115,7 +115,7 @@ def test_who_comes_last_replaces_nothing(tmp_path):
 
 
 def left(folder, *names, name="out"):
-    """A holder that nobody holds, with these folders in it, each with a file of its name."""
+    """An unlocked holder with these folders in it, each with a file of its name."""
     holder = folder / f".{name}.{os.getpid():08x}.partial"
     for each in names:
         (holder / each).mkdir(parents=True)
@@ -125,7 +125,7 @@ def left(folder, *names, name="out"):
 
 
 def test_only_what_nobody_holds_is_swept(tmp_path):
-    """Neither the living, nor what others call so."""
+    """Neither live holders, nor other folders with such names."""
     strange = tmp_path / ".out.00000000.partial"
     strange.mkdir()
     (strange / "mine").touch()
@@ -153,7 +153,7 @@ def test_what_was_put_aside_comes_back(tmp_path):
 
 
 def test_what_was_put_aside_pushes_nobody_away(tmp_path):
-    """Somebody made a folder of this name meanwhile: both stay."""
+    """Another process has created a folder of this name: both are kept."""
     holder = left(tmp_path, "old", "new")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "theirs").touch()
@@ -171,7 +171,7 @@ def test_after_the_second_rename_the_old_one_goes(tmp_path):
 
 
 def test_opening_puts_it_back(base, tiny_folder, tmp_path, monkeypatch):
-    """Also by a name that could be a Hub id."""
+    """Even if the name could be a Hub id."""
     monkeypatch.chdir(tmp_path)
     for spec in (str(tmp_path / "out"), "out"):
         holder = left(tmp_path, "new")
@@ -217,8 +217,8 @@ STAGES = {
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_kill_9(tmp_path, stage):
-    """At every stage of a replacement: under its name stands one or the other, whole, and the next
-    save leaves nothing else, though a process with the same id lives (this one)."""
+    """At every stage of a replacement: the old or the new output is complete under its name.
+    The next save removes the rest, even if a process with the same id lives (this one)."""
     out = tmp_path / "out"
     out.mkdir()
     (out / "config.json").write_text('{"model_type": "old"}')
@@ -255,7 +255,7 @@ def test_whatever_stops_it_nothing_is_left_and_the_old_stays(
     else:
         rename = os.rename
 
-        def once(old, new):  # at the worst moment: the old is aside, the new not yet in place
+        def once(old, new):  # at the worst moment: old moved aside, new not in place
             if (old.parent / "old").exists() and old.name == "new":
                 raise stop
             rename(old, new)

@@ -350,7 +350,7 @@ OLD_BUFFERS = {
 @pytest.mark.parametrize("model_type", OLD_BUFFERS)
 @torch.no_grad()
 def test_buffers_of_old_checkpoints_are_passed_over(tmp_path, model_type):
-    """Masks and the like, which models computed once and stored; transformers computes them."""
+    """Buffers such as masks, stored by older models and now computed by transformers."""
     from safetensors.torch import load_file, save_file
 
     build.model(model_type).save_pretrained(tmp_path / "base")

@@ -81,14 +81,14 @@ def test_what_a_recipe_asks_for_in_vain_is_said(run, folder, tmp_path):
     ):
         status, out, err = run(*command)
         assert status == 0 and out
-        assert err.count("int8_mask, normalize") == 1 and "does nothing in passthrough" in err
+        assert err.count("int8_mask, normalize") == 1 and "no effect in passthrough" in err
     recipe.write_text(text + "dtype: bfloat\n")
     for command in (
         ("preview", folder, f"@{recipe}"),
         ("save", folder, f"@{recipe}", tmp_path / "p"),
     ):
         status, _, err = run(*command)
-        assert status == 1 and "“bfloat” is no dtype" in err
+        assert status == 1 and "“bfloat” is not a supported dtype" in err
     assert not (tmp_path / "p").exists()
 
 

@@ -31,7 +31,7 @@ def test_memory_and_disk_agree(folder, tmp_path, text):
     try:
         patient = base.operate(plan)
     except Refused as reason:  # Gemma's kinds of layers have no mean
-        assert "different kinds" in str(reason) and "average" in text
+        assert "different types" in str(reason) and "average" in text
         return
     out = base.save(plan, tmp_path / "out")
     loaded, info = AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
@@ -63,7 +63,7 @@ def test_average_needs_a_next_layer_of_its_kind():
     with pytest.raises(Refused, match="the last layer has none"):
         graft(anatomy, tiny.model("llama"), Plan.parse("0:6@average", 6))
     model = tiny.model("gemma3_text")
-    with pytest.raises(Refused, match="different kinds"):
+    with pytest.raises(Refused, match="different types"):
         graft(Anatomy.of(model.config), model, Plan.parse("0, 1@average, 2:6", 6))
 
 

@@ -60,7 +60,7 @@ def test_its_prompt_can_be_read_by_all_and_another_is_refused_in_plain_words(bun
         for text in (base.tokenizer.decode([i]) for i in range(48_000, 49_000))
         if max(base.tokenizer(text)["input_ids"]) >= 32_000
     )
-    with pytest.raises(ValueError, match=r"knows only the first 32,000: use other words"):
+    with pytest.raises(ValueError, match=r"embeddings only for the first 32,000"):
         patient.stream(rare)
 
 

@@ -77,7 +77,7 @@ def test_towers_are_kept_counted_and_do_no_harm(tmp_path, model_type):
         assert type(models[-1]) is not type(made)
     for model in models:
         assert _far(model(input_ids=ids, use_cache=False).logits, expected) < TOLERANCE
-        if model_type != "paligemma":  # in one pass it looks ahead
+        if model_type != "paligemma":  # in a single pass its attention is bidirectional
             assert _far(*_full_and_cached(model, ids)) < 10 * TOLERANCE
         text = model.generate(ids[:1, :6], max_new_tokens=6, do_sample=False, pad_token_id=0)
         assert torch.equal(text, patient.generate(ids[:1, :6], max_new_tokens=6, do_sample=False))
@@ -97,7 +97,7 @@ def test_the_page_and_the_facts_name_the_towers(tmp_path):
 
 
 HEADS = [
-    ("llama", AutoModelForSequenceClassification),  # with no head for text at all
+    ("llama", AutoModelForSequenceClassification),  # without a language-modelling head
     ("llama-tied-biased", AutoModelForSequenceClassification),
     ("gemma3", AutoModelForSequenceClassification),
     ("gpt2", AutoModelForSequenceClassification),
@@ -116,7 +116,7 @@ def test_a_head_that_is_not_for_text_is_kept(tmp_path, family, auto):
     base = Base.open(str(tmp_path / "base"))
     plan = Plan.parse("0:2, 4:6, 4", 6)
     preview = base.preview(plan)
-    with pytest.raises(Refused, match="no head that writes text"):
+    with pytest.raises(Refused, match="no language-modelling head"):
         base.operate(plan)
     out = base.save(plan, tmp_path / "out")
     assert json.loads((out / "config.json").read_text())["architectures"] == [type(made).__name__]
@@ -129,7 +129,7 @@ def test_a_head_that_is_not_for_text_is_kept(tmp_path, family, auto):
     if auto is not AutoModel:
         expected = oracle.replay(made, base.anatomy.stack.paths[0], plan.sources, ids)
         assert torch.equal(again(input_ids=ids, use_cache=False).logits, expected)
-    if family == "llama-tied-biased":  # its embeddings are a head for text as well
+    if family == "llama-tied-biased":  # its embeddings are also its head
         causal = AutoModelForCausalLM.from_pretrained(tmp_path / "base").eval()
         expected = oracle.replay(causal, "model.layers", plan.sources, ids)
         logits = AutoModelForCausalLM.from_pretrained(out).eval()(input_ids=ids).logits

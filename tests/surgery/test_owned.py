@@ -1,4 +1,4 @@
-"""Temporary folders: they go with their process, or else with the next one's start."""
+"""Temporary folders: removed by their process, or when the next one starts."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def start(place):
-    """A function: another process with a temporary folder, and that folder."""
+    """A function that starts another process with a temporary folder; returns both."""
     running = []
 
     def begin():
@@ -56,7 +56,7 @@ def start(place):
 
 
 def test_one_that_was_killed_goes_with_the_next(start, place):
-    (place / "mine-else").mkdir()  # without a lock: nobody knows whose it is
+    (place / "mine-else").mkdir()  # without a lock, so the owner is unknown
     (killed, left), (_, kept) = start(), start()
     killed.send_signal(signal.SIGKILL)
     killed.wait()
@@ -75,7 +75,7 @@ def test_one_that_ends_takes_it_along(start, place):
 
 
 def test_links_are_left_alone(place):
-    """The folder of somebody else, under a name like ours."""
+    """An unrelated folder with a similar name."""
     other = place / "other"
     other.mkdir()
     (other / "lock").touch()
@@ -90,7 +90,7 @@ def free(folder):
 
 
 def test_held_until_it_is_released(tmp_path):
-    """Also within one process, whose id tells nothing."""
+    """Also within one process, where the process id doesn't help."""
     folder = tmp_path / "held"
     lock = own(folder, "inner")
     assert not free(folder)
@@ -99,7 +99,7 @@ def test_held_until_it_is_released(tmp_path):
 
 
 def test_one_that_is_just_being_made_is_left_alone(tmp_path):
-    """Between making a folder and holding it nobody takes it for left behind, but in an hour."""
+    """A folder that is not locked yet becomes a leftover only after an hour."""
     assert not free(tmp_path)
     (tmp_path / "lock").touch()
     assert not free(tmp_path)
@@ -108,7 +108,7 @@ def test_one_that_is_just_being_made_is_left_alone(tmp_path):
 
 
 def test_many_at_once(tmp_path):
-    """Threads that make, hold, sweep and remove in one folder don't take each other's."""
+    """Threads that create, lock, sweep and remove in one folder don't remove each other's."""
     errors = []
 
     def work(name):

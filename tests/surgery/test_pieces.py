@@ -1,4 +1,4 @@
-"""Tensors of every stored dtype: what a plan or --dtype makes of them is what the patient has."""
+"""Tensors of every stored dtype: a checkpoint has the same values as the patient."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ PLANS = ["0:2, 4:6", "0:6, 5@identity", "0:3, 2@scale=0.3, 4", "0:3, 2@average, 
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """A function: a bfloat16 base whose projections are stored in another dtype."""
+    """A function that makes a bfloat16 base with projections stored in another dtype."""
     plain = tmp_path_factory.mktemp("plain")
     tiny.model("llama", torch.bfloat16).save_pretrained(plain)
 
@@ -80,7 +80,7 @@ def test_whatever_dtype_is_stored_disk_and_memory_agree(mixed, tmp_path, word):
 
 @pytest.mark.parametrize("text", PLANS)
 def test_a_few_tensors_of_a_wider_dtype_keep_it(mixed, tmp_path, text):
-    """They are loaded in the dtype of the others, so that is where the mean is taken."""
+    """They are loaded in the model's dtype, so the mean is computed in it."""
     base, plan = Base.open(str(mixed("F32", "norm"))), Plan.parse(text, 6)
     out = base.save(plan, tmp_path / "out")
     expected = base.operate(plan).model.state_dict()
@@ -163,7 +163,7 @@ def test_the_parts_of_a_config_name_the_dtype_that_was_asked_for(tmp_path):
 
 @pytest.mark.parametrize("model_type", ["jamba", "olmo_hybrid", "minimax", "glm4_moe", "gpt2"])
 def test_the_dtypes_that_tensors_are_loaded_in(tmp_path, model_type):
-    """Some parts of some models are float32 whatever they are loaded in."""
+    """Some tensors of some models are float32 in any loaded dtype."""
     from zoo import build
 
     model = build.model(model_type).to(torch.bfloat16)

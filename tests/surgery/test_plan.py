@@ -72,12 +72,12 @@ def test_printing_reads_well():
         ("0:5,, 7:9", "empty place", "remove it"),
         ("", "empty", "0:30"),
         ("zero", "“zero”", "7@identity"),
-        ("-1:5", "“-1:5”", "layers are 0 to 29"),
-        ("3:-1", "“3:-1”", "layers are 0 to 29"),
+        ("-1:5", "“-1:5”", "layers are numbered 0 to 29"),
+        ("3:-1", "“3:-1”", "layers are numbered 0 to 29"),
         ("0.5", "“0.5”", "is not a range"),
         ("٣", "“٣”", "is not a range"),
         ("2@identity*3", "“2@identity*3”", "write 2*3@identity."),
-        ("0:4 @scale=0.5 * 2", "count behind", "write 0:4*2@scale=0.5."),
+        ("0:4 @scale=0.5 * 2", "count after", "write 0:4*2@scale=0.5."),
         ("0:3\x1b[31m", "“0:3\N{REPLACEMENT CHARACTER}[31m”", "is not a range"),
         ("0:30*1000000", "“0:30*1000000”", "4,096"),
         ("0," * 500_000, "“0”", "4,096"),
@@ -108,7 +108,7 @@ def test_a_part_of_a_layer_is_none():
 
 @pytest.mark.parametrize("preset", ["drop-middle", "solar", "interleave"])
 def test_presets_that_take_two_layers_say_so_of_one(preset):
-    with pytest.raises(PlanError, match="This base has a single layer, and the preset takes two"):
+    with pytest.raises(PlanError, match="This base has a single layer, but the preset needs"):
         PRESETS[preset](1)
     assert len(PRESETS[preset](2)) >= 1
     with pytest.raises(PlanError, match=r"can be \d only here|can be \d to \d here"):

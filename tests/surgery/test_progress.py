@@ -1,4 +1,4 @@
-"""Progress and cancellation: turns whose holder is seen by those who wait, and deep work."""
+"""Progress and cancellation: locks with visible progress, and nested work."""
 
 import threading
 
@@ -10,7 +10,7 @@ from surgery.progress import Cancelled, Turn, alive, current, reporting_to, sile
 
 
 def holding(turn, *news):
-    """A thread that has the turn; set the event to end it."""
+    """A thread that holds the lock; set the event to end it."""
     begun, go = threading.Event(), threading.Event()
 
     def hold():
@@ -58,7 +58,7 @@ def test_waiting_for_what_does_not_move_has_an_end(monkeypatch):
     turn = Turn()
     go = holding(turn, "Loading weights", 0, 0)
     with (
-        pytest.raises(SurgeryError, match="Loading weights: nothing has moved"),
+        pytest.raises(SurgeryError, match="Loading weights: no progress for"),
         turn.taken(silent),
     ):
         raise AssertionError("it has the turn")
@@ -69,7 +69,7 @@ def test_deep_work_is_stopped_through_its_thread():
     def stop(what, done, total):
         raise Cancelled
 
-    alive()  # nobody listens
+    alive()  # without a progress function
     with reporting_to(stop):
         assert current() is stop
         with pytest.raises(Cancelled):
@@ -78,7 +78,7 @@ def test_deep_work_is_stopped_through_its_thread():
 
 
 def test_layers_are_laid_out_and_checked_in_a_way_that_can_be_stopped():
-    """A config with many layers takes long before anything is known of it."""
+    """A config with many layers takes long to build."""
     import tiny
 
     from surgery.architecture import Anatomy
@@ -102,7 +102,7 @@ def test_layers_are_laid_out_and_checked_in_a_way_that_can_be_stopped():
 
     with reporting_to(stop), pytest.raises(Cancelled):
         Anatomy.of(tiny.config("llama"))
-    Anatomy.of(tiny.config("llama"))  # what was held is given back
+    Anatomy.of(tiny.config("llama"))  # the lock was released
 
 
 def test_random_weights_are_drawn_with_progress_and_can_be_stopped(tmp_path):

@@ -1,4 +1,4 @@
-"""Models that are no decoders: each is said to be what it is, before weights are asked for."""
+"""Models that are not decoders are identified before any weights are needed."""
 
 import json
 
@@ -48,11 +48,11 @@ def opened(place, fields: dict) -> Base:
         ("bert", "This bert model is an encoder"),
         ("modernbert", "modernbert is an encoder"),
         ("vit", "vit is a vision model"),
-        ("clip", "clip is a model of images and text"),
-        ("llava", "llava is a model of images and text"),
+        ("clip", "clip is an image-text model"),
+        ("llava", "llava is a vision-language model"),
         ("wav2vec2", "wav2vec2 is a speech model"),
         ("timesfm", "timesfm is a time series model"),
-        ("decision_transformer", "decision_transformer is no model that writes text"),
+        ("decision_transformer", "decision_transformer is not a language model"),
     ],
 )
 def test_what_is_no_decoder(tmp_path, kind, said):
@@ -69,7 +69,7 @@ def test_what_is_no_decoder(tmp_path, kind, said):
         ({"model_type": "frob", "auto_map": {"AutoConfig": "a.B"}}, "“frob”.* needs code of its"),
         ({"auto_map": {"AutoConfig": "a.B"}}, "This model needs code of its own"),
         ({"hidden_size": 64}, "has no model_type"),
-        ({"_class_name": "UNet2DConditionModel"}, "part of a diffusion model"),
+        ({"_class_name": "UNet2DConditionModel"}, "component of a diffusion model"),
     ],
 )
 def test_configs_of_no_known_model(tmp_path, fields, said):

@@ -1,4 +1,4 @@
-"""Quantized checkpoints: their lists follow the layers, and say what lies on the disk."""
+"""Quantized checkpoints: module lists are renumbered and agree with the stored tensors."""
 
 import copy
 import json
@@ -58,9 +58,9 @@ def test_a_second_rewrite_gives_what_the_first_one_gave():
         (fp8("model.layers.5.mlp"), [5, 0, 5], fp8("model.layers.0.mlp", "model.layers.2.mlp")),
         (fp8("layers.1.mlp", "q_proj"), [1, 0], fp8("layers.0.mlp", "q_proj")),
         (fp8("model.layers.61.eh_proj", "lm_head"), [0, 1], fp8("lm_head")),
-        # As gpt-oss has them, of all layers.
+        # As in gpt-oss, for all layers.
         (fp8("model.layers.*.mlp.gate", "lm_head"), [5], fp8("model.layers.*.mlp.gate", "lm_head")),
-        # By its end alone, it would be that of layer 11 as well.
+        # Its suffix alone would also match layer 11.
         (fp8("1.mlp.up_proj"), [*range(6)] * 2, fp8(*in_layers(1, 7, rest=["mlp.up_proj"]))),
         (groups(["re:.*[.]0[.]mlp.*"]), [1, 0], groups(["re:.*[.]1[.]mlp.*"])),
         (groups(["re:.*[.][0-2][.]mlp.*"]), [1, 3, 5], groups(in_layers(0))),
@@ -82,7 +82,7 @@ def test_a_second_rewrite_gives_what_the_first_one_gave():
             gptq(**{"-:.*\\.[0-2]\\.mlp\\.down_proj": {}}),
         ),
         (
-            # Each takes the place of the next one.
+            # Each replaces the next one.
             gptq(**{f"model.layers.{i}.mlp.up_proj": {"bits": i} for i in (2, 3, 4)}),
             [1, 2, 3, 4],
             gptq(**{f"model.layers.{i - 1}.mlp.up_proj": {"bits": i} for i in (2, 3, 4)}),
@@ -133,14 +133,14 @@ def test_what_can_not_be_renumbered_is_refused(quantization, plan):
 
 
 def test_a_layers_number_does_not_begin_another():
-    """“model.layers.1” is a part of “model.layers.10”, which some tools take for a match."""
+    """“model.layers.1” is a prefix of “model.layers.10”, which some tools treat as a match."""
     new = rewritten(fp8("model.layers.1"), [*range(6)] * 2)["modules_to_not_convert"]
     for layer in range(12):
         name = f"model.layers.{layer}.mlp.up_proj"
         expected = layer % 6 == 1
         assert should_convert_module(name, new) != expected
-        assert any(x in name for x in new) == expected  # as vLLM reads AWQ's list
-        assert any(re.match(x, name) for x in new) == expected  # as transformers 4 read it
+        assert any(x in name for x in new) == expected  # vLLM's interpretation of AWQ's list
+        assert any(re.match(x, name) for x in new) == expected  # transformers 4's interpretation
 
 
 def test_a_vision_towers_layers_stay_where_they_are():
@@ -161,7 +161,7 @@ MODULES = {
 
 
 def selected(method, quantization, name):
-    """What each method's own tool finds for a module."""
+    """The result of each method's own tool for a module."""
     if method == "fp8":
         return not should_convert_module(name, quantization["modules_to_not_convert"])
     if method == "compressed-tensors":
@@ -187,7 +187,7 @@ def test_what_is_not_refused_selects_the_same_modules(method, patterns, plan):
     try:
         before = {name: selected(method, quantization, name) for name in MODULES}
     except re.error:
-        return  # no tool reads this
+        return  # no tool accepts this
     try:
         new = renumber(quantization, MODULES, plan)
     except Refused:
@@ -236,14 +236,14 @@ def home(request, tmp_path):
 
 
 def change(folder, edit_):
-    """Have `edit_` change what config.json says of the quantization."""
+    """Let `edit_` change the quantization config in config.json."""
     config = json.loads((folder / "config.json").read_text())
     edit_(config["quantization_config"])
     (folder / "config.json").write_text(json.dumps(config))
 
 
 def says_less(quantization):
-    """Whatever was unquantized is now said to be quantized."""
+    """Declare unquantized modules as quantized."""
     for key, empty in (
         ("modules_to_not_convert", ["lm_head"]),
         ("ignore", ["lm_head"]),
@@ -275,17 +275,17 @@ def test_a_saved_config_that_says_something_else_is_found(home, tmp_path):
 
 
 def test_a_list_that_comes_out_wrong_refuses_the_save(home, tmp_path, monkeypatch):
-    """As the lists did that were renumbered twice: a check of its own has to see it."""
+    """Lists that were renumbered twice must be found by a separate check."""
     monkeypatch.setattr("surgery.architecture.config.renumber", lambda old, *_: copy.deepcopy(old))
     base = Base.open(str(home))
-    with pytest.raises(Refused, match="The quantization config can't say this plan"):
+    with pytest.raises(Refused, match="The quantization config can't express this plan"):
         base.save(Plan.parse("5, 0:2, 4", 6), tmp_path / "out", verified=False)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("plain", [True, False])
 def test_experts_stored_in_one_are_looked_at_too(tmp_path, plain):
-    """As the fp8 checkpoints have them that transformers 5 writes."""
+    """As in fp8 checkpoints written by transformers 5."""
     quantized.make(quantized.FORMATS["fp8, qwen3_moe"], tmp_path / "base")
     file = tmp_path / "base" / "model.safetensors"
     tensors = {n: t for n, t in load_file(file).items() if ".experts." not in n}
@@ -323,7 +323,7 @@ def test_packed_weights_without_their_scales_are_refused(tmp_path):
 
 
 def test_what_gptq_leaves_out_in_every_layer_need_not_be_written_down(tmp_path):
-    """Its tools know a family's routers, and their configs don't name them."""
+    """Its tools skip a family's routers without listing them in the config."""
     quantized.make(quantized.FORMATS["gptq, llama"], tmp_path / "base")
     file = tmp_path / "base" / "model.safetensors"
     tensors = load_file(file)
@@ -343,7 +343,7 @@ def test_weights_that_only_a_side_file_calls_quantized_are_refused(tmp_path, nam
     (tmp_path / "quantize_config.json").write_text(json.dumps(config.pop("quantization_config")))
     (tmp_path / "config.json").write_text(json.dumps(config))
     base = Base.open(str(tmp_path))
-    with pytest.raises(BaseError, match=r"quantized .* its config.json has no quantization_config"):
+    with pytest.raises(BaseError, match=r"quantized .* config.json has no quantization_config"):
         base.preview(Plan.whole(6))
     with pytest.raises(BaseError, match="no quantization_config"):
         base.load()

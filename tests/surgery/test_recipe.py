@@ -77,7 +77,7 @@ def scaled(scale):
 
 
 def levels(parameters, slice_=None, source=None, **more):
-    """A recipe with parameters of its own, of its slice, and of the slice's source."""
+    """A recipe with parameters at top level, in its slice, and in the slice's source."""
     fields = yaml.safe_load(sources([0, 2], parameters=parameters, **more))
     (part,) = fields["slices"]
     part["parameters"] = slice_ or {}
@@ -108,7 +108,7 @@ def test_what_does_something_is_no_note():
     recipe = read(levels({"normalize": True}, {"weight": 1}, scale, dtype="float16"))
     assert str(recipe.plan(12, LLAMA)) == "0:2@identity" and recipe.saved_dtype == "float16"
     assert recipe.notes == (
-        "Ignored in the recipe, since it does nothing in passthrough: normalize, weight.",
+        "Ignored in the recipe, with no effect in passthrough merges: normalize, weight.",
     )
     assert not read(sources([0, 2], dtype="bfloat16")).notes
 
@@ -131,12 +131,12 @@ def test_dtypes_are_followed(more, saved):
     ("text", "said"),
     [
         ("", "no mergekit recipe"),
-        (sources([0, 2], dtype="bfloat"), "dtype.*“bfloat” is no dtype"),
-        (sources([0, 2], out_dtype="int8"), "out_dtype.*“int8” is no dtype"),
-        (sources([0, 2], dtype="auto"), "“auto” is no dtype"),
+        (sources([0, 2], dtype="bfloat"), "dtype.*“bfloat” is not a supported dtype"),
+        (sources([0, 2], out_dtype="int8"), "out_dtype.*“int8” is not a supported dtype"),
+        (sources([0, 2], dtype="auto"), "“auto” is not a supported dtype"),
         (sources([0, 2], dtype="bfloat16", out_dtype="float32"), "rounds them twice"),
-        (levels({"scal": 0.5}), "“scal” is no parameter"),
-        (levels({}, {}, {"residual_weight": 0.5}), "“residual_weight” is no parameter"),
+        (levels({"scal": 0.5}), "“scal” is not a known mergekit parameter"),
+        (levels({}, {}, {"residual_weight": 0.5}), "“residual_weight” is not a known"),
         ("0:12", "no mergekit recipe"),
         ("{", "no YAML"),
         ("a: \0", "no YAML"),

@@ -1,5 +1,5 @@
-"""What libraries do to a model: on shared weights it is refused and changes nothing; on a copy it
-works, and nobody else sees it."""
+"""Changes that libraries make to a model: refused on shared weights without any effect; possible on
+a copy, without affecting other models."""
 
 import copy
 
@@ -40,7 +40,7 @@ ATTEMPTS = {
 
 @pytest.fixture
 def base(tmp_path):
-    """A base of its own, so that what a test may break is not there for the next."""
+    """A separate base, so that a failing test can't affect the next one."""
     tiny.model("llama-tied-biased").save_pretrained(tmp_path / "base")
     tiny.tokenizer().save_pretrained(tmp_path / "base")
     return Base.open(str(tmp_path / "base"))
@@ -57,7 +57,7 @@ def logits(model):
 
 @pytest.fixture
 def everyone(base):
-    """Models over the base's weights, and what they are before anything happens."""
+    """Models over the base's weights, and their initial state."""
     models = [base.model, patient_of(base).model, patient_of(base, "0:3, 5@identity").model]
     before = [
         (logits(m), {k: (v.clone(), v.dtype) for k, v in m.state_dict().items()}) for m in models

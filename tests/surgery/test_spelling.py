@@ -1,4 +1,4 @@
-"""config.json in both spellings: what older readers know stands beside what is written now."""
+"""Older keys in config.json beside the new ones."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ LLAMA3 = dict(
 LONGROPE = dict(type="longrope", short_factor=[1.5] * 8, long_factor=[2.5] * 8)
 SLIDING = dict(sliding_window=8, sliding_window_pattern=3)
 
-# {model type: (older keys, the plan, what older readers have to find)}
+# {model type: (older keys, the plan, values expected by older readers)}
 OLDER = {
     "llama": (dict(rope_theta=5e5, rope_scaling=LLAMA3), "0:2, 4:6", {}),
     "mistral": (dict(rope_theta=1e6), "0:2, 4:6", {}),
@@ -50,7 +50,7 @@ OLDER = {
 
 
 def written(model_type, older):
-    """The tiny config as transformers 4 wrote it, and as it is written now."""
+    """The tiny config as written by transformers 4, and as it is written now."""
     fields = build.config(model_type).to_dict()
     for key in ("rope_parameters", "layer_types", "dtype", "num_local_experts"):
         fields.pop(key, None)
@@ -76,7 +76,7 @@ def test_a_saved_config_is_read_alike_by_old_and_new(tmp_path, model_type, spell
     for key, value in ({**older, **found, "torch_dtype": "bfloat16"}).items():
         assert saved[key] == value, key
     assert saved["dtype"] == "bfloat16" and saved["num_hidden_layers"] == 4
-    # This transformers reads the same with the older keys as without them, and from them alone.
+    # This transformers reads the same config with, without and from only the older keys.
     with_both = AutoConfig.from_pretrained(out)
     patient = base.operate(plan).model
     for config in (with_both, patient.config):
@@ -121,7 +121,7 @@ def test_nested_configs_too(tiny_folder, tmp_path):
 
 
 def test_keys_that_would_be_read_as_something_else_are_left_out():
-    """A file that says two things: what transformers read in it is what is written."""
+    """A contradictory file: the values that transformers reads from it are written."""
     config = CONFIG_MAPPING["llama"](rope_parameters=dict(rope_type="default", rope_theta=5e5))
     fields = json.loads(config.to_json_string())
     out = with_older_spellings(fields, {"rope_theta": 1e4, "rope_scaling": LLAMA3}, type(config))

@@ -102,8 +102,8 @@ def save_roberta(folder, seed, kind=RobertaConfig, **changes):
 
 
 def frankenstein(models, paths, plan):
-    """The model of the plan's first layer, with the layers and what follows them from the others:
-    for plans as long as it is, put together without a config."""
+    """The model of the plan's first layer, with layers and final modules from the others. For plans
+    of the same depth, assembled without a config."""
     first, last = models[plan.layers[0].base], models[plan.layers[-1].base]
     made = copy.deepcopy(first)
     for path in paths:
@@ -173,7 +173,7 @@ def test_bases_that_compute_in_two_dtypes_are_refused(tmp_path):
 
 
 def test_quantized_bases_whose_config_counts_layers_are_refused(tmp_path):
-    """The numbers in it would speak of the first base's layers for both."""
+    """Its layer numbers would refer to the first base for both."""
     lists = (["lm_head"], ["model.layers.4.mlp"], [r"re:.*\.[01]\.mlp.*"])
     for number, skipped in enumerate(lists):
         for name in ("one", "two"):
@@ -187,12 +187,12 @@ def test_quantized_bases_whose_config_counts_layers_are_refused(tmp_path):
         if number == 0:
             assert stack(one, {"b": two}, plan)[0].depth == 12
             continue
-        with pytest.raises(Refused, match="names some layers by number"):
+        with pytest.raises(Refused, match="refers to layers by number"):
             stack(one, {"b": two}, plan)
 
 
 def test_towers_beside_the_text_model_are_compared(tmp_path):
-    """Their settings are no part of the text model's config, where layers stand."""
+    """Their settings are not in the text config, which describes the layers."""
     one, two = (tiny.config("gemma3") for _ in range(2))
     two.vision_config.layer_norm_eps = 1e-3
     two.vision_config.dtype = "bfloat16"

@@ -1,4 +1,4 @@
-"""What an output may replace: never a base, and only what is an output of its own kind."""
+"""Overwriting: never a base, and only outputs of the same kind."""
 
 import os
 import shutil
@@ -50,30 +50,30 @@ def test_the_base_is_never_overwritten(home, tmp_path):
     before = contents(home)
     for spec in (str(home), f"config:{home}/config.json", f"config:{home},vocab_size=64"):
         for out in (home, home.parent, tmp_path / "link", home / ".." / "base"):
-            with pytest.raises(SaveError, match="base itself lies in"):
+            with pytest.raises(SaveError, match="base itself is stored in"):
                 Base.open(spec).save(WHOLE, out, overwrite=True)
     assert contents(home) == before
 
 
 def test_nor_where_its_links_lead(home, tmp_path):
-    """As in the Hub's cache: the folder that was opened holds links alone."""
+    """As in the Hub's cache: the opened folder contains only links."""
     base = Base.open(str(linked(home, tmp_path / "links")))
     before = contents(home)
-    with pytest.raises(SaveError, match=r"base itself lies in .*base \("):
+    with pytest.raises(SaveError, match=r"base itself is stored in .*base \("):
         base.save(WHOLE, home, overwrite=True)
     assert contents(home) == before
-    base.save(WHOLE, tmp_path / "links" / "out")  # a new folder takes nothing away
+    base.save(WHOLE, tmp_path / "links" / "out")  # a new folder replaces nothing
 
 
 def test_nor_what_a_link_leads_through(home, tmp_path):
     """Links to links: the folder in the middle is needed too."""
     middle = linked(home, tmp_path / "middle")
-    with pytest.raises(SaveError, match="base itself lies in"):
+    with pytest.raises(SaveError, match="base itself is stored in"):
         Base.open(str(linked(middle, tmp_path / "links"))).save(WHOLE, middle, overwrite=True)
 
 
 def test_one_companion_is_enough(home, tmp_path):
-    """Only the tokenizer lies in the output."""
+    """Only the tokenizer is in the output folder."""
     out = tmp_path / "out"
     Base.open(str(home)).save(WHOLE, out)
     (home / "tokenizer.json").unlink()
@@ -83,7 +83,7 @@ def test_one_companion_is_enough(home, tmp_path):
 
 
 def test_hard_links_keep_what_they_hold(home, tmp_path):
-    """Replacing one name of a file takes nothing from the other."""
+    """Replacing one hard link of a file leaves the other intact."""
     base = Base.open(str(linked(home, tmp_path / "links", os.link)))
     before = contents(tmp_path / "links")
     base.save(Plan.parse("0:3", 6), home, overwrite=True)
@@ -94,18 +94,18 @@ def test_hard_links_keep_what_they_hold(home, tmp_path):
 def test_the_second_base_of_a_stack(base, home):
     plan = Plan.parse("0:2, b/4:6", 6, bases={"b": 6})
     both, flat = stack(base, {"b": Base.open(str(home))}, plan)
-    with pytest.raises(SaveError, match="base itself lies in"):
+    with pytest.raises(SaveError, match="base itself is stored in"):
         both.save(flat, home, overwrite=True)
 
 
 def test_a_gguf_file(home, tmp_path):
-    """Only itself: the folder that it lies in may hold much else."""
+    """Only the file itself: its folder may hold unrelated files."""
     from surgery.source import Source
 
     (home / "small.gguf").write_bytes(b"GGUF")
     source = Source("gguf", "small", None, "gguf", home=home, files=(home / "small.gguf",))
     assert list(Base(source).local_files()) == [home / "small.gguf"]
-    with pytest.raises(SaveError, match="base itself lies in"):
+    with pytest.raises(SaveError, match="base itself is stored in"):
         check_target(home, True, MODEL, [Base(source)])
 
 
@@ -129,7 +129,7 @@ def test_a_folder_mounted_twice(home, tmp_path):
         text=True,
         cwd=ROOT,
     )
-    assert "base itself lies in" in done.stdout, done.stderr
+    assert "base itself is stored in" in done.stdout, done.stderr
     assert (home / "model.safetensors").is_file()
 
 
@@ -137,7 +137,7 @@ def test_only_a_model_s_folder_is_ever_replaced(base, tmp_path):
     """`--overwrite` with the wrong name must not cost anyone a home folder."""
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
-    with pytest.raises(SaveError, match="holds no model, so it is not replaced"):
+    with pytest.raises(SaveError, match="holds no saved model, so it is not replaced"):
         base.save(WHOLE, tmp_path / "thesis", overwrite=True)
     (tmp_path / "empty").mkdir()
     base.save(WHOLE, tmp_path / "empty")
@@ -166,14 +166,14 @@ def test_no_file_of_somebody_else_is(tmp_path, kind, mine):
     (out / kind.mark).write_text(f'{{"{kind.key}": 1}}')
     check_target(out, True, kind)
     (out / mine).write_text("mine")
-    with pytest.raises(SaveError, match=f"holds {mine}, which belongs to no {kind.name}"):
+    with pytest.raises(SaveError, match=f"holds {mine}, which is not part of a saved {kind.name}"):
         check_target(out, True, kind)
 
 
 @pytest.mark.parametrize("mark", ["", "{", "[]", '"model_type"', "{}", '{"name": "my website"}'])
 def test_a_config_of_something_else_marks_no_model(tmp_path, mark):
     (tmp_path / "config.json").write_text(mark)
-    with pytest.raises(SaveError, match="holds no model"):
+    with pytest.raises(SaveError, match="holds no saved model"):
         check_target(tmp_path, True)
 
 
@@ -191,10 +191,10 @@ def test_what_an_earlier_save_carried_may_go(home, tmp_path):
 
 
 def test_a_cache_of_models_is_no_place(tmp_path, base, monkeypatch):
-    """What stands there would pass for the model that was fetched."""
+    """An output there would pass for the downloaded model."""
     monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path))
     shutil.copytree(base.source.home, tmp_path / "Another-135M")
-    with pytest.raises(SaveError, match="lies in a cache of models"):
+    with pytest.raises(SaveError, match="is inside a model cache"):
         base.save(WHOLE, tmp_path / "Another-135M", overwrite=True)
 
 
@@ -215,10 +215,10 @@ def test_an_adapter_replaces_only_an_adapter(base, tmp_path):
     home = base.source.home
     base.save(WHOLE, tmp_path / "model")
     for out, said in (
-        (tmp_path / "thesis", "holds no adapter"),
-        (tmp_path / "model", "holds no adapter"),
-        (tmp_path / "run", "holds no adapter"),
-        (home, "base itself lies in"),
+        (tmp_path / "thesis", "holds no saved adapter"),
+        (tmp_path / "model", "holds no saved adapter"),
+        (tmp_path / "run", "holds no saved adapter"),
+        (home, "base itself is stored in"),
     ):
         before = names(out)
         with pytest.raises(SaveError, match=said):
@@ -227,12 +227,12 @@ def test_an_adapter_replaces_only_an_adapter(base, tmp_path):
     for _ in range(2):
         healed.save_adapter(tmp_path / "adapter", overwrite=True)
     for out in (tmp_path / "adapter", tmp_path / "run"):
-        with pytest.raises(SaveError, match="holds no model"):
+        with pytest.raises(SaveError, match="holds no saved model"):
             healed.save(out, overwrite=True)
 
 
 def test_what_changes_meanwhile_is_looked_at_again(tmp_path):
-    """A file is put there while the new folder is written."""
+    """A file is added while the new folder is written."""
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with (
         pytest.raises(SaveError, match=r"holds notes\.txt"),

@@ -103,7 +103,7 @@ def test_a_config_that_does_not_fit(saved):
         (dict(num_hidden_layers=7), "is missing"),
         (dict(num_hidden_layers=5), "has no place in the model"),
         (dict(intermediate_size=97), "shape"),
-        (dict(model_type="nonsense"), "does not load"),
+        (dict(model_type="nonsense"), "can't load the checkpoint"),
     ):
         (out / "config.json").write_text(json.dumps({**config, **change}))
         with pytest.raises(SaveError, match=said):

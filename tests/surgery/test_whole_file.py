@@ -1,4 +1,4 @@
-"""Small files: whole or as they were, and nothing half written stays for ever."""
+"""Small files: written completely or unchanged, and partial files are removed."""
 
 import os
 

@@ -31,21 +31,21 @@ from surgery.verify import verify_saved
 from . import build
 from .examine import TOLERANCE, Outcome
 
-# Both drop, repeat or move layers, so that a list that was renumbered twice, or by the other plan,
-# says something else. The second has more layers than ten: “layers.1” begins “layers.10”.
+# Both drop, repeat or move layers, so that a list renumbered twice or with the other plan differs.
+# The second has more than ten layers: “layers.1” is a prefix of “layers.10”.
 PLANS = {"shorter": "5, 0:2, 4", "longer": "1, 0, 4:6, 1:3, 4, 0:5"}
-# What stays unquantized in every base here, besides what lies outside the layers.
+# Modules that stay unquantized in every base, besides those outside the layers.
 PLAIN_LAYER = 4
 PLAIN_MODULE = 1  # its MLP's last projection
 
 
 @dataclass(frozen=True)
 class Format:
-    """A method: the config that it writes, and the tensors that it makes of a weight (out, in)."""
+    """A method: the config that it writes, and its tensors for a weight (out, in)."""
 
     name: str
     pack: Callable[[torch.Tensor], dict[str, torch.Tensor]]
-    lists: Callable[[str, list[str]], dict]  # of the stack's path and all unquantized modules
+    lists: Callable[[str, list[str]], dict]  # from the stack's path and all unquantized modules
     family: str = "llama"
 
     @property
@@ -56,7 +56,7 @@ class Format:
 
 @dataclass
 class Saves:
-    """What became of each plan of a quantized base."""
+    """The result of each plan of a quantized base."""
 
     method: str
     family: str
@@ -64,12 +64,12 @@ class Saves:
 
     @property
     def wrong(self) -> list[str]:
-        """The plans that came out wrong."""
+        """The plans with a wrong result."""
         return [name for name, outcome in self.plans.items() if outcome.state == "wrong"]
 
 
 def examine(title: str) -> Saves:
-    """Save every plan from one base, one after the other, and look at what lies on the disk."""
+    """Save every plan from one base, one after the other, and check the files."""
     kind = FORMATS[title]
     found = Saves(kind.name, kind.family)
     with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
@@ -134,7 +134,7 @@ def packed_on_disk(folder: Path) -> set[str]:
 
 
 def says(folder: Path) -> set[str]:
-    """The modules that a folder's config says are quantized."""
+    """The modules that a folder's config declares as quantized."""
     config = AutoConfig.from_pretrained(folder)
     quantization = config.quantization_config
     del config.quantization_config
@@ -194,7 +194,7 @@ def _wrong(kind: Format, home: Path, out: Path, plan: Plan) -> str:
 
 @torch.no_grad()
 def _computes_otherwise(home: Path, out: Path, plan: Plan) -> str:
-    """transformers itself unpacks both, and runs the base's layers in the plan's order."""
+    """Compare with transformers: it dequantizes both and runs the base's layers in plan order."""
     base, saved = (
         AutoModelForCausalLM.from_pretrained(
             place, dtype=torch.float32, quantization_config=FineGrainedFP8Config(dequantize=True)

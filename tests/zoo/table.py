@@ -21,13 +21,13 @@ def line(found: Finding) -> str:
 
 
 def saves_line(found: Saves) -> str:
-    """What became of a quantized base, on one line of a terminal."""
+    """The result for a quantized base, on one line of a terminal."""
     signs = " ".join(_SIGNS[outcome.state] for outcome in found.plans.values())
     return f"{found.method}, {found.family}".ljust(34) + f" {signs}  {_why(found)[:200]}"
 
 
 def saves_table(saves: Sequence[Saves]) -> str:
-    """The quantized saves, a row for each base."""
+    """The table of quantized saves, with a row for each base."""
     rows = [f"| method | type | {' | '.join(quantized.PLANS)} | why not |"]
     rows.append("|---" * (len(quantized.PLANS) + 3) + "|")
     for found in saves:
@@ -127,13 +127,14 @@ can't know, so there patient and reloaded checkpoint are compared with each othe
 
 ## Quantized saves
 
-Tiny checkpoints as each method stores them (`tests/zoo/quantized.py`), with one layer and one more
-projection left unquantized, saved twice from one base: {saved_plans}.
+Tiny checkpoints in the format of each method (`tests/zoo/quantized.py`), with one layer and one
+more projection left unquantized. Two plans are saved from each base: {saved_plans}.
 
-✓ exact: every tensor has the bytes of its source, and the saved config calls those modules
-quantized that are quantized on disk, as transformers reads it where that runs without the method's
-library (fp8, bitsandbytes, AWQ), else by the method's rules. What is saved of fp8 is also loaded by
-plain transformers, unpacked, and gives the oracle's logits. The numbers of the others are made up.
+✓ exact: every tensor has the bytes of its source, and the saved config declares exactly those
+modules as quantized that are quantized on disk. The config is read by transformers where that works
+without the method's library (fp8, bitsandbytes, AWQ), otherwise by the method's rules. Saved fp8
+checkpoints are also loaded and dequantized by plain transformers, and give the oracle's logits. The
+weights of the other methods are made up.
 
 {saves}
 

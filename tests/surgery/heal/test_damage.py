@@ -1,4 +1,4 @@
-"""Runs whose folders were damaged: they go on from a state that is whole, or say what is wrong."""
+"""Damaged run folders: runs resume from an intact state, or report the damage."""
 
 import json
 import os
@@ -84,7 +84,7 @@ def a_loop(path):
 
 
 def flipped(path):
-    """One bit of a number: nothing but a checksum shows it."""
+    """Flip one bit of a value, which only a checksum detects."""
     data = bytearray(path.read_bytes())
     data[-5] ^= 64
     path.write_bytes(data)
@@ -96,7 +96,7 @@ def of_before(path):
 
 
 def tensors(change):
-    """Other tensors in a file, and a checksum in state.json that says that they are right."""
+    """Other tensors in a file, with a matching checksum in state.json."""
 
     def damage(path):
         found = load_file(path)
@@ -256,7 +256,7 @@ TOKENS = {
 
 
 def tokens(change):
-    """Other tokens, and a checksum in run.json that says that they are right."""
+    """Other tokens, with a matching checksum in run.json."""
 
     def damage(path):
         found = change(load_file(path)["tokens"]).clone().contiguous()
@@ -276,7 +276,7 @@ TOKENS |= {
 
 
 def go_on(run, folder):
-    """Resume to the end: (step it began after, its losses)."""
+    """Resume to the end: (step it resumed from, its losses)."""
     base, settings, _, _ = run
     again = Healing(base, PLAN, settings, folder)
     return again.step, [event.loss for event in again]
@@ -284,7 +284,7 @@ def go_on(run, folder):
 
 @pytest.mark.parametrize("damage", STATE)
 def test_a_damaged_state_gives_way_to_the_one_before(run, folder, damage):
-    """And from there the losses are those of a run that nothing happened to, to the last bit."""
+    """From there the losses equal those of an undamaged run, to the last bit."""
     file, change = STATE[damage]
     change(folder / LAST / file)
     assert go_on(run, folder) == (2, run[3][2:])
@@ -297,7 +297,7 @@ def test_what_is_not_damaged_is_taken(run, folder):
 
 @pytest.mark.parametrize("damage", ["state.json: cut off", "trained: one number"])
 def test_if_no_state_can_be_read_it_says_so(run, folder, damage):
-    """It does not begin anew by itself: that might throw away hours."""
+    """It does not start over by itself, which might discard hours of work."""
     file, change = STATE[damage]
     for state in folder.glob("state-*"):
         change(state / file)
@@ -333,8 +333,8 @@ def test_a_damaged_text_is_refused(run, folder, damage):
     ("file", "change", "status", "said"),
     [
         ("run.json", truncated, 1, "holds no run of healing that can be read"),
-        ("text/tokens.safetensors", flipped, 1, "can't be read (it is not what was written)"),
-        (f"{LAST}/state.json", truncated, 0, "The state after step 4 can't be read"),
+        ("text/tokens.safetensors", flipped, 1, "can't be read (its checksum doesn't match)"),
+        (f"{LAST}/state.json", truncated, 0, "The state saved after step 4 can't be read"),
         (f"{LAST}/trained.safetensors", tensors(one_number), 0, "going on after step 2"),
     ],
 )

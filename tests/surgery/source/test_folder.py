@@ -112,7 +112,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 
 def test_an_adapter_beside_a_model_is_not_passed_over(folder, tmp_path):
-    """Plain transformers puts it on as it loads the folder, so the base would be another model."""
+    """Plain transformers applies it when it loads the folder, which changes the base."""
     from peft import LoraConfig, get_peft_model
 
     base = Base.open(str(folder))
@@ -127,7 +127,7 @@ def test_an_adapter_beside_a_model_is_not_passed_over(folder, tmp_path):
         open_source(str(folder))
     for work in (base.load, lambda: base.save(Plan.whole(6), tmp_path / "out")):
         with pytest.raises(BaseError, match="adapter beside its model"):
-            work()  # it came after the base was opened
+            work()  # it was added after the base was opened
     assert not (tmp_path / "out").exists()
     (folder / "adapter_config.json").unlink()
     out = Base.open(str(folder)).save(Plan.whole(6), tmp_path / "out")
@@ -151,8 +151,8 @@ def test_an_adapter_beside_a_gguf_file_is_not_passed_over(tmp_path):
             {"model_type": "mine", "auto_map": {"AutoConfig": "configuration.Mine"}},
             "code of its own",
         ),
-        ({"num_attention_heads": "many"}, "not a config that transformers reads"),
-        ({"rope_parameters": 3}, "not a config that transformers reads"),
+        ({"num_attention_heads": "many"}, "not a config that transformers can read"),
+        ({"rope_parameters": 3}, "not a config that transformers can read"),
         ({"num_labels": 10**12}, r"num_labels = 1e\+12, which no model has"),
         ({"model_type": "qwen2", "num_hidden_layers": 10**9}, "num_hidden_layers = 1e"),
         ({"text_config": {"some_layers": 1e300}}, "some_layers = 1e"),

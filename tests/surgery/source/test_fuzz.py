@@ -195,7 +195,7 @@ TEMPLATES = ["", "{{", "{% for %}", "{{ 1/0 }}", "{{ x.y }}", "{{ messages }}", 
 
 
 def places(value, at=()):
-    """Every path into a JSON value, the whole left out."""
+    """Every path into a JSON value, except the root."""
     inner = value.items() if isinstance(value, dict) else enumerate(value)
     for key, found in inner:
         yield (*at, key)
@@ -246,8 +246,8 @@ def complete(tmp_path_factory):
 
 
 def used(folder: Path, out: Path) -> None:
-    """Everything that a user does with a base: each step gives what plain transformers gives, or a
-    sentence. Anything else that is raised fails the test."""
+    """Everything that a user does with a base: each step gives the result of plain transformers, or
+    a `SurgeryError`. Any other exception fails the test."""
 
     def tried(step):
         try:
@@ -294,7 +294,7 @@ def test_every_file_beside_the_weights(complete, data):
         ("tokenizer_config.json", {"added_tokens_decoder": 3}, "tokenizer of model can't be used"),
         ("tokenizer.json", {"model": None}, "tokenizer of model can't be used"),
         ("tokenizer_config.json", {"chat_template": "{{ 1/0 }}"}, "chat template"),
-        ("model.safetensors.index.json", {"metadata": [1]}, "its metadata is no object"),
+        ("model.safetensors.index.json", {"metadata": [1]}, "metadata is not a JSON object"),
     ],
 )
 def test_the_file_that_is_broken_is_named(complete, tmp_path, capsys, name, fields, said):

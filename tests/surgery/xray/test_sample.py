@@ -105,7 +105,7 @@ def test_a_larger_tokenizer_is_no_matter_as_long_as_its_tokens_do_not_occur(few)
     assert perplexity(few.model, sample).tokens == sample.tokens
     assert compare(few, plan, sample).patient.tokens == sample.tokens
     assert scan(few, sample, scores=["drop_one"]).tokens == sample.tokens
-    with pytest.raises(SurgeryError, match=r"“z” is token 93 .* only the first 93"):
+    with pytest.raises(SurgeryError, match=r"“z” is token 93 .* only for the first 93"):
         Sample.of(few, text + "z" * 50)
     with pytest.raises(SurgeryError, match="“z” is token 93"):
         logit_lens(few, few.tokenizer("xyz")["input_ids"])
