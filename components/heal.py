@@ -268,8 +268,8 @@ def heal(
             base = bases.load(spec, progress)
             progress("Starting", 0, 0)  # raises if the page was closed, before anything is written
             place = runs.place(who, spec, plan, settings)
-            place.parent.mkdir(parents=True, exist_ok=True)
             try:
+                place.parent.mkdir(parents=True, exist_ok=True)
                 run = Healing(base, plan, settings, place, progress=progress)
                 seen.append(run)
                 for _ in run:

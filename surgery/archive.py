@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from .errors import SaveError
@@ -23,21 +24,30 @@ def zip_folder(folder: Path, out: Path, progress: Progress) -> Path:
     if out.exists():
         raise SaveError(f"{out} exists already: choose another name.")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    total = sum(path.stat().st_size for path in files)
     done = 0
+
+    def add(size: int) -> None:
+        nonlocal done
+        done += size
+        progress("Packing it for download", done, total)
+
     try:
-        with explained(out), zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-            for path in files:
-                name = path.relative_to(folder).as_posix()
-                info = zipfile.ZipInfo.from_file(path, f"{folder.name}/{name}")
-                with open(path, "rb") as source, archive.open(info, "w", force_zip64=True) as to:
-                    while chunk := source.read(_CHUNK):
-                        to.write(chunk)
-                        done += len(chunk)
-                        progress("Packing it for download", done, total)
-                path.unlink()
+        with explained(out):
+            total = sum(path.stat().st_size for path in files)
+            with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+                for path in files:
+                    _add(archive, path, f"{folder.name}/{path.relative_to(folder).as_posix()}", add)
+                    path.unlink()
     except BaseException:
         out.unlink(missing_ok=True)
         raise
     shutil.rmtree(folder)
     return out
+
+
+def _add(archive: zipfile.ZipFile, path: Path, name: str, add: Callable[[int], None]) -> None:
+    info = zipfile.ZipInfo.from_file(path, name)
+    with open(path, "rb") as source, archive.open(info, "w", force_zip64=True) as to:
+        while chunk := source.read(_CHUNK):
+            to.write(chunk)
+            add(len(chunk))

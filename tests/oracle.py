@@ -208,6 +208,7 @@ class Reordered:
 
     @torch.no_grad()
     def __init__(self, model: PreTrainedModel, paths: Sequence[str], ids: torch.Tensor) -> None:
+        model = copy.deepcopy(model)  # its layers are put in another order below
         self.model, self.paths, self.ids = model, paths, ids
         self.owner = model.get_submodule(paths[0].rpartition(".")[0])
         self.lists = {path.rpartition(".")[2]: model.get_submodule(path) for path in paths}

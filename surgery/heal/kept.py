@@ -149,6 +149,7 @@ def read(folder: Path, step: int) -> tuple[dict, dict, StateRecord] | None:
 
 def remove(folder: Path) -> None:
     """Remove a finished run. If its folder holds other files, they and the folder are kept."""
+    sweep(folder)
     for path in (folder / "run.json", folder / _TEXT):
         path.unlink(missing_ok=True)
     for path in folder.iterdir():

@@ -176,8 +176,9 @@ def test_a_text_of_one_s_own(page, session):
         assert last["status"]["text"].startswith("Healed."), last
         healed = page.clinic.patient(session.spec, PLAN)
         assert healed.facts["text"] == "a text file" and name not in json.dumps(healed.facts)
-        (run,) = (p for p in _runs(page) if kept.facts_of(p).settings["text"].endswith(name[-4:]))
-        read = base_text(session.spec, kept.text_of(run))
+        facts = {run: kept.facts_of(run).settings for run in _runs(page)}
+        (run,) = (run for run in facts if facts[run]["text"].endswith(name[-4:]))
+        read = base_text(session.spec, kept.text_of(run, facts[run]["window"]))
         assert read.startswith(TEXT[:60]) and "{" not in read
     page.runs.forget("one")
     assert not list(page.runs.folder.iterdir())

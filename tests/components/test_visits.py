@@ -178,7 +178,7 @@ def in_our_hands(page: Page) -> dict:
         "iterators": len(page.app.iterators),
         "messages": len(queue.pending_messages_per_session),
         "partials": [str(p) for p in page.folder.rglob("*.partial")],
-        "runs": len(list(page.folder.glob("tmp/layer-surgery-runs-*/*"))),
+        "runs": len(list(page.folder.glob("tmp/layer-surgery-runs-*/files/*"))),
     }
 
 
