@@ -21,7 +21,7 @@ from . import bases, library, remembered
 from .deployment import current
 from .jobs import Job
 from .rates import admit
-from .session import Session
+from .session import Session, layers_text
 from .status import Status, failed, note
 from .tiles import view as tiles_view
 
@@ -133,7 +133,7 @@ def about(base: Base) -> dict:
     """A status value that says what the base is."""
     facts = [
         base.architecture,
-        f"{base.depth} layers",
+        layers_text(base.depth),
         base.dtype,
         base.device.upper() if base.device == "cpu" else base.device,
     ]

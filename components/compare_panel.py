@@ -27,6 +27,7 @@ from .rates import admit
 from .sample_picker import SamplePicker, name_of, sample_of
 from .session import Session
 from .status import Status, failed, note
+from .stopping import stops
 
 if TYPE_CHECKING:
     from surgery import Base
@@ -139,13 +140,12 @@ def wire(
     looking = panel.damage.select(
         pick, [session, seen], outputs, trigger_mode="always_last", **_QUIET, **compute
     )
-    panel.stop.click(
+    stops(
+        panel.stop,
+        [comparing, looking],
         lambda: (_STOPPED, _HIDDEN),
         None,
         [panel.status, panel.stop],
-        cancels=[comparing, looking],
-        queue=False,
-        **_QUIET,
     )
     return comparing
 

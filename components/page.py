@@ -44,6 +44,7 @@ from .sample_picker import sample_picker
 from .save import FOLDER, save, save_panel
 from .session import Session
 from .status import failed, note
+from .stopping import stops
 from .talk import stopped, talk, talk_panel
 from .theme import theme
 from .tiles import Tiles
@@ -119,13 +120,12 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             **_QUIET,
             **_OPEN,
         )
-        picker.stop.click(
+        stops(
+            picker.stop,
+            [loading, opening],
             lambda: (note("Stopped."), gr.update(visible=False)),
             None,
             [picker.status, picker.stop],
-            cancels=[loading, opening],
-            queue=False,
-            **_QUIET,
         )
 
         # ---------------------------------------------------------------- the plan
@@ -172,9 +172,7 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             concurrency_limit=None,  # they take turns by themselves
             **_QUIET,
         )
-        talking.stop.click(
-            stopped, talking.output, heard, cancels=[speaking], queue=False, **_QUIET
-        )
+        stops(talking.stop, [speaking], stopped, talking.output, heard)
 
         # ---------------------------------------------------------------- the lesson
 
@@ -249,13 +247,12 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
             concurrency_limit=2,
             **_QUIET,
         )
-        saving.stop.click(
+        stops(
+            saving.stop,
+            [writing],
             lambda: note("Stopped. Nothing was written."),
             None,
-            saving.status,
-            cancels=[writing],
-            queue=False,
-            **_QUIET,
+            [saving.status],
         )
 
         def leave(request: gr.Request) -> None:

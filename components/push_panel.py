@@ -27,6 +27,7 @@ from .rates import admit
 from .save import AS_STORED, file_name, write
 from .session import Session
 from .status import Status, failed, note
+from .stopping import stops
 
 if TYPE_CHECKING:
     from surgery.heal import Healed
@@ -112,9 +113,7 @@ def wire(panel: PushPanel | None, session: gr.State, clinic: gr.State) -> None:
         concurrency_limit=1,
         **_QUIET,
     )
-    panel.stop.click(
-        lambda: note("Stopped."), None, panel.status, cancels=[sending], queue=False, **_QUIET
-    )
+    stops(panel.stop, [sending], lambda: note("Stopped."), None, [panel.status])
 
 
 def upload(

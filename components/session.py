@@ -70,7 +70,7 @@ class Session:
             self._history = History(Plan.whole(base.depth))
             self._selection = None
             self._revision += 1
-            self._said = f"{base.name}: {base.depth} layers"
+            self._said = f"{base.name}: {layers_text(base.depth)}"
             self._error = self._text = ""
 
     def shows(self, spec: str, base: Base) -> bool:
@@ -159,7 +159,7 @@ class Session:
         if op in ("undo", "redo"):
             self._history = getattr(history, op)()
             self._selection = None
-            self._said = f"{op.capitalize()}: {_layers(len(self._history.present))}"
+            self._said = f"{op.capitalize()}: {layers_text(len(self._history.present))}"
             return
         if op == "write":
             text = str(request.get("text", ""))
@@ -205,13 +205,13 @@ class Session:
         gone = sorted({layer.source for layer in plan.layers} - {i.source for i in new.layers})
         run = gone == list(range(gone[0], gone[-1] + 1)) if gone else False
         selection = Selection("base", gone[0], gone[-1] + 1) if run else None
-        self._become(new, selection, f"{_layers(count)} dropped")
+        self._become(new, selection, f"{layers_text(count)} dropped")
 
     def _repeat(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
         chosen = _in_patient(plan, chosen)
         count = chosen.end - chosen.start
         new = Selection("patient", chosen.end, chosen.end + count)
-        self._become(plan.repeat(chosen.start, chosen.end), new, f"{_layers(count)} repeated")
+        self._become(plan.repeat(chosen.start, chosen.end), new, f"{layers_text(count)} repeated")
 
     def _restore(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
         start, end = chosen.start, chosen.end
@@ -221,12 +221,12 @@ class Session:
         new = plan.restore(start, end)
         at = new.sources.index(start)
         selection = Selection("patient", at, at + end - start)
-        self._become(new, selection, f"{_layers(end - start)} as in the base")
+        self._become(new, selection, f"{layers_text(end - start)} as in the base")
 
     def _reverse(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
         chosen = _in_patient(plan, chosen)
         new = plan.reverse(chosen.start, chosen.end)
-        self._become(new, chosen, f"{_layers(chosen.end - chosen.start)} in reverse order")
+        self._become(new, chosen, f"{layers_text(chosen.end - chosen.start)} in reverse order")
 
     def _move(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
         chosen = _in_patient(plan, chosen)
@@ -234,7 +234,7 @@ class Session:
         count = chosen.end - chosen.start
         new = plan.move(chosen.start, chosen.end, to)
         at = to if to <= chosen.start else max(chosen.start, to - count)
-        self._become(new, Selection("patient", at, at + count), f"{_layers(count)} moved")
+        self._become(new, Selection("patient", at, at + count), f"{layers_text(count)} moved")
 
     def _insert(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
         at = _whole(request.get("to"), "to")
@@ -242,21 +242,21 @@ class Session:
             raise PlanError("Only layers of the base are inserted; the patient's are moved.")
         count = chosen.end - chosen.start
         new = plan.insert(at, chosen.start, chosen.end)
-        self._become(new, Selection("patient", at, at + count), f"{_layers(count)} inserted")
+        self._become(new, Selection("patient", at, at + count), f"{layers_text(count)} inserted")
 
     def _initialise(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
         chosen = _in_patient(plan, chosen)
         init = Init.parse(str(request.get("text", "")))
         new = plan.initialise(chosen.start, chosen.end, init)
         verb = "begins" if chosen.end - chosen.start == 1 else "begin"
-        count = _layers(chosen.end - chosen.start)
+        count = layers_text(chosen.end - chosen.start)
         self._become(new, chosen, f"{count} {verb} as {str(init).replace('=', ' ')}")
 
     def _become(self, plan: Plan, selection: Selection | None, what: str) -> None:
         current().check_plan(len(plan))
         self._history = self._history.do(plan).within(current().max_steps)
         self._selection = selection
-        self._said = f"{what}: {_layers(len(plan))} now"
+        self._said = f"{what}: {layers_text(len(plan))} now"
 
 
 def _selection(request: Mapping, plan: Plan) -> Selection:
@@ -292,7 +292,8 @@ def _whole(value: Any, name: str) -> int:
     return value
 
 
-def _layers(count: int) -> str:
+def layers_text(count: int) -> str:
+    """A number of layers in words."""
     return "1 layer" if count == 1 else f"{count} layers"
 
 

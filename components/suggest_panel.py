@@ -24,6 +24,7 @@ from .rates import admit
 from .sample_picker import SamplePicker, name_of, sample_of
 from .session import Session
 from .status import Status, failed, note
+from .stopping import stops
 
 if TYPE_CHECKING:
     from surgery import Base
@@ -118,14 +119,7 @@ def wire(
         **_QUIET,
         **compute,
     )
-    panel.stop.click(
-        lambda: (_STOPPED, _HIDDEN),
-        None,
-        [panel.status, panel.stop],
-        cancels=[finding],
-        queue=False,
-        **_QUIET,
-    )
+    stops(panel.stop, [finding], lambda: (_STOPPED, _HIDDEN), None, [panel.status, panel.stop])
     return finding
 
 

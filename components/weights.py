@@ -25,6 +25,7 @@ from .plotly_view import PlotlyView
 from .rates import admit
 from .session import Session
 from .status import Status, failed, note
+from .stopping import stops
 
 if TYPE_CHECKING:
     from surgery.tally import Picture, Survey
@@ -189,14 +190,7 @@ def wire(
     counting.append(gr.on(choices, chosen, **work, trigger_mode="always_last", **compute))
     counting.append(panel.heat.select(picked, **work, trigger_mode="multiple", **compute))
     edited.then(followed, **work, queue=False)
-    panel.stop.click(
-        lambda: (_STOPPED, _HIDDEN),
-        None,
-        [panel.status, panel.stop],
-        cancels=counting,
-        queue=False,
-        **_QUIET,
-    )
+    stops(panel.stop, counting, lambda: (_STOPPED, _HIDDEN), None, [panel.status, panel.stop])
 
 
 class Updates:

@@ -24,6 +24,7 @@ from .rates import admit
 from .sample_picker import DATASET, SamplePicker, sample_of
 from .session import Session
 from .status import Status, failed, note
+from .stopping import stops
 
 if TYPE_CHECKING:
     from surgery.xray import Scan
@@ -126,13 +127,12 @@ def wire(
         event.then(again, **work, **compute)
     picker.kind.input(again, **work, trigger_mode="always_last", **compute)
     measuring = panel.start.click(begin, **work, **compute)
-    panel.stop.click(
+    stops(
+        panel.stop,
+        [measuring],
         lambda: (_STOPPED, gr.update(visible=False)),
         None,
         [panel.status, panel.stop],
-        cancels=[measuring],
-        queue=False,
-        **_QUIET,
     )
 
 

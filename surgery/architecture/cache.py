@@ -31,7 +31,7 @@ def cached_values(base: Anatomy) -> tuple[int, ...] | None:
         return None
     grown = [(b - a) // (_LONG - SHORT) for a, b in zip(short, long, strict=True)]
     depth = base.stack.depth
-    if len(short) < 2 and any(grown):
+    if len(short) == 1 < depth and any(grown):
         return None  # one growing tensor for all layers says nothing about each
     if len(grown) > depth and len(grown) % depth == 0:  # LongCat: two slots a layer
         slots = len(grown) // depth

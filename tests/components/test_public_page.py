@@ -227,6 +227,24 @@ def first_turned(page) -> int:
     return next(fn._id for fn in page.demo.fns.values() if fn.api_name == "turned")
 
 
+def test_what_stop_says_comes_behind_the_last_report(page):
+    """A browser runs a button's events in order: what is said before the cancelling, a last report
+    covers."""
+    of_button = {}
+    for fn in page.demo.fns.values():
+        for target in fn.targets:
+            of_button.setdefault(target, []).append(fn)
+    spoken = 0
+    for events in of_button.values():
+        cancelling = [i for i, fn in enumerate(events) if fn.is_cancel_function]
+        telling = [i for i, fn in enumerate(events) if fn.outputs]
+        if cancelling and telling:
+            assert max(cancelling) < min(telling)
+            assert all(events[i].queue for i in telling)
+            spoken += 1
+    assert spoken > 5
+
+
 def test_no_event_computes_once_its_allowance_is_used_up(page, bundled, monkeypatch):
     """A new event without `admit` would open a base or start a job here."""
     free = reach(page, bundled, monkeypatch, dict.fromkeys(PER_MINUTE, 10**6))

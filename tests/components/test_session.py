@@ -27,6 +27,12 @@ def ask(made: Session, op: str, strip: str = "patient", start=None, end=None, **
     return made.view()
 
 
+def test_one_layer_is_not_called_layers():
+    made = Session()
+    made.open("x", SimpleNamespace(name="tiny", depth=1, kinds=("",)))
+    assert made.view()["said"] == "tiny: 1 layer"
+
+
 @pytest.mark.parametrize(
     ("before", "op", "where", "more", "after", "chosen"),
     [

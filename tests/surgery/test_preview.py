@@ -110,6 +110,11 @@ def test_the_cache_grows_by_what_is_said(family):
     assert got.kv_bytes_per_token == cached(5) - cached(4)
 
 
+def test_the_cache_of_a_model_of_one_layer_is_that_layer_s():
+    got = previewed(LlamaConfig(num_hidden_layers=1), "0")
+    assert got.kv_bytes_per_token == previewed(LlamaConfig(), "0").kv_bytes_per_token > 0
+
+
 @pytest.mark.parametrize("family", ["llama", "llama-tied-biased", "qwen3", "gemma2", "gpt2"])
 def test_flops_are_those_that_torch_counts(family):
     model = tiny.model(family, attn_implementation="eager")

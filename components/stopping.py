@@ -1,0 +1,19 @@
+"""A Stop button: it cancels what runs, and then says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+
+def stops(
+    button: gr.Button, running: list, told: Callable, inputs: Any, outputs: list[gr.Component]
+) -> None:
+    """Have a button cancel events and show what `told` returns. Two events, in this order: Gradio
+    runs an event's function before it cancels others, and a report that comes meanwhile would stay.
+    Through the queue the word comes behind the last report."""
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    button.click(None, None, None, cancels=running, queue=False, **quiet)
+    button.click(told, inputs, outputs, concurrency_limit=None, **quiet)
