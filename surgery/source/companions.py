@@ -150,8 +150,8 @@ def choose(files: Iterable[tuple[str, int]], where: str) -> list[str]:
 def too_large(where: str, name: str, size: int) -> BaseError:
     """The error for a file that is too large for its name."""
     return BaseError(
-        f"{name[:80]} in {where} has {size / 1e6:,.0f} MB, which is too large for such a file. The "
-        "model was not opened."
+        f"{name[:80]} in {where} is {size / 1e6:,.0f} MB, too large for such a file. The model was "
+        "not opened."
     )
 
 
@@ -159,7 +159,8 @@ def companions(folder: Path, needed_only: bool = False) -> list[str]:
     """The names of a local folder's companions. Raises `BaseError`, see `choose`.
 
     Links are followed within the folder, and into folders that the config or the weights also link
-    to, as in the Hub's cache. Other links are not: they could publish any file of this machine.
+    to, as in the Hub's cache. Other links are not: they could publish any file of this machine. If
+    text can't be read without such a file, that is an error.
     """
     top = sorted(folder.iterdir())
     homes = {folder.resolve()}
@@ -182,4 +183,9 @@ def companions(folder: Path, needed_only: bool = False) -> list[str]:
             continue
         if any(path.resolve().is_relative_to(home) for home in homes):
             files.append((name, path.stat().st_size))
+        elif is_needed(name):
+            raise BaseError(
+                f"{name[:80]} in {folder.name} is a link to a file outside the model's folder, "
+                "which is not followed. Put a copy of the file in its place."
+            )
     return choose(files, folder.name)

@@ -118,7 +118,7 @@ def test_sizes_and_numbers_are_bounded():
     assert len(found) == 100 and found[0] == "tokenizer.json"
     assert choose([("LICENSE", LARGEST + 1), ("NOTICE", 5)], "x") == ["NOTICE"]
     assert len(choose([(f"n{i}.json", LARGEST) for i in range(5)], "x")) == 2
-    with pytest.raises(BaseError, match=r"x has a tokenizer\.json of 10,000 MB"):
+    with pytest.raises(BaseError, match=r"tokenizer\.json in x is 10,000 MB"):
         choose([("tokenizer.json", 10**10)], "x")
     with pytest.raises(BaseError, match="too many tokenizer files"):
         choose([(f"tokenizer{i}.json", 10) for i in range(5000)], "x")
@@ -136,12 +136,19 @@ def test_links_lead_nowhere_else(folder, tmp_path):
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "key.json").write_text("secret")
     (folder / "NOTICE").symlink_to(tmp_path / "secret.txt")
-    (folder / "vocab.txt").symlink_to(tmp_path / "secret.txt")
     (folder / "more").symlink_to(tmp_path / "secrets")
     (folder / "LICENSE").symlink_to("tokenizer.json")
     os.mkfifo(folder / "pipe.json")
     assert "LICENSE" in companions(folder)
-    assert not {"NOTICE", "vocab.txt", "more/key.json", "pipe.json"} & {*companions(folder)}
+    assert not {"NOTICE", "more/key.json", "pipe.json"} & {*companions(folder)}
+
+
+def test_a_tokenizer_that_lies_elsewhere_is_not_lost_silently(folder, tmp_path):
+    (folder / "tokenizer.json").rename(tmp_path / "tokenizer.json")
+    (folder / "tokenizer.json").symlink_to(tmp_path / "tokenizer.json")
+    with pytest.raises(BaseError, match=r"tokenizer.json .* is a link .* Put a copy"):
+        Base.open(str(folder)).save(Plan.parse("0:2", 6), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_of_links_to_a_model_is_that_model(folder, tmp_path):
