@@ -20,7 +20,7 @@ from .architecture import rewrite, skeleton
 from .architecture.initialise import check_supported
 from .architecture.quantization import SIDE_FILES, renumber
 from .architecture.quantized import module_names
-from .architecture.spelling import with_older_spellings
+from .architecture.spelling import with_older_spellings, with_older_tokenizer_class
 from .card import card
 from .errors import Refused, SaveError
 from .healing import Healing
@@ -93,6 +93,8 @@ def save(
         for name, path in beside.items():
             with reading(path):
                 content = path.read_bytes()
+            if name == "tokenizer_config.json":
+                content = with_older_tokenizer_class(content)
             (partial / name).parent.mkdir(exist_ok=True)
             (partial / name).write_bytes(content)
         for name, text in side_files.items():

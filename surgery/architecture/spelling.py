@@ -1,4 +1,4 @@
-"""Add the keys of older transformers versions to a config.
+"""Write configs so that older transformers versions read them too.
 
 transformers 5 writes `rope_parameters` and `dtype`. transformers 4 and several runtimes read
 `rope_theta`, `rope_scaling` and `torch_dtype`, and silently use defaults where those are missing.
@@ -9,6 +9,7 @@ older keys alone have the same meaning as the new ones.
 from __future__ import annotations
 
 import copy
+import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,22 @@ from .config import text_key
 _ROPE = re.compile(r"(^|_)(rope|rotary)_")
 _NEW = "rope_parameters"
 _FULL, _SLIDING = "full_attention", "sliding_attention"
+
+
+def with_older_tokenizer_class(content: bytes) -> bytes:
+    """Return `content`, a tokenizer_config.json, with the older name of transformers 5's
+    `TokenizersBackend`. transformers 5 reads both names as the same class; transformers 4 fails on
+    the new one."""
+    try:
+        fields = json.loads(content)
+    except (ValueError, RecursionError):
+        return content
+    if not isinstance(fields, dict) or fields.get("tokenizer_class") != "TokenizersBackend":
+        return content
+    fields["tokenizer_class"] = "PreTrainedTokenizerFast"
+    return (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode(
+        "utf-8", "surrogatepass"
+    )
 
 
 def with_older_spellings(

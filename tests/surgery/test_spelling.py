@@ -6,12 +6,12 @@ import shutil
 import pytest
 import tiny
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from zoo import build
 
 from surgery import Base, Plan
-from surgery.architecture.spelling import with_older_spellings
+from surgery.architecture.spelling import with_older_spellings, with_older_tokenizer_class
 
 LLAMA3 = dict(
     rope_type="llama3",
@@ -126,3 +126,23 @@ def test_keys_that_would_be_read_as_something_else_are_left_out():
     fields = json.loads(config.to_json_string())
     out = with_older_spellings(fields, {"rope_theta": 1e4, "rope_scaling": LLAMA3}, type(config))
     assert (out["rope_theta"], out["rope_scaling"]) == (5e5, None)
+
+
+def test_the_tokenizers_class_has_a_name_that_older_readers_know(tmp_path):
+    tiny.model("llama").save_pretrained(tmp_path / "base")
+    tiny.tokenizer().save_pretrained(tmp_path / "base")
+    named = json.loads((tmp_path / "base" / "tokenizer_config.json").read_text())
+    assert named["tokenizer_class"] == "TokenizersBackend"
+    out = Base.open(str(tmp_path / "base")).save(Plan.parse("0:2", 6), tmp_path / "out")
+    written = json.loads((out / "tokenizer_config.json").read_text())
+    assert written == named | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    before, after = (AutoTokenizer.from_pretrained(tmp_path / name) for name in ("base", "out"))
+    assert type(before) is type(after) and before.get_vocab() == after.get_vocab()
+    assert before("abc </s> d")["input_ids"] == after("abc </s> d")["input_ids"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b'{"tokenizer_class": "LlamaTokenizer"}', b"\xff"]
+)
+def test_another_tokenizer_config_is_left_alone(content):
+    assert with_older_tokenizer_class(content) == content
