@@ -21,7 +21,7 @@ TOLERANCE = 1e-4  # in units of the logits' spread
 # Run with the older transformers, without this project.
 _OTHER_SIDE = """
 import json, sys, torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 torch.set_num_threads(1)
 for line in sys.stdin:
     folder = json.loads(line)
@@ -34,6 +34,7 @@ for line in sys.stdin:
         with torch.no_grad():
             logits = model.eval()(input_ids=ids, use_cache=False).logits
         torch.save(logits, f"{folder}/old.pt")
+        AutoTokenizer.from_pretrained(folder)
         said = f"{lost[0]}: {info[lost[0]][:2]}" if lost else ""
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
@@ -159,6 +160,7 @@ def _environment(folder: Path) -> Path:
 
 def _case(name: str, spelling: str, folder: Path, other: subprocess.Popen) -> str:
     """The difference; empty if there is none."""
+    import tiny
     import torch
     from safetensors.torch import load_file, save_file
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -186,6 +188,7 @@ def _case(name: str, spelling: str, folder: Path, other: subprocess.Popen) -> st
             for parameter in model.parameters():
                 parameter.add_(torch.randn(parameter.shape) * 0.05)
     model.save_pretrained(folder / "base")
+    tiny.tokenizer().save_pretrained(folder / "base")
     if spelling == "4":
         written = json.loads((folder / "base" / "config.json").read_text())
         fields["architectures"] = written["architectures"]
