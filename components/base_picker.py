@@ -98,7 +98,8 @@ def open_for(
 ) -> Iterator[tuple[dict, object, object, dict]]:
     """Open a base in a session, with `plan` if there is one: values for status, strip, tiles and
     the stop button. While the library is being imported the strip is drawn from what is remembered
-    of the base."""
+    of the base. It ends early once the session opens another base."""
+    latest = session.opening = object()
     wanted = str(wanted or "").strip()
     public = current().public
     early = None if public or library.is_ready() else remembered.recall(wanted)
@@ -117,6 +118,8 @@ def open_for(
         time.sleep(_LEAVES)
     library.picture_is_drawn()
     for item in open_base(wanted, request):
+        if session.opening is not latest:
+            return
         if isinstance(item, dict):
             yield item, strip(), gr.skip(), gr.update(visible=not item.get("failed"))
             continue

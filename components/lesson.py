@@ -86,6 +86,7 @@ def wire(
         """Open the base and write the plan, as hands would; yields status values while a base
         opens. Raises `SurgeryError`."""
         if session.spec != spec:
+            session.opening = None  # whatever else is being opened is out of date
             for item in open_base(spec, request):
                 if not isinstance(item, dict):
                     session.open(spec, item)

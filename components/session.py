@@ -40,6 +40,7 @@ class Session:
 
     def __init__(self) -> None:
         self.spec = ""
+        self.opening: object = None  # the latest request to open a base
         self.log: dict = {}  # plans that were measured, of any base: the log's affair
         self._lock = threading.Lock()
         self._name = ""

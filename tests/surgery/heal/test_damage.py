@@ -302,7 +302,7 @@ def test_if_no_state_can_be_read_it_says_so(run, folder, damage):
     for state in folder.glob("state-*"):
         change(state / file)
     before = sorted(path.name for path in folder.iterdir())
-    with pytest.raises(SurgeryError, match=r"None of the states in .*/run can be read: remove"):
+    with pytest.raises(SurgeryError, match=r"None of the states in .*/run can be read\. Remove"):
         go_on(run, folder)
     assert sorted(path.name for path in folder.iterdir()) == before
 
@@ -317,7 +317,7 @@ def test_killed_before_the_first_state_it_begins(run, folder):
 def test_a_damaged_description_is_refused(run, folder, damage):
     RUN[damage](folder / "run.json")
     with pytest.raises(
-        SurgeryError, match=r"holds (no run|a run) of|other settings|text of the run"
+        SurgeryError, match=r"holds (no run|a run) (of|with)|other settings|text of the run"
     ):
         go_on(run, folder)
 

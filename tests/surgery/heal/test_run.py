@@ -108,7 +108,7 @@ def test_a_folder_belongs_to_one_run(base, plan, settings, tmp_path):
     Healing(base, plan, settings(), tmp_path / "run")
     for other, changes, said in (
         (plan, dict(seed=1), "other settings .seed was 0"),
-        (Plan.parse("0:3, 4:6", 6), {}, "another plan"),
+        (Plan.parse("0:3, 4:6", 6), {}, "a different plan"),
     ):
         with pytest.raises(SurgeryError, match=said):
             Healing(base, other, settings(**changes), tmp_path / "run")

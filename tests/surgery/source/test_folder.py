@@ -137,7 +137,7 @@ def test_an_adapter_beside_a_model_is_not_passed_over(folder, tmp_path):
 def test_an_adapter_beside_a_gguf_file_is_not_passed_over(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"GGUF and more")
     (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(BaseError, match=r"beside model\.gguf .*folder of its own"):
+    with pytest.raises(BaseError, match=r"beside model\.gguf .*separate folder"):
         open_source(str(tmp_path / "model.gguf"))
 
 

@@ -270,5 +270,5 @@ def test_a_line_that_breaks_in_mid_save(hub, run, tmp_path):
 def test_a_repository_can_not_fill_the_disk_with_what_is_no_weights(run, hub):
     hub.claimed["tokenizer.json"] = 10**12
     said = run(OPEN.format(spec="org/single"))
-    assert "tokenizer.json of 1,000,000 MB" in said and "not opened" in said
+    assert "tokenizer.json in org/single is 1,000,000 MB" in said and "not opened" in said
     assert not any("/resolve/" in path for _, path, _ in hub.requests)
