@@ -171,7 +171,10 @@ def wire(
             yield {beside.picker.status: failed(error)}
 
     acting = lesson.act(act, session, outputs, **_QUIET, **compute)
-    acting.success(None, lesson, None, js=_PRESS, **_QUIET)
+    # A busy browser may draw the last values after it is told that the event has ended. The round
+    # trip gives it the time, so that what is pressed has the step's settings.
+    settled = acting.success(lambda: None, None, None, queue=False, **_QUIET)
+    settled.success(None, lesson, None, js=_PRESS, **_QUIET)
     starting = lesson.again(again, session, outputs, **_QUIET, **compute)
     lesson.halt(None, None, None, cancels=[acting], queue=False, **_QUIET)
     return [acting, starting]
