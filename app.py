@@ -49,14 +49,14 @@ def main() -> None:
     on_space = "SPACE_ID" in os.environ
     public = options.public or options.share or on_space
     if public:
-        from components import area
+        from components.services import public_storage
 
-        area.prepare()  # before what writes files is imported
-    from components import stubs
+        public_storage.prepare()  # before what writes files is imported
+    from components.gradio_compat import skip_stubs
 
-    stubs.skip()  # before Gradio is imported
-    from components import bases, deployment, library
+    skip_stubs.skip()  # before Gradio is imported
     from components.page import build, launch_options
+    from components.services import bases, deployment, heavy_imports
 
     allowed = deployment.Deployment.of(
         public, options.allow_healing, people=options.people_per_address
@@ -75,7 +75,7 @@ def main() -> None:
         prevent_thread_lock=True,
         **launch_options(),
     )
-    library.begin(then=lambda: bases.prepare(options.base))
+    heavy_imports.begin(then=lambda: bases.prepare(options.base))
     demo.block_thread()
 
 

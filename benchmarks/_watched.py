@@ -22,9 +22,9 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, lambda *_: collecting.set())
     sys.path.insert(0, str(Path(__file__).parents[1]))
     import app
-    from components import stubs
+    from components.gradio_compat import skip_stubs
 
-    stubs.skip()
+    skip_stubs.skip()
     import gradio as gr
 
     launch = gr.Blocks.launch

@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from surgery import Base, Plan, texts
-from surgery.xray import Cost, Sample, Score, measure_all, measured_score
+from surgery.analysis import Cost, Sample, Score, measure_all, measured_score
 
 DOCS = Path(__file__).parent.parent / "docs"
 CHARACTERS = 1150  # of each of the four texts: one window of about 256 tokens

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from surgery import Base, Plan
-from surgery.heal import Healing, Look, Settings
+from surgery.healing import Healing, Look, Settings
 
 PLAN = "0:13, 17:30"
 TOLD = Settings(minutes=14, batch=1)

@@ -10,7 +10,7 @@ from transformers import LlamaConfig
 
 from surgery import Base, Plan
 from surgery.architecture import Anatomy
-from surgery.architecture.count import count
+from surgery.architecture.inspect.counts import count
 from surgery.preview import preview
 
 # Llama-3.1-405B's published shape.

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from surgery import Base, Plan
-from surgery.source import Tensor
-from surgery.tally import Picture, count_tensor
-from surgery.tally.counting import count_stored
-from surgery.tally.kept import forget, survey_base
-from surgery.tally.survey import take
+from surgery.sources import Tensor
+from surgery.weight_stats import Picture, count_tensor
+from surgery.weight_stats.cache import forget, survey_base
+from surgery.weight_stats.counting import count_stored
+from surgery.weight_stats.survey import take
 
 ROUNDS = 7
 VALUES = 1 << 25

@@ -17,12 +17,12 @@ import gradio as gr
 from surgery import Plan, SurgeryError, facts
 from surgery.progress import Cancelled, Progress
 
-from . import bases, deployment, turns, zero
-from .downloads import Downloads
-from .jobs import Job
-from .rates import admit, visitor
-from .save import AS_STORED
-from .save import write as write_checkpoint
+from .panels.save.panel import AS_STORED
+from .panels.save.panel import write as write_checkpoint
+from .services import bases, deployment, fair_queue, zerogpu
+from .services.downloads import Downloads
+from .services.jobs import Job
+from .services.rates import admit, visitor
 
 if TYPE_CHECKING:
     from surgery import Base
@@ -100,17 +100,17 @@ def generate(
             top_p=float(top_p),
             chat=bool(chat),
         )
-        if not zero.ON:
+        if not zerogpu.ON:
             found = yield from _watched(lambda progress: bases.load(_spec(base), progress))
         with bases.in_use(found):
-            if zero.ON:
-                stream = zero.streams(_spec(base), {"it": str(wanted)}, prompt, settings)["it"]
+            if zerogpu.ON:
+                stream = zerogpu.streams(_spec(base), {"it": str(wanted)}, prompt, settings)["it"]
             else:
                 patient = yield from _watched(lambda progress: found.operate(wanted))
                 stream = patient.stream(prompt, **settings)
             text = ""
             who = visitor(request)
-            for count, piece in enumerate(turns.speaking.queued(who, stream, _waiting)):
+            for count, piece in enumerate(fair_queue.speaking.queued(who, stream, _waiting)):
                 if isinstance(piece, dict):
                     yield piece
                     continue
@@ -167,8 +167,8 @@ def scan(
         text: What to measure on; a text of the project's own if empty.
         limit: Tokens in all, at most.
     """
-    from surgery.xray import report
-    from surgery.xray import scan as measure
+    from surgery.analysis import report
+    from surgery.analysis import scan as measure
 
     with _explained():
         admit("count", request)
@@ -199,8 +199,8 @@ def suggest(
         text: What to measure on; a text of the project's own if empty.
         limit: Tokens in all, at most.
     """
-    from surgery.xray import measured_score, report
-    from surgery.xray import suggest as find
+    from surgery.analysis import measured_score, report
+    from surgery.analysis import suggest as find
 
     with _explained():
         admit("count", request)
@@ -277,7 +277,7 @@ def _operation(base: str, plan: str, progress: Progress | None = None) -> tuple[
 
 def _sample(base: str, text: str, limit: int, progress: Progress) -> tuple["Base", Any, str]:
     from surgery import texts
-    from surgery.xray import Sample
+    from surgery.analysis import Sample
 
     deployment.current().check_text(str(text))
     if not isinstance(limit, int) or not 1 <= limit <= _LONGEST_SAMPLE:

@@ -12,44 +12,39 @@ from starlette.middleware import Middleware
 
 from surgery import SurgeryError
 
-from . import (
-    api,
-    bases,
-    compare_panel,
-    deployment,
-    downloads,
-    heal,
-    leaving,
-    lesson,
-    log,
-    plotly_view,
-    push_panel,
-    suggest_panel,
-    weights,
-    xray,
-)
-from .base_picker import base_picker, open_for
-from .clinic import Clinic, Runs
-from .deployment import Deployment
-from .downloads import Downloads
-from .events import Events
-from .guard import Guard
-from .help import Help
-from .layer_strip import LayerStrip
-from .link import Link
-from .link import wire as wire_link
-from .live import HERE
-from .rates import admit, refused, visitor
-from .sample_picker import sample_picker
-from .save import FOLDER, save, save_panel
-from .session import Session
-from .status import failed, note
-from .stopping import stops
-from .talk import stopped, talk, talk_panel
-from .theme import theme
-from .tiles import Tiles
-from .tiles import view as tiles_view
+from . import api
+from .gradio_compat.blocks import Events
+from .panels.base.panel import base_picker, open_for
+from .panels.heal import panel
+from .panels.lesson import panel as lesson
+from .panels.link.panel import Link
+from .panels.link.panel import wire as wire_link
+from .panels.log import panel as log
+from .panels.save import push
+from .panels.save.panel import FOLDER, save, save_panel
+from .panels.talk.panel import stopped, talk, talk_panel
+from .panels.weights import panel as weights
+from .panels.xray import compare, suggest
+from .panels.xray import panel as xray
+from .services import bases, deployment, downloads
+from .services.deployment import Deployment
+from .services.downloads import Downloads
+from .services.guard import Guard
+from .services.rates import admit, refused, visitor
+from .sessions import cleanup
+from .sessions.healed_store import Clinic, Runs
+from .sessions.session import Session
+from .widgets.help.help import Help
+from .widgets.layer_strip.layer_strip import LayerStrip
+from .widgets.plotly_view import plotly_view
+from .widgets.sample_picker import sample_picker
+from .widgets.status.status import failed, note
+from .widgets.stop_button import stops
+from .widgets.theme import theme
+from .widgets.tiles.tiles import Tiles
+from .widgets.tiles.tiles import view as tiles_view
 
+HERE = Path(__file__).parent
 # Events that compute take turns; those that only draw don't wait for them.
 _COMPUTE = {"concurrency_limit": 4, "concurrency_id": "compute"}
 _OPEN = {"concurrency_limit": 8, "concurrency_id": "open"}
@@ -87,16 +82,16 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
                     with gr.Tab("Where to cut"):
                         seeing = xray.xray_panel()
                     with gr.Tab("What the cut did"):
-                        comparing = compare_panel.compare_panel()
+                        comparing = compare.compare_panel()
                     with gr.Tab("Suggestions"):
-                        suggesting = suggest_panel.suggest_panel()
+                        suggesting = suggest.suggest_panel()
             with gr.Tab("Log"):
                 logging = log.log_panel()
             with gr.Tab("Heal", visible=deployment.current().healing):
-                healing = heal.heal_panel()
+                healing = panel.heal_panel()
             with gr.Tab("Save"):
                 saving = save_panel(public)
-                pushing = push_panel.push_panel()
+                pushing = push.push_panel()
 
         # ---------------------------------------------------------------- a base
 
@@ -188,9 +183,9 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
         book = log.LogBook()
         xray.wire(seeing, sample, session, panels, [loading, opening, *taught], _COMPUTE)
         measured = [
-            compare_panel.wire(comparing, sample, session, clinic, book, _COMPUTE),
-            suggest_panel.wire(suggesting, sample, session, book, _COMPUTE),
-            heal.wire(healing, session, clinic, runs, book, _COMPUTE),
+            compare.wire(comparing, sample, session, clinic, book, _COMPUTE),
+            suggest.wire(suggesting, sample, session, book, _COMPUTE),
+            panel.wire(healing, session, clinic, runs, book, _COMPUTE),
         ]
 
         def tell(session: Session, request: gr.Request) -> tuple[dict, dict]:
@@ -258,11 +253,11 @@ def build(first: str = "bundled", allowed: Deployment | None = None) -> gr.Block
         def leave(request: gr.Request) -> None:
             if refused("leave", request):
                 return
-            leaving.let_go(demo.state_holder, request.session_hash)
+            cleanup.let_go(demo.state_holder, request.session_hash)
             waiting.forget(request.session_hash)
             runs.forget(request.session_hash)
 
-        push_panel.wire(pushing, session, clinic)
+        push.wire(pushing, session, clinic)
         demo.unload(leave)
         api.publish(_COMPUTE)
     return demo
@@ -284,7 +279,7 @@ def launch_options() -> dict:
         names=api.NAMES,
         people=allowed.people,
         proxied=allowed.on_space,
-        signs_in=push_panel.offered(),
+        signs_in=push.offered(),
     )
     return {
         "app_kwargs": {
@@ -297,8 +292,8 @@ def launch_options() -> dict:
         "mcp_server": find_spec("mcp") is not None,  # the extra gradio[mcp]
         "max_threads": 128,  # those who wait for their turn hold one each
         "theme": theme(),
-        "css_paths": sorted(HERE.glob("*.css")),
-        "state_session_capacity": leaving.MOST,
+        "css_paths": sorted(HERE.rglob("*.css"), key=lambda path: path.name),
+        "state_session_capacity": cleanup.MOST,
         "footer_links": [],
         "ssr_mode": False,
     }

@@ -32,7 +32,7 @@ _HOMES = {
     "Refused": "errors",
     "SaveError": "errors",
     "SurgeryError": "errors",
-    "stack": "stacking",
+    "stack": "stack",
 }
 __all__ = sorted(_HOMES)
 

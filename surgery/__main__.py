@@ -3,7 +3,7 @@
 import signal
 import sys
 
-from .cli import main
+from .cli.main import main
 
 
 def run() -> None:

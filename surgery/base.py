@@ -16,24 +16,24 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .architecture import Anatomy
-from .architecture.count import Counts, count
-from .architecture.loader import auto_class
-from .architecture.names import check_stored, disk_layers, old_buffers, stored_twice
-from .architecture.quantized import check_declared
+from .architecture.inspect.counts import Counts, count
+from .architecture.inspect.loader import auto_class
+from .architecture.inspect.names import check_stored, disk_layers, old_buffers, stored_twice
+from .architecture.inspect.quantized import check_declared
+from .checkpoint.trained import Healing
+from .devices import accelerators
 from .errors import BaseError, SurgeryError
-from .healing import Healing
-from .memory import accelerators
-from .owned import temporary
+from .io.copy import equal, open_file
+from .io.output_target import explained
+from .io.ownership import temporary
+from .loading import initialise, load
 from .patient import Patient
 from .plan import Plan
 from .preview import Preview, StoredBytes, preview
 from .progress import Meter, Progress, Turn, current, silent
-from .shared import share
-from .source import Source, Tensor, open_source
-from .source.companions import companions
-from .target import explained
-from .transfer import equal, open_file
-from .weights import initialise, load
+from .shared_weights import share
+from .sources import Source, Tensor, open_source
+from .sources.companions import companions
 
 # Bases in use, by what their files are: whoever opens the same one shares its weights.
 _open: weakref.WeakValueDictionary[str, Base] = weakref.WeakValueDictionary()
@@ -343,7 +343,7 @@ class Base:
         `verified` compares every tensor with what the plan says before the folder appears; `healed`
         are tensors that training changed, which stand in the place of the plan's.
         """
-        from .checkpoint import save
+        from .checkpoint.save import save
 
         return save(self, plan, Path(out), dtype, shard_size, overwrite, progress, verified, healed)
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .architecture.count import COMPONENTS, Counts
+from .architecture.inspect.counts import COMPONENTS, Counts
 from .plan import Plan
 
 

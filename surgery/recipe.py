@@ -314,8 +314,8 @@ def read_file(path: Path) -> Recipe:
 
 def layer_tensors(base: Base) -> list[tuple[str, bool]]:
     """(name, is it an output projection?) of the tensors of the base's layers, as stored."""
-    from .architecture.identity import is_output_projection
-    from .architecture.names import disk_layers
+    from .architecture.inspect.identity_proof import is_output_projection
+    from .architecture.inspect.names import disk_layers
 
     if base.source.tensors:
         parts = [p for p in disk_layers(base.anatomy, base.source.tensors).values() if p]
@@ -399,7 +399,7 @@ def output_filters(tensors: Iterable[tuple[str, bool]], known: Iterable[str]) ->
 
 def of_base(base: Base, plan: Plan, model: str, dtype: str | None) -> str:
     """The plan for this base as mergekit's YAML."""
-    from .architecture.identity import OUTPUT_PROJECTIONS
+    from .architecture.inspect.identity_proof import OUTPUT_PROJECTIONS
 
     outputs = output_filters(layer_tensors(base), OUTPUT_PROJECTIONS)
     return to_yaml(model, plan, dtype, outputs, base.parts)

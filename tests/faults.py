@@ -113,9 +113,9 @@ print(save("out")); print([path.name for path in disk.iterdir()])
 
 
 WRITERS = """
-from surgery.heal import Healing, Settings
-from surgery.heal.healed import Healed
-from surgery.archive import zip_folder
+from surgery.healing import Healing, Settings
+from surgery.healing.healed import Healed
+from surgery.io.archive import zip_folder
 (disk.parent / "held-out").write_text("It was a quiet day, and nobody had come. " * 4)
 told = Settings(train="lora", steps=2, batch=1, window=16, sampled_tokens=32, save_every=1,
                 held_out=str(disk.parent / "held-out"))
@@ -143,8 +143,8 @@ def attempt(write, begun=()):
         else:
             (disk / "filler").unlink()
             return tries
-import surgery.appear
-surgery.appear.SPARE = -(1 << 40)  # so that it starts despite too little space
+import surgery.io.atomic
+surgery.io.atomic.SPARE = -(1 << 40)  # so that it starts despite too little space
 """
 
 

@@ -27,10 +27,10 @@ plan promises, layer by layer. Only then does anything touch weights.
     cache      what the cache of each layer gains with a token
 """
 
-from .anatomy import Anatomy
-from .config import rewrite
-from .graft import check_loadable, graft, skeleton
-from .names import disk_names
-from .settle import settle
+from .apply.build import check_loadable, graft, skeleton
+from .apply.inplace_rescaling import settle
+from .config.rewrite import rewrite
+from .inspect.anatomy import Anatomy
+from .inspect.names import disk_names
 
 __all__ = ["Anatomy", "check_loadable", "disk_names", "graft", "rewrite", "settle", "skeleton"]

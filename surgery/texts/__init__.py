@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import SurgeryError
+from surgery.errors import SurgeryError
+
 from .dataset import check_name, from_dataset
 
 __all__ = ["DEFAULT", "TEXTS", "check_name", "from_dataset", "get"]

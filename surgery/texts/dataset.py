@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-from ..errors import SurgeryError
-from ..optional import require
-from ..progress import Cancelled, Progress, silent
+from surgery.errors import SurgeryError
+from surgery.optional import require
+from surgery.progress import Cancelled, Progress, silent
 
 _COLUMNS = ("text", "content", "document", "article")  # what the text is usually called
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

@@ -7,7 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from hands import depth, layers, order, plan_box, write_plan
 from playwright.sync_api import Page, expect
 
-from surgery.lesson import STEPS
+from surgery.lesson.course import STEPS
 
 
 def open_lesson(page: Page) -> None:

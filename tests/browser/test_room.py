@@ -10,7 +10,7 @@ _NARROW = "hidden_size=192,intermediate_size=96,num_attention_heads=3,num_key_va
 
 
 def test_who_waits_sees_the_place_and_a_closed_tab_gives_its_turn_on(public_app, open_page):
-    from components.turns import AT_ONCE
+    from components.services.fair_queue import AT_ONCE
 
     waiting = open_page(f"{public_app}/?tokens=8")  # all are ready before the first one begins
     talking = [open_page(f"{public_app}/?tokens=256") for _ in range(AT_ONCE)]

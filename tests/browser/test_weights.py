@@ -10,9 +10,9 @@ from axe_playwright_python.sync_playwright import Axe
 from hands import depth, layers, open_base, select, selected, write_plan
 from playwright.sync_api import Page, expect
 
-from components.colours import layer_colour
+from components.widgets.colours import layer_colour
 from surgery import Plan
-from surgery.tally import survey_base
+from surgery.weight_stats import survey_base
 
 
 def area(page: Page, name: str):

@@ -1,0 +1,1 @@
+"""The page: sessions, services, widgets and panels."""

@@ -1,0 +1,1 @@
+"""Changes to Gradio's own behaviour."""

@@ -1,0 +1,72 @@
+"""A `gr.Blocks` that answers invalid event inputs with a readable error.
+
+Gradio answers them with `{"error": null}` and a traceback in the log: no help to the client, and a
+way for anybody to fill the log of a public page.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from components.services.deployment import current
+from surgery import SurgeryError
+
+_LONGEST = 200  # characters of Gradio's own message
+
+
+class Events(gr.Blocks):
+    """The page's blocks."""
+
+    def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
+        """Raise `gr.Error` if the number of values is wrong."""
+        wanted = len(block_fn.inputs)
+        if len(inputs) == wanted or block_fn.cancels:  # cancelling events get the session hash
+            return
+        names = ""
+        if block_fn.api_visibility == "public":
+            names = ", ".join(list(inspect.signature(block_fn.fn).parameters)[:wanted])
+        raise _error(
+            f"Expected {wanted} value{'s' * (wanted != 1)}"
+            + (f" ({names})" if names else "")
+            + f", got {len(inputs)}."
+        )
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *more, **options) -> list:
+        """Raise `gr.Error` if a component rejects its value."""
+        try:
+            return await super().preprocess_data(block_fn, inputs, *more, **options)
+        except gr.Error as error:
+            raise _error(str(error.message)[:_LONGEST]) from None
+        except Exception:  # components raise many kinds of errors
+            raise _error("A value has the wrong type.") from None
+
+    async def call_function(self, block_fn: Any, *inputs, **options) -> dict:
+        """On a public page, log an unexpected error as one line and report it as `gr.Error`."""
+        try:
+            return await super().call_function(block_fn, *inputs, **options)
+        except (gr.Error, SurgeryError, StopIteration, StopAsyncIteration):
+            raise
+        except Exception as error:
+            if not current().public:
+                raise
+            log(error)
+            raise _error("This call failed with the given values.") from None
+
+
+def log(error: Exception) -> None:
+    """Print an error's place, type and message to stderr, as one line of limited length."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    where = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "?"
+    message = " ".join(str(error).split())[:_LONGEST]
+    print(f"{where}: {type(error).__name__}: {message!r}", file=sys.stderr)
+
+
+def _error(message: str) -> gr.Error:
+    return gr.Error(message, print_exception=False)

@@ -1,0 +1,1 @@
+"""Choosing the base model."""

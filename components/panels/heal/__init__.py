@@ -1,0 +1,1 @@
+"""Heal: training that recovers the patient."""

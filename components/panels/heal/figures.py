@@ -1,0 +1,91 @@
+"""The picture of a run of healing, as plain values for `PlotlyView`: loss and perplexities.
+
+Knows axes and sentences; the numbers come measured.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from components.widgets.colours import BASE, HEALED, NORMAL
+
+if TYPE_CHECKING:
+    from surgery.healing import Look
+
+
+def curve(losses: list[float], looks: list[Look]) -> dict:
+    """The picture: the loss of every step, and perplexities on held-out text."""
+    steps = [look.step for look in looks]
+    now = [look.now.value for look in looks]
+    ends = [0, max(1, len(losses))]
+    return {
+        "title": "Healing",
+        "hint": "Left: the loss of each step's batch. Right: perplexity of base, cut and "
+        "patient on text that is not trained on, with 95 % intervals; lower is better.",
+        "data": [
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": "loss",
+                "x": list(range(1, len(losses) + 1)),
+                "y": [round(loss, 5) for loss in losses],
+                "line": {"color": NORMAL, "width": 1.5},
+            },
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": "patient",
+                "yaxis": "y2",
+                "x": steps,
+                "y": [round(value, 3) for value in now],
+                "error_y": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [round(look.now.high - look.now.value, 3) for look in looks],
+                    "arrayminus": [round(look.now.value - look.now.low, 3) for look in looks],
+                },
+                "line": {"color": HEALED},
+            },
+            *(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "name": name,
+                    "yaxis": "y2",
+                    "x": ends,
+                    "y": [round(value, 3)] * 2,
+                    "line": {"color": colour, "dash": "dot"},
+                }
+                for name, value, colour in (
+                    (("base", looks[0].base.value, BASE), ("cut", looks[0].cut.value, "$faint"))
+                    if looks
+                    else ()
+                )
+            ),
+        ],
+        "layout": {
+            "xaxis": {
+                "title": {"text": "step"},
+                "tickformat": ",d",
+                **({"dtick": 1} if len(losses) < 10 else {}),  # there is no half a step
+            },
+            "yaxis": {"title": {"text": "loss, nats"}, "rangemode": "tozero"},
+            "yaxis2": {
+                "title": {"text": "perplexity"},
+                "overlaying": "y",
+                "side": "right",
+                "type": "log",
+                "tickmode": "auto",
+                "dtick": "D1" if _close(looks) else "D2",
+                "tickformat": ",.4~g",
+                "showgrid": False,
+            },
+            "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+        },
+    }
+
+
+def _close(looks: list[Look]) -> bool:
+    """Whether perplexities are so close to one another that an axis needs all its ticks."""
+    levels = [level for look in looks for level in (look.base.value, look.now.high)]
+    return bool(levels) and max(levels) < 4 * min(levels)

@@ -1,0 +1,1 @@
+"""Save: checkpoints to disk, as downloads, or to the Hub."""

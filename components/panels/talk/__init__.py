@@ -1,0 +1,1 @@
+"""Talk: base and patient answer one prompt."""

@@ -1,0 +1,1 @@
+"""Weights: distributions and single matrices."""

@@ -1,0 +1,1 @@
+"""X-ray: layer scores, comparisons, suggestions."""

@@ -1,0 +1,97 @@
+"""The text, token by token, in the colour of the damage: how much more the patient is surprised.
+
+Knows how a comparison becomes plain values; drawing is JavaScript's. Words of texts and models
+reach the page as text only.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from components.widgets.html_component import LiveHTML
+
+if TYPE_CHECKING:
+    from surgery.analysis import Comparison
+    from surgery.analysis.compare import Guess, Token
+
+
+class Damage(LiveHTML):
+    """The value is what `view` returns. Emits `select` with the index of a token that is picked."""
+
+    stem = "damage"
+
+
+def view(found: Comparison, picked: int) -> dict:
+    """What is drawn: numbers on top, then every token."""
+    return {
+        "numbers": [
+            _number(
+                "Perplexity",
+                "exp of the mean loss: among how many equally likely words the model is torn. "
+                "Lower is better; the range is the 95 % interval of so small a text.",
+                f"{_short(found.base.perplexity)} → {_short(found.patient.perplexity)}",
+                f"{_span(found.base)} → {_span(found.patient)}",
+            ),
+            _number(
+                "Cost",
+                "How much more loss per token, each compared with itself, in nats (1 nat: 2.7 "
+                "times less likely).",
+                f"{found.cost.mean:+.3f} nats per token",
+                f"{found.cost.low:+.3f} to {found.cost.high:+.3f}",
+            ),
+            _number(
+                "KL divergence",
+                "How far the patient's whole prediction is from the base's, over all words of the "
+                "vocabulary. 0: it says just the same.",
+                f"{_short(found.kl)} nats per token",
+                f"{_short(found.kl_low)} to {_short(found.kl_high)}",
+            ),
+            _number(
+                "Measured on",
+                "More tokens make the ranges narrower.",
+                f"{len(found.tokens):,} tokens",
+                "95 % ranges by block bootstrap",
+            ),
+        ],
+        "tokens": [_token(token) for token in found.tokens],
+        "picked": picked,
+    }
+
+
+def worst(found: Comparison) -> int:
+    """The index of the token that the patient is most surprised by, compared with the base."""
+    damages = [t.damage if math.isfinite(t.damage) else math.inf for t in found.tokens]
+    return max(range(len(damages)), key=damages.__getitem__)
+
+
+def _token(token: Token) -> dict:
+    return {
+        "text": token.text,
+        "window": token.window,
+        "damage": _plain(token.damage),
+        "base": _plain(token.nll_base),
+        "patient": _plain(token.nll_patient),
+        "baseSays": _says(token.base_says),
+        "patientSays": _says(token.patient_says),
+    }
+
+
+def _says(guesses: tuple[Guess, ...]) -> list[list]:
+    return [[guess.text, round(guess.probability, 4)] for guess in guesses]
+
+
+def _plain(x: float) -> float | None:
+    return round(x, 4) if math.isfinite(x) else None
+
+
+def _number(label: str, hint: str, value: str, below: str) -> dict:
+    return {"label": label, "hint": hint, "value": value, "below": below}
+
+
+def _short(x: float) -> str:
+    return "∞" if math.isinf(x) else f"{x:,.4g}" if x < 1e6 else f"{x:.2e}"
+
+
+def _span(score) -> str:
+    return f"{_short(score.low)} to {_short(score.high)}"

@@ -1,0 +1,368 @@
+"""Pictures of what was measured of a base, as plain values for `PlotlyView`.
+
+Knows axes, scales and sentences: which layers matter, which blocks are alike at both ends, what
+repeating costs. The numbers come from a scan; colours of the page are left to it ($text, …).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from components.widgets.colours import BASE, NORMAL, PATIENT, layer_colour
+
+if TYPE_CHECKING:
+    from surgery.analysis import Scan, Variant
+
+_MOST_TICKS = 30
+# A layer is called out if leaving it out costs so many times the median, …
+_KILLS = 4.0
+# … and its Block Influence is at most so many times the median.
+_HARMLESS = 1.6
+
+
+def layers(scan: Scan) -> dict:
+    """Each layer's perplexity without it and with it twice, above its Block Influence."""
+    depth = scan.depth
+    shown = scan.drop_one or scan.repeat_one
+    hint = (
+        _influence_hint(scan)
+        if scan.drop_one
+        else (
+            "Block Influence: how much a layer turns what passes through it (1 − cosine). "
+            "Small is said to be harmless."
+        )
+    )
+    data = [
+        _variants("left out", scan.drop_one, PATIENT, "circle"),
+        _variants("run twice", scan.repeat_one, BASE, "diamond"),
+        {
+            "type": "bar",
+            "name": "Block Influence",
+            "x": list(range(depth)),
+            "y": [None if x is None else float(f"{x:.4g}") for x in scan.block_influence or ()],
+            "yaxis": "y3",
+            "marker": {"color": [layer_colour(i, depth) for i in range(depth)]},
+            "error_y": _spread(scan),
+            "showlegend": False,
+            "hovertemplate": "layer %{x}: Block Influence %{y:.3f}<extra></extra>",
+        },
+        _ribbon(depth),
+    ]
+    if scan.taylor:
+        largest = max(scan.taylor) or 1.0
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": "Taylor (share of the largest)",
+                "x": list(range(depth)),
+                "y": [float(f"{x / largest:.4g}") for x in scan.taylor],
+                "yaxis": "y4",
+                "line": {"color": NORMAL, "width": 1.5},
+                "marker": {"size": 6},
+                "hovertemplate": "layer %{x}: %{y:.3f} of the largest<extra></extra>",
+            }
+        )
+    layout = {
+        "xaxis": _layer_axis(depth),
+        "yaxis": {
+            "title": {"text": "perplexity"},
+            "domain": [0.44, 1] if shown else [0.9, 1],
+            "type": "log",
+            "dtick": 1 if _decades(shown) > 1.5 else None,
+            "tickformat": ",.4~g",
+            "showticklabels": bool(shown),
+        },
+        "yaxis2": {
+            "domain": [0, 0.045],
+            "range": [0, 1],
+            "showticklabels": False,
+            "showgrid": False,
+            "zeroline": False,
+        },
+        "yaxis3": {
+            "title": {"text": "Block<br>Influence"},
+            "domain": [0.075, 0.36] if shown else [0.075, 1],
+            "rangemode": "tozero",
+            "type": "log" if _is_wide(scan.block_influence) else "linear",
+            "tickformat": ".2~g",
+        },
+        "yaxis4": {"overlaying": "y3", "side": "right", "range": [0, 1.05], "showgrid": False},
+        "shapes": _base_line(scan, depth),
+        "annotations": _called_out(scan),
+        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+        "bargap": 0.15,
+    }
+    return {
+        "title": "What each layer is worth",
+        "hint": hint,
+        "data": data,
+        "layout": layout,
+        "link": {"sources": list(range(depth)), "strip": "base", "emits": False},
+    }
+
+
+def hidden_killers(scan: Scan) -> list[int]:
+    """Layers that look as harmless to Block Influence as the others and are anything but: leaving
+    one out costs several times what it does in the middle of the model. The ends are left out."""
+    if not scan.drop_one or scan.block_influence is None:
+        return []
+    inner = [
+        (v.layer, v.cost.mean, scan.block_influence[v.layer])
+        for v in scan.drop_one
+        if v.cost and 1 < v.layer < scan.depth - 1 and scan.block_influence[v.layer] is not None
+    ]
+    if len(inner) < 4:
+        return []
+    cost = statistics.median(c for _, c, _ in inner)
+    influence = statistics.median(b for _, _, b in inner)
+    return [
+        layer
+        for layer, c, b in inner
+        if c > _KILLS * max(cost, 0.01) and b <= _HARMLESS * influence
+    ]
+
+
+def blocks(scan: Scan) -> dict:
+    """The angular-distance triangle, with the best block for each size."""
+    if scan.angular is None:
+        return {}
+    from surgery.analysis import best_blocks
+
+    depth = scan.depth
+    sizes = list(range(1, depth + 1))
+    rows = [[_at(scan, start, n) for start in range(depth)] for n in sizes]
+    best = best_blocks(scan)
+    return {
+        "title": "Which block changes least",
+        "hint": "The angle between what enters a block of n layers and what leaves it, at the last "
+        "token of each sequence (0: the same direction, 0.5: at right angles). Dark blocks are the "
+        "ones to drop first; the line marks the best for each size. Never the last layer.",
+        "data": [
+            {
+                "type": "heatmap",
+                "name": "angular distance",
+                "x": list(range(depth)),
+                "y": sizes,
+                "z": rows,
+                "colorscale": "Viridis",
+                "colorbar": _bar("angle / π"),
+                "hovertemplate": "layers %{x} … +%{y}<br>distance %{z:.3f}<extra></extra>",
+                "hoverongaps": False,
+            },
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": "best block",
+                "x": [block.start for block in best],
+                "y": [block.n for block in best],
+                "text": [f"drop {block.start}:{block.end}" for block in best],
+                "line": {"color": "#ffffff", "width": 1.5},
+                "marker": {"size": 6, "color": "#ffffff"},
+                "hovertemplate": "%{text}<br>size %{y}<extra></extra>",
+            },
+        ],
+        "layout": {
+            "xaxis": {"title": {"text": "first layer of the block"}, "showgrid": False},
+            "yaxis": {"title": {"text": "layers in the block"}, "showgrid": False},
+            "showlegend": False,
+        },
+    }
+
+
+def repeats(scan: Scan) -> dict:
+    """What running layers i to j twice costs, for every pair."""
+    found = scan.repeat_map
+    if not found:
+        return {}
+    starts = sorted({i for i, _ in found})
+    ends = sorted({j for _, j in found})
+
+    def cost(i: int, j: int) -> float | None:
+        variant = found.get((i, j))
+        ok = variant is not None and variant.cost is not None
+        return (
+            float(f"{variant.cost.mean:.4g}") if ok and math.isfinite(variant.cost.mean) else None
+        )
+
+    def words(i: int, j: int) -> str:
+        variant = found.get((i, j))
+        if variant is None or variant.perplexity is None:
+            return ""
+        return f"{variant.perplexity:.4g} ({variant.low:.4g} to {variant.high:.4g})"
+
+    return {
+        "title": "What running a block twice costs",
+        "hint": "The model runs up to layer j, goes back to layer i and runs to the end. Dark: "
+        "repeating costs least. A negative cost would be a gain; look at its interval before "
+        "believing it.",
+        "data": [
+            {
+                "type": "heatmap",
+                "name": "cost in nats per token",
+                "x": ends,
+                "y": starts,
+                "z": [[cost(i, j) for j in ends] for i in starts],
+                "text": [[words(i, j) for j in ends] for i in starts],
+                "colorscale": "Cividis",
+                "colorbar": _bar("nats<br>per token"),
+                "hovertemplate": "0:%{x}, %{y}:"
+                f"{scan.depth}<br>perplexity %{{text}}<br>cost %{{z:.3f}} nats<extra></extra>",
+                "hoverongaps": False,
+            }
+        ],
+        "layout": {
+            "xaxis": {"title": {"text": "j: runs up to here"}, "showgrid": False},
+            "yaxis": {"title": {"text": "i: goes back to here"}, "showgrid": False},
+            "showlegend": False,
+        },
+    }
+
+
+# ---------------------------------------------------------------- parts of pictures
+
+
+def _variants(name: str, rows: Sequence[Variant], colour: str, symbol: str) -> dict:
+    known = [v for v in rows if v.perplexity is not None and math.isfinite(v.perplexity)]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [v.layer for v in known],
+        "y": [float(f"{v.perplexity:.5g}") for v in known],
+        "error_y": {
+            "type": "data",
+            "array": [v.high - v.perplexity for v in known],
+            "arrayminus": [v.perplexity - v.low for v in known],
+            "thickness": 1.2,
+            "width": 3,
+            "color": colour,
+        },
+        "marker": {
+            "size": 10,
+            "symbol": symbol,
+            "color": colour,
+            "line": {"color": "$text", "width": 1},
+        },
+        "text": [f"{v.low:.4g} to {v.high:.4g}" for v in known],
+        "hovertemplate": f"layer %{{x}} {name}: %{{y:,.4g}} (%{{text}})<extra></extra>",
+    }
+
+
+def _influence_hint(scan: Scan) -> str:
+    killers = hidden_killers(scan)
+    base = f" Dashed: the base's own {scan.perplexity.perplexity:.4g}." if scan.perplexity else ""
+    if not killers:
+        return (
+            "Above: perplexity with one layer changed, with its 95 % interval; high is bad. Below: "
+            f"Block Influence, the cheap guess, from one pass.{base}"
+        )
+    named = " and ".join(str(i) for i in killers[:4])
+    several = len(killers) > 1
+    return (
+        f"Layer{'s' if several else ''} {named} look{'' if several else 's'} as harmless to Block "
+        f"Influence as the neighbours, and without {'them' if several else 'it'} the model breaks: "
+        f"measure before you cut.{base}"
+    )
+
+
+def _called_out(scan: Scan) -> list[dict]:
+    rows = {v.layer: v for v in scan.drop_one}
+    return [
+        {
+            "x": layer,
+            "y": math.log10(rows[layer].perplexity),
+            "text": f"<b>{layer}</b>",
+            "showarrow": True,
+            "arrowhead": 0,
+            "ax": 0,
+            "ay": -22,
+            "font": {"color": "$text"},
+        }
+        for layer in hidden_killers(scan)
+        if math.isfinite(rows[layer].perplexity)
+    ]
+
+
+def _base_line(scan: Scan, depth: int) -> list[dict]:
+    if scan.perplexity is None or not (scan.drop_one or scan.repeat_one):
+        return []
+    level = scan.perplexity.perplexity
+    return [
+        {
+            "type": "line",
+            "xref": "x",
+            "yref": "y",
+            "x0": -0.5,
+            "x1": depth - 0.5,
+            "y0": level,
+            "y1": level,
+            "line": {"color": "$faint", "width": 1.5, "dash": "dash"},
+        }
+    ]
+
+
+def _spread(scan: Scan) -> dict:
+    rows = list(zip(scan.block_influence or (), scan.influence_intervals or (), strict=False))
+    known = [(x, span) for x, span in rows if x is not None and span is not None]
+    if len(known) != scan.depth:
+        return {"visible": False}
+    return {
+        "type": "data",
+        "array": [span[1] - x for x, span in known],
+        "arrayminus": [x - span[0] for x, span in known],
+        "thickness": 1,
+        "width": 2,
+        "color": "$text",
+    }
+
+
+def _ribbon(depth: int) -> dict:
+    return {
+        "type": "bar",
+        "meta": "decoration",
+        "x": list(range(depth)),
+        "y": [1] * depth,
+        "width": 0.9,
+        "yaxis": "y2",
+        "marker": {"color": [layer_colour(i, depth) for i in range(depth)]},
+        "showlegend": False,
+        "hoverinfo": "skip",
+    }
+
+
+def _layer_axis(depth: int) -> dict:
+    every = max(1, math.ceil(depth / _MOST_TICKS))
+    at = list(range(0, depth, every))
+    return {
+        "title": {"text": "layer of the base"},
+        "tickvals": at,
+        "ticktext": [str(i) for i in at],
+        "tickangle": 0,
+        "range": [-0.5, depth - 0.5],
+        "anchor": "y2",
+        "showgrid": False,
+        "zeroline": False,
+    }
+
+
+def _at(scan: Scan, start: int, n: int) -> float | None:
+    value = scan.angular[start][n] if n < len(scan.angular[start]) else None
+    return None if value is None else float(f"{value:.4g}")
+
+
+def _is_wide(values: Sequence[float | None] | None) -> bool:
+    known = [x for x in values or () if x is not None and x > 0]
+    return bool(known) and len(known) == len(values) and max(known) > 30 * min(known)
+
+
+def _decades(rows: Sequence[Variant]) -> float:
+    known = [v.perplexity for v in rows if v.perplexity and math.isfinite(v.perplexity)]
+    return math.log10(max(known) / min(known)) if known else 0.0
+
+
+def _bar(title: str) -> dict:
+    return {"title": {"text": title, "side": "top"}, "thickness": 12, "outlinewidth": 0, "x": 1.01}

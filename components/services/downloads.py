@@ -1,0 +1,131 @@
+"""Saved checkpoints that wait to be fetched: where they lie, for how long, and at which address.
+
+An address holds a secret instead of a place: it says nothing of the machine, and nobody guesses it.
+A download is available for an hour, or until its session saves something else or ends. Clients can
+make up sessions, so the downloads of one network address may use at most half of a public page's
+storage; the oldest are deleted first.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import secrets
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from surgery.io.ownership import temporary
+
+from .client_address import Visitor, party
+from .deployment import current
+
+_KEPT = 3600  # seconds for which a download waits
+_SALT = secrets.token_hex(16)  # so that nobody can guess another session's folder
+_ADDRESS = "downloads"  # relative, so that it holds under any address the page is served from
+
+
+@dataclass(frozen=True)
+class _Offer:
+    session: str
+    path: Path
+    since: float
+    whose: str  # network address
+
+
+class Downloads:
+    """One folder for each session, for an hour; and the addresses of the files in them."""
+
+    def __init__(self) -> None:
+        self.folder, remove = temporary("layer-surgery-downloads-")
+        atexit.register(remove)
+        self._lock = threading.Lock()
+        self._offers: dict[str, _Offer] = {}  # by the secret in their address
+
+    @classmethod
+    @cache
+    def shared(cls) -> Downloads:
+        """The one of this process."""
+        return cls()
+
+    def of(self, session: str, visitor: Visitor | None = None) -> Path:
+        """Return an empty folder for a session. Its previous download and expired ones are deleted,
+        and the oldest ones of the visitor's address if they use too much storage."""
+        self.forget(session)
+        if visitor and (quota := current().max_disk_bytes):
+            self._let_go(party(visitor.address), quota // 2)
+        with self._lock:
+            self._offers = {key: offer for key, offer in self._offers.items() if _waits(offer)}
+        for old in self.folder.iterdir():
+            if time.time() - old.stat().st_mtime > _KEPT:
+                shutil.rmtree(old, ignore_errors=True)
+        folder = self._place(session)
+        folder.mkdir()
+        return folder
+
+    def offer(self, session: str, path: Path, visitor: Visitor | None = None) -> str:
+        """The address at which a finished file of the session's folder can be fetched from now
+        on."""
+        secret = secrets.token_urlsafe(24)
+        whose = party(visitor.address) if visitor else ""
+        with self._lock:
+            self._offers[secret] = _Offer(session, path, time.time(), whose)
+        return f"{_ADDRESS}/{secret}/{quote(path.name)}"
+
+    def find(self, secret: str, name: str) -> Path | None:
+        """The file that was offered at this address, if it still waits there."""
+        with self._lock:
+            offer = self._offers.get(secret)
+        if offer is None or offer.path.name != name or not _waits(offer):
+            return None
+        return offer.path if offer.path.is_file() else None
+
+    def forget(self, session: str) -> None:
+        """Remove what a session saved."""
+        with self._lock:
+            self._offers = {k: o for k, o in self._offers.items() if o.session != session}
+        shutil.rmtree(self._place(session), ignore_errors=True)
+
+    def _let_go(self, whose: str, most: int) -> None:
+        """Delete the oldest files of an address until the rest takes at most `most` bytes."""
+        with self._lock:
+            mine = [offer for offer in self._offers.values() if offer.whose == whose]
+        sizes = [_size(offer.path) for offer in mine]
+        for i, offer in enumerate(mine):
+            if sum(sizes[i:]) <= most:
+                break
+            self.forget(offer.session)
+
+    def _place(self, session: str) -> Path:
+        return self.folder / hashlib.sha256(f"{_SALT}{session}".encode()).hexdigest()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # deleted meanwhile
+        return 0
+
+
+def _waits(offer: _Offer) -> bool:
+    return time.time() - offer.since <= _KEPT
+
+
+def _fetch(request: Request) -> Response:
+    """From where it lies, piece by piece; a client may ask for a part, to go on with one."""
+    given = request.path_params
+    path = Downloads.shared().find(given["secret"], given["name"])
+    if path is None:
+        return PlainTextResponse("Nothing waits at this address (any more): save again.", 404)
+    return FileResponse(path, filename=path.name, headers={"cache-control": "private, no-store"})
+
+
+ROUTE = Route(f"/{_ADDRESS}/{{secret}}/{{name}}", _fetch)  # for the page's server

@@ -1,0 +1,75 @@
+"""The library's heavy half, imported while the first picture is already being looked at.
+
+Plans are pure and there at once; bases bring torch and transformers, which take seconds to import.
+Importing keeps the interpreter busy, so it begins once the first page is drawn, or after a moment
+in which nobody came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import threading
+from collections.abc import Callable
+from importlib import import_module
+
+from surgery.progress import Progress, Turn, silent
+
+_PATIENCE = 1.5  # seconds for a browser to come before the import begins without it
+_HEAVY = ("surgery.base", "surgery.analysis", "surgery.weight_stats.cache")
+_ready = threading.Event()
+_drawn = threading.Event()
+_importing = Turn("Starting")
+
+
+def begin(then: Callable[[], None] | None = None) -> None:
+    """Import the library in a thread once the first page is drawn, then call `then`."""
+    threading.Thread(target=_import_later, args=(then,), daemon=True, name="library").start()
+
+
+def picture_is_drawn() -> None:
+    """A page has what it draws first: there is no reason to wait any longer."""
+    _drawn.set()
+
+
+def is_ready() -> bool:
+    """Whether it is imported."""
+    return _ready.is_set()
+
+
+def wait(progress: Progress = silent) -> None:
+    """Return once it is imported. One thread imports, whoever else wants it waits."""
+    if _ready.is_set():
+        return
+    with _importing.taken(progress):
+        if _ready.is_set():
+            return
+        # Thousands of modules are made and stay: looking for garbage among them is in vain.
+        gc.disable()
+        try:
+            for name in _HEAVY:
+                import_module(name)
+            gc.freeze()
+        finally:
+            gc.enable()
+        _ready.set()
+
+
+def share_processors(among: int) -> None:
+    """Have whatever this thread computes next leave room for the others that compute now."""
+    import_module("surgery.devices").share_processors(among)
+
+
+def _import_later(then: Callable[[], None] | None) -> None:
+    _drawn.wait(_PATIENCE)
+    wait()
+    tidy()
+    if then is not None:
+        then()
+
+
+def tidy() -> None:
+    """Remove what killed conversions left in the model cache."""
+    folder = import_module("surgery.sources.cache").cache_folder()
+    with contextlib.suppress(OSError):
+        import_module("surgery.io.atomic").sweep(folder)

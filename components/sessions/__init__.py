@@ -1,0 +1,1 @@
+"""What one browser session owns, and how it is given back."""

@@ -1,0 +1,316 @@
+"""What one browser session owns: which base it looks at, its plan with undo and redo, a selection.
+
+Knows how edits that a browser asks for become edits of a plan. Nothing that arrives is trusted, and
+what was meant for an older plan is not applied to a newer one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from components.services.deployment import current
+from surgery import PRESETS, History, Init, Plan, PlanError
+from surgery import presets as preset_texts
+from surgery.plan import COPY
+
+if TYPE_CHECKING:
+    from components.services.base_preview_cache import Look
+    from surgery import Base
+
+_LONGEST_TEXT = 20_000  # characters of a plan's notation
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Layers [start, end) of the base, or positions [start, end) of the patient."""
+
+    strip: Literal["base", "patient"]
+    start: int
+    end: int
+
+
+class Session:
+    """Lives in a `gr.State`: one for each open page, never shared."""
+
+    def __init__(self) -> None:
+        self.spec = ""
+        self.opening: object = None  # the latest request to open a base
+        self.log: dict = {}  # plans that were measured, of any base: the log's affair
+        self._lock = threading.Lock()
+        self._name = ""
+        self._kinds: tuple[str, ...] = ()
+        self._history: History | None = None
+        self._selection: Selection | None = None
+        self._revision = 0
+        self._said = ""
+        self._error = ""
+        self._text = ""
+
+    def __deepcopy__(self, memo: dict) -> Session:
+        # Gradio copies a state's first value for every page that is opened; a lock can't be copied.
+        return Session()
+
+    @property
+    def plan(self) -> Plan:
+        """The plan as it is now. Raises `PlanError` before a base is open."""
+        if self._history is None:
+            raise PlanError("Open a base first.")
+        return self._history.present
+
+    def open(self, spec: str, base: Base | Look) -> None:
+        """Start over with another base, whole."""
+        with self._lock:
+            self.spec = spec
+            self._name, self._kinds = base.name, base.kinds
+            self._history = History(Plan.whole(base.depth))
+            self._selection = None
+            self._revision += 1
+            self._said = f"{base.name}: {layers_text(base.depth)}"
+            self._error = self._text = ""
+
+    def shows(self, spec: str, base: Base) -> bool:
+        """Whether this base is open, looking as it does."""
+        with self._lock:
+            if self._history is None or self.spec != spec:
+                return False
+            depth = self._history.present.depth
+            return (self._name, self._kinds, depth) == (base.name, base.kinds, base.depth)
+
+    def apply(self, request: Any) -> None:
+        """Do what the browser asks for, or note why not.
+
+        `request` has an `op`, the `revision` that it was meant for, and what the operation needs:
+        `strip`, `start` and `end` of the selection, `to`, `text` (a plan, or how layers begin), or
+        a preset's `name` and `values`.
+        """
+        with self._lock:
+            self._revision += 1
+            self._said = self._error = self._text = ""
+            try:
+                if self._history is None:
+                    raise PlanError("Open a base first.")
+                if not isinstance(request, Mapping):
+                    raise PlanError("That is no edit.")
+                if request.get("revision") != self._revision - 1:
+                    raise PlanError("The plan had changed in the meantime: look, and try again.")
+                self._apply(request)
+            except PlanError as error:
+                self._error = str(error)
+                if isinstance(request, Mapping) and request.get("op") == "write":
+                    self._text = str(request.get("text", ""))[:_LONGEST_TEXT]
+
+    def become(self, text: str) -> None:
+        """Another plan, in writing: one that was suggested, or that was there before."""
+        self.apply({"op": "write", "text": text, "revision": self._revision})
+
+    def refuse(self, error: Exception) -> None:
+        """Note why what the browser asked for was not even looked at."""
+        with self._lock:
+            self._revision += 1
+            self._said, self._error, self._text = "", str(error), ""
+
+    def view(self) -> dict:
+        """What the strip draws: plain values only."""
+        if self._history is None:
+            return {}
+        with self._lock:
+            history, plan = self._history, self._history.present
+            seen: Counter = Counter()
+            patient = []
+            for layer in plan.layers:
+                seen[layer.source] += 1
+                patient.append(
+                    {
+                        "id": f"{layer.source}.{seen[layer.source]}",
+                        "source": layer.source,
+                        "copy": seen[layer.source],
+                        "init": "" if layer.init == COPY else str(layer.init),
+                    }
+                )
+            chosen = self._selection
+            return {
+                "name": self._name,
+                "depth": plan.depth,
+                "kinds": list(self._kinds),
+                "patient": patient,
+                "selection": chosen
+                and {"strip": chosen.strip, "start": chosen.start, "end": chosen.end},
+                "text": self._text or str(plan),
+                "spec": self.spec,
+                "whole": plan.is_whole,
+                "undo": bool(history.past),
+                "redo": bool(history.future),
+                "revision": self._revision,
+                "said": self._said,
+                "error": self._error,
+                "presets": _presets(plan.depth),
+            }
+
+    # ------------------------------------------------------------------ operations
+
+    def _apply(self, request: Mapping) -> None:
+        history, plan = self._history, self._history.present
+        op = str(request.get("op"))
+        if op in ("undo", "redo"):
+            self._history = getattr(history, op)()
+            self._selection = None
+            self._said = f"{op.capitalize()}: {layers_text(len(self._history.present))}"
+            return
+        if op == "write":
+            text = str(request.get("text", ""))
+            if len(text) > _LONGEST_TEXT:
+                raise PlanError(f"A plan is written in at most {_LONGEST_TEXT:,} characters.")
+            new = preset_texts.parse(text, plan.depth) or Plan.parse(text, plan.depth)
+            self._become(new, None, "Plan read")
+            return
+        if op == "preset":
+            values = request.get("values")
+            values = values if isinstance(values, Mapping) else {}
+            preset = PRESETS.get(str(request.get("name")))
+            if preset is None:
+                raise PlanError("There is no such preset.")
+            new = preset(plan.depth, **{str(k)[:40]: _whole(v, k) for k, v in values.items()})
+            self._become(new, None, f"Preset {preset.name}")
+            return
+        chosen = _selection(request, plan)
+        edits = {
+            "drop": self._drop,
+            "repeat": self._repeat,
+            "restore": self._restore,
+            "reverse": self._reverse,
+            "move": self._move,
+            "insert": self._insert,
+            "initialise": self._initialise,
+        }
+        if op not in edits:
+            raise PlanError("There is no such edit.")
+        edits[op](plan, chosen, request)
+
+    def _drop(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
+        if chosen.strip == "base":
+            gone = range(chosen.start, chosen.end)
+            kept = tuple(layer for layer in plan.layers if layer.source not in gone)
+            if len(kept) == len(plan):
+                raise PlanError(f"{_named(gone)} dropped already.")
+            new = Plan(kept, plan.depth)
+        else:
+            new = plan.drop(chosen.start, chosen.end)
+        count = len(plan) - len(new)
+        # What is gone can be seen, and brought back, in the strip of the base.
+        gone = sorted({layer.source for layer in plan.layers} - {i.source for i in new.layers})
+        run = gone == list(range(gone[0], gone[-1] + 1)) if gone else False
+        selection = Selection("base", gone[0], gone[-1] + 1) if run else None
+        self._become(new, selection, f"{layers_text(count)} dropped")
+
+    def _repeat(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
+        chosen = _in_patient(plan, chosen)
+        count = chosen.end - chosen.start
+        new = Selection("patient", chosen.end, chosen.end + count)
+        self._become(plan.repeat(chosen.start, chosen.end), new, f"{layers_text(count)} repeated")
+
+    def _restore(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
+        start, end = chosen.start, chosen.end
+        if chosen.strip == "patient":
+            sources = plan.sources[start:end]
+            start, end = min(sources), max(sources) + 1
+        new = plan.restore(start, end)
+        at = new.sources.index(start)
+        selection = Selection("patient", at, at + end - start)
+        self._become(new, selection, f"{layers_text(end - start)} as in the base")
+
+    def _reverse(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
+        chosen = _in_patient(plan, chosen)
+        new = plan.reverse(chosen.start, chosen.end)
+        self._become(new, chosen, f"{layers_text(chosen.end - chosen.start)} in reverse order")
+
+    def _move(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
+        chosen = _in_patient(plan, chosen)
+        to = _whole(request.get("to"), "to")
+        count = chosen.end - chosen.start
+        new = plan.move(chosen.start, chosen.end, to)
+        at = to if to <= chosen.start else max(chosen.start, to - count)
+        self._become(new, Selection("patient", at, at + count), f"{layers_text(count)} moved")
+
+    def _insert(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
+        at = _whole(request.get("to"), "to")
+        if chosen.strip != "base":
+            raise PlanError("Only layers of the base are inserted; the patient's are moved.")
+        count = chosen.end - chosen.start
+        new = plan.insert(at, chosen.start, chosen.end)
+        self._become(new, Selection("patient", at, at + count), f"{layers_text(count)} inserted")
+
+    def _initialise(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
+        chosen = _in_patient(plan, chosen)
+        init = Init.parse(str(request.get("text", "")))
+        new = plan.initialise(chosen.start, chosen.end, init)
+        verb = "begins" if chosen.end - chosen.start == 1 else "begin"
+        count = layers_text(chosen.end - chosen.start)
+        self._become(new, chosen, f"{count} {verb} as {str(init).replace('=', ' ')}")
+
+    def _become(self, plan: Plan, selection: Selection | None, what: str) -> None:
+        current().check_plan(len(plan))
+        self._history = self._history.do(plan).within(current().max_steps)
+        self._selection = selection
+        self._said = f"{what}: {layers_text(len(plan))} now"
+
+
+def _selection(request: Mapping, plan: Plan) -> Selection:
+    strip = request.get("strip")
+    if strip not in ("base", "patient"):
+        raise PlanError("Select layers first.")
+    length = plan.depth if strip == "base" else len(plan)
+    start, end = (_whole(request.get(key), key) for key in ("start", "end"))
+    if not 0 <= start < end <= length:
+        raise PlanError("These layers are not there: select again.")
+    return Selection(strip, start, end)
+
+
+def _in_patient(plan: Plan, chosen: Selection) -> Selection:
+    """The selection as positions of the patient, where the base's layers stand there once."""
+    if chosen.strip == "patient":
+        return chosen
+    wanted = range(chosen.start, chosen.end)
+    at = [p for p, source in enumerate(plan.sources) if source in wanted]
+    if not at:
+        raise PlanError(f"{_named(wanted)} not in the patient: restore them first.")
+    if [plan.sources[p] for p in at] != list(wanted) or at[-1] - at[0] + 1 != len(at):
+        raise PlanError("In the patient these layers don't stand together once: select them there.")
+    return Selection("patient", at[0], at[-1] + 1)
+
+
+def _whole(value: Any, name: str) -> int:
+    """A whole number from a browser. Raises `PlanError`."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not int:
+        raise PlanError(f"{str(name)[:40]} has to be a whole number.")
+    return value
+
+
+def layers_text(count: int) -> str:
+    """A number of layers in words."""
+    return "1 layer" if count == 1 else f"{count} layers"
+
+
+def _named(layers: range) -> str:
+    if len(layers) == 1:
+        return f"Layer {layers[0]} is"
+    return f"Layers {layers[0]} to {layers[-1]} are"
+
+
+def _presets(depth: int) -> list[dict]:
+    return [
+        {
+            "name": preset.name,
+            "hint": preset.hint,
+            "parameters": [
+                {"name": p.name, "hint": p.hint, "value": p.default(depth)}
+                for p in preset.parameters
+            ],
+        }
+        for preset in PRESETS.values()
+    ]

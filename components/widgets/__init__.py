@@ -1,0 +1,1 @@
+"""Building blocks of the page, each with its HTML, CSS and JavaScript."""

@@ -1,0 +1,9 @@
+"""The theme switch and the help sheet. Knows nothing of models."""
+
+from components.widgets.html_component import LiveHTML
+
+
+class Help(LiveHTML):
+    """Static; it takes no value."""
+
+    stem = "help"

@@ -1,0 +1,1 @@
+"""Plotly pictures, updated in place."""

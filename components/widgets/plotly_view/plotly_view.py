@@ -1,0 +1,45 @@
+"""A picture by plotly.js: drawn in place, in the page's own colours, with its numbers to take away.
+
+Uses the plotly.min.js that lies in the plotly wheel and is served from there, so nothing is fetched
+from elsewhere. Knows figures as plain values; what they mean is the panel's affair.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse
+from starlette.routing import Route
+
+from components.widgets.html_component import LiveHTML
+
+LIBRARY = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
+# Relative, so that it holds under any address that the page is served from; and it says nothing of
+# where the file lies.
+_ADDRESS = "plotly.min.js"
+
+
+def _library(request: Request) -> FileResponse:
+    return FileResponse(LIBRARY, media_type="text/javascript")
+
+
+ROUTE = Route(f"/{_ADDRESS}", _library)  # for the page's server
+
+
+class PlotlyView(LiveHTML):
+    """The value is {title, hint, data, layout} and, if wanted, `table` {columns, rows} and `link`.
+
+    `link` is {sources, strip, emits}: the x axis is positions of the patient, each showing that
+    layer of the base, or, with `strip` “base”, layers of the base; hovering and selecting go to the
+    strip and come from it. Emits `select` when layers are selected there or here, if `emits`, and
+    with `points` the index in the `customdata` of a point that is clicked.
+    """
+
+    stem = "plotly_view"
+    scripts = ("plotly_view", "plotly_link")
+
+    def postprocess(self, value: dict | None) -> dict | None:
+        """With the place of the library: properties beside the value don't reach a hidden tab."""
+        return {**value, "plotly": _ADDRESS} if value else value

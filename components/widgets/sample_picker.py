@@ -1,0 +1,101 @@
+"""Choosing the text that models are measured on: one of the project's, one's own, or a data set.
+
+Knows how the choice is laid out and what comes of it; measuring is for the panels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from components.services.deployment import current
+from surgery import SurgeryError, texts
+from surgery.progress import Progress
+
+if TYPE_CHECKING:
+    from surgery import Base
+    from surgery.analysis import Sample
+
+OWN, DATASET = "your own text", "a data set on the Hub"
+_LONGEST = 40_000  # characters: more tokens than a sample takes
+_ROWS = 32  # of a data set
+
+
+@dataclass(frozen=True)
+class SamplePicker:
+    """The components, for panels to take as inputs."""
+
+    kind: gr.Dropdown
+    own: gr.Textbox
+
+    @property
+    def inputs(self) -> list[gr.components.Component]:
+        """What `sample_of` takes after the base."""
+        return [self.kind, self.own]
+
+
+def sample_picker() -> SamplePicker:
+    """Lay it out, in the row that is being built."""
+    # On a public page the Hub is not asked in the owner's name.
+    offered = [*texts.TEXTS, OWN] if current().public else [*texts.TEXTS, OWN, DATASET]
+    kind = gr.Dropdown(
+        offered,
+        value=texts.DEFAULT,
+        label="Text to measure on",
+        info="Four kinds come with the app; scores differ between them.",
+        scale=1,
+        min_width=220,
+        elem_id="sample-kind",
+    )
+    own = gr.Textbox(
+        label="Your text",
+        placeholder="Paste some paragraphs",
+        lines=2,
+        max_lines=6,
+        max_length=_LONGEST,
+        visible=False,
+        scale=3,
+        elem_id="sample-own",
+    )
+
+    def chosen(kind: str) -> dict:
+        if kind == DATASET:
+            return gr.update(
+                visible=True, label="Data set", placeholder="org/name, or org/name:split"
+            )
+        return gr.update(
+            visible=kind == OWN, label="Your text", placeholder="Paste some paragraphs"
+        )
+
+    kind.input(chosen, kind, own, queue=False, show_progress="hidden", api_visibility="private")
+    return SamplePicker(kind, own)
+
+
+def sample_of(base: Base, kind: str, own: str, progress: Progress) -> Sample:
+    """The chosen text as the base reads it. Raises `SurgeryError`."""
+    from surgery.analysis import Sample
+
+    own = str(own or "").strip()[:_LONGEST]
+    current().check_text(own)
+    if kind == DATASET and current().public:
+        raise SurgeryError("Data sets are not read on a public page: paste some text of them.")
+    if kind == OWN:
+        if not own:
+            raise SurgeryError("Your text is empty: paste some paragraphs.")
+        return Sample.of(base, own)
+    if kind == DATASET:
+        name, _, split = own.partition(":")
+        if not name:
+            raise SurgeryError("Name a data set on the Hub, as org/name.")
+        rows = texts.from_dataset(name, split or "train", limit=_ROWS, progress=progress)
+        return Sample.of(base, rows)
+    return Sample.of(base, texts.get(str(kind)))
+
+
+def name_of(kind: str, own: str) -> str:
+    """The choice in a word or two, for a log."""
+    if kind == OWN:
+        return "own text"
+    return str(own or "")[:80] if kind == DATASET else str(kind)

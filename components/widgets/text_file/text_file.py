@@ -1,0 +1,44 @@
+"""A text file that a visitor brings along: read in the browser, so that no upload is needed for it.
+
+Knows which files are taken, and what may come from a browser that is not to be trusted. The text
+travels with the event that needs it and is kept nowhere before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from components.services.deployment import current
+from components.widgets.html_component import LiveHTML
+from surgery import SurgeryError
+
+_ROWS = (".jsonl", ".ndjson")
+
+
+class TextFile(LiveHTML):
+    """The value is {name, size, text} once a file was chosen; `chosen` says what comes of it."""
+
+    stem = "text_file"
+
+    def __init__(self, **options) -> None:
+        super().__init__(value={"most": current().max_training_text}, **options)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A text, and whether it is rows of JSON (`.jsonl`) or plain (`.txt`)."""
+
+    text: str
+    ending: str
+
+
+def chosen(value: object) -> Chosen:
+    """The text in a component's value. Raises `SurgeryError` where there is none, or too much."""
+    value = value if isinstance(value, dict) else {}
+    name, text = value.get("name"), value.get("text")
+    if not isinstance(name, str) or not isinstance(text, str):
+        raise SurgeryError("Choose a file with your text first.")
+    current().check_training_text(len(text.encode("utf-8", "surrogatepass")))
+    if not text.strip():
+        raise SurgeryError("The file is empty: choose one with a few pages of text.")
+    return Chosen(text, ".jsonl" if name.lower().endswith(_ROWS) else ".txt")

@@ -1,0 +1,1 @@
+"""Building a plan's model from the base's parameters."""

@@ -1,0 +1,214 @@
+"""Build the patient: a new skeleton of modules over the memory of the base's parameters.
+
+A new model is built from the rewritten config, as a reload from disk would do, and gets its own
+Parameter objects over the base's memory, one for each that a reload would have. So replacing one of
+them, as `.half()` does, can't affect the base or another layer. Only buffers are copied (rotary
+frequencies and the like, a few kB).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from surgery.architecture.checks.check import check
+from surgery.architecture.config.rewrite import rewrite
+from surgery.architecture.inspect.anatomy import Anatomy, build_meta
+from surgery.architecture.inspect.loader import writes_text
+from surgery.architecture.inspect.module_diff import computed_buffers
+from surgery.architecture.inspect.names import memory_names
+from surgery.errors import Refused
+from surgery.plan import Plan
+
+from .initialise import begin, changes, check_supported, random_layer
+from .inplace_rescaling import settle
+
+
+def skeleton(base: Anatomy, sources: Sequence[int]) -> PreTrainedModel:
+    """The plan's model on the meta device, checked against the base. Raises `Refused`."""
+    new = build_meta(rewrite(base.whole, sources, base.stack.depth, base.modules))
+    check(base, new, sources)
+    return new
+
+
+def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
+    """An ordinary transformers model that runs `model`'s layers as the plan says.
+
+    `model` is the loaded base and is left untouched. Every parameter of the result lies in the
+    memory of one of its parameters, except those not initialised as a copy (for identity and
+    scaled layers only the output projections), and packed per-layer tables that the plan changes.
+    All have `requires_grad=False`.
+    """
+    check_supported(base, plan)
+    check_loadable(base)
+    settle(model)
+    sources = plan.sources
+    new = skeleton(base, sources)
+    have, place = _Modules(model), _Modules(new)
+    names = memory_names(base, sources)
+    unchanged = list(sources) == list(range(base.stack.depth))
+    gathered: dict[str, nn.Parameter] = {}
+    fresh = {
+        name: value
+        for position, layer in enumerate(plan.layers)
+        if layer.init.kind == "random"
+        for name, value in random_layer(base, plan, position, model.dtype).items()
+    }
+    for name, old in names.items():
+        tensor = have.tensor(old)
+        if old in base.tables and not unchanged:
+            if old not in gathered:
+                dim, block = base.tables[old]
+                rows = [tensor.detach().narrow(dim, i * block, block) for i in sources]
+                gathered[old] = nn.Parameter(torch.cat(rows, dim), requires_grad=False)
+            tensor = gathered[old]
+        elif (where := base.layer_of(name)) and changes(plan, where[1], where[2]):
+            begun = _begun(have, plan, fresh, name, where)
+            if isinstance(tensor, nn.Parameter):
+                begun = nn.Parameter(begun, requires_grad=False)
+            tensor = begun
+        place.put(name, tensor)
+    _copy_other_buffers(base, have, new, sources)
+    if left := _without_value(new):
+        raise Refused(
+            f"transformers leaves {left} of this patient uninitialised, so it can't be run."
+        )
+    _carry_over(model, new)
+    return new
+
+
+def _begun(
+    have: _Modules,
+    plan: Plan,
+    fresh: Mapping[str, torch.Tensor],
+    name: str,
+    where: tuple[str, int, str],
+) -> torch.Tensor:
+    """The tensor called `name` of a layer that begins otherwise than as a copy; `fresh` has those
+    of random layers."""
+    path, position, rest = where
+
+    def read(layer: int) -> torch.Tensor:
+        return have.tensor(f"{path}.{layer}.{rest}")
+
+    if name in fresh:
+        like = read(plan.layers[position].source)  # some models keep a few tensors in float32
+        return fresh[name].to(like.device, like.dtype)
+    return begin(plan, position, read)
+
+
+def assemble(
+    anatomy: Anatomy,
+    like: PreTrainedModel,
+    find: Callable[[str], tuple[PreTrainedModel, str]],
+) -> PreTrainedModel:
+    """A model whose every stored tensor is one of others': `find` says which, by its name.
+
+    Buffers that no checkpoint stores are computed; all else is as in the model `like`.
+    """
+    new = build_meta(anatomy.whole)
+    place, have = _Modules(new), {}
+    for name, value in computed_buffers(new).items():
+        place.put(name, value.to(like.device))
+    for name in list(new.state_dict()):
+        model, old = find(name)
+        if model not in have:
+            have[model] = _Modules(model)
+        place.put(name, have[model].tensor(old))
+    if left := _without_value(new):
+        raise Refused(
+            f"transformers leaves {left} of this stack uninitialised, so it can't be run."
+        )
+    _carry_over(like, new)
+    return new
+
+
+def check_loadable(base: Anatomy) -> None:
+    """Raise `Refused` for bases that can be saved but not run: those with quantized weights, and
+    those without a language-modelling head."""
+    if not writes_text(base.whole):
+        raise Refused(
+            f"{type(base.model).__name__} has no language-modelling head, so it can't be run "
+            "here. Its layers can be rearranged and saved."
+        )
+    if base.quantized:
+        raise Refused(
+            f"Its weights are quantized ({base.quantized}), and patients are made of plain weights "
+            "only. Save the plan as a checkpoint, which carries the stored tensors over, or use "
+            "the unquantized model."
+        )
+
+
+class _Modules:
+    """A model's modules by name, found once: a model asked by name walks there each time."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._by_name = dict(model.named_modules(remove_duplicate=False))
+        self._model = model
+        self._mine: dict[tuple[int, int], nn.Parameter] = {}
+
+    @cached_property
+    def _before(self) -> dict[str, torch.Tensor]:
+        """The model's tensors before any was replaced; tied names share one."""
+        return self._model.state_dict(keep_vars=True)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The parameter or buffer of this name."""
+        owner, _, leaf = name.rpartition(".")
+        return getattr(self._by_name[owner], leaf)
+
+    def put(self, name: str, tensor: torch.Tensor) -> None:
+        """Set a parameter over the memory of `tensor`, the same for all tied names; for a buffer,
+        a copy."""
+        owner, _, leaf = name.rpartition(".")
+        module = self._by_name[owner]
+        if isinstance(tensor, nn.Parameter):
+            key = (id(self._before[name]), id(tensor))
+            mine = nn.Parameter(tensor.detach(), requires_grad=False)
+            module._parameters[leaf] = self._mine.setdefault(key, mine)
+        else:
+            module._buffers[leaf] = tensor.clone()
+
+
+def _copy_other_buffers(
+    base: Anatomy, have: _Modules, new: nn.Module, sources: Sequence[int]
+) -> None:
+    """Buffers that no checkpoint stores: each from the module that stands for it in the base."""
+    stored = new.state_dict().keys()
+    place = _Modules(new)
+    for name, buffer in list(new.named_buffers(remove_duplicate=False)):
+        if name in stored:
+            continue
+        old = name
+        if where := base.layer_of(name):
+            path, p, rest = where
+            old = f"{path}.{sources[p]}.{rest}"
+        source = have.tensor(old)
+        if source.shape != buffer.shape:
+            raise Refused(f"{name} changes its shape with the depth, from {tuple(source.shape)}.")
+        place.put(name, source)
+
+
+def _without_value(model: nn.Module) -> str | None:
+    """The name of a tensor that is still on the meta device, plain attributes included."""
+    for name, module in model.named_modules():
+        for store in (module._parameters, module._buffers, vars(module)):
+            for leaf, value in store.items():
+                if isinstance(value, torch.Tensor) and value.is_meta:
+                    return f"{name}.{leaf}"
+    return None
+
+
+def _carry_over(model: PreTrainedModel, new: PreTrainedModel) -> None:
+    """What a loaded model has besides its tensors."""
+    for part in (new.config, new.config.get_text_config(decoder=True)):
+        part.dtype = model.dtype
+    new.config._attn_implementation = model.config._attn_implementation
+    if getattr(model, "generation_config", None) is not None:
+        new.generation_config = copy.deepcopy(model.generation_config)
+    new.train(model.training)

@@ -1,0 +1,21 @@
+"""Tricks by which a model writes to its own weights when it runs, switched off.
+
+A base's weights are shared by every patient, so nothing may change them behind their back.
+"""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel
+
+from surgery.errors import Refused
+
+
+def settle(model: PreTrainedModel) -> PreTrainedModel:
+    """Switch such tricks off in a model that was just loaded. What it computes stays the same."""
+    # RWKV halves the weights of later layers when it first runs, and its hidden states with them,
+    # to fit float16.
+    if getattr(model.config, "rescale_every", 0):
+        if any(vars(module).get("layers_are_rescaled") for module in model.modules()):
+            raise Refused("This model has already rescaled its weights by running: load it anew.")
+        model.config.rescale_every = 0
+    return model

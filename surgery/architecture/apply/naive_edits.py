@@ -1,0 +1,57 @@
+"""Mistakes that notebooks make when they change a model's depth, made on purpose, to be seen.
+
+Each works on a patient's own skeleton: modules and attributes of the base are not touched, and none
+of its Parameters is written to. What the mistakes do to logits and text is measured elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from surgery.architecture.inspect.anatomy import Anatomy
+from surgery.architecture.inspect.module_diff import INDEX_FIELDS
+from surgery.errors import Refused
+
+
+def forget_final_norm(base: Anatomy, new: PreTrainedModel) -> None:
+    """Leave the norm behind the last layer of `new` as a fresh model has it (ones, for RMSNorm)
+    instead of the base's. Raises `Refused` if there is none, or nobody says how it begins."""
+    norm = _final_norm(base, new)
+    norm._is_hf_initialized = False
+    for name, old in list(norm.named_parameters(recurse=False)):
+        fresh = torch.full_like(old, torch.nan)  # whatever nobody fills is noticed
+        norm._parameters[name] = nn.Parameter(fresh, old.requires_grad)
+    with torch.no_grad():
+        new._init_weights(norm)
+    if not all(p.isfinite().all() for p in norm.parameters()):
+        raise Refused("transformers does not say how the final norm of this model begins.")
+
+
+def keep_old_indices(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> int:
+    """Leave the index of every layer of `new` as it was in the base, where layer `sources[p]` now
+    stands at position p. Returns how many modules have a wrong index now."""
+    wrong = 0
+    for path in base.stack.paths:
+        old_layers, new_layers = base.model.get_submodule(path), new.get_submodule(path)
+        for position, source in enumerate(sources):
+            was = dict(old_layers[source].named_modules())
+            for name, module in new_layers[position].named_modules():
+                for field in INDEX_FIELDS:
+                    index = getattr(was[name], field, None)
+                    if type(index) is int and getattr(module, field, index) != index:
+                        setattr(module, field, index)
+                        wrong += 1
+    return wrong
+
+
+def _final_norm(base: Anatomy, new: PreTrainedModel) -> nn.Module:
+    """The norm beside the stack of layers; the last one where there are several."""
+    parent = new.get_submodule(base.stack.paths[0].rpartition(".")[0])
+    norms = [m for m in parent.children() if "norm" in type(m).__name__.lower()]
+    if not norms or not list(norms[-1].parameters()):
+        raise Refused("This model has no norm of its own behind its last layer.")
+    return norms[-1]

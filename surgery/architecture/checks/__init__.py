@@ -1,0 +1,1 @@
+"""Checks that a rebuilt model computes what the plan says."""

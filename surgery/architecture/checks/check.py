@@ -1,0 +1,219 @@
+"""Is each layer of the new skeleton what its source layer was? Where it isn't: `Refused`.
+
+Compares two models on the meta device, so it costs milliseconds and needs no weights. A difference
+that remains after renumbering means that behaviour depends on a layer's position, and then the
+patient would not be the base's own layers in another order. No check knows a model type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from surgery.architecture.inspect.anatomy import Anatomy
+from surgery.architecture.inspect.layer_inputs import handed, otherwise
+from surgery.architecture.inspect.loader import auto_class
+from surgery.architecture.inspect.meta import remembered
+from surgery.architecture.inspect.module_diff import INDEX_FIELDS, Comparison, computed_buffers
+from surgery.architecture.inspect.names import memory_names
+from surgery.errors import Refused
+from surgery.progress import alive
+
+from .index_use import acts_otherwise
+
+_REMEMBERED = 64  # plans of a base
+
+
+def check(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
+    """Everything that can be known without weights. Raises `Refused`."""
+    if tuple(sources) in base.approved:
+        return
+    check_shapes(base, new, sources)
+    check_sharing(base, new, sources)
+    check_modules(base, new, sources)
+    check_handed(base, new, sources)
+    check_memory(base, new, sources)
+    check_buffers(base, new, sources)  # last: it puts real buffers into the skeleton
+    base.approved[tuple(sources)] = None
+    while len(base.approved) > _REMEMBERED:
+        base.approved.popitem(last=False)
+
+
+def check_shapes(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None:
+    """The plan's tensors are exactly those that the new model has, in name and shape."""
+    names = memory_names(base, sources)
+    have = {}
+    for name, old in names.items():
+        shape = list(base.tensors[old].shape)
+        if old in base.tables:
+            dim, block = base.tables[old]
+            shape[dim] = block * len(sources)
+        have[name] = tuple(shape)
+    want = {name: tuple(tensor.shape) for name, tensor in new.state_dict().items()}
+    problems = [
+        f"{len(odd)} {what}, such as {min(odd)}"
+        for what, odd in (
+            ("missing", want.keys() - have.keys()),
+            ("left over", have.keys() - want.keys()),
+            ("of another shape", {n for n in want.keys() & have.keys() if want[n] != have[n]}),
+        )
+        if odd
+    ]
+    if problems:
+        raise Refused(
+            "The model that transformers builds for this plan does not fit the base's tensors: "
+            + "; ".join(problems)
+            + ". Try a plan that keeps more of the base's order."
+        )
+
+
+def check_sharing(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None:
+    """Names that share one tensor in the new model stand for one tensor in the base."""
+    names = memory_names(base, sources)
+    stands_for: dict[int, torch.Tensor] = {}
+    for name, tensor in new.state_dict(keep_vars=True).items():
+        source = base.tensors[names[name]]
+        if stands_for.setdefault(id(tensor), source) is not source:
+            raise Refused(
+                f"At these positions {name} would share its weights with another layer, which its "
+                "source does not."
+            )
+    for group in _sharers(base):
+        moved = [i for i in sources if i in group]
+        if moved != sorted(group) and (place := _keyed(base, group)):
+            raise Refused(
+                f"Layers {', '.join(map(str, sorted(group)))} share a block, and {place} keeps "
+                "per-layer state in it by position. Keep each of them once, in this order."
+            )
+
+
+def check_buffers(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
+    """What a reload computes rather than reads (rotary frequencies, decays by depth) comes out as
+    the base has it."""
+    old = base.computed
+    for name, value in computed_buffers(new).items():
+        where = base.layer_of(name)
+        source = f"{where[0]}.{sources[where[1]]}.{where[2]}" if where else name
+        before = old.get(source)
+        if before is None or not _equal(before, value):
+            raise Refused(
+                f"{name} would not be computed as {source} was: in this model it depends on the "
+                "depth or on where a layer stands."
+            )
+
+
+def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
+    """Every module is of the type that its source is and has its attributes, and none computes
+    with its own position."""
+    compared = Comparison(base.model, new, sources, base.stack.depth)
+    before, after = (
+        dict(model.named_modules(remove_duplicate=False)) for model in (base.model, new)
+    )
+    for path in base.stack.paths:
+        if len(after[path]) != len(sources):
+            raise Refused(
+                f"The plan has {len(sources)} layers, but transformers builds "
+                f"{len(after[path])} for it."
+            )
+    tables = {table.rpartition(".")[0] for table in base.tables}
+    seen = set()
+    for name, module in after.items():
+        alive()
+        where = base.layer_of(name + ".")
+        source = name
+        if where:
+            path, p, rest = where
+            source = f"{path}.{sources[p]}.{rest}".removesuffix(".")
+        seen.add(source)
+        place = f"Layer {sources[where[1]]} at position {where[1]}" if where else "The model"
+        if source not in before:
+            raise Refused(f"{place} would have a part that it did not have: {name}.")
+        difference = compared.difference(
+            before[source], module, indexed=bool(where), packed=name in tables
+        )
+        if difference:
+            raise Refused(
+                f"{place} would not act as before: {difference} ({name or 'the whole'}). In this "
+                "model behaviour depends on where a layer stands."
+            )
+        if where:
+            old, own = _indices(before[source]), _indices(module)
+            if code := acts_otherwise(module, old, own):
+                raise Refused(
+                    f"{place} would not act as before: its code computes with its position "
+                    f"(`{code}` in {type(module).__name__})."
+                )
+    kept = set(sources)
+    for name in before.keys() - seen:
+        where = base.layer_of(name + ".")
+        if (where and where[1] in kept) or not (where or compared.is_gone(name)):
+            raise Refused(f"The new model would lack a part that the base has: {name}.")
+
+
+def check_handed(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
+    """The loop around the layers hands each what its source was handed, as far as shapes tell."""
+    if base.handed is None and auto_class(base.whole) is not AutoModelForCausalLM:
+        raise Refused(
+            f"{type(base.model).__name__} can't be run on text alone without weights, so the "
+            "result of rearranging its layers can't be checked."
+        )
+    if len(base.stack.paths) > 1 or base.handed is None:
+        return  # can't be run without memory; what can be read was read
+    now = handed(new, base.stack.paths[0], [base.returned[i] for i in sources])
+    if now is None:
+        raise Refused(
+            "The model that transformers builds for this plan does not run. Try a plan that keeps "
+            "more of the base's order."
+        )
+    if difference := otherwise(base.handed, now, sources):
+        raise Refused(
+            f"In this plan {difference}. In this model what a layer is given depends on where it "
+            "stands, or on which layers came before it."
+        )
+
+
+def check_memory(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
+    """With another first layer, or without a kind of layer, the cache still knows its length."""
+    kinds = {base.kinds[i] for i in sources}
+    if sources[0] == 0 and kinds == set(base.kinds):
+        return
+    if base.remembers is not None and remembered(new) != base.remembers:
+        gone = ", ".join(f"“{kind}”" for kind in sorted(set(base.kinds) - kinds))
+        keep = [] if sources[0] == 0 else ["keep layer 0 first"]
+        keep += [f"keep a layer of type {gone}"] if gone else []
+        raise Refused(
+            "With this plan the cache could not tell how many tokens it holds: this model takes "
+            f"that number from one layer. To fix the plan, {' and '.join(keep)}."
+        )
+
+
+def _sharers(base: Anatomy) -> set[frozenset[int]]:
+    """Groups of layers that have a parameter in common."""
+    users: dict[int, set[int]] = {}
+    for name, parameter in base.model.named_parameters(remove_duplicate=False):
+        if where := base.layer_of(name):
+            users.setdefault(id(parameter), set()).add(where[1])
+    return {frozenset(group) for group in users.values() if len(group) > 1}
+
+
+def _keyed(base: Anatomy, group: frozenset[int]) -> str | None:
+    """The attribute by which a block that these layers share tells them apart (Zamba 2 has an
+    adapter for each, found by the layer's index); None if it has none."""
+    layer = base.model.get_submodule(base.stack.paths[0])[min(group)]
+    for module in layer.modules():
+        for key, value in vars(module).items():
+            plain = isinstance(value, (list, tuple, dict)) and all(type(x) is int for x in value)
+            if plain and group <= set(value):
+                return f"`{key}` of {type(module).__name__}"
+    return None
+
+
+def _indices(module: nn.Module) -> dict[str, int]:
+    return {key: vars(module)[key] for key in INDEX_FIELDS if key in vars(module)}
+
+
+def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)

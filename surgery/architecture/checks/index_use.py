@@ -1,0 +1,107 @@
+"""Does a layer compute with its own position? Read from the code of its modules.
+
+A layer's index is there to find its slot in a cache or its entry in a list, and the rewriting takes
+care of both. Arithmetic on it, or a branch that depends on it, would act otherwise at another
+position, and no comparison of attributes shows that.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import operator
+import textwrap
+from functools import cache
+
+from torch import nn
+
+from surgery.architecture.inspect.module_diff import INDEX_FIELDS
+
+_COMPARE = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+# Objects that keep something per layer: an index may be handed to their methods.
+_KEEPERS = ("cache", "past", "state")
+
+
+def acts_otherwise(module: nn.Module, old: dict[str, int], new: dict[str, int]) -> str | None:
+    """The line of code by which a module with the indices `new` would act otherwise than with
+    `old`; None if there is none. Both are {attribute: value}."""
+    for use in _uses(type(module)):
+        a, b = old.get(use.attribute), new.get(use.attribute)
+        if a == b or (use.test is not None and use.test(a) == use.test(b)):
+            continue
+        return use.code
+    return None
+
+
+class _Use:
+    """A place in the code where an index is computed with, and the test made of it, if it is one
+    against a constant."""
+
+    def __init__(self, attribute: str, code: str, test=None) -> None:
+        self.attribute, self.code, self.test = attribute, code, test
+
+
+@cache
+def _uses(cls: type[nn.Module]) -> tuple[_Use, ...]:
+    """Uses of an index in what runs when the module is called."""
+    uses, todo, done = [], ["forward"], set()
+    while todo:
+        name = todo.pop()
+        if name in done:
+            continue
+        done.add(name)
+        try:
+            source = inspect.getsource(inspect.unwrap(getattr(cls, name)))
+            tree = ast.parse(textwrap.dedent(source))
+        except (AttributeError, OSError, TypeError, SyntaxError):
+            continue
+        parents = {c: p for p in ast.walk(tree) for c in ast.iter_child_nodes(p)}
+        for node in ast.walk(tree):
+            if not (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "self"
+            ):
+                continue
+            if node.attr in INDEX_FIELDS:
+                use = _judged(node, parents)
+                if use is not None:
+                    uses.append(use)
+            elif inspect.isfunction(getattr(cls, node.attr, None)):
+                todo.append(node.attr)
+    return tuple(uses)
+
+
+def _judged(node: ast.Attribute, parents: dict) -> _Use | None:
+    """None for a harmless use."""
+    parent, child = parents[node], node
+    while isinstance(parent, (ast.Tuple, ast.keyword, ast.Slice)):
+        parent, child = parents[parent], parent
+    if isinstance(parent, ast.Subscript) and child is parent.slice:
+        return None  # an entry of a list
+    if isinstance(parent, (ast.FormattedValue, ast.JoinedStr)):
+        return None  # a message
+    if isinstance(parent, ast.Call) and child is not parent.func:
+        called, given = ast.unparse(parent.func), ast.unparse(parent)
+        part_of_self = called.startswith("self.") and any(word in given for word in _KEEPERS)
+        if any(word in called for word in _KEEPERS) or called.startswith("logger") or part_of_self:
+            return None  # a slot of a cache, or of the cache that a part is handed with it
+    if isinstance(parent, ast.Compare):
+        code = ast.unparse(parent)
+        if any(word in code for word in _KEEPERS):
+            return None  # is its slot there yet?
+        if len(parent.ops) == 1 and child is parent.left:
+            other = parent.comparators[0]
+            if isinstance(parent.ops[0], (ast.Is, ast.IsNot)):
+                return None
+            if isinstance(other, ast.Constant) and type(parent.ops[0]) in _COMPARE:
+                compare, value = _COMPARE[type(parent.ops[0])], other.value
+                return _Use(node.attr, code, lambda x: compare(x, value))
+    return _Use(node.attr, ast.unparse(parents[node]))

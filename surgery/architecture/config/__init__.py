@@ -1,0 +1,1 @@
+"""Configs rewritten for a plan: plain dicts, no modules, no tensors."""

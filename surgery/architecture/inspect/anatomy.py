@@ -1,0 +1,311 @@
+"""The base on the meta device: which modules are its decoder layers, and what else follows depth.
+
+Knows modules and configs; reads no weights. Everything here is found by looking at the model that
+transformers builds, not by a table of model types.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from surgery.architecture.config.rewrite import DEPTH_FIELDS, quantization_of, rewrite, unquantized
+from surgery.errors import Refused
+from surgery.plan import MAX_LAYERS
+from surgery.progress import Turn, current
+
+from .identity_proof import identity_layers
+from .layer_inputs import Handed, handed, returned
+from .loader import auto_class
+from .meta import Unfilled, remembered
+from .module_diff import computed_buffers
+from .purpose import check_causal, check_config
+
+# Building a model sets torch's default dtype for the whole process while it lasts.
+_building = Turn("Waiting for another model to be built")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The decoder layers: ModuleLists that run in step, the one with most parameters first.
+
+    Most models have one, `model.layers`; XLM keeps attention, norms and MLPs in four.
+    """
+
+    paths: tuple[str, ...]
+    depth: int
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A model without weights, and where its layers are.
+
+    `whole` is the config as it was found. Some classes take a part of it (the text model of a
+    multimodal one), which is then the model's own `config`.
+    """
+
+    model: PreTrainedModel = field(repr=False)
+    stack: Stack
+    whole: PreTrainedConfig = field(repr=False)
+
+    @classmethod
+    def of(cls, config: PreTrainedConfig) -> Anatomy:
+        """Build the config's class on the meta device and find its layers.
+
+        Raises `Refused` if it is not a decoder, can't be built, or has no stack of layers of the
+        config's depth.
+        """
+        check_config(config)
+        model = build_meta(config)
+        check_causal(model)
+        return cls(model, find_stack(model), config)
+
+    @cached_property
+    def quantized(self) -> str | None:
+        """How the stored weights are quantized (“fp8”, “gptq”, …); None if they aren't. The model
+        here is the one that they were before, since shapes on meta need no kernels."""
+        found = quantization_of(self.whole)
+        return str(found.get("quant_method", "in an unnamed way")) if found else None
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The config that the model was built from: for some classes a part of the file's."""
+        return self.model.config
+
+    @cached_property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Parameters and persistent buffers by name, on meta. Tied ones are one object."""
+        return dict(self.model.state_dict(keep_vars=True))
+
+    @cached_property
+    def _names(self) -> dict[int, list[str]]:
+        names: dict[int, list[str]] = {}
+        for name, tensor in self.tensors.items():
+            names.setdefault(id(tensor), []).append(name)
+        return names
+
+    def names_of(self, tensor: torch.Tensor) -> list[str]:
+        """All names of one of `tensors`: more than one where weights are tied."""
+        return self._names[id(tensor)]
+
+    @cached_property
+    def tables(self) -> dict[str, tuple[int, int]]:
+        """Packed per-layer tables: name -> (dimension, entries per layer).
+
+        Some models keep one slice per layer inside a tensor that lies outside the layers (Gemma's
+        per-layer embeddings). They are found by building once more with one layer repeated: what
+        else grew follows the depth.
+        """
+        depth = self.stack.depth
+        grown, length = self._at_another_depth()
+        found = {}
+        for name, old in self.tensors.items():
+            new = grown.get(name)
+            if new is None or self.layer_of(name) or new.shape == old.shape:
+                continue
+            dims = [d for d in range(old.dim()) if old.shape[d] != new.shape[d]]
+            if len(dims) != 1 or new.shape[dims[0]] * depth != old.shape[dims[0]] * length:
+                raise Refused(
+                    f"The shape of {name} depends on the number of layers, but not in equal parts "
+                    "per layer. This model can't be operated on."
+                )
+            found[name] = (dims[0], old.shape[dims[0]] // depth)
+        return found
+
+    def _at_another_depth(self) -> tuple[dict[str, torch.Tensor], int]:
+        """The tensors of a model with other than the base's layers, and how many it has."""
+        depth = self.stack.depth
+        whole = range(depth)
+        for sources in ([*whole, depth - 1], [*whole, *whole], [0, *whole], [*whole][:-1]):
+            with contextlib.suppress(Refused):
+                model = build_meta(rewrite(unquantized(self.whole), sources, depth))
+                return model.state_dict(), len(sources)
+        raise Refused(
+            "This model's config doesn't allow a different number of layers, so it can't be "
+            "operated on."
+        )
+
+    @cached_property
+    def computed(self) -> dict[str, torch.Tensor]:
+        """The buffers that no checkpoint stores, as loading the base computes them."""
+        return computed_buffers(build_meta(self.whole))
+
+    @cached_property
+    def identity_layers(self) -> frozenset[int]:
+        """Layers that are proven to be the identity once their output projections are zero."""
+        # With a config of its own: the proof sets how experts are computed.
+        return identity_layers(build_meta(copy.deepcopy(self.whole)), self.stack.paths)
+
+    @cached_property
+    def handed(self) -> Handed | None:
+        """What the loop around the layers hands each of them; None if that can't be seen."""
+        if self.returned is None:
+            return None
+        return handed(build_meta(self.whole), self.stack.paths[0], self.returned)
+
+    @cached_property
+    def remembers(self) -> int | None:
+        """How many of three tokens the cache says that it holds; None if that can't be asked."""
+        return remembered(build_meta(self.whole))
+
+    @cached_property
+    def approved(self) -> OrderedDict[tuple[int, ...], None]:
+        """The last plans that passed every check, so that a save need not check again."""
+        return OrderedDict()
+
+    @cached_property
+    def returned(self) -> list[Any] | None:
+        """What each layer returns on meta; None if that can't be seen."""
+        return returned(build_meta(self.whole), self.stack.paths[0])
+
+    def is_tower(self, name: str) -> bool:
+        """Is this parameter part of a vision or audio tower, or of its projector?"""
+        if self.layer_of(name):
+            return False
+        text = self.config.get_text_config(decoder=True)
+        owner = name.rpartition(".")[0]
+        if _owner_type(self.model, f"{owner}.") not in (self.config.model_type, text.model_type):
+            return True
+        heads = (self.model.get_input_embeddings(), self.model.get_output_embeddings())
+        outside = self.text_path and not f"{owner}.".startswith(f"{self.text_path}.")
+        return bool(outside) and self.model.get_submodule(owner) not in heads
+
+    @cached_property
+    def text_path(self) -> str:
+        """The module path of a multimodal model's text model; empty for other models."""
+        text = self.config.get_text_config(decoder=True)
+        if text is self.config:
+            return ""
+        parts = self.stack.paths[0].split(".")
+        paths = (".".join(parts[:end]) for end in range(1, len(parts)))
+        return next(
+            (p for p in paths if getattr(self.model.get_submodule(p), "config", None) is text), ""
+        )
+
+    def layer_of(self, name: str) -> tuple[str, int, str] | None:
+        """(path of the stack, layer, rest of the name) of a tensor's name; None outside layers."""
+        for path in self.stack.paths:
+            if name.startswith(path + "."):
+                index, _, rest = name[len(path) + 1 :].partition(".")
+                return (path, int(index), rest) if index else None
+        return None
+
+    @cached_property
+    def modules(self) -> dict[str, tuple[str, int, str] | None]:
+        """{name of a module with a weight matrix: (prefix, layer number, suffix), or None outside
+        the layers}: the modules that a quantization config can name."""
+        found: dict[str, tuple[str, int, str] | None] = {}
+        for name, tensor in self.tensors.items():
+            owner = name.rpartition(".")[0]
+            if tensor.dim() < 2:
+                continue
+            where = self.layer_of(name)
+            rest = f".{where[2]}".rpartition(".")[0] if where else ""
+            found[owner] = (f"{where[0]}.", where[1], rest) if where else None
+        return found
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """What each layer is, in a word or two, where layers differ; else empty strings."""
+        text = self.config.get_text_config(decoder=True)
+        parts = []
+        for key in ("layer_types", "mlp_layer_types", "layers_block_type"):
+            values = getattr(text, key, None)
+            if isinstance(values, (list, tuple)) and len(values) == self.stack.depth:
+                parts.append([str(v).replace("_attention", "").replace("_", " ") for v in values])
+        names = [" · ".join(words) for words in zip(*parts, strict=True)] if parts else []
+        if not names:
+            layers = self.model.get_submodule(self.stack.paths[0])
+            names = [" · ".join(sorted({type(m).__name__ for m in x.children()})) for x in layers]
+        return tuple(names) if len(set(names)) > 1 else ("",) * self.stack.depth
+
+
+def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
+    """Build the model of a config on the meta device: names, shapes and types, no memory.
+
+    torch.device("meta") rather than accelerate's init_empty_weights, which does not tie weights.
+    It is built in float32, torch's default, so that a build in one thread can't change the dtype
+    that another thread computes in; no number depends on the dtype of a model without memory.
+    """
+    found, config = config, unquantized(config)
+    declared = config.dtype
+    deepest = max(_depths(config), default=0)
+    if deepest > MAX_LAYERS:
+        raise Refused(
+            f"The config says {deepest:,} layers, and no more than {MAX_LAYERS:,} are allowed."
+        )
+    try:
+        with _building.taken(current()), torch.device("meta"), Unfilled():
+            model = auto_class(config).from_config(config, dtype=torch.float32)
+    except Refused:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:300]
+        raise Refused(
+            f"transformers can't build a {config.model_type} model from this config: “{said}”. "
+            "Check its settings."
+        ) from error
+    for part in (found, config, model.config, model.config.get_text_config(decoder=True)):
+        part.dtype = declared
+    return model.eval()
+
+
+def _depths(config: PreTrainedConfig) -> set[int]:
+    """Every number in the config that may be that of its decoder layers."""
+    return {
+        value
+        for part in (config, config.get_text_config(decoder=True))
+        for key in DEPTH_FIELDS
+        if isinstance(value := getattr(part, key, None), int)
+    }
+
+
+def find_stack(model: PreTrainedModel) -> Stack:
+    """The decoder layers: the ModuleList as long as the text config says, with most parameters."""
+    text = model.config.get_text_config(decoder=True)
+    depths = _depths(model.config)
+    types = {model.config.model_type, text.model_type}
+    lists: dict[str, nn.ModuleList] = {}
+    for name, module in model.named_modules():
+        if (
+            isinstance(module, nn.ModuleList)
+            and len(module)
+            and not any(name.startswith(outer + ".") for outer in lists)
+        ):
+            lists[name] = module
+    sizes = {
+        name: sum(p.numel() for p in module.parameters())
+        for name, module in lists.items()
+        if len(module) in depths and _owner_type(model, name) in types
+    }
+    if not sizes:
+        raise Refused(
+            f"No stack of layers as long as this config's depth was found in "
+            f"{type(model).__name__}; it can't be operated on."
+        )
+    main = max(sizes, key=sizes.__getitem__)
+    parent, depth = main.rpartition(".")[0], len(lists[main])
+    siblings = (
+        name
+        for name in sizes
+        if name != main and name.rpartition(".")[0] == parent and len(lists[name]) == depth
+    )
+    return Stack((main, *siblings), depth)
+
+
+def _owner_type(model: PreTrainedModel, name: str) -> str | None:
+    """The model type of the config around a module: tells a text stack from a vision tower."""
+    parts = name.split(".")
+    for end in range(len(parts) - 1, -1, -1):
+        config = getattr(model.get_submodule(".".join(parts[:end])), "config", None)
+        if getattr(config, "model_type", None):
+            return config.model_type
+    return None

@@ -1,0 +1,198 @@
+"""Parameters, cache and compute of each layer, from shapes alone.
+
+Counted once for a base; a plan is then a matter of adding up. Reads no weights.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from surgery.progress import alive
+
+from .anatomy import Anatomy
+from .kv_cache import cached_values
+
+COMPONENTS = ("embedding", "attention", "mlp", "experts", "norms", "head", "towers", "other")
+_ATTENTION = re.compile(r"attn|attention|mixer|linear_attn|mamba|conv|recurrent", re.I)
+_MLP = re.compile(r"mlp|feed_forward|ffn|fc\d|gate|router|moe|dense", re.I)
+_ACTIVE_FIELDS = (
+    "num_experts_per_tok",
+    "num_experts_per_token",
+    "moe_topk",
+    "moe_top_k",
+    "top_k_experts",
+    "moe_k",
+)
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one layer, or all that lies outside the layers, consists of.
+
+    `parameters` by component; `active` parameters are those used for one text token;
+    `flops` are forward FLOPs per token of the matrix products, two per weight (Kaplan et al. 2020,
+    arXiv 2001.08361, table 1, without the term that grows with the context); `cache` is the number
+    of values that the KV cache keeps per token.
+    """
+
+    parameters: Counter
+    active: int = 0
+    flops: int = 0
+    cache: int = 0
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A parameter that `layers` share (Zamba's one attention block in many places)."""
+
+    size: int
+    component: str
+    layers: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A base, counted. Tied weights are counted once, where they are used first."""
+
+    outside: Count
+    layers: tuple[Count, ...]
+    # Parameters of packed per-layer tables: one entry per layer of the plan.
+    per_layer_tables: int
+    # Parameters that several layers share, there once if a plan has any of them.
+    shared: tuple[Shared, ...] = ()
+    # False if what the cache keeps could not be found out; `cache` is 0 then.
+    cache_known: bool = True
+
+    @property
+    def total(self) -> int:
+        """Parameters of the base."""
+        own = (self.outside, *self.layers)
+        shared = sum(s.size for s in self.shared)
+        tables = self.per_layer_tables * len(self.layers)
+        return sum(c.parameters.total() for c in own) + shared + tables
+
+
+def count(base: Anatomy) -> Counts:
+    """Count a base's layers and what lies outside them."""
+    depth = base.stack.depth
+    owners = _owners(base)
+    layers = [Count(Counter()) for _ in range(depth)]
+    outside = Count(Counter())
+    totals: dict[int | None, list[int]] = {}
+    users = _users(base)
+    shared: list[Shared] = []
+    seen: set[tuple[int, int | None]] = set()
+    table_values = 0
+    for name, parameter in base.model.named_parameters(remove_duplicate=False):
+        alive()
+        where = base.layer_of(name)
+        place = where[1] if where else None
+        places = users[id(parameter)]
+        if (id(parameter), place) in seen or (place is not None and None in places):
+            continue  # tied: counted where it is used first
+        first = not any((id(parameter), p) in seen for p in places)
+        seen.add((id(parameter), place))
+        component, module = owners[name]
+        size = parameter.numel()
+        share = _active_share(base, name, component, parameter)
+        if component == "towers":
+            share = 0.0  # text does not pass through them
+        tally = totals.setdefault(place, [0, 0])
+        if parameter.dim() >= 2 and not isinstance(module, nn.Embedding):
+            tally[1] += 2 * int(size * share)  # multiplied with in every layer that uses it
+        if len(places) > 1 and None not in places:
+            if first:
+                shared.append(Shared(size, component, frozenset(places)))
+            continue
+        tally[0] += int(size * share)
+        if name in base.tables:
+            dim, block = base.tables[name]
+            table_values += size // parameter.shape[dim] * block
+        else:
+            target = outside if place is None else layers[place]
+            target.parameters[component] += size
+    if _head_is_tied(base):
+        # The table is looked up on the way in and multiplied with on the way out.
+        totals[None][1] += 2 * base.model.get_input_embeddings().weight.numel()
+    cache = cached_values(base)
+
+    def finished(c: Count, place: int | None) -> Count:
+        active, flops = totals.get(place, (0, 0))
+        kept = cache[place] if cache and place is not None else 0
+        return Count(c.parameters, active, flops, kept)
+
+    return Counts(
+        finished(outside, None),
+        tuple(finished(c, i) for i, c in enumerate(layers)),
+        table_values,
+        tuple(shared),
+        cache is not None,
+    )
+
+
+def _users(base: Anatomy) -> dict[int, set[int | None]]:
+    """{parameter's id: the layers that have it, None for outside}."""
+    found: dict[int, set[int | None]] = {}
+    for name, parameter in base.model.named_parameters(remove_duplicate=False):
+        where = base.layer_of(name)
+        found.setdefault(id(parameter), set()).add(where[1] if where else None)
+    return found
+
+
+def _owners(base: Anatomy) -> dict[str, tuple[str, nn.Module]]:
+    """{parameter's name: (component, module that holds it)}."""
+    model = base.model
+    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    body = {id(p) for p in model.base_model.parameters()}
+    found = {}
+    for path, module in model.named_modules():
+        for leaf in module._parameters:
+            name = f"{path}.{leaf}" if path else leaf
+            if module is outputs or (outputs is None and id(module._parameters[leaf]) not in body):
+                component = "head"
+            elif base.is_tower(name):
+                component = "towers"
+            elif module is inputs or isinstance(module, nn.Embedding):
+                component = "embedding"
+            elif "norm" in type(module).__name__.lower():
+                component = "norms"
+            else:
+                component = _component(base, name)
+            found[name] = (component, module)
+    return found
+
+
+def _component(base: Anatomy, name: str) -> str:
+    where = base.layer_of(name)
+    path = where[2] if where else name
+    if re.search(r"norm|(^|\.)ln_", path):
+        return "norms"
+    if "expert" in path:
+        return "experts"
+    for pattern, component in ((_ATTENTION, "attention"), (_MLP, "mlp")):
+        if pattern.search(path):
+            return component
+    return "other"
+
+
+def _head_is_tied(base: Anatomy) -> bool:
+    head, table = base.model.get_output_embeddings(), base.model.get_input_embeddings()
+    return head is not None and table is not None and head.weight is table.weight
+
+
+def _active_share(base: Anatomy, name: str, component: str, parameter: torch.Tensor) -> float:
+    """The share of a parameter that one token passes through: below 1 for routed experts."""
+    if component != "experts" or "shared" in name:
+        return 1.0
+    text = base.config.get_text_config(decoder=True)
+    chosen = next((v for k in _ACTIVE_FIELDS if isinstance(v := getattr(text, k, None), int)), None)
+    if chosen is None:
+        return 1.0
+    m = re.match(r"(.*experts)\.\d+\.", name)  # one module an expert, or all packed into one tensor
+    total = len(base.model.get_submodule(m[1])) if m else parameter.shape[0]
+    return min(1.0, chosen / total)

@@ -1,0 +1,1 @@
+"""A base and a plan as a checkpoint on disk: written, verified, published."""

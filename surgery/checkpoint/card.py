@@ -1,0 +1,121 @@
+"""The model card of a saved checkpoint: what was done to what, and what came of it.
+
+Knows Markdown and the Hub's front matter; gets everything else as plain values.
+"""
+
+from __future__ import annotations
+
+import yaml
+
+from surgery.plan import Plan
+from surgery.preview import Preview
+
+_TEMPLATE = """\
+---
+{front}---
+
+# {title}
+
+{base} with its layers rearranged: **{plan}** ({what}).
+{note}
+| | base | this model |
+|---|---:|---:|
+| layers | {old.layers:,} | {new.layers:,} |
+| parameters | {old.parameters:,} | {new.parameters:,} |
+| KV cache per token, bytes | {old_cache} | {new_cache} |
+
+The plan lists the base's layers in the order in which they run: `start:end` with the end left out,
+counted from 0.{recipe}
+
+{trained}
+
+```python
+from transformers import {auto_class}, AutoTokenizer
+
+model = {auto_class}.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+```
+
+## Serve it
+
+As far as these know the base's architecture, they know this model: only its depth is another.
+
+```bash
+# vLLM
+vllm serve path/to/this/folder
+
+# llama.cpp: convert once, then serve
+python convert_hf_to_gguf.py path/to/this/folder --outtype bf16 --outfile model.gguf
+llama-server -m model.gguf
+
+# Text Generation Inference
+docker run --gpus all -p 8080:80 -v path/to/this/folder:/model \\
+  ghcr.io/huggingface/text-generation-inference --model-id /model
+```
+
+## Make it again
+
+```bash
+python -m surgery save BASE "{plan}" OUT     # with Layer Surgery
+mergekit-yaml recipe.yaml OUT                # with mergekit
+python -m surgery verify OUT BASE            # compares every tensor with the base's
+```
+{again}"""
+_MOVED = """\
+Layers were moved, not trained. Unless it was healed by further training, expect text that is worse
+than the base's."""
+_AGAIN = """
+These give the model before it was healed; settings and checksums of what was trained are in
+`healing.json`.
+"""
+_RECIPE = """ The same as a [mergekit](https://github.com/arcee-ai/mergekit)
+passthrough recipe is in `recipe.yaml`."""
+
+
+def card(
+    title: str,
+    base: str,
+    hub_id: str | None,
+    licence: str | None,
+    note: str,
+    plan: Plan,
+    has_recipe: bool,
+    old: Preview,
+    new: Preview,
+    healed: str = "",
+    auto_class: str = "AutoModelForCausalLM",
+) -> str:
+    """The card's text. `has_recipe` says that the recipe lies beside it; `hub_id` and `licence` go
+    into the front matter where they are known. `healed` is what is said of its training, if it was
+    trained; `auto_class` is what loads it."""
+    tags = ["layer-surgery", "passthrough", *(["healed"] if healed else [])]
+    front: dict = {"library_name": "transformers", "tags": tags}
+    if hub_id:
+        front["base_model"] = hub_id
+    if licence:
+        front["license"] = licence
+    return _TEMPLATE.format(
+        front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
+        title=_one_line(title),
+        base=_one_line(base),
+        plan=plan,
+        what=plan.describe(),
+        note=f"\nThe base was {_one_line(note)}.\n" if note else "",
+        recipe=_RECIPE if has_recipe else "",
+        trained=healed or _MOVED,
+        again=_AGAIN if healed else "",
+        old=old,
+        new=new,
+        auto_class=auto_class,
+        old_cache=_cache(old),
+        new_cache=_cache(new),
+    )
+
+
+def _cache(preview: Preview) -> str:
+    size = preview.kv_bytes_per_token
+    return "unknown" if size is None else f"{size:,}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).replace("[", "\\[").replace("<", "&lt;")

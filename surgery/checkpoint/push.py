@@ -1,0 +1,90 @@
+"""A saved checkpoint onto the Hugging Face Hub, in one commit: there whole, or not there.
+
+Knows the Hub's client. The token is the client's affair (`hf auth login`, or HF_TOKEN) unless one
+is handed over, and stands in no message.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+from huggingface_hub.utils import enable_progress_bars as enable_bars
+
+from surgery.errors import SaveError
+from surgery.io.atomic import restored
+from surgery.progress import Progress, silent
+
+_LOG_IN = "Log in with `hf auth login`, with a token that may write."
+
+
+def push(
+    folder: Path,
+    repository: str,
+    private: bool = True,
+    overwrite: bool = False,
+    progress: Progress = silent,
+    token: str | None = None,
+) -> str:
+    """Upload `folder` to "org/name" and return its address. Raises `SaveError`.
+
+    A repository that isn't there is made, private unless said otherwise; one that has files is
+    added to only if `overwrite` is given. An upload that broke can be run again: the Hub knows
+    files by what is in them, and takes none twice.
+    """
+    folder = Path(folder)
+    restored(folder)
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        raise SaveError(f"{folder} holds no saved model: save one first.")
+    if repository.count("/") != 1:
+        raise SaveError(f"“{repository[:80]}” is no place on the Hub: write it as org/name.")
+    token = token or get_token()
+    if not token:
+        raise SaveError(f"Nobody is logged in to the Hub. {_LOG_IN}")
+    api = HfApi(token=token)
+    hidden = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        progress(f"Looking for {repository}", 0, 0)
+        api.create_repo(repository, private=private, exist_ok=True)
+        there = set(api.list_repo_files(repository)) - {".gitattributes"}
+        if there and not overwrite:
+            raise SaveError(
+                f"{repository} has files already, such as {min(there)}. Choose another name, or "
+                "ask to overwrite."
+            )
+        progress(f"Uploading to {repository}", 0, 0)
+        api.upload_folder(
+            folder_path=folder, repo_id=repository, commit_message="Upload from Layer Surgery"
+        )
+    except SaveError:
+        raise
+    except Exception as error:  # the client's, the network's, the disk's
+        said = _said(error, repository).replace(token, "…")
+        raise SaveError(said) from None  # what it was raised from may hold the token
+    finally:
+        if not hidden:
+            enable_bars()
+    return f"{api.endpoint}/{repository}"
+
+
+def _said(error: Exception, repository: str) -> str:
+    if isinstance(error, HFValidationError):
+        return f"“{repository[:80]}” is no place on the Hub: write it as org/name."
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE forbids to reach the Hub."
+    if isinstance(error, HfHubHTTPError):
+        status = getattr(error.response, "status_code", None)
+        if status == 401:
+            return f"The Hub does not accept the token. {_LOG_IN}"
+        if status == 403:
+            return f"You may not write to {repository}. Choose a namespace of yours."
+        said = (str(error).splitlines() or [""])[0][:200]
+        return f"The Hub refused the upload: {said.rstrip('.')}. Run it again later."
+    said = " ".join(str(error).split())[:200]
+    return (
+        f"The upload broke off ({type(error).__name__}: {said}). Run it again: what has arrived is "
+        "not sent twice."
+    )

@@ -1,0 +1,58 @@
+"""What training changed in a patient, as a checkpoint carries it: tensors, and the story of them.
+
+Knows neither models nor training: whoever heals fills it in, saving writes it down, verifying reads
+it back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from surgery.errors import SaveError
+
+from .tensors import Piece
+
+NAME = "healing.json"
+
+
+@dataclass(frozen=True)
+class Healing:
+    """`tensors` by their names in the patient, `words` for the model card, `facts` for machines
+    (objective, settings, steps, tokens, perplexities)."""
+
+    tensors: Mapping[str, torch.Tensor] = field(repr=False)
+    words: str
+    facts: Mapping
+
+    def write(self, folder: Path, pieces: Iterable[Piece]) -> None:
+        """Put `healing.json` into a checkpoint: the facts, and a SHA-256 of each trained tensor."""
+        given = [piece for piece in pieces if piece.trained]
+        sums = {}
+        for piece in given:
+            digest = hashlib.sha256()
+            for data in piece.make(None):
+                digest.update(data)
+            sums[piece.name] = digest.hexdigest()
+        text = json.dumps({**self.facts, "tensors": sums}, indent=2)
+        (folder / NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """{tensor: SHA-256} of what was trained in a checkpoint; empty if nothing was. Raises
+    `SaveError` for a file that can't be read."""
+    path = folder / NAME
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["tensors"]
+        if all(isinstance(v, str) for pair in found.items() for v in pair):
+            return found
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        pass
+    raise SaveError(f"{path} can't be read, so what was trained can't be verified.")

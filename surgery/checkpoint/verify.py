@@ -1,0 +1,245 @@
+"""Is a checkpoint what its base and plan say? Every tensor's name, shape, dtype and bytes, and
+whether transformers finds a place for each.
+
+Knows finished folders only: it reads the headers anew and shares nothing with the writer but the
+list of pieces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from surgery.architecture import Anatomy, rewrite
+from surgery.architecture.inspect.loader import auto_class
+from surgery.architecture.inspect.names import check_stored, old_buffers
+from surgery.architecture.inspect.quantized import check_declared, mismatch, module_names
+from surgery.errors import BaseError, Refused, SaveError, SurgeryError
+from surgery.io.atomic import restored
+from surgery.io.copy import opener_of
+from surgery.loading import loading
+from surgery.progress import Cancelled, Meter, Progress
+from surgery.recipe import layer_tensors, read_file
+from surgery.sources import Tensor
+from surgery.sources.folder import read_config, read_tensors
+from surgery.stack import stack
+
+from .tensors import Piece, pieces
+from .trained import digests
+from .writer import BLOCK, Opener, differing
+
+if TYPE_CHECKING:
+    from surgery.base import Base
+    from surgery.plan import Plan
+
+
+def verify(
+    base: Base,
+    folder: Path,
+    expected: list[Piece],
+    opener: Opener | None,
+    progress: Progress,
+    trained: Mapping[str, str] | None = None,
+) -> None:
+    """Compare `folder` with the pieces that base and plan ask for. Raises `SaveError` that names
+    what is wrong.
+
+    Without an `opener` of the base's files the bytes are not compared, the rest is. Tensors that
+    were `trained` are compared with their SHA-256 instead.
+
+    Bytes are compared as the system hands them back, so this finds what a copy did wrong, not what
+    a disk may forget later.
+    """
+    written = read_tensors(folder)
+    _same_tensors(written, expected)
+    trained = trained or {}
+    if opener:
+        kept = [piece for piece in expected if piece.name not in trained]
+        _same_bytes(folder, written, kept, opener, progress)
+    _same_sums(folder, written, trained)
+    check_loads(folder, base, progress)
+
+
+def verify_saved(
+    folder: Path,
+    spec: str | None,
+    progress: Progress,
+    open_base: Callable[[str], Base],
+    others: Mapping[str, str] | None = None,
+) -> tuple[int, int]:
+    """Compare a folder that was saved earlier, by the recipe in it: (tensors, bytes) that were
+    compared. `open_base` opens bases; `spec` names the base if the recipe's name for it won't do,
+    and `others` those that are stacked on it, by b, c, … in the order of the recipe.
+
+    Raises `SurgeryError` that names what is wrong.
+    """
+    if not (restored(folder) and folder.is_dir()):
+        raise SaveError(f"There is no folder {folder}.")
+    if not (folder / "recipe.yaml").is_file():
+        raise SaveError(f"{folder} has no recipe.yaml: only what was saved here can be verified.")
+    recipe = read_file(folder / "recipe.yaml")
+    specs = {"": spec} if spec else {}
+    specs |= others or {}
+    bases = {
+        name: _opened(model, specs.get(name), open_base) for model, name in recipe.names.items()
+    }
+    depths = {name: base.depth for name, base in bases.items()}
+    base = bases.pop("")
+    plan = recipe.plan(base.depth, layer_tensors(base), depths)
+    base, plan = stack(base, bases, plan)
+    home, stored = base.stored(progress)
+    expected = pieces(base, plan, stored, recipe.saved_dtype)
+    trained = digests(folder)
+    verify(base, folder, expected, opener_of(home), progress, trained)
+    return len(expected), sum(piece.size for piece in expected)
+
+
+def _opened(model: str, spec: str | None, open_base: Callable[[str], Base]) -> Base:
+    try:
+        return open_base(spec or model)
+    except BaseError as error:
+        if spec:
+            raise
+        raise BaseError(
+            f"The recipe's base, {model[:80]}, can't be opened ({error}) Name the base: "
+            "verify OUT BASE, and --with b=BASE for a second one."
+        ) from error
+
+
+def _same_bytes(
+    folder: Path,
+    written: Mapping[str, Tensor],
+    expected: list[Piece],
+    opener: Opener,
+    progress: Progress,
+) -> None:
+    places: dict[Path, list[tuple[Piece, int]]] = {}
+    for piece in sorted(expected, key=lambda p: written[p.name].start):
+        tensor = written[piece.name]
+        places.setdefault(folder / tensor.file, []).append((piece, tensor.start))
+    meter = Meter(progress, "Verifying", sum(piece.size for piece in expected))
+    if wrong := differing(places, opener, meter):
+        raise SaveError(
+            f"{folder} is not what its plan says: the bytes of {min(wrong)} differ from the "
+            f"base's ({len(wrong)} in all). Save it again; if that doesn't help, check the disk."
+        )
+
+
+def _same_sums(folder: Path, written: Mapping[str, Tensor], trained: Mapping[str, str]) -> None:
+    for name, expected in trained.items():
+        if name not in written:
+            raise SaveError(f"healing.json speaks of {name[:80]}, which is not in the checkpoint.")
+        tensor, digest = written[name], hashlib.sha256()
+        with open(folder / tensor.file, "rb") as file:
+            file.seek(tensor.start)
+            for done in range(tensor.start, tensor.end, BLOCK):
+                digest.update(file.read(min(BLOCK, tensor.end - done)))
+        if digest.hexdigest() != expected:
+            raise SaveError(
+                f"{folder} is not what was trained: {name} has other bytes than healing.json says."
+            )
+
+
+def _same_tensors(written: Mapping[str, Tensor], expected: list[Piece]) -> None:
+    wanted = {piece.name: piece for piece in expected}
+    for what, names in (
+        ("is missing", wanted.keys() - written.keys()),
+        ("does not belong there", written.keys() - wanted.keys()),
+    ):
+        if names:
+            raise SaveError(
+                f"The checkpoint is not what its plan says: {min(names)} {what} "
+                f"({len(names)} in all). Save it again."
+            )
+    for name, piece in wanted.items():
+        tensor = written[name]
+        if (tensor.dtype, tensor.shape) != (piece.dtype, tuple(piece.shape)):
+            raise SaveError(
+                f"The checkpoint is not what its plan says: {name} is {tensor.dtype} "
+                f"{list(tensor.shape)}, not {piece.dtype} {list(piece.shape)}. Save it again."
+            )
+
+
+def check_loads(folder: Path, base: Base, progress: Progress) -> None:
+    """Have transformers itself build the model from the folder's config, without memory, and find
+    a tensor for every place and a place for every tensor. Raises `SaveError`."""
+    progress("Checking that it loads", 0, 0)
+    if base.anatomy.quantized:  # its loader needs the hardware of the format
+        _check_packed(folder)
+        return
+    if not _is_text(folder):
+        return  # safetensors opens nothing under such a name, here or later
+    try:
+        with loading(progress):
+            model, info = auto_class(base.anatomy.whole).from_pretrained(
+                folder,
+                device_map="meta",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told below, by name
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+            )
+    except (Cancelled, SurgeryError):
+        raise
+    except Exception as error:  # the loader fails in as many ways as there are models
+        said = " ".join(str(error).split())[:300]
+        raise SaveError(
+            f"transformers can't load the checkpoint: “{said}”. Check the base's config and "
+            "generation_config.json."
+        ) from error
+    # What the base carries along outside its layers without having a place for it may stay.
+    carried = {name for name in base.source.tensors if base.anatomy.layer_of(name) is None}
+    carried |= old_buffers(base.anatomy, read_tensors(folder))
+    wrong = {
+        "is missing": set(info["missing_keys"]),
+        "has another shape than its config says": {m[0] for m in info["mismatched_keys"]},
+        "has no place in the model": set(info["unexpected_keys"]) - carried,
+    }
+    for what, names in wrong.items():
+        if names:
+            raise SaveError(f"The checkpoint would not load: {min(names)} {what}.")
+    if model.num_parameters() < 1:
+        raise SaveError("The checkpoint would load as a model without parameters.")
+
+
+def check_quantized(
+    base: Base, plan: Plan, stored: Mapping[str, Tensor], expected: list[Piece]
+) -> None:
+    """Check, before anything is written, that the config declares the right modules as quantized,
+    for the base and for the checkpoint to be saved. Raises `BaseError` or `Refused`."""
+    if base.anatomy.quantized == "torchao":
+        raise Refused(
+            "torchao stores tensor types in the headers of its weight files, which are not carried "
+            "over. Use the unquantized model."
+        )
+    if wrong := mismatch(base.anatomy, stored):
+        raise BaseError(
+            f"The checkpoint does not fit its config: {wrong} Correct quantization_config in "
+            "config.json, or download the model again."
+        )
+    modules = module_names(base.anatomy, stored)
+    config = rewrite(base.anatomy.whole, plan.sources, base.depth, modules)
+    if wrong := mismatch(Anatomy.of(config), {piece.name: piece for piece in expected}):
+        raise Refused(f"The quantization config can't express this plan: {wrong}")
+
+
+def _check_packed(folder: Path) -> None:
+    """Check that the tensors in a folder match its config, including its quantization."""
+    try:
+        anatomy, stored = Anatomy.of(read_config(folder)), read_tensors(folder)
+        check_declared(anatomy, stored)
+        check_stored(anatomy, stored)
+    except SurgeryError as error:
+        raise SaveError(f"The checkpoint would not load: {error}") from error
+    if wrong := mismatch(anatomy, stored):
+        raise SaveError(f"The checkpoint would not load: {wrong}")
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        return bool(str(path).encode())
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,68 @@
+"""Teacher and patient over the same windows: the loss that a step makes smaller.
+
+Knows which objective the settings name and which hidden states it compares; how a loss is computed
+from logits and states is `objective`'s affair, what is done with it is the run's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from surgery.base import Base
+from surgery.plan import Plan
+
+from . import objective
+from .settings import Settings
+from .student import seams
+
+
+class Teaching:
+    """The uncut base beside the patient whose model is `student`. The teacher learns nothing."""
+
+    def __init__(
+        self, base: Base, plan: Plan, settings: Settings, student: PreTrainedModel
+    ) -> None:
+        self.settings = settings
+        self.teacher = base.operate(Plan.whole(base.depth)).model
+        self._half = base.torch_dtype in (torch.bfloat16, torch.float16)
+        # Before a seam the patient should have what the teacher has before the layer that follows.
+        pairs = zip(seams(plan), _followers(plan), strict=True) if settings.hidden else ()
+        pairs = [(p, source) for p, source in pairs if p and source]
+        self._of_student = objective.Watched(_before(base, student, [p for p, _ in pairs]))
+        self._of_teacher = objective.Watched(_before(base, self.teacher, [s for _, s in pairs]))
+
+    def loss(self, model: nn.Module, ids: torch.Tensor) -> torch.Tensor:
+        """The mean over these windows. `model` is the student, as it may be wrapped to train."""
+        s = self.settings
+        with self.computing(ids.device):
+            logits = model(input_ids=ids, use_cache=False).logits
+            if s.objective == "next-token":
+                return objective.next_token(logits, ids)
+            with torch.no_grad():
+                theirs = self.teacher(input_ids=ids, use_cache=False).logits
+        loss = objective.distill(logits, theirs, s.temperature)
+        if s.hidden:
+            pairs = zip(self._of_student.take(), self._of_teacher.take(), strict=True)
+            loss = loss + s.hidden * sum(objective.distance(a, b) for a, b in pairs)
+        return loss
+
+    def computing(self, device: torch.device) -> torch.autocast:
+        """Matrix products in the base's dtype, where that is a half; sums in float32."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self._half)
+
+    def forget(self) -> None:
+        """What the student returned while it was only looked at."""
+        self._of_student.take()
+
+
+def _before(base: Base, model: nn.Module, positions: list[int]) -> list[nn.Module]:
+    layers = model.get_submodule(base.anatomy.stack.paths[0])
+    return [layers[p - 1] for p in positions]
+
+
+def _followers(plan: Plan) -> list[int]:
+    """The source of the layer behind each seam; the depth behind the last layer."""
+    sources = [*plan.sources, plan.depth]
+    return [sources[p] for p in seams(plan)]

@@ -1,0 +1,161 @@
+"""How well the patient does on text that it does not train on, beside its base and its cut self.
+
+Knows perplexities and samples of text; the run asks for looks, and for a verdict at its end.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from surgery.analysis import Sample, Score, perplexity
+from surgery.analysis.score import BLOCK, RESAMPLES, block_means
+from surgery.base import Base
+from surgery.errors import SurgeryError
+from surgery.patient import Patient
+from surgery.plan import Plan
+from surgery.progress import Progress, silent
+from surgery.texts import TEXTS
+
+_LONGEST = 1 << 20  # characters of held-out text
+_TOKENS = 24  # of the text that the patient writes at each look
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A perplexity with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Look:
+    """After `step` steps: perplexities of the base, of the cut patient before its first step, and
+    of the patient now, on `tokens` tokens of held-out text; the share of the lost perplexity that
+    is won back (None where nothing was lost); and a text that the patient writes, greedily."""
+
+    step: int
+    base: Reading
+    cut: Reading
+    now: Reading
+    tokens: int
+    recovered: tuple[float, float, float] | None
+    text: str
+
+    def as_dict(self) -> dict:
+        """As JSON has it."""
+        return asdict(self)
+
+
+class Judge:
+    """Judges a patient by a sample of held-out text. `seconds` is how long one look took."""
+
+    def __init__(self, base: Base, sample: Sample, progress: Progress = silent) -> None:
+        self.base, self.sample = base, sample
+        self.seconds = 0.0
+        self._of_base: Score | None = None
+        self._of_cut: Score | None = None
+        self._progress = progress
+
+    @classmethod
+    def of(cls, base: Base, held_out: str = "", progress: Progress = silent) -> Judge:
+        """Over the text in the file `held_out`, or else over the project's own four texts, which no
+        run trains on unless it is told to. Raises `SurgeryError`."""
+        texts = list(TEXTS.values())
+        if held_out:
+            path = Path(held_out).expanduser()
+            try:
+                with open(path, encoding="utf-8") as file:
+                    texts = [file.read(_LONGEST)]
+            except OSError as error:
+                raise SurgeryError(f"{path} can't be read: {error.strerror or error}.") from error
+            except (UnicodeDecodeError, ValueError) as error:
+                raise SurgeryError(f"{path} is no text in UTF-8.") from error
+        return cls(base, Sample.of(base, texts), progress)
+
+    def score(self, model: PreTrainedModel) -> Score:
+        """Of any model with the base's vocabulary."""
+        return perplexity(model, self.sample, self._progress)
+
+    def look(
+        self, step: int, patient: Patient, prompt: str, computing: Callable = nullcontext
+    ) -> Look:
+        """Read and write. `computing` gives the context that a patient in training computes in."""
+        base, cut = self._origin(patient.plan)
+        begun = time.monotonic()
+        with computing():
+            now = self.score(patient.model)
+            written = "".join(patient.stream(prompt, max_new_tokens=_TOKENS, greedy=True))
+        self.seconds = time.monotonic() - begun
+        return Look(
+            step,
+            _reading(base),
+            _reading(cut),
+            _reading(now),
+            now.tokens,
+            recovered(base, cut, now),
+            prompt + written,
+        )
+
+    def _origin(self, plan: Plan) -> tuple[Score, Score]:
+        """Of the base, and of the cut patient."""
+        if self._of_base is None:
+            self._of_base = self.score(self.base.model)
+            self._of_cut = self.score(self.base.operate(plan).model)
+        return self._of_base, self._of_cut
+
+    def verdict(self, healed: Patient) -> dict:
+        """The healed patient as it will be saved, beside what it came from."""
+        base, cut = self._origin(healed.plan)
+        now = self.score(healed.model)
+        return {
+            "tokens": now.tokens,
+            "base": base.perplexity,
+            "cut": cut.perplexity,
+            "healed": now.perplexity,
+            "intervals": {
+                name: [score.low, score.high]
+                for name, score in (("base", base), ("cut", cut), ("healed", now))
+            },
+            "recovered_of_log_perplexity": recovered(base, cut, now),
+            "recovered_of_perplexity": recovered(base, cut, now, logarithm=False),
+        }
+
+
+def recovered(
+    base: Score, cut: Score, now: Score, logarithm: bool = True
+) -> tuple[float, float, float] | None:
+    """(share, low, high): how much of what the cut lost is won back, with a 95 % interval.
+
+    Of the log perplexity (the mean loss in nats), or of the perplexity itself. The three scores are
+    of the same tokens, so blocks of tokens are drawn for all of them together. None where the cut
+    lost nothing that could be told from chance.
+    """
+    series = [np.asarray(score.nll) for score in (base, cut, now)]
+    if not all(np.isfinite(values).all() for values in series):
+        return None
+    lost = block_means(series[1] - series[0])
+    blocks = math.ceil(len(lost) / BLOCK)
+    draws = np.random.default_rng(0).integers(0, len(lost), (RESAMPLES, blocks))
+    means = [block_means(values)[draws].mean(axis=1) for values in series]
+    points = [values.mean() for values in series]
+    if not logarithm:
+        means, points = [np.exp(m) for m in means], [np.exp(p) for p in points]
+    gap = means[1] - means[0]
+    if np.quantile(gap, 0.025) <= 0:
+        return None
+    low, high = np.quantile((means[1] - means[2]) / gap, [0.025, 0.975])
+    return float((points[1] - points[2]) / (points[1] - points[0])), float(low), float(high)
+
+
+def _reading(score: Score) -> Reading:
+    return Reading(score.perplexity, score.low, score.high)

@@ -1,0 +1,190 @@
+"""A run's folder: what it was told, what it reads, its states, each written whole or not at all.
+
+    run.json                     base, plan, settings
+    text/tokens.safetensors      the windows
+    state-00000120/              after 120 steps; the last two are kept, and the best
+        trained.safetensors      what trains
+        moments.safetensors      the optimizer's tensors
+        state.json               numbers: losses, evaluations, length, seconds
+
+No file is a pickle. A damaged state is treated as unreadable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import secrets
+import shutil
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from surgery.errors import SurgeryError
+from surgery.io.atomic import appearing, restored, sweep
+from surgery.io.output_target import STATE, explained
+
+from .records import FORMAT, RunRecord, StateRecord
+from .records import read as read_record
+from .settings import Settings
+
+_TEXT = Path("text") / "tokens.safetensors"
+_FILES = ("trained.safetensors", "moments.safetensors")
+_CHUNK = 8 << 20
+_STATE = re.compile(r"state-([0-9]{8})")
+_UNREADABLE = re.compile(r"unreadable-[0-9]{8}-[0-9a-f]{8}")
+
+
+def begin(folder: Path, facts: Mapping, text: torch.Tensor) -> None:
+    """Create the run's folder. `facts` are the fields of its `RunRecord`, except the checksum."""
+    with appearing(folder, text.nbytes) as partial:
+        place = partial / _TEXT
+        place.parent.mkdir()
+        _save({"tokens": text}, place)
+        record = {"format": FORMAT, **facts, "text": _checksum(place)}
+        _write_json(partial / "run.json", record)
+
+
+def facts_of(folder: Path) -> RunRecord | None:
+    """What the run in this folder was told; None if there is none. Raises `SurgeryError` for a
+    folder that holds something else."""
+    if not restored(folder):
+        return None
+    with contextlib.suppress(OSError):
+        sweep(folder)
+    facts = read_record(RunRecord, folder / "run.json")
+    if facts is None:
+        raise SurgeryError(
+            f"{folder} holds no run of healing that can be read: choose another folder, or remove "
+            "it."
+        )
+    return facts
+
+
+def check_same(folder: Path, facts: Mapping) -> None:
+    """Raise `SurgeryError` where the folder holds another run than one that was told this."""
+    there = facts_of(folder)
+    if there is None:
+        return
+    for key in ("base", "parameters", "plan"):
+        if (old := getattr(there, key)) != facts[key]:
+            raise SurgeryError(
+                f"{folder} holds a run with a different {key} ({str(old)[:80]}): choose another "
+                "folder, or remove this one."
+            )
+    theirs, mine = (Settings.from_dict(values) for values in (there.settings, facts["settings"]))
+    if not theirs.same_run(mine):
+        new, old = mine.as_dict(), theirs.as_dict()
+        other = next(key for key in new if new[key] != old[key])
+        raise SurgeryError(
+            f"{folder} holds a run with other settings ({other.replace('_', ' ')} was "
+            f"{old[other]}): give the same to go on, or choose another folder."
+        )
+
+
+def text_of(folder: Path, window: int) -> torch.Tensor:
+    """The run's windows, (count, window). Raises `SurgeryError`."""
+    facts, place = facts_of(folder), folder / _TEXT
+    try:
+        if facts is not None and _checksum(place) == facts.text:
+            tokens = load_file(place)["tokens"]
+            valid = tokens.dtype == torch.int32 and tokens.ndim == 2
+            if valid and len(tokens) and tokens.shape[1] == window:
+                return tokens
+        why = "its checksum doesn't match"
+    except (OSError, SafetensorError, KeyError) as error:
+        why = getattr(error, "strerror", None) or "it is not a safetensors file with tokens"
+    raise SurgeryError(
+        f"The text of the run in {folder} can't be read ({why}). Remove the folder to start over."
+    )
+
+
+def write(
+    folder: Path,
+    step: int,
+    trained: Mapping[str, torch.Tensor],
+    moments: Mapping[str, torch.Tensor],
+    numbers: Mapping,
+    spared: int = 0,
+) -> None:
+    """A state that appears when it is on the disk; only then older ones go, but for the last two
+    and the one after `spared` steps. Raises `SaveError`, and then those are still there."""
+    out = folder / f"state-{step:08d}"
+    size = sum(t.nbytes for t in (*trained.values(), *moments.values()))
+    with appearing(out, size, overwrite=True, durable=True, kind=STATE) as partial:
+        files = {}
+        for name, tensors in zip(_FILES, (trained, moments), strict=True):
+            _save(tensors, partial / name)
+            files[name] = _checksum(partial / name)
+        _write_json(partial / "state.json", {"step": step, **numbers, "files": files})
+    for old in states(folder)[:-2]:
+        if old != spared:
+            forget(folder, old)
+
+
+def states(folder: Path) -> list[int]:
+    """Steps after which states are kept, the last one last."""
+    found = (_STATE.fullmatch(path.name) for path in folder.iterdir())
+    return sorted(int(m[1]) for m in found if m)
+
+
+def read(folder: Path, step: int) -> tuple[dict, dict, StateRecord] | None:
+    """(trained, moments, numbers) of a state; None if it is damaged or incomplete."""
+    place = folder / f"state-{step:08d}"
+    numbers = read_record(StateRecord, place / "state.json")
+    if numbers is None or numbers.step != step:
+        return None
+    try:
+        if numbers.files != {name: _checksum(place / name) for name in _FILES}:
+            return None
+        trained, moments = (load_file(place / name) for name in _FILES)
+    except (OSError, SafetensorError):
+        return None
+    return trained, moments, numbers
+
+
+def remove(folder: Path) -> None:
+    """Remove a finished run. If its folder holds other files, they and the folder are kept."""
+    sweep(folder)
+    for path in (folder / "run.json", folder / _TEXT):
+        path.unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if _STATE.fullmatch(path.name) or _UNREADABLE.fullmatch(path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in (folder / _TEXT.parent, folder):
+        with contextlib.suppress(OSError):  # not empty
+            path.rmdir()
+
+
+def put_aside(folder: Path, step: int) -> None:
+    """Rename an unreadable state, so that it doesn't block a later one. Raises `SaveError`."""
+    with explained(folder):
+        place = folder / f"state-{step:08d}"
+        place.rename(folder / f"unreadable-{step:08d}-{secrets.token_hex(4)}")
+
+
+def forget(folder: Path, step: int) -> None:
+    """Remove one state."""
+    shutil.rmtree(folder / f"state-{step:08d}", ignore_errors=True)
+
+
+def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    save_file({name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}, path)
+
+
+def _write_json(path: Path, value: Mapping) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def _checksum(path: Path) -> int:
+    """The CRC-32 of a file: enough to detect damage, and twice as fast as a cryptographic hash."""
+    checksum = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum

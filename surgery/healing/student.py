@@ -1,0 +1,211 @@
+"""The patient made ready to learn: which layers train, and parameters of its own where they do.
+
+Knows plans and modules. All that stays frozen is the base's own memory, shared with the teacher and
+with everyone else in the process; what trains is a copy in float32, or an adapter beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from surgery.architecture import Anatomy
+from surgery.architecture.inspect.names import memory_names
+from surgery.architecture.seeded_random import Seeded
+from surgery.errors import Refused, SurgeryError
+from surgery.optional import require
+from surgery.patient import Patient
+from surgery.plan import COPY, Plan
+from surgery.shared_weights import unshare
+
+from .settings import Settings
+
+
+def seams(plan: Plan) -> tuple[int, ...]:
+    """Positions of the layers that follow another than their own predecessor; len(plan) if the
+    base's last layer is not the plan's last."""
+    before = [-1, *plan.sources]
+    after = [*plan.sources, plan.depth]
+    return tuple(p for p, (a, b) in enumerate(zip(before, after, strict=True)) if b != a + 1)
+
+
+def chosen(plan: Plan, settings: Settings) -> tuple[int, ...]:
+    """The positions that train. Raises `SurgeryError` where there are none."""
+    if settings.layers:
+        if max(settings.layers) >= len(plan):
+            raise SurgeryError(
+                f"There is no layer {max(settings.layers)} to train: the plan has positions 0 to "
+                f"{len(plan) - 1}."
+            )
+        return tuple(sorted(set(settings.layers)))
+    everything = tuple(range(len(plan)))
+    if settings.train in ("lora", "all"):
+        return everything
+    if settings.train == "new":
+        found = _new(plan)
+        if not found:
+            raise SurgeryError(
+                "This plan adds no layers, so there are none to train alone: choose seams, all or "
+                "lora."
+            )
+        return found
+    near = set()
+    for seam in seams(plan):
+        near |= set(range(seam - settings.radius, seam + settings.radius))
+    near |= {p for p, layer in enumerate(plan.layers) if layer.init != COPY}
+    found = tuple(sorted(near & set(everything)))
+    if not found:
+        raise SurgeryError("This plan leaves the base as it is: there is no seam to heal.")
+    return found
+
+
+def _new(plan: Plan) -> tuple[int, ...]:
+    """Layers that begin otherwise than as a copy, and second and later copies of their source.
+
+    Of `7, 7@identity` the second is new; of `7@identity, 7` the first.
+    """
+    seen: set[int] = set()
+    found = []
+    for position, layer in enumerate(plan.layers):
+        if layer.init != COPY or layer.source in seen:
+            found.append(position)
+        else:
+            seen.add(layer.source)
+    return tuple(found)
+
+
+def make(patient: Patient, settings: Settings) -> nn.Module:
+    """A model whose trainable parameters are its own, all others the base's memory, frozen.
+
+    A PEFT model for LoRA; else the patient's own model. Raises `Refused` where what trains can't
+    be told apart from what doesn't.
+    """
+    model = unshare(patient.model)
+    positions = chosen(patient.plan, settings)
+    if settings.train == "lora":
+        return _with_adapters(model, patient, positions, settings)
+    names = _parameters_of(patient, positions)
+    for name in names:
+        owner, _, leaf = name.rpartition(".")
+        module = model.get_submodule(owner)
+        value = module._parameters[leaf].detach()
+        module._parameters[leaf] = nn.Parameter(value.to(torch.float32, copy=True))
+    return model
+
+
+def _parameters_of(patient: Patient, positions: Iterable[int]) -> list[str]:
+    """The names of the floating-point parameters of the layers at these positions."""
+    wanted, found = set(positions), []
+    anatomy = patient.base.anatomy
+    paths = anatomy.stack.paths
+    owners: dict[int, set[tuple[str, int]]] = {}
+    for name, tensor in anatomy.tensors.items():
+        if where := anatomy.layer_of(name):
+            owners.setdefault(id(tensor), set()).add((where[0], where[1]))
+    shared = {
+        (w[0], w[1], w[2])
+        for name, tensor in anatomy.tensors.items()
+        if (w := anatomy.layer_of(name)) and len(owners[id(tensor)]) > 1
+    }
+    for path in paths:
+        layers = patient.model.get_submodule(path)
+        for p in sorted(wanted):
+            for rest, parameter in layers[p].named_parameters():
+                if not parameter.is_floating_point():
+                    continue
+                if (path, patient.plan.sources[p], rest) in shared:
+                    raise Refused(
+                        f"{path}.{p}.{rest} is shared by several layers of this model, so it can't "
+                        "be trained in one alone: heal it with LoRA."
+                    )
+                found.append(f"{path}.{p}.{rest}")
+    return found
+
+
+def _with_adapters(
+    model: PreTrainedModel, patient: Patient, positions: Iterable[int], settings: Settings
+) -> nn.Module:
+    peft = require("peft", "Training with LoRA")
+    from transformers.pytorch_utils import Conv1D
+
+    targets = [
+        f"{path}.{p}.{rest}"
+        for path in patient.base.anatomy.stack.paths
+        for p in positions
+        for rest, module in model.get_submodule(path)[p].named_modules()
+        if isinstance(module, (nn.Linear, Conv1D))
+    ]
+    if not targets:
+        raise Refused("These layers have no linear maps that an adapter could go on.")
+    transposed = any(isinstance(model.get_submodule(name), Conv1D) for name in targets)
+    config = peft.LoraConfig(
+        task_type=peft.TaskType.CAUSAL_LM,
+        r=settings.rank,
+        lora_alpha=settings.alpha or settings.rank,
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+        fan_in_fan_out=transposed,
+    )
+    with Seeded(settings.seed):
+        return peft.get_peft_model(model, config)
+
+
+def linear_shapes(anatomy: Anatomy, layer: int) -> list[tuple[int, int]]:
+    """Shapes of the linear maps of one of the base's layers, which adapters can go on."""
+    from transformers.pytorch_utils import Conv1D
+
+    return [
+        tuple(module.weight.shape)
+        for path in anatomy.stack.paths
+        for module in anatomy.model.get_submodule(path)[layer].modules()
+        if isinstance(module, (nn.Linear, Conv1D))
+    ]
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """{name: parameter} of all that trains, in the model's order."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def changed(model: nn.Module, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """{name in the patient: new tensor, float32 on the CPU} of all that training changed.
+
+    `values` are the trained parameters by their names in `model`; of adapters, merged into the
+    weights they are for: W + (alpha / r)·B·A.
+    """
+    if not hasattr(model, "peft_config"):
+        return {name: value.detach().float().cpu() for name, value in values.items()}
+    found = {}
+    inner = model.get_base_model()
+    for name, module in inner.named_modules():
+        if not hasattr(module, "lora_A"):
+            continue
+        low = f"base_model.model.{name}.lora_%s.default.weight"
+        a, b = (values[low % which].detach().float().cpu() for which in "AB")
+        weight = module.get_base_layer().weight.detach().float().cpu()
+        delta = (b @ a) * module.scaling["default"]
+        found[f"{name}.weight"] = weight + (delta.T if module.fan_in_fan_out else delta)
+    return found
+
+
+def check_savable(patient: Patient, names: Iterable[str]) -> None:
+    """Raise `Refused` if a tensor that trains has no stored tensor of its own to go back to."""
+    from surgery.checkpoint.tensors import memory_of
+
+    base = patient.base
+    _, stored = base.stored()
+    there = set(memory_of(base, patient.plan, stored).values())
+    there |= {
+        name
+        for name in memory_names(base.anatomy, patient.plan.sources)
+        if (w := base.anatomy.layer_of(name)) and patient.plan.layers[w[1]].init.kind == "random"
+    }
+    if missing := sorted(set(names) - there):
+        raise Refused(
+            f"{missing[0]} is stored in another form than it is trained in, so a healed checkpoint "
+            "can't be written: heal with LoRA on other layers, or save the cut model first and "
+            "heal that."
+        )

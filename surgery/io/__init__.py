@@ -1,0 +1,1 @@
+"""Files: atomic folders, fast copies, archives."""

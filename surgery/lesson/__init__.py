@@ -1,0 +1,1 @@
+"""The lesson on initialising models: its steps, figures and common mistakes."""

@@ -1,0 +1,86 @@
+"""A config without weights: a base of random ones, as transformers initialises it.
+
+From a file, or from any other base with some settings changed: `bundled,num_hidden_layers=12`.
+Knows how such a text is read; what a changed setting entails is the architecture's affair.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from surgery.architecture.config.rewrite import edit, unquantized
+from surgery.errors import BaseError
+from surgery.progress import Progress
+
+from .folder import config_from, read_json
+from .source import Source
+
+_SETTING = re.compile(r",\s*([A-Za-z_]\w*)\s*=\s*([^,]*)$")
+_NOTE = "made of random weights from a config"
+
+
+def open_bare(
+    text: str,
+    progress: Progress,
+    path_of: Callable[[str], Path],
+    open_other: Callable[[str, Progress], Source],
+) -> Source:
+    """The base that `config:text` names. Raises `BaseError` or `Refused`.
+
+    `path_of` makes a path of a text; `open_other` opens whatever else may stand there.
+    """
+    place, changes = _settings(text)
+    path = path_of(place)
+    is_file = place.endswith(".json") or (path.exists() and not path.is_dir())
+    if not is_file and not (path / "config.json").is_file():
+        found = open_other(place, progress)
+        name, config, home, files = found.name, found.config, found.home, found.files
+        identity, tokenizer = found.identity, found.get_tokenizer
+    else:
+        path = path / "config.json" if path.is_dir() else path
+        config = config_from(read_json(path), path)
+        folder = path.parent if any(path.parent.glob("tokenizer*.json")) else None
+        # “config.json” says little: the folder it lies in says more.
+        name = path.parent.name if path.name == "config.json" and path.parent.name else path.stem
+        identity = f"{hashlib.sha256(path.read_bytes()).hexdigest()}:{folder or ''}"
+        home = path.parent
+        files = (path, *home.glob("tokenizer*"))
+
+        def tokenizer(progress: Progress) -> Path | None:
+            return folder
+
+    config, note = unquantized(config), _NOTE  # random weights are unquantized
+    if changes:
+        config = edit(config, changes)
+        said = ", ".join(f"{field} {value}" for field, value in changes.items())
+        name, note = f"{name} with {said}", f"{_NOTE} with {said}"
+    return Source(
+        kind="config",
+        name=name,
+        config=config,
+        identity=f"config:{identity}:{json.dumps(changes, sort_keys=True)}",
+        note=note,
+        home=home,
+        files=files,
+        get_tokenizer=tokenizer,
+    )
+
+
+def _settings(text: str) -> tuple[str, dict[str, Any]]:
+    """The place, and the settings behind it: numbers, true, false or words."""
+    changes: dict[str, Any] = {}
+    while m := _SETTING.search(text):
+        try:
+            value = json.loads(m[2])
+        except (ValueError, RecursionError):
+            value = m[2].strip()
+        if isinstance(value, (list, dict)):
+            raise BaseError(f"{m[1]} is set to one number or word, not to {m[2][:40]}.")
+        changes[m[1]] = value
+        text = text[: m.start()]
+    return text.strip(), dict(reversed(changes.items()))

@@ -1,0 +1,241 @@
+"""A folder of safetensors with a config, as transformers writes it.
+
+Knows how a local checkpoint is laid out. Opens no file that could run code: safetensors only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+from surgery.errors import BaseError
+
+from .safetensors_header import read_file
+from .source import Source, Tensor
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
+_LARGEST_COUNT = 1_000_000  # of layers, heads, experts, labels
+_LARGEST_JSON = 64 << 20  # bytes; the largest index on the Hub has a few
+
+
+def open_folder(folder: Path) -> Source:
+    """The model in a folder. Raises `BaseError`."""
+    if not folder.is_dir():
+        raise BaseError(f"There is no folder {folder}.")
+    config = read_config(folder)
+    check_no_adapter(folder)
+    tensors = read_tensors(folder)
+    files = ["config.json", *sorted({tensor.file for tensor in tensors.values()})]
+    stamp = _stamp(folder, files)
+
+    def check() -> None:
+        try:
+            same = _stamp(folder, files) == stamp
+        except OSError as error:
+            gone = Path(error.filename).name
+            raise BaseError(
+                f"{gone} is gone from {folder}: put it back, or open another."
+            ) from error
+        if not same:
+            raise BaseError(f"The files in {folder} changed since they were opened: open it again.")
+        check_no_adapter(folder)
+
+    return Source(
+        kind="folder",
+        name=folder.name or str(folder),
+        config=config,
+        identity=f"folder:{folder}:{stamp}",
+        tensors=tensors,
+        licence=read_licence(folder),
+        home=folder,
+        check=check,
+        get_files=lambda progress: folder,
+        get_tokenizer=lambda progress: folder,
+    )
+
+
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The folder's config. Raises `BaseError`."""
+    path = folder / "config.json"
+    if not path.is_file():
+        if (folder / ADAPTER).is_file():
+            raise BaseError(
+                f"{folder.name} is a LoRA adapter, not a model: merge it into its base first."
+            )
+        if (folder / "model_index.json").is_file():
+            raise BaseError(
+                f"{folder.name} is a diffusion model. Only language models can be operated on."
+            )
+        raise BaseError(f"{folder.name} has no config.json: it is not a model's folder.")
+    return config_from(read_json(path), path)
+
+
+def check_no_adapter(folder: Path) -> None:
+    """Raise `BaseError` if the folder holds an adapter: transformers applies it to the model if
+    peft is installed, and ignores it otherwise."""
+    if (folder / ADAPTER).exists():
+        raise with_adapter(folder.name)
+
+
+def with_adapter(name: str) -> BaseError:
+    """The error for a model with an adapter beside it."""
+    return BaseError(
+        f"{name} has an adapter beside its model ({ADAPTER}), which transformers would apply. "
+        "Merge it (peft: `merge_and_unload`, then `save_pretrained`) and open the result. To "
+        f"operate on the model without the adapter, open a copy of the folder without {ADAPTER}."
+    )
+
+
+def config_from(fields: dict, path: Path) -> PreTrainedConfig:
+    """A config of a type that transformers knows, from the JSON in `path`. Raises `BaseError`."""
+    _check_counts(fields, path)
+    kind = fields.get("model_type")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        if fields.get("auto_map"):
+            named = f"This model (“{str(kind)[:60]}”)" if kind else "This model"
+            raise BaseError(
+                f"{named} needs code of its own from its repository, which is never "
+                "run here. Choose a model that transformers knows."
+            )
+        if fields.get("_class_name"):  # written by diffusers
+            raise BaseError(
+                f"{path.name} belongs to a component of a diffusion model "
+                f"({str(fields['_class_name'])[:60]}). Only language models can be operated on."
+            )
+        if not kind:
+            raise BaseError(
+                f"{path.name} has no model_type, so transformers can't tell what model it is. Add "
+                'one, such as "model_type": "llama".'
+            )
+        raise BaseError(
+            f"The config names “{str(kind)[:60]}” as its model_type, which this version of "
+            "transformers does not know. Check the config, or update transformers."
+        )
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        for part in (config, config.get_text_config(decoder=True)):
+            # Switches of the run that wrote the file: they say nothing about the model.
+            part.return_dict, part.output_hidden_states, part.output_attentions = True, False, False
+        return config
+    except Exception as error:  # a config's fields can be wrong in as many ways as there are fields
+        said = " ".join(str(error).split())[:300]
+        raise BaseError(
+            f"{path.name} is not a config that transformers can read: “{said}”. Check its settings."
+        ) from error
+
+
+def _check_counts(value: object, path: Path, key: str = "") -> None:
+    """Raise `BaseError` for a count that no model has: transformers makes lists as long as the
+    config's counts, before anyone can look at them, and memory would be gone."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_counts(inner, path, name)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_counts(inner, path)
+    elif (
+        isinstance(value, (int, float))
+        and value > _LARGEST_COUNT
+        and (key.startswith("num_") or "layer" in key)
+    ):
+        raise BaseError(f"{path.name} is broken: it says {key} = {value:g}, which no model has.")
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Every tensor in the folder's safetensors, single or sharded. Raises `BaseError`."""
+    if (folder / SINGLE).is_file():
+        return read_file(folder / SINGLE)
+    if not (folder / INDEX).is_file():
+        raise no_safetensors(folder.name, (path.name for path in folder.iterdir()))
+    where = read_index(folder / INDEX)
+    missing = [file for file in sorted(set(where.values())) if not (folder / file).is_file()]
+    if missing:
+        raise BaseError(
+            f"{folder.name} is not complete: {missing[0]} is missing ({len(missing)} in all). "
+            "Download it again."
+        )
+    return gather(where, {file: read_file(folder / file) for file in sorted(set(where.values()))})
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """Which file holds which tensor. Raises `BaseError`, also for names that leave the folder."""
+    index = read_json(path)
+    where = index.get("weight_map")
+    if not isinstance(where, dict) or not where:
+        raise BaseError(f"{path.name} is broken: it has no weight_map. Download it again.")
+    if not isinstance(index.get("metadata", {}), dict):  # transformers reads it too
+        raise BaseError(
+            f"{path.name} is damaged: metadata is not a JSON object. Download it again."
+        )
+    for file in set(map(str, where.values())):
+        if file != Path(file).name or "\\" in file or not file.endswith(".safetensors"):
+            raise BaseError(f"{path.name} names “{file[:80]}”, which is no safetensors file here.")
+    return {str(tensor): str(file) for tensor, file in where.items()}
+
+
+def gather(where: dict[str, str], files: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The shards' tensors together, held against the index. Raises `BaseError`."""
+    found: dict[str, Tensor] = {}
+    for file, tensors in files.items():
+        if twice := found.keys() & tensors.keys():
+            raise BaseError(f"{file} is broken: {min(twice)} is in another file too.")
+        found |= tensors
+    for tensor, file in where.items():
+        if tensor not in found or found[tensor].file != file:
+            raise BaseError(f"{file} is broken: the index says that it holds {tensor[:80]}.")
+    return found
+
+
+def no_safetensors(name: str, files: Iterable[str]) -> BaseError:
+    """The error for a model without safetensors, with the reason if the files show one."""
+    files = list(files)
+    if any(file.endswith(PICKLES) for file in files):
+        return BaseError(
+            f"{name} has its weights as pickles only, which can run code and are never read here. "
+            "Look for a version with safetensors, or convert it where you trust it."
+        )
+    if any(file.endswith(".gguf") for file in files):
+        return BaseError(f"{name} has its weights as GGUF: name the .gguf file itself.")
+    return BaseError(f"{name} has no model.safetensors: there are no weights to operate on.")
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object. Raises `BaseError`."""
+    if not path.exists():
+        raise BaseError(f"There is no file {path}.")
+    if not path.is_file():  # a device or a pipe may never end
+        raise BaseError(f"{path} is no file.")
+    if path.stat().st_size > _LARGEST_JSON:
+        raise BaseError(f"{path.name} is too large to be a config.")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BaseError(f"{path.name} is broken: it is no valid JSON.") from error
+    if not isinstance(value, dict):
+        raise BaseError(f"{path.name} is broken: it holds no JSON object.")
+    return value
+
+
+def read_licence(folder: Path) -> str | None:
+    """The licence that the model card's front matter names, if it does."""
+    from huggingface_hub.repocard import metadata_load
+
+    try:
+        licence = (metadata_load(folder / "README.md") or {}).get("license")
+    except Exception:  # no card, or one that can't be read: then it isn't known
+        return None
+    return licence if isinstance(licence, str) else None
+
+
+def _stamp(folder: Path, files: list[str]) -> str:
+    """A short text that changes whenever one of the files does."""
+    stats = [(file, (folder / file).stat()) for file in files]
+    text = repr([(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,276 @@
+"""A model on the Hugging Face Hub: headers by range requests, files into the Hub's own cache.
+
+What lies in the cache is used as it is, so that a model once fetched opens without a network.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from huggingface_hub import HfApi, hf_hub_download, hf_hub_url, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+from tqdm.auto import tqdm
+
+from surgery.architecture.config.quantization import SIDE_FILES
+from surgery.errors import BaseError
+from surgery.progress import Progress
+
+from .companions import LARGEST, choose, is_needed, too_large
+from .folder import (
+    ADAPTER,
+    INDEX,
+    SINGLE,
+    gather,
+    no_safetensors,
+    open_folder,
+    read_config,
+    read_index,
+    with_adapter,
+)
+from .range_reader import Part
+from .safetensors_header import read_header
+from .source import Source, Tensor
+
+_FIRST = 100_000  # bytes: most headers are shorter, so one request is enough
+
+
+def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
+    """The model "org/name" or "org/name@revision". Raises `BaseError`."""
+    repo, _, revision = spec.partition("@")
+    if found := open_cached(repo, revision or None):
+        return found
+    with _explained(repo, revision):
+        progress(f"Looking for {repo} on the Hub", 0, 0)
+        info = HfApi().model_info(
+            repo, revision=revision or None, timeout=timeout, files_metadata=True
+        )
+        commit = info.sha
+        names = [sibling.rfilename for sibling in info.siblings or []]
+        if "config.json" not in names:
+            if ADAPTER in names:
+                raise BaseError(f"{repo} is a LoRA adapter, not a model: name its base instead.")
+            raise BaseError(f"{repo} has no config.json: it is no model for transformers.")
+        if ADAPTER in names:
+            raise with_adapter(repo)
+        # Chosen before anything is downloaded: files beside the weights could fill the disk.
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings}
+        # The README has the licence; side files name quantized modules.
+        described = ["config.json", "README.md", *SIDE_FILES]
+        for name in described:
+            if sizes.get(name, 0) > LARGEST:
+                raise too_large(repo, name, sizes[name])
+        beside = choose(sizes.items(), repo)
+        # By the branch's name, so that the cache remembers what it stood for: then the next start
+        # finds the model without asking.
+        folder = Path(hf_hub_download(repo, "config.json", revision=revision or "main")).parent
+        if folder.name != commit:
+            raise BaseError(f"{repo} was changed on the Hub this very moment: open it again.")
+        if INDEX in names:
+            hf_hub_download(repo, INDEX, revision=commit)
+        tensors = _read_tensors(repo, commit, folder, names, progress)
+    files = sorted({tensor.file for tensor in tensors.values()})
+    needed = [*filter(is_needed, beside), "config.json"]
+    index = [INDEX] if INDEX in names else []
+
+    return Source(
+        kind="hub",
+        name=repo,
+        config=read_config(folder),
+        identity=_identity(repo, commit),
+        tensors=tensors,
+        hub_id=repo,
+        revision=commit,
+        licence=getattr(info.card_data, "license", None),
+        home=folder,
+        open_part=lambda file, start, end: Part(
+            f"{repo}/{file}", partial(_stream, repo, commit, file), start, end
+        ),
+        get_files=lambda progress: _download(
+            repo, commit, [*files, *index, *described, *beside], progress
+        ),
+        get_companions=lambda progress: _download(repo, commit, [*described, *beside], progress),
+        get_tokenizer=lambda progress: _download(repo, commit, needed, progress),
+    )
+
+
+def open_cached(repo: str, revision: str | None) -> Source | None:
+    """The model from the Hub's local cache, if it is there whole. Asks no network."""
+    try:
+        folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+    except (OSError, ValueError):  # not in the cache
+        return None
+    if (folder / ADAPTER).exists() and (folder / "config.json").exists():
+        raise with_adapter(repo)
+    try:
+        found = open_folder(folder)
+    except (OSError, ValueError):  # incomplete
+        return None
+    return replace(
+        found,
+        kind="hub",
+        name=repo,
+        identity=_identity(repo, folder.name),
+        hub_id=repo,
+        revision=folder.name,
+    )
+
+
+def _identity(repo: str, commit: str) -> str:
+    return f"hub:{repo}@{commit}"
+
+
+def _read_tensors(
+    repo: str, commit: str, folder: Path, names: list[str], progress: Progress
+) -> dict[str, Tensor]:
+    """The tensors of a repository from the headers of its files alone."""
+    if SINGLE in names:
+        return _remote_header(repo, commit, SINGLE)
+    if INDEX not in names:
+        raise no_safetensors(repo, names)
+    where = read_index(folder / INDEX)
+    files = sorted(set(where.values()))
+    if missing := set(files) - set(names):
+        raise BaseError(f"{repo} is not complete on the Hub: it has no {min(missing)}.")
+    headers: dict[str, dict[str, Tensor]] = {}
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda file: _remote_header(repo, commit, file), files)
+        for done, (file, header) in enumerate(zip(files, found, strict=True), 1):
+            headers[file] = header
+            progress("Reading headers from the Hub", done, len(files))
+    return gather(where, headers)
+
+
+def _remote_header(repo: str, commit: str, file: str) -> dict[str, Tensor]:
+    url = hf_hub_url(repo, file, revision=commit)
+    first, size = _range(url, 0, _FIRST)
+
+    def read(start: int, end: int) -> bytes:
+        return first[start:end] if end <= len(first) else _range(url, start, end)[0]
+
+    return read_header(read, size, file)
+
+
+def _range(url: str, start: int, end: int) -> tuple[bytes, int]:
+    """Bytes [start, end) of what lies at `url`, as far as there are so many, and its size."""
+    parts = bytearray()
+    with _response(url, start, end) as (response, size):
+        for part in response.iter_bytes():
+            parts += part
+            if len(parts) >= end - start:  # whatever a server sends beyond is not wanted
+                break
+    return bytes(parts[: end - start]), size
+
+
+@contextmanager
+def _stream(repo: str, commit: str, file: str, start: int, end: int) -> Iterator[Iterator[bytes]]:
+    """Bytes [start, end) of a repository's file, as they come."""
+    with (
+        _explained(repo, commit),
+        _response(hf_hub_url(repo, file, revision=commit), start, end) as (response, _),
+    ):
+        yield response.iter_bytes()
+
+
+@contextmanager
+def _response(url: str, start: int, end: int) -> Iterator[tuple]:
+    """The server's answer with bytes [start, end) of what lies at `url`, and the whole's size."""
+    headers = {**build_hf_headers(), "range": f"bytes={start}-{end - 1}"}
+    with get_session().stream("GET", url, headers=headers, timeout=30) as response:
+        hf_raise_for_status(response)
+        size = response.headers.get("content-range", "").rpartition("/")[2]
+        if response.status_code != 206 or not size.isdecimal():
+            raise BaseError("The Hub's server does not serve parts of files. Download the model.")
+        yield response, int(size)
+
+
+def _download(repo: str, commit: str, names: list[str], progress: Progress) -> Path:
+    """Download files into the Hub's cache; those already there are reused."""
+    patterns = [re.sub(r"([*?[])", r"[\1]", name) for name in names]
+    try:
+        with _explained(repo, commit):
+            folder = snapshot_download(
+                repo, revision=commit, allow_patterns=patterns, tqdm_class=_reporting(progress)
+            )
+            return Path(folder)
+    except OSError as error:
+        raise BaseError(f"{repo} could not be downloaded: {error.strerror or error}.") from error
+
+
+def _reporting(progress: Progress) -> type[tqdm]:
+    """A progress bar for the Hub's client that draws nothing and reports bytes."""
+
+    class Bar(tqdm):
+        def refresh(self, *args, **kwargs) -> None:
+            # The client has three bars: files, bytes over the wire, bytes on the disk.
+            if self.unit == "B" and not str(self.desc).startswith("Downloading"):
+                progress("Downloading the model", self.n, self.total or 0)
+
+        def display(self, *args, **kwargs) -> None: ...
+
+    return Bar
+
+
+@contextmanager
+def _explained(repo: str, revision: str) -> Iterator[None]:
+    """Whatever the Hub's client raises, in words that say what to do."""
+    try:
+        yield
+    except GatedRepoError as error:
+        raise BaseError(
+            f"{repo} is gated: accept its terms on its page on the Hub, then log in with "
+            "`hf auth login`."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise BaseError(f"{repo} has no revision “{revision[:80]}” on the Hub.") from error
+    except RepositoryNotFoundError as error:
+        raise BaseError(
+            f"There is no model “{repo}” on the Hub, or it is private: check the spelling, or log "
+            "in with `hf auth login`."
+        ) from error
+    except HFValidationError as error:
+        raise BaseError(f"“{repo}” can't be a Hub id: write it as org/name.") from error
+    except OfflineModeIsEnabled as error:
+        raise BaseError(
+            f"{repo} is not in the local cache, and HF_HUB_OFFLINE forbids to fetch it."
+        ) from error
+    except HfHubHTTPError as error:
+        said = (str(error).splitlines() or ["no reason given"])[0][:200]
+        raise BaseError(f"The Hub refused {repo}: {said.rstrip('.')}. Try again later.") from error
+    except json.JSONDecodeError as error:
+        raise BaseError(
+            f"What answers for the Hub is not the Hub, so {repo} can't be had: check the network's "
+            "login page, or HF_ENDPOINT."
+        ) from error
+    except BaseError:
+        raise
+    except Exception as error:
+        if not _is_network(error):
+            raise
+        raise BaseError(
+            f"The Hub can't be reached, and {repo} is not in the local cache. Check the network, "
+            "or name a local folder."
+        ) from error
+
+
+def _is_network(error: Exception) -> bool:
+    """Whether an error is one of the HTTP client's own: cut connections, timeouts, no name."""
+    kinds = [f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__]
+    return isinstance(error, ConnectionError) or any(
+        kind.startswith(("httpx", "httpcore")) or kind.endswith("LocalEntryNotFoundError")
+        for kind in kinds
+    )

@@ -1,0 +1,87 @@
+"""A part of a file far away, read like a file: bytes come as they are asked for, and a line that
+breaks is taken up again where it broke.
+
+Knows positions and patience; how a request is made is handed to it.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+
+from surgery.errors import BaseError
+
+# (start, end) -> the bytes in between, in pieces of any size
+Request = Callable[[int, int], AbstractContextManager[Iterator[bytes]]]
+PATIENCE = (1, 2, 4, 8)  # seconds before each further attempt
+
+
+class Part(io.RawIOBase):
+    """Bytes [start, end) of a remote file. Positions are those of the whole file."""
+
+    def __init__(self, name: str, request: Request, start: int, end: int) -> None:
+        super().__init__()
+        self.name = name
+        self._request, self._at, self._end = request, start, end
+        self._line = ExitStack()
+        self._pieces: Iterator[bytes] | None = None
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Only from the start; going anywhere but on costs a new request."""
+        if whence != io.SEEK_SET:
+            raise io.UnsupportedOperation("seek from elsewhere than the start")
+        if offset != self._at:
+            self._hang_up()
+            self._at = offset
+        return offset
+
+    def readinto(self, into) -> int:
+        """Raises `BaseError` once patience is at its end."""
+        view = memoryview(into).cast("B")
+        if not view or self._at >= self._end:
+            return 0
+        for pause in (*PATIENCE, None):
+            try:
+                piece = self._next()
+                break
+            except Exception as error:  # the client's errors are many; none is worth giving up for
+                self._hang_up()
+                if pause is None:
+                    raise error if isinstance(error, BaseError) else self._lost(error) from error
+                time.sleep(pause)
+        count = min(len(view), len(piece))
+        view[:count] = piece[:count]
+        self._rest = piece[count:]
+        self._at += count
+        return count
+
+    def _next(self) -> bytes:
+        if self._rest:
+            return self._rest
+        if self._pieces is None:
+            self._pieces = self._line.enter_context(self._request(self._at, self._end))
+        piece = next((piece for piece in self._pieces if piece), b"")
+        if not piece:
+            raise EOFError("the server sent too little")
+        return piece[: self._end - self._at]
+
+    def _lost(self, error: Exception) -> BaseError:
+        said = " ".join(str(error).split())[:200]
+        return BaseError(f"The line to {self.name} broke ({said}). Check the network, try again.")
+
+    def _hang_up(self) -> None:
+        self._line.close()
+        self._pieces, self._rest = None, b""
+
+    def close(self) -> None:
+        self._hang_up()
+        super().close()

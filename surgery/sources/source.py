@@ -1,0 +1,82 @@
+"""What opening a source yields: a config, the places of tensors, and how to fetch the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from transformers import PreTrainedConfig
+
+from surgery.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A stored tensor: safetensors' name of its dtype, and bytes [start, end) of a file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    file: str
+    start: int
+    end: int
+
+
+def _nothing(progress: Progress) -> None:
+    return None
+
+
+def _unchanging() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as found. `identity` is equal for equal files, and another when they change.
+
+    `open_part(file, start, end)` reads parts of files that aren't on this machine, if it is given.
+    `tensors` is empty where nothing is stored as safetensors yet (a GGUF file, a bare config).
+    `hub_id` and `licence` are None where they aren't known; `note` says what a reader should know
+    about where the weights come from; `home` is its local folder, if any, and `files` are its files
+    there (all of them if empty). `check` raises `BaseError` if the files have changed since they
+    were opened: offsets and shapes that were read from them would be wrong then.
+    """
+
+    kind: str
+    name: str
+    config: PreTrainedConfig
+    identity: str
+    tensors: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    hub_id: str | None = None
+    revision: str | None = None
+    licence: str | None = None
+    note: str = ""
+    home: Path | None = field(default=None, repr=False)
+    files: tuple[Path, ...] = field(default=(), repr=False)
+    check: Callable[[], None] = field(default=_unchanging, repr=False)
+    open_part: Callable[[str, int, int], BinaryIO] | None = field(default=None, repr=False)
+    get_files: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
+    get_companions: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
+    get_tokenizer: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
+
+    def local_files(self) -> Iterator[Path]:
+        """Its files on this machine, down to one folder deep; links are not followed."""
+        if self.files:
+            yield from self.files
+        elif self.home is not None:
+            for pattern in ("*", "*/*"):
+                yield from (path for path in self.home.glob(pattern) if not path.is_dir())
+
+    def fetch(self, progress: Progress = silent) -> Path | None:
+        """A local folder with config and safetensors; None for a bare config. May download or
+        convert, once. Raises `BaseError`."""
+        return self.get_files(progress)
+
+    def companions_folder(self, progress: Progress = silent) -> Path | None:
+        """A local folder with everything but the weights. Raises `BaseError`."""
+        return self.get_companions(progress)
+
+    def tokenizer_folder(self, progress: Progress = silent) -> Path | None:
+        """A local folder with the tokenizer's files, as far as there are any."""
+        return self.get_tokenizer(progress)

@@ -1,0 +1,174 @@
+"""Several bases of one shape as one base: the layers of all, one base after the other.
+
+A plan that names layers of other bases (`0:16, b/8:24`) becomes a plain plan of such a stack, and
+then everything that takes a base and a plan takes it. The embeddings come from the base of the
+first layer, as do the token ids, the tokenizer, the generation config and other settings that may
+differ. The final norm and the head come from the base of the last layer. Nothing is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from .architecture import Anatomy
+from .architecture.apply.build import assemble
+from .architecture.apply.combine import check_tied, combine, outer_parts
+from .architecture.inspect.names import disk_layers, loader_names
+from .base import Base
+from .errors import Refused
+from .plan import Layer, Plan
+from .progress import Progress, silent
+from .shared_weights import share
+from .sources import Source, Tensor
+
+
+def stack(base: Base, others: Mapping[str, Base], plan: Plan) -> tuple[Base, Plan]:
+    """The stack that a plan of several bases is made of, and the plan in terms of it.
+
+    `others` are the bases by the names that the plan uses for them. A plan with layers of only one
+    base returns that base. Raises `Refused` with the mismatch if the bases don't fit together.
+    """
+    known = {"": base, **others}
+    used = list(dict.fromkeys(layer.base for layer in plan.layers))
+    if used == [""]:
+        return base, plan
+    if len(used) == 1:
+        only = known[used[0]]
+        return only, Plan(tuple(replace(x, base="") for x in plan.layers), only.depth)
+    made = Stack({name: known[name] for name in used}, plan.layers[-1].base)
+    layers = (Layer(made.offset[x.base] + x.source, x.init) for x in plan.layers)
+    return made, Plan(tuple(layers), made.depth)
+
+
+class Stack(Base):
+    """A base made of the layers of several. `offset` is where each one's layers begin.
+
+    The first of `bases` provides the modules before the layers, the one named `last` those after.
+    """
+
+    def __init__(self, bases: Mapping[str, Base], last: str) -> None:
+        self.bases, self._last = dict(bases), last
+        self._first = first = next(iter(self.bases))
+        self.offset: dict[str, int] = {}
+        depth = 0
+        for name, base in self.bases.items():
+            self.offset[name] = depth
+            depth += base.depth
+        _check_vocabularies(self.bases)
+        _check_dtypes(self.bases)
+        shown = {name or "the base": base.anatomy for name, base in self.bases.items()}
+        config = combine(shown)
+        self._before, self._after = outer_parts(bases[first].anatomy)
+        if first != last:
+            check_tied(bases[first].anatomy, self._after)
+        opened = [base.source for base in self.bases.values()]
+        complete = all(source.tensors for source in opened)
+        super().__init__(
+            Source(
+                kind="stack",
+                name=" + ".join(dict.fromkeys(source.name for source in opened)),
+                config=config,
+                identity=f"stack:{[*(s.identity for s in opened), list(bases).index(last)]}",
+                tensors=self._merged({k: b.source.tensors for k, b in bases.items()})
+                if complete
+                else {},
+                licence=opened[0].licence if len({s.licence for s in opened}) == 1 else None,
+                note="; ".join(f"{s.name} is {s.note}" for s in opened if s.note),
+                home=opened[0].home,
+                check=lambda: [source.check() for source in opened],
+                get_tokenizer=self.bases[first].source.tokenizer_folder,
+            )
+        )
+
+    def local_files(self) -> Iterable[Path]:
+        """The files of all bases."""
+        return [file for base in self.bases.values() for file in base.local_files()]
+
+    @property
+    def parts(self) -> tuple[tuple[str, int], ...]:
+        """Each base's name, as a recipe gives it, and where its layers begin."""
+        return tuple((b.recipe_name, self.offset[n]) for n, b in self.bases.items())
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """The layers of all bases, on the meta device."""
+        return Anatomy.of(self.source.config)
+
+    def load(self, progress: Progress = silent) -> PreTrainedModel:
+        """The stack's model over the bases' own parameters."""
+        models = {name: base.load(progress) for name, base in self.bases.items()}
+        with self._loading.taken(progress):
+            if self._model is None:
+                if len({model.device for model in models.values()}) > 1:
+                    raise Refused("These bases lie on different devices: load them on one.")
+
+                def find(name: str) -> tuple[PreTrainedModel, str]:
+                    if where := self.anatomy.layer_of(name):
+                        path, layer, rest = where
+                        which = self._base_of(layer)
+                        return models[which], f"{path}.{layer - self.offset[which]}.{rest}"
+                    return models[self._outer(name)], name
+
+                self._model = share(assemble(self.anatomy, models[self._first], find))
+            return self._model
+
+    def stored(self, progress: Progress = silent) -> tuple[Path, Mapping[str, Tensor]]:
+        """The first base's folder, and the tensors of all with the paths of their files."""
+        found = {name: base.stored(progress) for name, base in self.bases.items()}
+        tensors = {
+            which: {name: replace(t, file=str(folder / t.file)) for name, t in tensors.items()}
+            for which, (folder, tensors) in found.items()
+        }
+        return found[self._first][0], self._merged(tensors)
+
+    def _base_of(self, layer: int) -> str:
+        return next(name for name in reversed(self.offset) if self.offset[name] <= layer)
+
+    def _outer(self, name: str) -> str:
+        """Which base a parameter outside the layers comes from."""
+        return self._last if name in self._after else self._first
+
+    def _merged(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Stored tensors under the names that they have in the stack."""
+        merged: dict[str, Tensor] = {}
+        for which, found in tensors.items():
+            base = self.bases[which]
+            translate = loader_names(base.anatomy)
+            for name, where in disk_layers(base.anatomy, found).items():
+                if where is None:
+                    if self._outer(translate(name)) == which:
+                        merged[name] = found[name]
+                elif where[1] < base.depth:
+                    head, layer, rest = where
+                    merged[f"{head}{self.offset[which] + layer}{rest}"] = found[name]
+        return merged
+
+
+def _check_dtypes(bases: Mapping[str, Base]) -> None:
+    """Raise `Refused` if the bases compute in different dtypes, since layers of one could not take
+    the output of another's."""
+    one, *others = bases.values()
+    for other in others:
+        if other.torch_dtype != one.torch_dtype:
+            raise Refused(
+                f"{one.name} is {one.dtype} and {other.name} is {other.dtype}. Save one of them "
+                "in the other's dtype first, and stack that."
+            )
+
+
+def _check_vocabularies(bases: Mapping[str, Base]) -> None:
+    """Raises `Refused` if two of the bases read text differently."""
+    with_text = {name: base for name, base in bases.items() if base.has_tokenizer}
+    words = {name: base.tokenizer.get_vocab() for name, base in with_text.items()}
+    for (a, one), (b, two) in zip(words.items(), list(words.items())[1:], strict=False):
+        if one != two:
+            odd = min(w for w in one.keys() | two.keys() if one.get(w) != two.get(w))
+            raise Refused(
+                f"{bases[a].name} and {bases[b].name} have different vocabularies (“{odd[:40]}” is "
+                f"token {one.get(odd)} in one and {two.get(odd)} in the other)."
+            )

@@ -1,0 +1,114 @@
+"""One matrix of a base by itself: its raw values, and its singular values. Reads that one alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from surgery.architecture.inspect.names import disk_layers
+from surgery.errors import BaseError, SurgeryError
+from surgery.plan import COPY, Init
+from surgery.progress import Progress, silent
+
+from .counting import DTYPES
+from .survey import part_of
+
+if TYPE_CHECKING:
+    from surgery.base import Base
+
+
+_matrices: WeakKeyDictionary[Base, list[Matrix]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A stored matrix's name, and its shape as (rows, columns)."""
+
+    name: str
+    kind: str
+    layer: int | None
+    shape: tuple[int, int]
+    output: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Singular values in descending order.
+
+    `stable_rank` is ‖W‖²_F / σ₁²: how many directions the matrix really uses; at most its rank.
+    """
+
+    matrix: Matrix
+    values: np.ndarray
+
+    @property
+    def stable_rank(self) -> float:
+        """0 for a matrix of zeros."""
+        largest = float(self.values[0]) if len(self.values) else 0.0
+        return float((self.values.astype(np.float64) ** 2).sum()) / largest**2 if largest else 0.0
+
+
+def matrices(base: Base, progress: Progress = silent) -> list[Matrix]:
+    """The matrices of a base's files."""
+    if base not in _matrices:
+        _matrices[base] = _list(base, progress)
+    return _matrices[base]
+
+
+def _list(base: Base, progress: Progress) -> list[Matrix]:
+    _, stored = base.stored(progress)
+    where = disk_layers(base.anatomy, stored)
+    found = []
+    for name, tensor in stored.items():
+        part = part_of(name, where[name])
+        if (
+            len(tensor.shape) == 2
+            and tensor.dtype in DTYPES
+            and (part.layer is None or part.layer < base.depth)
+        ):
+            found.append(Matrix(name, part.kind, part.layer, tensor.shape, part.output))
+    return found
+
+
+def find(base: Base, layer: int | None, kind: str, progress: Progress = silent) -> Matrix:
+    """The (first) matrix of a kind in a layer. Raises `SurgeryError` if there is none."""
+    for matrix in matrices(base, progress):
+        if matrix.layer == layer and matrix.kind == kind:
+            return matrix
+    place = "outside the layers" if layer is None else f"in layer {layer}"
+    raise SurgeryError(f"There is no stored matrix of kind “{kind}” {place}.")
+
+
+def corner(base: Base, matrix: Matrix, size: int = 12, init: Init = COPY) -> np.ndarray:
+    """The first rows and columns, as `init` lets them begin: float32, `size` of each at most."""
+    values = _read(base, matrix, lambda rows: rows[:size, :size])
+    if matrix.output and init.kind == "identity":
+        values = torch.zeros_like(values)
+    if matrix.output and init.kind == "scale":
+        values = values * init.factor
+    return values.float().numpy()
+
+
+def spectrum(base: Base, matrix: Matrix, progress: Progress = silent) -> Spectrum:
+    """All singular values, by LAPACK in float32. Raises `SurgeryError`."""
+    progress("Reading the matrix", 0, 0)
+    values = _read(base, matrix, lambda rows: rows[:]).float()
+    if not torch.isfinite(values).all():
+        raise SurgeryError(f"{matrix.name} holds NaN or infinities, so it has no singular values.")
+    progress("Computing singular values", 0, 0)
+    return Spectrum(matrix, torch.linalg.svdvals(values).numpy())
+
+
+def _read(base: Base, matrix: Matrix, part) -> torch.Tensor:
+    folder, stored = base.stored()
+    path = folder / stored[matrix.name].file
+    try:
+        with safe_open(path, framework="pt") as file:
+            return part(file.get_slice(matrix.name))
+    except (OSError, SafetensorError) as error:
+        raise BaseError(f"{path} can't be read: {error}.") from error

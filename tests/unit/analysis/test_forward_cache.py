@@ -1,0 +1,108 @@
+"""Passes that begin where they differ, and models for which that would be wrong."""
+
+import pytest
+import tiny
+import torch
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+from traps import TRAPS, trap
+
+from surgery import Base, Plan
+from surgery.analysis import Sample, perplexity, scan
+from surgery.analysis.forward_cache import Passes, same_layers
+
+_LEFT: dict[str, torch.Tensor] = {}
+
+
+class _Leaving(LlamaDecoderLayer):
+    """Leaves something for later layers on what all of them are handed."""
+
+    def forward(self, hidden_states, position_embeddings=None, **kwargs):
+        shared = position_embeddings[0]
+        if hasattr(shared, "left"):
+            hidden_states = hidden_states + shared.left
+        shared.left = hidden_states.mean(-1, keepdim=True)
+        return super().forward(hidden_states, position_embeddings=position_embeddings, **kwargs)
+
+
+class _Lasting(LlamaDecoderLayer):
+    """Leaves it where it still lies when the next pass begins."""
+
+    def forward(self, hidden_states, **kwargs):
+        key = f"{hidden_states.device} {hidden_states.shape[:2]}"
+        if self.self_attn.layer_idx and key in _LEFT:
+            hidden_states = hidden_states + _LEFT[key]
+        _LEFT[key] = hidden_states.mean(-1, keepdim=True)
+        return super().forward(hidden_states, **kwargs)
+
+
+trap("layers that leave something", _Leaving)
+trap("layers that leave something that lasts", _Lasting)
+
+
+def open_trap(what, folder):
+    config = TRAPS[what].config_class(
+        **{k: v for k, v in tiny.FAMILIES["llama"][1].items() if k != "head_dim"}
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        TRAPS[what](config).save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return Base.open(str(folder))
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "qwen3", "gemma3", "gpt2"])
+def test_layers_are_skipped_and_nothing_changes(opened, family):
+    base, sample = opened(family)
+    passes = Passes(base, sample)
+    assert passes.skips
+    kept = passes.keep(Plan.whole(6))
+    for text in ("0:3, 4:6", "0:5, 3:6", "0:2, 1@identity, 2:6", "0:3, 3@average, 4:6", "0:4, 5"):
+        plan = Plan.parse(text, 6)
+        expected = perplexity(base.operate(plan).model, sample)
+        assert passes.losses(plan, kept) == pytest.approx(expected.nll, abs=1e-5)
+
+
+def test_a_pass_can_go_on_from_another_plan(opened):
+    base, sample = opened("llama")
+    passes = Passes(base, sample)
+    first = passes.keep(Plan.whole(6))
+    before = passes.forwards
+    second = passes.keep(Plan.parse("0:3, 4:6", 6), like=first)
+    assert passes.forwards - before == 2
+    last = Plan.parse("0:3, 4", 6)
+    expected = perplexity(base.operate(last).model, sample).nll
+    assert passes.losses(last, second) == pytest.approx(expected, abs=1e-5)
+
+
+def test_several_plans_with_one_tail(opened):
+    base, sample = opened("mixtral")
+    passes = Passes(base, sample)
+    kept = passes.keep(Plan.whole(6))
+    plans = [Plan.of([*range(j), *range(2, 6)], 6) for j in (1, 3, 4, 6)]
+    found = passes.losses_together(plans, kept)
+    for plan, losses in zip(plans, found, strict=True):
+        expected = perplexity(base.operate(plan).model, sample).nll
+        assert losses == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("what", ["layers that leave something", *list(TRAPS)[-1:]])
+def test_layers_that_leave_something_are_never_skipped(what, tmp_path):
+    base = open_trap(what, tmp_path)
+    sample = Sample.of(base, "The ferry ran twice a day in summer. " * 3, window=40)
+    passes = Passes(base, sample)
+    assert not passes.skips
+    found = scan(base, sample, scores=["drop_one"])
+    assert found.layer_forwards >= found.naive_layer_forwards  # counted as what it is
+    for row in found.drop_one[:3]:
+        whole = perplexity(base.operate(row.plan).model, sample)
+        assert row.perplexity == pytest.approx(whole.perplexity, rel=1e-6)
+
+
+def test_layers_that_compute_the_same():
+    def same(a, b):
+        return same_layers(Plan.parse(a, 6), Plan.parse(b, 6))
+
+    assert same("0:6", "0:3, 4:6") == 3
+    assert same("0:2, 2@average, 3:6", "0:2, 2@average, 4:6") == 2  # a mean with another layer
+    assert same("0:2, 2@random, 3:6", "0:2, 2@random, 4:6") == 2
+    assert same("0:2, 2@scale=0.5, 3:6", "0:2, 2@scale=0.5, 4:6") == 3

@@ -1,0 +1,260 @@
+"""Every score against the long way round, on tiny models of several families; what it costs; and
+what becomes of a scan that is stopped."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from naive import Naive
+from transformers.models.llama.modeling_llama import LlamaMLP
+
+from surgery import Base, Cancelled, Plan, Refused, SurgeryError, texts
+from surgery.analysis import (
+    SCORES,
+    Measured,
+    Sample,
+    best_blocks,
+    known_scan,
+    measure_all,
+    overlooked,
+    perplexity,
+    scan,
+)
+from surgery.analysis.cache import _memory
+
+FAMILIES = ("llama", "gemma3_text", "mixtral", "gpt2", "qwen2")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_score_is_what_the_long_way_gives(opened, family):
+    base, sample = opened(family)
+    depth, whole = base.depth, list(range(base.depth))
+    before = {n: p.clone() for n, p in base.model.named_parameters()}
+    asked = [(p.requires_grad, p.grad) for p in base.model.parameters()]
+    hooks = [len(m._forward_hooks) for m in base.model.modules()]
+    found = scan(base, sample, scores=SCORES, within=(1, 4))
+    # The base is as it was.
+    assert all(torch.equal(p, before[n]) for n, p in base.model.named_parameters())
+    assert asked == [(p.requires_grad, p.grad) for p in base.model.parameters()]
+    assert not any("forward" in vars(m) for m in base.model.modules())
+    assert hooks == [len(m._forward_hooks) for m in base.model.modules()]
+
+    naive = Naive(base, sample)
+    assert found.finished and found.tokens == sample.tokens
+    assert found.perplexity.perplexity == pytest.approx(naive.perplexity(whole), 1e-5)
+    assert found.perplexity.nll == pytest.approx(naive.losses(whole), abs=1e-4)
+    influence = [naive.block_influence(i) for i in whole]
+    assert found.block_influence == pytest.approx(influence, abs=1e-5)
+    assert found.taylor == pytest.approx(naive.taylor(), rel=1e-5)
+    for start in range(depth):
+        for n in range(1, depth + 1):
+            d = found.angular[start][n]
+            if start + n > depth:
+                assert d is None
+            else:
+                assert d == pytest.approx(naive.angular(start, n), abs=1e-5)
+    for i in whole:
+        without, twice = whole[:i] + whole[i + 1 :], whole[: i + 1] + whole[i:]
+        for row, sources in ((found.drop_one[i], without), (found.repeat_one[i], twice)):
+            assert row.layer == i and row.plan.sources == tuple(sources)
+            assert row.perplexity == pytest.approx(naive.perplexity(sources), 1e-5)
+            assert row.low < row.perplexity < row.high
+            assert row.cost.low <= row.cost.mean <= row.cost.high
+    assert set(found.repeat_map) == {(i, j) for i in range(1, 4) for j in range(i + 1, 5)}
+    for (i, j), row in found.repeat_map.items():
+        expected = naive.perplexity(whole[:j] + whole[i:])
+        assert row.perplexity == pytest.approx(expected, 1e-5)
+
+
+def test_influence_is_not_read_behind_the_final_norm(opened):
+    base, sample = opened("llama")
+    with torch.no_grad():
+        out = [
+            base.model(input_ids=torch.tensor([w]), output_hidden_states=True).hidden_states
+            for w in sample.windows
+        ]
+    pairs = [torch.cosine_similarity(h[-2], h[-1], dim=-1).flatten() for h in out]
+    wrong = float(1 - torch.cat(pairs).mean())
+    last = scan(base, sample, scores=["block_influence"]).block_influence[-1]
+    assert last == pytest.approx(Naive(base, sample).block_influence(5), abs=1e-5)
+    assert abs(last - wrong) > 1e-3
+
+
+def test_the_best_block_never_holds_the_last_layer(opened):
+    base, sample = opened("llama")
+    found = scan(base, sample, scores=["angular"])
+    blocks, naive = best_blocks(found), Naive(base, sample)
+    assert [block.n for block in blocks] == [1, 2, 3, 4, 5]
+    for block in blocks:
+        others = [naive.angular(s, block.n) for s in range(6 - block.n)]
+        assert block.end <= 5 and block.distance == pytest.approx(min(others), abs=1e-5)
+    assert all(block.start >= 2 for block in best_blocks(found, first=2))
+
+
+def test_layer_forwards_are_counted_and_few(tmp_path, monkeypatch):
+    tiny.model("llama", num_hidden_layers=16).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    base = Base.open(str(tmp_path))
+    sample = Sample.of(base, texts.get("prose"), window=64, limit=256)
+    calls, forward = [], LlamaMLP.forward
+
+    def counting(self, x):
+        if not x.is_meta:
+            calls.append(x.shape[0] * x.shape[1])
+        return forward(self, x)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LlamaMLP, "forward", counting)
+        found = scan(base, sample, scores=["drop_one"])
+    assert found.naive_layer_forwards == 16 + 16 * 15
+    assert found.layer_forwards <= 0.55 * found.naive_layer_forwards
+    # What it says it ran is what ran; on top of the passes comes the check that it can skip.
+    ran, passes = sum(calls) / 256, 16 + sum(15 - i for i in range(16))
+    assert passes <= ran <= found.layer_forwards <= passes + 2
+    pairs = scan(base, sample, scores=["repeat_map"], within=(6, 11))
+    spans = [(i, j) for i in range(6, 11) for j in range(i + 1, 12)]
+    assert pairs.naive_layer_forwards == 16 + sum(16 + j - i for i, j in spans)
+    assert pairs.layer_forwards <= 16 + sum(16 - i for i, _ in spans) + 2
+    again = scan(base, sample, scores=["drop_one", "repeat_map"], within=(6, 11))
+    assert again.layer_forwards == again.naive_layer_forwards == 0
+    assert again.drop_one == found.drop_one
+
+
+def test_progress_reaches_its_end(opened):
+    base, sample = opened("llama")
+    heard = []
+    scan(base, sample, scores=SCORES, progress=lambda *what: heard.append(what))
+    done = [d for what, d, _ in heard if what == "Measuring layers"]
+    assert done == sorted(done) and done[-1] == pytest.approx(heard[-1][2])
+
+
+def test_a_scan_that_is_stopped_goes_on(opened):
+    base, sample = opened("llama")
+    stopped = []
+
+    def stop(what, done, total):
+        if what == "Measuring layers" and done > 0.6 * total:
+            raise Cancelled
+
+    partial = []
+    with pytest.raises(Cancelled):
+        scan(base, sample, heard=partial.append, progress=stop)
+    before = known_scan(base, sample)
+    assert not before.finished and 0 < len(before.drop_one) + len(before.repeat_one) < 12
+    assert partial[-1].drop_one == before.drop_one and before.block_influence
+    assert [len(p.drop_one) for p in partial] == sorted(len(p.drop_one) for p in partial)
+
+    _memory.clear()  # as another process would find it
+    assert known_scan(base, sample).drop_one == before.drop_one
+    rest = scan(base, sample, heard=stopped.append)
+    fresh = len(rest.drop_one) + len(rest.repeat_one) - len(before.drop_one)
+    assert rest.finished and rest.naive_layer_forwards < 6 + 6 * 5 + 6 * 7
+    assert fresh <= 12 and known_scan(base, sample).finished
+    Measured(base, sample).forget()
+    assert known_scan(base, sample).perplexity is None
+    whole = scan(base, sample)
+    assert whole.drop_one == rest.drop_one and whole.repeat_one == rest.repeat_one
+    assert whole.naive_layer_forwards == 6 + 6 * 5 + 6 * 7
+
+
+def test_files_that_are_broken_are_measured_anew(opened, tmp_path):
+    base, sample = opened("llama")
+    first = scan(base, sample, scores=["drop_one"])
+    for file in (tmp_path / "cache" / "xray").rglob("*.npy"):
+        file.write_bytes(file.read_bytes()[:90])
+    _memory.clear()
+    assert known_scan(base, sample, scores=["drop_one"]).perplexity is None
+    assert scan(base, sample, scores=["drop_one"]).drop_one == first.drop_one
+
+
+def test_bases_without_lasting_weights_stay_off_the_disk(tmp_path):
+    tiny.tokenizer().save_pretrained(tmp_path)
+    tiny.config("llama").save_pretrained(tmp_path)
+    base = Base.open(f"config:{tmp_path}")
+    sample = Sample((tuple(range(3, 60)),))
+    assert scan(base, sample, scores=["drop_one"]).finished
+    assert not (tmp_path / "cache").exists() and known_scan(base, sample).perplexity
+
+
+def test_a_plan_that_is_refused_has_no_number(opened, monkeypatch):
+    base, sample = opened("llama")
+    operate = Base.operate
+
+    def picky(self, plan):
+        if plan.dropped == (2,):
+            raise Refused("Layer 2 has to stay.")
+        return operate(self, plan)
+
+    monkeypatch.setattr(Base, "operate", picky)
+    found = scan(base, sample)
+    row = found.drop_one[2]
+    assert (row.perplexity, row.low, row.high, row.cost) == (None,) * 4
+    assert row.refused == "Layer 2 has to stay." and found.finished
+    assert found.drop_one[3].perplexity and found.repeat_one[3].perplexity
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"scores": ["charm"]}, "“charm” is no score"),
+        ({"within": (4, 4)}, "4:4 is no span"),
+        ({"within": (0, 7)}, "within 0:6"),
+    ],
+)
+def test_what_is_no_scan(opened, options, said):
+    base, sample = opened("llama")
+    with pytest.raises(SurgeryError, match=said):
+        scan(base, sample, **options)
+
+
+def test_perplexity_of_any_model(opened):
+    base, sample = opened("gemma2")
+    score = perplexity(copy.deepcopy(base.model), sample)
+    expected = Naive(base, sample).losses(range(base.depth))
+    assert score.nll == pytest.approx(expected, abs=1e-4)
+    assert score.perplexity == pytest.approx(math.exp(np.mean(expected)), 1e-5)
+
+
+def test_a_model_that_says_nothing_is_infinitely_surprised(tmp_path):
+    model = tiny.model("llama")
+    with torch.no_grad():
+        model.model.layers[3].mlp.down_proj.weight[0] = math.nan
+    model.save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    base = Base.open(str(tmp_path))
+    found = scan(base, Sample.of(base, texts.get("facts"), window=40, limit=80))
+    assert found.perplexity.perplexity == math.inf
+    assert found.drop_one[2].perplexity == math.inf
+    assert math.isfinite(found.drop_one[3].perplexity)
+
+
+def test_the_two_layers_that_the_cosine_misses(bundled):
+    """SmolLM2: layers 8 and 11 look harmless to Block Influence, and are the ones that kill."""
+    sample = Sample.of(bundled, texts.get("facts"), window=100, limit=100)
+    scores = scan(bundled, sample, scores=["block_influence"]).block_influence
+    near = range(5, 15)
+    plans = {i: Plan.whole(30).drop(i, i + 1) for i in near}
+    found = measure_all(bundled, list(plans.values()), sample)
+    by_damage = sorted(near, key=lambda i: -found[plans[i]].perplexity)
+    assert set(by_damage[:2]) == {8, 11}
+    others = [found[plans[i]].perplexity for i in near if i not in (8, 11)]
+    assert found[plans[11]].perplexity > 2 * np.median(others)
+    assert found[plans[8]].perplexity > 1.5 * np.median(others)
+    middle = np.median([scores[i] for i in range(2, 28)])
+    assert scores[8] < 1.5 * middle and scores[11] < 1.5 * middle
+
+
+def test_layers_that_influence_overlooks_are_named(opened):
+    base, sample = opened("llama")
+    found = scan(base, sample)
+    cost = [v.cost.mean for v in found.drop_one]
+    expected = {
+        i
+        for i in range(6)
+        if cost[i] > 3 * max(np.median(cost), 0)
+        and found.block_influence[i] <= 1.5 * np.median(found.block_influence)
+    }
+    assert set(overlooked(found)) == expected

@@ -1,0 +1,39 @@
+"""Short runs on tiny models: a base, a plan, and settings that take a second or two."""
+
+import pytest
+
+from surgery import Base, Plan
+from surgery.healing import Settings
+
+TEXT = "It was a quiet day, and nobody had come to see the garden since the rain began. " * 2
+
+
+@pytest.fixture
+def held_out(tmp_path):
+    path = tmp_path / "held-out.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def base(tiny_folder):
+    return Base.open(str(tiny_folder("llama")))
+
+
+@pytest.fixture
+def plan():
+    return Plan.parse("0:2, 4:6", 6)
+
+
+@pytest.fixture
+def settings(held_out):
+    """A function: settings of a short run, with some changed."""
+
+    def make(**changes):
+        short = dict(
+            steps=12, batch=4, window=16, learning_rate=3e-3, warmup=2, sampled_tokens=256,
+            evaluate_every=100, held_out=held_out,
+        )  # fmt: skip
+        return Settings(**{**short, **changes})
+
+    return make

@@ -1,0 +1,202 @@
+"""What is read: windows from a file, a data set, or the base."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+import tiny
+import torch
+from hub_server import Hub
+
+from surgery import Base, Plan, SurgeryError
+from surgery.healing import text
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_file_is_cut_into_windows(base, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("".join(chr(33 + i % 90) for i in range(1000)), encoding="utf-8")
+    ids = base.tokenizer(path.read_text())["input_ids"]
+    found = text.of_file(base, str(path), 64)
+    assert found.shape == (len(ids) // 64, 64)
+    assert found.flatten().tolist() == ids[: found.numel()]
+    assert text.of_file(base, str(path), 64, most=100).shape == (2, 64)
+
+
+def test_files_that_are_none(base, tmp_path):
+    (tmp_path / "short").write_text("too short")
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00" * 100)
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "numbers.jsonl").write_text('{"text": "a"}\n7\n')
+    (tmp_path / "columns.jsonl").write_text('{"a": "x", "b": "y"}\n')
+    (tmp_path / "bytes.jsonl").write_bytes(b'{"text": "\xff"}')
+    (tmp_path / "half.jsonl").write_text('{"text": "\\ud800"}\n')
+    for name, said in (
+        ("none", "can't be read"),
+        ("short", "shorter than one"),
+        ("bytes", "UTF-8"),
+        ("empty", "is empty"),
+        ("numbers.jsonl", "Line 2 of numbers.jsonl is no row of JSON"),
+        ("columns.jsonl", "No column of columns.jsonl is called text: it has a, b"),
+        ("bytes.jsonl", "UTF-8"),
+        ("half.jsonl", "bytes that are no text"),
+        ("none.jsonl", "can't be read"),
+    ):
+        with pytest.raises(SurgeryError, match=said):
+            text.of_file(base, str(tmp_path / name), 64)
+
+
+def test_a_data_set_is_streamed_row_by_row(base, tmp_path):
+    """A folder stands for one on the Hub; the same library reads both."""
+    (tmp_path / "train.jsonl").write_text(
+        '{"text": "first row", "n": 1}\n{"text": "next", "n": 2}\n'
+    )
+    found = text.of_data_set(base, str(tmp_path), 5, None)
+    end = base.tokenizer.eos_token_id
+    ids = [t for row in ("first row", "next") for t in [*base.tokenizer(row)["input_ids"], end]]
+    assert found.flatten().tolist() == ids[: len(ids) // 5 * 5]
+    with pytest.raises(SurgeryError, match="can't be read"):
+        text.of_data_set(base, str(tmp_path / "none"), 5, None)
+
+
+def test_rows_of_a_file_are_read_as_those_of_a_data_set(base, tmp_path):
+    rows = ("first row", "", "next")
+    path = tmp_path / "rows.JSONL"
+    path.write_text("\n".join(json.dumps({"text": row, "n": 1}) for row in rows) + "\n\n")
+    found = text.of_file(base, str(path), 5)
+    end = base.tokenizer.eos_token_id
+    ids = [t for row in rows if row for t in [*base.tokenizer(row)["input_ids"], end]]
+    assert found.flatten().tolist() == ids[: len(ids) // 5 * 5]
+
+
+def test_settings_say_what_is_read(base, settings, held_out, monkeypatch):
+    """And progress says how much was."""
+    heard = []
+    found = text.read(base, settings(text=held_out, steps=1), lambda *said: heard.append(said))
+    assert torch.equal(found, text.of_file(base, held_out, 16, 64))
+    assert heard[0] == ("Reading the text", 0, 64) and heard[-1][1] >= 64
+    assert text.read(base, settings(sampled_tokens=100)).shape == (6, 16)
+    asked = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **b: asked.append((a, b)) or [])
+    with pytest.raises(SurgeryError, match="is empty"):
+        text.read(base, settings(data="org/name:subset"))
+    assert asked == [(("org/name", "subset"), {"split": "train", "streaming": True})]
+
+
+def test_the_base_writes_as_much_as_is_read_once(base, settings, monkeypatch):
+    assert text.read(base, settings(sampled_tokens=0, steps=5)).shape == (20, 16)
+    monkeypatch.setattr(text, "_MOST_SAMPLED", 64)
+    assert text.read(base, settings(sampled_tokens=0, steps=500)).shape == (4, 16)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rows"),
+    [
+        (0.0, [8]),
+        (1.5, [8, 8, 16, 14]),
+        (6.05, [8, 8, 16, 32, 64, 61]),
+        (99, [8, 8, 16, 32, 64, 72]),
+    ],
+)
+def test_seconds_say_how_much_the_base_writes(base, settings, monkeypatch, seconds, rows):
+    """By a clock of its own that makes a token take 2 ms, so a window of 16 takes 32."""
+    now, asked, real = [0.0], [], text._continued
+
+    def continued(base, first, window, random, written):
+        found = real(base, first, window, random, written)
+        asked.append(len(first))
+        now[0] += found.numel() * 0.002
+        return found
+
+    heard = []
+    monkeypatch.setattr(text, "_continued", continued)
+    monkeypatch.setattr(text, "_MOST_SAMPLED", 200 * 16)
+    monkeypatch.setattr(text.time, "monotonic", lambda: now[0])
+    timed = settings(sampled_tokens=0, steps=None, minutes=1)
+    found = text.read(base, timed, lambda *said: heard.append(said), seconds)
+    assert asked == rows and found.shape == (sum(rows), 16)
+    assert len(found.unique(dim=0)) == len(found)
+    assert all(done <= total == seconds for what, done, total in heard if what == text._WRITING)
+
+
+def test_a_large_cache_is_written_in_fewer_rows(base, settings, monkeypatch):
+    each = base.preview(Plan.whole(base.depth)).kv_bytes_per_token
+    assert each > 0 and text.rows_at_once(base, 16) == 96
+    assert text.writing_bytes(base, settings(sampled_tokens=0)) == 96 * 16 * each
+    monkeypatch.setattr(text, "_CACHE", 5 * 16 * each)
+    assert text.rows_at_once(base, 16) == 5
+    assert text.writing_bytes(base, settings(sampled_tokens=0)) == 5 * 16 * each
+    assert text.writing_bytes(base, settings(text="a file")) == 0
+    found = text.sampled(base, 12, 16, 0)
+    assert found.shape == (12, 16) and len(found.unique(dim=0)) == 12
+    monkeypatch.setattr(text, "_cached", lambda base: 0)
+    assert text.rows_at_once(base, 16) == 48
+
+
+OTHERS_TOKEN = """
+import sys
+from surgery import Base, SurgeryError
+from surgery.healing import text
+try:
+    text.of_data_set(Base.open(sys.argv[1]), "org/name", 5, None)
+except SurgeryError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_data_set_is_asked_for_in_nobody_s_name_where_that_is_forbidden(
+    tiny_folder, tmp_path, hidden
+):
+    """A public page sets that variable before anything is imported; a machine of one's own
+    doesn't, and there the token goes along."""
+    hub = Hub()
+    try:
+        told = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_owner", "HF_HOME": str(tmp_path)}
+        told |= {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"} if hidden else {}
+        command = [sys.executable, "-c", OTHERS_TOKEN, str(tiny_folder("llama"))]
+        done = subprocess.run(
+            command, env={**os.environ, **told}, cwd=ROOT, capture_output=True, text=True
+        )
+    finally:
+        hub.close()
+    assert done.returncode == 1 and "The data set org/name can't be read" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert hub.requests and ("Bearer hf_owner" in hub.tokens) is not hidden
+
+
+def test_the_base_writes_the_same_for_a_seed(base):
+    found = text.sampled(base, 3, 12, seed=1)
+    assert found.shape == (3, 12) and found.dtype == torch.int32
+    assert torch.equal(found, text.sampled(base, 3, 12, seed=1))
+    assert not torch.equal(found, text.sampled(base, 3, 12, seed=2))
+    with pytest.raises(SurgeryError, match="longer than the context"):
+        text.sampled(base, 1, 300, seed=0)
+
+
+def test_the_likeliest_tokens_come_first(base):
+    """Tokens 1 to 4 of a window are what greedy decoding gives after its first."""
+    (row,) = text.sampled(base, 1, 8, seed=3)
+    ids = row[:1].long()[None]
+    for _ in range(4):
+        ids = torch.cat([ids, base.model(ids).logits[:, -1:].argmax(-1)], 1)
+    assert row[:5].tolist() == ids[0].tolist()
+
+
+def test_a_larger_tokenizer_is_no_matter_as_long_as_its_tokens_do_not_occur(tmp_path):
+    tiny.model("llama", vocab_size=93).save_pretrained(tmp_path / "few")
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_special_tokens({"eos_token": "<end>"})  # token 98, which the model lacks
+    tokenizer.save_pretrained(tmp_path / "few")
+    base = Base.open(str(tmp_path / "few"))
+    rows = "".join(f'{{"text": "row number {i}"}}\n' for i in range(9))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    assert int(text.of_file(base, str(tmp_path / "rows.jsonl"), 16).max()) < 93
+    (tmp_path / "rows.jsonl").write_text(rows.replace("row", "zzz"))
+    with pytest.raises(SurgeryError, match="“z” is token 93 of the tokenizer"):
+        text.of_file(base, str(tmp_path / "rows.jsonl"), 16)

@@ -1,0 +1,127 @@
+"""The commands that measure, from arguments to output."""
+
+import json
+import os
+
+import pytest
+import tiny
+
+from surgery import texts
+from surgery.analysis import Sample, scan
+from surgery.cli import main
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Run the command line here: (exit status, stdout, stderr)."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
+
+    def run(*arguments):
+        status = main.main([str(a) for a in arguments])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def folder(tiny_folder):
+    return str(tiny_folder("gemma3_text"))
+
+
+SHORT = ["--limit", "120", "--window", "60"]
+
+
+def test_scan_in_json(run, folder):
+    from surgery import Base
+
+    status, out, err = run("scan", folder, "--json", *SHORT)
+    facts = json.loads(out)
+    assert (status, err) == (0, "")
+    base = Base.open(folder)
+    found = scan(base, Sample.of(base, texts.get("prose"), window=60, limit=120))
+    assert facts["tokens"] == 118 and facts["sequences"] == 2
+    assert facts["perplexity"] == found.perplexity.perplexity
+    assert facts["low"] < facts["perplexity"] < facts["high"]
+    assert facts["block_influence"] == list(found.block_influence)
+    assert facts["angular"] == [list(row) for row in found.angular]
+    assert facts["angular"][2][4] is not None and facts["angular"][2][5] is None
+    for name in ("drop_one", "repeat_one"):
+        assert [row["layer"] for row in facts[name]] == list(range(tiny.DEPTH))
+        for row, one in zip(facts[name], getattr(found, name), strict=True):
+            assert (row["perplexity"], row["low"], row["high"]) == (
+                one.perplexity,
+                one.low,
+                one.high,
+            )
+
+
+def test_scan_for_people(run, folder, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("The ferry ran twice a day in summer.\n" * 4, encoding="utf-8")
+    ask = ["scan", folder, "--text", text, "--score", "repeat_map", "--score", "taylor"]
+    status, out, _ = run(*ask, "--within", "1:3")
+    assert status == 0 and "Taylor" in out and "Best blocks to repeat" in out
+    assert "1:3" in out and "0:3" not in out and "tokens scored in 1 sequences" in out
+    facts = json.loads(run(*ask, "--within", "1:3", "--json")[1])
+    assert {(r["start"], r["end"]) for r in facts["repeat_map"]} == {(1, 2), (1, 3), (2, 3)}
+    status, out, _ = run("scan", folder, *SHORT)
+    assert status == 0 and "without it" in out and "sliding" in out and "layer-forwards" in out
+
+
+def test_suggest(run, folder):
+    status, out, _ = run("suggest", folder, "--layers", 4, "--json", *SHORT)
+    facts = json.loads(out)
+    assert status == 0 and facts["perplexity"] > 1
+    methods = [one["method"] for one in facts["suggestions"]]
+    assert sorted(methods) == ["block", "drop_one", "greedy", "influence", "random"]
+    for one in facts["suggestions"]:
+        assert one["layers"] == 4 and one["low"] <= one["perplexity"] <= one["high"]
+    status, out, _ = run("suggest", folder, "--layers", 4, *SHORT)
+    assert status == 0 and all(method in out for method in methods)
+    size = f"{facts['suggestions'][0]['parameters'] / 1e6:.6f}M"
+    ask = ["--parameters", size, "--method", "influence", "--protect", 2, 2, "--json", *SHORT]
+    (one,) = json.loads(run("suggest", folder, *ask)[1])["suggestions"]
+    assert one["layers"] == 4 and one["plan"] == "0:2, 4:6"
+
+
+def test_compare(run, folder):
+    status, out, _ = run("compare", folder, "0:3, 4:6", "--kind", "code", "--json", *SHORT)
+    facts = json.loads(out)
+    assert status == 0 and facts["kl"]["low"] < facts["kl"]["nats_per_token"]
+    assert len(facts["by_token"]) == facts["tokens"] == 118
+    assert len(facts["norms"]["base"]) == 6 and len(facts["norms"]["patient"]) == 5
+    status, out, _ = run("compare", folder, "0:3, 4:6", *SHORT)
+    assert status == 0 and "KL, nats/token" in out and "Most hurt" in out
+
+
+def test_compare_with_layers_of_another_base(run, folder, tmp_path):
+    """The patient is held against the base that is operated on, not against the stack."""
+    tiny.model("llama").save_pretrained(tmp_path / "a")
+    tiny.tokenizer().save_pretrained(tmp_path / "a")
+    plan = ["0:3, b/3:6", "--with", f"b={tmp_path / 'a'}"]
+    status, out, _ = run("compare", tmp_path / "a", *plan, "--json", *SHORT)
+    facts = json.loads(out)
+    assert status == 0 and facts["kl"]["nats_per_token"] == pytest.approx(0, abs=1e-6)
+    assert facts["perplexity"]["base"] == facts["perplexity"]["patient"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["scan", "{}", "--kind", "poem"], "no text “poem”"),
+        (["scan", "{}", "--kind", "code", "--text", "x"], "Name one text"),
+        (["scan", "{}", "--text", "/nowhere.txt"], "No such file"),
+        (["scan", "{}", "--text", "/bin/true"], "no text in UTF-8"),
+        (["scan", "{}", "--text", os.devnull], "too short"),
+        (["scan", "{}", "--score", "charm"], "no score"),
+        (["scan", "{}", "--within", "x"], "write it as 8:20"),
+        (["suggest", "{}"], "Say how large"),
+        (["suggest", "{}", "--parameters", "many"], "no number of parameters"),
+        (["suggest", "{}", "--layers", "6"], "that size already"),
+        (["compare", "{}", "0:9"], "past the last layer"),
+    ],
+)
+def test_an_error_is_one_plain_line(run, folder, arguments, said):
+    status, out, err = run(*(a.replace("{}", folder) for a in arguments))
+    assert status == 1 and out == "" and said in err and err.count("\n") == 1

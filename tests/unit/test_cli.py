@@ -1,0 +1,340 @@
+"""The command line: in this process where that is the same, as a real one where it is not."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+
+from surgery import Plan, presets
+from surgery.cli import main
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "surgery"]
+
+
+@pytest.fixture
+def folder(tiny_folder):
+    return str(tiny_folder("llama"))
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run the command line here: (exit status, stdout, stderr)."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments):
+        status = main.main([str(a) for a in arguments])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def start(*arguments, **options):
+    """Start it as a process of its own, which a signal interrupts: where tests run side by side
+    they are told to ignore it, and a child inherits that."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": ROOT, **options}
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([*COMMAND, *map(str, arguments)], **options)
+
+
+# ---------------------------------------------------------------- what it says
+
+
+def test_inspect_in_json(run, folder):
+    status, out, err = run("inspect", folder, "--json")
+    facts = json.loads(out)
+    assert (status, err) == (0, "")
+    assert facts["depth"] == facts["layers"] == tiny.DEPTH
+    assert (facts["kind"], facts["architecture"], facts["dtype"]) == ("folder", "Llama", "float32")
+    assert facts["parameters"] == sum(p.numel() for p in tiny.model("llama").parameters())
+    assert facts["bytes"] == 4 * facts["parameters"] == 4 * sum(facts["by_component"].values())
+    assert facts["has_tokenizer"] is True and facts["has_chat_template"] is False
+
+
+def test_preview_in_json(run, folder):
+    status, out, err = run("preview", folder, "0:2, 4:6", "--json")
+    facts = json.loads(out)
+    assert (status, err) == (0, "")
+    assert (facts["plan"], facts["changes"]) == ("0:2, 4:6", "2 dropped")
+    before = facts["before"]
+    assert (facts["layers"], before["layers"]) == (4, 6)
+    for key in ("parameters", "bytes", "kv_bytes_per_token", "flops_per_token"):
+        assert 0 < facts[key] < before[key]
+    assert facts["kv_bytes_per_token"] * 6 == before["kv_bytes_per_token"] * 4
+    assert facts["parameters"] == sum(facts["by_component"].values())
+
+
+def test_what_a_recipe_asks_for_in_vain_is_said(run, folder, tmp_path):
+    recipe = tmp_path / "plan.yaml"
+    text = "slices: [{sources: [{model: x, layer_range: [0, 2]}]}]\n"
+    recipe.write_text(text + "parameters: {int8_mask: true, normalize: true}\n")
+    for command in (
+        ("preview", folder, f"@{recipe}"),
+        ("save", folder, f"@{recipe}", tmp_path / "o"),
+    ):
+        status, out, err = run(*command)
+        assert status == 0 and out
+        assert err.count("int8_mask, normalize") == 1 and "no effect in passthrough" in err
+    recipe.write_text(text + "dtype: bfloat\n")
+    for command in (
+        ("preview", folder, f"@{recipe}"),
+        ("save", folder, f"@{recipe}", tmp_path / "p"),
+    ):
+        status, _, err = run(*command)
+        assert status == 1 and "“bfloat” is not a supported dtype" in err
+    assert not (tmp_path / "p").exists()
+
+
+def test_tables_say_the_same_as_json(run, folder):
+    facts = json.loads(run("preview", folder, "0:4, 2:6", "--json")[1])
+    status, out, err = run("preview", folder, "0:4, 2:6")
+    assert (status, err) == (0, "")
+    for number in (facts["parameters"], facts["before"]["parameters"]):
+        assert f"{number:,}" in out
+    assert "0:4, 2:6  (2 repeated)" in out and "+33.3 %" in out
+    assert max(map(len, out.splitlines())) <= 80
+    facts = json.loads(run("inspect", folder, "--json")[1])
+    out = run("inspect", folder)[1]
+    assert f"{facts['parameters']:,}" in out and "without a chat template" in out
+
+
+def test_presets_are_plans_too(run, folder):
+    facts = json.loads(run("preview", folder, "drop-middle n=2", "--json")[1])
+    assert facts["plan"] == "0:2, 4:6"
+
+
+def test_layers_that_differ_are_listed(run, tiny_folder):
+    folder = tiny_folder("gemma3_text")
+    assert json.loads(run("inspect", folder, "--json")[1])["layer_kinds"][1:3] == [
+        "sliding",
+        "full",
+    ]
+    assert re.search(r"layer 2 +full", run("inspect", folder)[1])
+
+
+def test_generate(run, folder):
+    arguments = ["generate", folder, "0:2, 4:6", "--prompt", "abc", "--max-new-tokens", 8]
+    status, out, err = run(*arguments, "--greedy")
+    assert status == 0 and out.endswith("\n")
+    assert re.fullmatch(r"[1-8] tokens, .*tokens/s, first after \d+\.\d\d s\n", err)
+    assert run(*arguments, "--greedy")[1] == out
+    wild = [*arguments, "--temperature", 5]
+    texts = [run(*wild, "--seed", seed)[1] for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_save(run, folder, tmp_path):
+    out = tmp_path / "out"
+    status, said, err = run(
+        "save", folder, "0:4, 2:6", out, "--dtype", "bfloat16", "--shard-size", "100KB"
+    )
+    assert (status, err) == (0, "")
+    preview = json.loads(run("inspect", out, "--json")[1])
+    assert (preview["layers"], preview["dtype"]) == (8, "bfloat16")
+    files = list(out.iterdir())
+    size = sum(path.stat().st_size for path in files)
+    assert said == (
+        f"{out}: 8 layers, {preview['parameters']:,} parameters, "
+        f"{size / 1e6:,.1f} MB in {len(files)} files\n"
+    )
+    assert len(list(out.glob("*.safetensors"))) > 2
+    status, said, _ = run("save", folder, "0:2", out, "--overwrite", "--json")
+    listed = json.loads(said)
+    assert (status, listed["folder"]) == (0, str(out))
+    assert listed["files"] == {path.name: path.stat().st_size for path in out.iterdir()}
+
+
+# ---------------------------------------------------------------- help
+
+
+def test_help_is_readable_at_80_columns(run):
+    for command in ((), ("inspect",), ("preview",), ("generate",), ("save",)):
+        status, out, err = run(*command, "--help")
+        assert (status, err) == (0, "")
+        assert max(map(len, out.splitlines())) <= 80
+        assert run(*command, "-h")[1] == out
+        assert "[b]" not in out and "<bool>" not in out
+    assert run()[1] == run("--help")[1]
+
+
+def test_help_explains_bases_plans_and_presets(run):
+    out = run("--help")[1]
+    for word in ("bundled", "org/name@revision", "file.gguf", "config:", *presets.PRESETS):
+        assert word in out
+    for plan in re.findall(r'^    "(.+?)"  ', out, re.M):
+        status, said, _ = run("preview", "bundled", plan, "--json")
+        assert status == 0 and Plan.parse(json.loads(said)["plan"], 30) == Plan.parse(plan, 30)
+    assert "preview" in out and "..." not in out.partition("Commands:")[2]  # nothing is cut off
+
+
+# ---------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["preview", "{base}", "0:7"], "“0:7” reaches past the last layer"),
+        (["preview", "{base}", "slr m=2"], "There is no preset “slr”"),
+        (["preview", "{base}", ""], "The plan is empty"),
+        (["preview", "{base}", "@plan.yaml"], "plan.yaml can't be read: No such file"),
+        (["preview", "{base}", "0:3\x1b[31m\n"], "is not a range"),
+        (["inspect", "/no/such/place"], "There is no folder /no/such/place"),
+        (["inspect", "/no/such\nplace\x1b[2J/"], "There is no folder"),
+        (["inspect", "a b"], "neither a folder nor a Hub id"),
+        (["inspect", "[bold]x[/bold]"], "“[bold]x[/bold]” is neither"),
+        (["inspect", "/" + "a" * 300], "File name too long"),
+        (["inspect", "config:/dev/zero"], "/dev/zero is no file"),
+        (["inspect", "/\udce9"], "There is no folder"),
+        (["generate", "{base}", "0:6", "--prompt", "x", "--temperature", "1e-300"], "0.01 to 100"),
+        (["generate", "{base}", "0:6", "--prompt", "\udce9"], "write it in UTF-8"),
+        (["generate", "{base}", "0:6", "--prompt", "a" * 300], "context holds 256"),
+        (["generate", "{base}", "0:6", "--prompt", "x", "--chat"], "no chat template"),
+        (["save", "{base}", "0:6", "{base}"], "exists already"),
+        (["save", "{base}", "0:6@average", "{out}"], "the last layer has none"),
+        (["save", "{base}", "0:6", "{out}", "--dtype", "int4"], "float32, float16, bfloat16"),
+        (["save", "{base}", "0:6", "{out}", "--shard-size", "-1"], "5GB or 500MB"),
+    ],
+)
+def test_an_error_is_one_plain_line(run, folder, tmp_path, arguments, said):
+    filled = [a.format(base=folder, out=tmp_path / "out") for a in arguments]
+    status, out, err = run(*filled)
+    assert (status, out) == (1, "")
+    assert err.startswith("Error: ") and said in err
+    assert err.endswith("\n") and err[:-1].isprintable()  # so it has no line break either
+    assert "should not" not in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["operate"], "No such command 'operate'"),
+        (["inspect"], "Missing argument 'BASE'"),
+        (["preview", "x"], "Missing argument 'PLAN'"),
+        (["inspect", "x", "y"], "unexpected extra argument"),
+        (["inspect", "x", "--nope"], "No such option"),
+        (["generate", "x", "0:2"], "Missing option '--prompt'"),
+        (["generate", "x", "0:2", "--prompt", "a", "--seed", "²"], "valid integer"),
+    ],
+)
+def test_wrong_usage_is_told_apart(run, arguments, said):
+    status, out, err = run(*arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert said in err and "Try: python -m surgery" in err and "--help" in err
+
+
+def test_a_bug_of_ours_is_one_line_too(run, monkeypatch, folder):
+    def broken(*args):
+        raise ZeroDivisionError("oops\nand more")
+
+    monkeypatch.setattr("surgery.base.Base.open", broken)
+    status, _, err = run("inspect", folder)
+    assert (status, err.count("\n")) == (1, 1) and "ZeroDivisionError: oops and more" in err
+    monkeypatch.setenv("SURGERY_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        run("inspect", folder)
+
+
+# ---------------------------------------------------------------- as a process
+
+
+def test_the_bundled_model(tmp_path):
+    process = start("preview", "bundled", "0:22, 8:30", "--json", cwd=ROOT)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, b"")
+    assert json.loads(out)["parameters"] == 184_076_352
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_save_that_is_stopped_leaves_nothing(tmp_path, how):
+    process = start("save", "bundled", "0:30*9", tmp_path / "deep" / "out")
+    while process.poll() is None and not list(
+        tmp_path.glob("deep/.out.*.partial/new/*.safetensors")
+    ):
+        time.sleep(0.005)
+    process.send_signal(how)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out, err) == (130, b"", b"Stopped.\n")
+    assert [path.name for path in tmp_path.rglob("*")] == ["deep"]
+
+
+def test_a_text_that_is_stopped():
+    process = start("generate", "bundled", "0:30", "--prompt", "Count: 1 2 3 4", "--greedy",
+                    "--max-new-tokens", 4000)  # fmt: skip
+    assert process.stdout.read(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (130, b"Stopped.\n")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status", "said"),
+    [
+        ("| head -c 1 >&2; exit ${PIPESTATUS[0]}", 0, "{"),
+        (">&- 2>&-", 0, ""),
+        ("> /dev/full", 1, "Error: The system says: No space left on device.\n"),
+    ],
+)
+def test_output_that_goes_nowhere(folder, redirection, status, said):
+    script = f'"$0" -m surgery inspect "$1" --json {redirection}'
+    command = ["bash", "-c", script, sys.executable, folder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", said)
+
+
+def test_a_reader_who_has_had_enough(folder):
+    """In mid-text, that is: what comes next finds a broken pipe."""
+    process = start("generate", folder, "0:6", "--prompt", "abc", "--max-new-tokens", 200)
+    process.stdout.read(1)
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait(timeout=120)) == (b"", 0)
+
+
+def test_a_terminal_that_knows_ascii_only(folder):
+    """Messages have quotation marks and models speak every language: escaped, never a crash."""
+    code = (
+        "import sys; from surgery import cli, stream\n"
+        "said = ['\\u65e5\\u672c']\n"
+        "stream.Stream.__next__ = lambda self: said.pop() if said else next(iter(()))\n"
+        "base, prompt = sys.argv[1:]\n"
+        "failed = cli.main(['preview', base, '\\u00b2'])\n"
+        "sys.exit(10 * failed + cli.main(['generate', base, '0:6', '--prompt', prompt]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder, "é"],
+        env={**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (10, rb"\u65e5\u672c" + b"\n")
+    assert done.stderr.startswith(rb"Error: \u201c\xb2\u201d is not a range")
+    assert done.stderr.isascii() and done.stderr.count(b"\n") == 1
+
+
+def test_a_terminal_shows_progress(tmp_path, folder):
+    """A bar on stderr while it works, gone when it is done; stdout has the result alone."""
+    ours, theirs = pty.openpty()
+    process = start("save", "bundled", "0:30", tmp_path / "out", stderr=theirs,
+                    env={**os.environ, "TERM": "xterm", "COLUMNS": "80"})  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            seen += chunk
+    except OSError:  # Linux reports the other end's closing so
+        pass
+    os.close(ours)
+    out = process.communicate(timeout=120)[0]
+    assert process.returncode == 0 and out.count(b"\n") == 1
+    shown = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", seen).decode()
+    assert re.search(r"Writing weights.*\d+ %", shown)
+    assert seen.rstrip().endswith(b"\x1b[2K")  # the line is cleared

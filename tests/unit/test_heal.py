@@ -1,0 +1,102 @@
+"""The command that heals: what it writes, says and refuses."""
+
+import json
+import signal
+
+import pytest
+
+from surgery.cli import main
+from surgery.healing import Healing
+
+SHORT = ["--steps", "6", "--batch", "2", "--window", "16", "--sampled-tokens", "64"]
+
+
+@pytest.fixture
+def run(capsys, tiny_folder, tmp_path):
+    """Heal into `tmp_path / "out"`: (exit status, stdout, stderr)."""
+    held_out = tmp_path / "held-out.txt"
+    held_out.write_text("A text that nobody trains on, of a few dozen letters.")
+
+    def run(*arguments, plan="0:2, 4:6"):
+        told = [str(tiny_folder("llama")), plan, str(tmp_path / "out"), *SHORT]
+        status = main.main(["heal", *told, "--held-out", str(held_out), *arguments])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_it_writes_a_model_and_says_what_came_of_it(run, tmp_path):
+    status, out, err = run()
+    assert status == 0, err
+    assert "were trained by distillation from the uncut base" in out
+    lines = [line for line in err.splitlines() if line.startswith("step ")]
+    assert len(lines) == 7 and "perplexity base" in lines[0] and "min left" in lines[-1]
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"config.json", "model.safetensors", "healing.json", "recipe.yaml"} <= files
+    assert not (tmp_path / "out.healing").exists()
+
+
+def test_an_adapter(run, tmp_path):
+    status, out, _ = run("--train", "lora", "--adapter", "--json")
+    facts = json.loads(out)
+    assert status == 0 and len(facts["losses"]) == 6 and facts["steps"] == 6
+    assert (tmp_path / "out" / "adapter_config.json").is_file()
+
+
+def test_ctrl_c_ends_it_after_the_step_and_the_same_command_goes_on(run, tmp_path, monkeypatch):
+    learn = Healing._learn
+
+    def interrupted(self):
+        if self.step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return learn(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Healing, "_learn", interrupted)
+        status, out, err = run()
+    assert (status, out) == (130, "") and "Stopped after step 3" in err
+    assert (tmp_path / "out.healing" / "state-00000003").is_dir()
+    status, out, err = run()
+    assert status == 0 and "going on after step 3" in err and "for 6 steps" in out
+
+
+def test_a_stopped_run_can_be_kept_as_it_is(run, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Healing, "_agreed", lambda self, word: word or self.step >= 2)
+        assert run()[0] == 130
+    status, out, err = run("--keep")
+    assert status == 0 and "for 2 steps" in out, err
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_what_it_would_cost(run, tmp_path):
+    status, out, err = run("--cost", "--accelerator", "H100")
+    assert (status, err) == (0, "") and "price         $" in out and "moments" in out
+    assert "An estimate:" in out and "1e+12 tokens, about $1,000,000" in out
+    facts = json.loads(run("--cost", "--json", "--tokens", "1000")[1])
+    assert facts["tokens"] == 1000 and facts["fits"] is True and facts["estimate"] is True
+    assert not (tmp_path / "out.healing").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--adapter"], "Only LoRA gives an adapter"),
+        (["--objective", "magic"], "is no objective"),
+        (["--keep"], "There is no stopped run"),
+        (["--layers", "9"], "There is no layer 9 to train"),
+        (["--text", "/nowhere/at/all"], "can't be read"),
+        (["--cost", "--accelerator", "abacus"], "is no known accelerator"),
+    ],
+)
+def test_refusals_are_one_line(run, tmp_path, arguments, said):
+    status, out, err = run(*arguments)
+    assert (status, out) == (1, "") and said in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.healing").exists()
+
+
+def test_what_is_there_is_not_replaced(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    status, _, err = run()
+    assert status == 1 and "exists already" in err and not (tmp_path / "out.healing").exists()

@@ -1,0 +1,269 @@
+"""Stacks of several bases: the right tensor from the right base, or a refusal that says why."""
+
+import copy
+import json
+
+import oracle
+import pytest
+import tiny
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    CamembertConfig,
+    GraniteConfig,
+    RobertaConfig,
+)
+
+from surgery import Base, Plan, Refused, stack
+from surgery.architecture import Anatomy
+from surgery.architecture.apply.combine import combine
+
+
+def save(folder, family="llama", seed=1, **changes):
+    """A tiny base with weights of its own."""
+    model = tiny.model(family, **changes)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.05)
+    model.save_pretrained(folder)
+    return Base.open(str(folder))
+
+
+def by_hand(models, path, plan, ids):
+    """Logits of the first base's embeddings, the plan's layers and the last base's head."""
+    first, last = models[plan.layers[0].base], models[plan.layers[-1].base]
+    inner = first.model
+    hidden = inner.embed_tokens(ids)
+    positions = torch.arange(ids.shape[1])[None]
+    rotary = inner.rotary_emb(hidden, positions)
+    for layer in plan.layers:
+        block = models[layer.base].model.layers[layer.source]
+        hidden = block(hidden, position_embeddings=rotary, position_ids=positions)
+        hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+    return last.lm_head(last.model.norm(hidden))
+
+
+@pytest.mark.parametrize(
+    "text", ["0:4, b/2:6", "b/0:2, 1:6", "0:2, b/1:3, 5", "b/0:6", "0:6, b/0:6"]
+)
+def test_memory_disk_and_hand_agree(tmp_path, text):
+    one, two = save(tmp_path / "one", seed=1), save(tmp_path / "two", seed=2)
+    plan = Plan.parse(text, 6, {"b": 6})
+    made, flat = stack(one, {"b": two}, plan)
+    patient = made.operate(flat)
+    ids = tiny.tokens(12)
+    models = {"": one.model, "b": two.model}
+    with torch.no_grad():
+        expected = by_hand(models, "model.layers", plan, ids)
+        assert torch.equal(patient.model(input_ids=ids).logits, expected)
+        out = made.save(flat, tmp_path / "out")
+        loaded, info = AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
+        assert not info["missing_keys"] and not info["unexpected_keys"]
+        assert torch.equal(loaded(input_ids=ids).logits, expected)
+    assert made.preview(flat).parameters == sum(p.numel() for p in loaded.parameters())
+    own = {p.data_ptr() for model in models.values() for p in model.parameters()}
+    assert {p.data_ptr() for p in patient.model.parameters()} <= own
+    greedy = [
+        m.generate(ids[:, :5], max_new_tokens=8, do_sample=False, use_cache=c, pad_token_id=0)
+        for m, c in ((patient.model, True), (patient.model, False), (loaded, True))
+    ]
+    assert torch.equal(greedy[0], greedy[1]) and torch.equal(greedy[0], greedy[2])
+
+
+def test_kinds_of_layers_and_depths_may_differ(tmp_path):
+    one = save(tmp_path / "one", "gemma3_text")
+    kinds = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
+    two = save(tmp_path / "two", "gemma3_text", num_hidden_layers=4, layer_types=kinds)
+    plan = Plan.parse("0:3, b/0:4, 5", 6, {"b": 4})
+    made, flat = stack(one, {"b": two}, plan)
+    config = made.operate(flat).model.config
+    assert config.layer_types == [*one.anatomy.config.layer_types[:3], *kinds, "full_attention"]
+
+
+def test_a_plan_of_one_base_is_left_alone(tmp_path):
+    base = save(tmp_path / "one")
+    plan = Plan.parse("0:3", 6)
+    assert stack(base, {}, plan) == (base, plan)
+
+
+def save_roberta(folder, seed, kind=RobertaConfig, **changes):
+    """A decoder that counts positions from its padding token's id."""
+    sizes = dict(hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=48)
+    config = kind(**sizes, vocab_size=tiny.VOCAB, is_decoder=True, **changes)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config)
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape) * 0.1)
+    model.save_pretrained(folder)
+    return Base.open(str(folder))
+
+
+def frankenstein(models, paths, plan):
+    """The model of the plan's first layer, with layers and final modules from the others. For plans
+    of the same depth, assembled without a config."""
+    first, last = models[plan.layers[0].base], models[plan.layers[-1].base]
+    made = copy.deepcopy(first)
+    for path in paths:
+        layers = made.get_submodule(path)
+        for p, layer in enumerate(plan.layers):
+            layers[p] = copy.deepcopy(models[layer.base].get_submodule(path)[layer.source])
+            for module in layers[p].modules():
+                if hasattr(module, "layer_idx"):
+                    module.layer_idx = p
+    made.lm_head = copy.deepcopy(last.lm_head)
+    return made
+
+
+@pytest.mark.parametrize("kind", [RobertaConfig, CamembertConfig])
+@pytest.mark.parametrize("text", ["b/0:4", "b/0:2, 2:4", "0:2, b/2:4", "b/0, 1:3, b/3"])
+def test_token_ids_are_those_of_the_base_that_gives_the_embeddings(tmp_path, kind, text):
+    free = dict(tie_word_embeddings=False)
+    one = save_roberta(tmp_path / "one", 1, kind, pad_token_id=1, eos_token_id=2, **free)
+    two = save_roberta(tmp_path / "two", 2, kind, pad_token_id=9, eos_token_id=5, **free)
+    plan = Plan.parse(text, 4, {"b": 4})
+    made, flat = stack(one, {"b": two}, plan)
+    patient = made.operate(flat).model
+    models, paths = {"": one.model, "b": two.model}, one.anatomy.stack.paths
+    expected = oracle.of(frankenstein(models, paths, plan), paths, tiny.tokens(12)).logits(range(4))
+    loaded = AutoModelForCausalLM.from_pretrained(made.save(flat, tmp_path / "out"))
+    with torch.no_grad():
+        for model in (patient, loaded):
+            assert torch.equal(model(input_ids=tiny.tokens(12)).logits, expected)
+    lead = models[plan.layers[0].base]
+    for field in ("pad_token_id", "eos_token_id"):
+        wanted = getattr(lead.config, field)
+        assert getattr(patient.config, field) == getattr(loaded.config, field) == wanted
+        assert getattr(patient.generation_config, field) == wanted
+        assert getattr(loaded.generation_config, field) == wanted
+
+
+def test_layers_of_another_base_alone_are_a_plan_of_that_base(tmp_path):
+    one, two = save(tmp_path / "one"), save(tmp_path / "two", "mistral")
+    made, flat = stack(one, {"b": two}, Plan.parse("b/0:2, b/1@identity, b/4", 6, {"b": 6}))
+    assert made is two and str(flat) == "0:2, 1@identity, 4"
+
+
+def test_tokenizer_and_templates_are_those_of_the_base_that_gives_the_embeddings(tmp_path):
+    one, two = save(tmp_path / "one"), save(tmp_path / "two", seed=2)
+    for name, ending in (("one", "<pad>"), ("two", "</s>")):
+        words = tiny.tokenizer()
+        words.chat_template = f"{name}: {{{{ messages[0]['content'] }}}}"
+        words.eos_token = ending
+        words.save_pretrained(tmp_path / name)
+        (tmp_path / name / "generation_config.json").write_text(
+            json.dumps({"eos_token_id": 0 if name == "one" else 2, "pad_token_id": 7})
+        )
+    made, flat = stack(one, {"b": two}, Plan.parse("b/0:2, 2:6", 6, {"b": 6}))
+    out = made.save(flat, tmp_path / "out")
+    for words in (made.tokenizer, AutoTokenizer.from_pretrained(out)):
+        assert words.chat_template.startswith("two") and words.eos_token == "</s>"
+    written = json.loads((out / "generation_config.json").read_text())
+    assert written["eos_token_id"] == 2
+    assert made.operate(flat).model.generation_config.eos_token_id == 2
+
+
+def test_bases_that_compute_in_two_dtypes_are_refused(tmp_path):
+    one = save(tmp_path / "one")
+    two = save(tmp_path / "two", dtype=torch.bfloat16)
+    with pytest.raises(Refused, match="one is float32 and two is bfloat16"):
+        stack(one, {"b": two}, Plan.parse("0:4, b/2:6", 6, {"b": 6}))
+
+
+def test_towers_beside_the_text_model_are_compared(tmp_path):
+    """Their settings are not in the text config, which describes the layers."""
+    one, two = (tiny.config("gemma3") for _ in range(2))
+    two.vision_config.layer_norm_eps = 1e-3
+    two.vision_config.dtype = "bfloat16"
+    anatomies = {"one": Anatomy.of(one), "two": Anatomy.of(two)}
+    with pytest.raises(Refused, match="vision_config differs"):
+        combine(anatomies)
+    two.vision_config.layer_norm_eps = one.vision_config.layer_norm_eps
+    assert combine(anatomies).text_config.num_hidden_layers == 12
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "said"),
+    [
+        ("llama", dict(hidden_size=32), "hidden_size is 64 in one and 32"),
+        ("llama", dict(vocab_size=100), "vocab_size is 128 in one and 100"),
+        ("llama", dict(rope_parameters={"rope_type": "default", "rope_theta": 5e5}), "rope_param"),
+        ("llama", dict(num_key_value_heads=4), "num_key_value_heads"),
+        ("llama", dict(rms_norm_eps=1e-3), "rms_norm_eps"),
+        ("mistral", {}, "model_type"),
+        ("qwen2", dict(sliding_window=4), "sliding_window"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path, family, changes, said):
+    one = save(tmp_path / "one", "llama" if family == "mistral" else family)
+    two = save(tmp_path / "two", family, **changes)
+    with pytest.raises(Refused, match=said):
+        stack(one, {"b": two}, Plan.parse("0:4, b/2:6", 6, {"b": 6}))
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["embedding_multiplier", "logits_scaling", "residual_multiplier", "attention_multiplier"],
+)
+def test_multipliers_have_to_agree(field):
+    sizes = {k: v for k, v in tiny.FAMILIES["llama"][1].items() if k != "head_dim"}
+    anatomies = {n: Anatomy.of(GraniteConfig(**sizes, **{field: n})) for n in (0.5, 2.0)}
+    with pytest.raises(Refused, match=f"{field} is 0.5 in one and 2.0"):
+        combine(anatomies)
+
+
+def test_tied_embeddings_can_not_come_from_two_bases(tmp_path):
+    one, two = (save(tmp_path / n, "llama-tied-biased", seed=i) for i, n in enumerate("ab"))
+    with pytest.raises(Refused, match="one tensor"):
+        stack(one, {"b": two}, Plan.parse("0:4, b/2:6", 6, {"b": 6}))
+    made, flat = stack(one, {"b": two}, Plan.parse("0:2, b/2:4, 4:6", 6, {"b": 6}))
+    patient = made.operate(flat).model
+    assert patient.lm_head.weight is patient.model.embed_tokens.weight
+    assert patient.lm_head.weight.data_ptr() == one.model.lm_head.weight.data_ptr()
+
+
+def test_vocabularies_are_compared(tmp_path):
+    one, two = save(tmp_path / "one"), save(tmp_path / "two")
+    tiny.tokenizer().save_pretrained(tmp_path / "one")
+    other = tiny.tokenizer()
+    other.add_tokens(["extra"])
+    other.save_pretrained(tmp_path / "two")
+    with pytest.raises(Refused, match="different vocabularies"):
+        stack(one, {"b": two}, Plan.parse("0:4, b/2:6", 6, {"b": 6}))
+
+
+def test_the_command_line_stacks_too(tmp_path, capsys, monkeypatch):
+    from surgery.cli.main import main
+
+    save(tmp_path / "one", seed=1)
+    save(tmp_path / "two", seed=2)
+    base, other = str(tmp_path / "one"), f"b={tmp_path}/two"
+    out = tmp_path / "out"
+    assert main(["save", base, "0:4, b/2:6", str(out), "--with", other]) == 0
+    assert AutoModelForCausalLM.from_pretrained(out).config.num_hidden_layers == 8
+    capsys.readouterr()
+    assert main(["recipe", base, "0:4, b/2:6", "--with", other]) == 0
+    said = capsys.readouterr().out
+    assert "model: one" in said and "model: two" in said and said.count("- 2\n") == 1
+    assert main(["preview", base, "0:4, c/2:6", "--with", other]) == 1
+    assert "names a base that is not known (b)" in capsys.readouterr().err
+    assert main(["preview", base, "0:4", "--with", "x"]) == 1
+    assert "should be NAME=BASE" in capsys.readouterr().err
+
+
+def test_towers_come_with_the_embeddings_that_they_feed(tmp_path):
+    one, two = save(tmp_path / "one", "gemma3", seed=1), save(tmp_path / "two", "gemma3", seed=2)
+    made, flat = stack(one, {"b": two}, Plan.parse("b/0:2, 2:5, b/5", 6, {"b": 6}))
+    out = made.save(flat, tmp_path / "out")
+    loaded = AutoModelForCausalLM.from_pretrained(out)
+    towers = {n: t for n, t in loaded.state_dict().items() if made.anatomy.is_tower(n)}
+    assert towers
+    for name, tensor in towers.items():
+        assert torch.equal(tensor, two.model.state_dict()[name])
+        assert not torch.equal(tensor, one.model.state_dict()[name])
+    ids = tiny.tokens(12)
+    with torch.no_grad():
+        logits = made.operate(flat).model(input_ids=ids).logits
+        assert torch.equal(loaded(input_ids=ids).logits, logits)

@@ -1,0 +1,193 @@
+"""Tensors of every stored dtype: a checkpoint has the same values as the patient."""
+
+import json
+import shutil
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from surgery import Base, Plan, Refused
+from surgery.architecture import Anatomy
+from surgery.architecture.inspect.dtypes import loaded_dtypes
+from surgery.checkpoint.trained import Healing
+
+STORED = {
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "F16": torch.float16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+    "F8_E8M0": torch.float8_e8m0fnu,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "I32": torch.int32,
+    "BOOL": torch.bool,
+}
+PLANS = ["0:2, 4:6", "0:6, 5@identity", "0:3, 2@scale=0.3, 4", "0:3, 2@average, 4", "0:3, 2@random"]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """A function that makes a bfloat16 base with projections stored in another dtype."""
+    plain = tmp_path_factory.mktemp("plain")
+    tiny.model("llama", torch.bfloat16).save_pretrained(plain)
+
+    def folder(word, which="proj"):
+        out = tmp_path_factory.mktemp(word)
+        shutil.copytree(plain, out, dirs_exist_ok=True)
+        tensors = load_file(plain / "model.safetensors")
+        for name, tensor in tensors.items():
+            if which in name:
+                kind = STORED[word]
+                tensor = tensor if kind.is_floating_point else tensor * 20
+                tensors[name] = (tensor.abs() if word == "F8_E8M0" else tensor).to(kind)
+        save_file(tensors, out / "model.safetensors", {"format": "pt"})
+        return out
+
+    return folder
+
+
+def header(folder):
+    raw = (folder / "model.safetensors").read_bytes()
+    found = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    return {name: entry["dtype"] for name, entry in found.items() if name != "__metadata__"}
+
+
+@pytest.mark.parametrize("word", STORED)
+def test_whatever_dtype_is_stored_disk_and_memory_agree(mixed, tmp_path, word):
+    base = Base.open(str(mixed(word)))
+    for number, text in enumerate(PLANS):
+        plan = Plan.parse(text, 6)
+        patient = base.operate(plan).model
+        out = base.save(plan, tmp_path / str(number))
+        config = json.loads((out / "config.json").read_text())
+        loaded = AutoModelForCausalLM.from_pretrained(out)
+        assert config["dtype"] == str(patient.dtype).removeprefix("torch.")
+        expected = patient.state_dict()
+        for name, tensor in loaded.state_dict().items():
+            assert torch.equal(tensor, expected[name]), (text, name)
+        for position, layer in enumerate(plan.layers):
+            begun = header(out)[f"model.layers.{position}.mlp.down_proj.weight"]
+            exact = word in ("F64", "F32", "F16") or layer.init.kind == "copy"
+            exact |= layer.init.kind == "identity" and word != "F8_E8M0"
+            assert begun == (word if exact else "BF16")
+
+
+@pytest.mark.parametrize("text", PLANS)
+def test_a_few_tensors_of_a_wider_dtype_keep_it(mixed, tmp_path, text):
+    """They are loaded in the model's dtype, so the mean is computed in it."""
+    base, plan = Base.open(str(mixed("F32", "norm"))), Plan.parse(text, 6)
+    out = base.save(plan, tmp_path / "out")
+    expected = base.operate(plan).model.state_dict()
+    assert base.torch_dtype == torch.bfloat16
+    for name, tensor in AutoModelForCausalLM.from_pretrained(out).state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+    if "random" not in text:
+        assert {word for name, word in header(out).items() if "norm" in name} == {"F32"}
+        raw = (out / "model.safetensors").read_bytes()
+        assert len(raw) - 8 - int.from_bytes(raw[:8], "little") == base.preview(plan).bytes
+
+
+@pytest.mark.parametrize("word", STORED)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_dtype_that_is_asked_for_is_that_of_every_weight(mixed, tmp_path, word, dtype):
+    base = Base.open(str(mixed(word)))
+    plan = Plan.parse("0:3, 2@random, 2@scale=0.3, 3@average, 4", 6)
+    out = base.save(plan, tmp_path / "out", dtype=dtype)
+    assert set(header(out).values()) == {"BF16" if dtype == "bfloat16" else "F32"}
+    assert json.loads((out / "config.json").read_text())["dtype"] == dtype
+    expected = base.operate(plan).model.state_dict()
+    for name, tensor in AutoModelForCausalLM.from_pretrained(out).state_dict().items():
+        assert torch.equal(tensor, expected[name].to(tensor.dtype)), name
+
+
+@pytest.mark.parametrize("own", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_random_layers_are_drawn_before_they_are_converted(tmp_path, own, dtype):
+    tiny.model("llama", own).save_pretrained(tmp_path / "base")
+    base, plan = Base.open(str(tmp_path / "base")), Plan.parse("0:3, 2@random, 3:6", 6)
+    out = base.save(plan, tmp_path / "out", dtype=dtype)
+    expected = base.operate(plan).model.state_dict()
+    for name, tensor in AutoModelForCausalLM.from_pretrained(out).state_dict().items():
+        assert torch.equal(tensor, expected[name].to(tensor.dtype)), name
+
+
+def test_numbers_that_a_dtype_can_not_hold_are_refused(tmp_path):
+    model = tiny.model("llama", torch.bfloat16)
+    model.model.layers[4].mlp.up_proj.weight.data[3, 5] = 1e6
+    model.save_pretrained(tmp_path / "base")
+    base = Base.open(str(tmp_path / "base"))
+    with pytest.raises(Refused, match="too large for float16: choose another dtype"):
+        base.save(Plan.whole(6), tmp_path / "out", dtype="float16")
+    assert not (tmp_path / "out").exists()
+    base.save(Plan.whole(6).drop(4, 5), tmp_path / "out", dtype="float16")
+    assert set(header(tmp_path / "out").values()) == {"F16"}
+
+
+def test_packed_values_are_only_copied(mixed, tmp_path, monkeypatch):
+    """F4 and F6 have several values in a byte."""
+    monkeypatch.setattr("surgery.checkpoint.tensors._NUMBERS", {"BF16": torch.bfloat16})
+    base = Base.open(str(mixed("F16")))
+    base.save(Plan.parse("0:3", 6), tmp_path / "out")
+    for plan, dtype in (("0:3", "float32"), ("0:3, 2@identity", None)):
+        with pytest.raises(Refused, match="stored as F16, which can only be copied"):
+            base.save(Plan.parse(plan, 6), tmp_path / "other", dtype=dtype)
+
+
+def test_a_trained_tensor_is_not_written_as_coarse_as_float8(mixed, tmp_path):
+    base, plan = Base.open(str(mixed("F8_E4M3"))), Plan.parse("0:2, 4:6", 6)
+    name = "model.layers.1.mlp.up_proj.weight"
+    trained = torch.randn(base.anatomy.tensors[name].shape)
+    healed = Healing({name: trained}, "healed", {})
+    for dtype, word in ((None, "BF16"), ("float32", "F32")):
+        out = base.save(plan, tmp_path / word, healed=healed, dtype=dtype)
+        found = load_file(out / "model.safetensors")[name]
+        assert header(out)[name] == word and torch.equal(found, trained.to(found.dtype))
+
+
+def test_the_parts_of_a_config_name_the_dtype_that_was_asked_for(tmp_path):
+    tiny.model("gemma3", torch.bfloat16).save_pretrained(tmp_path / "base")
+    base = Base.open(str(tmp_path / "base"))
+    out = base.save(Plan.whole(6), tmp_path / "out", dtype="float16")
+    config = json.loads((out / "config.json").read_text())
+    assert {config["dtype"], config["text_config"]["dtype"], config["vision_config"]["dtype"]} == {
+        "float16"
+    }
+    assert set(header(out).values()) == {"F16"}
+
+
+@pytest.mark.parametrize("model_type", ["jamba", "olmo_hybrid", "minimax", "glm4_moe", "gpt2"])
+def test_the_dtypes_that_tensors_are_loaded_in(tmp_path, model_type):
+    """Some tensors of some models are float32 in any loaded dtype."""
+    from zoo import build
+
+    model = build.model(model_type).to(torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    expected = {name: tensor.dtype for name, tensor in loaded.state_dict().items()}
+    assert loaded_dtypes(Anatomy.of(loaded.config), torch.bfloat16) == expected
+    assert loaded_dtypes(Anatomy.of(loaded.config), torch.float32).keys() == expected.keys()
+    if model_type in ("olmo_hybrid", "glm4_moe"):
+        assert torch.float32 in expected.values()
+    assert torch.get_default_dtype() is torch.float32
+
+
+@pytest.mark.parametrize(
+    ("model_type", "text"), [("olmo_hybrid", "0@average, 1:6"), ("glm4_moe", "0:3, 2@average, 3:6")]
+)
+@pytest.mark.parametrize("kind", ["average", "random"])
+def test_what_is_float32_in_a_bfloat16_model_begins_as_in_memory(tmp_path, model_type, text, kind):
+    from zoo import build
+
+    build.model(model_type).to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    base = Base.open(str(tmp_path / "base"))
+    plan = Plan.parse(text.replace("average", kind), base.depth)
+    expected = base.operate(plan).model.state_dict()
+    loaded = AutoModelForCausalLM.from_pretrained(base.save(plan, tmp_path / "out"))
+    for name, tensor in loaded.state_dict().items():
+        assert tensor.dtype == expected[name].dtype and torch.equal(tensor, expected[name]), name

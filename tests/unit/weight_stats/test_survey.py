@@ -1,0 +1,202 @@
+"""A base counted from its files, and patients' pictures held against their own weights."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from surgery import Base, BaseError, Plan, stack
+from surgery.progress import Cancelled
+from surgery.weight_stats import cache, count_tensor, known_survey, survey_base
+from surgery.weight_stats.matrix import corner, find, matrices, spectrum
+from surgery.weight_stats.survey import take
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
+
+
+def same(a, b) -> bool:
+    return (
+        np.array_equal(a.values, b.values)
+        and np.array_equal(a.counts, b.counts)
+        and (a.nan, a.above, a.below) == (b.nan, b.above, b.below)
+    )
+
+
+def open_tiny(family, tmp_path, dtype=torch.bfloat16, **changes):
+    tiny.model(family, dtype=dtype, **changes).save_pretrained(tmp_path / "base")
+    return Base.open(str(tmp_path / "base"))
+
+
+@pytest.mark.parametrize("family", ["llama", "llama-tied-biased", "mixtral", "gpt2", "gemma3"])
+def test_every_layer_of_every_family(tmp_path, family):
+    base = open_tiny(family, tmp_path, torch.float16)
+    picture = survey_base(base).base()
+    assert "other" not in picture.kinds()
+    state = base.model.state_dict()
+    for i in range(base.depth):
+        mine = [t for n, t in state.items() if (w := base.anatomy.layer_of(n)) and w[1] == i]
+        together = torch.cat([t.flatten() for t in mine])
+        assert same(picture.layer(i), count_tensor(together))
+
+
+def test_kinds_are_told_apart(tmp_path):
+    base = open_tiny("llama", tmp_path)
+    survey = survey_base(base)
+    picture = survey.base()
+    assert picture.kinds() == ("q", "k", "v", "o", "gate", "up", "down", "norms")
+    assert set(picture.outside) == {"embedding", "norms", "head"}
+    layer = base.model.model.layers[2]
+    assert same(picture.layers[2]["up"], count_tensor(layer.mlp.up_proj.weight))
+    assert same(picture.layers[2]["o"], count_tensor(layer.self_attn.o_proj.weight))
+    assert same(picture.outside["head"], count_tensor(base.model.lm_head.weight))
+    assert survey.values == sum(p.numel() for p in base.model.parameters())
+    assert survey.share == 1.0 and survey.skipped == ()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
+def test_a_patient_is_the_base_rearranged(tmp_path, family, dtype):
+    base = open_tiny(family, tmp_path, dtype)
+    plan = Plan.parse("0:2, 1@identity, 4, 3@scale=0.3, 3:5", 6)
+    picture = survey_base(base).picture(plan)
+    patient = base.operate(plan)
+    state = patient.model.state_dict()
+    for p in range(len(plan)):
+        mine = [t for n, t in state.items() if (w := base.anatomy.layer_of(n)) and w[1] == p]
+        counted = count_tensor(torch.cat([t.flatten() for t in mine]))
+        if dtype != torch.float32 or plan.layers[p].init.kind != "scale":
+            assert same(picture.layer(p), counted)
+        else:  # a value is rounded before it is scaled, not after
+            assert picture.layer(p).norm == pytest.approx(counted.norm, rel=1e-3)
+            assert picture.layer(p).size == counted.size
+
+
+def test_a_fresh_llama_is_plainly_normal(tmp_path):
+    """The lesson says values beyond two sigma are cut to zero. They are not."""
+    config = tiny.config("llama", hidden_size=256, intermediate_size=512, head_dim=64)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_diff_dict()))
+    base = Base.open(f"config:{tmp_path}")
+    picture = survey_base(base).base()
+    for i in range(base.depth):
+        for kind in ("q", "k", "v", "o", "gate", "up", "down"):
+            tally = picture.layers[i][kind]
+            assert tally.mean == pytest.approx(0, abs=5e-4)
+            assert tally.deviation == pytest.approx(0.02, rel=0.02)
+            assert 0.04 < tally.beyond(2) < 0.051
+            # Chance alone makes no zero among so few draws of 2**24 and more.
+            assert tally.zeros <= 1
+    weights = [picture.layers[i][k] for i in range(base.depth) for k in ("q", "o", "up", "down")]
+    together = type(weights[0]).merged(weights)
+    assert 0.044 < together.beyond(2) < 0.046
+    assert abs(together.kurtosis) < 0.03 and together.maximum > 4 * 0.02
+
+
+def test_a_second_look_reads_nothing(tmp_path):
+    base = open_tiny("llama", tmp_path)
+    first = survey_base(base)
+    assert survey_base(base) is first is known_survey(base)
+    cache._kept.clear()  # as another process would find it
+    (tmp_path / "base" / "model.safetensors").rename(tmp_path / "away")
+    again = survey_base(base)
+    assert again is not first and again.parts.keys() == first.parts.keys()
+    assert all(same(again.parts[part], first.parts[part]) for part in first.parts)
+    cache.forget(base)
+    with pytest.raises(BaseError):
+        survey_base(base)
+
+
+def test_a_cache_that_is_broken_is_none(tmp_path):
+    base = open_tiny("llama", tmp_path)
+    first = survey_base(base)
+    (file,) = (tmp_path / "cache" / "tallies").iterdir()
+    file.write_bytes(file.read_bytes()[:1000])
+    cache._kept.clear()
+    again = survey_base(base)
+    assert again is not first and again.values == first.values
+
+
+def test_other_files_are_counted_anew(tmp_path):
+    first = survey_base(open_tiny("llama", tmp_path))
+    tiny.model("qwen2", dtype=torch.bfloat16).save_pretrained(tmp_path / "base")
+    second = survey_base(Base.open(str(tmp_path / "base")))
+    assert "biases" in second.base().kinds() and "biases" not in first.base().kinds()
+
+
+def test_a_sample_says_how_much_it_saw(tmp_path):
+    base = open_tiny("llama", tmp_path, hidden_size=512, intermediate_size=2048)
+    sample = take(base, sample=True)
+    assert 0.05 < sample.share < 1
+    exact = survey_base(base)
+    for part, tally in exact.parts.items():
+        if part.kind == "up":
+            assert sample.parts[part].size < tally.size
+            assert sample.parts[part].deviation == pytest.approx(tally.deviation, rel=0.05)
+
+
+def test_it_stops_when_asked(tmp_path):
+    base = open_tiny("llama", tmp_path)
+
+    def stop(what, done, total):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        survey_base(base, stop)
+    assert known_survey(base) is None
+    assert survey_base(base).values > 0
+
+
+def test_files_that_change_are_noticed(tmp_path):
+    base = open_tiny("llama", tmp_path)
+    file = tmp_path / "base" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(BaseError):
+        survey_base(base)
+
+
+def test_a_corner_and_a_spectrum(tmp_path):
+    base = open_tiny("llama", tmp_path, torch.float32)
+    weight = base.model.model.layers[4].self_attn.o_proj.weight.detach()
+    matrix = find(base, 4, "o")
+    assert matrix.shape == (64, 64) and matrix.output
+    assert np.array_equal(corner(base, matrix, 5), weight[:5, :5].numpy())
+    (layer,) = Plan.parse("4@identity", 6).layers
+    assert not corner(base, matrix, 5, layer.init).any()
+    found = spectrum(base, matrix)
+    expected = np.linalg.svd(weight.double().numpy(), compute_uv=False)
+    assert found.values == pytest.approx(expected, rel=1e-4)
+    assert found.stable_rank == pytest.approx((expected**2).sum() / expected[0] ** 2, rel=1e-4)
+    assert len(matrices(base)) == 6 * 7 + 2
+    with pytest.raises(ValueError, match="no stored matrix of kind “router” in layer 0"):
+        find(base, 0, "router")
+
+
+def test_a_survey_is_of_its_own_stack(tmp_path):
+    """Not of another, of whatever bases, nor of the same bases with the other one's head."""
+    bases = []
+    for seed in range(3):
+        model = tiny.model("llama")
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(seed + 1)
+        model.save_pretrained(tmp_path / str(seed))
+        bases.append(Base.open(str(tmp_path / str(seed))))
+
+    def values(other, text):
+        made, plan = stack(bases[0], {"b": other}, Plan.parse(text, 6, {"b": 6}))
+        picture = survey_base(made).picture(plan, made)
+        return [float(picture.layer(p).values[0]) for p in range(len(plan))]
+
+    assert values(bases[1], "0:3, b/3:6") == [1, 1, 1, 2, 2, 2]
+    assert values(bases[2], "0:3, b/3:6") == [1, 1, 1, 3, 3, 3]
+
+    def head(text):
+        made, plan = stack(bases[0], {"b": bases[1]}, Plan.parse(text, 6, {"b": 6}))
+        return set(survey_base(made).picture(plan, made).outside["head"].values.tolist())
+
+    assert head("0, b/1") == {2.0}
+    assert head("0, b/1, 5") == {1.0}

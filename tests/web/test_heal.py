@@ -1,0 +1,300 @@
+"""The heal panel without a browser: what it yields, what it keeps, what it refuses."""
+
+import json
+
+import gradio as gr
+import pytest
+
+from components.panels.heal.figures import curve
+from components.panels.heal.panel import heal, heal_panel, price, read
+from components.panels.heal.text_choice import DATA, FILE, SAMPLED, kind_of_text, told
+from components.panels.log import panel as log
+from components.panels.log.panel import LogBook
+from components.panels.xray import compare
+from components.panels.xray.compare import Seen
+from components.services import bases, deployment
+from components.services.deployment import Deployment
+from components.sessions.healed_store import Clinic, Runs
+from components.sessions.session import Session
+from components.widgets.sample_picker import OWN
+from components.widgets.text_file.text_file import chosen
+from surgery import Plan, SurgeryError
+from surgery.healing import run_checkpoint
+from surgery.progress import silent
+
+WRITTEN = "0:2, 4:6"
+PLAN = Plan.parse(WRITTEN, 6)
+SHORT = ("layers beside the seams", "what the base would say", 6, 5, 2, 16, 3e-3, 4, 0)
+TEXT = "A lamp stood in the window, and the snow went on falling over the quiet harbour. " * 4
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path))
+
+
+@pytest.fixture
+def spec(tiny_folder):
+    return str(tiny_folder("llama"))
+
+
+@pytest.fixture
+def session(spec):
+    session = Session()
+    session.open(spec, bases.get(spec))
+    session.become(WRITTEN)
+    return session
+
+
+@pytest.fixture
+def public():
+    before = deployment.current()
+    yield deployment.use(Deployment.of(public=True, healing=True))
+    deployment.use(before)
+
+
+class Page:
+    """The panel of one visitor; `heal` gives every update by the component's name."""
+
+    def __init__(self, session):
+        self.session, self.clinic, self.runs, self.book = session, Clinic(), Runs(), LogBook()
+        with gr.Blocks():
+            self.panel = heal_panel()
+
+    def heal(self, values=SHORT, text=(SAMPLED, None, None)):
+        of = (self.panel, self.session, self.clinic, self.runs, self.book, "one", values, text)
+        names = {getattr(self.panel, name): name for name in ("status", "board", "curve")}
+        for update in heal(*of):
+            yield {names[component]: value for component, value in update.items()}
+
+    def outcome(self, *told, **more):
+        """The last update, which has to tell everything."""
+        *_, last = self.heal(*told, **more)
+        return last
+
+
+@pytest.fixture
+def page(session):
+    return Page(session)
+
+
+def test_a_run_is_shown_and_its_patient_kept(page, spec):
+    last = page.outcome()
+    assert last["status"]["text"].startswith("Healed.")
+    assert last["board"]["numbers"][0]["value"] == "6 of 6"
+    drawn = last["curve"]["value"]["data"]
+    assert last["curve"]["visible"] and len(drawn[0]["y"]) == 6 and len(drawn) == 4
+    json.dumps(last["board"], allow_nan=False)
+    healed = page.clinic.patient(spec, PLAN)
+    assert healed.facts["steps"] == 6 and "".join(healed.stream("Once", max_new_tokens=2))
+    assert page.clinic.patient(spec, Plan.parse("0:3, 4:6", 6)) is None
+    page.runs.forget("one")
+    assert not list(page.runs.folder.iterdir())
+
+
+def test_paused_it_goes_on_where_it_was(page, spec):
+    long = (*SHORT[:2], 400, *SHORT[3:])
+    updates = page.heal(long)
+    for update in updates:
+        if update["status"]["text"].startswith("Healing"):
+            break
+    updates.close()
+    with page.clinic.busy.taken(silent):  # it finishes its step first
+        (folder,) = next(page.runs.folder.iterdir()).iterdir()
+        done = run_checkpoint.states(folder)[-1]
+    assert 0 < done < 400 and page.clinic.patient(spec, PLAN) is None
+    boards = [update["board"] for update in page.heal(long) if "board" in update]
+    assert int(boards[0]["numbers"][0]["value"].split()[0]) >= done
+    assert page.clinic.patient(spec, PLAN).facts["steps"] == 400
+
+
+def test_who_leaves_while_it_runs_leaves_nothing_behind(page):
+    updates = page.heal((*SHORT[:2], 400, *SHORT[3:]))
+    for update in updates:
+        if update["status"]["text"].startswith("Healing"):
+            break
+    page.runs.forget("one")
+    updates.close()
+    with page.clinic.busy.taken(silent):
+        assert not list(page.runs.folder.iterdir())
+
+
+def test_the_log_tells_the_healed_from_the_unhealed(page, session):
+    page.outcome()
+    base, cut, healed = session.log.values()
+    assert [e.note for e in (base, cut, healed)] == ["the base", "", "healed, 6 steps"]
+    assert cut.plan == healed.plan == WRITTEN and cut.perplexity != healed.perplexity
+    found = page.clinic.patient(session.spec, PLAN).facts["perplexity"]
+    assert (healed.perplexity, healed.tokens) == (found["healed"], found["tokens"])
+    assert healed.low < healed.perplexity < healed.high and healed.parameters == cut.parameters
+    points = log.picture(session)["data"][1]
+    assert points["marker"]["symbol"] == ["circle", "circle", "diamond"]
+    assert len(set(points["marker"]["color"])) == 3 and "healed" in points["text"][2]
+    assert log.view(session.log)["entries"][2]["note"] == "healed, 6 steps"
+    page.outcome((*SHORT[:-1], 1))  # another seed: another patient, and another point
+    assert [e.healing != "" for e in session.log.values()] == [True, False, False, True]
+    page.outcome((*SHORT[:-1], 1))
+    assert len(session.log) == 4
+
+
+def test_the_x_ray_sees_the_healed_patient_and_no_other_plan_s(page, session):
+    with gr.Blocks():
+        panel = compare.compare_panel()
+    seen = Seen()
+
+    def compared():
+        values = {}
+        of = (panel, session, page.clinic, seen, page.book, OWN, TEXT)
+        for update in compare.run(*of):
+            values |= update
+        return values
+
+    before = compared()
+    page.outcome((*SHORT[:6], 3e-2, *SHORT[7:]))
+    after = compared()
+    assert "healed" in after[panel.status]["text"] and "healed" not in before[panel.status]["text"]
+    assert after[panel.damage]["tokens"] != before[panel.damage]["tokens"]
+    assert after[panel.similarity] != before[panel.similarity]
+    assert after[panel.norms] != before[panel.norms]
+    assert after[panel.base_lens]["data"] and "healed" in after[panel.patient_lens]["title"]
+    closer = {}
+    for update in compare.look_closer(panel, session, seen, {"index": 12}):
+        closer |= update
+    assert "healed" in closer[panel.status]["text"]
+    own = [e for e in session.log.values() if e.text == "own text"]
+    assert [e.note for e in own] == ["", "the base", "healed, 6 steps"]
+    assert compared()[panel.damage] == after[panel.damage]
+    session.become("0:3, 4:6")
+    assert "healed" not in compared()[panel.status]["text"]
+    session.become(WRITTEN)
+    page.clinic = Clinic()
+    assert compared()[panel.damage] == before[panel.damage]
+
+
+def test_a_text_of_one_s_own(page, session):
+    rows = "\n".join(json.dumps({"text": TEXT}) for _ in range(3))
+    for name, text in (("notes <b>.txt", TEXT), ("rows.jsonl", rows)):
+        last = page.outcome(text=(FILE, {"name": name, "text": text}, None))
+        assert last["status"]["text"].startswith("Healed."), last
+        healed = page.clinic.patient(session.spec, PLAN)
+        assert healed.facts["text"] == "a text file" and name not in json.dumps(healed.facts)
+        facts = {run: run_checkpoint.facts_of(run).settings for run in _runs(page)}
+        (run,) = (run for run in facts if facts[run]["text"].endswith(name[-4:]))
+        read = base_text(session.spec, run_checkpoint.text_of(run, facts[run]["window"]))
+        assert read.startswith(TEXT[:60]) and "{" not in read
+    page.runs.forget("one")
+    assert not list(page.runs.folder.iterdir())
+
+
+def _runs(page):
+    return [p.parent for p in page.runs.folder.rglob("run.json")]
+
+
+def base_text(spec, tokens):
+    return bases.get(spec).tokenizer.decode(tokens.flatten().tolist())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ((FILE, None, None), "Choose a file"),
+        ((FILE, {"name": "x", "text": 7}, None), "Choose a file"),
+        ((FILE, {"name": 7, "text": "x"}, None), "Choose a file"),
+        ((FILE, {"name": "/etc/passwd"}, None), "Choose a file"),
+        ((FILE, {"name": "x", "text": " \n"}, None), "The file is empty"),
+        ((FILE, {"name": "x", "text": "too short"}, None), "shorter than one window"),
+        ((FILE, {"name": "x.jsonl", "text": "[1]\n" * 99}, None), "Line 1 of your text.jsonl"),
+        ((FILE, {"name": "x", "text": "\ud800" * 99}, None), "no text in UTF-8"),
+        ((DATA, None, None), "Name a data set"),
+        ((DATA, None, "/etc/passwd"), "no data set on the Hub"),
+        ((DATA, None, "json"), "no data set on the Hub"),
+        ((DATA, None, "../up:x"), "no data set on the Hub"),
+        ((DATA, None, "org/name"), "can't be read (ConnectionError: no way out)"),
+        (("a path", None, None), "from the list"),
+        ((None, None, None), "from the list"),
+    ],
+)
+def test_a_text_that_is_none_is_said(page, monkeypatch, text, said):
+    import datasets
+
+    def unreachable(*_, **__):
+        raise ConnectionError("no way out")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    last = page.outcome(text=text)
+    assert last["status"]["failed"] and said in last["status"]["text"]
+    assert page.clinic.patient(page.session.spec, PLAN) is None
+
+
+def test_a_data_set_by_name(page, monkeypatch):
+    import datasets
+
+    asked = []
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *a, **b: asked.append(a) or [{"text": TEXT}] * 9
+    )
+    assert page.outcome(text=(DATA, None, " org/name:part "))["status"]["text"].startswith("Healed")
+    assert asked == [("org/name", "part")]
+    healed = page.clinic.patient(page.session.spec, PLAN)
+    assert healed.facts["text"] == "the data set org/name:part"
+
+
+def test_a_public_page_takes_less(public):
+    most = public.max_training_text
+    with pytest.raises(SurgeryError, match=f"has {most + 1:,} bytes; at most {most:,}"):
+        chosen({"name": "x.txt", "text": "x" * (most + 1)})
+    assert chosen({"name": "x.txt", "text": "é" * (most // 2)}).ending == ".txt"
+    with pytest.raises(SurgeryError, match="A public page"):
+        read((*SHORT[:2], 2000, *SHORT[3:]))
+    assert read((*SHORT[:2], 0, 1000, *SHORT[4:])).minutes == 10
+    with pytest.raises(SurgeryError, match="Data sets are not read on a public page"):
+        told(read(SHORT), DATA, None, "org/name", None)
+    with gr.Blocks():
+        assert [value for value, _ in kind_of_text().choices] == [SAMPLED, FILE]
+
+
+def test_healing_is_off_in_public_unless_it_is_allowed(page):
+    before = deployment.current()
+    deployment.use(Deployment.of(public=True))
+    try:
+        last = page.outcome(text=(FILE, {"name": "x", "text": TEXT}, None))
+    finally:
+        deployment.use(before)
+    assert last["status"]["failed"] and "switched off" in last["status"]["text"]
+    assert not list(page.runs.folder.iterdir())  # not even the text was kept
+
+
+def test_the_same_text_is_the_same_run(tmp_path):
+    runs, settings = Runs(), read(SHORT)
+
+    def place(text, who="one"):
+        wanted = told(
+            settings, FILE, {"name": "x", "text": text}, "", lambda *t: runs.text(who, *t)
+        )
+        return runs.place(who, "spec", PLAN, wanted)
+
+    assert place(TEXT) == place(TEXT) != place(TEXT + "x")
+    assert place(TEXT) != place(TEXT, "two")
+    assert told(settings, SAMPLED, None, "", None) == settings
+
+
+def test_what_it_would_cost(spec):
+    status, board = price(spec, PLAN, SHORT)
+    time, trains, _, memory = board["numbers"]
+    assert status["text"] == "" and time["below"] == "for 192 tokens"
+    assert memory["below"] == "which fits here" and trains["below"].endswith("M parameters")
+    assert {name for name, *_ in board["rows"]} >= {"gradients", "moments", "logits"}
+    assert max(share for *_, share in board["rows"]) == 1
+
+
+def test_what_is_refused_is_said(page, spec):
+    none = ("layers that were added", *SHORT[1:])
+    last = page.outcome(none)
+    assert last["status"]["failed"] and "adds no layers" in last["status"]["text"]
+    assert "adds no layers" in price(spec, PLAN, none)[0]["text"]
+    with pytest.raises(SurgeryError, match="from the lists"):
+        read(("everything", *SHORT[1:]))
+
+
+def test_an_empty_picture_is_one():
+    assert curve([], [])["data"][0]["y"] == []

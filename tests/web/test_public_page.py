@@ -1,0 +1,264 @@
+"""The real public page: every route is listed or closed, every event is rate-limited."""
+
+import asyncio
+import http.client
+import inspect
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from urllib.parse import urlsplit
+
+import gradio as gr
+import pytest
+from gradio.state_holder import SessionState
+from starlette.routing import Mount
+
+from components import api
+from components.page import build, launch_options
+from components.panels.weights import panel
+from components.panels.xray import panel as xray
+from components.services import bases, deployment, jobs, rates
+from components.services.deployment import Deployment
+from components.services.guard import Guard
+from components.services.rates import PER_MINUTE, Rates
+from components.sessions.session import Session
+from surgery import Plan
+
+# The routes that the page and API clients use. All others are closed.
+OPEN = {
+    "GET": {
+        *("/", "/config", "/config/", "/theme.css", "/favicon.ico", "/robots.txt"),
+        *("/manifest.json", "/pwa_icon", "/pwa_icon/{size}", "/assets/{path:path}"),
+        *("/static/{path:path}", "/plotly.min.js", "/downloads/{secret}/{name}"),
+        *("/gradio_api/info", "/gradio_api/info/", "/gradio_api/openapi.json"),
+        *("/gradio_api/startup-events", "/gradio_api/theme.css", "/gradio_api/app_id"),
+        *("/gradio_api/app_id/", "/gradio_api/queue/data", "/gradio_api/queue/status"),
+        *("/gradio_api/heartbeat/{session_hash}", "/gradio_api/call/{api_name}/{event_id}"),
+        *("/gradio_api/mcp", "/gradio_api/mcp/schema"),
+    },
+    "POST": {
+        *("/gradio_api/queue/join", "/gradio_api/cancel", "/gradio_api/mcp"),
+        *("/gradio_api/reset", "/gradio_api/reset/"),
+        *(
+            f"/gradio_api/{way}/{{api_name}}{end}"
+            for way in ("run", "api", "call")
+            for end in ("", "/")
+        ),
+    },
+    "DELETE": {"/gradio_api/mcp"},
+}
+FILLED = {
+    "{size}": "192",
+    "{path:path}": "x.js",
+    "{path_or_url:path}": "etc/passwd",
+    "{url_path:path}": "http://127.0.0.1/",
+    "{api_name}": "inspect",
+}
+
+
+@pytest.fixture(scope="module")
+def page(bundled):
+    """The public app, served from this process."""
+    before = deployment.current()
+    deployment.use(Deployment.of(public=True, healing=True))
+    demo = build("bundled")
+    demo.queue(max_size=128)
+    app, url, _ = demo.launch(
+        prevent_thread_lock=True, quiet=True, inbrowser=False, **launch_options()
+    )
+    yield SimpleNamespace(demo=demo, app=app, url=url)
+    demo.close()
+    deployment.use(before)
+
+
+def ask(page, method: str, path: str) -> tuple[int, str]:
+    """Status and text of a request whose path is sent unchanged."""
+    connection = http.client.HTTPConnection(urlsplit(page.url).netloc, timeout=10)
+    connection.putrequest(method, path, skip_accept_encoding=True)
+    body = b"{}" if method in ("POST", "PUT", "PATCH") else b""
+    connection.putheader("content-length", str(len(body)))
+    connection.endheaders(body or None)
+    answer = connection.getresponse()
+    # Streams don't end, so only their status is read.
+    said = "" if answer.status == 200 else answer.read(10_000).decode("utf-8", "replace")
+    connection.close()
+    return answer.status, said
+
+
+def routes(found, before: str = ""):
+    """(path, methods) of an app's routes, mounted and included ones among them."""
+    for route in found:
+        inner = getattr(route, "original_router", None)
+        if inner is not None:
+            yield from routes(inner.routes, before)
+            continue
+        path = before + route.path
+        if isinstance(route, Mount):
+            yield path, {"GET", "POST", "DELETE", "PUT"}
+            yield from routes(route.routes or (), path)
+        else:
+            yield path, set(route.methods)
+
+
+def fill(path: str) -> str:
+    for name, value in FILLED.items():
+        path = path.replace(name, value)
+    while "{" in path:
+        start = path.index("{")
+        path = path[:start] + "x1" + path[path.index("}") + 1 :]
+    return path
+
+
+def test_every_route_is_on_the_list_or_closed(page):
+    guard = Guard(None, names=api.NAMES)
+    found = list(routes(page.app.routes))
+    assert len(found) > 60
+    seen = {method: set() for method in OPEN}
+    for path, methods in found:
+        for method in methods | {"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"}:
+            allowed = OPEN.get("GET" if method == "HEAD" else method, set())
+            listed = path in allowed
+            if listed:
+                seen["GET" if method == "HEAD" else method].add(path)
+            assert guard.opens(method, fill(path)) == listed, (method, path)
+            if not listed:
+                status, said = ask(page, method, fill(path))
+                assert status in (403, 405), (method, path, status, said)
+    assert seen == OPEN  # every listed route exists
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("//monitoring", "/monitoring/", "/%6donitoring", "/./monitoring", "/x/../monitoring"),
+        *("/assets/../monitoring", "/assets/%2e%2e/monitoring", "//openapi.json"),
+        *("/gradio_api//runs", "/gradio_api/runs/", "/gradio_api/dev/reload/", "/queue/join"),
+        *("/gradio_api/file=/etc/passwd", "/gradio_api/file=http://127.0.0.1:1/"),
+        *("/gradio_api/file=file:///etc/passwd", "/gradio_api/proxy=http://169.254.169.254/"),
+        *("/?deep_link=x", "/config?deep_link=..", "/gradio_api/deep_link?session_hash=x"),
+    ],
+)
+def test_no_way_of_writing_it_opens_what_is_closed(page, path):
+    for method in ("GET", "HEAD", "OPTIONS", "PUT", "POST", "DELETE", "TRACE"):
+        assert ask(page, method, path)[0] in (400, 403, 404, 405), (method, path)
+
+
+# ---------------------------------------------------------------- events are counted
+
+# Event data sent with every event, used or not.
+EVENT = {
+    "op": "write",
+    "text": "0:29",
+    "plan": "0:29",
+    "index": 0,
+    "step": 2,
+    "address": "http://x",
+}
+
+
+def call(page, fn, state, event) -> None:
+    """The first steps of an event, with the initial values of its components."""
+    values = [None if block.stateful else getattr(block, "value", None) for block in fn.inputs]
+    if fn.api_name in api.NAMES:
+        given = {"base": "bundled", "plan": "0:3", "prompt": "hello"}
+        taken = list(inspect.signature(fn.fn).parameters.values())[: len(values)]
+        values = [given.get(one.name, one.default) for one in taken]
+    request = gr.Request(
+        session_hash="s", client=SimpleNamespace(host="10.0.0.1"), headers={}, query_params={}
+    )
+
+    async def go():
+        iterator = None
+        for _ in range(4):
+            done = await page.demo.process_api(
+                fn, values, state=state, request=request, iterator=iterator, event_data=event,
+                event_id="e", session_hash="s",
+            )  # fmt: skip
+            iterator = done.get("iterator")
+            if iterator is None:
+                return
+        await iterator.aclose()
+
+    with ThreadPoolExecutor(1) as pool:  # this thread may have a loop already, of a browser
+        pool.submit(asyncio.run, go()).result()
+
+
+def prepared(page, bundled) -> SessionState:
+    """A session in which every event has something to do."""
+    state = SessionState(page.demo)
+    for block in page.demo.blocks.values():
+        if not block.stateful:
+            continue
+        value = state[block._id]
+        if isinstance(value, Session):
+            value.open("bundled", bundled)
+        elif isinstance(value, panel.Look):
+            value.open = True
+        elif type(value).__name__ == "Seen":
+            found = SimpleNamespace(tokens=[SimpleNamespace(window=0)] * 3)
+            value.of = ("bundled", Plan.whole(bundled.depth), None, found)
+    return state
+
+
+def reach(page, bundled, monkeypatch, allowance) -> dict[str, set[str]]:
+    """The names of events that reach a base or start work, with this allowance."""
+    reached: dict[str, set[str]] = {}
+    name = ""
+
+    def notes(what, work):
+        def noted(*args, **kwargs):
+            reached.setdefault(name, set()).add(what)
+            return work(*args, **kwargs)
+
+        return noted
+
+    monkeypatch.setattr(rates, "_everybody", Rates(allowance))
+    monkeypatch.setattr(bases, "get", notes("get", lambda *_: bundled))
+    monkeypatch.setattr(bases, "load", notes("load", lambda *_: bundled))
+    monkeypatch.setattr(jobs.Job, "__iter__", notes("job", lambda self: iter(())))
+    for fn in page.demo.fns.values():
+        if fn.fn is None:
+            continue
+        name = f"{fn._id} {fn.api_name}"
+        value = panel.TAB if fn.targets and fn._id == first_turned(page) else xray.TAB
+        event = gr.EventData(None, {**EVENT, "value": value, "index": 0, "selected": True})
+        try:
+            call(page, fn, prepared(page, bundled), event)
+        except Exception as error:  # the stubs are incomplete; only what was reached counts
+            reached.setdefault("failed", set()).add(f"{name}: {type(error).__name__}")
+    return reached
+
+
+def first_turned(page) -> int:
+    return next(fn._id for fn in page.demo.fns.values() if fn.api_name == "turned")
+
+
+def test_what_stop_says_comes_behind_the_last_report(page):
+    """A browser runs a button's events in order: what is said before the cancelling, a last report
+    covers."""
+    of_button = {}
+    for fn in page.demo.fns.values():
+        for target in fn.targets:
+            of_button.setdefault(target, []).append(fn)
+    spoken = 0
+    for events in of_button.values():
+        cancelling = [i for i, fn in enumerate(events) if fn.is_cancel_function]
+        telling = [i for i, fn in enumerate(events) if fn.outputs]
+        if cancelling and telling:
+            assert max(cancelling) < min(telling)
+            assert all(events[i].queue for i in telling)
+            spoken += 1
+    assert spoken > 5
+
+
+def test_no_event_computes_once_its_allowance_is_used_up(page, bundled, monkeypatch):
+    """A new event without `admit` would open a base or start a job here."""
+    free = reach(page, bundled, monkeypatch, dict.fromkeys(PER_MINUTE, 10**6))
+    computing = {name.partition(" ")[2].rstrip("_0123456789") for name in free} - {"failed", ""}
+    assert computing >= {
+        *("arrive", "choose", "edit", "speak", "act", "again", "turned", "began", "chosen"),
+        *("picked", "followed", "begin", "pick", "estimate", "train", "apply", "keep"),
+        *api.NAMES,
+    }, free.get("failed")
+    spent = reach(page, bundled, monkeypatch, dict.fromkeys(PER_MINUTE, 1e-09))
+    spent.pop("failed", None)
+    assert not spent

@@ -1,0 +1,41 @@
+"""Names of checkpoints, and what is said once they are saved."""
+
+import pytest
+
+from components.panels.save.panel import AS_STORED, file_name, save
+from surgery import Plan
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("my patient", "my-patient"),
+        ("../../etc/passwd", "passwd"),
+        ("..", ""),
+        ("a\0b\nc", "a-b-c"),
+        ("<b>x</b>", "b"),
+        (".hidden", "hidden"),
+        ("x" * 300, "x" * 80),
+        (None, ""),
+    ],
+)
+def test_a_name_is_safe_whatever_was_typed(typed, name):
+    assert file_name(typed) == name
+
+
+def test_a_save_that_fails_says_why_and_leaves_nothing(tiny_folder, tmp_path):
+    spec = str(tiny_folder("qwen2"))
+    own = tmp_path / "own"
+    updates = list(save(spec, Plan.parse("0:3@average", 6), "x", AS_STORED, own, str))
+    assert updates[-1][0]["failed"] and "@average" in updates[-1][0]["text"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_download_is_one_file(tiny_folder, tmp_path):
+    spec = str(tiny_folder("llama"))
+    updates = save(spec, Plan.parse("0:3", 6), "", "bfloat16", tmp_path, lambda path: "an/address")
+    *_, (status, link, snippet) = updates
+    (path,) = tmp_path.iterdir()
+    assert path.suffix == ".zip" and link == {"address": "an/address"}
+    assert str(tmp_path) not in repr((status, link, snippet))
+    assert path.name in status["text"] and path.stem in snippet["value"]

@@ -1,0 +1,227 @@
+"""What the weights panel shows, without a browser."""
+
+import json
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from components.panels.weights import figures
+from components.panels.weights import panel as weights
+from components.panels.weights.panel import ALL, Look, Updates, weights_panel
+from components.services import bases, deployment, rates
+from components.services.deployment import Deployment
+from components.sessions.session import Session
+from components.widgets.layer_strip.layer_strip import LayerStrip
+from surgery import Plan
+from surgery.weight_stats import cache, survey_base
+from surgery.weight_stats.value_counts import Tally
+
+SETTINGS = (ALL, "logarithmic", "norm", "raw values")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path))
+    cache._kept.clear()
+
+
+@pytest.fixture
+def panel():
+    with gr.Blocks():
+        return weights_panel()
+
+
+def opened(spec) -> tuple[Session, Look]:
+    session, look = Session(), Look()
+    session.open(spec, bases.get(spec))
+    look.open = True
+    return session, look
+
+
+def shown(updates) -> dict:
+    """The last value of every component."""
+    values = {}
+    for update in updates:
+        values |= update
+    return values
+
+
+def test_what_is_drawn_is_plain_json(panel, tiny_folder):
+    session, look = opened(str(tiny_folder("llama")))
+    values = shown(Updates(panel).count(session, look, SETTINGS))
+    for view in (panel.heat, panel.detail, panel.depth, panel.raw):
+        json.dumps(values[view], allow_nan=False)
+        assert values[view]["title"] and values[view]["hint"]
+    assert values[panel.kind]["choices"][0] == ALL
+    picture = survey_base(bases.get(session.spec)).base()
+    heat = values[panel.heat]["data"][0]
+    assert np.array_equal(
+        np.sum(heat["customdata"], axis=0), [picture.layer(p).size for p in range(6)]
+    )
+
+
+def test_nothing_is_counted_before_the_panel_is_seen(panel, tiny_folder):
+    session, look = opened(str(tiny_folder("llama")))
+    look.open = False
+    values = shown(Updates(panel).count(session, look, SETTINGS))
+    assert panel.heat not in values and not cache._kept
+    look.open = True
+    values = shown(Updates(panel).redraw(session, look, SETTINGS))  # an edit counts nothing
+    assert panel.heat not in values and not cache._kept
+
+
+def test_an_edit_reads_no_weight_again(panel, tiny_folder, monkeypatch):
+    session, look = opened(str(tiny_folder("llama")))
+    shown(Updates(panel).count(session, look, SETTINGS))
+    monkeypatch.setattr(cache, "take", lambda *args, **options: pytest.fail("counted again"))
+    session.apply({"op": "write", "text": "0:2, 1@identity, 4:6", "revision": 1})
+    values = shown(Updates(panel).redraw(session, look, SETTINGS))
+    assert values[panel.heat]["link"]["sources"] == [0, 1, 1, 4, 5]
+    assert len(values[panel.depth]["layout"]["shapes"]) == 2
+
+
+def test_a_big_base_is_sampled_first(panel, tiny_folder, monkeypatch):
+    monkeypatch.setattr(weights, "_BIG", 1)
+    monkeypatch.setattr("surgery.weight_stats.survey._SAMPLE_EACH", 1024)
+    session, look = opened(str(tiny_folder("llama")))
+    said = [
+        update[panel.status]["text"]
+        for update in Updates(panel).count(session, look, SETTINGS)
+        if panel.detail in update
+    ]
+    assert "A sample of" in said[0] and "sample" not in said[-1]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        None,
+        {},
+        {"strip": "b", "start": 0, "end": 1},
+        {"strip": "base", "start": 2, "end": 2},
+        {"strip": "patient", "start": "0", "end": 3},
+        {"strip": "base", "start": -1, "end": 3},
+    ],
+)
+def test_a_selection_that_is_none(request_):
+    look = Look()
+    look.select(request_)
+    assert look.selected is None
+    assert look.positions(Plan.parse("0:2, 1", 3)) == ([0, 1, 2], [0, 1, 2])
+
+
+def test_a_selection_of_an_older_plan_is_let_go():
+    look, plan = Look(), Plan.parse("0:2, 1", 3)
+    look.select({"strip": "base", "start": 1, "end": 2})
+    assert look.positions(plan) == ([1], [1, 2])
+    look.select({"strip": "base", "start": 2, "end": 3})
+    assert look.positions(plan) == ([2], [])  # dropped: nothing of the patient
+    look.select({"strip": "patient", "start": 2, "end": 9})
+    assert look.positions(plan) == ([0, 1, 2], [0, 1, 2])
+
+
+def test_a_selection_that_arrives_late_is_let_go():
+    look = Look()
+    look.select({"strip": "base", "start": 1, "end": 2, "at": 20.5})
+    look.select({"at": 10})
+    assert look.selected == ("base", 1, 2)
+    look.select({"at": 30})
+    assert look.selected is None
+
+
+def test_pictures_of_nothing_and_of_nan():
+    empty, odd = Tally(), Tally.of(np.array([np.nan, np.inf]), np.array([2, 1]))
+    for log in (True, False):
+        figure = figures.detail(empty, odd, "x", log)
+        json.dumps(figure, allow_nan=False)
+    assert figure["table"]["columns"][-2:] == ["NaN", "infinite"]
+    assert figure["table"]["rows"][1][-2:] == ["2", "1"]
+
+
+def test_a_plan_that_is_refused_is_said(panel, tiny_folder):
+    session, look = opened(str(tiny_folder("llama")))
+    shown(Updates(panel).count(session, look, SETTINGS))
+    session.apply({"op": "write", "text": "0:5, 5@average", "revision": 1})
+    values = shown(Updates(panel).redraw(session, look, SETTINGS))
+    assert values[panel.status]["failed"] and "average" in values[panel.status]["text"]
+    assert values[panel.heat] == {}  # no picture of an older plan stays
+
+
+def test_a_selection_that_overtakes_an_edit_draws_the_edit_too(panel, tiny_folder, monkeypatch):
+    session, look = opened(str(tiny_folder("llama")))
+    shown(Updates(panel).count(session, look, SETTINGS))
+    look.select({"strip": "base", "start": 0, "end": 1})
+    values = shown(Updates(panel).redraw(session, look, SETTINGS, selection_only=True))
+    assert panel.heat not in values
+    session.apply({"op": "write", "text": "0:2, 4:6", "revision": 1})
+    real = figures.depth
+
+    def overtaken(*args):
+        look.turn += 1  # a selection comes while the edit is drawn
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(figures, "depth", overtaken)
+        assert panel.heat not in shown(Updates(panel).redraw(session, look, SETTINGS))
+    values = shown(Updates(panel).redraw(session, look, SETTINGS, selection_only=True))
+    assert values[panel.heat]["link"]["sources"] == [0, 1, 4, 5]
+
+
+@pytest.fixture
+def strangers():
+    before = deployment.current()
+    deployment.use(Deployment.of(public=True))
+    yield
+    deployment.use(before)
+
+
+def handlers(api_names: set[str]) -> dict:
+    """The functions behind the panel's events, by name, as the page wires them."""
+    with gr.Blocks() as demo:
+        session = gr.State(Session())
+        with gr.Tabs() as tabs, gr.Tab(weights.TAB):
+            panel = weights_panel()
+        strip = LayerStrip()
+        edited = strip.edit(lambda: None, None, None)
+        weights.wire(panel, session, tabs, edited, [], {"concurrency_limit": 4})
+    found = {fn.api_name: fn.fn for fn in demo.fns.values() if fn.api_name in api_names}
+    return {"panel": panel, **found}
+
+
+def test_strangers_count_only_so_often(strangers, tiny_folder, monkeypatch):
+    """Opening the panel, choosing, splitting matrices and redraws after an edit are limited."""
+    monkeypatch.setattr(Deployment, "check_spec", lambda self, spec: None)
+    monkeypatch.setattr(
+        rates, "_everybody", rates.Rates({"count": 2, "edit": 3, "draw": 1}, lambda: 0.0)
+    )
+    session, look = opened(str(tiny_folder("llama")))
+    page = handlers({"turned", "picked", "chosen", "followed"})
+    panel = page["panel"]
+
+    def ask(name: str, who: str, *settings: str, event=None) -> bool:
+        """Whether it was let in."""
+        request = SimpleNamespace(session_hash=who, client=None)
+        if name == "chosen":
+            values = shown(page[name](session, look, request, *settings))
+        else:
+            values = shown(page[name](session, look, *settings, event, request))
+        said = values[panel.status]
+        return not (isinstance(said, dict) and "a lot in a short time" in said.get("text", ""))
+
+    turned = SimpleNamespace(value=weights.TAB)
+    picked = SimpleNamespace(_data={"strip": "base", "start": 0, "end": 1})
+    singular = (*SETTINGS[:3], "singular values")
+    assert [ask("turned", "a", *SETTINGS, event=turned) for _ in range(3)] == [True, True, False]
+    assert not ask("chosen", "a", *SETTINGS)
+    assert not ask("picked", "a", *singular, event=picked)
+    assert [ask("picked", "a", *SETTINGS, event=picked) for _ in range(4)] == [True] * 3 + [False]
+    assert ask("chosen", "b", *SETTINGS)  # what one has used up is not another's
+    elsewhere = SimpleNamespace(value="Talk")
+    assert ask("turned", "a", *SETTINGS, event=elsewhere)  # leaving costs nothing
+    request = SimpleNamespace(session_hash="a", client=None)
+    values = shown(page["followed"](session, look, request, *SETTINGS))
+    assert panel.heat not in values  # … and out of sight nothing is drawn
+    (values,) = page["followed"](session, look, request, *SETTINGS)
+    assert values[panel.status]["failed"]
