@@ -18,7 +18,7 @@ from transformers import modeling_gguf_pytorch_utils as gguf_reader
 from transformers.utils import logging as transformers_logging
 
 from .architecture import Anatomy
-from .architecture.apply import inplace_rescaling
+from .architecture.apply.inplace_rescaling import settle
 from .architecture.inspect.dtypes import default_of_its_own
 from .architecture.inspect.loader import auto_class
 from .architecture.seeded_random import Seeded
@@ -71,7 +71,7 @@ def load(
             "files beside its weights."
         ) from error
     check_whole(info, passed_over)
-    return inplace_rescaling(model.eval())
+    return settle(model.eval())
 
 
 def _generation_is_broken(folder: Path) -> bool:
@@ -124,7 +124,7 @@ def initialise(
     with _loading.taken(progress) as report, Seeded(seed, drawn), default_of_its_own():
         report("Drawing random weights", 0, values)
         model = auto_class(config).from_config(config, dtype=dtype)
-    return inplace_rescaling(model.to(device).eval())
+    return settle(model.to(device).eval())
 
 
 def _spread(anatomy: Anatomy, devices: tuple[str, ...], gpus: list, dtype: torch.dtype) -> dict:

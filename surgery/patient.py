@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from transformers import PreTrainedModel
 
 from .architecture import check_loadable
-from .architecture.apply import build
+from .architecture.apply.build import graft
 from .errors import SurgeryError
 from .generation import Stream
 from .plan import Plan
@@ -38,7 +38,7 @@ class Patient:
         """Operate: a new skeleton over the base's parameters. Takes milliseconds and no memory for
         weights once the base's are loaded. Raises `Refused` where it can't be promised right."""
         check_loadable(base.anatomy)  # before weights are asked for
-        return cls(base, plan, share(build(base.anatomy, base.model, plan)))
+        return cls(base, plan, share(graft(base.anatomy, base.model, plan)))
 
     def again(self) -> Patient:
         """The same patient in another skeleton over the same parameters, for whoever watches or

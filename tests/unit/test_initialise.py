@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM
 
 from surgery import Base, Plan, Refused
 from surgery.architecture import Anatomy
-from surgery.architecture.apply import build as graft
+from surgery.architecture.apply.build import graft
 from surgery.architecture.inspect.anatomy import build_meta
 from surgery.architecture.inspect.identity_proof import identity_layers
 

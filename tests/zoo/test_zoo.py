@@ -7,7 +7,7 @@ import traps
 
 from surgery import Plan, Refused
 from surgery.architecture import Anatomy, skeleton
-from surgery.architecture.apply import build as graft
+from surgery.architecture.apply.build import graft
 from zoo import build, quantized, special
 from zoo.examine import PLANS, TOLERANCE, _far, examine
 
