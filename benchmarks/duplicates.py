@@ -1,7 +1,7 @@
 """Which untrained duplicate of layers costs least perplexity? Measured on the bundled model.
 
-Writes the table and the picture of docs/study-duplicates.md from what it measures. Everything it
-says follows from the numbers. Takes some minutes on one core.
+Writes the table and the picture of docs/explanation/duplicates.md from what it measures.
+Everything it says follows from the numbers. Takes some minutes on one core.
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 from surgery import Base, Plan, texts
 from surgery.analysis import Cost, Sample, Score, measure_all, measured_score
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parent.parent / "docs" / "explanation"
 CHARACTERS = 1150  # of each of the four texts: one window of about 256 tokens
 PLACES = (2, 6, 10, 14, 18, 22, 26)
 #: How the one duplicate begins, and the plan for layer i of a base of 30 layers.
@@ -59,7 +59,7 @@ class Row:
 
 
 def main() -> None:
-    """Measure, and write docs/study-duplicates.md, .svg and .json."""
+    """Measure, and write docs/explanation/duplicates.md, .svg and .json."""
     base = Base.open("bundled")
     words = [text[:CHARACTERS] for text in texts.TEXTS.values()]
     sample = Sample.of(base, words, window=512)
@@ -133,7 +133,7 @@ def write(base: Base, sample: Sample, whole: Score, tables: dict[str, list[Row]]
             for title, rows in tables.items()
         },
     }
-    place = DOCS / "study-duplicates"
+    place = DOCS / "duplicates"
     place.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     place.with_suffix(".svg").write_text(picture(tables), encoding="utf-8")
     place.with_suffix(".md").write_text(page(base, sample, whole, tables), encoding="utf-8")
@@ -146,7 +146,7 @@ def page(base: Base, sample: Sample, whole: Score, tables: dict[str, list[Row]])
         "# Which untrained duplicate costs least?",
         "",
         "Written by `python -m benchmarks duplicates`; don't edit it by hand. Numbers:",
-        "[study-duplicates.json](study-duplicates.json).",
+        "[duplicates.json](duplicates.json).",
         "",
         f"{base.name} ({base.note or base.kind}), {base.depth} layers, in {base.dtype}. Text: the",
         f"beginnings of the project's four texts (prose, code, facts, dialogue), {sample.tokens:,}",
@@ -155,10 +155,10 @@ def page(base: Base, sample: Sample, whole: Score, tables: dict[str, list[Row]])
         "",
         "Nothing is trained: this is where healing would begin. A cost is the difference of mean",
         "losses to the base on the same tokens, in nats per token, with a 95 % interval from a",
-        "paired block bootstrap ([how](xray.md#intervals)); it speaks of this model and these",
+        "paired block bootstrap ([how](scores.md#intervals)); it speaks of this model and these",
         "texts.",
         "",
-        "![Costs of duplicates with their intervals](study-duplicates.svg)",
+        "![Costs of duplicates with their intervals](duplicates.svg)",
         "",
         *_said(one, six, twice),
     ]

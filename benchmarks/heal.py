@@ -2,7 +2,7 @@
 on text that it writes itself, and judged by texts that neither of them was trained on here.
 
 A run of many minutes. It goes on where it was stopped; its folder is the first argument. Prints the
-table and writes docs/heal-curve.svg.
+table and writes docs/explanation/heal-curve.svg.
 """
 
 import json
@@ -17,7 +17,7 @@ from surgery.healing import Healing, Look, Settings
 
 PLAN = "0:13, 17:30"
 TOLD = Settings(minutes=14, batch=1)
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[1] / "docs" / "explanation"
 
 
 def drawing(losses: list[float], looks: list[Look]) -> str:

@@ -1,4 +1,4 @@
-"""The endpoints by `gradio_client`, as MCP tools, and as docs/api.md shows them."""
+"""The endpoints by `gradio_client`, as MCP tools, and as docs/how-to/call-the-app.md shows them."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from components import api
 from components.page import build, launch_options
 from surgery import Base, Plan
 
-DOC = Path(__file__).parents[2] / "docs" / "api.md"
+DOC = Path(__file__).parents[2] / "docs" / "how-to" / "call-the-app.md"
 
 
 @pytest.fixture(scope="module")

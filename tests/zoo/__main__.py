@@ -1,4 +1,7 @@
-"""`python -m tests.zoo [TYPE …]`: examine every type and the quantized saves, write docs/zoo.md."""
+"""`python -m tests.zoo [TYPE …]`: examine every type and the quantized saves.
+
+Writes docs/reference/zoo.md.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent)]
-PAGE = HERE.parent.parent / "docs" / "zoo.md"
+PAGE = HERE.parent.parent / "docs" / "reference" / "zoo.md"
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def totals(findings: Sequence[Finding]) -> str:
 
 
 def page(findings: Sequence[Finding], saves: Sequence[Saves]) -> str:
-    """docs/zoo.md."""
+    """docs/reference/zoo.md."""
     columns = PLANS | BEGINNINGS
     plans = "\n".join(f"- **{name}**: `{text}`" for name, text in columns.items())
     head = f"| type | class | layers at | {' | '.join(columns)} | why not, and notes |"
