@@ -17,6 +17,13 @@ class Hub:
     """`repos` maps ids to folders. `requests` holds (method, path, range) of each request."""
 
     def __init__(self) -> None:
+        self.port = 0
+        self.server: ThreadingHTTPServer | None = None
+        self.reset()
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def reset(self) -> None:
+        """As new, at the same address."""
         self.repos: dict[str, Path] = {}
         self.gated: set[str] = set()
         self.requests: list[tuple[str, str, str | None]] = []
@@ -25,6 +32,10 @@ class Hub:
         self.claimed: dict[str, int] = {}  # sizes that it claims files have
         self.tokens: set[str | None] = set()  # what came as authorization
         self.fault: str | None = None  # see `misbehave`
+        if self.server is None:
+            self._open()
+
+    def _open(self) -> None:
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -37,13 +48,15 @@ class Hub:
 
             def log_message(self, *args) -> None: ...
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self.port = self.server.server_port
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+        if self.server is not None:
+            self.server.shutdown()
+            self.server.server_close()
+            self.server = None
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.partition("?")[0]

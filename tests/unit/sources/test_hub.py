@@ -6,46 +6,57 @@ Each case runs in a process of its own, since the Hub's client reads its setting
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 import tiny
 from hub_server import COMMIT, Hub
+from warm import Warm
 
-ROOT = Path(__file__).parents[3]
 
-
-@pytest.fixture
-def hub(tiny_folder):
+@pytest.fixture(scope="module")
+def server():
+    """One Hub, whose address a process reads when it imports the Hub's client."""
     hub = Hub()
-    hub.repos["org/single"] = tiny_folder("llama")
-    hub.repos["org/sharded"] = tiny_folder("qwen3", max_shard_size="100KB")
     yield hub
     hub.close()
 
 
 @pytest.fixture
-def run(hub, tmp_path):
-    """Run Python against the Hub; what it prints as JSON, or its last line of error."""
+def hub(server, tiny_folder):
+    server.reset()
+    server.repos["org/single"] = tiny_folder("llama")
+    server.repos["org/sharded"] = tiny_folder("qwen3", max_shard_size="100KB")
+    return server
 
-    def run(code, **environment):
-        done = subprocess.run(
-            [sys.executable, "-c", "import json\nfrom surgery import *\n" + code],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "HF_ENDPOINT": hub.url,
-                "HF_HOME": str(tmp_path / "hf"),
-                "HF_HUB_DISABLE_XET": "1",
-                **environment,
-            },
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+
+@pytest.fixture(scope="module")
+def warm(server, tmp_path_factory):
+    """A function: the process that runs are forked from, for some settings of the Hub's client."""
+    home, started = tmp_path_factory.mktemp("hf"), {}
+
+    def process(**settings):
+        key = tuple(settings.items())
+        if key not in started:
+            settings = {"HF_ENDPOINT": server.url, "HF_HUB_DISABLE_XET": "1", **settings}
+            started[key] = Warm(HF_HOME=str(home), **settings)
+        return started[key]
+
+    process.home = home
+    yield process
+    for each in started.values():
+        each.close()
+
+
+@pytest.fixture
+def run(hub, warm):
+    """Run Python against the Hub; what it prints as JSON, or its last line of error."""
+    shutil.rmtree(warm.home)
+    warm.home.mkdir()
+
+    def run(code, **settings):
+        done = warm(**settings).run("import json\nfrom surgery import *\n" + code)
         if done.returncode:
             return done.stderr.strip().splitlines()[-1]
         return json.loads(done.stdout.strip().splitlines()[-1])
@@ -184,7 +195,7 @@ def test_a_line_that_goes_dead(hub, run):
     """The download fails with a message, and the next one gets there."""
     hub.cut_after = 20_000
     load = "b = Base.open('org/single'); b.load(); print(json.dumps(b.is_loaded))"
-    said = run(load, HF_HUB_DOWNLOAD_TIMEOUT="2", HF_HUB_ETAG_TIMEOUT="2")
+    said = run(load, HF_HUB_DOWNLOAD_TIMEOUT="1", HF_HUB_ETAG_TIMEOUT="1")
     assert isinstance(said, str) and said.startswith("surgery.errors.BaseError")
     hub.cut_after = None
     assert run(load) is True
