@@ -32,7 +32,7 @@ _HOMES = {
     "Refused": "errors",
     "SaveError": "errors",
     "SurgeryError": "errors",
-    "stack": "stack",
+    "stack": "stacked",
 }
 __all__ = sorted(_HOMES)
 

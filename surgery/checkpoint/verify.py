@@ -24,7 +24,7 @@ from surgery.progress import Cancelled, Meter, Progress
 from surgery.recipe import layer_tensors, read_file
 from surgery.sources import Tensor
 from surgery.sources.folder import read_config, read_tensors
-from surgery.stack import stack
+from surgery.stacked import stack
 
 from .tensors import Piece, pieces
 from .trained import digests

@@ -306,7 +306,7 @@ def _operation(
 ) -> tuple[Base, Plan, tuple[Base, Plan]]:
     """The base, the plan as it was written, and both as they are carried out: where layers of
     several bases are stacked, on the stack."""
-    from surgery.stack import stack
+    from surgery.stacked import stack
 
     found, recipe = _open(base), _recipe(plan)
     specs = _named(with_)
