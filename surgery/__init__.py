@@ -25,6 +25,7 @@ _HOMES = {
     "Init": "plan",
     "Layer": "plan",
     "PRESETS": "presets",
+    "Operation": "operation",
     "Patient": "patient",
     "Plan": "plan",
     "PlanError": "errors",
