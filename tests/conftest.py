@@ -1,6 +1,7 @@
 """What several test files need: tiny bases on disk, and the bundled model."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # Tests run side by side, a process for each processor: more threads would only be in the way.
@@ -11,6 +12,10 @@ import tiny
 from hypothesis import HealthCheck, settings
 from transformers.utils import logging
 
+TESTS = Path(__file__).parent
+# Two workers drive a browser, each with servers of its own. These files take as long as the others.
+FIRST_BROWSER = ("test_heal", "test_public", "test_room", "test_weights", "test_xray")
+
 # How long an example takes says something of the machine, not of the code.
 _ANY = dict(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("any machine", **_ANY)
@@ -18,6 +23,33 @@ settings.register_profile("thousands", max_examples=5000, **_ANY)
 settings.load_profile("any machine")
 logging.set_verbosity_error()
 logging.disable_progress_bar()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """More than processors, since workers also wait: for servers, browsers and timeouts."""
+    return (3 * (os.cpu_count() or 1) + 1) // 2
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal the tests out: a file stays on one worker, the zoo is spread over all, and what takes
+    longest comes first, so that no worker ends long after the others."""
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder in ("browser", "zoo"):
+            item.add_marker(folder)
+        if folder == "browser":
+            group = f"browser {item.path.stem in FIRST_BROWSER}"
+        else:
+            group = str(item.path)
+        if folder != "zoo":
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_later)
+
+
+def _later(item: pytest.Item) -> tuple[bool, ...]:
+    browser, slow, zoo = (item.get_closest_marker(name) for name in ("browser", "slow", "zoo"))
+    return (not browser, not slow, bool(zoo))
 
 
 @pytest.fixture(scope="session")

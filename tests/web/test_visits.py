@@ -26,6 +26,8 @@ from components.services.downloads import Downloads
 from components.sessions import cleanup
 from surgery.weight_stats import cache
 
+pytestmark = pytest.mark.slow
+
 VISITS = int(os.environ.get("VISITS", "100"))
 _AT_ONCE = 8  # visitors
 _OURS = ("job", "preparing", "leaving")  # names of our threads

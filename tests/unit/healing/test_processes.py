@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 SHORT = "--steps 10 --batch 4 --window 16 --lr 3e-3 --warmup 2 --sampled-tokens 256 --save-every 2"
 

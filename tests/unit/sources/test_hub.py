@@ -14,6 +14,8 @@ import tiny
 from hub_server import COMMIT, Hub
 from warm import Warm
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server():
