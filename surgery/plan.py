@@ -182,6 +182,13 @@ class Plan:
         """How many layers are second or later appearances of their source."""
         return len(self.layers) - len({(layer.base, layer.source) for layer in self.layers})
 
+    @property
+    def seams(self) -> tuple[int, ...]:
+        """Positions whose layer doesn't follow its predecessor in the base; 0 if the first layer
+        isn't the base's first, and the plan's length if its last isn't the base's last."""
+        before, after = [-1, *self.sources], [*self.sources, self.depth]
+        return tuple(p for p, (a, b) in enumerate(zip(before, after, strict=True)) if b != a + 1)
+
     def describe(self) -> str:
         """What the plan does to the base, in a few words: “4 dropped, 3 repeated”."""
         first_seen = list(dict.fromkeys(i.source for i in self.layers if not i.base))

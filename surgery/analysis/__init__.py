@@ -17,7 +17,7 @@ Takes a base and a text, returns plain values. One idea a file:
     report    all of it as JSON and as tables
 """
 
-from .cache import Measured
+from .cache import MeasurementCache
 from .compare import Comparison, Guess, Norms, Token, compare, similarity, token_texts
 from .forward_cache import perplexity
 from .logit_lens import logit_lens
@@ -36,7 +36,7 @@ __all__ = [
     "Comparison",
     "Cost",
     "Guess",
-    "Measured",
+    "MeasurementCache",
     "Norms",
     "Sample",
     "Scan",

@@ -1,24 +1,20 @@
-"""What was measured before, by base, sample and plan: stopping loses nothing.
+"""Measurements of a base on a sample, kept in memory and on disk so that none is repeated.
 
-Each measurement is a small array in a file of its own, written whole or not at all, so that any
-number of processes can add to them. A file that can't be read, written or trusted is as good as
-none: it is measured anew. Knows arrays and names; what they mean is for others.
+Each is written as soon as it is made: a measurement that is stopped resumes where it was, and any
+number of processes can add to the same base and sample.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import shutil
 import threading
 from collections import OrderedDict
-from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from surgery.io.cache_file import whole_file
+from surgery.io.array_cache import ArrayCache
 from surgery.plan import Plan
 from surgery.sources.cache import cache_folder
 
@@ -28,14 +24,17 @@ if TYPE_CHECKING:
     from surgery.base import Base
 
 _IN_MEMORY, _ON_DISK = 8, 64  # samples: of each base, and of all
-_FORMAT = 1  # another one makes older files be measured anew
-_ON_DISK_KINDS = ("bundled", "hub", "folder", "gguf")  # the others' weights have no lasting name
+_VERSION = 1  # of the measurements; files of another one are ignored
+_LASTING_KINDS = ("bundled", "hub", "folder", "gguf")  # the weights of others have no lasting name
 _lock = threading.Lock()
 _memory: WeakKeyDictionary[Base, OrderedDict[str, dict[str, np.ndarray]]] = WeakKeyDictionary()
 
 
-class Measured:
-    """The measurements of one base on one sample. They are shared by everyone in the process."""
+class MeasurementCache:
+    """The measurements of one base on one sample, shared by everything in the process.
+
+    A key is a name, or a plan, whose entry is its losses.
+    """
 
     def __init__(self, base: Base, sample: Sample) -> None:
         with _lock:
@@ -44,61 +43,35 @@ class Measured:
             samples.move_to_end(sample.key)
             while len(samples) > _IN_MEMORY:
                 samples.popitem(last=False)
-        self._folder = None
-        if base.kind in _ON_DISK_KINDS:
-            name = f"{_FORMAT}:{base.source.identity}:{sample.key}"
-            self._folder = _home() / hashlib.sha256(name.encode()).hexdigest()[:32]
+        self._group = f"{base.source.identity}:{sample.key}"
+        self._disk = None
+        if base.kind in _LASTING_KINDS:
+            self._disk = ArrayCache(cache_folder() / "analysis", _ON_DISK, _VERSION)
 
-    def get(self, what: str | Plan, shape: tuple[int, ...]) -> np.ndarray | None:
-        """What was measured under a name or of a plan; None if it wasn't, or not in this shape."""
-        name = _name(what)
-        found = self._arrays.get(name)
-        if found is None and self._folder is not None:
-            found = _read(self._folder / f"{name}.npy")
-            if found is not None:
-                self._arrays[name] = found
-        return found if found is not None and found.shape == shape else None
+    def get(self, key: str | Plan, shape: tuple[int, ...]) -> np.ndarray | None:
+        """The measurement of a key; None if there is none of this shape."""
+        name = _name(key)
+        if name not in self._arrays and self._disk is not None:
+            entry = self._disk.get(self._group, name)
+            if entry is not None and "values" in entry:
+                self._arrays[name] = entry["values"]
+        values = self._arrays.get(name)
+        return values if values is not None and values.shape == shape else None
 
-    def put(self, what: str | Plan, values: np.ndarray) -> None:
+    def put(self, key: str | Plan, values: np.ndarray) -> None:
         """Keep a measurement."""
-        name = _name(what)
-        self._arrays[name] = values
-        if self._folder is None:
-            return
-        try:
-            new = not self._folder.is_dir()
-            with whole_file(self._folder / f"{name}.npy") as file:
-                np.save(file, values, allow_pickle=False)
-            if new:
-                _clear_old()
-        except OSError:  # no room, no permission: the next process measures again
-            return
+        self._arrays[_name(key)] = values
+        if self._disk is not None:
+            self._disk.put(self._group, _name(key), values=values)
 
     def forget(self) -> None:
-        """Measure anew when next asked, in memory and on disk."""
+        """Remove all of them from memory and disk."""
         self._arrays.clear()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._disk is not None:
+            self._disk.delete(self._group)
 
 
-def _home() -> Path:
-    return cache_folder() / "xray"
-
-
-def _name(what: str | Plan) -> str:
-    if isinstance(what, str):
-        return what
-    return "plan-" + hashlib.sha256(str(what).encode()).hexdigest()[:32]
-
-
-def _read(path: Path) -> np.ndarray | None:
-    try:
-        return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
-    except Exception:  # absent, cut off, no array: many errors, one meaning
-        return None
-
-
-def _clear_old() -> None:
-    folders = sorted(_home().iterdir(), key=lambda path: -path.stat().st_mtime)
-    for folder in folders[_ON_DISK:]:
-        shutil.rmtree(folder, ignore_errors=True)
+def _name(key: str | Plan) -> str:
+    if isinstance(key, str):
+        return key
+    return "plan-" + hashlib.sha256(str(key).encode()).hexdigest()[:32]

@@ -25,7 +25,7 @@ from surgery.architecture.inspect.hooks import (
 from surgery.plan import Plan
 from surgery.progress import Meter, Progress, silent
 
-from .cache import Measured
+from .cache import MeasurementCache
 from .forward_cache import batches_of, ids_of, nll, run
 from .sample import Sample
 from .score import Cost, Score, interval
@@ -149,7 +149,7 @@ def compare(
         del both
     found = [Score.of(np.concatenate(x)) for x in losses]
     if against is None:
-        measured = Measured(base, sample)
+        measured = MeasurementCache(base, sample)
         measured.put(Plan.whole(base.depth), np.concatenate(losses[0]))
         if bare:  # what is kept under a plan is of the unhealed patient
             measured.put(plan, np.concatenate(losses[1]))

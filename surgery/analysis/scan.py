@@ -20,7 +20,7 @@ from surgery.errors import Refused, SurgeryError
 from surgery.plan import Plan
 from surgery.progress import Meter, Progress, silent
 
-from .cache import Measured
+from .cache import MeasurementCache
 from .forward_cache import Passes, same_layers
 from .sample import Sample
 from .score import Cost, Score, interval
@@ -185,7 +185,7 @@ class Work:
                 f"{start}:{end} is no span of this base: it lies within 0:{depth} and isn't empty."
             )
         self.base, self.sample, self.scores, self.depth = base, sample, set(scores), depth
-        self.kept = Measured(base, sample)
+        self.kept = MeasurementCache(base, sample)
         self.whole = Plan.whole(depth)
         self.plans: dict[tuple[str, int, int], Plan] = {}
         if "drop_one" in scores and depth > 1:

@@ -16,7 +16,7 @@ from surgery.errors import Refused
 from surgery.plan import Plan
 from surgery.progress import Meter, Progress, silent
 
-from .cache import Measured
+from .cache import MeasurementCache
 from .forward_cache import Kept, Passes, same_layers
 from .sample import Sample
 from .score import Score
@@ -64,7 +64,7 @@ class _Runner:
 
     def __init__(self, base: Base, sample: Sample, progress: Progress) -> None:
         self.base, self.sample, self.progress = base, sample, progress
-        self.measured = Measured(base, sample)
+        self.measured = MeasurementCache(base, sample)
         self.passes: Passes | None = None
         self.kept: Kept | None = None
 

@@ -21,7 +21,7 @@ from surgery.errors import SurgeryError
 from surgery.plan import Plan
 from surgery.progress import Progress, silent
 
-from .cache import Measured
+from .cache import MeasurementCache
 from .forward_cache import perplexity
 from .sample import Sample
 from .scan import Scan, Variant, scan
@@ -111,7 +111,7 @@ def measure(
 
 def measured_score(base: Base, plan: Plan, sample: Sample, progress: Progress = silent) -> Score:
     """The perplexity of a plan on a sample; what was measured before is not measured again."""
-    kept = Measured(base, sample)
+    kept = MeasurementCache(base, sample)
     losses = kept.get(plan, (sample.tokens,))
     if losses is None:
         score = perplexity(base.operate(plan).model, sample, progress)

@@ -15,7 +15,6 @@ from surgery.plan import Plan
 
 from . import objective
 from .settings import Settings
-from .student import seams
 
 
 class Teaching:
@@ -28,7 +27,7 @@ class Teaching:
         self.teacher = base.operate(Plan.whole(base.depth)).model
         self._half = base.torch_dtype in (torch.bfloat16, torch.float16)
         # Before a seam the patient should have what the teacher has before the layer that follows.
-        pairs = zip(seams(plan), _followers(plan), strict=True) if settings.hidden else ()
+        pairs = zip(plan.seams, _followers(plan), strict=True) if settings.hidden else ()
         pairs = [(p, source) for p, source in pairs if p and source]
         self._of_student = objective.Watched(_before(base, student, [p for p, _ in pairs]))
         self._of_teacher = objective.Watched(_before(base, self.teacher, [s for _, s in pairs]))
@@ -65,4 +64,4 @@ def _before(base: Base, model: nn.Module, positions: list[int]) -> list[nn.Modul
 def _followers(plan: Plan) -> list[int]:
     """The source of the layer behind each seam; the depth behind the last layer."""
     sources = [*plan.sources, plan.depth]
-    return [sources[p] for p in seams(plan)]
+    return [sources[p] for p in plan.seams]

@@ -24,14 +24,6 @@ from surgery.shared_weights import unshare
 from .settings import Settings
 
 
-def seams(plan: Plan) -> tuple[int, ...]:
-    """Positions of the layers that follow another than their own predecessor; len(plan) if the
-    base's last layer is not the plan's last."""
-    before = [-1, *plan.sources]
-    after = [*plan.sources, plan.depth]
-    return tuple(p for p, (a, b) in enumerate(zip(before, after, strict=True)) if b != a + 1)
-
-
 def chosen(plan: Plan, settings: Settings) -> tuple[int, ...]:
     """The positions that train. Raises `SurgeryError` where there are none."""
     if settings.layers:
@@ -53,7 +45,7 @@ def chosen(plan: Plan, settings: Settings) -> tuple[int, ...]:
             )
         return found
     near = set()
-    for seam in seams(plan):
+    for seam in plan.seams:
         near |= set(range(seam - settings.radius, seam + settings.radius))
     near |= {p for p, layer in enumerate(plan.layers) if layer.init != COPY}
     found = tuple(sorted(near & set(everything)))

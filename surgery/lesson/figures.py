@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from surgery.healing.cost import ACCELERATORS, MFU
 from surgery.progress import Progress, silent
-from surgery.weight_stats import Tally, survey_base
+from surgery.weight_stats import ValueCounts, survey_base
 from surgery.weight_stats.value_counts import normal_beyond
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ def drawn(base: Base, progress: Progress = silent) -> Drawn:
     """Count the weights of a base's layers. Norms are left out, which begin at one value, and so is
     the embedding, whose row for padding begins at zero. Raises `SurgeryError`."""
     parts = survey_base(base, progress).parts
-    tally = Tally.merged(
+    tally = ValueCounts.merged(
         found
         for part, found in parts.items()
         if part.layer is not None and part.kind not in ("norms", "biases")
     )
     low, high = tally.mean - 2 * tally.deviation, tally.mean + 2 * tally.deviation
     kept = (tally.values >= low) & (tally.values <= high)
-    told = Tally.of(tally.values * kept, tally.counts)
+    told = ValueCounts.of(tally.values * kept, tally.counts)
     lower, upper = told.outside(low, high)
     return Drawn(
         values=tally.finite,

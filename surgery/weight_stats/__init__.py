@@ -1,24 +1,26 @@
-"""How often each value occurs among a model's weights: exact, quick, in constant memory.
+"""Exact weight statistics: how often each value occurs among a model's weights.
 
-A bfloat16 or float16 can only be one of 65,536 values, so a tensor of any size is one count for
-each of them. Every picture and statistic follows from the counts alone, at any binning, without
-looking at a weight again: histograms, moments, quantiles, extremes, zeros, outliers.
+A bfloat16 or float16 can only be one of 65,536 values, so a tensor of any size becomes one count
+for each of them, in constant memory. Histograms at any binning, moments, quantiles, extremes,
+zeros and outliers all follow from the counts without reading the weights again.
 
-    value_counts  the counts, and all that follows from them; numpy alone
-    counting   from tensors in memory and from safetensors files to counts
-    kinds      which kind of tensor a name stands for: q, k, v, o, gate, up, down, …
-    survey     a whole base by layer and kind; a patient's is the base's, rearranged
-    kept       surveys that were made before, in memory and on disk
-    matrix     a corner of one tensor's raw values, and its singular values
+    value_counts  the counts of one set of weights, and its statistics
+    counting      count a tensor in memory or in a safetensors file
+    kinds         the kind of tensor that a name stands for: q, k, v, o, gate, up, down, …
+    survey        count a base by layer and kind, and derive a patient's counts from its base's
+    cache         surveys in memory and on disk
+    depth         statistics by layer, and the change at each seam
+    matrix        a corner of one matrix, and its singular values
+    report        output of the `weights` command
 """
 
 from importlib import import_module
 
-# Imported when they are first used: what is drawn from counts alone needs no torch.
+# Imported when first used: drawing from counts needs no torch.
 _HOMES = {
     "Picture": "survey",
     "Survey": "survey",
-    "Tally": "value_counts",
+    "ValueCounts": "value_counts",
     "count_tensor": "counting",
     "known_survey": "cache",
     "survey_base": "cache",

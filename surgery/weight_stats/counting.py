@@ -1,9 +1,9 @@
-"""From weights to counts: a tensor in memory, on any device, or one in a safetensors file.
+"""Count the values of a tensor, in memory on any device or in a safetensors file.
 
-Weights are taken as bit patterns and counted in pieces that stay in the processor's cache. Two
-bytes have 65,536 patterns and one byte has 256, so bfloat16, float16 and float8 are exact; wider
-types are rounded to the nearest bfloat16 first. No piece outlives its count, so the memory that is
-needed does not grow with the file.
+Weights are read as bit patterns and counted in chunks that fit the processor's cache. Two bytes
+have 65,536 patterns and one byte has 256, so bfloat16, float16 and float8 are counted exactly;
+wider types are rounded to the nearest bfloat16 first. Each thread reuses one buffer, so memory
+doesn't grow with the file.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from surgery.errors import BaseError
 from surgery.sources import Tensor
 
-from .value_counts import Tally
+from .value_counts import ValueCounts
 
-# safetensors' names of the dtypes whose values are weights. Packed and integer types are codes of
-# some quantisation: a picture of them would show the code and not the weight.
+# By safetensors' names. Packed and integer types hold the codes of a quantisation, not weights, and
+# are left out.
 DTYPES = {
     "BF16": torch.bfloat16,
     "F16": torch.float16,
@@ -30,12 +31,12 @@ DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
-PIECE = 1 << 18  # values: half a megabyte of bfloat16 and one of the integers it is counted as
+CHUNK = 1 << 18  # values: half a megabyte of bfloat16 and one of the integers it is counted as
 _ON_GPU = 1 << 26
 
 
 class Counter:
-    """Counts values of one dtype as they come."""
+    """Counts the values of one dtype, chunk by chunk."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.rounded = dtype.itemsize > 2
@@ -48,32 +49,33 @@ class Counter:
         if not values.numel():
             return
         counts = self.counts.to(values.device)
-        for piece in values.split(PIECE if values.device.type == "cpu" else _ON_GPU):
-            codes = piece.to(self.grid).view(self.bits).to(torch.int32)
+        for chunk in values.split(CHUNK if values.device.type == "cpu" else _ON_GPU):
+            codes = chunk.to(self.grid).view(self.bits).to(torch.int32)
             counts += torch.bincount(codes, minlength=len(counts))
         self.counts = counts
 
-    def tally(self) -> Tally:
-        """What was counted."""
-        return Tally.of(_meanings(self.grid), self.counts.cpu().numpy(), self.rounded)
+    def result(self) -> ValueCounts:
+        """The counts so far."""
+        return ValueCounts.of(_values_of(self.grid), self.counts.cpu().numpy(), self.rounded)
 
 
-def count_tensor(tensor: torch.Tensor) -> Tally:
-    """The counts of a floating-point tensor, wherever it is."""
+def count_tensor(tensor: torch.Tensor) -> ValueCounts:
+    """Count the values of a floating-point tensor on any device."""
     counter = Counter(tensor.dtype)
     counter.add(tensor.detach().contiguous().view(-1))
-    return counter.tally()
+    return counter.result()
 
 
 def count_stored(
     folder: Path,
     tensors: Iterable[Tensor],
     each: int | None = None,
-    heard: Callable[[int], None] = lambda size: None,
-) -> Tally:
-    """The counts of stored tensors together; at most about `each` values of every one if given.
+    on_read: Callable[[int], None] = lambda size: None,
+) -> ValueCounts:
+    """Count the values of stored tensors together, of each at most about `each` values if given.
 
-    `heard` is told of bytes as they are read, and may raise to stop. Raises `BaseError`.
+    `on_read` gets the number of bytes of every chunk read, and may raise to stop. Raises
+    `BaseError`.
     """
     counters: dict[str, Counter] = {}
     buffer = _buffer()
@@ -81,7 +83,7 @@ def count_stored(
         dtype = DTYPES[tensor.dtype]
         counter = counters.setdefault(tensor.dtype, Counter(dtype))
         path = folder / tensor.file
-        step = PIECE * dtype.itemsize
+        step = CHUNK * dtype.itemsize
         try:
             with open(path, "rb", buffering=0) as file:
                 for start, end in _spans(tensor, dtype.itemsize, each):
@@ -90,14 +92,14 @@ def count_stored(
                         view = memoryview(buffer)[: min(step, end - at)]
                         _fill(file, view, path)
                         counter.add(torch.frombuffer(view, dtype=dtype))
-                        heard(len(view))
+                        on_read(len(view))
         except OSError as error:
             raise BaseError(f"{path} can't be read: {error.strerror or error}.") from error
-    return Tally.merged(counter.tally() for counter in counters.values())
+    return ValueCounts.merged(counter.result() for counter in counters.values())
 
 
 def _spans(tensor: Tensor, width: int, each: int | None) -> list[tuple[int, int]]:
-    """The parts of a tensor to read: all of it, or four at even distances."""
+    """The byte ranges of a tensor to read: all of it, or four evenly spaced ones."""
     size = (tensor.end - tensor.start) // width
     if each is None or size <= each:
         return [(tensor.start, tensor.end)] if size else []
@@ -107,19 +109,19 @@ def _spans(tensor: Tensor, width: int, each: int | None) -> list[tuple[int, int]
 
 
 def sampled_bytes(tensor: Tensor, each: int | None) -> int:
-    """How many bytes of a tensor `count_stored` reads."""
+    """The number of bytes of a tensor that `count_stored` reads."""
     spans = _spans(tensor, DTYPES[tensor.dtype].itemsize, each)
     return sum(end - start for start, end in spans)
 
 
-_mine = threading.local()
+_local = threading.local()
 
 
 def _buffer() -> bytearray:
-    """Room for a piece of any dtype, the same for all that a thread reads."""
-    if not hasattr(_mine, "buffer"):
-        _mine.buffer = bytearray(PIECE * 8)
-    return _mine.buffer
+    """This thread's buffer, large enough for a chunk of any dtype."""
+    if not hasattr(_local, "buffer"):
+        _local.buffer = bytearray(CHUNK * 8)
+    return _local.buffer
 
 
 def _fill(file, view: memoryview, path: Path) -> None:
@@ -131,8 +133,8 @@ def _fill(file, view: memoryview, path: Path) -> None:
 
 
 @cache
-def _meanings(grid: torch.dtype):
-    """The value of every bit pattern."""
+def _values_of(grid: torch.dtype) -> np.ndarray:
+    """The value of every bit pattern, as float32."""
     if grid.itemsize == 1:
         codes = torch.arange(256).to(torch.uint8)
     else:

@@ -1,4 +1,4 @@
-"""Statistics along the depth of a model, and the seams where a plan breaks the base's order."""
+"""Weight statistics layer by layer, and the change at each seam of a plan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from surgery.plan import Plan
 
-from .value_counts import Tally
+from .value_counts import ValueCounts
 
 if TYPE_CHECKING:
     from .survey import Picture
@@ -17,51 +17,53 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measure:
-    """A number that a tally has, how it is called, its unit, and what to look for in it."""
+    """A statistic of a layer's weights: its name, its unit, what to look for, how to compute it."""
 
     name: str
     unit: str
     hint: str
-    of: Callable[[Tally], float]
+    of: Callable[[ValueCounts], float]
 
 
 MEASURES = {
     "norm": Measure(
         "Norm",
         "Frobenius norm, √Σw²",
-        "A cliff at a seam means that a layer gets inputs of another size than it was trained on.",
-        lambda tally: tally.norm,
+        "Neighbouring layers usually have similar norms. A jump at a seam shows that layers from "
+        "distant depths meet there; it says nothing about the size of their inputs.",
+        lambda counts: counts.norm,
     ),
     "deviation": Measure(
         "Deviation",
         "standard deviation of the weights",
-        "Fresh layers all have the initialiser's, often 0.02; training spreads them apart.",
-        lambda tally: tally.deviation,
+        "Randomly initialised layers share one value, often 0.02; after training they differ.",
+        lambda counts: counts.deviation,
     ),
     "kurtosis": Measure(
         "Kurtosis",
         "excess kurtosis (normal: 0)",
-        "0 is a normal distribution, as at the start; training grows heavy tails.",
-        lambda tally: tally.kurtosis,
+        "0 for a normal distribution, as at random initialisation; training produces heavy tails.",
+        lambda counts: counts.kurtosis,
     ),
     "beyond_2": Measure(
         "Beyond 2σ",
         "% of weights beyond 2σ (normal: 4.55)",
-        "A normal distribution has 4.55 % beyond two deviations; a truncated one has none.",
-        lambda tally: 100 * tally.beyond(2),
+        "A normal distribution has 4.55 % beyond two deviations; one truncated there, none.",
+        lambda counts: 100 * counts.beyond(2),
     ),
     "beyond_4": Measure(
         "Outliers beyond 4σ",
         "% of weights beyond 4σ (normal: 0.006)",
-        "Layers with many outliers suffer first when weights are rounded to few bits.",
-        lambda tally: 100 * tally.beyond(4),
+        "Layers with many outliers lose most when weights are quantised to few bits.",
+        lambda counts: 100 * counts.beyond(4),
     ),
 }
 
 
 @dataclass(frozen=True)
 class Seam:
-    """A break in the order: `position` follows on another layer than it does in the base."""
+    """A break in the base's order: the layer at `position` is the base's layer `after`, and the one
+    before it is the base's layer `before`, which is not its predecessor there."""
 
     position: int
     before: int
@@ -69,22 +71,18 @@ class Seam:
 
 
 def seams(plan: Plan) -> list[Seam]:
-    """Where the patient's layer is not the one that follows in the base."""
-    sources = plan.sources
-    return [
-        Seam(p, sources[p - 1], sources[p])
-        for p in range(1, len(sources))
-        if sources[p] != sources[p - 1] + 1
-    ]
+    """The seams between two layers of a plan; a missing first or last layer is not among them."""
+    sources, inner = plan.sources, range(1, len(plan))
+    return [Seam(p, sources[p - 1], sources[p]) for p in plan.seams if p in inner]
 
 
 def along(picture: Picture, measure: str, kind: str | None = None) -> list[float | None]:
-    """The measure of every layer in running order; None where a layer has no such number."""
+    """The measure of every layer in running order; None where it isn't finite."""
     values = (MEASURES[measure].of(picture.layer(p, kind)) for p in range(len(picture.layers)))
     return [value if math.isfinite(value) else None for value in values]
 
 
 def jump(values: list[float | None], position: int) -> float | None:
-    """The change from the layer before, as a share of it; None where there is none."""
+    """The relative change from the layer before; None where it is undefined."""
     before, after = values[position - 1], values[position]
     return after / before - 1 if before and after is not None else None

@@ -1,4 +1,4 @@
-"""Which kind of tensor a stored name stands for. Knows names as models spell them, nothing else."""
+"""The kind of a stored tensor, from its name as the model families spell it."""
 
 from __future__ import annotations
 

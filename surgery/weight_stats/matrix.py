@@ -1,4 +1,4 @@
-"""One matrix of a base by itself: its raw values, and its singular values. Reads that one alone."""
+"""Read one matrix of a base: a corner of its raw values, and its singular values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ _matrices: WeakKeyDictionary[Base, list[Matrix]] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Matrix:
-    """A stored matrix's name, and its shape as (rows, columns)."""
+    """A stored matrix: its name, kind, layer and shape (rows, columns), and whether it is an output
+    projection."""
 
     name: str
     kind: str
@@ -40,7 +41,7 @@ class Matrix:
 class Spectrum:
     """Singular values in descending order.
 
-    `stable_rank` is ‖W‖²_F / σ₁²: how many directions the matrix really uses; at most its rank.
+    `stable_rank` is ‖W‖²_F / σ₁²: the number of directions that carry most of it, at most its rank.
     """
 
     matrix: Matrix
@@ -48,13 +49,13 @@ class Spectrum:
 
     @property
     def stable_rank(self) -> float:
-        """0 for a matrix of zeros."""
+        """The stable rank; 0 for a matrix of zeros."""
         largest = float(self.values[0]) if len(self.values) else 0.0
         return float((self.values.astype(np.float64) ** 2).sum()) / largest**2 if largest else 0.0
 
 
 def matrices(base: Base, progress: Progress = silent) -> list[Matrix]:
-    """The matrices of a base's files."""
+    """The matrices in a base's files."""
     if base not in _matrices:
         _matrices[base] = _list(base, progress)
     return _matrices[base]
@@ -63,7 +64,7 @@ def matrices(base: Base, progress: Progress = silent) -> list[Matrix]:
 def _list(base: Base, progress: Progress) -> list[Matrix]:
     _, stored = base.stored(progress)
     where = disk_layers(base.anatomy, stored)
-    found = []
+    listed = []
     for name, tensor in stored.items():
         part = part_of(name, where[name])
         if (
@@ -71,12 +72,12 @@ def _list(base: Base, progress: Progress) -> list[Matrix]:
             and tensor.dtype in DTYPES
             and (part.layer is None or part.layer < base.depth)
         ):
-            found.append(Matrix(name, part.kind, part.layer, tensor.shape, part.output))
-    return found
+            listed.append(Matrix(name, part.kind, part.layer, tensor.shape, part.output))
+    return listed
 
 
 def find(base: Base, layer: int | None, kind: str, progress: Progress = silent) -> Matrix:
-    """The (first) matrix of a kind in a layer. Raises `SurgeryError` if there is none."""
+    """The first matrix of a kind in a layer. Raises `SurgeryError` if there is none."""
     for matrix in matrices(base, progress):
         if matrix.layer == layer and matrix.kind == kind:
             return matrix
@@ -85,7 +86,7 @@ def find(base: Base, layer: int | None, kind: str, progress: Progress = silent) 
 
 
 def corner(base: Base, matrix: Matrix, size: int = 12, init: Init = COPY) -> np.ndarray:
-    """The first rows and columns, as `init` lets them begin: float32, `size` of each at most."""
+    """The first rows and columns after `init` is applied: float32, at most (size, size)."""
     values = _read(base, matrix, lambda rows: rows[:size, :size])
     if matrix.output and init.kind == "identity":
         values = torch.zeros_like(values)
@@ -95,7 +96,7 @@ def corner(base: Base, matrix: Matrix, size: int = 12, init: Init = COPY) -> np.
 
 
 def spectrum(base: Base, matrix: Matrix, progress: Progress = silent) -> Spectrum:
-    """All singular values, by LAPACK in float32. Raises `SurgeryError`."""
+    """All singular values, computed by LAPACK in float32. Raises `SurgeryError`."""
     progress("Reading the matrix", 0, 0)
     values = _read(base, matrix, lambda rows: rows[:]).float()
     if not torch.isfinite(values).all():

@@ -1,7 +1,4 @@
-"""What `python -m surgery weights` says: statistics of the weights, as JSON or as tables.
-
-Knows how numbers are set for a terminal. What they are is counted in `tally`.
-"""
+"""Output of the `weights` command: weight statistics as JSON or as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -13,19 +10,19 @@ from rich.table import Table
 
 from surgery.plan import COPY, Plan
 
-from . import Picture, Survey, Tally
+from . import Picture, Survey, ValueCounts
 from .depth import along, jump, seams
 from .kinds import KINDS
 
 if TYPE_CHECKING:
     from surgery.base import Base
 
-# As much as a terminal of 80 columns holds; JSON has all of it.
+# As many as fit into 80 columns; the JSON output has all statistics.
 _COLUMNS = ("values", "σ", "kurtosis", "largest", "norm", "zeros", ">2σ %", ">4σ %")
 
 
 def as_json(base: Base, plan: Plan, survey: Survey, picture: Picture) -> dict:
-    """Everything, by layer and kind, as plain values."""
+    """All statistics by layer and kind, as plain values."""
     norms = along(picture, "norm")
     return {
         "base": base.name,
@@ -41,11 +38,11 @@ def as_json(base: Base, plan: Plan, survey: Survey, picture: Picture) -> dict:
                 "init": str(layer.init),
                 "rounded_to_bfloat16": picture.layer(p).rounded,
                 "all": picture.layer(p).facts().as_dict(),
-                "kinds": {k: t.facts().as_dict() for k, t in picture.layers[p].items()},
+                "kinds": {kind: c.facts().as_dict() for kind, c in picture.layers[p].items()},
             }
             for p, layer in enumerate(plan.layers)
         ],
-        "outside": {kind: tally.facts().as_dict() for kind, tally in picture.outside.items()},
+        "outside": {kind: counts.facts().as_dict() for kind, counts in picture.outside.items()},
         "seams": [
             {
                 "position": seam.position,
@@ -59,20 +56,20 @@ def as_json(base: Base, plan: Plan, survey: Survey, picture: Picture) -> dict:
 
 
 def tables(plan: Plan, survey: Survey, picture: Picture) -> Iterator[Table | str]:
-    """The same for people: layers in running order, kinds of tensor, and what to know."""
+    """The most important ones as tables: layers in running order, then kinds of tensor."""
     yield _layers(plan, picture)
     yield ""
     yield _kinds(picture)
     yield ""
     yield "σ: standard deviation. Normal: kurtosis 0, 4.55 % beyond 2σ, 0.006 % beyond 4σ."
-    if any(tally.rounded for tally in survey.parts.values()):
+    if any(counts.rounded for counts in survey.parts.values()):
         yield "Values of more than 16 bits are counted at the nearest bfloat16 (within 1/256)."
-    nan = sum(tally.nan for tally in survey.parts.values())
-    infinite = sum(tally.above + tally.below for tally in survey.parts.values())
+    nan = sum(counts.nan for counts in survey.parts.values())
+    infinite = sum(counts.above + counts.below for counts in survey.parts.values())
     if nan or infinite:
-        yield f"The base holds {nan:,} NaN and {infinite:,} infinities: --json says where."
+        yield f"The base holds {nan:,} NaN and {infinite:,} infinities; --json shows where."
     if survey.skipped:
-        yield f"Not counted, as they hold codes and not weights: {', '.join(survey.skipped)}."
+        yield f"Not counted (codes of a quantisation, not weights): {', '.join(survey.skipped)}."
 
 
 def _layers(plan: Plan, picture: Picture) -> Table:
@@ -82,8 +79,8 @@ def _layers(plan: Plan, picture: Picture) -> Table:
         if p in breaks:
             change = jump(norms, p)
             seam = f"{breaks[p].before} → {breaks[p].after}"
-            said = "" if change is None else f"{100 * change:+.1f} %"
-            table.add_row("", seam, "seam", "", "", "", said, style="yellow")
+            jumped = "" if change is None else f"{100 * change:+.1f} %"
+            table.add_row("", seam, "seam", "", "", "", jumped, style="yellow")
         init = "" if layer.init == COPY else f"@{layer.init}"
         table.add_row(str(p), f"{layer.source}{escape(init)}", *_cells(picture.layer(p)))
     return table
@@ -92,8 +89,8 @@ def _layers(plan: Plan, picture: Picture) -> Table:
 def _kinds(picture: Picture) -> Table:
     table = _table("tensors", "")
     for kind in picture.kinds():
-        tally = Tally.merged(picture.layer(p, kind) for p in range(len(picture.layers)))
-        table.add_row(kind, "layers", *_cells(tally))
+        counts = ValueCounts.merged(picture.layer(p, kind) for p in range(len(picture.layers)))
+        table.add_row(kind, "layers", *_cells(counts))
     for kind in sorted(picture.outside, key=KINDS.index):
         table.add_row(kind, "outside", *_cells(picture.outside[kind]))
     return table
@@ -106,8 +103,8 @@ def _table(*first: str) -> Table:
     return table
 
 
-def _cells(tally: Tally) -> Iterable[str]:
-    facts = tally.facts()
+def _cells(counts: ValueCounts) -> Iterable[str]:
+    facts = counts.facts()
     largest = None if facts.minimum is None else max(-facts.minimum, facts.maximum)
     return (
         _short(facts.values),

@@ -1,8 +1,8 @@
-"""A whole base, counted by layer and kind of tensor; and the patient's picture, made of the same.
+"""Count a base by layer and kind of tensor, and derive a patient's counts from its base's.
 
-A layer that is only moved, repeated or dropped keeps its counts, and zeroing or scaling its output
-projections maps every value alike, so its counts follow too. Only layers that begin otherwise
-(random, average) are counted anew, from the patient.
+A layer that is moved or repeated keeps its counts, and zeroing or scaling its output projections
+maps every value alike, so those counts follow too. Only layers initialised in another way (random,
+average) are counted from the patient.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from surgery.sources import Tensor
 
 from .counting import DTYPES, count_stored, count_tensor, sampled_bytes
 from .kinds import KINDS, kind_in_layer, kind_outside
-from .value_counts import Tally
+from .value_counts import ValueCounts
 
 if TYPE_CHECKING:
     from surgery.base import Base
 
 _MOST_THREADS = 8
-SAMPLE = 1 << 24  # values in all that a sample looks at
-_SAMPLE_EACH = 1 << 16  # of one tensor at most
+SAMPLE = 1 << 24  # values read in all for a sample
+_SAMPLE_EACH = 1 << 16  # of one tensor, at most
 
 
 @dataclass(frozen=True, order=True)
 class Part:
-    """Tensors that are counted together. `layer` is None outside the layers; `output` tells output
-    projections, which @identity and @scale change, from the rest of their kind."""
+    """Tensors that are counted together. `layer` is None outside the layers; `output` is True for
+    output projections, which @identity and @scale change."""
 
     layer: int | None
     kind: str
@@ -48,98 +48,98 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """Tallies by kind, of each layer in running order and of what lies outside the layers."""
+    """Counts by kind of tensor: of each layer in running order, and outside the layers."""
 
-    layers: tuple[Mapping[str, Tally], ...]
-    outside: Mapping[str, Tally]
-    _all: dict[int, Tally] = field(default_factory=dict, repr=False)
+    layers: tuple[Mapping[str, ValueCounts], ...]
+    outside: Mapping[str, ValueCounts]
+    _all: dict[int, ValueCounts] = field(default_factory=dict, repr=False)
 
     def kinds(self) -> tuple[str, ...]:
-        """The kinds that its layers have, in reading order."""
-        found = {kind for layer in self.layers for kind in layer}
-        return tuple(kind for kind in KINDS if kind in found)
+        """The kinds of tensor in its layers, in the order of `KINDS`."""
+        present = {kind for layer in self.layers for kind in layer}
+        return tuple(kind for kind in KINDS if kind in present)
 
-    def layer(self, position: int, kind: str | None = None) -> Tally:
-        """The layer at a position: one kind of tensor, or all of them."""
-        tallies = self.layers[position]
+    def layer(self, position: int, kind: str | None = None) -> ValueCounts:
+        """The counts of the layer at a position, of one kind of tensor or of all."""
+        layer = self.layers[position]
         if kind is not None:
-            return tallies.get(kind, Tally())
-        # Layers that are repeated share their tallies; merging them once is enough.
-        key = id(tallies)
+            return layer.get(kind, ValueCounts())
+        # Repeated layers share one mapping, so that it is merged once.
+        key = id(layer)
         if key not in self._all:
-            self._all[key] = Tally.merged(tallies.values())
+            self._all[key] = ValueCounts.merged(layer.values())
         return self._all[key]
 
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """A base's tallies. `share` is the part of its values that was looked at: 1.0 is every one.
+    """A base's counts by part. `share` is the share of its values that were read; 1.0 means all.
 
-    `skipped` names the stored types whose values are codes and not weights.
+    `skipped` names the stored types that hold the codes of a quantisation and were not counted.
     """
 
     depth: int
     dtype: torch.dtype
-    parts: Mapping[Part, Tally]
+    parts: Mapping[Part, ValueCounts]
     share: float = 1.0
     skipped: tuple[str, ...] = ()
-    _begun: dict[tuple, Mapping[str, Tally]] = field(default_factory=dict, repr=False)
-    _merged: dict[int, Tally] = field(default_factory=dict, repr=False)
+    _initialised: dict[tuple, Mapping[str, ValueCounts]] = field(default_factory=dict, repr=False)
+    _merged: dict[int, ValueCounts] = field(default_factory=dict, repr=False)
 
     @property
     def values(self) -> int:
-        """How many values were counted."""
+        """The number of values counted."""
         return sum(part.size for part in self.parts.values())
 
     def base(self) -> Picture:
-        """The base's picture."""
+        """The base's counts."""
         return self.picture(Plan.whole(self.depth))
 
     def picture(self, plan: Plan, base: Base | None = None) -> Picture:
-        """The patient's picture, from the base's counts. `base` is asked for the weights of layers
-        that begin as no layer of it is; without one such a plan raises `ValueError`."""
+        """A patient's counts. `base` is needed for layers initialised at random or as an average,
+        which are counted from the patient; without it such a plan raises `ValueError`."""
         layers = []
         for position, layer in enumerate(plan.layers):
             if layer.init.kind in ("copy", "identity", "scale"):
                 key = (layer.source, layer.init)
-                if key not in self._begun:
-                    self._begun[key] = self._layer(layer.source, layer.init)
+                if key not in self._initialised:
+                    self._initialised[key] = self._layer(layer.source, layer.init)
             else:
                 after = plan.layers[position + 1 : position + 2]
                 key = (layer, after, position)
-                if key not in self._begun:
+                if key not in self._initialised:
                     if base is None:
                         raise ValueError(f"{layer.init} needs the base's weights")
-                    self._begun[key] = _counted(base, plan, position)
-            layers.append(self._begun[key])
+                    self._initialised[key] = _counted(base, plan, position)
+            layers.append(self._initialised[key])
         return Picture(tuple(layers), self._layer(None, COPY), self._merged)
 
-    def _layer(self, layer: int | None, init: Init) -> Mapping[str, Tally]:
-        found: dict[str, list[Tally]] = {}
+    def _layer(self, layer: int | None, init: Init) -> Mapping[str, ValueCounts]:
+        by_kind: dict[str, list[ValueCounts]] = {}
         for part in sorted((p for p in self.parts if p.layer == layer), key=_reading_order):
-            tally = self.parts[part]
+            counts = self.parts[part]
             if part.output and init != COPY:
-                tally = begun(tally, init, self.dtype)
-            found.setdefault(part.kind, []).append(tally)
-        return {kind: Tally.merged(tallies) for kind, tallies in found.items()}
+                counts = initialised(counts, init, self.dtype)
+            by_kind.setdefault(part.kind, []).append(counts)
+        return {kind: ValueCounts.merged(parts) for kind, parts in by_kind.items()}
 
 
-def begun(tally: Tally, init: Init, dtype: torch.dtype) -> Tally:
-    """The counts of a tensor once it was zeroed or scaled, in the dtype in which it is stored."""
+def initialised(before: ValueCounts, init: Init, dtype: torch.dtype) -> ValueCounts:
+    """The counts of a tensor of `dtype` after @identity has zeroed it or @scale scaled it."""
     if init.kind == "identity":
-        return Tally(np.zeros(1, np.float32), np.array([tally.size]), rounded=tally.rounded)
+        return ValueCounts(np.zeros(1, np.float32), np.array([before.size]), rounded=before.rounded)
     special = np.array([np.nan, np.inf, -np.inf], np.float32)
-    values = torch.from_numpy(np.concatenate([tally.values, special])).to(dtype) * init.factor
-    counts = np.concatenate([tally.counts, [tally.nan, tally.above, tally.below]])
-    return Tally.of(values.float().numpy(), counts, tally.rounded)
+    values = torch.from_numpy(np.concatenate([before.values, special])).to(dtype) * init.factor
+    counts = np.concatenate([before.counts, [before.nan, before.above, before.below]])
+    return ValueCounts.of(values.float().numpy(), counts, before.rounded)
 
 
 def take(
     base: Base, progress: Progress = silent, *, sample: bool = False, threads: int | None = None
 ) -> Survey:
-    """Count every weight of a base, straight from its files; or only a sample of each tensor.
+    """Count every weight of a base in its files, or with `sample` a sample of each tensor.
 
-    Raises `SurgeryError`; `progress` hears of bytes and may raise to stop.
+    `progress` counts bytes and may raise to stop. Raises `SurgeryError`.
     """
     folder, stored = base.stored(progress)
     parts, skipped = sort_tensors(base, stored)
@@ -149,18 +149,18 @@ def take(
         each = max(1024, min(_SAMPLE_EACH, SAMPLE // max(1, count)))
     sizes = {p: sum(sampled_bytes(t, each) for t in tensors) for p, tensors in parts.items()}
     whole = sum(t.end - t.start for tensors in parts.values() for t in tensors)
-    tallies = _count_all(folder, parts, sizes, each, progress, threads)
+    counts = _count_all(folder, parts, sizes, each, progress, threads)
     base.source.check()
     share = sum(sizes.values()) / whole if whole else 1.0
-    return Survey(base.depth, base.torch_dtype, tallies, share, skipped)
+    return Survey(base.depth, base.torch_dtype, counts, share, skipped)
 
 
 def sort_tensors(
     base: Base, stored: Mapping[str, Tensor]
 ) -> tuple[dict[Part, list[Tensor]], tuple[str, ...]]:
-    """The stored tensors by part, and the dtypes that are not looked at.
+    """The stored tensors by part, and the dtypes that are not counted.
 
-    Layers behind the stack (heads that predict further tokens) are no part of the model.
+    Layers after the stack (heads for multi-token prediction) are left out.
     """
     parts: dict[Part, list[Tensor]] = {}
     skipped = set()
@@ -176,7 +176,7 @@ def sort_tensors(
 
 
 def part_of(name: str, where: tuple[str, int, str] | None) -> Part:
-    """The part that a tensor belongs to; `where` as `disk_layers` says."""
+    """The part that a tensor belongs to; `where` is its entry of `disk_layers`."""
     if where is None:
         return Part(None, kind_outside(name))
     _, layer, rest = where
@@ -190,24 +190,24 @@ def _count_all(
     each: int | None,
     progress: Progress,
     threads: int | None,
-) -> dict[Part, Tally]:
+) -> dict[Part, ValueCounts]:
     total, done = sum(sizes.values()), 0
     lock, stop = threading.Lock(), threading.Event()
 
-    def heard(size: int) -> None:
+    def on_read(size: int) -> None:
         nonlocal done
         if stop.is_set():
             raise Cancelled
         with lock:
             done += size
 
-    # The large ones first, so that no thread is left alone with one at the end.
+    # Largest first, so that no thread is left alone with a large one at the end.
     order = sorted(parts, key=lambda part: -sizes[part])
     workers = threads or min(_MOST_THREADS, os.cpu_count() or 1)
     what = "Sampling the weights" if each else "Counting the weights"
     with ThreadPoolExecutor(workers) as pool:
-        jobs: dict[Part, Future[Tally]] = {
-            part: pool.submit(count_stored, folder, parts[part], each, heard) for part in order
+        jobs: dict[Part, Future[ValueCounts]] = {
+            part: pool.submit(count_stored, folder, parts[part], each, on_read) for part in order
         }
         try:
             waiting: Iterable[Future] = jobs.values()
@@ -222,16 +222,16 @@ def _count_all(
             raise
 
 
-def _counted(base: Base, plan: Plan, position: int) -> Mapping[str, Tally]:
-    """The layer at a position of the patient, counted from its own weights."""
+def _counted(base: Base, plan: Plan, position: int) -> Mapping[str, ValueCounts]:
+    """The layer at a position of the patient, counted from the patient's weights."""
     patient = base.operate(plan)
-    found: dict[str, list[Tally]] = {}
+    by_kind: dict[str, list[ValueCounts]] = {}
     for name, tensor in patient.model.state_dict().items():
         where = base.anatomy.layer_of(name)
         if where and where[1] == position and tensor.is_floating_point():
-            found.setdefault(kind_in_layer(where[2]), []).append(count_tensor(tensor))
-    order = sorted(found, key=KINDS.index)
-    return {kind: Tally.merged(found[kind]) for kind in order}
+            by_kind.setdefault(kind_in_layer(where[2]), []).append(count_tensor(tensor))
+    order = sorted(by_kind, key=KINDS.index)
+    return {kind: ValueCounts.merged(by_kind[kind]) for kind in order}
 
 
 def _reading_order(part: Part) -> tuple[int, bool]:

@@ -1,7 +1,7 @@
-"""The counts of a set of numbers, and all that follows from them. Knows numpy alone.
+"""Statistics of a set of weights, from how often each value occurs.
 
-Moments and shares speak of the finite values; NaN and infinities are counted apart, so that one of
-them spoils nothing and none goes unseen.
+Moments and shares are those of the finite values. NaN and infinities are counted apart: one of
+them doesn't make every number NaN, and none is overlooked.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Facts:
-    """What one tally says in plain numbers; None where there is no value to say it of.
+    """Summary statistics; None where there are no finite values.
 
-    `deviation` is the population's; `kurtosis` is in excess of the normal distribution's;
-    `beyond` k is the share of values further than k deviations from the mean.
+    `deviation` is the population standard deviation and `kurtosis` the excess kurtosis. `beyond_2`
+    and `beyond_4` are the shares of values more than 2 and 4 deviations from the mean.
     """
 
     values: int
@@ -42,11 +42,12 @@ class Facts:
 
 
 @dataclass(frozen=True, eq=False)
-class Tally:
-    """`values` are distinct, finite and ascending (float32); `counts` says how often each occurs.
+class ValueCounts:
+    """How often each value occurs: `values` (float32) are distinct, finite and ascending, and
+    `counts[i]` is the number of weights equal to `values[i]`.
 
-    `rounded` is True where values were counted at the nearest bfloat16, as those of wider types
-    are: every value is then right to one part in 256.
+    `rounded` is True where the weights are of a type wider than 16 bits and were counted at the
+    nearest bfloat16: every value is then right to one part in 256.
     """
 
     values: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
@@ -57,8 +58,8 @@ class Tally:
     rounded: bool = False
 
     @classmethod
-    def of(cls, values: np.ndarray, counts: np.ndarray, rounded: bool = False) -> Tally:
-        """From values in any order, NaN, infinities and both zeros among them."""
+    def of(cls, values: np.ndarray, counts: np.ndarray, rounded: bool = False) -> ValueCounts:
+        """From values in any order, which may include NaN, infinities and both zeros."""
         values, counts = np.asarray(values, np.float32), np.asarray(counts, np.int64)
         values, counts = values[counts > 0], counts[counts > 0]
         finite = np.isfinite(values)
@@ -73,9 +74,9 @@ class Tally:
         )
 
     @classmethod
-    def merged(cls, tallies: Iterable[Tally]) -> Tally:
-        """All of them as one."""
-        parts = list(tallies)
+    def merged(cls, parts: Iterable[ValueCounts]) -> ValueCounts:
+        """The counts of all parts together."""
+        parts = list(parts)
         if len(parts) == 1:
             return parts[0]
         if not parts:
@@ -93,91 +94,92 @@ class Tally:
             any(part.rounded for part in parts),
         )
 
-    # ------------------------------------------------------------------ how many
+    # ------------------------------------------------------------------ sizes
 
     @cached_property
     def finite(self) -> int:
-        """How many finite values there are."""
+        """The number of finite values."""
         return int(self.counts.sum())
 
     @property
     def size(self) -> int:
-        """How many values there are, NaN and infinities among them."""
+        """The number of values, including NaN and infinities."""
         return self.finite + self.nan + self.above + self.below
 
     @property
     def zeros(self) -> int:
-        """How many are zero, of either sign."""
+        """The number of zeros of either sign."""
         at = int(np.searchsorted(self.values, 0))
-        found = at < len(self.values) and self.values[at] == 0
-        return int(self.counts[at]) if found else 0
+        present = at < len(self.values) and self.values[at] == 0
+        return int(self.counts[at]) if present else 0
 
     # ------------------------------------------------------------------ moments
 
     @cached_property
     def mean(self) -> float:
-        """NaN if there is no value, as all that follow."""
+        """The mean; NaN, like the other moments, if there are no finite values."""
         return self._average(self._wide)
 
     @cached_property
     def deviation(self) -> float:
-        """Standard deviation of the whole population (divided by n)."""
+        """The population standard deviation (divided by n)."""
         return math.sqrt(self._average((self._wide - self.mean) ** 2)) if self.finite else math.nan
 
     @cached_property
     def kurtosis(self) -> float:
-        """E[(x − mean)⁴] / deviation⁴ − 3: 0 for a normal distribution, more for heavy tails."""
+        """Excess kurtosis, E[(x − mean)⁴] / deviation⁴ − 3: 0 for a normal distribution, more for
+        heavy tails."""
         if not self.finite or not self.deviation:
             return math.nan
         return self._average(((self._wide - self.mean) / self.deviation) ** 4) - 3
 
     @cached_property
     def norm(self) -> float:
-        """The Frobenius norm: the root of the sum of squares."""
+        """The Frobenius norm: the square root of the sum of squares."""
         return math.sqrt(float((self._wide**2 * self.counts).sum()))
 
     # ------------------------------------------------------------------ order
 
     @property
     def minimum(self) -> float:
-        """The least finite value."""
+        """The smallest finite value."""
         return float(self.values[0]) if self.finite else math.nan
 
     @property
     def maximum(self) -> float:
-        """The greatest finite value."""
+        """The largest finite value."""
         return float(self.values[-1]) if self.finite else math.nan
 
     def quantile(self, share: float) -> float:
-        """The least value that at least `share` of the values don't exceed."""
+        """The smallest value that at least `share` of the values don't exceed."""
         if not self.finite:
             return math.nan
         at = np.searchsorted(self._up_to[1:], max(1, math.ceil(share * self.finite)))
         return float(self.values[min(int(at), len(self.values) - 1)])
 
     def beyond(self, k: float) -> float:
-        """The share of values further than `k` deviations from the mean."""
+        """The share of values more than `k` deviations from the mean."""
         if not self.finite:
             return math.nan
         far = np.abs(self._wide - self.mean) > k * self.deviation
         return float(self.counts[far].sum()) / self.finite
 
     def histogram(self, edges: np.ndarray) -> np.ndarray:
-        """Counts between ascending edges, as `numpy.histogram`: the last bin has both its edges."""
+        """Counts between ascending edges; as in `numpy.histogram`, the last bin has both edges."""
         edges = np.asarray(edges, np.float64)
         at = np.searchsorted(self._wide, edges, "left")
         at[-1] = np.searchsorted(self._wide, edges[-1], "right")
         return np.diff(self._up_to[at])
 
     def outside(self, low: float, high: float) -> tuple[int, int]:
-        """How many finite values are less than `low`, and how many more than `high`."""
+        """The numbers of finite values below `low` and above `high`."""
         wide = self._wide
         lower = self._up_to[np.searchsorted(wide, low, "left")]
         upper = self._up_to[-1] - self._up_to[np.searchsorted(wide, high, "right")]
         return int(lower), int(upper)
 
     def facts(self) -> Facts:
-        """In plain numbers."""
+        """The summary statistics."""
 
         def known(value: float) -> float | None:
             return value if math.isfinite(value) else None
@@ -206,7 +208,7 @@ class Tally:
 
     @cached_property
     def _up_to(self) -> np.ndarray:
-        """How many values come before each of `values`, and how many there are."""
+        """The number of finite values before each of `values`, then the number of all."""
         return np.concatenate([[0], np.cumsum(self.counts)])
 
     def _average(self, of: np.ndarray) -> float:
@@ -214,12 +216,12 @@ class Tally:
 
 
 def normal_beyond(k: float) -> float:
-    """The share of a normal distribution further than `k` deviations from its mean."""
+    """The share of a normal distribution more than `k` deviations from its mean."""
     return math.erfc(k / math.sqrt(2))
 
 
 def _gather(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct values ascending, with the counts of equal ones added up."""
+    """Distinct values in ascending order, with the counts of equal ones added up."""
     if not len(values):
         return np.empty(0, np.float32), np.empty(0, np.int64)
     order = np.argsort(values, kind="stable")

@@ -16,7 +16,7 @@ from components.sessions.session import Session
 from components.widgets.layer_strip.layer_strip import LayerStrip
 from surgery import Plan
 from surgery.weight_stats import cache, survey_base
-from surgery.weight_stats.value_counts import Tally
+from surgery.weight_stats.value_counts import ValueCounts
 
 SETTINGS = (ALL, "logarithmic", "norm", "raw values")
 
@@ -24,7 +24,7 @@ SETTINGS = (ALL, "logarithmic", "norm", "raw values")
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path))
-    cache._kept.clear()
+    cache._surveys.clear()
 
 
 @pytest.fixture
@@ -66,10 +66,10 @@ def test_nothing_is_counted_before_the_panel_is_seen(panel, tiny_folder):
     session, look = opened(str(tiny_folder("llama")))
     look.open = False
     values = shown(Updates(panel).count(session, look, SETTINGS))
-    assert panel.heat not in values and not cache._kept
+    assert panel.heat not in values and not cache._surveys
     look.open = True
     values = shown(Updates(panel).redraw(session, look, SETTINGS))  # an edit counts nothing
-    assert panel.heat not in values and not cache._kept
+    assert panel.heat not in values and not cache._surveys
 
 
 def test_an_edit_reads_no_weight_again(panel, tiny_folder, monkeypatch):
@@ -132,7 +132,7 @@ def test_a_selection_that_arrives_late_is_let_go():
 
 
 def test_pictures_of_nothing_and_of_nan():
-    empty, odd = Tally(), Tally.of(np.array([np.nan, np.inf]), np.array([2, 1]))
+    empty, odd = ValueCounts(), ValueCounts.of(np.array([np.nan, np.inf]), np.array([2, 1]))
     for log in (True, False):
         figure = figures.detail(empty, odd, "x", log)
         json.dumps(figure, allow_nan=False)

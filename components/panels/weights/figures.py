@@ -1,6 +1,6 @@
 """Pictures of weights, as plain values for `PlotlyView`.
 
-Knows axes, scales and sentences. The numbers come from tallies, already counted; colours that
+Knows axes, scales and sentences. The numbers come from counts of values; colours that
 belong to the page are left to it ($text, $faint, $line, $accent, $panel).
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from components.widgets.colours import BASE, NORMAL, PATIENT, layer_colour
 from surgery import Plan
-from surgery.weight_stats import Tally
+from surgery.weight_stats import ValueCounts
 from surgery.weight_stats.depth import MEASURES, along, jump, seams
 from surgery.weight_stats.value_counts import normal_beyond
 
@@ -84,17 +84,17 @@ def heat(plan: Plan, picture: Picture, kind: str | None, log: bool) -> dict:
     }
 
 
-def detail(base: Tally, patient: Tally, name: str, log: bool) -> dict:
+def detail(base: ValueCounts, patient: ValueCounts, name: str, log: bool) -> dict:
     """One selection: base, patient, and the normal distribution with the patient's moments."""
     low, high = _range([base, patient])
     edges = np.linspace(low, high, _FINE + 1)
     middle = _plain((edges[1:] + edges[:-1]) / 2)
     lines = []
-    for label, tally, style in (
+    for label, weights, style in (
         ("base", base, {"color": BASE, "width": 6}),
         ("patient", patient, {"color": PATIENT, "width": 2}),
     ):
-        percent = 100 * tally.histogram(edges) / max(1, tally.finite)
+        percent = 100 * weights.histogram(edges) / max(1, weights.finite)
         lines.append(
             {
                 "type": "scatter",
@@ -289,27 +289,27 @@ def _seam_lines(plan: Plan, colour: str) -> list[dict]:
     ]
 
 
-def _range(tallies: Sequence[Tally]) -> tuple[float, float]:
+def _range(both: Sequence[ValueCounts]) -> tuple[float, float]:
     """From where to where nearly all values of nearly all layers lie."""
-    known = [tally for tally in tallies if tally.finite]
+    known = [weights for weights in both if weights.finite]
     if not known:
         return -1.0, 1.0
-    low = min(tally.quantile(0.0002) for tally in known)
-    high = max(tally.quantile(0.9998) for tally in known)
+    low = min(weights.quantile(0.0002) for weights in known)
+    high = max(weights.quantile(0.9998) for weights in known)
     room = 0.15 * (high - low) or 0.1 * abs(high) or 1e-3
     return low - room, high + room
 
 
-def _clipped(tally: Tally, edges: np.ndarray) -> np.ndarray:
+def _clipped(weights: ValueCounts, edges: np.ndarray) -> np.ndarray:
     """Counts between edges; what lies beyond is counted in the outermost bins."""
-    counts = tally.histogram(edges)
-    lower, upper = tally.outside(edges[0], edges[-1])
+    counts = weights.histogram(edges)
+    lower, upper = weights.outside(edges[0], edges[-1])
     counts[0] += lower
     counts[-1] += upper
     return counts
 
 
-def _facts(base: Tally, patient: Tally) -> dict:
+def _facts(base: ValueCounts, patient: ValueCounts) -> dict:
     columns = (
         ("weights", "values", "{:,}".format),
         ("σ", "deviation", _figure),

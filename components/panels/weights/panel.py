@@ -22,7 +22,7 @@ from components.widgets.status.status import Status, failed, note
 from components.widgets.stop_button import stops
 from surgery import Layer, Plan, SurgeryError
 from surgery.progress import Cancelled
-from surgery.weight_stats import Tally
+from surgery.weight_stats import ValueCounts
 from surgery.weight_stats.depth import MEASURES
 
 from . import figures
@@ -318,9 +318,9 @@ class Updates:
         return {view: {} for view in (panel.heat, panel.detail, panel.depth, panel.raw)}
 
 
-def _together(picture: Picture, positions: list[int], kind: str | None) -> Tally:
+def _together(picture: Picture, positions: list[int], kind: str | None) -> ValueCounts:
     """The selected layers as one."""
-    return Tally.merged(picture.layer(p, kind) for p in positions)
+    return ValueCounts.merged(picture.layer(p, kind) for p in positions)
 
 
 def _title(look: Look, sources: list[int], positions: list[int], plan: Plan) -> str:
@@ -336,7 +336,7 @@ def _remark(survey: Survey) -> dict:
     words = []
     if survey.share < 1:
         words.append(f"A sample of {100 * survey.share:.2g} % of the weights.")
-    if any(tally.rounded for tally in survey.parts.values()):
+    if any(counts.rounded for counts in survey.parts.values()):
         words.append("Weights of more than 16 bits are counted at the nearest bfloat16.")
     if survey.skipped:
         words.append(f"Stored as codes, so not shown: {', '.join(survey.skipped)}.")

@@ -14,7 +14,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 from surgery import Base, Cancelled, Plan, Refused, SurgeryError, texts
 from surgery.analysis import (
     SCORES,
-    Measured,
+    MeasurementCache,
     Sample,
     best_blocks,
     known_scan,
@@ -153,7 +153,7 @@ def test_a_scan_that_is_stopped_goes_on(opened):
     fresh = len(rest.drop_one) + len(rest.repeat_one) - len(before.drop_one)
     assert rest.finished and rest.naive_layer_forwards < 6 + 6 * 5 + 6 * 7
     assert fresh <= 12 and known_scan(base, sample).finished
-    Measured(base, sample).forget()
+    MeasurementCache(base, sample).forget()
     assert known_scan(base, sample).perplexity is None
     whole = scan(base, sample)
     assert whole.drop_one == rest.drop_one and whole.repeat_one == rest.repeat_one
@@ -163,7 +163,7 @@ def test_a_scan_that_is_stopped_goes_on(opened):
 def test_files_that_are_broken_are_measured_anew(opened, tmp_path):
     base, sample = opened("llama")
     first = scan(base, sample, scores=["drop_one"])
-    for file in (tmp_path / "cache" / "xray").rglob("*.npy"):
+    for file in (tmp_path / "cache" / "analysis").rglob("*.npz"):
         file.write_bytes(file.read_bytes()[:90])
     _memory.clear()
     assert known_scan(base, sample, scores=["drop_one"]).perplexity is None

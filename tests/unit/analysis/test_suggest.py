@@ -6,7 +6,7 @@ import pytest
 from naive import Naive
 
 from surgery import Cancelled, Plan, SurgeryError
-from surgery.analysis import Measured, measured_score, scan, suggest
+from surgery.analysis import MeasurementCache, measured_score, scan, suggest
 from surgery.analysis.target import Target
 
 LAYERS = range(1, 5)  # the ends are protected
@@ -109,7 +109,7 @@ def test_a_search_that_is_stopped_goes_on(opened):
         base, sample, layers=3, methods=["greedy"], progress=lambda what, *_: heard.append(what)
     )
     assert "Searching: 1 dropped" not in heard and "Searching: 2 dropped" in heard
-    Measured(base, sample).forget()
+    MeasurementCache(base, sample).forget()
     assert suggest(base, sample, layers=3, methods=["greedy"]) == found
 
 

@@ -9,7 +9,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from surgery import Base, Plan, SaveError, analysis
-from surgery.analysis import Measured, Sample, perplexity
+from surgery.analysis import MeasurementCache, Sample, perplexity
 from surgery.checkpoint.verify import verify_saved
 from surgery.healing import Healing, heal
 
@@ -74,12 +74,12 @@ def test_it_is_seen_through_as_itself(base, plan, settings, tmp_path, train, mon
     healed = heal(base, plan, settings(**changes), tmp_path / "run")
     sample = Sample.of(base, TEXT)
     unhealed = analysis.compare(base, plan, sample)
-    Measured(base, sample).forget()
+    MeasurementCache(base, sample).forget()
     seen = analysis.compare(base, healed, sample)
     assert seen.plan == plan and seen.base == unhealed.base
     assert seen.patient.nll == pytest.approx(perplexity(healed.model, sample).nll, abs=1e-5)
     assert seen.patient.mean != pytest.approx(unhealed.patient.mean, abs=1e-3)
-    kept = Measured(base, sample)
+    kept = MeasurementCache(base, sample)
     assert kept.get(plan, (sample.tokens,)) is None
     assert kept.get(Plan.whole(6), (sample.tokens,)) is not None
     rows = analysis.similarity(base, healed, sample)

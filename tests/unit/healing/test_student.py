@@ -5,7 +5,7 @@ import torch
 
 from surgery import Base, Plan, SurgeryError
 from surgery.healing.settings import Settings
-from surgery.healing.student import chosen, make, seams, trainable
+from surgery.healing.student import chosen, make, trainable
 
 
 def positions(text, **settings):
@@ -13,7 +13,7 @@ def positions(text, **settings):
 
 
 def test_seams_are_where_a_plan_leaves_the_base_s_order():
-    found = {text: seams(Plan.parse(text, 6)) for text in ("0:6", "0:2, 4:6", "2:4", "0:4, 2:6")}
+    found = {text: Plan.parse(text, 6).seams for text in ("0:6", "0:2, 4:6", "2:4", "0:4, 2:6")}
     assert found == {"0:6": (), "0:2, 4:6": (2,), "2:4": (0, 2), "0:4, 2:6": (4,)}
 
 

@@ -84,12 +84,12 @@ def test_a_fresh_llama_is_plainly_normal(tmp_path):
     picture = survey_base(base).base()
     for i in range(base.depth):
         for kind in ("q", "k", "v", "o", "gate", "up", "down"):
-            tally = picture.layers[i][kind]
-            assert tally.mean == pytest.approx(0, abs=5e-4)
-            assert tally.deviation == pytest.approx(0.02, rel=0.02)
-            assert 0.04 < tally.beyond(2) < 0.051
+            counts = picture.layers[i][kind]
+            assert counts.mean == pytest.approx(0, abs=5e-4)
+            assert counts.deviation == pytest.approx(0.02, rel=0.02)
+            assert 0.04 < counts.beyond(2) < 0.051
             # Chance alone makes no zero among so few draws of 2**24 and more.
-            assert tally.zeros <= 1
+            assert counts.zeros <= 1
     weights = [picture.layers[i][k] for i in range(base.depth) for k in ("q", "o", "up", "down")]
     together = type(weights[0]).merged(weights)
     assert 0.044 < together.beyond(2) < 0.046
@@ -100,7 +100,7 @@ def test_a_second_look_reads_nothing(tmp_path):
     base = open_tiny("llama", tmp_path)
     first = survey_base(base)
     assert survey_base(base) is first is known_survey(base)
-    cache._kept.clear()  # as another process would find it
+    cache._surveys.clear()  # as another process would find it
     (tmp_path / "base" / "model.safetensors").rename(tmp_path / "away")
     again = survey_base(base)
     assert again is not first and again.parts.keys() == first.parts.keys()
@@ -113,9 +113,9 @@ def test_a_second_look_reads_nothing(tmp_path):
 def test_a_cache_that_is_broken_is_none(tmp_path):
     base = open_tiny("llama", tmp_path)
     first = survey_base(base)
-    (file,) = (tmp_path / "cache" / "tallies").iterdir()
+    (file,) = (tmp_path / "cache" / "weight_stats").rglob("*.npz")
     file.write_bytes(file.read_bytes()[:1000])
-    cache._kept.clear()
+    cache._surveys.clear()
     again = survey_base(base)
     assert again is not first and again.values == first.values
 
@@ -132,10 +132,10 @@ def test_a_sample_says_how_much_it_saw(tmp_path):
     sample = take(base, sample=True)
     assert 0.05 < sample.share < 1
     exact = survey_base(base)
-    for part, tally in exact.parts.items():
+    for part, counts in exact.parts.items():
         if part.kind == "up":
-            assert sample.parts[part].size < tally.size
-            assert sample.parts[part].deviation == pytest.approx(tally.deviation, rel=0.05)
+            assert sample.parts[part].size < counts.size
+            assert sample.parts[part].deviation == pytest.approx(counts.deviation, rel=0.05)
 
 
 def test_it_stops_when_asked(tmp_path):

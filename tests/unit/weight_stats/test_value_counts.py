@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surgery.weight_stats import Tally, count_tensor
+from surgery.weight_stats import ValueCounts, count_tensor
 from surgery.weight_stats.value_counts import normal_beyond
 
 NARROW = (torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
@@ -34,37 +34,37 @@ def tensors(draw, dtypes):
     return torch.where(chosen, special[picked], values).to(dtype)
 
 
-def check(tally: Tally, numbers: np.ndarray, edges: np.ndarray) -> None:
-    """The tally says of float64 `numbers` what numpy says."""
+def check(counts: ValueCounts, numbers: np.ndarray, edges: np.ndarray) -> None:
+    """The counts say of float64 `numbers` what numpy says."""
     finite = numbers[np.isfinite(numbers)]
-    assert tally.size == len(numbers) and tally.finite == len(finite)
-    assert tally.nan == np.isnan(numbers).sum()
-    assert (tally.above, tally.below) == ((numbers == np.inf).sum(), (numbers == -np.inf).sum())
-    assert tally.zeros == (finite == 0).sum()
-    assert np.array_equal(tally.histogram(edges), np.histogram(finite, edges)[0])
+    assert counts.size == len(numbers) and counts.finite == len(finite)
+    assert counts.nan == np.isnan(numbers).sum()
+    assert (counts.above, counts.below) == ((numbers == np.inf).sum(), (numbers == -np.inf).sum())
+    assert counts.zeros == (finite == 0).sum()
+    assert np.array_equal(counts.histogram(edges), np.histogram(finite, edges)[0])
     low, high = edges[0], edges[-1]
-    assert tally.outside(low, high) == ((finite < low).sum(), (finite > high).sum())
-    assert np.all(np.diff(tally.values) > 0) and np.all(tally.counts > 0)
+    assert counts.outside(low, high) == ((finite < low).sum(), (finite > high).sum())
+    assert np.all(np.diff(counts.values) > 0) and np.all(counts.counts > 0)
     if not len(finite):
-        assert math.isnan(tally.mean) and math.isnan(tally.quantile(0.5)) and tally.norm == 0
-        assert tally.facts().mean is None
+        assert math.isnan(counts.mean) and math.isnan(counts.quantile(0.5)) and counts.norm == 0
+        assert counts.facts().mean is None
         return
     scale = np.abs(finite).max() or 1.0
-    assert (tally.minimum, tally.maximum) == (finite.min(), finite.max())
-    assert tally.mean == pytest.approx(finite.mean(), rel=1e-9, abs=1e-12 * scale)
-    assert tally.deviation == pytest.approx(finite.std(), rel=1e-9, abs=1e-12 * scale)
-    assert tally.norm == pytest.approx(np.linalg.norm(finite), rel=1e-9)
+    assert (counts.minimum, counts.maximum) == (finite.min(), finite.max())
+    assert counts.mean == pytest.approx(finite.mean(), rel=1e-9, abs=1e-12 * scale)
+    assert counts.deviation == pytest.approx(finite.std(), rel=1e-9, abs=1e-12 * scale)
+    assert counts.norm == pytest.approx(np.linalg.norm(finite), rel=1e-9)
     for share in (0, 0.001, 0.25, 0.5, 0.9, 1):
         ordered = np.sort(finite)
-        assert tally.quantile(share) == ordered[max(1, math.ceil(share * len(finite))) - 1]
+        assert counts.quantile(share) == ordered[max(1, math.ceil(share * len(finite))) - 1]
     for k in (0, 0.5, 2.0, 4):
         # Away from values that lie on the border to within rounding.
-        distance = np.abs(finite - tally.mean) - k * tally.deviation
+        distance = np.abs(finite - counts.mean) - k * counts.deviation
         if np.all(np.abs(distance) > 1e-12 * scale):
-            assert tally.beyond(k) == (distance > 0).mean()
+            assert counts.beyond(k) == (distance > 0).mean()
     if finite.std() > 1e-6 * scale:
         moment = (((finite - finite.mean()) / finite.std()) ** 4).mean() - 3
-        assert tally.kurtosis == pytest.approx(moment, rel=1e-6, abs=1e-6)
+        assert counts.kurtosis == pytest.approx(moment, rel=1e-6, abs=1e-6)
 
 
 def edges(numbers: np.ndarray, bins: int) -> np.ndarray:
@@ -77,28 +77,28 @@ def edges(numbers: np.ndarray, bins: int) -> np.ndarray:
 @given(tensors(NARROW), st.integers(1, 50))
 def test_narrow_types_are_exact(tensor, bins):
     numbers = tensor.double().numpy()
-    tally = count_tensor(tensor)
-    assert not tally.rounded
-    check(tally, numbers, edges(numbers, bins))
+    counts = count_tensor(tensor)
+    assert not counts.rounded
+    check(counts, numbers, edges(numbers, bins))
 
 
 @given(tensors(WIDE), st.integers(1, 50))
 def test_wide_types_are_counted_at_the_nearest_bfloat16(tensor, bins):
     numbers = tensor.to(torch.bfloat16).double().numpy()
-    tally = count_tensor(tensor)
-    assert tally.rounded
-    check(tally, numbers, edges(numbers, bins))
+    counts = count_tensor(tensor)
+    assert counts.rounded
+    check(counts, numbers, edges(numbers, bins))
     true = tensor.double()
     ordinary = true[true.isfinite() & (true.abs() < 3e38) & (true.abs() > 1e-37)].numpy()
     if len(ordinary) == len(numbers) and len(numbers):
-        assert tally.maximum == pytest.approx(ordinary.max(), rel=1 / 256)
-        assert tally.norm == pytest.approx(np.linalg.norm(ordinary), rel=1 / 256)
+        assert counts.maximum == pytest.approx(ordinary.max(), rel=1 / 256)
+        assert counts.norm == pytest.approx(np.linalg.norm(ordinary), rel=1 / 256)
 
 
 @given(st.lists(tensors(NARROW), max_size=4), st.integers(1, 20))
 def test_merging_is_counting_together(parts, bins):
     numbers = np.concatenate([np.empty(0), *(part.double().numpy() for part in parts)])
-    check(Tally.merged(count_tensor(p) for p in parts), numbers, edges(numbers, bins))
+    check(ValueCounts.merged(count_tensor(p) for p in parts), numbers, edges(numbers, bins))
 
 
 def test_every_bit_pattern_at_once():
