@@ -1,1 +1,7 @@
-"""The command line."""
+"""The command line.
+
+main      the program: its help, its version, errors and exit statuses
+common    what commands share: arguments, opening bases and plans, progress, output
+commands  a file for each command
+reports   tables for a terminal
+"""

@@ -301,9 +301,9 @@ def test_a_reader_who_has_had_enough(folder):
 def test_a_terminal_that_knows_ascii_only(folder):
     """Messages have quotation marks and models speak every language: escaped, never a crash."""
     code = (
-        "import sys; from surgery import cli, stream\n"
-        "said = ['\\u65e5\\u672c']\n"
-        "stream.Stream.__next__ = lambda self: said.pop() if said else next(iter(()))\n"
+        "import sys; from surgery import generation; from surgery.cli import main as cli\n"
+        "pieces = ['\\u65e5\\u672c']\n"
+        "generation.Stream.__next__ = lambda self: pieces.pop() if pieces else next(iter(()))\n"
         "base, prompt = sys.argv[1:]\n"
         "failed = cli.main(['preview', base, '\\u00b2'])\n"
         "sys.exit(10 * failed + cli.main(['generate', base, '0:6', '--prompt', prompt]))"

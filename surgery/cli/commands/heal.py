@@ -18,18 +18,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from .main import (
-    _MORE,
+from ..common import (
     BaseArgument,
     JsonOption,
     PlanArgument,
     WithOption,
-    _operation,
-    _print_json,
-    _progress,
-    app,
     err,
+    open_operation,
     out,
+    print_json,
+    progress_bar,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 _SPEAKS = int(os.environ.get("RANK", "0")) == 0
 
 
-@app.command(epilog=_MORE)
 def heal(
     base: BaseArgument,
     plan: PlanArgument,
@@ -121,7 +118,7 @@ def heal(
 
     if adapter and train != "lora":
         raise SurgeryError("Only LoRA gives an adapter: add --train lora.")
-    _, _, (found, wanted) = _operation(base, plan, with_)
+    _, _, (found, wanted) = open_operation(base, plan, with_)
     if steps is None and minutes is None:
         minutes = 10.0
     settings = Settings(
@@ -160,7 +157,7 @@ def heal(
     place = target.parent / f"{target.name}.healing"
     if keep and not place.is_dir():
         raise SurgeryError(f"There is no stopped run in {place}.")
-    with _progress() as progress:
+    with progress_bar() as progress:
         report = progress if _SPEAKS else _quiet
         run = Healing(found, wanted, settings, place, progress=report)
         if run.unread and _SPEAKS:
@@ -188,7 +185,7 @@ def heal(
     with suppress(OSError):  # the result is written; the run is no longer needed
         run_checkpoint.remove(place)
     if as_json:
-        _print_json({"folder": str(target), "losses": run.losses, **healed.facts})
+        print_json({"folder": str(target), "losses": run.losses, **healed.facts})
         return
     out.print(f"{escape(str(target))}: {escape(healed.words)}")
 
@@ -230,7 +227,7 @@ def _say_cost(cost: Cost, as_json: bool) -> None:
     from surgery.healing.cost import SAVING
 
     if as_json:
-        _print_json({**asdict(cost), "bytes": cost.bytes, "fits": cost.fits, "estimate": True})
+        print_json({**asdict(cost), "bytes": cost.bytes, "fits": cost.fits, "estimate": True})
         return
     out.print("An estimate:")
     out.print(f"  tokens        {cost.tokens:,}")

@@ -1,0 +1,58 @@
+"""`compare`: what a plan did to a base, token by token."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+
+from ..common import (
+    BaseArgument,
+    JsonOption,
+    PlanArgument,
+    WithOption,
+    open_operation,
+    out,
+    print_json,
+    progress_bar,
+)
+from ..sample import (
+    LIMIT,
+    DatasetOption,
+    KindOption,
+    LimitOption,
+    TextOption,
+    WindowOption,
+    read_sample,
+)
+
+
+def compare(
+    base: BaseArgument,
+    plan: PlanArgument,
+    with_: WithOption = None,
+    text: TextOption = None,
+    kind: KindOption = None,
+    dataset: DatasetOption = None,
+    window: WindowOption = None,
+    limit: LimitOption = LIMIT,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what a plan did to a base, token by token.
+
+    Perplexity, divergence, and the tokens that suffered most.
+    """
+    from surgery.analysis import compare as measure
+    from surgery.analysis import report
+
+    opened, written, (made, flat) = open_operation(base, plan, with_)
+    with progress_bar() as progress:
+        made.load(progress)
+        sample, name = read_sample(opened, text, kind, dataset, window, limit, progress)
+        against = None if made is opened else opened
+        result = measure(made, flat, sample, progress, against=against)
+    if as_json:
+        print_json(report.compare_json(opened, written, name, result))
+        return
+    out.print(f"{escape(opened.name)}  {escape(str(written))}  ({written.describe()})")
+    out.print(f"{escape(name)}\n")
+    for part in report.compare_tables(written, result):
+        out.print(part)

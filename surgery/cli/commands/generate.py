@@ -1,0 +1,55 @@
+"""`generate`: text from the operated model."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from ..common import BaseArgument, PlanArgument, WithOption, err, open_operation, progress_bar
+
+
+def generate(
+    base: BaseArgument,
+    plan: PlanArgument,
+    prompt: Annotated[str, typer.Option(help="The text to continue.")],
+    max_new_tokens: Annotated[int, typer.Option(help="Maximum number of tokens to generate.")] = 64,
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Always take the most likely token.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same text.")] = 0,
+    temperature: Annotated[float, typer.Option(help="0.01 to 100; higher is more random.")] = 0.8,
+    top_p: Annotated[
+        float,
+        typer.Option(help="Nucleus sampling threshold: draw from the top tokens up to this sum."),
+    ] = 0.95,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Apply the chat template to the prompt.")
+    ] = False,
+    with_: WithOption = None,
+) -> None:
+    """Generate text with the operated model. Text streams to stdout, statistics go to stderr."""
+    _, _, (made, flat) = open_operation(base, plan, with_)
+    with progress_bar() as progress:
+        made.load(progress)
+    patient = made.operate(flat)
+    stream = patient.stream(
+        os.fsencode(prompt).decode("utf-8", "surrogateescape"),  # whatever the locale took it for
+        max_new_tokens=max_new_tokens,
+        greedy=greedy,
+        seed=seed,
+        temperature=temperature,
+        top_p=top_p,
+        chat=chat,
+    )
+    for piece in stream:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    stats = stream.stats
+    speed = f", {stats.tokens_per_second:.1f} tokens/s" if stats.tokens_per_second else ""
+    if stats.first_token_seconds is not None:
+        first = f", first after {stats.first_token_seconds:.2f} s"
+        err.print(f"[dim]{stats.tokens} tokens{speed}{first}[/dim]")

@@ -1,0 +1,32 @@
+"""`preview`: what a plan would make of a base."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+
+from surgery import facts
+from surgery.plan import Plan
+
+from ..common import (
+    BaseArgument,
+    JsonOption,
+    PlanArgument,
+    WithOption,
+    open_operation,
+    out,
+    print_json,
+)
+from ..reports.preview import change_table
+
+
+def preview(
+    base: BaseArgument, plan: PlanArgument, with_: WithOption = None, as_json: JsonOption = False
+) -> None:
+    """Show what a plan would make of a base. Reads no weights."""
+    opened, written, (made, flat) = open_operation(base, plan, with_)
+    before, after = opened.preview(Plan.whole(opened.depth)), made.preview(flat)
+    if as_json:
+        print_json(facts.of_plan(opened, written, before, after))
+        return
+    out.print(f"{escape(str(written))}  ({written.describe()})\n")
+    out.print(change_table(opened.name, before, after))

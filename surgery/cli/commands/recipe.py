@@ -1,0 +1,44 @@
+"""`recipe`: print a plan for other tools."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from surgery.errors import PlanError
+
+from ..common import BaseArgument, PlanArgument, WithOption, open_operation
+
+FORMATS = ("mergekit", "peft", "python")
+
+
+def recipe(
+    base: BaseArgument,
+    plan: PlanArgument,
+    format_: Annotated[
+        str, typer.Option("--format", help="mergekit (YAML), peft (JSON) or python.")
+    ] = "mergekit",
+    dtype: Annotated[
+        str | None, typer.Option(help="Have mergekit convert to float32, float16 or bfloat16.")
+    ] = None,
+    with_: WithOption = None,
+) -> None:
+    """Print a plan for other tools. mergekit's YAML can be read back: PLAN may be @file.yaml."""
+    from surgery import recipe as recipes
+    from surgery.checkpoint.tensors import DTYPES
+
+    if format_ not in FORMATS:
+        raise PlanError(f"“{format_[:40]}” is not a format: {', '.join(FORMATS)}.")
+    if dtype is not None and dtype not in DTYPES:
+        raise PlanError(f"“{dtype[:40]}” is not a dtype: {', '.join(DTYPES)}.")
+    _, written, (made, flat) = open_operation(base, plan, with_)
+    match format_:
+        case "peft":
+            text = recipes.to_peft(written)
+        case "python":
+            text = recipes.to_python(base, written)
+        case _:
+            text = recipes.of_base(made, flat, made.pinned_id or base, dtype)
+    sys.stdout.write(text)

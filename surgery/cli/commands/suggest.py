@@ -1,0 +1,90 @@
+"""`suggest`: plans for a target size, each measured."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from surgery.errors import SurgeryError
+
+from ..common import BaseArgument, JsonOption, open_base, out, print_json, progress_bar
+from ..sample import (
+    LIMIT,
+    DatasetOption,
+    KindOption,
+    LimitOption,
+    TextOption,
+    WindowOption,
+    read_sample,
+)
+
+_SIZES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
+
+
+def suggest(
+    base: BaseArgument,
+    layers: Annotated[int | None, typer.Option(help="Target number of layers.")] = None,
+    parameters: Annotated[
+        str | None, typer.Option(metavar="P", help="Maximum number of parameters, such as 110M.")
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="To shrink: block, influence, drop_one, greedy, random; to grow: repeat_one, "
+            "repeat_block, random. All by default; may be repeated.",
+        ),
+    ] = None,
+    protect: Annotated[
+        tuple[int, int],
+        typer.Option(
+            metavar="FIRST LAST", help="How many layers to leave as they are at either end."
+        ),
+    ] = (1, 1),
+    seed: Annotated[int, typer.Option(help="Random seed of the control.")] = 0,
+    text: TextOption = None,
+    kind: KindOption = None,
+    dataset: DatasetOption = None,
+    window: WindowOption = None,
+    limit: LimitOption = LIMIT,
+    as_json: JsonOption = False,
+) -> None:
+    """Propose plans for a target size, each with its measured cost.
+
+    A random plan of the same size serves as the control.
+    """
+    from surgery.analysis import measured_score, report
+    from surgery.analysis import suggest as propose
+    from surgery.plan import Plan
+
+    opened = open_base(base)
+    with progress_bar() as progress:
+        sample, name = read_sample(opened, text, kind, dataset, window, limit, progress)
+        plans = propose(
+            opened,
+            sample,
+            layers=layers,
+            parameters=None if parameters is None else _count(parameters),
+            methods=method or None,
+            protect=protect,
+            seed=seed,
+            progress=progress,
+        )
+        whole = measured_score(opened, Plan.whole(opened.depth), sample, progress)
+    if as_json:
+        print_json(report.suggest_json(opened, name, whole, plans))
+        return
+    out.print(f"{escape(opened.name)}, {escape(name)}")
+    for part in report.suggest_tables(opened, whole, plans):
+        out.print(part)
+
+
+def _count(text: str) -> int:
+    """125,000,000, 125M or 1.2B."""
+    m = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kmb]?)", text.replace(",", "").strip().lower())
+    if not m:
+        raise SurgeryError(f"“{text[:40]}” is not a number of parameters: write 125000000 or 125M.")
+    return round(float(m[1]) * _SIZES[m[2]])

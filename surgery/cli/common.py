@@ -1,0 +1,137 @@
+"""What commands share: arguments and options, opening bases and plans, progress and output."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from surgery import presets
+from surgery.errors import PlanError
+from surgery.plan import Plan
+
+if TYPE_CHECKING:
+    from surgery.base import Base
+    from surgery.progress import Progress
+    from surgery.recipe import Recipe
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True)
+
+BaseArgument = Annotated[
+    str, typer.Argument(metavar="BASE", help="“bundled”, a Hub id, a folder or a file.")
+]
+PlanArgument = Annotated[
+    str, typer.Argument(metavar="PLAN", help="Layers in running order, a preset, or @recipe.yaml.")
+]
+OutArgument = Annotated[
+    Path, typer.Argument(metavar="OUT", help="The folder to write; must not exist yet.")
+]
+SavedArgument = Annotated[Path, typer.Argument(metavar="OUT", help="A folder that `save` wrote.")]
+WithOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        metavar="NAME=BASE",
+        help="Name another base of the same shape, for plans such as 0:16, b/8:24.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+
+
+def open_base(spec: str) -> Base:
+    """Open a base, with a progress bar and without the libraries' warnings."""
+    from transformers.utils import logging
+
+    from surgery.base import Base
+
+    logging.set_verbosity_error()
+    warnings.simplefilter("ignore")  # libraries' advice to programmers
+    with progress_bar() as progress:
+        return Base.open(spec, progress)
+
+
+def open_operation(
+    base: str, plan: str, with_: list[str] | None
+) -> tuple[Base, Plan, tuple[Base, Plan]]:
+    """(base, plan as written, (base, plan) as they are carried out).
+
+    The last pair differs from the first two where layers of several bases are stacked: then it is
+    the stack, and the plan over its layers.
+    """
+    from surgery.stacked import stack
+
+    opened, recipe = open_base(base), read_recipe(plan)
+    specs = named_bases(with_)
+    if recipe:
+        for note in recipe.notes:
+            err.print(escape(note))
+        specs = {name: model for model, name in recipe.names.items() if name} | specs
+    others = {name: open_base(spec) for name, spec in specs.items()}
+    depths = {name: other.depth for name, other in others.items()}
+    if recipe:
+        from surgery.recipe import layer_tensors
+
+        written = recipe.plan(opened.depth, layer_tensors(opened), depths)
+    else:
+        written = presets.parse(plan, opened.depth) or Plan.parse(plan, opened.depth, depths)
+    return opened, written, stack(opened, others, written)
+
+
+def named_bases(with_: list[str] | None) -> dict[str, str]:
+    """The bases named with --with. Raises `PlanError`."""
+    specs = {}
+    for word in with_ or ():
+        name, equals, spec = word.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
+            raise PlanError(f"“{word[:60]}” should be NAME=BASE, as in --with b=org/name.")
+        specs[name] = spec
+    return specs
+
+
+def read_recipe(text: str) -> Recipe | None:
+    """The recipe in @plan.yaml; None for a plan that is written out."""
+    if not text.startswith("@"):
+        return None
+    from surgery.recipe import read_file
+
+    return read_file(Path(text[1:]).expanduser())
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A progress function that draws a bar on stderr, if that is a terminal."""
+    bars = Bars(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+    tasks: dict[str, int] = {}
+
+    def report(what: str, done: float, total: float) -> None:
+        if what not in tasks:
+            tasks[what] = bars.add_task(escape(what), total=total or None)
+        bars.update(tasks[what], completed=done, total=total or None)
+
+    with bars:
+        yield report
+
+
+def print_json(value: dict) -> None:
+    """Print to stdout, as wide as it comes."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
