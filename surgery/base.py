@@ -1,56 +1,27 @@
-"""A base: a model as found. Opening it reads its config and tensor headers; weights come on demand.
-
-Knows where a model comes from and loads it once for everyone in the process. It knows nothing of
-plans: preview, operate and save each take a base and a plan, and stand in modules of their own.
-"""
+"""The front door: open a base, then preview, operate or save a plan of it."""
 
 from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
 
-import torch
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-
-from .architecture import Anatomy
-from .architecture.inspect.counts import Counts, count
-from .architecture.inspect.loader import auto_class
-from .architecture.inspect.names import check_stored, disk_layers, old_buffers, stored_twice
-from .architecture.inspect.quantized import check_declared
+from .checkpoint.save import save
 from .checkpoint.trained import Healing
-from .devices import accelerators
-from .errors import BaseError, SurgeryError
-from .io.copy import equal, open_file
-from .io.output_target import explained
-from .io.ownership import temporary
-from .loading import initialise, load
+from .model import Model
 from .patient import Patient
 from .plan import Plan
-from .preview import Preview, StoredBytes, preview
-from .progress import Meter, Progress, Turn, current, silent
-from .shared_weights import share
-from .sources import Source, Tensor, open_source
-from .sources.companions import companions
+from .preview import Preview, preview_of
+from .progress import Progress, silent
+from .sources import open_source
 
 # Bases in use, by what their files are: whoever opens the same one shares its weights.
 _open: weakref.WeakValueDictionary[str, Base] = weakref.WeakValueDictionary()
 _opening = threading.Lock()
 
-# safetensors' names of dtypes that weights are computed in.
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 
-
-class Base:
+class Base(Model):
     """A base model. Get one with `Base.open`; equal files give the same object."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self._model: PreTrainedModel | None = None
-        self._loading = Turn("Waiting for the weights")
-        self._written: Path | None = None
 
     @classmethod
     def open(cls, spec: str, progress: Progress = silent) -> Base:
@@ -66,261 +37,9 @@ class Base:
                 _open[source.identity] = base
             return base
 
-    def __repr__(self) -> str:
-        return f"Base({self.name!r}, {self.depth} layers)"
-
-    # ------------------------------------------------------------------ what it is
-
-    @property
-    def name(self) -> str:
-        """The name to show."""
-        return self.source.name
-
-    @property
-    def kind(self) -> str:
-        """Where it was found: bundled, hub, folder, gguf or config."""
-        return self.source.kind
-
-    @property
-    def note(self) -> str:
-        """What a reader should know about where the weights come from; may be empty."""
-        return self.source.note
-
-    @property
-    def pinned_id(self) -> str | None:
-        """Its Hub id, with the revision where that is known."""
-        source = self.source
-        return f"{source.hub_id}@{source.revision}" if source.revision else source.hub_id
-
-    @property
-    def recipe_name(self) -> str:
-        """What recipes call it: its Hub id, else its name; random weights don't pass for others."""
-        return self.pinned_id or (f"config:{self.name}" if self.kind == "config" else self.name)
-
-    def local_files(self) -> Iterable[Path]:
-        """Its files on this machine, which no output may replace."""
-        return self.source.local_files()
-
-    @property
-    def parts(self) -> tuple[tuple[str, int], ...]:
-        """Of a stack of several bases: each one's name and its first layer. Else empty."""
-        return ()
-
-    @cached_property
-    def anatomy(self) -> Anatomy:
-        """Its layers, on the meta device. Raises `Refused` if transformers can't build it."""
-        return Anatomy.of(self.source.config)
-
-    @property
-    def depth(self) -> int:
-        """How many decoder layers it has."""
-        return self.anatomy.stack.depth
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """What each layer is where layers differ (“sliding”, “full”); else empty strings."""
-        return self.anatomy.kinds
-
-    @property
-    def architecture(self) -> str:
-        """The family's name, such as “Llama” or “Qwen3Moe”."""
-        name = type(self.anatomy.model).__name__
-        for ending in ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel"):
-            name = name.removesuffix(ending)
-        return name
-
-    @property
-    def auto_class(self) -> str:
-        """The Auto class of transformers that loads the whole model, and what is saved from it."""
-        return auto_class(self.anatomy.whole).__name__
-
-    @cached_property
-    def torch_dtype(self) -> torch.dtype:
-        """What it computes in: the dtype that most of its weights are stored in."""
-        sizes: dict[str, int] = {}
-        for tensor in self.source.tensors.values():
-            sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.end - tensor.start
-        stored = _DTYPES.get(max(sizes, key=sizes.__getitem__)) if sizes else None
-        declared = self.source.config.dtype
-        return stored or (declared if declared in _DTYPES.values() else torch.float32)
-
-    @property
-    def dtype(self) -> str:
-        """The same as a word: “bfloat16”."""
-        return str(self.torch_dtype).removeprefix("torch.")
-
-    # ------------------------------------------------------------------ text
-
-    @cached_property
-    def _tokenizer(self) -> tuple[PreTrainedTokenizerBase | None, str]:
-        """(tokenizer, "") or (None, reason)."""
-        none = f"{self.name} has no tokenizer, so it can't read or write text."
-        if (folder := self.source.tokenizer_folder(current())) is None:
-            return None, none
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=False, local_files_only=True
-            )
-            # Some damage only shows when the tokenizer is used.
-            tokenizer.decode([int(i) for i in tokenizer("a b")["input_ids"]])
-        except Exception as error:  # transformers reports a missing tokenizer in many ways
-            if not any(_is_vocabulary(name) for name in companions(folder, needed_only=True)):
-                return None, none
-            said = " ".join(str(error).split())[:200] or type(error).__name__
-            return None, (
-                f"The tokenizer of {self.name} can't be used, so text generation is unavailable: "
-                f"“{said}”. Check the tokenizer files."
-            )
-        if (folder / "tokenizer.json").is_file():
-            return tokenizer, ""
-        # For some families transformers creates an empty tokenizer if there are no files.
-        added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
-        return (tokenizer, "") if len(tokenizer.get_vocab().keys() - added) > 1 else (None, none)
-
-    @property
-    def has_tokenizer(self) -> bool:
-        """A base without one can be operated on and saved; only text needs it."""
-        return self._tokenizer[0] is not None
-
-    @property
-    def has_chat_template(self) -> bool:
-        """Whether prompts can be put as a chat."""
-        return self.has_tokenizer and bool(self._tokenizer[0].chat_template)
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Raises `BaseError` if the base has none, or none that can be read."""
-        tokenizer, why = self._tokenizer
-        if tokenizer is None:
-            raise BaseError(why)
-        return tokenizer
-
-    @property
-    def context(self) -> int | None:
-        """The maximum number of tokens by the config; None if it has no such limit."""
-        text = self.anatomy.config.get_text_config(decoder=True)
-        length = getattr(text, "max_position_embeddings", None)
-        return length if isinstance(length, int) and length > 0 else None
-
-    @property
-    def known_tokens(self) -> int:
-        """The number of rows of the embedding; the tokenizer may have fewer or more tokens."""
-        return self.anatomy.model.get_input_embeddings().weight.shape[0]
-
-    def check_tokens(self, ids: Iterable[int]) -> None:
-        """Raise `SurgeryError` if the model has no embedding for one of these tokens."""
-        rows = self.known_tokens
-        unknown = next((i for i in ids if not 0 <= i < rows), None)
-        if unknown is not None:
-            text = self.tokenizer.decode([unknown]) if self.has_tokenizer else ""
-            raise SurgeryError(
-                f"“{text}” is token {unknown:,} of the tokenizer, but this model has embeddings "
-                f"only for the first {rows:,}. Use a different text."
-            )
-
-    # ------------------------------------------------------------------ weights
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the weights are in memory."""
-        return self._model is not None
-
-    @property
-    def device(self) -> str:
-        """Where the weights are, or would go."""
-        if self._model is not None:
-            return str(self._model.device)
-        return next((room.device for room in accelerators()), "cpu")
-
-    def load(self, progress: Progress = silent) -> PreTrainedModel:
-        """Return the model with its weights: loaded once per process, shared and read-only.
-        Raises `BaseError` if the weights can't be loaded or don't fit into memory."""
-        if self._model is not None:
-            return self._model
-        with self._loading.taken(progress) as report:
-            if self._model is None:
-                size = self.counts.total * self.torch_dtype.itemsize
-                if self.kind == "config":
-                    model = initialise(
-                        self.source.config, self.torch_dtype, size, seed=0, progress=report
-                    )
-                else:
-                    self.stored_bytes  # noqa: B018  a config that lies is found out here
-                    folder = self.source.fetch(report)
-                    self._check_tied(folder)
-                    buffers = old_buffers(self.anatomy, self.source.tensors)
-                    model = load(self.anatomy, folder, self.torch_dtype, size, report, buffers)
-                    self.source.check()
-                self._model = share(model)
-            return self._model
-
-    @property
-    def model(self) -> PreTrainedModel:
-        """The loaded model; reports to the current thread's progress function."""
-        return self.load(current())
-
-    def stored(self, progress: Progress = silent) -> tuple[Path, Mapping[str, Tensor]]:
-        """A local folder with the base's files, and the tensors in its safetensors.
-
-        A GGUF is converted once; random weights are written to a temporary folder.
-        """
-        if self.kind == "config":
-            model = self.load(progress)
-            with self._loading.taken(progress) as report:
-                if self._written is None:
-                    report("Writing the random weights to a temporary folder", 0, 0)
-                    folder, remove = temporary("layer-surgery-")
-                    weakref.finalize(self, remove)
-                    with explained(folder):
-                        PreTrainedModel.save_pretrained(model, folder)  # past the guard
-                    self._written = folder
-            folder = self._written
-        else:
-            folder = self.source.fetch(progress)
-            self.source.check()
-            self._check_tied(folder)
-        tensors = self.source.tensors or open_source(str(folder)).tensors
-        return folder, tensors
-
-    # ------------------------------------------------------------------ with a plan
-
-    @cached_property
-    def counts(self) -> Counts:
-        """Parameters, cache and compute of each layer, from shapes alone."""
-        return count(self.anatomy)
-
-    @cached_property
-    def stored_bytes(self) -> StoredBytes | None:
-        """Bytes of the stored tensors by layer, from the headers; None if nothing is stored yet."""
-        if not self.source.tensors:
-            return None
-        check_declared(self.anatomy, self.source.tensors)
-        check_stored(self.anatomy, self.source.tensors)
-        if self.kind == "folder":
-            self._check_tied(self.source.home)
-        outside, layers = 0, [0] * self.depth
-        where = disk_layers(self.anatomy, self.source.tensors)
-        for name, tensor in self.source.tensors.items():
-            if where[name] is None:
-                outside += tensor.end - tensor.start
-            elif where[name][1] < self.depth:
-                layers[where[name][1]] += tensor.end - tensor.start
-        return StoredBytes(outside, tuple(layers))
-
-    def _check_tied(self, folder: Path) -> None:
-        """What the config calls one tensor and the files hold twice has to be the same twice: else
-        transformers would load one more than the config, and every count, says."""
-        for one, other in stored_twice(self.anatomy, self.source.tensors):
-            if not _same(folder, self.source.tensors[one], self.source.tensors[other]):
-                raise BaseError(
-                    f"The checkpoint does not fit its config: {one} and {other} are tied by the "
-                    "config and differ in the checkpoint. Set tie_word_embeddings to false in "
-                    "config.json."
-                )
-
     def preview(self, plan: Plan) -> Preview:
         """What the plan would make of this base, by arithmetic alone."""
-        return preview(self.counts, plan, self.torch_dtype.itemsize, self.stored_bytes)
+        return preview_of(self, plan)
 
     def operate(self, plan: Plan) -> Patient:
         """The patient, runnable. Raises `Refused` where it can't be promised right."""
@@ -343,23 +62,4 @@ class Base:
         `verified` compares every tensor with what the plan says before the folder appears; `healed`
         are tensors that training changed, which stand in the place of the plan's.
         """
-        from .checkpoint.save import save
-
         return save(self, plan, Path(out), dtype, shard_size, overwrite, progress, verified, healed)
-
-
-def _is_vocabulary(name: str) -> bool:
-    """Does this file hold a vocabulary, rather than settings?"""
-    return not name.endswith(("_config.json", ".jinja", "chat_template.json"))
-
-
-def _same(folder: Path, one: Tensor, other: Tensor) -> bool:
-    """Are these the same numbers in the same form?"""
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        return False
-    size = one.end - one.start
-    with (
-        open_file(folder / one.file, one.start, one.end) as a,
-        open_file(folder / other.file, other.start, other.end) as b,
-    ):
-        return equal(a, one.start, b, other.start, size, Meter(silent, "", size))

@@ -21,10 +21,10 @@ from .architecture import Anatomy
 from .architecture.apply.inplace_rescaling import settle
 from .architecture.inspect.dtypes import default_of_its_own
 from .architecture.inspect.loader import auto_class
-from .architecture.seeded_random import Seeded
 from .devices import HEADROOM, accelerators, choose, main_memory
 from .errors import BaseError, SurgeryError
 from .progress import Cancelled, Progress, Turn, silent
+from .seeded_random import Seeded
 
 # transformers keeps its progress hook per process: one load at a time.
 _loading = Turn("Waiting for the weights of another model to load")

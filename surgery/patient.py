@@ -19,7 +19,7 @@ from .plan import Plan
 from .shared_weights import copied, share
 
 if TYPE_CHECKING:
-    from .base import Base
+    from .model import Model
 
 LONGEST_ANSWER = 100_000
 
@@ -29,12 +29,12 @@ class Patient:
     """`model` is an ordinary transformers model that works with any code that runs one. It is a
     read-only view of the base's weights: train, cast or adapt a `copy()`."""
 
-    base: Base
+    base: Model
     plan: Plan
     model: PreTrainedModel = field(repr=False)
 
     @classmethod
-    def of(cls, base: Base, plan: Plan) -> Patient:
+    def of(cls, base: Model, plan: Plan) -> Patient:
         """Operate: a new skeleton over the base's parameters. Takes milliseconds and no memory for
         weights once the base's are loaded. Raises `Refused` where it can't be promised right."""
         check_loadable(base.anatomy)  # before weights are asked for

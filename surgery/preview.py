@@ -1,16 +1,17 @@
-"""What follows from a base and a plan by arithmetic alone. Never reads weights.
-
-Knows counts per layer and adds them up; what a layer consists of is the architecture's to say.
-"""
+"""Preview a plan: parameters, bytes, KV cache and FLOPs, by arithmetic alone. Reads no weights."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from .architecture.inspect.counts import COMPONENTS, Counts
+from .architecture.inspect.counts import COMPONENTS, Counts, StoredBytes
 from .plan import Plan
+
+if TYPE_CHECKING:
+    from .model import Model
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,9 @@ class Preview:
     by_component: Mapping[str, int]
 
 
-@dataclass(frozen=True)
-class StoredBytes:
-    """Bytes of a base's stored tensors: outside the layers, and of each layer."""
-
-    outside: int
-    layers: tuple[int, ...]
+def preview_of(model: Model, plan: Plan) -> Preview:
+    """Preview a plan of this model, from its counts and the sizes of its stored tensors."""
+    return preview(model.counts, plan, model.torch_dtype.itemsize, model.stored_bytes)
 
 
 def preview(

@@ -30,7 +30,7 @@ from .errors import PlanError, Refused
 from .plan import COPY, MAX_LAYERS, Init, Layer, Plan
 
 if TYPE_CHECKING:
-    from .base import Base
+    from .model import Model
 
 _LONGEST = 2 << 20  # characters; a slice for each of 4096 layers takes about half
 _DEEPEST = 16  # levels of nesting; a recipe has seven
@@ -312,7 +312,7 @@ def read_file(path: Path) -> Recipe:
         raise PlanError(f"{path} is no text.") from error
 
 
-def layer_tensors(base: Base) -> list[tuple[str, bool]]:
+def layer_tensors(base: Model) -> list[tuple[str, bool]]:
     """(name, is it an output projection?) of the tensors of the base's layers, as stored."""
     from .architecture.inspect.identity_proof import is_output_projection
     from .architecture.inspect.names import disk_layers
@@ -397,7 +397,7 @@ def output_filters(tensors: Iterable[tuple[str, bool]], known: Iterable[str]) ->
     return [name for name in known if any(name in tensor for tensor in outputs)]
 
 
-def of_base(base: Base, plan: Plan, model: str, dtype: str | None) -> str:
+def of_base(base: Model, plan: Plan, model: str, dtype: str | None) -> str:
     """The plan for this base as mergekit's YAML."""
     from .architecture.inspect.identity_proof import OUTPUT_PROJECTIONS
 

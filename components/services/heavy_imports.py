@@ -70,6 +70,6 @@ def _import_later(then: Callable[[], None] | None) -> None:
 
 def tidy() -> None:
     """Remove what killed conversions left in the model cache."""
-    folder = import_module("surgery.sources.cache").cache_folder()
+    folder = import_module("surgery.io.cache_folder").cache_folder()
     with contextlib.suppress(OSError):
         import_module("surgery.io.atomic").sweep(folder)

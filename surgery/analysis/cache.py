@@ -15,8 +15,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from surgery.io.array_cache import ArrayCache
+from surgery.io.cache_folder import cache_folder
 from surgery.plan import Plan
-from surgery.sources.cache import cache_folder
 
 from .sample import Sample
 

@@ -25,6 +25,7 @@ from surgery.io.atomic import appearing
 from surgery.io.copy import opener_of, reading
 from surgery.io.output_target import check_target, resolve
 from surgery.plan import Plan
+from surgery.preview import preview_of
 from surgery.progress import Meter, Progress
 from surgery.recipe import of_base
 from surgery.sources import Tensor
@@ -38,13 +39,13 @@ from .verify import check_quantized, verify
 from .writer import arrange, write_shards
 
 if TYPE_CHECKING:
-    from surgery.base import Base
+    from surgery.model import Model
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def save(
-    base: Base,
+    base: Model,
     plan: Plan,
     out: Path,
     dtype: str | None,
@@ -67,7 +68,7 @@ def save(
     check_supported(base.anatomy, plan)
     skeleton(base.anatomy, plan.sources)  # refuses before anything is written
     base.stored_bytes  # noqa: B018  checks that config and stored tensors belong together
-    check_target(out, overwrite, bases=[base])
+    check_target(out, overwrite, base_files=base.local_files())
     remote = _leaves_out(base, plan)
     if remote:
         folder, stored = base.source.companions_folder(progress), base.source.tensors
@@ -85,7 +86,7 @@ def save(
         recipe = of_base(base, plan, base.recipe_name, dtype)
     except Refused:  # no recipe can say random or averaged layers: the card does
         recipe = None
-    with appearing(out, total, overwrite, bases=[base]) as partial:
+    with appearing(out, total, overwrite, base_files=base.local_files()) as partial:
         write_shards(
             partial, arrange(found, limit), opener, Meter(progress, "Writing weights", total)
         )
@@ -116,8 +117,8 @@ def save(
             note=base.note,
             plan=plan,
             has_recipe=recipe is not None,
-            old=base.preview(Plan.whole(base.depth)),
-            new=base.preview(plan),
+            old=preview_of(base, Plan.whole(base.depth)),
+            new=preview_of(base, plan),
             healed=healed.words if healed else "",
             auto_class=base.auto_class,
         )
@@ -125,17 +126,17 @@ def save(
     return out
 
 
-def saved_bytes(base: Base, plan: Plan, dtype: str | None) -> int:
+def saved_bytes(base: Model, plan: Plan, dtype: str | None) -> int:
     """Bytes of the tensors that a save in this dtype writes, from headers and shapes only. Raises
     the same errors as `save` for plans that can't be saved."""
     check_supported(base.anatomy, plan)
     if base.source.tensors:
         return sum(piece.size for piece in pieces(base, plan, base.source.tensors, dtype))
     kind = DTYPES[dtype][1] if dtype in DTYPES else base.torch_dtype
-    return base.preview(plan).parameters * kind.itemsize
+    return preview_of(base, plan).parameters * kind.itemsize
 
 
-def _companions(base: Base, folder: Path, progress: Progress) -> dict[str, Path]:
+def _companions(base: Model, folder: Path, progress: Progress) -> dict[str, Path]:
     """The files beside the base's weights to copy: {name in the checkpoint: path}."""
     with reading(folder):
         found = {name: folder / name for name in companions(folder)}
@@ -146,7 +147,7 @@ def _companions(base: Base, folder: Path, progress: Progress) -> dict[str, Path]
     return found
 
 
-def _leaves_out(base: Base, plan: Plan) -> bool:
+def _leaves_out(base: Model, plan: Plan) -> bool:
     """Does the plan leave out layers of a base that isn't on this machine? Then the rest is fetched
     by range requests; else the whole, which stays for the next time."""
     return bool(base.source.open_part and base.source.tensors and plan.dropped)
@@ -162,7 +163,7 @@ def parse_size(size: str | int) -> int:
 
 
 def _write_config(
-    base: Base,
+    base: Model,
     plan: Plan,
     folder: Path,
     dtype: str | None,
@@ -198,7 +199,7 @@ def _parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
 
 
 def _side_files(
-    base: Base, plan: Plan, folder: Path, stored: Mapping[str, Tensor]
+    base: Model, plan: Plan, folder: Path, stored: Mapping[str, Tensor]
 ) -> dict[str, str]:
     """{file: its renumbered text} for files beside config.json that name quantized modules."""
     texts = {}

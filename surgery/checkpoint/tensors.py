@@ -26,7 +26,7 @@ from surgery.sources import Tensor
 from surgery.sources.safetensors_header import BITS
 
 if TYPE_CHECKING:
-    from surgery.base import Base
+    from surgery.model import Model
 
 # What can be saved in: safetensors' name and torch's.
 DTYPES = {
@@ -97,7 +97,7 @@ class Piece:
 
 
 def pieces(
-    base: Base,
+    base: Model,
     plan: Plan,
     stored: Mapping[str, Tensor],
     dtype: str | None,
@@ -168,7 +168,7 @@ def _written(stored: torch.dtype, inside: torch.dtype, kind: str) -> torch.dtype
     return stored if plain and torch.promote_types(stored, inside) == stored else inside
 
 
-def _loaded(base: Base, plan: Plan) -> Mapping[str, torch.dtype]:
+def _loaded(base: Model, plan: Plan) -> Mapping[str, torch.dtype]:
     """{name in the model: dtype in memory}; empty if all have the base's dtype."""
     changed = any(layer.init.kind in ("scale", "average") for layer in plan.layers)
     one_dtype = base.torch_dtype == torch.float32 or not changed
@@ -206,7 +206,7 @@ def check_range(tensor: torch.Tensor, new: torch.dtype) -> None:
         raise Refused(f"Some weights are too large for {word}: choose another dtype, or none.")
 
 
-def memory_of(base: Base, plan: Plan, stored: Mapping[str, Tensor]) -> dict[str, str]:
+def memory_of(base: Model, plan: Plan, stored: Mapping[str, Tensor]) -> dict[str, str]:
     """{name on disk: name in the patient} of the layers' tensors that are one tensor in both."""
     translate = loader_names(base.anatomy)
     names = {}
@@ -224,7 +224,7 @@ def memory_of(base: Base, plan: Plan, stored: Mapping[str, Tensor]) -> dict[str,
 
 
 def _with_healed(
-    base: Base,
+    base: Model,
     plan: Plan,
     stored: Mapping[str, Tensor],
     dtype: str | None,
@@ -327,7 +327,7 @@ def _gathered(
             yield _bytes(flat, None) if cast is None else cast.bytes(flat.view(cast.stored))
 
 
-def _random(base: Base, plan: Plan, dtype: str | None) -> Iterator[Piece]:
+def _random(base: Model, plan: Plan, dtype: str | None) -> Iterator[Piece]:
     """The tensors of randomly initialised layers; only one layer at a time is in memory.
 
     They are drawn in the patient's dtype, since another dtype gives other values, then converted.

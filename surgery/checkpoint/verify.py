@@ -8,7 +8,7 @@ list of pieces.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,26 +17,21 @@ from surgery.architecture.inspect.loader import auto_class
 from surgery.architecture.inspect.names import check_stored, old_buffers
 from surgery.architecture.inspect.quantized import check_declared, mismatch, module_names
 from surgery.errors import BaseError, Refused, SaveError, SurgeryError
-from surgery.io.atomic import restored
-from surgery.io.copy import opener_of
 from surgery.loading import loading
 from surgery.progress import Cancelled, Meter, Progress
-from surgery.recipe import layer_tensors, read_file
 from surgery.sources import Tensor
 from surgery.sources.folder import read_config, read_tensors
-from surgery.stacked import stack
 
-from .tensors import Piece, pieces
-from .trained import digests
+from .tensors import Piece
 from .writer import BLOCK, Opener, differing
 
 if TYPE_CHECKING:
-    from surgery.base import Base
+    from surgery.model import Model
     from surgery.plan import Plan
 
 
 def verify(
-    base: Base,
+    base: Model,
     folder: Path,
     expected: list[Piece],
     opener: Opener | None,
@@ -60,52 +55,6 @@ def verify(
         _same_bytes(folder, written, kept, opener, progress)
     _same_sums(folder, written, trained)
     check_loads(folder, base, progress)
-
-
-def verify_saved(
-    folder: Path,
-    spec: str | None,
-    progress: Progress,
-    open_base: Callable[[str], Base],
-    others: Mapping[str, str] | None = None,
-) -> tuple[int, int]:
-    """Compare a folder that was saved earlier, by the recipe in it: (tensors, bytes) that were
-    compared. `open_base` opens bases; `spec` names the base if the recipe's name for it won't do,
-    and `others` those that are stacked on it, by b, c, … in the order of the recipe.
-
-    Raises `SurgeryError` that names what is wrong.
-    """
-    if not (restored(folder) and folder.is_dir()):
-        raise SaveError(f"There is no folder {folder}.")
-    if not (folder / "recipe.yaml").is_file():
-        raise SaveError(f"{folder} has no recipe.yaml: only what was saved here can be verified.")
-    recipe = read_file(folder / "recipe.yaml")
-    specs = {"": spec} if spec else {}
-    specs |= others or {}
-    bases = {
-        name: _opened(model, specs.get(name), open_base) for model, name in recipe.names.items()
-    }
-    depths = {name: base.depth for name, base in bases.items()}
-    base = bases.pop("")
-    plan = recipe.plan(base.depth, layer_tensors(base), depths)
-    base, plan = stack(base, bases, plan)
-    home, stored = base.stored(progress)
-    expected = pieces(base, plan, stored, recipe.saved_dtype)
-    trained = digests(folder)
-    verify(base, folder, expected, opener_of(home), progress, trained)
-    return len(expected), sum(piece.size for piece in expected)
-
-
-def _opened(model: str, spec: str | None, open_base: Callable[[str], Base]) -> Base:
-    try:
-        return open_base(spec or model)
-    except BaseError as error:
-        if spec:
-            raise
-        raise BaseError(
-            f"The recipe's base, {model[:80]}, can't be opened ({error}) Name the base: "
-            "verify OUT BASE, and --with b=BASE for a second one."
-        ) from error
 
 
 def _same_bytes(
@@ -162,7 +111,7 @@ def _same_tensors(written: Mapping[str, Tensor], expected: list[Piece]) -> None:
             )
 
 
-def check_loads(folder: Path, base: Base, progress: Progress) -> None:
+def check_loads(folder: Path, base: Model, progress: Progress) -> None:
     """Have transformers itself build the model from the folder's config, without memory, and find
     a tensor for every place and a place for every tensor. Raises `SaveError`."""
     progress("Checking that it loads", 0, 0)
@@ -206,7 +155,7 @@ def check_loads(folder: Path, base: Base, progress: Progress) -> None:
 
 
 def check_quantized(
-    base: Base, plan: Plan, stored: Mapping[str, Tensor], expected: list[Piece]
+    base: Model, plan: Plan, stored: Mapping[str, Tensor], expected: list[Piece]
 ) -> None:
     """Check, before anything is written, that the config declares the right modules as quantized,
     for the base and for the checkpoint to be saved. Raises `BaseError` or `Refused`."""

@@ -35,6 +35,7 @@ class Healed(Patient):
     a PEFT adapter and its config, if it was healed with LoRA. `facts` say what was done.
     """
 
+    base: Base
     settings: Settings | None = None
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
     adapter: tuple[Mapping[str, torch.Tensor], dict] | None = field(default=None, repr=False)
@@ -131,7 +132,8 @@ class Healed(Patient):
         out = resolve(out)
         name = self.base.pinned_id or self.base.name
         size = sum(t.nbytes for t in tensors.values())
-        with appearing(out, size, overwrite, kind=ADAPTER, bases=[self.base]) as partial:
+        files = self.base.local_files()
+        with appearing(out, size, overwrite, kind=ADAPTER, base_files=files) as partial:
             save_file(dict(tensors), partial / "adapter_model.safetensors")
             text = json.dumps(config, indent=2, sort_keys=True)
             (partial / "adapter_config.json").write_text(text + "\n", encoding="utf-8")

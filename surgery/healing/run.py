@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from surgery.architecture.seeded_random import Seeded
 from surgery.base import Base
 from surgery.errors import BaseError, SurgeryError
 from surgery.patient import Patient
 from surgery.plan import Plan
 from surgery.progress import Cancelled, Progress, silent
+from surgery.seeded_random import Seeded
 
 from . import run_checkpoint, schedule, text, time_budget
 from .cost import check_memory

@@ -14,11 +14,11 @@ from transformers import PreTrainedModel
 
 from surgery.architecture import Anatomy
 from surgery.architecture.inspect.names import memory_names
-from surgery.architecture.seeded_random import Seeded
 from surgery.errors import Refused, SurgeryError
 from surgery.optional import require
 from surgery.patient import Patient
 from surgery.plan import COPY, Plan
+from surgery.seeded_random import Seeded
 from surgery.shared_weights import unshare
 
 from .settings import Settings

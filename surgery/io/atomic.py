@@ -20,16 +20,12 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from surgery.devices import gigabytes
 from surgery.errors import SaveError
 
 from .output_target import MODEL, Kind, check_target, explained
 from .ownership import LOCK, left_behind, own
-
-if TYPE_CHECKING:
-    from surgery.base import Base
 
 SPARE = 16 << 20  # bytes for what stands beside the weights
 _HOLDER = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial", re.DOTALL)
@@ -45,20 +41,20 @@ def appearing(
     overwrite: bool = False,
     durable: bool = False,
     kind: Kind = MODEL,
-    bases: Iterable[Base] = (),
+    base_files: Iterable[Path] = (),
 ) -> Iterator[Path]:
     """A folder beside `out` that takes its name when the block ends well, and else is removed.
 
     `size` is what the block means to write, in bytes: checked against the free space first.
     `durable` waits until it is on the disk, where something else will go once it has appeared.
-    What `overwrite` may replace depends on the `kind` of output and on the `bases` it is made
-    from; see `check_target`. Raises `SaveError`.
+    What `overwrite` may replace depends on the `kind` of output and on the `base_files` it is
+    made from; see `check_target`. Raises `SaveError`.
     """
-    bases = tuple(bases)
     with explained(out):
+        base_files = tuple(base_files)
         out.parent.mkdir(parents=True, exist_ok=True)
         sweep(out.parent)
-        check_target(out, overwrite, kind, bases)
+        check_target(out, overwrite, kind, base_files)
         free = shutil.disk_usage(out.parent).free
         if free < size + SPARE:
             raise SaveError(
@@ -71,7 +67,7 @@ def appearing(
             if durable:
                 _sync(new)
             if not _placed(new, out):
-                check_target(out, overwrite, kind, bases)
+                check_target(out, overwrite, kind, base_files)
                 _sync(new)
                 _replace(new, out, holder / _OLD)
             if durable:

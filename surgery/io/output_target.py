@@ -11,14 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
 from surgery.errors import SaveError
 
-if TYPE_CHECKING:
-    from surgery.base import Base
+from .cache_folder import cache_folder
 
 
 @dataclass(frozen=True)
@@ -100,12 +98,13 @@ def resolve(out: str | Path) -> Path:
 
 
 def check_target(
-    out: Path, overwrite: bool = False, kind: Kind = MODEL, bases: Iterable[Base] = ()
+    out: Path, overwrite: bool = False, kind: Kind = MODEL, base_files: Iterable[Path] = ()
 ) -> None:
     """Raise `SaveError` unless an output of this kind may be written to `out`, which is resolved.
 
     Only a folder that holds an output of the same kind and nothing else may be replaced, and never
-    one through which any of the `bases` reads a file.
+    one through which any of the `base_files` is reached: the files of the models that the output
+    is made from.
     """
     with explained(out):
         if not out.exists():
@@ -116,7 +115,7 @@ def check_target(
             return
         if not overwrite:
             raise SaveError(f"{out} exists already. Choose another name, or ask to overwrite it.")
-        files = [file for base in bases for file in base.local_files()]
+        files = list(base_files)
         if inside := _first_within(files, out):
             raise SaveError(
                 f"The base itself is stored in {out} ({inside.name} is read from there). Choose "
@@ -174,8 +173,6 @@ def _steps(file: Path) -> Iterator[Path]:
 def _check_no_cache(out: Path) -> None:
     """Raise `SaveError` inside a model cache, where an output would pass for the cached model."""
     from huggingface_hub.constants import HF_HUB_CACHE
-
-    from surgery.sources.cache import cache_folder
 
     for cache in (Path(HF_HUB_CACHE), cache_folder()):
         if out.is_relative_to(cache.expanduser().resolve()):

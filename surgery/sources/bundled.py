@@ -18,11 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from surgery.errors import BaseError
+from surgery.io.cache_folder import cache_folder
 from surgery.progress import Progress
 
 from . import gguf as gguf_file
 from . import hub
-from .cache import cache_folder, once
+from .cache import once
 from .folder import open_folder
 from .source import Source
 

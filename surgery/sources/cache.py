@@ -1,8 +1,7 @@
-"""The folder in which converted models are kept, each made once however many processes want it."""
+"""Build cached models once, however many threads and processes ask for them."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,14 +15,6 @@ from surgery.progress import Progress, Turn
 
 _LONGEST = 3600.0  # seconds to wait for another process, which may hang
 _turns: WeakValueDictionary[Path, Turn] = WeakValueDictionary()  # of this process, by folder
-
-
-def cache_folder() -> Path:
-    """$LAYER_SURGERY_CACHE, else a folder of ours in the user's cache."""
-    if own := os.environ.get("LAYER_SURGERY_CACHE"):
-        return Path(own).expanduser().absolute()
-    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root).expanduser().absolute() / "layer-surgery"
 
 
 def once(

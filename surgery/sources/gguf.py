@@ -20,10 +20,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufCo
 
 from surgery.devices import choose, main_memory
 from surgery.errors import BaseError, Refused, SurgeryError
+from surgery.io.cache_folder import cache_folder
 from surgery.loading import check_whole, loading
 from surgery.progress import Cancelled, Progress
 
-from .cache import cache_folder, once
+from .cache import once
 from .folder import ADAPTER, read_config, read_tensors
 from .source import Source
 

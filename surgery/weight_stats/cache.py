@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from surgery.io.array_cache import ArrayCache
+from surgery.io.cache_folder import cache_folder
 from surgery.progress import Progress, Turn, silent
-from surgery.sources.cache import cache_folder
 
 from .survey import Part, Survey, take
 from .value_counts import ValueCounts

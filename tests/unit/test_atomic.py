@@ -184,23 +184,23 @@ def test_opening_puts_it_back(base, tiny_folder, tmp_path, monkeypatch):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from surgery import appear
+from surgery.io import atomic
 stage, out = sys.argv[1], Path(sys.argv[2])
 here = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-rename, exchange = os.rename, appear.exchange
+rename, exchange = os.rename, atomic.exchange
 if "fallback" in stage:
-    appear.exchange = lambda *_: False
+    atomic.exchange = lambda *_: False
 if stage == "fallback, between the renames":
     def once(one, other):
         here() if one.name == "new" and (one.parent / "old").exists() else rename(one, other)
     os.rename = once
 if stage == "before the exchange":
-    appear.exchange = here
+    atomic.exchange = here
 if stage == "after the exchange":
-    appear.exchange = lambda one, other: exchange(one, other) and here()
+    atomic.exchange = lambda one, other: exchange(one, other) and here()
 if stage.endswith("clearing up"):
-    appear._clear = here
-with appear.appearing(out, 1, overwrite=True) as partial:
+    atomic._clear = here
+with atomic.appearing(out, 1, overwrite=True) as partial:
     (partial / "config.json").write_text('{"model_type": "new"}')
     if stage == "writing":
         here()

@@ -11,7 +11,7 @@ from torch import nn
 from surgery import Plan
 from surgery.architecture import Anatomy
 from surgery.architecture.apply.initialise import random_layer
-from surgery.architecture.seeded_random import Seeded
+from surgery.seeded_random import Seeded
 
 
 def draws() -> list[torch.Tensor]:

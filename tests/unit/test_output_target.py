@@ -106,7 +106,7 @@ def test_a_gguf_file(home, tmp_path):
     source = Source("gguf", "small", None, "gguf", home=home, files=(home / "small.gguf",))
     assert list(Base(source).local_files()) == [home / "small.gguf"]
     with pytest.raises(SaveError, match="base itself is stored in"):
-        check_target(home, True, MODEL, [Base(source)])
+        check_target(home, True, MODEL, source.local_files())
 
 
 def test_a_folder_mounted_twice(home, tmp_path):

@@ -8,8 +8,8 @@ from transformers import LlamaConfig, MistralConfig, MixtralConfig, Qwen2Config
 
 from surgery import Plan
 from surgery.architecture import Anatomy, skeleton
-from surgery.architecture.inspect.counts import count
-from surgery.preview import StoredBytes, preview
+from surgery.architecture.inspect.counts import StoredBytes, count
+from surgery.preview import preview
 
 LESSON = dict(
     hidden_size=1024,

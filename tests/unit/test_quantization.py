@@ -18,7 +18,7 @@ from surgery.architecture import Anatomy, rewrite, skeleton
 from surgery.architecture.apply.combine import combine
 from surgery.architecture.config.quantization import renumber
 from surgery.architecture.config.rewrite import edit
-from surgery.checkpoint.verify import verify_saved
+from surgery.verify_saved import verify_saved
 
 
 def fp8(*names):
@@ -36,7 +36,7 @@ def groups(ignore, targets=("Linear",)):
 
 def rewritten(quantization, plan, depth=tiny.DEPTH):
     config = tiny.config("llama", num_hidden_layers=depth, quantization_config=quantization)
-    return rewrite(config, plan, depth).quantization_config
+    return rewrite(config, plan, depth, Anatomy.of(config).modules).quantization_config
 
 
 def in_layers(*layers, rest=("mlp.down_proj", "mlp.gate_proj", "mlp.up_proj")):
@@ -47,7 +47,7 @@ def test_a_second_rewrite_gives_what_the_first_one_gave():
     config = tiny.config("llama", quantization_config=fp8("lm_head", "model.layers.5.mlp"))
     before = config.to_json_string()
     for _ in range(2):
-        new = rewrite(config, [0, 1, 4, 5], 6).quantization_config
+        new = rewrite(config, [0, 1, 4, 5], 6, Anatomy.of(config).modules).quantization_config
         assert new == fp8("lm_head", "model.layers.3.mlp")
     assert config.to_json_string() == before
 
@@ -146,7 +146,7 @@ def test_a_layers_number_does_not_begin_another():
 def test_a_vision_towers_layers_stay_where_they_are():
     names = ["model.vision_tower.encoder.layers.1.mlp.fc1", "model.language_model.layers.1.mlp"]
     config = tiny.config("gemma3", quantization_config=fp8(*names))
-    new = rewrite(config, [0, 0, 1], tiny.DEPTH).quantization_config
+    new = rewrite(config, [0, 0, 1], tiny.DEPTH, Anatomy.of(config).modules).quantization_config
     assert new == fp8(names[0], "model.language_model.layers.2.mlp")
 
 
@@ -214,7 +214,7 @@ def test_nothing_changes_the_bases_own_config(family):
     anatomy = Anatomy.of(config)
     for plan in ([0, 1, 4, 5], [5, 4, 4], [*range(6)] * 2):
         skeleton(anatomy, plan)
-        rewrite(config, plan, 6)
+        rewrite(config, plan, 6, anatomy.modules)
         assert config.to_json_string() == before
     edit(config, {"num_hidden_layers": 3} if family == "llama" else {})
     combine({"": anatomy, "b": anatomy})
@@ -225,7 +225,9 @@ def test_nothing_changes_the_bases_own_config(family):
 def test_a_quantization_config_of_the_text_model_follows_too():
     config = tiny.config("gemma3")
     config.text_config.quantization_config = fp8("model.language_model.layers.1.mlp")
-    new = rewrite(config, [1, 0], tiny.DEPTH).text_config.quantization_config
+    new = rewrite(
+        config, [1, 0], tiny.DEPTH, Anatomy.of(config).modules
+    ).text_config.quantization_config
     assert new == fp8("model.language_model.layers.0.mlp")
 
 

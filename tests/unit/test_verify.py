@@ -8,8 +8,8 @@ import pytest
 import tiny
 
 from surgery import Base, BaseError, Cancelled, Plan, SaveError, stack
-from surgery.checkpoint.verify import verify_saved
 from surgery.recipe import read_file
+from surgery.verify_saved import verify_saved
 
 
 @pytest.fixture

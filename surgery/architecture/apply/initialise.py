@@ -15,9 +15,9 @@ from torch import nn
 from surgery.architecture.config.rewrite import rewrite
 from surgery.architecture.inspect.anatomy import Anatomy, build_meta
 from surgery.architecture.inspect.identity_proof import is_output_projection
-from surgery.architecture.seeded_random import Seeded
 from surgery.errors import Refused
 from surgery.plan import Plan
+from surgery.seeded_random import Seeded
 
 Read = Callable[[int], torch.Tensor]
 

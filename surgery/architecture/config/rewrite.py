@@ -58,9 +58,9 @@ def rewrite(
 ) -> PreTrainedConfig:
     """The config of a model whose layer p is what layer sources[p] of `config`'s model is.
 
-    `depth` is the old depth. `modules` are those that a quantization config can name; by default
-    those of `config`'s model. `config` is not modified. Raises `Refused` if the config can't
-    express the plan.
+    `depth` is the old depth. `modules` are those that a quantization config can name, such
+    as `Anatomy.modules`; they are needed if there is one. `config` is not modified. Raises
+    `Refused` if the config can't express the plan.
     """
     whole = copy.deepcopy(config.to_dict())  # to_dict() returns the live quantization config
     key = text_key(config)
@@ -73,7 +73,7 @@ def rewrite(
     for place in (whole, part) if key else (whole,):
         if isinstance(found := place.get("quantization_config"), dict) and found:
             if modules is None:
-                modules = _modules(config)
+                raise ValueError("a quantized config needs the names of its model's modules")
             place["quantization_config"] = renumber(found, modules, sources)
     for stale in ("transformers_version", "_name_or_path"):
         whole.pop(stale, None)
@@ -121,12 +121,6 @@ def edit(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConf
         raise Refused(
             f"{type(config).__name__} does not accept these settings: “{said}”."
         ) from error
-
-
-def _modules(config: PreTrainedConfig) -> Modules:
-    from surgery.architecture.inspect.anatomy import Anatomy
-
-    return Anatomy.of(config).modules
 
 
 def quantization_of(config: PreTrainedConfig) -> dict[str, Any] | None:

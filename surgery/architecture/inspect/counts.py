@@ -77,6 +77,14 @@ class Counts:
         return sum(c.parameters.total() for c in own) + shared + tables
 
 
+@dataclass(frozen=True)
+class StoredBytes:
+    """Bytes of a model's stored tensors: outside the layers, and of each layer."""
+
+    outside: int
+    layers: tuple[int, ...]
+
+
 def count(base: Anatomy) -> Counts:
     """Count a base's layers and what lies outside them."""
     depth = base.stack.depth

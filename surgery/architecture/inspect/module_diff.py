@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from surgery.architecture.config.rewrite import DEPTH_FIELDS, LAYER_KINDS
-from surgery.architecture.seeded_random import Seeded
+from surgery.seeded_random import Seeded
 
 # How modules spell their own position. What they do with it is looked into by `position`.
 INDEX_FIELDS = ("layer_idx", "layer_id", "layer_number", "layer_index", "seed")

@@ -20,7 +20,7 @@ def verify(
 ) -> None:
     """Compare a saved model with its base. Following the model's recipe, check every tensor's name,
     shape, dtype and bytes, and that transformers loads each of them."""
-    from surgery.checkpoint.verify import verify_saved
+    from surgery.verify_saved import verify_saved
 
     with progress_bar() as progress:
         count, size = verify_saved(folder, base, progress, open_base, named_bases(with_))

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from surgery import Base, Plan, SaveError, analysis
 from surgery.analysis import MeasurementCache, Sample, perplexity
-from surgery.checkpoint.verify import verify_saved
 from surgery.healing import Healing, heal
+from surgery.verify_saved import verify_saved
 
 TEXT = "The ferry ran twice a day in summer and not at all when the wind stood in the north. "
 

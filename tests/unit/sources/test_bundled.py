@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from surgery import Base, BaseError, Cancelled, Plan
+from surgery.io.cache_folder import cache_folder
 from surgery.progress import silent
 from surgery.sources import bundled as module
 from surgery.sources import cache
@@ -266,12 +267,12 @@ def test_two_who_want_it_at_once_build_it_once(tmp_path):
 
 def test_where_the_cache_is(monkeypatch):
     monkeypatch.setenv("LAYER_SURGERY_CACHE", "/somewhere")
-    assert cache.cache_folder() == Path("/somewhere")
+    assert cache_folder() == Path("/somewhere")
     monkeypatch.delenv("LAYER_SURGERY_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert cache.cache_folder() == Path("/xdg/layer-surgery")
+    assert cache_folder() == Path("/xdg/layer-surgery")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache.cache_folder() == Path(os.path.expanduser("~/.cache/layer-surgery"))
+    assert cache_folder() == Path(os.path.expanduser("~/.cache/layer-surgery"))
 
 
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):

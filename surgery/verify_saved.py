@@ -1,0 +1,63 @@
+"""Verify a checkpoint that was saved earlier, from the recipe in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from .base import Base
+from .checkpoint.tensors import pieces
+from .checkpoint.trained import digests
+from .checkpoint.verify import verify
+from .errors import BaseError, SaveError
+from .io.atomic import restored
+from .io.copy import opener_of
+from .progress import Progress
+from .recipe import layer_tensors, read_file
+from .stacked import stack
+
+
+def verify_saved(
+    folder: Path,
+    spec: str | None,
+    progress: Progress,
+    open_base: Callable[[str], Base],
+    others: Mapping[str, str] | None = None,
+) -> tuple[int, int]:
+    """Compare a folder that was saved earlier, by the recipe in it: (tensors, bytes) that were
+    compared. `open_base` opens bases; `spec` names the base if the recipe's name for it won't do,
+    and `others` those that are stacked on it, by b, c, … in the order of the recipe.
+
+    Raises `SurgeryError` that names what is wrong.
+    """
+    if not (restored(folder) and folder.is_dir()):
+        raise SaveError(f"There is no folder {folder}.")
+    if not (folder / "recipe.yaml").is_file():
+        raise SaveError(f"{folder} has no recipe.yaml: only what was saved here can be verified.")
+    recipe = read_file(folder / "recipe.yaml")
+    specs = {"": spec} if spec else {}
+    specs |= others or {}
+    bases = {
+        name: _opened(model, specs.get(name), open_base) for model, name in recipe.names.items()
+    }
+    depths = {name: base.depth for name, base in bases.items()}
+    base = bases.pop("")
+    plan = recipe.plan(base.depth, layer_tensors(base), depths)
+    base, plan = stack(base, bases, plan)
+    home, stored = base.stored(progress)
+    expected = pieces(base, plan, stored, recipe.saved_dtype)
+    trained = digests(folder)
+    verify(base, folder, expected, opener_of(home), progress, trained)
+    return len(expected), sum(piece.size for piece in expected)
+
+
+def _opened(model: str, spec: str | None, open_base: Callable[[str], Base]) -> Base:
+    try:
+        return open_base(spec or model)
+    except BaseError as error:
+        if spec:
+            raise
+        raise BaseError(
+            f"The recipe's base, {model[:80]}, can't be opened ({error}) Name the base: "
+            "verify OUT BASE, and --with b=BASE for a second one."
+        ) from error
