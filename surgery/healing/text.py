@@ -49,7 +49,7 @@ def read(
         return of_file(base, s.text, s.window, needed, progress)
     if s.data:
         return of_data_set(base, s.data, s.window, needed, progress)
-    # Text that is read again is learnt by heart (docs/how-to/heal.md), so as much as is read once.
+    # Text that is read again is memorised (docs/explanation/healing.md): read no more than once.
     count = (s.sampled_tokens or min(needed or _MOST_SAMPLED, _MOST_SAMPLED)) // s.window
     return sampled(base, max(1, count), s.window, s.seed, progress, seconds)
 

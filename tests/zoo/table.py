@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -96,7 +97,7 @@ def _reason(found: Finding) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return re.sub(r"[|\[]", r"\\\g<0>", text)
 
 
 _PAGE = """\
