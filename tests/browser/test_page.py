@@ -132,9 +132,9 @@ def test_help_lists_every_panel_and_every_key(page):
     named |= {"PageUp": "Page Up", "PageDown": "Page Down", "Escape": "Escape", "Enter": "Enter"}
     named |= {"ArrowLeft": "←", "ArrowRight": "→", "ArrowUp": "↑", "ArrowDown": "↓"}
     keys = set(sheet.locator("kbd").all_inner_texts())
-    source = "".join(path.read_text() for path in COMPONENTS.glob("*.js"))
+    source = "".join(path.read_text() for path in COMPONENTS.rglob("*.mjs"))
     used = set(re.findall(r"\bkey === '([^']+)'", source))
-    for table in re.findall(r"const (?:KEYS|STEPS|key|step) = \{([^}]+)\}", source):
+    for table in re.findall(r"const (?:KEYS|STEPS) = \{([^}]+)\}", source):
         used |= set(re.findall(r"(\w+): ", table))
     assert {"Delete", "d", "z", "PageUp", "Escape", "?"} <= used
     for key in used:

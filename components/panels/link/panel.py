@@ -1,6 +1,6 @@
 """The page as a link: base, plan, prompt and settings stand in its address, and come back from it.
 
-The browser writes the address and keeps the last plans, see link.js; here what a link says is read.
+The browser writes the address and keeps the last plans, see link.mjs; here what a link says is read.
 It may come from anyone, so nothing of it is trusted: what is no value of its kind is left out, and
 base and plan go through the same checks as if they were typed. Also draws the QR code, as a path
 for the browser, so that nobody else is asked for it.

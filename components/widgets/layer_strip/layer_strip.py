@@ -1,17 +1,22 @@
 """The strip: the base's layers above, the patient's below, ribbons between.
 
-Python knows only what it is made of; what it draws is `Session.view`, and what it asks for goes to
-`Session.apply`. Gestures, keys and drawing are JavaScript's, in files of their own.
+Drawing, gestures and keys are in the ES modules beside this file.
 """
 
 from __future__ import annotations
 
+from components.widgets.colours import layer_colour
 from components.widgets.html_component import LiveHTML
 
 
 class LayerStrip(LiveHTML):
-    """Emits `edit` with what the user asks for."""
+    """The value is `Session.view`. Emits `edit` with a request for `Session.apply`."""
 
     stem = "layer_strip"
-    # One idea a file: how the strip looks, how pictures follow it, how hands and keys work on it.
-    scripts = ("layer_strip_drawing", "layer_strip_link", "layer_strip")
+
+    def postprocess(self, value: dict | None) -> dict | None:
+        """The value with the colour of every layer of the base."""
+        if not value:
+            return value
+        depth = value["depth"]
+        return {**value, "colours": [layer_colour(i, depth) for i in range(depth)]}

@@ -1,0 +1,46 @@
+// Draws a board of numbers, a table with bars, and what the patient writes, all of it as text.
+import { make } from '../../widgets/dom.mjs';
+
+function tile({ label, hint, value, below }) {
+  const box = make('div');
+  box.title = hint;
+  box.append(make('span', '', label), make('b', '', value), make('small', '', below));
+  return box;
+}
+
+function cell(role, text) {
+  const node = make('span', '', text);
+  node.setAttribute('role', role);
+  return node;
+}
+
+function row([name, size, share]) {
+  const bar = make('i');
+  bar.style.width = `${100 * share}%`;
+  const track = cell('presentation');
+  track.className = 'heal-track';
+  track.append(bar);
+  const line = make('div');
+  line.setAttribute('role', 'row');
+  line.append(cell('rowheader', name), cell('cell', size), track);
+  return line;
+}
+
+export function mount({ element, props, watch }) {
+  const board = element.querySelector('.heal-board');
+  const table = board.querySelector('.heal-rows');
+  const quote = board.querySelector('.heal-quote');
+
+  function render() {
+    const { numbers = [], rows = [], quote: text = '' } = props.value || {};
+    board.hidden = !numbers.length;
+    board.querySelector('.heal-numbers').replaceChildren(...numbers.map(tile));
+    table.hidden = !rows.length;
+    table.replaceChildren(...rows.map(row));
+    quote.hidden = !text;
+    quote.querySelector('q').textContent = text;
+  }
+
+  watch('value', render);
+  render();
+}

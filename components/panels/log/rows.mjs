@@ -1,0 +1,31 @@
+// Measured plans as rows: what stands in the table, and what goes into a CSV file.
+import { integer, number } from '../../widgets/text.mjs';
+
+// Perplexities that are not finite come as null.
+const perplexity = (value) => (value === null ? '∞' : number(value));
+const text = (value) => value ?? '';
+
+export const COLUMNS = [
+  { label: 'plan', keys: ['plan'], show: text },
+  { label: 'perplexity', keys: ['perplexity'], show: perplexity },
+  {
+    label: '95 % CI',
+    keys: ['low', 'high'],
+    show: (low, high) => `${perplexity(low)} to ${perplexity(high)}`,
+  },
+  { label: 'layers', keys: ['layers'], show: integer },
+  { label: 'parameters', keys: ['parameters'], show: integer },
+  { label: 'method', keys: ['note'], show: text },
+  { label: 'text', keys: ['text'], show: text },
+  { label: 'tokens', keys: ['tokens'], show: integer },
+  { label: 'base', keys: ['base'], show: text },
+];
+
+export function cellText({ keys, show }, entry) {
+  return show(...keys.map((key) => entry[key]));
+}
+
+export function csvRows(entries) {
+  const keys = COLUMNS.flatMap((column) => column.keys);
+  return [keys, ...entries.map((entry) => keys.map((key) => entry[key]))];
+}

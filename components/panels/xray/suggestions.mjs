@@ -1,0 +1,36 @@
+// Lists suggested plans. Every word goes onto the page as text.
+import { make } from '../../widgets/dom.mjs';
+
+function box(...children) {
+  const node = make('div');
+  node.append(...children);
+  return node;
+}
+
+export function mount({ element, trigger, props, watch }) {
+  const list = element.querySelector('.suggestions ol');
+
+  function item(row) {
+    const node = make('li', row.control ? 'control' : '');
+    const apply = make('button', '', 'Apply');
+    apply.type = 'button';
+    apply.setAttribute('aria-label', `Apply ${row.plan}`);
+    apply.addEventListener('click', () => trigger('select', { plan: row.plan }));
+    node.append(
+      box(make('b', '', row.method), make('small', '', row.size)),
+      box(make('code', '', row.plan), make('small', '', row.words)),
+      box(make('small', '', 'predicted'), make('span', '', row.expected || '–')),
+      box(make('small', '', 'measured perplexity'), make('span', 'measured', row.measured || '…'),
+        make('small', '', row.span)),
+      apply,
+    );
+    return node;
+  }
+
+  function render() {
+    list.replaceChildren(...(props.value?.rows || []).map(item));
+  }
+
+  watch('value', render);
+  render();
+}

@@ -1,0 +1,22 @@
+// Makes nodes of the page. Text goes onto the page as text, never as markup.
+
+export function make(tag, className = '', text) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+// Hands a file to the visitor; `url` may be one of a Blob.
+export function download(url, name) {
+  const link = make('a');
+  link.href = url;
+  link.download = name;
+  link.click();
+}
+
+export function downloadText(text, name, type) {
+  const url = URL.createObjectURL(new Blob([text], { type }));
+  download(url, name);
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}

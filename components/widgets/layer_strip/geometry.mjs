@@ -1,0 +1,42 @@
+// Where the strip's tiles, numbers and ribbons go, in pixels. A slot is a tile with its gap.
+
+const WIDEST = 112; // of a slot: six layers need not fill a projector
+const NARROWEST = 7; // below that the strip scrolls sideways
+export const TIGHT = 30; // a slot below that has smaller numbers
+
+export function slotWidth(room, count) {
+  return Math.max(NARROWEST, Math.min(WIDEST, room / count));
+}
+
+export function gapOf(slot) {
+  return Math.min(4, slot * 0.14);
+}
+
+// The layer under x, and the two layers that x is between, as the place of the second.
+export function placeAt(x, slot, count) {
+  return {
+    index: Math.max(0, Math.min(count - 1, Math.floor(x / slot))),
+    between: Math.max(0, Math.min(count, Math.round(x / slot))),
+  };
+}
+
+// An SVG path from a tile at `a` above to one at `b` below, both `width` wide.
+export function ribbonPath(a, b, width, height) {
+  const bend = height / 2;
+  return `M${a},0 C${a},${bend} ${b},${bend} ${b},${height} H${b + width} `
+    + `C${b + width},${bend} ${a + width},${bend} ${a + width},0 Z`;
+}
+
+// The places whose number is shown: first where the order breaks, then at even distances.
+export function numbered(sources, slot) {
+  const need = Math.ceil((slot < TIGHT ? 20 : 24) / slot); // slots that a number takes
+  const every = need === 1 ? 1 : need <= 5 ? 5 : 10;
+  const shown = new Set();
+  const show = (p) => {
+    for (let q = p - need + 1; q < p + need; q += 1) if (shown.has(q)) return;
+    shown.add(p);
+  };
+  sources.forEach((source, p) => { if (p === 0 || source !== sources[p - 1] + 1) show(p); });
+  sources.forEach((source, p) => { if (source % every === 0) show(p); });
+  return shown;
+}

@@ -1,0 +1,203 @@
+// Draws a figure in place with plotly.js, follows the page's colours, hands out its numbers, and
+// marks the layers that are hovered or selected on the strip.
+import { download, downloadText, make } from '../dom.mjs';
+import { listen, send } from '../layer_events.mjs';
+import { csv } from '../text.mjs';
+import { fileName, rows, thinned, withColours } from './figure_data.mjs';
+import { columnsOf, frames } from './linked_layers.mjs';
+
+const REST = 60; // milliseconds until Python is told of a selection
+
+// One library for all figures of the page, fetched when the first is drawn.
+function library(address) {
+  window.plotlyLibrary ??= new Promise((resolve, reject) => {
+    const script = make('script');
+    script.src = address;
+    script.addEventListener('load', () => resolve(window.Plotly));
+    script.addEventListener('error', () => reject(new Error('plotly.js could not be loaded')));
+    document.head.append(script);
+  });
+  return window.plotlyLibrary;
+}
+
+function pageColours(element) {
+  const style = getComputedStyle(element);
+  const get = (name) => style.getPropertyValue(name).trim();
+  return {
+    text: get('--body-text-color'),
+    faint: get('--body-text-color-subdued'),
+    line: get('--border-color-primary'),
+    accent: get('--color-accent'),
+    panel: get('--block-background-fill'),
+    hovered: get('--ls-figure-hovered'),
+    selected: get('--ls-figure-selected'),
+    font: style.fontFamily,
+  };
+}
+
+function layoutFor(value, colours, width) {
+  const size = innerWidth >= 1700 ? 15 : innerWidth < 640 ? 12 : 13;
+  const { text, faint, line, panel, font } = colours;
+  const layout = {
+    autosize: true,
+    paper_bgcolor: 'rgba(0,0,0,0)',
+    plot_bgcolor: 'rgba(0,0,0,0)',
+    font: { family: font, size, color: text },
+    margin: { l: 8, r: 8, t: 8, b: 8 },
+    hoverlabel: { bgcolor: panel, bordercolor: faint, font: { color: text, size } },
+    dragmode: false,
+    uirevision: 'kept',
+    ...withColours(value.layout, colours),
+  };
+  const axis = {
+    gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, fixedrange: true,
+  };
+  for (const key of Object.keys(layout)) {
+    if (/^[xy]axis\d*$/.test(key)) layout[key] = { ...axis, ...layout[key] };
+  }
+  if (width < 480) delete layout.annotations; // they would lie on one another
+  if (layout.xaxis) layout.xaxis = thinned(layout.xaxis, width, size);
+  return layout;
+}
+
+function fillTable(element, table) {
+  element.querySelector('.plot-scroll').hidden = !table;
+  const lines = table ? [table.columns, ...table.rows] : [];
+  element.querySelector('.plot-table').replaceChildren(...lines.map((row, i) => {
+    const line = make('tr');
+    line.append(...row.map((text, j) => {
+      const cell = make(i === 0 || j === 0 ? 'th' : 'td', '', text);
+      if (cell.tagName === 'TH') cell.scope = i === 0 ? 'col' : 'row';
+      return cell;
+    }));
+    return line;
+  }));
+}
+
+function isDark() {
+  return document.body.classList.contains('dark');
+}
+
+export function mount({ element, trigger, props, watch }) {
+  const figure = element.querySelector('.plot');
+  const area = element.querySelector('.plot-area');
+  const marks = { select: null, hover: null };
+  let drawing = 0;
+  let marking = 0;
+  let emitting = 0;
+
+  async function draw() {
+    const value = props.value;
+    figure.classList.toggle('empty', !value || !value.data);
+    if (!value || !value.data) return;
+    const turn = (drawing += 1);
+    element.querySelector('.plot-title').textContent = value.title;
+    element.querySelector('.plot-hint').textContent = value.hint;
+    area.setAttribute('aria-label', `${value.title}. ${value.hint}`);
+    fillTable(element, value.table);
+    const Plotly = await library(value.plotly);
+    if (turn !== drawing) return; // a newer figure is on its way
+    const colours = pageColours(element);
+    const layout = layoutFor(value, colours, area.clientWidth);
+    const config = {
+      responsive: false, displayModeBar: false, doubleClick: false, scrollZoom: false,
+    };
+    const first = !area.data;
+    await Plotly.react(area, withColours(value.data, colours), layout, config);
+    if (first) listenToFigure();
+    area.dataset.drawn = turn;
+    mark();
+  }
+
+  // ---------------------------------------------------------------- layers
+
+  function mark() {
+    if (!area.data || !props.value?.link || marking) return;
+    marking = requestAnimationFrame(() => {
+      marking = 0;
+      const colours = pageColours(element);
+      const selected = columnsOf(props.value.link, marks.select);
+      const hovered = columnsOf(props.value.link, marks.hover);
+      area.dataset.selected = selected.join(' ');
+      area.dataset.hovered = hovered.join(' ');
+      window.Plotly.relayout(area, {
+        shapes: [
+          ...withColours(props.value.layout.shapes || [], colours),
+          ...frames(hovered, { color: colours.hovered, width: 2, dash: 'dot' }),
+          ...frames(selected, { color: colours.selected, width: 3 }),
+        ],
+      });
+    });
+  }
+
+  listen('hover', element, (detail) => {
+    marks.hover = detail;
+    mark();
+  });
+
+  listen('select', element, (detail) => {
+    const changed = JSON.stringify(marks.select) !== JSON.stringify(detail);
+    marks.select = detail;
+    mark();
+    if (props.value?.link?.emits && changed) emit();
+  });
+
+  // Once a selection has come to rest, and with its time: answers may overtake one another.
+  function emit() {
+    clearTimeout(emitting);
+    emitting = setTimeout(() => {
+      trigger('select', { ...marks.select, at: performance.now() });
+    }, REST);
+  }
+
+  const linked = () => props.value?.link;
+
+  function listenToFigure() {
+    const layerAt = (event) => {
+      const start = Math.round(event.points[0].x);
+      return { strip: linked().strip || 'patient', start, end: start + 1 };
+    };
+    area.on('plotly_hover', (event) => linked() && send('hover', layerAt(event), 'figure'));
+    area.on('plotly_unhover', () => linked() && send('hover', null, 'figure'));
+    area.on('plotly_click', (event) => {
+      if (linked()) send('select', layerAt(event), 'figure');
+      const index = event.points[0].customdata;
+      if (props.value?.points && Number.isInteger(index)) trigger('select', { index });
+    });
+    if (linked()) send('ask', null, 'figure');
+  }
+
+  // ---------------------------------------------------------------- numbers and images to keep
+
+  element.querySelector('.plot-save').addEventListener('click', async (event) => {
+    const kind = event.target.closest('[data-as]')?.dataset.as;
+    const value = props.value;
+    if (!kind || !value?.data) return;
+    const name = `${fileName(value.title)}.${kind}`;
+    if (kind === 'csv') {
+      downloadText(csv(rows(value)), name, 'text/csv');
+      return;
+    }
+    const Plotly = await library(value.plotly);
+    const { clientWidth: width, clientHeight: height } = area;
+    const layout = { ...area.layout, paper_bgcolor: pageColours(element).panel };
+    const options = { format: kind, width, height, scale: 2 };
+    download(await Plotly.toImage({ data: area.data, layout }, options), name);
+  });
+
+  // ---------------------------------------------------------------- the page changes around it
+
+  let dark = isDark();
+  new MutationObserver(() => {
+    if (isDark() === dark) return;
+    dark = isDark();
+    draw();
+  }).observe(document.body, { attributes: true, attributeFilter: ['class'] });
+
+  new ResizeObserver(() => {
+    if (area.data && area.clientWidth) window.Plotly.Plots.resize(area);
+  }).observe(area);
+
+  watch('value', draw);
+  draw();
+}

@@ -1,0 +1,34 @@
+// Numbers and tables as text, the same everywhere on the page.
+
+export function plural(count, one) {
+  return `${integer(count)} ${one}${count === 1 ? '' : 's'}`;
+}
+
+// 48910 → 48,910
+export function integer(value) {
+  return value.toLocaleString('en');
+}
+
+// Four significant digits at most, never in powers of ten: 48,910 or 0.1235.
+export function number(value) {
+  return value.toLocaleString('en', { maximumSignificantDigits: 4 });
+}
+
+export function percent(share, digits = 1) {
+  return `${(100 * share).toFixed(digits)} %`;
+}
+
+export function bytes(size) {
+  if (size < 1000) return `${size} bytes`;
+  return size < 1e6 ? `${(size / 1e3).toFixed(1)} kB` : `${(size / 1e6).toFixed(1)} MB`;
+}
+
+function csvCell(value) {
+  const text = value === null || value === undefined ? '' : String(value);
+  return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+// Rows as CSV (RFC 4180); null and undefined are empty cells.
+export function csv(rows) {
+  return rows.map((row) => row.map(csvCell).join(',')).join('\r\n') + '\r\n';
+}

@@ -1,0 +1,53 @@
+// Reads a file that is chosen or dropped here; its name goes onto the page as text alone.
+import { bytes } from '../text.mjs';
+
+export function mount({ element, props, watch }) {
+  const box = element.querySelector('.text-file');
+  const input = box.querySelector('input');
+  const line = box.querySelector('p');
+
+  function render() {
+    const { name, size, wrong, most } = props.value || {};
+    const offer = 'Plain text in UTF-8, or JSON Lines with a column called “text”; '
+      + `up to ${bytes(most)}. You can also drop a file here.`;
+    box.classList.toggle('failed', Boolean(wrong));
+    line.textContent = wrong || (name ? `${name}, ${bytes(size)}` : offer);
+  }
+
+  function keep(result) {
+    props.value = { most: props.value?.most, ...result };
+    render();
+  }
+
+  async function read(file) {
+    if (!file) return;
+    const most = props.value?.most;
+    if (file.size > most) {
+      keep({ wrong: `${file.name} has ${bytes(file.size)}; the limit is ${bytes(most)}.` });
+      return;
+    }
+    try {
+      const text = new TextDecoder('utf-8', { fatal: true }).decode(await file.arrayBuffer());
+      if (text.trim()) keep({ name: file.name, size: file.size, text });
+      else keep({ wrong: `${file.name} is empty: choose one with a few pages of text.` });
+    } catch (error) {
+      const reason = error instanceof TypeError ? 'is not text in UTF-8' : 'can’t be read';
+      keep({ wrong: `${file.name} ${reason}.` });
+    }
+  }
+
+  input.addEventListener('change', () => {
+    read(input.files[0]);
+    input.value = ''; // so that the same file, changed meanwhile, can be chosen again
+  });
+
+  for (const kind of ['dragover', 'drop']) {
+    box.addEventListener(kind, (event) => {
+      event.preventDefault();
+      if (kind === 'drop') read(event.dataTransfer.files[0]);
+    });
+  }
+
+  watch('value', render);
+  render();
+}
