@@ -1,7 +1,7 @@
-"""Depth as colour, as the strip has it: lightness rises with it, so it survives colour blindness.
+"""The colours of layers and lines: computed here, and sent to the browser with what it draws.
 
-The strip's own formula is in layer_strip_drawing.js, in OKLCH, which plotly.js cannot read; a
-browser test holds the two together.
+A layer's colour says how deep it is. Lightness rises with depth, so the order survives colour
+blindness.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from functools import cache
 
-# One for each thing that is told apart; from Okabe and Ito's palette for colour-blind readers.
+# Lines in figures; from Okabe and Ito's palette for colour-blind readers.
 BASE, PATIENT, NORMAL, HEALED = "#56b4e9", "#e69f00", "#cc79a7", "#009e73"
 
 

@@ -48,9 +48,8 @@ def bundle(entry: Path) -> str:
         if other := _OTHER.search(body):
             raise ValueError(f"{path.name}: “{other[0]}” is not a form that `bundle` takes.")
         returned = ", ".join(exports[path])
-        parts.append(
-            f"// {path.name}\nconst {names[path]} = (() => {{\n{body}\nreturn {{ {returned} }};\n}})();"
-        )
+        head = f"// {path.name}\nconst {names[path]} = (() => {{"
+        parts.append(f"{head}\n{body}\nreturn {{ {returned} }};\n}})();")
 
     entry = entry.resolve()
     add(entry, ())

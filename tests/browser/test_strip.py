@@ -174,7 +174,7 @@ def test_presets(page):
     form.get_by_label("every").fill("10")
     form.get_by_role("button", name="Apply").click()
     expect(plan_box(page)).to_have_value("0:10, 9@identity, 10:20, 19@identity, 20:30, 29@identity")
-    expect(page.locator("[data-strip=patient] .layer.begun")).to_have_count(3)
+    expect(page.locator("[data-strip=patient] .layer.initialised")).to_have_count(3)
     page.get_by_role("button", name="Presets").click()
     form = page.locator(".strip-preset", has_text="drop-middle")
     form.get_by_label("n").fill("99")

@@ -1,9 +1,9 @@
-"""The page as a link: base, plan, prompt and settings stand in its address, and come back from it.
+"""The page as a link: base, plan, prompt and settings are written into its address and read back.
 
-The browser writes the address and keeps the last plans, see link.mjs; here what a link says is read.
-It may come from anyone, so nothing of it is trusted: what is no value of its kind is left out, and
-base and plan go through the same checks as if they were typed. Also draws the QR code, as a path
-for the browser, so that nobody else is asked for it.
+The browser writes the address and keeps the last plans (link.mjs); this module reads a link. It may
+come from anyone, so nothing in it is trusted: invalid values are dropped, and base and plan go
+through the same checks as typed ones. It also draws the QR code, as a path for the browser, so
+that no other service is asked for it.
 """
 
 from __future__ import annotations
