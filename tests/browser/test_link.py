@@ -73,7 +73,7 @@ def test_the_last_plans_are_kept_in_the_browser(page, app):
     page.locator(".link-plans a", has_text="0:7").click()
     depth(page, 7)
     page.get_by_role("button", name="Link").click()
-    page.get_by_role("button", name="Forget them").click()
+    page.get_by_role("button", name="Clear list").click()
     expect(page.locator(".link-plans li")).to_have_count(0)
 
 

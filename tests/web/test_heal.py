@@ -282,7 +282,7 @@ def test_what_it_would_cost(spec):
     status, board = price(spec, PLAN, SHORT)
     time, trains, _, memory = board["numbers"]
     assert status["text"] == "" and time["below"] == "for 192 tokens"
-    assert memory["below"] == "which fits here" and trains["below"].endswith("M parameters")
+    assert memory["below"] == "fits in memory" and trains["below"].endswith("M parameters")
     assert {name for name, *_ in board["rows"]} >= {"gradients", "moments", "logits"}
     assert max(share for *_, share in board["rows"]) == 1
 

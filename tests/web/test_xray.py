@@ -52,7 +52,7 @@ def test_what_is_measured_is_drawn_and_known_the_next_time(session):
     for view in (panel.layers, panel.blocks):
         json.dumps(values[view], allow_nan=False)
     drawn = {trace["name"]: trace for trace in values[panel.layers]["data"] if "name" in trace}
-    assert drawn["left out"]["x"] == drawn["run twice"]["x"] == list(range(6))
+    assert drawn["dropped"]["x"] == drawn["repeated"]["x"] == list(range(6))
     assert len(drawn["Block Influence"]["y"]) == 6 and len(drawn) == 4
     pairs = values[panel.repeats]["value"]["data"][0]
     assert (pairs["y"], pairs["x"]) == ([1, 2, 3], [2, 3, 4])
@@ -85,7 +85,7 @@ def test_layers_that_only_look_harmless_are_called_out():
     costs = [5.0, 3.0, 0.1, 0.1, 2.0, 0.1, 0.1, 1.5, 2.0]
     found = scanned(costs, influence)
     assert figures.hidden_killers(found) == [4]  # 7 costs as much, and Block Influence says so
-    assert "Layer 4 looks as harmless" in figures.layers(found)["hint"]
+    assert "layer 4 as harmless" in figures.layers(found)["hint"]
     assert figures.hidden_killers(scanned([0.1] * 9, influence)) == []
 
 

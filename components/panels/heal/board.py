@@ -1,8 +1,4 @@
-"""Numbers of a run of healing, or of what one would cost: a board of figures, a table, a quotation.
-
-Knows how both become plain values; drawing is JavaScript's. What models write reaches the page as
-text only.
-"""
+"""A board of numbers for a healing run or its estimated cost: tiles, a table, a sample of text."""
 
 from __future__ import annotations
 
@@ -27,7 +23,7 @@ def of_run(run: Healing) -> dict:
     steps = f" of {run.steps:,}" if run.steps else ""
     pace = [f"loss {run.losses[-1]:.4f}"] if run.losses else []
     pace += [f"{run.speed:,.0f} tokens/s"] if run.speed else []
-    hint = "The loss is of the last step's batch, before the step."
+    hint = "The loss of the last step's batch, before its update."
     numbers = [_number("Step", hint, f"{run.step:,}{steps}", ", ".join(pace))]
     if not run.looks:
         return {"numbers": numbers}
@@ -39,8 +35,8 @@ def _looked(look: Look) -> list[dict]:
     found = [
         _number(
             "Perplexity: base, cut, now",
-            f"On {look.tokens:,} tokens of text that is not trained on. Lower is better; the range "
-            "is the 95 % interval of so small a text.",
+            f"On {look.tokens:,} tokens of held-out text. Lower is better. The range is the 95 % "
+            "confidence interval.",
             f"{look.base.value:,.2f} → {look.cut.value:,.2f} → {look.now.value:,.2f}",
             f"after step {look.step:,}: {look.now.low:,.2f} to {look.now.high:,.2f}",
         )
@@ -49,10 +45,10 @@ def _looked(look: Look) -> list[dict]:
         share, low, high = look.recovered
         found.append(
             _number(
-                "Won back",
-                "Of the log perplexity that the cut lost, with its 95 % interval.",
+                "Recovered",
+                "Share of the rise in log perplexity that healing undid, with its 95 % interval.",
                 f"{share:.0%}",
-                f"{low:.0%} to {high:.0%} of what the cut lost",
+                f"{low:.0%} to {high:.0%} of the loss from the cut",
             )
         )
     return found
@@ -63,29 +59,29 @@ def of_cost(found: Cost) -> dict:
     minutes = 60 * found.hours
     numbers = [
         _number(
-            "Time here, an estimate",
-            "From the speed of matrix products on this machine, 40 % of which is taken to be "
-            "reached; text that the base writes comes on top.",
+            "Estimated time",
+            "Assumes 40 % of this machine's speed at matrix products. Generating text with the "
+            "base takes extra time.",
             f"{minutes:,.1f} minutes" if minutes >= 0.1 else f"{60 * minutes:,.1f} seconds",
             f"for {found.tokens:,} tokens",
         ),
         _number(
-            "Trains",
-            "All other weights are the base's own, and stay as they are.",
+            "Trainable parameters",
+            "All other weights are the base's own and stay frozen.",
             f"{found.trained / 1e6:,.2f} M",
             f"of {found.parameters / 1e6:,.2f} M parameters",
         ),
         _number(
             "Compute",
-            "6·N·D of the patient, and 2·N·D of the teacher where there is one: an upper bound.",
+            "6·N·D for the patient plus 2·N·D for the teacher, if there is one: an upper bound.",
             f"{found.flops:.3g}",
             "FLOPs at most",
         ),
         _number(
             "Memory",
-            "All parts below together.",
+            "The sum of the components below.",
             f"{found.bytes / 1e6:,.0f} MB",
-            "which fits here" if found.fits else "which does not fit here",
+            "fits in memory" if found.fits else "does not fit in memory",
         ),
     ]
     most = max(found.memory.values())

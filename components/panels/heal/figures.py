@@ -1,7 +1,4 @@
-"""The picture of a run of healing, as plain values for `PlotlyView`: loss and perplexities.
-
-Knows axes and sentences; the numbers come measured.
-"""
+"""The figure of a healing run, as plain values for `PlotlyView`: loss and perplexities."""
 
 from __future__ import annotations
 
@@ -14,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def curve(losses: list[float], looks: list[Look]) -> dict:
-    """The picture: the loss of every step, and perplexities on held-out text."""
+    """The loss of every step, and perplexities on held-out text."""
     steps = [look.step for look in looks]
     now = [look.now.value for look in looks]
     ends = [0, max(1, len(losses))]
     return {
         "title": "Healing",
-        "hint": "Left: the loss of each step's batch. Right: perplexity of base, cut and "
-        "patient on text that is not trained on, with 95 % intervals; lower is better.",
+        "hint": "Left axis: training loss per step. Right axis: perplexity of base, cut and "
+        "patient on held-out text, with 95 % intervals; lower is better.",
         "data": [
             {
                 "type": "scatter",
@@ -67,9 +64,9 @@ def curve(losses: list[float], looks: list[Look]) -> dict:
             "xaxis": {
                 "title": {"text": "step"},
                 "tickformat": ",d",
-                **({"dtick": 1} if len(losses) < 10 else {}),  # there is no half a step
+                **({"dtick": 1} if len(losses) < 10 else {}),  # no ticks between steps
             },
-            "yaxis": {"title": {"text": "loss, nats"}, "rangemode": "tozero"},
+            "yaxis": {"title": {"text": "loss (nats)"}, "rangemode": "tozero"},
             "yaxis2": {
                 "title": {"text": "perplexity"},
                 "overlaying": "y",

@@ -10,7 +10,7 @@ export function mount({ element, trigger, props, watch }) {
   function planButton(entry, index) {
     const button = make('button', '', entry.plan);
     button.type = 'button';
-    button.title = `Bring this plan back: ${entry.plan}`;
+    button.title = `Apply this plan: ${entry.plan}`;
     button.addEventListener('click', () => trigger('select', { index }));
     return button;
   }

@@ -1,7 +1,7 @@
-"""Pictures of weights, as plain values for `PlotlyView`.
+"""Figures of weight distributions, as plain values for `PlotlyView`.
 
-Knows axes, scales and sentences. The numbers come from counts of values; colours that
-belong to the page are left to it ($text, $faint, $line, $accent, $panel).
+The counts are made elsewhere; here they get axes, scales and captions. Colours that belong to the
+page are left to it ($text, $faint, $line, $accent, $panel).
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ def heat(plan: Plan, picture: Picture, kind: str | None, log: bool) -> dict:
         trace |= {"zmin": floor, "zmax": 0 if kind == "norms" else -0.5}
     return {
         "title": f"All layers: {_named(kind)}",
-        "hint": "Upwards: the value of a weight. Bright: many weights have it. Look for columns "
-        "that are wider than their neighbours, and for breaks at the dotted seams. The outermost "
-        "rows hold all that lies beyond.",
+        "hint": "Each column is a layer; brighter means more weights with that value. Look for "
+        "columns that are wider than their neighbours, and for breaks at the dotted seams. The "
+        "outermost rows include everything beyond them.",
         "data": [trace, _ribbon(plan)],
         "layout": {
             "xaxis": _depth_axis(plan),
             "yaxis": {
-                "title": {"text": "value of the weight"},
+                "title": {"text": "weight value"},
                 "domain": [0.075, 1],
                 "range": [low, high],
                 "tickformat": ".2~g",
@@ -124,18 +124,18 @@ def detail(base: ValueCounts, patient: ValueCounts, name: str, log: bool) -> dic
                 "hovertemplate": "%{y:.3g} % near %{x:.3g}",
             }
         )
-    axis = {"title": {"text": "% of the weights per bin"}, "tickformat": ".3~g"}
+    axis = {"title": {"text": "% of weights per bin"}, "tickformat": ".3~g"}
     axis |= {"type": "log", "exponentformat": "power"} if log else {"rangemode": "tozero"}
     if log:
         axis |= {"tickformat": "", "dtick": 1}
     return {
         "title": name,
-        "hint": "Dashed: the normal distribution of the patient's mean and deviation. Where the "
-        "lines leave it, weights have long tails: what training leaves behind. Base and patient "
-        "lie on one another unless the layer begins otherwise.",
+        "hint": "Dashed: a normal distribution with the patient's mean and standard deviation. "
+        "Tails above it are typical of trained weights. The curves coincide unless a layer was "
+        "reinitialised.",
         "data": lines,
         "layout": {
-            "xaxis": {"title": {"text": "value of the weight"}, "tickformat": ".2~g"},
+            "xaxis": {"title": {"text": "weight value"}, "tickformat": ".2~g"},
             "yaxis": axis,
             "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
             "hovermode": "x unified",
@@ -187,10 +187,10 @@ def depth(
         "title": f"{what.name} along depth: {_named(kind)}",
         "hint": f"{what.hint} "
         + (
-            f"Dotted: the {len(broken)} seam{'s' if len(broken) > 1 else ''} of the plan, with "
-            "the jump across."
+            f"Dotted: the plan's {len(broken)} seam{'s' if len(broken) > 1 else ''}, with the "
+            "jump across each."
             if broken
-            else "The plan has no seam yet: drop, repeat or move layers above."
+            else "The plan has no seams yet: drop, repeat or move layers above."
         ),
         "data": [
             {
@@ -231,7 +231,7 @@ def depth(
     }
 
 
-# ---------------------------------------------------------------- parts of pictures
+# ---------------------------------------------------------------- parts of figures
 
 _RIBBON_AXIS = {
     "domain": [0, 0.05],
@@ -258,7 +258,7 @@ def _ribbon(plan: Plan) -> dict:
 
 
 def _depth_axis(plan: Plan) -> dict:
-    """Positions, labelled with the layers that stand there."""
+    """Positions of the patient, labelled with the layers that run there."""
     every = max(1, math.ceil(len(plan) / _MOST_TICKS))
     at = list(range(0, len(plan), every))
     return {
@@ -317,8 +317,8 @@ def _facts(base: ValueCounts, patient: ValueCounts) -> dict:
         ("> 2σ", "beyond_2", _percent),
         ("> 4σ", "beyond_4", _percent),
         ("zeros", "zeros", "{:,}".format),
-        ("least", "minimum", _figure),
-        ("most", "maximum", _figure),
+        ("min", "minimum", _figure),
+        ("max", "maximum", _figure),
         ("mean", "mean", _figure),
         ("NaN", "nan", "{:,}".format),
         ("infinite", "infinite", "{:,}".format),

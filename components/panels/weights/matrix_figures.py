@@ -1,4 +1,4 @@
-"""Pictures of one matrix, as plain values for `PlotlyView`: raw numbers, and singular values."""
+"""Figures of one matrix, as plain values for `PlotlyView`: raw numbers, and singular values."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def corner(name: str, shape: Sequence[int], values: np.ndarray) -> dict:
     rows, columns = values.shape
     return {
         "title": f"Raw values: {name}",
-        "hint": f"The first {rows} rows and columns of {shape[0]:,} × {shape[1]:,}: what a model "
-        "is made of. Orange is positive, purple negative; fresh and trained ones look alike "
-        "here, which is why the pictures above count all of them.",
+        "hint": f"The first {rows} rows and columns of {shape[0]:,} × {shape[1]:,}. Orange is "
+        "positive, purple negative. Random and trained weights look alike at this scale, so the "
+        "figures above count all of them.",
         "data": [
             {
                 "type": "heatmap",
@@ -54,9 +54,9 @@ def spectrum(name: str, shape: Sequence[int], values: np.ndarray, stable_rank: f
     """The singular values of a matrix, in descending order."""
     return {
         "title": f"Singular values: {name}",
-        "hint": f"Stable rank {stable_rank:,.1f} of at most {min(shape):,}: the number of "
-        "directions that the matrix really uses. A flat line uses all of them, as a fresh one "
-        "does; a steep one could be made smaller.",
+        "hint": f"Stable rank {stable_rank:,.1f} of at most {min(shape):,}: roughly how many "
+        "directions the matrix uses. A flat line uses all of them, as random weights do; a steep "
+        "one could be compressed.",
         "data": [
             {
                 "type": "scatter",
@@ -65,11 +65,11 @@ def spectrum(name: str, shape: Sequence[int], values: np.ndarray, stable_rank: f
                 "x": list(range(1, len(values) + 1)),
                 "y": [float(f"{v:.5g}") for v in values],
                 "line": {"color": BASE, "width": 3},
-                "hovertemplate": "no. %{x}: %{y:.4g}<extra></extra>",
+                "hovertemplate": "rank %{x}: %{y:.4g}<extra></extra>",
             }
         ],
         "layout": {
-            "xaxis": {"title": {"text": "number, in descending order"}},
+            "xaxis": {"title": {"text": "rank, in descending order"}},
             "yaxis": {"title": {"text": "singular value"}, "type": "log", "tickformat": ".2~g"},
         },
     }

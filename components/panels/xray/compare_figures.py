@@ -1,8 +1,4 @@
-"""Pictures of what a plan did, as plain values for `PlotlyView`: norms along depth, likeness of
-hidden states, and what each layer would say.
-
-Knows axes, scales and sentences; the numbers come measured.
-"""
+"""Figures of base against patient for `PlotlyView`: norms, similarity, logit lens."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ _LONGEST = 12  # characters of a token in a cell
 
 
 def norms(plan: Plan, found: Norms | None) -> dict:
-    """How long the hidden states are behind each layer."""
+    """The mean norm of the hidden states after each layer."""
     if found is None:
         return {}
     lines = [
@@ -39,14 +35,14 @@ def norms(plan: Plan, found: Norms | None) -> dict:
         )
     ]
     return {
-        "title": "Length of the hidden states",
-        "hint": "Mean length of what each layer hands on. Where the patient's line leaves the "
-        "base's, later layers are given something that they never saw in training.",
+        "title": "Hidden-state norm",
+        "hint": "Mean L2 norm of the hidden states after each layer. Where the curves part, later "
+        "layers get inputs at a scale that they did not see in training.",
         "data": lines,
         "layout": {
             "xaxis": {"title": {"text": "position in running order"}, "zeroline": False},
             "yaxis": {
-                "title": {"text": "length"},
+                "title": {"text": "L2 norm"},
                 "type": "log",
                 "dtick": "D2",
                 "tickformat": ",.3~g",
@@ -58,12 +54,12 @@ def norms(plan: Plan, found: Norms | None) -> dict:
 
 
 def similarity(plan: Plan, rows: Sequence[Sequence[float | None]]) -> dict:
-    """Which layer of the base each of the patient's is still like."""
+    """How similar each layer's output is to that of every layer of the base."""
     return {
-        "title": "Which layer of the base is each like?",
-        "hint": "Cosine of the hidden states behind layer i of the base (upwards) and position p "
-        "of the patient. A bright diagonal says that the patient still goes the base's way; look "
-        "how it continues after a seam.",
+        "title": "Representation similarity",
+        "hint": "Cosine similarity of the hidden states after layer i of the base (vertical) and "
+        "after position p of the patient. On a bright diagonal the patient follows the base; check "
+        "whether it continues after a seam.",
         "data": [
             {
                 "type": "heatmap",
@@ -93,14 +89,14 @@ def similarity(plan: Plan, rows: Sequence[Sequence[float | None]]) -> dict:
 
 
 def lens(who: str, rows: Sequence[Sequence[tuple[Guess, ...]]], given: Sequence[str]) -> dict:
-    """What each layer would say after each of the tokens `given`, if it were the last."""
+    """Logit lens: what each layer predicts after each of the tokens `given`."""
     columns = list(range(len(given)))
     likely = [[cell[0].probability if cell else None for cell in row] for row in rows]
     return {
-        "title": f"What each layer would say: {who}",
-        "hint": "Each column is a token of the text, each row a layer, from the first below to the "
-        "last above; a cell has the word that this layer would say next. Watch how far up an "
-        "answer takes shape.",
+        "title": f"Logit lens: {who}",
+        "hint": "Columns are tokens of the text, rows are layers, the first at the bottom. A cell "
+        "shows the next token that the layer's hidden state predicts when it goes straight to the "
+        "output head.",
         "data": [
             {
                 "type": "heatmap",
@@ -120,7 +116,7 @@ def lens(who: str, rows: Sequence[Sequence[tuple[Guess, ...]]], given: Sequence[
                     "outlinewidth": 0,
                     "x": 1.01,
                 },
-                "hovertemplate": "layer at position %{y}<br>says “%{text}” "
+                "hovertemplate": "layer at position %{y}<br>predicts “%{text}” "
                 "(%{z:.1%})<extra></extra>",
             }
         ],

@@ -1,8 +1,4 @@
-"""The text, token by token, in the colour of the damage: how much more the patient is surprised.
-
-Knows how a comparison becomes plain values; drawing is JavaScript's. Words of texts and models
-reach the page as text only.
-"""
+"""The text, token by token, coloured by damage: the patient's loss minus the base's."""
 
 from __future__ import annotations
 
@@ -28,22 +24,22 @@ def view(found: Comparison, picked: int) -> dict:
         "numbers": [
             _number(
                 "Perplexity",
-                "exp of the mean loss: among how many equally likely words the model is torn. "
-                "Lower is better; the range is the 95 % interval of so small a text.",
+                "exp of the mean loss: how many equally likely tokens the model is choosing "
+                "between. Lower is better. The range is the 95 % confidence interval.",
                 f"{_short(found.base.perplexity)} → {_short(found.patient.perplexity)}",
                 f"{_span(found.base)} → {_span(found.patient)}",
             ),
             _number(
                 "Cost",
-                "How much more loss per token, each compared with itself, in nats (1 nat: 2.7 "
-                "times less likely).",
+                "Rise in loss per token, paired token by token, in nats (1 nat: 2.7 times less "
+                "likely).",
                 f"{found.cost.mean:+.3f} nats per token",
                 f"{found.cost.low:+.3f} to {found.cost.high:+.3f}",
             ),
             _number(
                 "KL divergence",
-                "How far the patient's whole prediction is from the base's, over all words of the "
-                "vocabulary. 0: it says just the same.",
+                "How far the patient's predictions are from the base's, over the whole "
+                "vocabulary. 0: identical.",
                 f"{_short(found.kl)} nats per token",
                 f"{_short(found.kl_low)} to {_short(found.kl_high)}",
             ),
@@ -51,7 +47,7 @@ def view(found: Comparison, picked: int) -> dict:
                 "Measured on",
                 "More tokens make the ranges narrower.",
                 f"{len(found.tokens):,} tokens",
-                "95 % ranges by block bootstrap",
+                "95 % intervals by block bootstrap",
             ),
         ],
         "tokens": [_token(token) for token in found.tokens],

@@ -1,7 +1,6 @@
-"""Pictures of what was measured of a base, as plain values for `PlotlyView`.
+"""Figures of a scan of the base, as plain values for `PlotlyView`: layers, blocks and repeats.
 
-Knows axes, scales and sentences: which layers matter, which blocks are alike at both ends, what
-repeating costs. The numbers come from a scan; colours of the page are left to it ($text, …).
+Colours that belong to the page are left to it ($text, …).
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ def layers(scan: Scan) -> dict:
         _influence_hint(scan)
         if scan.drop_one
         else (
-            "Block Influence: how much a layer turns what passes through it (1 − cosine). "
-            "Small is said to be harmless."
+            "Block Influence: how far a layer rotates the hidden state (1 − cosine similarity). A "
+            "low value is often assumed safe to drop."
         )
     )
     data = [
-        _variants("left out", scan.drop_one, PATIENT, "circle"),
-        _variants("run twice", scan.repeat_one, BASE, "diamond"),
+        _variants("dropped", scan.drop_one, PATIENT, "circle"),
+        _variants("repeated", scan.repeat_one, BASE, "diamond"),
         {
             "type": "bar",
             "name": "Block Influence",
@@ -97,7 +96,7 @@ def layers(scan: Scan) -> dict:
         "bargap": 0.15,
     }
     return {
-        "title": "What each layer is worth",
+        "title": "Layer importance",
         "hint": hint,
         "data": data,
         "layout": layout,
@@ -137,10 +136,10 @@ def blocks(scan: Scan) -> dict:
     rows = [[_at(scan, start, n) for start in range(depth)] for n in sizes]
     best = best_blocks(scan)
     return {
-        "title": "Which block changes least",
-        "hint": "The angle between what enters a block of n layers and what leaves it, at the last "
-        "token of each sequence (0: the same direction, 0.5: at right angles). Dark blocks are the "
-        "ones to drop first; the line marks the best for each size. Never the last layer.",
+        "title": "Angular distance of blocks",
+        "hint": "The angle between the hidden states before and after a block of n layers, at the "
+        "last token of each sequence (0: same direction, 0.5: orthogonal). Dark blocks change "
+        "least; the line marks the best block of each size. The last layer is always kept.",
         "data": [
             {
                 "type": "heatmap",
@@ -195,10 +194,9 @@ def repeats(scan: Scan) -> dict:
         return f"{variant.perplexity:.4g} ({variant.low:.4g} to {variant.high:.4g})"
 
     return {
-        "title": "What running a block twice costs",
-        "hint": "The model runs up to layer j, goes back to layer i and runs to the end. Dark: "
-        "repeating costs least. A negative cost would be a gain; look at its interval before "
-        "believing it.",
+        "title": "Cost of repeating a block",
+        "hint": "The model runs up to layer j, goes back to layer i and runs to the end. Dark "
+        "blocks cost least to repeat. A negative cost is a gain, if its interval excludes zero.",
         "data": [
             {
                 "type": "heatmap",
@@ -215,14 +213,14 @@ def repeats(scan: Scan) -> dict:
             }
         ],
         "layout": {
-            "xaxis": {"title": {"text": "j: runs up to here"}, "showgrid": False},
-            "yaxis": {"title": {"text": "i: goes back to here"}, "showgrid": False},
+            "xaxis": {"title": {"text": "j: end of the first pass"}, "showgrid": False},
+            "yaxis": {"title": {"text": "i: start of the second pass"}, "showgrid": False},
             "showlegend": False,
         },
     }
 
 
-# ---------------------------------------------------------------- parts of pictures
+# ---------------------------------------------------------------- parts of figures
 
 
 def _variants(name: str, rows: Sequence[Variant], colour: str, symbol: str) -> dict:
@@ -254,18 +252,18 @@ def _variants(name: str, rows: Sequence[Variant], colour: str, symbol: str) -> d
 
 def _influence_hint(scan: Scan) -> str:
     killers = hidden_killers(scan)
-    base = f" Dashed: the base's own {scan.perplexity.perplexity:.4g}." if scan.perplexity else ""
+    base = f" Dashed: the base, {scan.perplexity.perplexity:.4g}." if scan.perplexity else ""
     if not killers:
         return (
-            "Above: perplexity with one layer changed, with its 95 % interval; high is bad. Below: "
-            f"Block Influence, the cheap guess, from one pass.{base}"
+            "Top: perplexity with one layer dropped or repeated, with its 95 % interval; lower is "
+            f"better. Bottom: Block Influence, a cheap estimate from one pass.{base}"
         )
     named = " and ".join(str(i) for i in killers[:4])
     several = len(killers) > 1
     return (
-        f"Layer{'s' if several else ''} {named} look{'' if several else 's'} as harmless to Block "
-        f"Influence as the neighbours, and without {'them' if several else 'it'} the model breaks: "
-        f"measure before you cut.{base}"
+        f"Block Influence rates layer{'s' if several else ''} {named} as harmless as the others, "
+        f"yet the model breaks without {'them' if several else 'it'}: measure before you "
+        f"cut.{base}"
     )
 
 

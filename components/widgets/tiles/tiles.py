@@ -1,7 +1,4 @@
-"""The patient in numbers: layers, parameters, weights, KV cache, compute; before and after.
-
-Knows how numbers are worded for people. What they are comes from the preview, which is exact.
-"""
+"""Base and patient in numbers: layers, parameters, weights, KV cache, FLOPs."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ class Tiles(LiveHTML):
 
 
 def view(base, plan: Plan) -> dict:
-    """What the tiles show for a base (a `surgery.Base`) and a plan, or a reason why they can't."""
+    """The value for a base (a `surgery.Base`) and a plan, or the reason why there is none."""
     try:
         old, new = base.preview(Plan.whole(base.depth)), base.preview(plan)
     except SurgeryError as error:
@@ -38,7 +35,7 @@ def view(base, plan: Plan) -> dict:
         "tiles": [
             _tile(
                 "Layers",
-                "Decoder layers: the blocks that a token passes through one after the other.",
+                "Decoder layers: the blocks that each token passes through in order.",
                 f"{old.layers}",
                 f"{new.layers}",
                 "",
@@ -47,35 +44,35 @@ def view(base, plan: Plan) -> dict:
             ),
             _tile(
                 "Parameters",
-                "Weights of the model, each counted once even where it is used twice. The saved "
-                "checkpoint has exactly as many.",
+                "Every weight counted once, even if it is used twice. The saved checkpoint has "
+                "exactly as many.",
                 *_scaled(old.parameters, new.parameters, _COUNTS),
                 f"{new.parameters:,}{_change(old.parameters, new.parameters)}",
                 old.parameters != new.parameters,
             ),
             _tile(
                 f"Weights, {base.dtype}",
-                "Bytes that the checkpoint takes on disk and in memory. The patient here shares "
-                "the base's weights and takes none of its own.",
+                "Size of the checkpoint on disk and in memory. Here the patient shares the base's "
+                "weights and needs no memory of its own.",
                 *_scaled(old.bytes, new.bytes, _BYTES),
-                "shared: + 0 MB here",
+                "shares the base's memory",
                 old.bytes != new.bytes,
             ),
             _tile(
                 "KV cache per token",
-                "Memory that each token of a conversation takes: the keys and values that every "
-                "layer remembers. Below: for a conversation of that many tokens.",
+                "Memory per token of context: the keys and values that every layer stores. Below: "
+                "the total for a context of that length.",
                 *_cache(old.kv_bytes_per_token, new.kv_bytes_per_token),
                 old.kv_bytes_per_token != new.kv_bytes_per_token,
             ),
             _tile(
                 "FLOPs per token",
-                "Floating-point operations of the matrix products for one token, two for each "
-                "weight that it passes through. Attention over the context comes on top.",
+                "Floating-point operations of the matrix products for one token: two per weight "
+                "used. Attention over the context is extra.",
                 *_scaled(old.flops_per_token, new.flops_per_token, _COUNTS),
                 _active(new)
                 or _change(old.flops_per_token, new.flops_per_token)[3:]
-                or "as before",
+                or "unchanged",
                 old.flops_per_token != new.flops_per_token,
             ),
         ],
@@ -153,6 +150,6 @@ def _worded(number: float, units: tuple[str, ...]) -> str:
 
 def _cache(old: int | None, new: int | None) -> tuple[str, str, str, str]:
     if old is None or new is None:
-        return "unknown", "unknown", "", "this model's cache could not be looked into"
-    at = f"{_worded(new * _WINDOW, _BYTES)} at {_WINDOW:,}"
+        return "unknown", "unknown", "", "this model's cache could not be inspected"
+    at = f"{_worded(new * _WINDOW, _BYTES)} at {_WINDOW:,} tokens"
     return *_scaled(old, new, _BYTES), at
