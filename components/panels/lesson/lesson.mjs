@@ -199,12 +199,13 @@ export function mount({ element, trigger, props, watch }) {
   });
 
   panel.addEventListener('keydown', (event) => {
-    const key = KEYS[event.key];
-    if (!key || event.altKey || event.ctrlKey || event.metaKey) return;
+    const action = KEYS[event.key];
+    if (!action || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     event.stopPropagation();
-    if (key === 'next' && at + 1 === steps.length) return; // a clicker does not close the lesson
-    actions[key]();
+    const last = at + 1 === steps.length;
+    if (last && action === 'next') return; // a presenter's clicker does not close the lesson
+    actions[action]();
   });
 
   watch('value', render);
