@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from surgery import Base, Plan, texts
-from surgery.analysis import Cost, Sample, Score, measure_all, measured_score
+from surgery.analysis import LossIncrease, Sample, Score, measure_all, measured_score
 
 DOCS = Path(__file__).parent.parent / "docs" / "explanation"
 CHARACTERS = 1150  # of each of the four texts: one window of about 256 tokens
@@ -53,7 +53,7 @@ class Row:
     what: str
     plans: tuple[str, ...]
     perplexity: float
-    cost: Cost
+    cost: LossIncrease
     least: float
     most: float
 
@@ -102,7 +102,8 @@ def _row(what: str, plans: Sequence[str], scores: Sequence[Score], whole: Score)
     """Losses of several plans are averaged token by token before the interval is taken."""
     mean = Score.of(np.mean([score.nll for score in scores], axis=0))
     costs = [score.mean - whole.mean for score in scores]
-    return Row(what, tuple(plans), mean.perplexity, Cost.of(mean, whole), min(costs), max(costs))
+    cost = LossIncrease.of(mean, whole)
+    return Row(what, tuple(plans), mean.perplexity, cost, min(costs), max(costs))
 
 
 # ---------------------------------------------------------------------- what is written

@@ -16,7 +16,12 @@ from importlib import import_module
 from surgery.progress import Progress, Turn, silent
 
 _PATIENCE = 1.5  # seconds for a browser to come before the import begins without it
-_HEAVY = ("surgery.base", "surgery.analysis", "surgery.weight_stats.cache")
+_HEAVY = (
+    "surgery.base",
+    "surgery.analysis.suggestions",
+    "surgery.analysis.comparison",
+    "surgery.weight_stats.cache",
+)
 _ready = threading.Event()
 _drawn = threading.Event()
 _importing = Turn("Starting")

@@ -1,60 +1,66 @@
-"""X-ray: evidence for where to cut, and what the cut did. Every number is measured on a sample.
+"""Where to cut, and what a cut did: scores of layers, suggested plans, comparisons of models.
 
-Takes a base and a text, returns plain values. One idea a file:
+Every function takes a base and a text, measures on it, and returns plain values.
 
-    sample    a text as windows of tokens
-    score     perplexity, and intervals from resampled blocks of tokens
-    passes    passes over the sample that start at the first layer that differs
-    similar   Block Influence, angular distance, Taylor
-    scan      all scores of a base, and the best blocks
-    compare   what a plan did: token by token, and along depth
-    lens      what each layer would say
-    suggest   plans for a size that is asked for, with what they cost
-    target    sizes, and the plans that get there
-    search    greedy search, and many plans measured at once
-    kept      what was measured before
-    spread    one scan over several processes
-    report    all of it as JSON and as tables
+    sample         a text as windows of tokens
+    score          perplexity, and intervals from resampled blocks of tokens
+    forward_cache  passes over the sample that start at the first layer that differs
+    importance     the registry of layer-importance scores
+    probes         Block Influence and angular distance, from the base's hidden states
+    taylor         weights times gradients
+    layer_scan     measure all scores of a base; the best blocks to drop
+    methods        the registry of methods that find a plan
+    suggestions    plans for a target size, each with its measured perplexity
+    target         target sizes, and the plans that reach them
+    search         greedy search, and measuring many plans at once
+    comparison     what a plan did, token by token and layer by layer
+    lens           what each layer would predict
+    distributed    one scan over several processes
+    cache          measurements in memory and on disk
+    report         all of it as JSON and as tables
 """
 
-from .cache import MeasurementCache
-from .compare import Comparison, Guess, Norms, Token, compare, similarity, token_texts
-from .forward_cache import perplexity
-from .logit_lens import logit_lens
-from .sample import Sample
-from .scan import DEFAULT, SCORES, Block, Scan, Variant, best_blocks, known_scan, overlooked, scan
-from .score import Cost, Score
-from .search import measure_all
-from .suggest import GROW, SHRINK, Suggestion, measure, measured_score, suggest
+from importlib import import_module
 
-__all__ = [
-    "DEFAULT",
-    "GROW",
-    "SCORES",
-    "SHRINK",
-    "Block",
-    "Comparison",
-    "Cost",
-    "Guess",
-    "MeasurementCache",
-    "Norms",
-    "Sample",
-    "Scan",
-    "Score",
-    "Suggestion",
-    "Token",
-    "Variant",
-    "best_blocks",
-    "compare",
-    "known_scan",
-    "logit_lens",
-    "measure",
-    "measure_all",
-    "measured_score",
-    "overlooked",
-    "perplexity",
-    "scan",
-    "similarity",
-    "suggest",
-    "token_texts",
-]
+# Imported when first used: the registries need no torch.
+_HOMES = {
+    "Block": "layer_scan",
+    "Comparison": "comparison",
+    "DEFAULT": "importance",
+    "GROW": "methods",
+    "Guess": "comparison",
+    "ImportanceScore": "importance",
+    "LossIncrease": "score",
+    "METHODS": "methods",
+    "MeasurementCache": "cache",
+    "Method": "methods",
+    "Norms": "comparison",
+    "SCORES": "importance",
+    "SHRINK": "methods",
+    "Sample": "sample",
+    "Scan": "layer_scan",
+    "Score": "score",
+    "Suggestion": "methods",
+    "Token": "comparison",
+    "Variant": "layer_scan",
+    "best_blocks": "layer_scan",
+    "compare": "comparison",
+    "known_scan": "layer_scan",
+    "logit_lens": "lens",
+    "measure": "suggestions",
+    "measure_all": "search",
+    "measured_score": "suggestions",
+    "overlooked": "layer_scan",
+    "perplexity": "forward_cache",
+    "scan": "layer_scan",
+    "similarity": "comparison",
+    "suggest": "suggestions",
+    "token_texts": "comparison",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

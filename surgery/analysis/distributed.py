@@ -1,7 +1,7 @@
-"""One scan over several processes, on one machine or many: `accelerate launch -m surgery scan …`.
+"""Share one scan among several processes: `accelerate launch -m surgery scan …`.
 
-Every process has the base and runs its own pass of it; the variants are dealt out in turn, and the
-first process gets all the losses. Knows processes; what is measured is `scan`'s affair.
+Every process has the base and runs its own pass of it. The variants are dealt out in turn, and the
+first process gets all the losses.
 """
 
 from __future__ import annotations
@@ -13,61 +13,61 @@ from typing import TYPE_CHECKING
 from surgery.errors import SurgeryError
 from surgery.progress import Progress, silent
 
+from .importance import DEFAULT, Span
+from .layer_scan import Scan, Work
 from .sample import Sample
-from .scan import DEFAULT, Scan, Work
 
 if TYPE_CHECKING:
     from surgery.base import Base
 
 
 def launched() -> bool:
-    """Whether this process was launched as one of several."""
+    """Whether this process is one of several that were launched together."""
     return int(os.environ.get("WORLD_SIZE") or 1) > 1
 
 
 def is_first() -> bool:
-    """Whether this process is the one that speaks; true where there is no other."""
+    """Whether this process prints the output; true if there is only one."""
     return int(os.environ.get("RANK") or 0) == 0
 
 
-def spread_scan(
+def distributed_scan(
     base: Base,
     sample: Sample,
     *,
     scores: Sequence[str] = DEFAULT,
-    within: tuple[int, int] | None = None,
+    within: Span | None = None,
     progress: Progress = silent,
 ) -> Scan:
-    """The scan that all processes make together: whole in the first, of its own part in the others.
+    """Scan a base in all processes together. The first gets the whole scan, the others their part.
 
-    To be called in every process, with the same arguments. Raises `SurgeryError` in all of them if
-    one of them fails.
+    Call it in every process with the same arguments. Raises `SurgeryError` in all of them if one
+    fails.
     """
     import torch
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
     state = PartialState(cpu=not torch.cuda.is_available())
-    error, answer = None, {}
-    work = None
+    error, losses, work = None, {}, None
     try:
         work = Work(base, sample, scores, within)
         work.measure((state.process_index, state.num_processes), progress=progress)
-        answer = {plan: work.losses(plan) for plan in work.plans.values()}
-        answer = {plan: losses for plan, losses in answer.items() if losses is not None}
-    except SurgeryError as caught:
-        error = str(caught)
+        losses = {plan: work.losses(plan) for plan in work.plans.values()}
+        losses = {plan: values for plan, values in losses.items() if values is not None}
+    except SurgeryError as raised:
+        error = str(raised)
     refused = work.refused if work else {}
     counts = (work.forwards, work.naive) if work else (0, 0)
-    found = gather_object([(error, answer, refused, counts)])
+    results = gather_object([(error, losses, refused, counts)])
     state.destroy_process_group()
-    for said, *_ in found:
-        if said:
-            raise SurgeryError(said)
-    for _, losses, refusals, _ in found:
+    for message, *_ in results:
+        if message:
+            raise SurgeryError(message)
+    for _, losses, refusals, _ in results:
         for plan, values in losses.items():
-            work.kept.put(plan, values)
+            work.cache.put(plan, values)
         work.refused |= refusals
-    work.forwards = sum(counts[0] for *_, counts in found)
-    work.naive = sum(counts[1] for *_, counts in found)
+    work.forwards = sum(counts[0] for *_, counts in results)
+    work.naive = sum(counts[1] for *_, counts in results)
     return work.result(finished=not work.missing())

@@ -1,9 +1,9 @@
-"""Passes of a base and its patients over one sample, each starting at the first layer that differs.
+"""Run a base and its patients over one sample, starting each at the first layer that differs.
 
-One pass of a plan keeps what every layer returned. A variant of that plan is an ordinary patient;
-where its layers are the plan's own, they return what was kept and compute nothing, and the model's
-own code does the rest. Where that can't be shown to be right (`layerwise.skippable`), every pass is
-a whole one. Knows how much was computed; what it means is for others.
+A recorded pass keeps what every layer returned. A variant is an ordinary patient whose first
+layers, as long as they are the recorded plan's, return what was recorded and compute nothing; the
+model's own code does the rest. Where that can't be shown to be right (`hooks.skippable`), every
+pass is run whole.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from .score import Score
 if TYPE_CHECKING:
     from surgery.base import Base
 
-_LOGITS = 1 << 26  # numbers in the logits of one batch at most
+_LOGITS = 1 << 26  # values in the logits of one batch, at most
 
 # (batch, position, hidden states given, those returned), each by token, None where there are none
 Watch = Callable[[int, int, torch.Tensor | None, torch.Tensor | None], None]
@@ -48,7 +48,7 @@ Watch = Callable[[int, int, torch.Tensor | None, torch.Tensor | None], None]
 def perplexity(model: PreTrainedModel, sample: Sample, progress: Progress = silent) -> Score:
     """The perplexity of any causal language model of transformers on a sample, without its cache.
 
-    Raises `SurgeryError` if it can't be computed; `progress` hears of tokens and may raise.
+    `progress` counts tokens and may raise. Raises `SurgeryError` if it can't be computed.
     """
     meter = Meter(progress, "Measuring perplexity", sum(map(len, sample.windows)))
     losses = []
@@ -65,8 +65,8 @@ def run(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     try:
         return model(input_ids=ids, use_cache=False).logits
     except (RuntimeError, IndexError) as error:  # shapes that don't go together, no memory left
-        said = " ".join(str(error).split())[:200]
-        raise SurgeryError(f"The model can't run over this text: {said}") from error
+        message = " ".join(str(error).split())[:200]
+        raise SurgeryError(f"The model can't run over this text: {message}") from error
 
 
 def nll(logits: torch.Tensor, ids: torch.Tensor) -> np.ndarray:
@@ -74,26 +74,29 @@ def nll(logits: torch.Tensor, ids: torch.Tensor) -> np.ndarray:
 
     Computed in float32, window by window.
     """
-    found = [
+    losses = [
         torch.nn.functional.cross_entropy(row[:-1].float(), tokens[1:], reduction="none")
         for row, tokens in zip(logits, ids.to(logits.device), strict=True)
     ]
-    return torch.cat(found).cpu().numpy()
+    return torch.cat(losses).cpu().numpy()
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A pass of a plan: its losses, and what every layer returned in each batch."""
+class CachedForward:
+    """A recorded pass of a plan: its losses, and for each batch what every layer returned, by
+    position."""
 
     plan: Plan
     nll: np.ndarray
     outputs: tuple[dict[int, Any], ...]
 
 
-class Passes:
-    """Passes over one sample, counted. `meter` hears of layer-forwards: one layer over the whole
-    sample is one. It may raise to stop, between any two layers. Without `reuse` nothing is kept and
-    every pass is a whole one."""
+class ForwardRunner:
+    """Passes over one sample, counted in layer-forwards: one layer over the whole sample is one.
+
+    `meter` counts them as they are run, and may raise to stop between any two layers. Without
+    `reuse` nothing is recorded and every pass is run whole.
+    """
 
     def __init__(
         self, base: Base, sample: Sample, meter: Meter | None = None, reuse: bool = True
@@ -103,11 +106,11 @@ class Passes:
         self._batches = batches_of(self._whole, sample)
         self._size = sum(map(len, sample.windows))
         self._tokens = 0  # through one layer each
-        self.skips = reuse and self._check()
+        self.skips = reuse and self._may_skip()
 
     @property
     def forwards(self) -> int:
-        """Layer-forwards so far, the check for skipping included; a part of one counts as one."""
+        """Layer-forwards so far, rounded up, including the check that layers may be skipped."""
         return -(-self._tokens // self._size)
 
     def ids(self, batch: int) -> torch.Tensor:
@@ -125,74 +128,82 @@ class Passes:
 
     # ------------------------------------------------------------------ passes
 
-    def keep(self, plan: Plan, like: Kept | None = None, watch: Watch | None = None) -> Kept:
-        """A pass of a plan that keeps what its layers return, begun where it differs from another
-        such pass. `watch` hears of the layers that are computed."""
+    def record(
+        self, plan: Plan, cached: CachedForward | None = None, watch: Watch | None = None
+    ) -> CachedForward:
+        """Run a plan and record what its layers return, starting where it differs from a `cached`
+        pass. `watch` is called for the layers that are computed."""
         model = self.model(plan)
-        start = self._start(plan, like)
+        start = self._start(plan, cached)
         self._check_room(model, len(plan))
         losses, outputs = [], []
         for batch in self.batches:
             ids = self.ids(batch)
-            kept = {p: x for p, x in like.outputs[batch].items() if p < start} if start else {}
+            known = {p: x for p, x in cached.outputs[batch].items() if p < start} if start else {}
 
             def called(
-                p: int, given: torch.Tensor | None, output: Any, ids=ids, batch=batch, kept=kept
+                p: int, given: torch.Tensor | None, output: Any, ids=ids, batch=batch, known=known
             ):
                 if self.skips:
-                    kept[p] = copied(output)
+                    known[p] = copied(output)
                 if watch:
                     watch(batch, p, by_token(given, ids), by_token(hidden_out(output), ids))
 
-            losses.append(nll(self._run(model, ids, dict(kept), start, called), ids))
-            outputs.append(kept)
-        return Kept(plan, np.concatenate(losses), tuple(outputs))
+            losses.append(nll(self._run(model, ids, dict(known), start, called), ids))
+            outputs.append(known)
+        return CachedForward(plan, np.concatenate(losses), tuple(outputs))
 
-    def losses(self, plan: Plan, like: Kept) -> np.ndarray:
+    def losses(self, plan: Plan, cached: CachedForward) -> np.ndarray:
         """−ln p of every scored token under a plan. Raises `Refused`."""
-        (found,) = self._losses(self.model(plan), [plan], [self._start(plan, like)], like)
-        return found
+        (losses,) = self._losses(self.model(plan), [plan], [self._start(plan, cached)], cached)
+        return losses
 
-    def losses_together(self, plans: Sequence[Plan], like: Kept) -> list[np.ndarray | Refused]:
-        """The same of several plans that go on with the same layers after leaving `like` at
-        different places: these layers run once over all. A plan that can't be operated has the
-        refusal in its place."""
-        answers: dict[Plan, np.ndarray | Refused] = {}
+    def losses_together(
+        self, plans: Sequence[Plan], cached: CachedForward
+    ) -> list[np.ndarray | Refused]:
+        """The losses of plans that leave `cached` at different places and go on with the same
+        layers, which then run once over all of them. A plan that can't be operated has the refusal
+        in its place."""
+        results: dict[Plan, np.ndarray | Refused] = {}
         models: dict[Plan, PreTrainedModel] = {}
         for plan in plans:
             try:
                 models[plan] = self.model(plan)
             except Refused as error:
-                answers[plan] = error
-        starts = {plan: self._start(plan, like) for plan in models}
+                results[plan] = error
+        starts = {plan: self._start(plan, cached) for plan in models}
         tails = {plan.layers[start:] for plan, start in starts.items()}
-        plain = len(tails) == 1 and min(starts.values()) > 0 and self._plain(like)
-        for group in [list(models)] if plain else [[plan] for plan in models]:
-            found = self._losses(models[group[0]], group, [starts[p] for p in group], like)
-            answers |= zip(group, found, strict=True)
-        return [answers[plan] for plan in plans]
+        together = len(tails) == 1 and min(starts.values()) > 0 and self._only_states(cached)
+        for group in [list(models)] if together else [[plan] for plan in models]:
+            losses = self._losses(models[group[0]], group, [starts[p] for p in group], cached)
+            results |= zip(group, losses, strict=True)
+        return [results[plan] for plan in plans]
 
     @contextmanager
     def counting(
         self, layers: Sequence[nn.Module], ids: torch.Tensor, times: int = 1
     ) -> Iterator[None]:
-        """Counts every call of a layer on `ids` as so many layer-forwards."""
+        """Within, every call of a layer on `ids` counts as `times` layer-forwards."""
         with watched(layers, lambda *_: self._count(ids, times)):
             yield
 
-    def cost(self, plan: Plan, like: Plan) -> int:
-        """Layer-forwards that `plan` takes after a pass of `like` was kept."""
-        return len(plan) - (same_layers(plan, like) if self.skips else 0)
+    def cost(self, plan: Plan, recorded: Plan) -> int:
+        """The layer-forwards that `plan` takes once a pass of another is recorded."""
+        return len(plan) - (same_layers(plan, recorded) if self.skips else 0)
 
     # ------------------------------------------------------------------ inside
 
     def _losses(
-        self, model: PreTrainedModel, plans: Sequence[Plan], starts: Sequence[int], like: Kept
+        self,
+        model: PreTrainedModel,
+        plans: Sequence[Plan],
+        starts: Sequence[int],
+        cached: CachedForward,
     ) -> list[np.ndarray]:
-        """Losses of plans that only differ in what comes before `starts`; `model` is the first."""
-        found: list[list[np.ndarray]] = [[] for _ in plans]
+        """Losses of plans that differ only before `starts`; `model` is the patient of the first."""
+        losses: list[list[np.ndarray]] = [[] for _ in plans]
         for batch in self.batches:
-            ids, outputs = self.ids(batch), like.outputs[batch]
+            ids, outputs = self.ids(batch), cached.outputs[batch]
             most = max(1, _most_tokens(model) // ids.numel())
             for first in range(0, len(plans), most):
                 group = range(first, min(first + most, len(plans)))
@@ -203,8 +214,8 @@ class Passes:
                     before[starts[0] - 1] = torch.cat(ends)
                 logits = self._run(model, ids.repeat(len(group), 1), before, starts[0])
                 for g, rows in zip(group, logits.split(len(ids)), strict=True):
-                    found[g].append(nll(rows, ids))
-        return [np.concatenate(losses) for losses in found]
+                    losses[g].append(nll(rows, ids))
+        return [np.concatenate(parts) for parts in losses]
 
     def _run(self, model, ids: torch.Tensor, before: dict, start: int, called=None) -> torch.Tensor:
         layers = layers_of(self.base.anatomy, model)
@@ -213,14 +224,14 @@ class Passes:
             self._count(ids, len(model.get_submodule(self.base.anatomy.stack.paths[0])))
             return logits
 
-        def heard(p: int, given: torch.Tensor | None, output: Any) -> None:
+        def on_call(p: int, given: torch.Tensor | None, output: Any) -> None:
             self._count(ids, 1)
             if called:
                 called(p, given, output)
 
         with ExitStack() as stack:
             stack.enter_context(standing_in(layers, before))
-            stack.enter_context(watched(layers, heard, start))
+            stack.enter_context(watched(layers, on_call, start))
             return run(model, ids)
 
     def _count(self, ids: torch.Tensor, layers: int) -> None:
@@ -228,42 +239,42 @@ class Passes:
         if self.meter:
             self.meter.add(ids.numel() * layers / self._size)
 
-    def _start(self, plan: Plan, like: Kept | None) -> int:
-        return same_layers(plan, like.plan) if like and self.skips else 0
+    def _start(self, plan: Plan, cached: CachedForward | None) -> int:
+        return same_layers(plan, cached.plan) if cached and self.skips else 0
 
-    def _plain(self, like: Kept) -> bool:
-        """Do layers return hidden states (windows, length, width) and nothing else?"""
+    def _only_states(self, cached: CachedForward) -> bool:
+        """Whether layers return hidden states (windows, length, width) and nothing else."""
         return all(
             isinstance(x, torch.Tensor) and x.dim() == 3 and len(x) == len(self.ids(batch))
             for batch in self.batches
-            for x in like.outputs[batch].values()
-        ) and all(len(kept) == len(like.plan) for kept in like.outputs)
+            for x in cached.outputs[batch].values()
+        ) and all(len(outputs) == len(cached.plan) for outputs in cached.outputs)
 
-    def _check(self) -> bool:
+    def _may_skip(self) -> bool:
         ids = self.ids(0)
         self._tokens += self.base.depth * CHECK
         return skippable(self.base.anatomy, self._whole, ids)
 
     def _check_room(self, model: PreTrainedModel, depth: int) -> None:
-        """Raises `SurgeryError` if what the layers return doesn't fit into memory."""
+        """Raises `SurgeryError` if what the layers return doesn't fit in memory."""
         width = getattr(model.config.get_text_config(decoder=True), "hidden_size", 0) or 0
         need = depth * self._size * width * model.dtype.itemsize
         free = main_memory().free
         if self.skips and need > free * HEADROOM:
             raise SurgeryError(
-                f"Keeping what every layer returns takes {gigabytes(need)} and {gigabytes(free)} "
-                "are free: choose a shorter text, or a lower limit of tokens."
+                f"Recording what every layer returns takes {gigabytes(need)} and "
+                f"{gigabytes(free)} are free: choose a shorter text, or a lower limit of tokens."
             )
 
 
 def same_layers(plan: Plan, other: Plan) -> int:
-    """How many layers at the beginning compute the same in both plans."""
+    """How many layers at the start compute the same in both plans."""
     count = 0
     for a, b in zip(plan.layers, other.layers, strict=False):
         if a != b or a.init.kind == "random":  # drawn for its place in its plan
             break
         count += 1
-    # A mean with the next layer is another one if that layer differs.
+    # An average with the next layer differs if that layer does.
     while count and plan.layers[count - 1].init.kind == "average":
         count -= 1
     return count
@@ -275,11 +286,11 @@ def _most_tokens(model: PreTrainedModel) -> int:
 
 
 def batches_of(model: PreTrainedModel, sample: Sample, share: int = 1) -> list[tuple[int, int]]:
-    """Ranges of windows that a model runs over together; with `share` a part of the usual size."""
+    """Ranges of windows that a model runs over together; `share` divides the usual batch size."""
     return sample.batches(_most_tokens(model) // share)
 
 
 def ids_of(model: PreTrainedModel, sample: Sample, start: int, end: int) -> torch.Tensor:
-    """The tokens of some windows of one length, where the model is: (windows, length)."""
+    """The tokens of windows of one length, on the model's device: (windows, length)."""
     device = model.get_input_embeddings().weight.device
     return torch.tensor(sample.windows[start:end], device=device)

@@ -1,33 +1,32 @@
-"""What `scan`, `suggest` and `compare` say: as JSON, or as tables for a terminal.
-
-Knows how numbers are set. What they are is measured elsewhere in this package.
-"""
+"""Output of the commands `scan`, `suggest` and `compare`: as JSON, or as tables for a terminal."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
+from surgery.numbers import perplexity as _perplexity
 from surgery.plan import Plan
 
-from .compare import Comparison, Guess
-from .scan import Scan, Variant, best_blocks, overlooked
+from .comparison import Comparison, Guess
+from .importance import SCORES
+from .layer_scan import Scan, Variant, best_blocks, overlooked
+from .methods import Suggestion
 from .score import Score
-from .suggest import Suggestion
 
 if TYPE_CHECKING:
     from surgery.base import Base
 
-_WORST = 10  # tokens that a comparison shows
+_WORST = 10  # tokens that a comparison lists
 _BLOCKS = 10
 
 
 def plain(value):
-    """For JSON: infinities become null."""
+    """The value with null in place of NaN and infinities, for JSON."""
     if isinstance(value, dict):
         return {key: plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -39,9 +38,9 @@ def plain(value):
 
 
 def scan_json(base: Base, text: str, scan: Scan) -> dict:
-    """Every score, by layer. `perplexity` is the base's; intervals are of 95 %."""
+    """Every score by layer. `perplexity` is the base's; intervals are at 95 %."""
     score = scan.perplexity
-    found = {
+    result = {
         "base": base.name,
         "text": text,
         "tokens": scan.tokens,
@@ -50,67 +49,57 @@ def scan_json(base: Base, text: str, scan: Scan) -> dict:
         "low": score.low,
         "high": score.high,
     }
-    if scan.block_influence is not None:
-        found["block_influence"] = scan.block_influence
-        found["block_influence_intervals"] = scan.influence_intervals
-    if scan.angular is not None:
-        found["angular"] = scan.angular
-        found["best_blocks"] = [
-            {"n": b.n, "start": b.start, "end": b.end, "distance": b.distance}
-            for b in best_blocks(scan)
-        ]
-    for name in ("drop_one", "repeat_one"):
-        if rows := getattr(scan, name):
-            found[name] = [{"layer": row.layer, **_variant(row)} for row in rows]
-    if scan.repeat_map is not None:
-        found["repeat_map"] = [
-            {"start": i, "end": j, **_variant(row)} for (i, j), row in scan.repeat_map.items()
-        ]
-    if scan.taylor is not None:
-        found["taylor"] = scan.taylor
-    found["overlooked"] = overlooked(scan)
-    found["layer_forwards"] = scan.layer_forwards
-    found["naive_layer_forwards"] = scan.naive_layer_forwards
-    return plain(found)
+    for key, entry in SCORES.items():
+        if key in scan.values:
+            result[key] = scan.values[key]
+        if key in scan.intervals:
+            result[f"{key}_intervals"] = scan.intervals[key]
+        if key == "angular" and scan.angular is not None:
+            result["best_blocks"] = [
+                {"n": b.n, "start": b.start, "end": b.end, "distance": b.distance}
+                for b in best_blocks(scan)
+            ]
+        if entry.of_blocks and key in scan.variants:
+            result[key] = [
+                {"start": start, "end": end, **_variant(row)}
+                for (start, end), row in scan.variants[key].items()
+            ]
+        elif rows := scan.variants.get(key):
+            result[key] = [{"layer": row.layer, **_variant(row)} for row in rows.values()]
+    result["overlooked"] = overlooked(scan)
+    result["layer_forwards"] = scan.layer_forwards
+    result["naive_layer_forwards"] = scan.naive_layer_forwards
+    return plain(result)
 
 
 def _variant(row: Variant) -> dict:
-    found = {"perplexity": row.perplexity, "low": row.low, "high": row.high}
+    values = {"perplexity": row.perplexity, "low": row.low, "high": row.high}
     if row.cost is not None:
-        found |= {"cost": row.cost.mean, "cost_low": row.cost.low, "cost_high": row.cost.high}
-    return found | ({"refused": row.refused} if row.refused else {})
+        values |= {"cost": row.cost.mean, "cost_low": row.cost.low, "cost_high": row.cost.high}
+    return values | ({"refused": row.refused} if row.refused else {})
 
 
 def scan_tables(base: Base, scan: Scan) -> Iterator[Table | str]:
-    """The same for people."""
+    """The scores as tables and sentences for a terminal."""
     score = scan.perplexity
     yield (
-        f"Perplexity {_ppl(score.perplexity)} ({_ppl(score.low)} to {_ppl(score.high)}), "
-        f"{scan.tokens:,} tokens scored in {scan.sequences:,} sequences.\n"
+        f"Perplexity {_perplexity(score.perplexity)} ({_perplexity(score.low)} to "
+        f"{_perplexity(score.high)}), {scan.tokens:,} tokens scored in {scan.sequences:,} "
+        "sequences.\n"
     )
-    table, columns = _table("layer"), []
-    if any(base.kinds):
-        columns.append(("kind", lambda i: escape(base.kinds[i]), "left"))
-    if scan.block_influence:
-        columns.append(("influence", lambda i: _number(scan.block_influence[i], ".4f"), "right"))
-    if scan.taylor:
-        columns.append(("Taylor", lambda i: f"{scan.taylor[i]:.4g}", "right"))
-    for name, rows in (("without it", scan.drop_one), ("twice", scan.repeat_one)):
-        if rows:
-            columns.append((name, lambda i, rows=rows: _ppl(rows[i].perplexity), "right"))
-            columns.append(("nats/token", lambda i, rows=rows: _cost(rows[i]), "right"))
-    for heading, _, justify in columns:
-        table.add_column(heading, justify=justify, no_wrap=True)
-    odd = overlooked(scan)
-    for i in range(scan.depth):
-        style = "red" if i in odd else ""
-        table.add_row(str(i), *(cell(i) for _, cell, _ in columns), style=style)
-    if columns:
+    suspects = overlooked(scan)
+    if columns := _columns(base, scan):
+        table = _table("layer")
+        for heading, _, justify in columns:
+            table.add_column(heading, justify=justify, no_wrap=True)
+        for i in range(scan.depth):
+            style = "red" if i in suspects else ""
+            table.add_row(str(i), *(cell(i) for _, cell, _ in columns), style=style)
         yield table
-    if odd:
+    if suspects:
         yield (
-            f"\nBlock Influence calls these layers harmless, and they are not: "
-            f"{', '.join(map(str, odd))}."
+            "\nBlock Influence is low for these layers, and the model breaks without them: "
+            f"{', '.join(map(str, suspects))}."
         )
     if blocks := best_blocks(scan)[:_BLOCKS]:
         yield "\nBest blocks to drop, by angular distance:"
@@ -119,18 +108,19 @@ def scan_tables(base: Base, scan: Scan) -> Iterator[Table | str]:
         for block in blocks:
             table.add_row(str(block.n), f"{block.start}:{block.end}", f"{block.distance:.4f}")
         yield table
-    if scan.repeat_map:
-        yield "\nBest blocks to repeat, by measured perplexity:"
-        table = _table("from:to")
-        for heading in ("perplexity", "nats/token"):
-            table.add_column(heading, justify="right")
-        found = [(k, v) for k, v in scan.repeat_map.items() if v.perplexity is not None]
-        for (i, j), row in sorted(found, key=lambda one: one[1].perplexity)[:_BLOCKS]:
-            table.add_row(f"{i}:{j}", _ppl(row.perplexity), _cost(row))
-        yield table
-    reasons = {v.refused for v in (*scan.drop_one, *scan.repeat_one) if v.refused}
+    for key, rows in scan.variants.items():
+        if SCORES[key].of_blocks and rows:
+            yield f"\nBest blocks to {SCORES[key].change}, by measured perplexity:"
+            table = _table("from:to")
+            for heading in ("perplexity", "nats/token"):
+                table.add_column(heading, justify="right")
+            measured = [(span, v) for span, v in rows.items() if v.perplexity is not None]
+            for (i, j), row in sorted(measured, key=lambda one: one[1].perplexity)[:_BLOCKS]:
+                table.add_row(f"{i}:{j}", _perplexity(row.perplexity), _cost(row))
+            yield table
+    reasons = {v.refused for rows in scan.variants.values() for v in rows.values() if v.refused}
     for reason in sorted(reasons):
-        yield escape(f"\nNot measured where there is no number: {reason}")
+        yield escape(f"\nNot measured where a number is missing: {reason}")
     if scan.naive_layer_forwards:
         share = scan.layer_forwards / scan.naive_layer_forwards
         yield (
@@ -139,11 +129,36 @@ def scan_tables(base: Base, scan: Scan) -> Iterator[Table | str]:
         )
 
 
+def _columns(base: Base, scan: Scan) -> list[tuple[str, Callable[[int], str], str]]:
+    """The columns of the table by layer: (heading, the cell of a layer, alignment)."""
+    columns: list[tuple[str, Callable[[int], str], str]] = []
+    if any(base.kinds):
+        columns.append(("kind", lambda i: escape(base.kinds[i]), "left"))
+    for key, values in scan.values.items():
+        if not SCORES[key].of_blocks:
+            form = SCORES[key].number
+
+            def value(i: int, values=values, form=form) -> str:
+                return "" if values[i] is None else format(values[i], form)
+
+            columns.append((SCORES[key].heading, value, "right"))
+    for key, rows in scan.variants.items():
+        if not SCORES[key].of_blocks and rows:
+
+            def variant(i: int, rows=rows) -> Variant | None:
+                return rows.get((i, i + 1))
+
+            heading = SCORES[key].heading
+            columns.append((heading, lambda i, at=variant: _ppl_of(at(i)), "right"))
+            columns.append(("nats/token", lambda i, at=variant: _cost(at(i)), "right"))
+    return columns
+
+
 # ---------------------------------------------------------------------- suggest
 
 
-def suggest_json(base: Base, text: str, whole: Score, found: Sequence[Suggestion]) -> dict:
-    """Every suggestion, cheapest first, beside the base's own perplexity."""
+def suggest_json(base: Base, text: str, whole: Score, suggestions: Sequence[Suggestion]) -> dict:
+    """Every suggestion in order, and the base's own perplexity."""
     return plain(
         {
             "base": base.name,
@@ -163,54 +178,56 @@ def suggest_json(base: Base, text: str, whole: Score, found: Sequence[Suggestion
                     **_score(one.measured),
                     "words": one.words,
                 }
-                for one in found
+                for one in suggestions
             ],
         }
     )
 
 
-def suggest_tables(base: Base, whole: Score, found: Sequence[Suggestion]) -> Iterator[Table | str]:
-    """The same for people."""
-    yield f"The base: perplexity {_ppl(whole.perplexity)}, {whole.tokens:,} tokens scored.\n"
+def suggest_tables(
+    base: Base, whole: Score, suggestions: Sequence[Suggestion]
+) -> Iterator[Table | str]:
+    """The suggestions as a table for a terminal."""
+    yield f"The base: perplexity {_perplexity(whole.perplexity)}, {whole.tokens:,} tokens scored.\n"
     table = _table("method", "plan")
-    for heading in ("parameters", "expected", "measured", "95 %"):
+    for heading in ("parameters", "expected", "measured", "95 % CI"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for one in found:
-        expected = _ppl(one.expected) if one.scale == "perplexity" else ""
+    for one in suggestions:
+        expected = _perplexity(one.expected) if one.scale == "perplexity" else ""
         score = one.measured
         table.add_row(
             one.method,
             str(one.plan),
             f"{base.preview(one.plan).parameters:,}",
             expected,
-            _ppl(score.perplexity) if score else "",
-            f"{_ppl(score.low)} to {_ppl(score.high)}" if score else "",
+            _perplexity(score.perplexity) if score else "",
+            f"{_perplexity(score.low)} to {_perplexity(score.high)}" if score else "",
         )
     yield table
     yield ""
-    for one in found:
+    for one in suggestions:
         yield escape(f"{one.method}: {one.words}")
 
 
 # ---------------------------------------------------------------------- compare
 
 
-def compare_json(base: Base, plan: Plan, text: str, found: Comparison) -> dict:
-    """Both scores, the divergence, every token, and norms along depth."""
-    norms = found.norms
+def compare_json(base: Base, plan: Plan, text: str, result: Comparison) -> dict:
+    """Both perplexities, the divergence, every token, and norms by layer."""
+    norms = result.norms
     return plain(
         {
             "base": base.name,
             "plan": str(plan),
             "text": text,
-            "tokens": found.base.tokens,
-            "perplexity": {"base": _score(found.base), "patient": _score(found.patient)},
+            "tokens": result.base.tokens,
+            "perplexity": {"base": _score(result.base), "patient": _score(result.patient)},
             "cost": {
-                "nats_per_token": found.cost.mean,
-                "low": found.cost.low,
-                "high": found.cost.high,
+                "nats_per_token": result.cost.mean,
+                "low": result.cost.low,
+                "high": result.cost.high,
             },
-            "kl": {"nats_per_token": found.kl, "low": found.kl_low, "high": found.kl_high},
+            "kl": {"nats_per_token": result.kl, "low": result.kl_low, "high": result.kl_high},
             "norms": norms and {"base": norms.base, "patient": norms.patient},
             "by_token": [
                 {
@@ -218,37 +235,37 @@ def compare_json(base: Base, plan: Plan, text: str, found: Comparison) -> dict:
                     "window": token.window,
                     "nll_base": token.nll_base,
                     "nll_patient": token.nll_patient,
-                    "base_says": _guesses(token.base_says),
-                    "patient_says": _guesses(token.patient_says),
+                    "base_says": _guesses(token.base_guesses),
+                    "patient_says": _guesses(token.patient_guesses),
                 }
-                for token in found.tokens
+                for token in result.tokens
             ],
         }
     )
 
 
-def compare_tables(plan: Plan, found: Comparison) -> Iterator[Table | str]:
-    """The same for people, with the tokens that were hurt most."""
+def compare_tables(plan: Plan, result: Comparison) -> Iterator[Table | str]:
+    """The summary, and the tokens whose loss increased most, as tables for a terminal."""
     table = _table("")
-    for heading in ("base", "patient", "95 % of the patient"):
+    for heading in ("base", "patient", "95 % CI of the patient"):
         table.add_column(heading, justify="right")
-    a, b = found.base, found.patient
-    span = f"{_ppl(b.low)} to {_ppl(b.high)}"
-    table.add_row("perplexity", _ppl(a.perplexity), _ppl(b.perplexity), span)
-    cost = found.cost
+    a, b = result.base, result.patient
+    span = f"{_perplexity(b.low)} to {_perplexity(b.high)}"
+    table.add_row("perplexity", _perplexity(a.perplexity), _perplexity(b.perplexity), span)
+    cost = result.cost
     table.add_row("nats/token", "", f"{cost.mean:+.4f}", f"{cost.low:+.4f} to {cost.high:+.4f}")
-    span = f"{found.kl_low:.4f} to {found.kl_high:.4f}"
-    table.add_row("KL, nats/token", "", f"{found.kl:.4f}", span)
+    span = f"{result.kl_low:.4f} to {result.kl_high:.4f}"
+    table.add_row("KL, nats/token", "", f"{result.kl:.4f}", span)
     yield table
-    yield f"\n{a.tokens:,} tokens scored. Most hurt:"
-    table = _table("token", "nats", "base would say", "patient would say")
-    worst = sorted(found.tokens, key=lambda token: -_finite(token.damage))[:_WORST]
+    yield f"\n{a.tokens:,} tokens scored. Largest increases of the loss:"
+    table = _table("token", "nats", "base predicts", "patient predicts")
+    worst = sorted(result.tokens, key=lambda token: -_finite(token.damage))[:_WORST]
     for token in worst:
         table.add_row(
             escape(repr(token.text)),
             f"{token.damage:+.2f}",
-            _said(token.base_says),
-            _said(token.patient_says),
+            _best(token.base_guesses),
+            _best(token.patient_guesses),
         )
     yield table
 
@@ -257,7 +274,7 @@ def _guesses(guesses: Sequence[Guess]) -> list[dict]:
     return [{"text": g.text, "probability": g.probability} for g in guesses]
 
 
-def _said(guesses: Sequence[Guess]) -> str:
+def _best(guesses: Sequence[Guess]) -> str:
     return escape(f"{guesses[0].text!r} {guesses[0].probability:.0%}") if guesses else ""
 
 
@@ -267,7 +284,7 @@ def _score(score: Score | None) -> dict:
     return {"perplexity": score.perplexity, "low": score.low, "high": score.high}
 
 
-# ---------------------------------------------------------------------- how numbers are set
+# ---------------------------------------------------------------------- cells
 
 
 def _table(*left: str) -> Table:
@@ -277,21 +294,14 @@ def _table(*left: str) -> Table:
     return table
 
 
-def _ppl(value: float | None) -> str:
-    """A perplexity: 16.43, 217,924, ∞."""
-    if value is None:
+def _ppl_of(row: Variant | None) -> str:
+    return "" if row is None else _perplexity(row.perplexity)
+
+
+def _cost(row: Variant | None) -> str:
+    if row is None or row.cost is None or not math.isfinite(row.cost.mean):
         return ""
-    if not math.isfinite(value):
-        return "∞"
-    return f"{value:,.2f}" if value < 1000 else f"{value:,.0f}" if value < 1e9 else f"{value:.2e}"
-
-
-def _cost(row: Variant) -> str:
-    return "" if row.cost is None or not math.isfinite(row.cost.mean) else f"{row.cost.mean:+.3f}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+    return f"{row.cost.mean:+.3f}"
 
 
 def _finite(value: float) -> float:

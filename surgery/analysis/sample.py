@@ -1,7 +1,7 @@
-"""A text as a model reads it for a score: windows of tokens.
+"""A text to measure on, as windows of tokens.
 
-Knows tokenizers and lengths. Windows don't overlap and are of equal length, give or take a token,
-so that none needs padding and every text is used to its end.
+Windows don't overlap, and their lengths differ by at most one token, so that none needs padding and
+the whole text is used.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from surgery.errors import SurgeryError
 if TYPE_CHECKING:
     from surgery.base import Base
 
-WINDOW = 256  # tokens that a model sees at once, unless told
-LIMIT = 4096  # tokens in all, unless told
-FEWEST = 16  # scored tokens: fewer say nothing
+WINDOW = 256  # tokens in a window, by default
+LIMIT = 4096  # tokens in all, by default
+FEWEST = 16  # scored tokens
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Windows of token ids. Every token of a window but its first is scored.
+    """Windows of token ids. Every token of a window except the first is scored.
 
-    Where the model's texts begin with a special token (BOS), every window does. `truncated` says
-    that the text was longer than the limit.
+    Every window starts with the special token (BOS) that the model's texts start with, if any.
+    `truncated` is True if the text was longer than the limit.
     """
 
     windows: tuple[tuple[int, ...], ...]
@@ -37,16 +37,16 @@ class Sample:
     def __post_init__(self) -> None:
         if self.tokens < FEWEST:
             raise SurgeryError(
-                f"The text is too short: {self.tokens} tokens would be scored, and it takes "
-                f"{FEWEST} or more for a number that means anything."
+                f"The text is too short: {self.tokens} tokens would be scored, and a meaningful "
+                f"number takes at least {FEWEST}."
             )
 
     @classmethod
     def of(
         cls, base: Base, text: str | Sequence[str], window: int | None = None, limit: int = LIMIT
     ) -> Sample:
-        """Read a text, or several that don't follow on one another, as windows of at most `window`
-        tokens (256, or the model's context if that is shorter), `limit` tokens in all.
+        """Tokenize a text, or several independent ones, into windows of at most `window` tokens
+        (256 by default, or the model's context if that is shorter), `limit` tokens in all.
 
         Raises `SurgeryError` for a text that is too short or a window that doesn't fit.
         """
@@ -57,7 +57,7 @@ class Sample:
         if window <= len(first) or window < 2 or (context and window > context):
             raise SurgeryError(f"A window can have 2 to {context or 'any number of'} tokens.")
         if limit < FEWEST:
-            raise SurgeryError(f"The limit has to be {FEWEST} tokens or more.")
+            raise SurgeryError(f"The limit has to be at least {FEWEST} tokens.")
         texts = [text] if isinstance(text, str) else text
         windows: list[tuple[int, ...]] = []
         left, truncated = limit, False
@@ -70,12 +70,12 @@ class Sample:
 
     @property
     def tokens(self) -> int:
-        """How many tokens are scored."""
+        """The number of scored tokens."""
         return sum(len(window) - 1 for window in self.windows)
 
     @cached_property
     def key(self) -> str:
-        """The same for the same tokens in the same windows, and for no others."""
+        """A hash of the windows."""
         return hashlib.sha256(repr(self.windows).encode()).hexdigest()[:32]
 
     def __len__(self) -> int:
@@ -83,26 +83,26 @@ class Sample:
 
     def batches(self, most: int) -> list[tuple[int, int]]:
         """Ranges of windows of one length, of at most `most` tokens each (or one window)."""
-        found: list[tuple[int, int]] = []
+        ranges: list[tuple[int, int]] = []
         for i, window in enumerate(self.windows):
-            start, end = found[-1] if found else (0, 0)
-            alike = found and len(self.windows[start]) == len(window)
+            start, end = ranges[-1] if ranges else (0, 0)
+            alike = ranges and len(self.windows[start]) == len(window)
             if alike and (end - start + 1) * len(window) <= most:
-                found[-1] = (start, i + 1)
+                ranges[-1] = (start, i + 1)
             else:
-                found.append((i, i + 1))
-        return found
+                ranges.append((i, i + 1))
+        return ranges
 
 
 def _ids(base: Base, text: str) -> list[int]:
-    if any("\ud800" <= c <= "\udfff" for c in text):  # bytes that are no UTF-8 come as these
-        raise SurgeryError("The text holds bytes that are no text: write it in UTF-8.")
+    if any("\ud800" <= c <= "\udfff" for c in text):  # how invalid UTF-8 was decoded
+        raise SurgeryError("The text contains bytes that aren't valid UTF-8: save it as UTF-8.")
     return base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
 def _first_token(base: Base) -> tuple[int, ...]:
-    """The special token that the tokenizer puts before every text, if any and if the model has an
-    embedding for it."""
+    """The special token that the tokenizer puts before every text, if the model has an embedding
+    for it."""
     tokenizer = base.tokenizer
     start = tokenizer("a")["input_ids"][:1]
     known = start == [tokenizer.bos_token_id] and start[0] < base.known_tokens
@@ -112,9 +112,9 @@ def _first_token(base: Base) -> tuple[int, ...]:
 def _cut(ids: Sequence[int], first: tuple[int, ...], window: int) -> list[tuple[int, ...]]:
     room = window - len(first)
     count = math.ceil(len(ids) / room)
-    found, at = [], 0
-    for i in range(count):  # the longer ones first, so that those of a length stand together
+    windows, at = [], 0
+    for i in range(count):  # longer ones first, so that windows of one length are adjacent
         size = len(ids) // count + (i < len(ids) % count)
-        found.append(first + tuple(ids[at : at + size]))
+        windows.append(first + tuple(ids[at : at + size]))
         at += size
-    return [one for one in found if len(one) > 1]
+    return [window for window in windows if len(window) > 1]

@@ -1,8 +1,7 @@
-"""Perplexity and what its sample allows to say: per-token losses, and an interval from them.
+"""Perplexity, and its uncertainty: intervals by resampling the losses of tokens.
 
-Knows numbers only, no models. Neighbouring tokens are no independent draws, so the interval comes
-from resampling blocks of consecutive tokens (block bootstrap: Künsch, Annals of Statistics 17,
-1989; in a circle, so that every token counts alike: Politis and Romano, 1992).
+Neighbouring tokens aren't independent, so blocks of consecutive tokens are resampled (circular
+block bootstrap: Künsch, Annals of Statistics 17, 1989; Politis and Romano, 1992).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 RESAMPLES = 2000
-BLOCK = 16  # tokens: about a sentence, well beyond the distance at which losses still correlate
+BLOCK = 16  # tokens: about a sentence, well beyond the distance over which losses correlate
 _SEED = 0
 
 
@@ -23,8 +22,8 @@ _SEED = 0
 class Score:
     """Perplexity = exp(mean loss), with a 95 % interval.
 
-    `nll` has the loss −ln p of every scored token, in nats; `tokens` is how many they are. A model
-    that is broken (NaN or infinite losses) has a perplexity of infinity.
+    `nll` has the loss −ln p of every scored token, in nats, and `tokens` is their number. A broken
+    model (NaN or infinite losses) has infinite perplexity.
     """
 
     perplexity: float
@@ -35,7 +34,7 @@ class Score:
 
     @classmethod
     def of(cls, nll: Sequence[float]) -> Score:
-        """The score of a series of losses, in reading order."""
+        """The perplexity of losses in reading order."""
         values = np.asarray(nll, np.float64)
         low, high = interval(values)
         return cls(
@@ -49,17 +48,17 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """How much a model loses against another on the same tokens: mean difference of the losses in
-    nats per token, with a 95 % interval. Being paired, it is far narrower than both scores'."""
+class LossIncrease:
+    """The increase of the mean loss over another model's on the same tokens, in nats per token,
+    with a 95 % interval. It is paired, and so far narrower than either perplexity's interval."""
 
     mean: float
     low: float
     high: float
 
     @classmethod
-    def of(cls, score: Score, base: Score) -> Cost:
-        """What `score` loses against `base`. Raises `ValueError` if the tokens differ."""
+    def of(cls, score: Score, base: Score) -> LossIncrease:
+        """The increase from `base` to `score`. Raises `ValueError` if tokens differ."""
         if score.tokens != base.tokens:
             raise ValueError("scores of different samples can't be compared")
         if not math.isfinite(score.perplexity):
@@ -73,8 +72,8 @@ class Cost:
 def interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """The percentile interval of the mean, from `RESAMPLES` circular block resamples.
 
-    The same draws for every series of the same length, so that intervals can be compared and a
-    second look gives the same numbers. Not-a-numbers give infinity.
+    All series of one length use the same draws, so that intervals can be compared and repeated.
+    Values that aren't finite give infinity.
     """
     values = np.asarray(values, np.float64)
     if not np.isfinite(values).all():
@@ -85,7 +84,7 @@ def interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tuple
 
 
 def block_means(values: np.ndarray) -> np.ndarray:
-    """The mean of the block that begins at each value, going round at the end."""
+    """The mean of the block that starts at each value, wrapping round at the end."""
     size = min(BLOCK, len(values))
     sums = np.concatenate([[0.0], np.cumsum(np.concatenate([values, values[: size - 1]]))])
     return (sums[size:] - sums[:-size]) / size
@@ -93,7 +92,7 @@ def block_means(values: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _draws(length: int) -> np.ndarray:
-    """Where the blocks of each resample begin: (resamples, blocks)."""
+    """The start of every block of each resample: (resamples, blocks)."""
     blocks = math.ceil(length / min(BLOCK, length))
     return np.random.default_rng(_SEED).integers(0, length, (RESAMPLES, blocks))
 

@@ -1,6 +1,6 @@
-"""How large a patient shall be, and the plans that get there.
+"""Target sizes, and the plans that reach them by dropping or repeating layers in a given order.
 
-Knows layers and parameters; knows no scores. A plan that a model refuses is passed over.
+Plans that the model refuses are skipped.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """A number of layers, or a most number of parameters. The layers [first, last) may be touched;
-    the others stay as they are."""
+    """A number of layers, or a maximum number of parameters. The layers [first, last) may be
+    dropped or repeated; the others stay as they are."""
 
     base: Base
     layers: int | None
@@ -32,23 +32,24 @@ class Target:
     def of(
         cls, base: Base, layers: int | None, parameters: int | None, protect: tuple[int, int]
     ) -> Target:
-        """Raises `SurgeryError` for a size that can't be had."""
+        """The target, with `protect` layers at the start and end left alone. Raises `SurgeryError`
+        for a size that can't be reached."""
         if (layers is None) == (parameters is None):
-            raise SurgeryError("Say how large: a number of layers, or a number of parameters.")
+            raise SurgeryError("Give a target size: a number of layers, or a number of parameters.")
         target = cls(base, layers, parameters, protect[0], base.depth - protect[1])
         if min(protect) < 0 or target.first >= target.last:
-            raise SurgeryError("Nothing is left to change when so many layers are protected.")
+            raise SurgeryError("So many layers are protected that none is left to change.")
         whole = Plan.whole(base.depth)
         if target.size(whole) in (layers, parameters):
-            raise SurgeryError("The base has that size already: ask for more or for less.")
+            raise SurgeryError("The base already has that size: choose a smaller or a larger one.")
         kept = [i for i in range(base.depth) if i not in target.touchable]
         least = target.size(Plan.of(kept, base.depth)) if kept else 1
         most = MAX_LAYERS if layers is not None else None
         asked = layers if parameters is None else parameters
         if asked < least or (most and asked > most):
             raise SurgeryError(
-                f"{target.words} can't be had: this base can have {least:,} or more"
-                + (f", and {most:,} at most." if most else " when layers are dropped.")
+                f"{target.words} can't be reached: this base can have at least {least:,}"
+                + (f", and at most {most:,}." if most else " by dropping layers.")
             )
         return target
 
@@ -59,30 +60,30 @@ class Target:
 
     @property
     def grows(self) -> bool:
-        """Whether that is more than the base has."""
+        """Whether the target is larger than the base."""
         return (self.layers or self.parameters) > self.size(Plan.whole(self.base.depth))
 
     @property
     def words(self) -> str:
-        """What was asked for."""
+        """The target in words."""
         if self.layers is not None:
             return f"{self.layers:,} layers"
         return f"{self.parameters:,} parameters"
 
     def size(self, plan: Plan) -> int:
-        """What is asked for, of a plan: layers, or parameters."""
+        """The size of a plan in the target's unit: layers or parameters."""
         return len(plan) if self.layers is not None else self.base.preview(plan).parameters
 
     def reached(self, plan: Plan) -> bool:
-        """No larger than was asked for."""
+        """Whether a plan is no larger than the target."""
         return self.size(plan) <= (self.layers or self.parameters)
 
     def fits(self, plan: Plan) -> bool:
-        """Of the number of layers that was asked for, or within the number of parameters."""
+        """Whether a plan has the target's number of layers, or at most its number of parameters."""
         return len(plan) == self.layers if self.layers is not None else self.reached(plan)
 
     def operable(self, plan: Plan) -> bool:
-        """Whether the base lets itself be operated on like that."""
+        """Whether the plan can be operated on this base."""
         try:
             skeleton(self.base.anatomy, plan.sources)
         except Refused:
@@ -90,8 +91,8 @@ class Target:
         return True
 
     def dropping(self, order: Iterable[int]) -> Plan | None:
-        """The base without layers, dropped in this order until it is small enough; None if it
-        doesn't become so."""
+        """The base without layers, dropped in this order until it is small enough; None if it never
+        is."""
         depth = self.base.depth
         kept = list(range(depth))
         for layer in order:
@@ -106,8 +107,8 @@ class Target:
         return None
 
     def repeating(self, order: Sequence[int]) -> Plan | None:
-        """The base with layers run once more in place, in this order as long as there is room;
-        once all were, they come round again. None if there is room for none."""
+        """The base with layers repeated in place, in this order while they fit, starting over after
+        the last one. None if not one fits."""
         sources, misses, at = list(range(self.base.depth)), 0, 0
         while misses < len(order) and len(sources) != self.layers and len(sources) < MAX_LAYERS:
             wider = sorted([*sources, order[at % len(order)]])

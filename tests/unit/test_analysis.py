@@ -66,7 +66,7 @@ def test_scan_for_people(run, folder, tmp_path):
     facts = json.loads(run(*ask, "--within", "1:3", "--json")[1])
     assert {(r["start"], r["end"]) for r in facts["repeat_map"]} == {(1, 2), (1, 3), (2, 3)}
     status, out, _ = run("scan", folder, *SHORT)
-    assert status == 0 and "without it" in out and "sliding" in out and "layer-forwards" in out
+    assert status == 0 and "dropped" in out and "sliding" in out and "layer-forwards" in out
 
 
 def test_suggest(run, folder):
@@ -92,7 +92,7 @@ def test_compare(run, folder):
     assert len(facts["by_token"]) == facts["tokens"] == 118
     assert len(facts["norms"]["base"]) == 6 and len(facts["norms"]["patient"]) == 5
     status, out, _ = run("compare", folder, "0:3, 4:6", *SHORT)
-    assert status == 0 and "KL, nats/token" in out and "Most hurt" in out
+    assert status == 0 and "KL, nats/token" in out and "Largest increases" in out
 
 
 def test_compare_with_layers_of_another_base(run, folder, tmp_path):
@@ -114,11 +114,11 @@ def test_compare_with_layers_of_another_base(run, folder, tmp_path):
         (["scan", "{}", "--text", "/nowhere.txt"], "No such file"),
         (["scan", "{}", "--text", "/bin/true"], "not text in UTF-8"),
         (["scan", "{}", "--text", os.devnull], "too short"),
-        (["scan", "{}", "--score", "charm"], "no score"),
+        (["scan", "{}", "--score", "charm"], "not a score"),
         (["scan", "{}", "--within", "x"], "write it as 8:20"),
-        (["suggest", "{}"], "Say how large"),
+        (["suggest", "{}"], "Give a target size"),
         (["suggest", "{}", "--parameters", "many"], "not a number of parameters"),
-        (["suggest", "{}", "--layers", "6"], "that size already"),
+        (["suggest", "{}", "--layers", "6"], "already has that size"),
         (["compare", "{}", "0:9"], "past the last layer"),
     ],
 )

@@ -16,7 +16,7 @@ from components.sessions.healed_store import Clinic
 from components.sessions.session import Session
 from components.widgets.sample_picker import OWN, name_of, sample_of
 from surgery import Plan, SurgeryError
-from surgery.analysis import Cost, Scan, Score, Variant
+from surgery.analysis import LossIncrease, Scan, Score, Variant, overlooked
 
 TEXT = "The boat climbed each wave with patience and came down on the other side. " * 4
 
@@ -73,20 +73,21 @@ def test_a_span_that_is_none_is_said(session):
 
 def scanned(costs: list[float], influence: list[float]) -> Scan:
     score = Score.of([1.0] * 20)
-    rows = tuple(
-        Variant(i, Plan.whole(9), 10 * math.exp(c), 1.0, 2.0, Cost(c, c, c))
+    rows = {
+        (i, i + 1): Variant(i, Plan.whole(9), 10 * math.exp(c), 1.0, 2.0, LossIncrease(c, c, c))
         for i, c in enumerate(costs)
-    )
-    return Scan(9, 20, 1, score, tuple(influence), drop_one=rows)
+    }
+    values = {"block_influence": tuple(influence)}
+    return Scan(9, 20, 1, score, values, variants={"drop_one": rows})
 
 
 def test_layers_that_only_look_harmless_are_called_out():
     influence = [0.9, 0.3, *[0.04] * 5, 0.2, 0.5]
     costs = [5.0, 3.0, 0.1, 0.1, 2.0, 0.1, 0.1, 1.5, 2.0]
     found = scanned(costs, influence)
-    assert figures.hidden_killers(found) == [4]  # 7 costs as much, and Block Influence says so
+    assert overlooked(found) == [4]  # 7 costs as much, and Block Influence says so
     assert "layer 4 as harmless" in figures.layers(found)["hint"]
-    assert figures.hidden_killers(scanned([0.1] * 9, influence)) == []
+    assert overlooked(scanned([0.1] * 9, influence)) == []
 
 
 def test_a_comparison_is_drawn_and_logged(session):
@@ -116,7 +117,7 @@ def test_suggestions_are_listed_logged_and_applied(session):
     book = LogBook()
     values = shown(suggest.run(panel, session, book, 4, "layers", OWN, TEXT))
     rows = values[panel.found]["rows"]
-    assert {"random, as control", "greedy, measured"} <= {row["method"] for row in rows}
+    assert {"random (control)", "greedy search"} <= {row["method"] for row in rows}
     assert all(row["measured"] and row["size"].startswith("4 layers") for row in rows)
     assert {entry.plan for entry in session.log.values()} == {row["plan"] for row in rows}
     session.become(rows[0]["plan"])

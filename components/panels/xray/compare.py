@@ -166,7 +166,7 @@ def run(
         plan = session.plan
         of = clinic.patient(spec, plan) or plan
 
-        from surgery.analysis.compare import compare, similarity
+        from surgery.analysis.comparison import compare, similarity
 
         def work(progress) -> tuple[Base, Sample, Comparison]:
             base = bases.load(spec, progress)

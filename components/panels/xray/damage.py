@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from components.widgets.html_component import LiveHTML
 
 if TYPE_CHECKING:
-    from surgery.analysis import Comparison
-    from surgery.analysis.compare import Guess, Token
+    from surgery.analysis import Comparison, Guess, Token
 
 
 class Damage(LiveHTML):
@@ -68,8 +67,8 @@ def _token(token: Token) -> dict:
         "damage": _plain(token.damage),
         "base": _plain(token.nll_base),
         "patient": _plain(token.nll_patient),
-        "baseSays": _says(token.base_says),
-        "patientSays": _says(token.patient_says),
+        "baseSays": _says(token.base_guesses),
+        "patientSays": _says(token.patient_guesses),
     }
 
 

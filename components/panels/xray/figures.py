@@ -6,26 +6,28 @@ Colours that belong to the page are left to it ($text, …).
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from components.widgets.colours import BASE, NORMAL, PATIENT, layer_colour
+from surgery.analysis import SCORES
 
 if TYPE_CHECKING:
-    from surgery.analysis import Scan, Variant
+    from surgery.analysis import ImportanceScore, Scan, Variant
 
 _MOST_TICKS = 30
-# A layer is called out if leaving it out costs so many times the median, …
-_KILLS = 4.0
-# … and its Block Influence is at most so many times the median.
-_HARMLESS = 1.6
+_SYMBOLS = ((PATIENT, "circle"), (BASE, "diamond"), (NORMAL, "square"))  # of scores in turn
 
 
 def layers(scan: Scan) -> dict:
     """Each layer's perplexity without it and with it twice, above its Block Influence."""
     depth = scan.depth
-    shown = scan.drop_one or scan.repeat_one
+    variants = [
+        (SCORES[key], rows.values())
+        for key, rows in scan.variants.items()
+        if not SCORES[key].of_blocks
+    ]
+    shown = [variant for _, rows in variants for variant in rows]
     hint = (
         _influence_hint(scan)
         if scan.drop_one
@@ -35,8 +37,7 @@ def layers(scan: Scan) -> dict:
         )
     )
     data = [
-        _variants("dropped", scan.drop_one, PATIENT, "circle"),
-        _variants("repeated", scan.repeat_one, BASE, "diamond"),
+        *(_variants(score, rows, at) for at, (score, rows) in enumerate(variants)),
         {
             "type": "bar",
             "name": "Block Influence",
@@ -50,21 +51,11 @@ def layers(scan: Scan) -> dict:
         },
         _ribbon(depth),
     ]
-    if scan.taylor:
-        largest = max(scan.taylor) or 1.0
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": "Taylor (share of the largest)",
-                "x": list(range(depth)),
-                "y": [float(f"{x / largest:.4g}") for x in scan.taylor],
-                "yaxis": "y4",
-                "line": {"color": NORMAL, "width": 1.5},
-                "marker": {"size": 6},
-                "hovertemplate": "layer %{x}: %{y:.3f} of the largest<extra></extra>",
-            }
-        )
+    data += [
+        _share_of_largest(SCORES[key], values)
+        for key, values in scan.values.items()
+        if key != "block_influence" and not SCORES[key].of_blocks
+    ]
     layout = {
         "xaxis": _layer_axis(depth),
         "yaxis": {
@@ -90,7 +81,7 @@ def layers(scan: Scan) -> dict:
             "tickformat": ".2~g",
         },
         "yaxis4": {"overlaying": "y3", "side": "right", "range": [0, 1.05], "showgrid": False},
-        "shapes": _base_line(scan, depth),
+        "shapes": _base_line(scan, depth) if shown else [],
         "annotations": _called_out(scan),
         "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
         "bargap": 0.15,
@@ -102,27 +93,6 @@ def layers(scan: Scan) -> dict:
         "layout": layout,
         "link": {"sources": list(range(depth)), "strip": "base", "emits": False},
     }
-
-
-def hidden_killers(scan: Scan) -> list[int]:
-    """Layers that look as harmless to Block Influence as the others and are anything but: leaving
-    one out costs several times what it does in the middle of the model. The ends are left out."""
-    if not scan.drop_one or scan.block_influence is None:
-        return []
-    inner = [
-        (v.layer, v.cost.mean, scan.block_influence[v.layer])
-        for v in scan.drop_one
-        if v.cost and 1 < v.layer < scan.depth - 1 and scan.block_influence[v.layer] is not None
-    ]
-    if len(inner) < 4:
-        return []
-    cost = statistics.median(c for _, c, _ in inner)
-    influence = statistics.median(b for _, _, b in inner)
-    return [
-        layer
-        for layer, c, b in inner
-        if c > _KILLS * max(cost, 0.01) and b <= _HARMLESS * influence
-    ]
 
 
 def blocks(scan: Scan) -> dict:
@@ -223,7 +193,8 @@ def repeats(scan: Scan) -> dict:
 # ---------------------------------------------------------------- parts of figures
 
 
-def _variants(name: str, rows: Sequence[Variant], colour: str, symbol: str) -> dict:
+def _variants(score: ImportanceScore, rows: Iterable[Variant], at: int) -> dict:
+    name, (colour, symbol) = score.heading, _SYMBOLS[at % len(_SYMBOLS)]
     known = [v for v in rows if v.perplexity is not None and math.isfinite(v.perplexity)]
     return {
         "type": "scatter",
@@ -250,8 +221,25 @@ def _variants(name: str, rows: Sequence[Variant], colour: str, symbol: str) -> d
     }
 
 
+def _share_of_largest(score: ImportanceScore, values: Sequence[float | None]) -> dict:
+    largest = max((x for x in values if x is not None), default=1.0) or 1.0
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": f"{score.label} (share of the largest)",
+        "x": list(range(len(values))),
+        "y": [None if x is None else float(f"{x / largest:.4g}") for x in values],
+        "yaxis": "y4",
+        "line": {"color": NORMAL, "width": 1.5},
+        "marker": {"size": 6},
+        "hovertemplate": "layer %{x}: %{y:.3f} of the largest<extra></extra>",
+    }
+
+
 def _influence_hint(scan: Scan) -> str:
-    killers = hidden_killers(scan)
+    from surgery.analysis import overlooked
+
+    killers = overlooked(scan)
     base = f" Dashed: the base, {scan.perplexity.perplexity:.4g}." if scan.perplexity else ""
     if not killers:
         return (
@@ -268,6 +256,8 @@ def _influence_hint(scan: Scan) -> str:
 
 
 def _called_out(scan: Scan) -> list[dict]:
+    from surgery.analysis import overlooked
+
     rows = {v.layer: v for v in scan.drop_one}
     return [
         {
@@ -280,13 +270,13 @@ def _called_out(scan: Scan) -> list[dict]:
             "ay": -22,
             "font": {"color": "$text"},
         }
-        for layer in hidden_killers(scan)
+        for layer in overlooked(scan)
         if math.isfinite(rows[layer].perplexity)
     ]
 
 
 def _base_line(scan: Scan, depth: int) -> list[dict]:
-    if scan.perplexity is None or not (scan.drop_one or scan.repeat_one):
+    if scan.perplexity is None:
         return []
     level = scan.perplexity.perplexity
     return [
@@ -304,7 +294,8 @@ def _base_line(scan: Scan, depth: int) -> list[dict]:
 
 
 def _spread(scan: Scan) -> dict:
-    rows = list(zip(scan.block_influence or (), scan.influence_intervals or (), strict=False))
+    intervals = scan.intervals.get("block_influence", ())
+    rows = list(zip(scan.block_influence or (), intervals, strict=False))
     known = [(x, span) for x, span in rows if x is not None and span is not None]
     if len(known) != scan.depth:
         return {"visible": False}

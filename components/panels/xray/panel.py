@@ -23,6 +23,7 @@ from components.widgets.sample_picker import DATASET, SamplePicker, sample_of
 from components.widgets.status.status import Status, failed, note
 from components.widgets.stop_button import stops
 from surgery import SurgeryError
+from surgery.analysis import DEFAULT, SCORES
 from surgery.progress import Cancelled
 
 from . import figures
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
     from surgery.analysis import Scan
 
 TAB = "X-ray"
-_MAP, _TAYLOR = "repeat map", "Taylor"
-_EXTRAS = {_MAP: "repeat_map", _TAYLOR: "taylor"}
+_EXTRAS = {score.label: key for key, score in SCORES.items() if not score.default}
 _EVERY = 0.7  # seconds between drawings while it is measured
 _SPAN = 8  # layers of the repeat map unless it is said: 36 variants
 _STOPPED = note("Stopped. What was measured is kept: Measure goes on from here.")
@@ -60,7 +60,7 @@ def xray_panel() -> XrayPanel:
             list(_EXTRAS),
             value=[],
             label="Also measure",
-            info="The map: every block of a span run twice. Taylor: weights times gradients.",
+            info=" ".join(SCORES[key].description for key in _EXTRAS.values()),
             scale=2,
             elem_id="xray-extras",
         )
@@ -167,7 +167,7 @@ def measure(panel: XrayPanel, session: Session, kind, own, extras, span) -> Iter
             from surgery.analysis import scan
 
             asked = _asked(base.depth, extras, span)
-            return scan(base, sample, **asked, heard=latest.append, progress=progress)
+            return scan(base, sample, **asked, on_update=latest.append, progress=progress)
 
         job, drawn = Job(work), 0.0
         for report in job:
@@ -191,8 +191,6 @@ def measure(panel: XrayPanel, session: Session, kind, own, extras, span) -> Iter
 
 def _asked(depth: int, extras: list[str], span: str) -> dict:
     """What to measure, from what was ticked. Raises `SurgeryError`."""
-    from surgery.analysis import DEFAULT
-
     chosen = [_EXTRAS[name] for name in extras or () if name in _EXTRAS]
     asked: dict = {"scores": (*DEFAULT, *chosen)}
     if "repeat_map" in chosen:

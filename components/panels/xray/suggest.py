@@ -23,6 +23,7 @@ from components.widgets.sample_picker import SamplePicker, name_of, sample_of
 from components.widgets.status.status import Status, failed, note
 from components.widgets.stop_button import stops
 from surgery import SurgeryError
+from surgery.analysis import METHODS
 from surgery.progress import Cancelled
 
 if TYPE_CHECKING:
@@ -33,15 +34,6 @@ _LAYERS, _PARAMETERS = "layers", "million parameters"
 _STOPPED = note("Stopped. What was measured is kept: Suggest goes on from here.")
 _HIDDEN = gr.update(visible=False)
 _QUIET = {"show_progress": "hidden", "api_visibility": "private"}
-_NAMES = {
-    "block": "best block",
-    "influence": "least Block Influence",
-    "drop_one": "cheapest alone",
-    "greedy": "greedy, measured",
-    "repeat_one": "cheapest repeats",
-    "repeat_block": "cheapest block twice",
-    "random": "random, as control",
-}
 
 
 class Suggestions(LiveHTML):
@@ -138,7 +130,7 @@ def run(
             base = bases.load(spec, progress)
             opened.append(base)
             sample = sample_of(base, kind, own, progress)
-            return suggest(base, sample, **wanted, heard=latest.append, progress=progress)
+            return suggest(base, sample, **wanted, on_update=latest.append, progress=progress)
 
         yield {panel.found: {}}
         job = Job(work)
@@ -151,7 +143,7 @@ def run(
         found = job.result()
         for one in found:
             if one.measured is not None:
-                how = _NAMES.get(one.method, one.method)
+                how = METHODS[one.method].label
                 entry = Entry.of(opened[0], spec, one.plan, one.measured, name_of(kind, own), how)
                 book.add(session, entry)
         yield {
@@ -173,7 +165,7 @@ def view(base: Base, found: list[Suggestion]) -> dict:
 def _row(base: Base, one: Suggestion) -> dict:
     after = base.preview(one.plan)
     return {
-        "method": _NAMES.get(one.method, one.method),
+        "method": METHODS[one.method].label,
         "words": one.words,
         "plan": str(one.plan),
         "size": f"{after.layers} layers, {after.parameters / 1e6:,.1f} M",

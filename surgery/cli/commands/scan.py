@@ -49,7 +49,7 @@ def scan(
     `accelerate launch -m surgery scan …` splits the work between processes.
     """
     from surgery.analysis import DEFAULT, report
-    from surgery.analysis.distributed import is_first, launched, spread_scan
+    from surgery.analysis.distributed import distributed_scan, is_first, launched
 
     if launched() and not is_first():
         err.quiet = out.quiet = True  # only the first process prints
@@ -59,7 +59,7 @@ def scan(
         what = {"scores": tuple(score or DEFAULT), "within": _span(within)}
         if launched():
             report_to = progress if is_first() else silent
-            result = spread_scan(opened, sample, **what, progress=report_to)
+            result = distributed_scan(opened, sample, **what, progress=report_to)
         else:
             from surgery.analysis import scan as measure
 

@@ -50,7 +50,7 @@ def test_a_comparison(opened, family):
             assert one.nll_base == pytest.approx(-float(p[at, token]), abs=1e-4)
             assert one.nll_patient == pytest.approx(-float(q[at, token]), abs=1e-4)
             assert one.damage == one.nll_patient - one.nll_base
-            for says, row in ((one.base_says, p[at]), (one.patient_says, q[at])):
+            for says, row in ((one.base_guesses, p[at]), (one.patient_guesses, q[at])):
                 likely = row.exp().topk(3).values.tolist()
                 assert [g.probability for g in says] == pytest.approx(likely, abs=1e-5)
     assert next(tokens, None) is None
@@ -131,7 +131,7 @@ def test_a_broken_layer(tmp_path, opened):
     found = compare(base, Plan.parse("0:3, 4:6", 6), sample)
     assert found.base.perplexity == found.kl == math.inf and found.cost.mean == -math.inf
     assert math.isfinite(found.patient.perplexity)
-    assert found.tokens[0].base_says == () and found.tokens[0].patient_says
+    assert found.tokens[0].base_guesses == () and found.tokens[0].patient_guesses
     assert found.tokens[0].text == f"⟨{sample.windows[0][1]}⟩"  # there is no tokenizer here
 
 

@@ -1,4 +1,4 @@
-"""Passes that begin where they differ, and models for which that would be wrong."""
+"""ForwardRunner that begin where they differ, and models for which that would be wrong."""
 
 import pytest
 import tiny
@@ -8,7 +8,7 @@ from traps import TRAPS, trap
 
 from surgery import Base, Plan
 from surgery.analysis import Sample, perplexity, scan
-from surgery.analysis.forward_cache import Passes, same_layers
+from surgery.analysis.forward_cache import ForwardRunner, same_layers
 
 _LEFT: dict[str, torch.Tensor] = {}
 
@@ -53,33 +53,33 @@ def open_trap(what, folder):
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "qwen3", "gemma3", "gpt2"])
 def test_layers_are_skipped_and_nothing_changes(opened, family):
     base, sample = opened(family)
-    passes = Passes(base, sample)
-    assert passes.skips
-    kept = passes.keep(Plan.whole(6))
+    runner = ForwardRunner(base, sample)
+    assert runner.skips
+    recorded = runner.record(Plan.whole(6))
     for text in ("0:3, 4:6", "0:5, 3:6", "0:2, 1@identity, 2:6", "0:3, 3@average, 4:6", "0:4, 5"):
         plan = Plan.parse(text, 6)
         expected = perplexity(base.operate(plan).model, sample)
-        assert passes.losses(plan, kept) == pytest.approx(expected.nll, abs=1e-5)
+        assert runner.losses(plan, recorded) == pytest.approx(expected.nll, abs=1e-5)
 
 
 def test_a_pass_can_go_on_from_another_plan(opened):
     base, sample = opened("llama")
-    passes = Passes(base, sample)
-    first = passes.keep(Plan.whole(6))
-    before = passes.forwards
-    second = passes.keep(Plan.parse("0:3, 4:6", 6), like=first)
-    assert passes.forwards - before == 2
+    runner = ForwardRunner(base, sample)
+    first = runner.record(Plan.whole(6))
+    before = runner.forwards
+    second = runner.record(Plan.parse("0:3, 4:6", 6), first)
+    assert runner.forwards - before == 2
     last = Plan.parse("0:3, 4", 6)
     expected = perplexity(base.operate(last).model, sample).nll
-    assert passes.losses(last, second) == pytest.approx(expected, abs=1e-5)
+    assert runner.losses(last, second) == pytest.approx(expected, abs=1e-5)
 
 
 def test_several_plans_with_one_tail(opened):
     base, sample = opened("mixtral")
-    passes = Passes(base, sample)
-    kept = passes.keep(Plan.whole(6))
+    runner = ForwardRunner(base, sample)
+    recorded = runner.record(Plan.whole(6))
     plans = [Plan.of([*range(j), *range(2, 6)], 6) for j in (1, 3, 4, 6)]
-    found = passes.losses_together(plans, kept)
+    found = runner.losses_together(plans, recorded)
     for plan, losses in zip(plans, found, strict=True):
         expected = perplexity(base.operate(plan).model, sample).nll
         assert losses == pytest.approx(expected, abs=1e-5)
@@ -89,8 +89,8 @@ def test_several_plans_with_one_tail(opened):
 def test_layers_that_leave_something_are_never_skipped(what, tmp_path):
     base = open_trap(what, tmp_path)
     sample = Sample.of(base, "The ferry ran twice a day in summer. " * 3, window=40)
-    passes = Passes(base, sample)
-    assert not passes.skips
+    runner = ForwardRunner(base, sample)
+    assert not runner.skips
     found = scan(base, sample, scores=["drop_one"])
     assert found.layer_forwards >= found.naive_layer_forwards  # counted as what it is
     for row in found.drop_one[:3]:

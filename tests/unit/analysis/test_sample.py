@@ -66,7 +66,7 @@ def test_a_key_is_of_tokens_and_windows(base):
         ("too short", {}, "too short: 8 tokens would be scored"),
         ("x" * 90, {"window": 1}, "2 to 256 tokens"),
         ("x" * 90, {"window": 257}, "2 to 256 tokens"),
-        ("x" * 90, {"limit": 2}, "16 tokens or more"),
+        ("x" * 90, {"limit": 2}, "at least 16 tokens"),
         ("x" * 90 + "\udc80", {}, "UTF-8"),
     ],
 )

@@ -13,14 +13,20 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from surgery import Base, Cancelled, Plan, Refused, SurgeryError, texts
 from surgery.analysis import (
+    METHODS,
     SCORES,
+    ImportanceScore,
+    LossIncrease,
     MeasurementCache,
     Sample,
+    Scan,
+    Variant,
     best_blocks,
     known_scan,
     measure_all,
     overlooked,
     perplexity,
+    report,
     scan,
 )
 from surgery.analysis.cache import _memory
@@ -141,7 +147,7 @@ def test_a_scan_that_is_stopped_goes_on(opened):
 
     partial = []
     with pytest.raises(Cancelled):
-        scan(base, sample, heard=partial.append, progress=stop)
+        scan(base, sample, on_update=partial.append, progress=stop)
     before = known_scan(base, sample)
     assert not before.finished and 0 < len(before.drop_one) + len(before.repeat_one) < 12
     assert partial[-1].drop_one == before.drop_one and before.block_influence
@@ -149,7 +155,7 @@ def test_a_scan_that_is_stopped_goes_on(opened):
 
     _memory.clear()  # as another process would find it
     assert known_scan(base, sample).drop_one == before.drop_one
-    rest = scan(base, sample, heard=stopped.append)
+    rest = scan(base, sample, on_update=stopped.append)
     fresh = len(rest.drop_one) + len(rest.repeat_one) - len(before.drop_one)
     assert rest.finished and rest.naive_layer_forwards < 6 + 6 * 5 + 6 * 7
     assert fresh <= 12 and known_scan(base, sample).finished
@@ -199,8 +205,8 @@ def test_a_plan_that_is_refused_has_no_number(opened, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"scores": ["charm"]}, "“charm” is no score"),
-        ({"within": (4, 4)}, "4:4 is no span"),
+        ({"scores": ["charm"]}, "“charm” is not a score"),
+        ({"within": (4, 4)}, "4:4 is not a span"),
         ({"within": (0, 7)}, "within 0:6"),
     ],
 )
@@ -247,14 +253,56 @@ def test_the_two_layers_that_the_cosine_misses(bundled):
     assert scores[8] < 1.5 * middle and scores[11] < 1.5 * middle
 
 
-def test_layers_that_influence_overlooks_are_named(opened):
+def test_overlooked_layers():
+    """Low influence and a high cost, compared with the layers between the ends."""
+
+    def scanned(costs, influence):
+        rows = {
+            (i, i + 1): Variant(i, Plan.whole(11), 1.0, 1.0, 1.0, LossIncrease(c, c, c))
+            for i, c in costs.items()
+        }
+        values = {"block_influence": influence}
+        return Scan(11, 20, 1, None, values, variants={"drop_one": rows})
+
+    influence = (0.9, 0.01, 0.04, 0.04, 0.04, 0.04, 0.2, 0.04, 0.04, 0.04, 0.01)
+    costs = dict(enumerate([5.0, 3.0, 0.1, 0.1, 0.7, 2.0, 1.5, 0.1, 0.1, 0.1, 2.0]))
+    # The ends and 6, whose influence is high, aren't overlooked; 0.1 is the median of the others.
+    assert overlooked(scanned(costs, influence)) == [5, 4]
+    assert overlooked(scanned(costs | {4: 0.3}, influence)) == [5]
+    assert overlooked(scanned(dict.fromkeys(costs, 0.0), influence)) == []  # no cost at all
+    few = {i: costs[i] for i in (3, 4, 5)}
+    assert overlooked(scanned(few, influence)) == []
+    assert overlooked(Scan(11, 20, 1, None)) == []
+
+
+def test_the_registry_is_sound():
+    for key, score in SCORES.items():
+        assert key == score.key and score.label and score.description.endswith(".")
+        assert sum(f is not None for f in (score.plans, score.probe, score.measure)) == 1
+    assert {method.score for method in METHODS.values()} - {""} <= SCORES.keys()
+    for key, method in METHODS.items():
+        assert key == method.key and (method.shrinks or method.grows)
+
+
+def test_a_new_score_needs_one_entry(opened, monkeypatch):
+    """Everything that is made of scores has it: the scan, its JSON, its table, the cache."""
+    entry = ImportanceScore(
+        key="halves",
+        label="half",
+        heading="half",
+        description="The layer's number, halved.",
+        change="drop",
+        unit="",
+        number=".1f",
+        passes="none",
+        measure=lambda runner: np.arange(runner.base.depth) / 2,
+    )
+    monkeypatch.setitem(SCORES, "halves", entry)
     base, sample = opened("llama")
-    found = scan(base, sample)
-    cost = [v.cost.mean for v in found.drop_one]
-    expected = {
-        i
-        for i in range(6)
-        if cost[i] > 3 * max(np.median(cost), 0)
-        and found.block_influence[i] <= 1.5 * np.median(found.block_influence)
-    }
-    assert set(overlooked(found)) == expected
+    found = scan(base, sample, scores=["halves"])
+    assert found.values == {"halves": (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)}
+    assert known_scan(base, sample, scores=["halves"]).values == found.values
+    assert report.scan_json(base, "a text", found)["halves"] == list(found.values["halves"])
+    (table,) = [part for part in report.scan_tables(base, found) if not isinstance(part, str)]
+    assert [column.header for column in table.columns] == ["layer", "half"]
+    assert list(table.columns[1].cells) == ["0.0", "0.5", "1.0", "1.5", "2.0", "2.5"]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from surgery.analysis import Cost, Score
+from surgery.analysis import LossIncrease, Score
 from surgery.analysis.score import BLOCK, RESAMPLES, interval
 
 
@@ -44,15 +44,15 @@ def test_an_interval_holds_the_truth_about_as_often_as_it_says():
 
 def test_a_cost_is_paired():
     base = np.random.default_rng(0).exponential(3.0, 300)
-    cost = Cost.of(Score.of(base + 0.1), Score.of(base))
+    cost = LossIncrease.of(Score.of(base + 0.1), Score.of(base))
     assert (cost.mean, cost.low, cost.high) == pytest.approx((0.1, 0.1, 0.1))
     with pytest.raises(ValueError, match="different samples"):
-        Cost.of(Score.of(base), Score.of(base[1:]))
+        LossIncrease.of(Score.of(base), Score.of(base[1:]))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_broken_model_has_no_small_perplexity(value):
     score = Score.of([1.0] * 30 + [value])
     assert (score.perplexity, score.low, score.high) == (math.inf,) * 3
-    assert Cost.of(score, Score.of([1.0] * 31)).mean == math.inf
+    assert LossIncrease.of(score, Score.of([1.0] * 31)).mean == math.inf
     assert Score.of([800.0] * 20).perplexity == math.inf

@@ -126,14 +126,14 @@ def test_what_was_scanned_is_not_measured_again(opened):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({}, "Say how large"),
-        ({"layers": 4, "parameters": 10}, "Say how large"),
-        ({"layers": 6}, "has that size already"),
-        ({"layers": 1}, "1 layers can't be had: this base can have 2 or more"),
+        ({}, "Give a target size"),
+        ({"layers": 4, "parameters": 10}, "Give a target size"),
+        ({"layers": 6}, "already has that size"),
+        ({"layers": 1}, "1 layers can't be reached: this base can have at least 2"),
         ({"layers": 5000}, "4,096 at most"),
-        ({"parameters": 1000}, "1,000 parameters can't be had"),
+        ({"parameters": 1000}, "1,000 parameters can't be reached"),
         ({"layers": 4, "methods": ["repeat_one"]}, "doesn't lead to 4 layers"),
-        ({"layers": 4, "protect": (3, 3)}, "Nothing is left to change"),
+        ({"layers": 4, "protect": (3, 3)}, "none is left to change"),
     ],
 )
 def test_what_can_not_be_suggested(opened, asked, said):

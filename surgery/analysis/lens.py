@@ -1,8 +1,7 @@
-"""The logit lens: what each layer would say if it were the last.
+"""The logit lens: what each layer would predict if it were the last.
 
-What a layer returns is handed on as if the last layer had returned it, and the model's own final
-norm and head do the rest (nostalgebraist, “interpreting GPT: the logit lens”, 2020). No layer is
-computed twice. Knows nothing of norms or heads; the model runs them.
+The model's own final norm and head are applied to what each layer returned (nostalgebraist,
+“interpreting GPT: the logit lens”, 2020). No layer is computed twice.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from surgery.errors import Refused, SurgeryError
 from surgery.plan import Plan
 from surgery.progress import Progress, silent
 
-from .compare import Guess, _Text
+from .comparison import Guess, TokenTexts
 from .forward_cache import run
 
 if TYPE_CHECKING:
@@ -38,10 +37,10 @@ MOST_TOKENS = 512
 def logit_lens(
     of: Base | Patient, ids: Sequence[int], top: int = 1, progress: Progress = silent
 ) -> list[list[tuple[Guess, ...]]]:
-    """Rows by layer in running order, columns by position in `ids`: the `top` likeliest next
-    tokens there. The last row is what the model says. Empty for layers that text doesn't run.
+    """The `top` most likely next tokens: rows by layer in running order, columns by position in
+    `ids`. The last row is the model's own prediction. Empty for layers that text doesn't run.
 
-    Raises `SurgeryError`, and `Refused` where the model's end looks at more than the last layer.
+    Raises `SurgeryError`, and `Refused` where more than the last layer reaches the model's head.
     """
     if not 1 <= len(ids) <= MOST_TOKENS:
         raise SurgeryError(f"The logit lens takes 1 to {MOST_TOKENS} tokens, not {len(ids):,}.")
@@ -53,27 +52,27 @@ def logit_lens(
         raise states_refused()
     device = model.get_input_embeddings().weight.device
     tokens = torch.tensor([list(ids)], device=device)
-    kept: dict[int, Any] = {}
-    with watched(layers, lambda p, _, output: kept.__setitem__(p, copied(output))):
-        said = run(model, tokens)
-    last = max(kept, default=-1)
-    states = {p: hidden_out(output) for p, output in kept.items()}
+    outputs: dict[int, Any] = {}
+    with watched(layers, lambda p, _, output: outputs.__setitem__(p, copied(output))):
+        predicted = run(model, tokens)
+    last = max(outputs, default=-1)
+    states = {p: hidden_out(output) for p, output in outputs.items()}
     if last < 0 or any(s is None or s.shape != states[last].shape for s in states.values()):
         raise states_refused()
-    text, rows = _Text(base), []
+    text, rows = TokenTexts(base), []
     for p in range(len(plan)):
-        progress("Asking every layer", p, len(plan))
-        if p not in kept:
+        progress("Applying the logit lens", p, len(plan))
+        if p not in outputs:
             rows.append([() for _ in ids])
             continue
-        # Every layer stands for the one asked, so that nothing else can reach the end.
-        with standing_in(layers, {q: replaced(kept[q], states[p]) for q in kept}):
+        # Every layer returns this one's states, so that nothing else can reach the head.
+        with standing_in(layers, {q: replaced(outputs[q], states[p]) for q in outputs}):
             logits = run(model, tokens)
-        if p == last and not torch.equal(logits, said):
+        if p == last and not torch.equal(logits, predicted):
             raise Refused(
-                "What this model says follows from more than what its last layer returns, so a "
-                "layer can't be asked alone."
+                "This model predicts from more than what its last layer returns, so the logit "
+                "lens doesn't apply to it."
             )
         rows.append(text.guesses(logits[0].float().log_softmax(-1), top))
-    progress("Asking every layer", len(plan), len(plan))
+    progress("Applying the logit lens", len(plan), len(plan))
     return rows

@@ -1,0 +1,58 @@
+"""The Taylor score of layers: weights times gradients (as in Shortened LLaMA, arXiv 2402.02834)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from surgery.architecture.inspect.hooks import layers_of, states_refused
+from surgery.devices import HEADROOM, gigabytes, main_memory
+from surgery.errors import SurgeryError
+from surgery.plan import Plan
+
+from .forward_cache import ForwardRunner
+
+
+def taylor(runner: ForwardRunner, forwards: int) -> np.ndarray:
+    """Σ |w · ∂L/∂w| over the weights of every layer, L the mean loss over the sample: (layers,).
+
+    The gradients of all layers are in memory at once, as much as their weights. They are computed
+    for a patient's parameters, not the base's. A layer with its gradients counts as `forwards`
+    layer-forwards. Raises `SurgeryError` if memory is short.
+    """
+    base, sample = runner.base, runner.sample
+    model = base.operate(Plan.whole(base.depth)).model
+    layers = layers_of(base.anatomy, model)
+    if layers is None:
+        raise states_refused()
+    weights = list(dict.fromkeys(w for layer in layers for w in layer.parameters()))
+    weights = [w.requires_grad_(True) for w in weights if w.is_floating_point()]
+    need, free = sum(w.numel() * w.element_size() for w in weights), main_memory().free
+    if need * 2 > free * HEADROOM and model.device.type == "cpu":
+        raise SurgeryError(
+            f"Taylor needs the gradients of all layers: {gigabytes(need * 2)}, and "
+            f"{gigabytes(free)} are free. The other scores need no gradients."
+        )
+    gradients = [torch.zeros_like(w) for w in weights]
+    for batch in runner.batches:
+        for row in runner.ids(batch).split(1):
+            try:
+                with torch.enable_grad(), runner.counting(layers, row, forwards):
+                    logits = model(input_ids=row, use_cache=False).logits
+                    loss = torch.nn.functional.cross_entropy(
+                        logits[0, :-1].float(), row[0, 1:].to(logits.device), reduction="sum"
+                    )
+                    part = torch.autograd.grad(loss / sample.tokens, weights, allow_unused=True)
+            except RuntimeError as error:  # code without a backward pass, no memory left
+                message = " ".join(str(error).split())[:200]
+                raise SurgeryError(
+                    f"Taylor needs gradients, and this model gives none: {message}"
+                ) from error
+            for total, gradient in zip(gradients, part, strict=True):
+                if gradient is not None:
+                    total += gradient
+    size = {
+        id(w): float((w.detach() * gradient).abs().sum(dtype=torch.float32))
+        for w, gradient in zip(weights, gradients, strict=True)
+    }
+    return np.array([sum(size.get(id(w), 0.0) for w in set(x.parameters())) for x in layers])
