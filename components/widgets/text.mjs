@@ -9,9 +9,10 @@ export function integer(value) {
   return value.toLocaleString('en');
 }
 
-// Four significant digits at most, never in powers of ten: 48,910 or 0.1235.
-export function number(value) {
-  return value.toLocaleString('en', { maximumSignificantDigits: 4 });
+// Two decimals below a thousand, then whole numbers; null stands for one that is not finite.
+export function perplexity(value) {
+  if (value === null) return '∞';
+  return value < 1000 ? value.toFixed(2) : integer(Math.round(value));
 }
 
 export function percent(share, digits = 1) {

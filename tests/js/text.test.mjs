@@ -1,7 +1,9 @@
 // Numbers and words as the page writes them.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bytes, csv, integer, number, percent, plural } from '../../components/widgets/text.mjs';
+import {
+  bytes, csv, integer, percent, perplexity, plural,
+} from '../../components/widgets/text.mjs';
 import { parameterCheck } from '../../components/panels/lesson/parameter_check.mjs';
 import { cellText, COLUMNS, csvRows } from '../../components/panels/log/rows.mjs';
 import { speed } from '../../components/panels/talk/speed.mjs';
@@ -11,7 +13,7 @@ import {
 
 test('one format for numbers', () => {
   assert.equal(integer(48910), '48,910');
-  assert.deepEqual([48912.34, 0.123456, 12].map(number), ['48,910', '0.1235', '12']);
+  assert.deepEqual([12.3456, 48912.34, null].map(perplexity), ['12.35', '48,912', '∞']);
   assert.deepEqual([plural(1, 'layer'), plural(1200, 'layer')], ['1 layer', '1,200 layers']);
   assert.deepEqual([bytes(12), bytes(12_345), bytes(5e6)], ['12 bytes', '12.3 kB', '5.0 MB']);
   assert.equal(percent(0.0312), '3.1 %');
@@ -49,7 +51,7 @@ test('a row of the log, and the same as CSV', () => {
   };
   const cells = COLUMNS.map((column) => cellText(column, entry));
   assert.deepEqual(
-    cells, ['0:3', '12.35', '11 to ∞', '3', '12,345', '', 'prose', '512', 'tiny'],
+    cells, ['0:3', '12.35', '11.00 to ∞', '3', '12,345', '', 'prose', '512', 'tiny'],
   );
   const [head, row] = csvRows([entry]);
   assert.deepEqual(head.slice(0, 4), ['plan', 'perplexity', 'low', 'high']);

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from components.widgets.html_component import LiveHTML
+from surgery.numbers import scaled
 
 if TYPE_CHECKING:
     from surgery.healing import Cost, Healing, Look
@@ -74,8 +75,8 @@ def of_cost(found: Cost) -> dict:
         _number(
             "Compute",
             "6·N·D for the patient plus 2·N·D for the teacher, if there is one: an upper bound.",
-            f"{found.flops:.3g}",
-            "FLOPs at most",
+            scaled(found.flops, "FLOPs"),
+            "at most",
         ),
         _number(
             "Memory",

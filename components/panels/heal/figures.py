@@ -74,7 +74,7 @@ def curve(losses: list[float], looks: list[Look]) -> dict:
                 "type": "log",
                 "tickmode": "auto",
                 "dtick": "D1" if _close(looks) else "D2",
-                "tickformat": ",.4~g",
+                "tickformat": ",.4~r",
                 "showgrid": False,
             },
             "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},

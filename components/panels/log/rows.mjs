@@ -1,8 +1,6 @@
 // Measured plans as rows: what stands in the table, and what goes into a CSV file.
-import { integer, number } from '../../widgets/text.mjs';
+import { integer, perplexity } from '../../widgets/text.mjs';
 
-// Perplexities that are not finite come as null.
-const perplexity = (value) => (value === null ? '∞' : number(value));
 const text = (value) => value ?? '';
 
 export const COLUMNS = [

@@ -14,6 +14,7 @@ import numpy as np
 
 from components.widgets.colours import BASE, NORMAL, PATIENT, layer_colour
 from surgery import Plan
+from surgery.numbers import number
 from surgery.weight_stats import ValueCounts
 from surgery.weight_stats.depth import MEASURES, along, jump, seams
 from surgery.weight_stats.value_counts import normal_beyond
@@ -56,14 +57,14 @@ def heat(plan: Plan, picture: Picture, kind: str | None, log: bool) -> dict:
         "customdata": counts.tolist(),
         "colorscale": "Viridis",
         "colorbar": bar,
-        "hovertemplate": "position %{x}, layer %{text}<br>values near %{y:.3g}"
+        "hovertemplate": "position %{x}, layer %{text}<br>values near %{y:,.3~r}"
         "<br>%{customdata:,} weights<extra></extra>",
         "text": [list(plan.sources)] * _BINS,
     }
     if log:
         trace |= {"zmin": floor, "zmax": 0 if kind == "norms" else -0.5}
     return {
-        "title": f"All layers: {_named(kind)}",
+        "title": f"Distribution by layer: {_named(kind)}",
         "hint": "Each column is a layer; brighter means more weights with that value. Look for "
         "columns that are wider than their neighbours, and for breaks at the dotted seams. The "
         "outermost rows include everything beyond them.",
@@ -74,7 +75,7 @@ def heat(plan: Plan, picture: Picture, kind: str | None, log: bool) -> dict:
                 "title": {"text": "weight value"},
                 "domain": [0.075, 1],
                 "range": [low, high],
-                "tickformat": ".2~g",
+                "tickformat": ",.2~r",
             },
             "yaxis2": _RIBBON_AXIS,
             "shapes": _seam_lines(plan, "#ffffff"),
@@ -103,7 +104,7 @@ def detail(base: ValueCounts, patient: ValueCounts, name: str, log: bool) -> dic
                 "x": middle,
                 "y": _plain(np.where(percent > 0, percent, np.nan) if log else percent),
                 "line": {**style, "shape": "hvh"},
-                "hovertemplate": "%{y:.3g} % near %{x:.3g}",
+                "hovertemplate": "%{y:,.3~r} % near %{x:,.3~r}",
             }
         )
     if not log:
@@ -121,10 +122,10 @@ def detail(base: ValueCounts, patient: ValueCounts, name: str, log: bool) -> dic
                 "x": middle,
                 "y": _plain(np.where(expected > least, expected, np.nan) if log else expected),
                 "line": {"color": NORMAL, "width": 2.5, "dash": "dash"},
-                "hovertemplate": "%{y:.3g} % near %{x:.3g}",
+                "hovertemplate": "%{y:,.3~r} % near %{x:,.3~r}",
             }
         )
-    axis = {"title": {"text": "% of weights per bin"}, "tickformat": ".3~g"}
+    axis = {"title": {"text": "% of weights per bin"}, "tickformat": ",.3~r"}
     axis |= {"type": "log", "exponentformat": "power"} if log else {"rangemode": "tozero"}
     if log:
         axis |= {"tickformat": "", "dtick": 1}
@@ -135,7 +136,7 @@ def detail(base: ValueCounts, patient: ValueCounts, name: str, log: bool) -> dic
         "reinitialised.",
         "data": lines,
         "layout": {
-            "xaxis": {"title": {"text": "weight value"}, "tickformat": ".2~g"},
+            "xaxis": {"title": {"text": "weight value"}, "tickformat": ",.2~r"},
             "yaxis": axis,
             "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
             "hovermode": "x unified",
@@ -179,7 +180,7 @@ def depth(
     axis = {
         "title": {"text": what.unit},
         "domain": [0.09, 0.74 if notes else 1],
-        "tickformat": ".3~g",
+        "tickformat": ",.3~r",
     }
     if log and known and min(known) > 0:
         axis["type"] = "log"
@@ -187,8 +188,9 @@ def depth(
         "title": f"{what.name} along depth: {_named(kind)}",
         "hint": f"{what.hint} "
         + (
-            f"Dotted: the plan's {len(broken)} seam{'s' if len(broken) > 1 else ''}, with the "
-            "jump across each."
+            f"Dotted: the {len(broken)} seams of the plan, with the jump across each."
+            if len(broken) > 1
+            else "Dotted: the seam of the plan, with the jump across it."
             if broken
             else "The plan has no seams yet: drop, repeat or move layers above."
         ),
@@ -200,7 +202,7 @@ def depth(
                 "x": list(range(len(of_base))),
                 "y": _rounded(of_base),
                 "line": {"color": "$faint", "width": 2, "dash": "dot"},
-                "hovertemplate": "base, layer %{x}: %{y:.4g}<extra></extra>",
+                "hovertemplate": "base, layer %{x}: %{y:,.4~r}<extra></extra>",
             },
             {
                 "type": "scatter",
@@ -215,7 +217,7 @@ def depth(
                     "color": [layer_colour(s, plan.depth) for s in plan.sources],
                     "line": {"color": "$text", "width": 1},
                 },
-                "hovertemplate": "position %{x}, layer %{text}: %{y:.4g}<extra></extra>",
+                "hovertemplate": "position %{x}, layer %{text}: %{y:,.4~r}<extra></extra>",
             },
             _ribbon(plan),
         ],
@@ -337,11 +339,11 @@ def _facts(base: ValueCounts, patient: ValueCounts) -> dict:
 
 
 def _figure(value: float) -> str:
-    return f"{value:.3g}"
+    return number(value, 3)
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
+    return f"{number(100 * share, 3)} %"
 
 
 def _named(kind: str | None) -> str:

@@ -65,11 +65,11 @@ def spectrum(name: str, shape: Sequence[int], values: np.ndarray, stable_rank: f
                 "x": list(range(1, len(values) + 1)),
                 "y": [float(f"{v:.5g}") for v in values],
                 "line": {"color": BASE, "width": 3},
-                "hovertemplate": "rank %{x}: %{y:.4g}<extra></extra>",
+                "hovertemplate": "rank %{x}: %{y:,.4~r}<extra></extra>",
             }
         ],
         "layout": {
             "xaxis": {"title": {"text": "rank, in descending order"}},
-            "yaxis": {"title": {"text": "singular value"}, "type": "log", "tickformat": ".2~g"},
+            "yaxis": {"title": {"text": "singular value"}, "type": "log", "tickformat": ",.2~r"},
         },
     }

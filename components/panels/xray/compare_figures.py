@@ -27,7 +27,7 @@ def norms(plan: Plan, found: Norms | None) -> dict:
             "y": [None if x is None else float(f"{x:.5g}") for x in values],
             "line": {"color": colour, "width": width, "dash": dash},
             "marker": {"size": 5},
-            "hovertemplate": f"{name}, position %{{x}}: %{{y:,.4g}}<extra></extra>",
+            "hovertemplate": f"{name}, position %{{x}}: %{{y:,.4~r}}<extra></extra>",
         }
         for name, values, colour, width, dash in (
             ("base", found.base, BASE, 4, "solid"),
@@ -45,7 +45,7 @@ def norms(plan: Plan, found: Norms | None) -> dict:
                 "title": {"text": "L2 norm"},
                 "type": "log",
                 "dtick": "D2",
-                "tickformat": ",.3~g",
+                "tickformat": ",.3~r",
             },
             "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
         },

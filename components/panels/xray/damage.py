@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from components.widgets.html_component import LiveHTML
+from surgery.numbers import number, perplexity
 
 if TYPE_CHECKING:
     from surgery.analysis import Comparison, Guess, Token
@@ -25,7 +26,7 @@ def view(found: Comparison, picked: int) -> dict:
                 "Perplexity",
                 "exp of the mean loss: how many equally likely tokens the model is choosing "
                 "between. Lower is better. The range is the 95 % confidence interval.",
-                f"{_short(found.base.perplexity)} → {_short(found.patient.perplexity)}",
+                f"{perplexity(found.base.perplexity)} → {perplexity(found.patient.perplexity)}",
                 f"{_span(found.base)} → {_span(found.patient)}",
             ),
             _number(
@@ -39,8 +40,8 @@ def view(found: Comparison, picked: int) -> dict:
                 "KL divergence",
                 "How far the patient's predictions are from the base's, over the whole "
                 "vocabulary. 0: identical.",
-                f"{_short(found.kl)} nats per token",
-                f"{_short(found.kl_low)} to {_short(found.kl_high)}",
+                f"{number(found.kl)} nats per token",
+                f"{number(found.kl_low)} to {number(found.kl_high)}",
             ),
             _number(
                 "Measured on",
@@ -84,9 +85,5 @@ def _number(label: str, hint: str, value: str, below: str) -> dict:
     return {"label": label, "hint": hint, "value": value, "below": below}
 
 
-def _short(x: float) -> str:
-    return "∞" if math.isinf(x) else f"{x:,.4g}" if x < 1e6 else f"{x:.2e}"
-
-
 def _span(score) -> str:
-    return f"{_short(score.low)} to {_short(score.high)}"
+    return f"{perplexity(score.low)} to {perplexity(score.high)}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from components.widgets.colours import BASE, NORMAL, PATIENT, layer_colour
 from surgery.analysis import SCORES
+from surgery.numbers import perplexity
 
 if TYPE_CHECKING:
     from surgery.analysis import ImportanceScore, Scan, Variant
@@ -63,7 +64,7 @@ def layers(scan: Scan) -> dict:
             "domain": [0.44, 1] if shown else [0.9, 1],
             "type": "log",
             "dtick": 1 if _decades(shown) > 1.5 else None,
-            "tickformat": ",.4~g",
+            "tickformat": ",.4~r",
             "showticklabels": bool(shown),
         },
         "yaxis2": {
@@ -78,7 +79,7 @@ def layers(scan: Scan) -> dict:
             "domain": [0.075, 0.36] if shown else [0.075, 1],
             "rangemode": "tozero",
             "type": "log" if _is_wide(scan.block_influence) else "linear",
-            "tickformat": ".2~g",
+            "tickformat": ",.2~r",
         },
         "yaxis4": {"overlaying": "y3", "side": "right", "range": [0, 1.05], "showgrid": False},
         "shapes": _base_line(scan, depth) if shown else [],
@@ -161,7 +162,7 @@ def repeats(scan: Scan) -> dict:
         variant = found.get((i, j))
         if variant is None or variant.perplexity is None:
             return ""
-        return f"{variant.perplexity:.4g} ({variant.low:.4g} to {variant.high:.4g})"
+        return f"{perplexity(variant.perplexity)} ({_interval(variant)})"
 
     return {
         "title": "Cost of repeating a block",
@@ -193,6 +194,10 @@ def repeats(scan: Scan) -> dict:
 # ---------------------------------------------------------------- parts of figures
 
 
+def _interval(variant: Variant) -> str:
+    return f"{perplexity(variant.low)} to {perplexity(variant.high)}"
+
+
 def _variants(score: ImportanceScore, rows: Iterable[Variant], at: int) -> dict:
     name, (colour, symbol) = score.heading, _SYMBOLS[at % len(_SYMBOLS)]
     known = [v for v in rows if v.perplexity is not None and math.isfinite(v.perplexity)]
@@ -216,8 +221,8 @@ def _variants(score: ImportanceScore, rows: Iterable[Variant], at: int) -> dict:
             "color": colour,
             "line": {"color": "$text", "width": 1},
         },
-        "text": [f"{v.low:.4g} to {v.high:.4g}" for v in known],
-        "hovertemplate": f"layer %{{x}} {name}: %{{y:,.4g}} (%{{text}})<extra></extra>",
+        "text": [_interval(v) for v in known],
+        "hovertemplate": f"layer %{{x}} {name}: %{{y:,.4~r}} (%{{text}})<extra></extra>",
     }
 
 
@@ -240,7 +245,9 @@ def _influence_hint(scan: Scan) -> str:
     from surgery.analysis import overlooked
 
     killers = overlooked(scan)
-    base = f" Dashed: the base, {scan.perplexity.perplexity:.4g}." if scan.perplexity else ""
+    base = (
+        f" Dashed: the base, {perplexity(scan.perplexity.perplexity)}." if scan.perplexity else ""
+    )
     if not killers:
         return (
             "Top: perplexity with one layer dropped or repeated, with its 95 % interval; lower is "
