@@ -1,5 +1,7 @@
 """The X-ray in a browser: where to cut, what the cut did, suggestions, and the log of it all."""
 
+import re
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from hands import depth, plan_box, write_plan
@@ -35,7 +37,7 @@ def test_the_two_layers_that_matter_are_made_plain(page):
     page.locator("#xray-start").click()
     expect(status(page, "xray")).to_contain_text("Perplexity", timeout=SLOW)
     picture = page.locator("#xray-layers")
-    expect(picture.locator(".plot-hint")).to_contain_text("Layers 8 and 11")
+    expect(picture.locator(".plot-hint")).to_contain_text(re.compile(r"layers 8\b.*\b11\b"))
     expect(picture.locator(".annotation-text", has_text="11")).to_be_visible()
     expect(page.locator("#xray-blocks .heatmaplayer")).to_be_visible()
     # A picture of the base's layers, tied to the base's strip.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from components.widgets.colours import BASE, NORMAL, PATIENT, layer_colour
 from surgery.analysis import SCORES
-from surgery.numbers import perplexity
+from surgery.numbers import listed, perplexity
 
 if TYPE_CHECKING:
     from surgery.analysis import ImportanceScore, Scan, Variant
@@ -253,7 +253,7 @@ def _influence_hint(scan: Scan) -> str:
             "Top: perplexity with one layer dropped or repeated, with its 95 % interval; lower is "
             f"better. Bottom: Block Influence, a cheap estimate from one pass.{base}"
         )
-    named = " and ".join(str(i) for i in killers[:4])
+    named = listed([str(i) for i in sorted(killers[:4])], "and")
     several = len(killers) > 1
     return (
         f"Block Influence rates layer{'s' if several else ''} {named} as harmless as the others, "
