@@ -7,7 +7,7 @@ import weakref
 from pathlib import Path
 
 from .checkpoint.save import save
-from .checkpoint.trained import Healing
+from .checkpoint.trained import TrainedTensors
 from .model import Model
 from .patient import Patient
 from .plan import Plan
@@ -54,7 +54,7 @@ class Base(Model):
         shard_size: str | int = "5GB",
         overwrite: bool = False,
         verified: bool = True,
-        healed: Healing | None = None,
+        healed: TrainedTensors | None = None,
         progress: Progress = silent,
     ) -> Path:
         """Write the checkpoint to the folder `out`: whole, or not at all. Returns the folder.

@@ -23,3 +23,8 @@ class Refused(SurgeryError):
 
 class SaveError(SurgeryError):
     """A checkpoint could not be written; whatever was there before is untouched."""
+
+
+def one_line(error: BaseException, length: int = 300) -> str:
+    """Another library's error message on one line of at most `length` characters."""
+    return " ".join(str(error).split())[:length]

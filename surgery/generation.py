@@ -15,7 +15,7 @@ from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokeniz
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopPLogitsWarper
 from transformers.generation.utils import ALL_CACHE_NAMES
 
-from .errors import SurgeryError
+from .errors import SurgeryError, one_line
 
 
 @dataclass
@@ -111,8 +111,8 @@ class Stream:
             output = self._model(input_ids=self._next_input, use_cache=True, **self._cache)
         except (RuntimeError, IndexError) as error:  # shapes that don't go together, no memory left
             self._finish("stopped")
-            said = " ".join(str(error).split())[:200]
-            raise SurgeryError(f"The model can't compute the next token: {said}") from error
+            message = one_line(error, 200)
+            raise SurgeryError(f"The model can't compute the next token: {message}") from error
         name = next((n for n in ALL_CACHE_NAMES if output.get(n) is not None), None)
         logits = output.logits[:, -1].float().cpu()
         if not logits.max().isfinite():  # NaN anywhere, +inf, or nothing but -inf

@@ -18,11 +18,11 @@ from transformers import modeling_gguf_pytorch_utils as gguf_reader
 from transformers.utils import logging as transformers_logging
 
 from .architecture import Anatomy
-from .architecture.apply.inplace_rescaling import settle
+from .architecture.apply.inplace_rescaling import disable_inplace_rescaling
 from .architecture.inspect.dtypes import default_of_its_own
 from .architecture.inspect.loader import auto_class
 from .devices import HEADROOM, accelerators, choose, main_memory
-from .errors import BaseError, SurgeryError
+from .errors import BaseError, SurgeryError, one_line
 from .progress import Cancelled, Progress, Turn, silent
 from .seeded_random import Seeded
 
@@ -61,17 +61,18 @@ def load(
     except (Cancelled, SurgeryError):
         raise
     except Exception as error:  # damaged files beside the weights cause many kinds of errors
-        said = " ".join(str(error).split())[:300]
+        message = one_line(error)
         if _generation_is_broken(folder):
             raise BaseError(
-                f"transformers can't read generation_config.json: “{said}”. Correct or remove it."
+                f"transformers can't read generation_config.json: “{message}”. Correct or "
+                "remove it."
             ) from error
         raise BaseError(
-            f"The weights could not be loaded: “{said}”. Download the model again, or check the "
+            f"The weights could not be loaded: “{message}”. Download the model again, or check the "
             "files beside its weights."
         ) from error
     check_whole(info, passed_over)
-    return settle(model.eval())
+    return disable_inplace_rescaling(model.eval())
 
 
 def _generation_is_broken(folder: Path) -> bool:
@@ -124,7 +125,7 @@ def initialise(
     with _loading.taken(progress) as report, Seeded(seed, drawn), default_of_its_own():
         report("Drawing random weights", 0, values)
         model = auto_class(config).from_config(config, dtype=dtype)
-    return settle(model.to(device).eval())
+    return disable_inplace_rescaling(model.to(device).eval())
 
 
 def _spread(anatomy: Anatomy, devices: tuple[str, ...], gpus: list, dtype: torch.dtype) -> dict:

@@ -19,7 +19,7 @@ from .architecture.inspect.loader import auto_class
 from .architecture.inspect.names import check_stored, disk_layers, old_buffers, stored_twice
 from .architecture.inspect.quantized import check_declared
 from .devices import accelerators
-from .errors import BaseError, SurgeryError
+from .errors import BaseError, SurgeryError, one_line
 from .io.copy import equal, open_file
 from .io.output_target import explained
 from .io.ownership import temporary
@@ -142,10 +142,10 @@ class Model:
         except Exception as error:  # transformers reports a missing tokenizer in many ways
             if not any(_is_vocabulary(name) for name in companions(folder, needed_only=True)):
                 return None, none
-            said = " ".join(str(error).split())[:200] or type(error).__name__
+            message = one_line(error, 200) or type(error).__name__
             return None, (
                 f"The tokenizer of {self.name} can't be used, so text generation is unavailable: "
-                f"“{said}”. Check the tokenizer files."
+                f"“{message}”. Check the tokenizer files."
             )
         if (folder / "tokenizer.json").is_file():
             return tokenizer, ""

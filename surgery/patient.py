@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from transformers import PreTrainedModel
 
 from .architecture import check_loadable
-from .architecture.apply.build import graft
-from .errors import SurgeryError
+from .architecture.apply.build import build_patient
+from .errors import SurgeryError, one_line
 from .generation import Stream
 from .plan import Plan
 from .shared_weights import copied, share
@@ -38,7 +38,7 @@ class Patient:
         """Operate: a new skeleton over the base's parameters. Takes milliseconds and no memory for
         weights once the base's are loaded. Raises `Refused` where it can't be promised right."""
         check_loadable(base.anatomy)  # before weights are asked for
-        return cls(base, plan, share(graft(base.anatomy, base.model, plan)))
+        return cls(base, plan, share(build_patient(base.anatomy, base.model, plan)))
 
     def again(self) -> Patient:
         """The same patient in another skeleton over the same parameters, for whoever watches or
@@ -103,9 +103,9 @@ class Patient:
                 [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
             )
         except Exception as error:  # whatever a template runs into, or tries
-            said = " ".join(str(error).split())[:200]
+            message = one_line(error, 200)
             raise SurgeryError(
-                f"The chat template of {self.base.name} can't be used: {said}. Use plain text."
+                f"The chat template of {self.base.name} can't be used: {message}. Use plain text."
             ) from error
 
     def _tokens(self, prompt: str, chat: bool) -> list[int]:

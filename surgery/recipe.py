@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from .errors import PlanError, Refused
+from .errors import PlanError, Refused, one_line
 from .plan import COPY, MAX_LAYERS, Init, Layer, Plan
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Parameters(_Part):
         return tuple(self.model_extra or ())
 
     def factor(self, name: str) -> float | None:
-        """Of a tensor; None where nothing is said of it."""
+        """The factor for a tensor; None if there is none."""
         if not isinstance(self.scale, list):
             return self.scale
         return next((entry.value for entry in self.scale if entry.fits(name)), None)
@@ -204,8 +204,8 @@ class Recipe(_Part):
             return COPY
         factors: dict[bool, set[float]] = {True: set(), False: set()}
         for name, is_output in tensors:
-            said = (level.factor(name) for level in levels)
-            factors[is_output].add(next((f for f in said if f is not None), 1.0))
+            scales = (level.factor(name) for level in levels)
+            factors[is_output].add(next((f for f in scales if f is not None), 1.0))
         if len(factors[True]) != 1 or factors[False] - {1.0}:
             raise Refused(
                 f"Slice {number} of the recipe scales other tensors than a layer's output "
@@ -226,10 +226,10 @@ def read(text: str) -> Recipe:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, PlanError):
             raise
-        said = " ".join(str(error).split())[:200]
-        if "nesting depth" in said:  # newer parsers have a limit of their own
+        message = one_line(error, 200)
+        if "nesting depth" in message:  # newer parsers have a limit of their own
             raise PlanError(_TOO_DEEP) from error
-        raise PlanError(f"The recipe is no YAML: {said}") from error
+        raise PlanError(f"The recipe is no YAML: {message}") from error
     if not isinstance(fields, dict):
         raise PlanError("The recipe is no mergekit recipe: it has no `slices`.")
     method = fields.get("merge_method", "passthrough")

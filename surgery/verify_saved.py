@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .base import Base
-from .checkpoint.tensors import pieces
+from .checkpoint.tensors import tensor_specs
 from .checkpoint.trained import digests
 from .checkpoint.verify import verify
 from .errors import BaseError, SaveError
@@ -45,10 +45,10 @@ def verify_saved(
     plan = recipe.plan(base.depth, layer_tensors(base), depths)
     base, plan = stack(base, bases, plan)
     home, stored = base.stored(progress)
-    expected = pieces(base, plan, stored, recipe.saved_dtype)
+    expected = tensor_specs(base, plan, stored, recipe.saved_dtype)
     trained = digests(folder)
     verify(base, folder, expected, opener_of(home), progress, trained)
-    return len(expected), sum(piece.size for piece in expected)
+    return len(expected), sum(tensor.size for tensor in expected)
 
 
 def _opened(model: str, spec: str | None, open_base: Callable[[str], Base]) -> Base:

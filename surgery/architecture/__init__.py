@@ -2,7 +2,7 @@
 
 Nothing outside this package names a model type, a config field or a tensor. The way it works: a
 plan rewrites the *config*, the model is built anew from it on the meta device (the constructor that
-a reload runs, so memory and disk agree by construction), and the result is compared with what the
+a reload runs, so memory and disk agree by construction), and the result is diff with what the
 plan promises, layer by layer. Only then does anything touch weights.
 
     anatomy    the base on the meta device: its stack of layers, its packed per-layer tables
@@ -20,17 +20,25 @@ plan promises, layer by layer. Only then does anything touch weights.
     meta       running a model that has no memory
     initialise how a layer's tensors begin where that is not a plain copy
     draws      random numbers of a seed alone, whatever other threads draw
-    graft      the patient: the new skeleton over the base's parameters
-    settle     tricks by which a model writes to its own weights, switched off
+    build_patient      the patient: the new skeleton over the base's parameters
+    disable_inplace_rescaling     tricks by which a model writes to its own weights, switched off
     count      parameters and compute per layer, from shapes alone
     faults     mistakes that notebooks make, made on purpose to be seen
     cache      what the cache of each layer gains with a token
 """
 
-from .apply.build import check_loadable, graft, skeleton
-from .apply.inplace_rescaling import settle
+from .apply.build import build_patient, check_loadable, skeleton
+from .apply.inplace_rescaling import disable_inplace_rescaling
 from .config.rewrite import rewrite
 from .inspect.anatomy import Anatomy
 from .inspect.names import disk_names
 
-__all__ = ["Anatomy", "check_loadable", "disk_names", "graft", "rewrite", "settle", "skeleton"]
+__all__ = [
+    "Anatomy",
+    "build_patient",
+    "check_loadable",
+    "disable_inplace_rescaling",
+    "disk_names",
+    "rewrite",
+    "skeleton",
+]

@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
 from huggingface_hub.utils import enable_progress_bars as enable_bars
 
-from surgery.errors import SaveError
+from surgery.errors import SaveError, one_line
 from surgery.io.atomic import restored
 from surgery.progress import Progress, silent
 
@@ -62,15 +62,15 @@ def push(
     except SaveError:
         raise
     except Exception as error:  # the client's, the network's, the disk's
-        said = _said(error, repository).replace(token, "…")
-        raise SaveError(said) from None  # what it was raised from may hold the token
+        message = _message(error, repository).replace(token, "…")
+        raise SaveError(message) from None  # what it was raised from may hold the token
     finally:
         if not hidden:
             enable_bars()
     return f"{api.endpoint}/{repository}"
 
 
-def _said(error: Exception, repository: str) -> str:
+def _message(error: Exception, repository: str) -> str:
     if isinstance(error, HFValidationError):
         return f"“{repository[:80]}” is no place on the Hub: write it as org/name."
     if isinstance(error, OfflineModeIsEnabled):
@@ -81,10 +81,10 @@ def _said(error: Exception, repository: str) -> str:
             return f"The Hub does not accept the token. {_LOG_IN}"
         if status == 403:
             return f"You may not write to {repository}. Choose a namespace of yours."
-        said = (str(error).splitlines() or [""])[0][:200]
-        return f"The Hub refused the upload: {said.rstrip('.')}. Run it again later."
-    said = " ".join(str(error).split())[:200]
+        message = (str(error).splitlines() or [""])[0][:200]
+        return f"The Hub refused the upload: {message.rstrip('.')}. Run it again later."
+    message = one_line(error, 200)
     return (
-        f"The upload broke off ({type(error).__name__}: {said}). Run it again: what has arrived is "
-        "not sent twice."
+        f"The upload broke off ({type(error).__name__}: {message}). Run it again: what has "
+        "arrived is not sent twice."
     )

@@ -21,7 +21,7 @@ from surgery.architecture.config.quantization import SIDE_FILES, renumber
 from surgery.architecture.config.spelling import with_older_spellings, with_older_tokenizer_class
 from surgery.architecture.inspect.quantized import module_names
 from surgery.errors import Refused, SaveError
-from surgery.io.atomic import appearing
+from surgery.io.atomic import atomic_folder
 from surgery.io.copy import opener_of, reading
 from surgery.io.output_target import check_target, resolve
 from surgery.plan import Plan
@@ -33,8 +33,8 @@ from surgery.sources.companions import companions
 from surgery.sources.folder import read_json
 
 from .card import card
-from .tensors import DTYPES, pieces
-from .trained import Healing
+from .tensors import DTYPES, tensor_specs
+from .trained import TrainedTensors
 from .verify import check_quantized, verify
 from .writer import arrange, write_shards
 
@@ -53,7 +53,7 @@ def save(
     overwrite: bool,
     progress: Progress,
     verified: bool = True,
-    healed: Healing | None = None,
+    healed: TrainedTensors | None = None,
 ) -> Path:
     """Write `out`: config, safetensors, tokenizer, generation config, recipe, model card.
 
@@ -72,23 +72,23 @@ def save(
     remote = _leaves_out(base, plan)
     if remote:
         folder, stored = base.source.companions_folder(progress), base.source.tensors
-        opener = base.source.open_part
+        opener = base.source.open_range
     else:
         folder, stored = base.stored(progress)
         opener = opener_of(folder)
     beside = _companions(base, folder, progress)
-    found = pieces(base, plan, stored, dtype, healed.tensors if healed else None)
-    total = sum(piece.size for piece in found)
+    specs = tensor_specs(base, plan, stored, dtype, healed.tensors if healed else None)
+    total = sum(spec.size for spec in specs)
     if base.anatomy.quantized:
-        check_quantized(base, plan, stored, found)
+        check_quantized(base, plan, stored, specs)
     side_files = _side_files(base, plan, folder, stored)
     try:
         recipe = of_base(base, plan, base.recipe_name, dtype)
     except Refused:  # no recipe can say random or averaged layers: the card does
         recipe = None
-    with appearing(out, total, overwrite, base_files=base.local_files()) as partial:
+    with atomic_folder(out, total, overwrite, base_files=base.local_files()) as partial:
         write_shards(
-            partial, arrange(found, limit), opener, Meter(progress, "Writing weights", total)
+            partial, arrange(specs, limit), opener, Meter(progress, "Writing weights", total)
         )
         base.source.check()
         _write_config(base, plan, partial, dtype, stored, folder)
@@ -103,10 +103,10 @@ def save(
             (partial / name).write_text(text, encoding="utf-8")
         if verified:
             # What came by range requests would have to be fetched a second time to be compared.
-            verify(base, partial, found, None if remote else opener, progress)
+            verify(base, partial, specs, None if remote else opener, progress)
             base.source.check()
         if healed is not None:
-            healed.write(partial, found)
+            healed.write(partial, specs)
         if recipe is not None:
             (partial / "recipe.yaml").write_text(recipe, encoding="utf-8", errors="replace")
         text = card(
@@ -131,7 +131,7 @@ def saved_bytes(base: Model, plan: Plan, dtype: str | None) -> int:
     the same errors as `save` for plans that can't be saved."""
     check_supported(base.anatomy, plan)
     if base.source.tensors:
-        return sum(piece.size for piece in pieces(base, plan, base.source.tensors, dtype))
+        return sum(spec.size for spec in tensor_specs(base, plan, base.source.tensors, dtype))
     kind = DTYPES[dtype][1] if dtype in DTYPES else base.torch_dtype
     return preview_of(base, plan).parameters * kind.itemsize
 
@@ -150,7 +150,7 @@ def _companions(base: Model, folder: Path, progress: Progress) -> dict[str, Path
 def _leaves_out(base: Model, plan: Plan) -> bool:
     """Does the plan leave out layers of a base that isn't on this machine? Then the rest is fetched
     by range requests; else the whole, which stays for the next time."""
-    return bool(base.source.open_part and base.source.tensors and plan.dropped)
+    return bool(base.source.open_range and base.source.tensors and plan.dropped)
 
 
 def parse_size(size: str | int) -> int:

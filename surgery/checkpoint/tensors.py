@@ -1,17 +1,17 @@
 """What a checkpoint of a base and a plan consists of: its tensors, and where their bytes come from.
 
 Knows the plan, the base's stored tensors and dtypes. Reads and writes nothing by itself: saving
-writes pieces, verifying holds a finished checkpoint against them.
+writes specs, verifying holds a finished checkpoint against them.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,7 +23,8 @@ from surgery.errors import Refused, SaveError
 from surgery.io.copy import fill
 from surgery.plan import Plan
 from surgery.sources import Tensor
-from surgery.sources.safetensors_header import BITS
+
+from .tensor_spec import Opener, TensorSpec
 
 if TYPE_CHECKING:
     from surgery.model import Model
@@ -60,49 +61,14 @@ _NUMBERS = {
 _NAMES = {kind: word for word, kind in _NUMBERS.items()}
 _BLOCK = 4 << 20  # bytes of a tensor that are in memory at a time
 
-# (file of the base, start, end) -> that part of it, opened for reading
-Opener = Callable[[str, int, int], BinaryIO]
 
-
-@dataclass(frozen=True)
-class Piece:
-    """A tensor of the new checkpoint: `size` bytes.
-
-    Its bytes are the `stored` bytes at `start` in the base's `file`, as they are, or each value
-    passed through `change`: a function of a stretch of values that gives as many. Or they are what
-    `make` yields, one stretch after the other, from several places or from none.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    size: int
-    file: str = ""
-    start: int = 0
-    stored: int = 0
-    change: Callable[[bytearray], memoryview] | None = None
-    copy: int = 0  # 0 for the first appearance of a stored tensor, 1 for the second, …
-    make: Callable[[Opener], Iterator[memoryview]] | None = None
-    trained: bool = False  # `make` yields what training made of it
-
-    @property
-    def width(self) -> int:
-        """Bits of one value."""
-        return BITS[self.dtype]
-
-    @property
-    def as_stored(self) -> bool:
-        """Are its bytes the base's own?"""
-        return self.change is None and self.make is None
-
-
-def pieces(
+def tensor_specs(
     base: Model,
     plan: Plan,
     stored: Mapping[str, Tensor],
     dtype: str | None,
     healed: Mapping[str, torch.Tensor] | None = None,
-) -> list[Piece]:
+) -> list[TensorSpec]:
     """Every tensor of the new checkpoint. `healed` are those that training changed, by their names
     in the patient. Raises `Refused`, or `SaveError` for an unknown dtype."""
     if dtype is not None and dtype not in DTYPES:
@@ -118,7 +84,7 @@ def pieces(
     inside = base.anatomy.tensors
     loaded = _loaded(base, plan)
     seen: dict[str, int] = {}
-    found = []
+    specs = []
     for name, (old, position) in disk_names(base.anatomy, stored, plan.sources).items():
         tensor, here = stored[old], translate(old)
         is_float = inside[here].is_floating_point() if here in inside else tensor.dtype in _FLOATS
@@ -145,19 +111,20 @@ def pieces(
             shape[dim] = block * len(plan)
             after = after // tensor.shape[dim] * shape[dim]
             make = partial(_gathered, tensor, dim, block, plan, cast)
-            found.append(Piece(name, word, tuple(shape), after, make=make))
+            specs.append(TensorSpec(name, word, tuple(shape), after, make=make))
         elif changed and kind == "average":
             other = stored[sibling(old, plan.layers[position + 1].source)]
             make = partial(_averaged, tensor, other, plan, position, cast)
-            found.append(Piece(name, word, tensor.shape, after, make=make))
+            specs.append(TensorSpec(name, word, tensor.shape, after, make=make))
         else:
             change = cast and partial(_changed, plan, position if changed else None, cast)
             copy = seen.get(old, 0)
             place = (tensor.file, tensor.start, size)
-            found.append(Piece(name, word, tensor.shape, after, *place, change=change, copy=copy))
+            spec = TensorSpec(name, word, tensor.shape, after, *place, change=change, copy=copy)
+            specs.append(spec)
             seen[old] = copy + 1
-    found += _random(base, plan, dtype)
-    return _with_healed(base, plan, stored, dtype, found, healed) if healed else found
+    specs += _random(base, plan, dtype)
+    return _with_healed(base, plan, stored, dtype, specs, healed) if healed else specs
 
 
 def _written(stored: torch.dtype, inside: torch.dtype, kind: str) -> torch.dtype:
@@ -228,22 +195,22 @@ def _with_healed(
     plan: Plan,
     stored: Mapping[str, Tensor],
     dtype: str | None,
-    found: list[Piece],
+    specs: list[TensorSpec],
     healed: Mapping[str, torch.Tensor],
-) -> list[Piece]:
+) -> list[TensorSpec]:
     inside = memory_of(base, plan, stored)
     out, left = [], set(healed)
-    for piece in found:
-        name = inside.get(piece.name, piece.name)
+    for spec in specs:
+        name = inside.get(spec.name, spec.name)
         tensor = healed.get(name)
-        if tensor is not None and tuple(tensor.shape) == tuple(piece.shape):
+        if tensor is not None and tuple(tensor.shape) == tuple(spec.shape):
             left.discard(name)
-            kind = DTYPES[dtype][1] if dtype else _FLOATS[piece.dtype]
+            kind = DTYPES[dtype][1] if dtype else _FLOATS[spec.dtype]
             if kind.itemsize == 1:  # trained values need more precision
                 kind = base.torch_dtype
             make, size = partial(_trained, tensor, kind), tensor.numel() * kind.itemsize
-            piece = Piece(piece.name, _NAMES[kind], piece.shape, size, make=make, trained=True)
-        out.append(piece)
+            spec = TensorSpec(spec.name, _NAMES[kind], spec.shape, size, make=make, trained=True)
+        out.append(spec)
     if left:
         raise Refused(f"{min(left)} was trained, but no stored tensor stands for it alone.")
     return out
@@ -327,7 +294,7 @@ def _gathered(
             yield _bytes(flat, None) if cast is None else cast.bytes(flat.view(cast.stored))
 
 
-def _random(base: Model, plan: Plan, dtype: str | None) -> Iterator[Piece]:
+def _random(base: Model, plan: Plan, dtype: str | None) -> Iterator[TensorSpec]:
     """The tensors of randomly initialised layers; only one layer at a time is in memory.
 
     They are drawn in the patient's dtype, since another dtype gives other values, then converted.
@@ -349,7 +316,7 @@ def _random(base: Model, plan: Plan, dtype: str | None) -> Iterator[Piece]:
             name = f"{where[0]}.{position}.{where[2]}"
             make = partial(_drawn, base.anatomy, plan, position, base.torch_dtype, kind, made, name)
             size = tensor.numel() * kind.itemsize
-            yield Piece(name, _NAMES[kind], tuple(tensor.shape), size, make=make)
+            yield TensorSpec(name, _NAMES[kind], tuple(tensor.shape), size, make=make)
 
 
 def _drawn(

@@ -16,13 +16,13 @@ import torch
 
 from surgery.errors import SaveError
 
-from .tensors import Piece
+from .tensor_spec import TensorSpec
 
 NAME = "healing.json"
 
 
 @dataclass(frozen=True)
-class Healing:
+class TrainedTensors:
     """`tensors` by their names in the patient, `words` for the model card, `facts` for machines
     (objective, settings, steps, tokens, perplexities)."""
 
@@ -30,15 +30,15 @@ class Healing:
     words: str
     facts: Mapping
 
-    def write(self, folder: Path, pieces: Iterable[Piece]) -> None:
+    def write(self, folder: Path, specs: Iterable[TensorSpec]) -> None:
         """Put `healing.json` into a checkpoint: the facts, and a SHA-256 of each trained tensor."""
-        given = [piece for piece in pieces if piece.trained]
+        given = [spec for spec in specs if spec.trained]
         sums = {}
-        for piece in given:
+        for spec in given:
             digest = hashlib.sha256()
-            for data in piece.make(None):
+            for data in spec.make(None):
                 digest.update(data)
-            sums[piece.name] = digest.hexdigest()
+            sums[spec.name] = digest.hexdigest()
         text = json.dumps({**self.facts, "tensors": sums}, indent=2)
         (folder / NAME).write_text(text + "\n", encoding="utf-8")
 

@@ -2,7 +2,7 @@
 whether transformers finds a place for each.
 
 Knows finished folders only: it reads the headers anew and shares nothing with the writer but the
-list of pieces.
+list of specs.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from surgery.architecture import Anatomy, rewrite
 from surgery.architecture.inspect.loader import auto_class
 from surgery.architecture.inspect.names import check_stored, old_buffers
 from surgery.architecture.inspect.quantized import check_declared, mismatch, module_names
-from surgery.errors import BaseError, Refused, SaveError, SurgeryError
+from surgery.errors import BaseError, Refused, SaveError, SurgeryError, one_line
 from surgery.loading import loading
 from surgery.progress import Cancelled, Meter, Progress
 from surgery.sources import Tensor
 from surgery.sources.folder import read_config, read_tensors
 
-from .tensors import Piece
+from .tensor_spec import TensorSpec
 from .writer import BLOCK, Opener, differing
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 def verify(
     base: Model,
     folder: Path,
-    expected: list[Piece],
+    expected: list[TensorSpec],
     opener: Opener | None,
     progress: Progress,
     trained: Mapping[str, str] | None = None,
 ) -> None:
-    """Compare `folder` with the pieces that base and plan ask for. Raises `SaveError` that names
+    """Compare `folder` with the specs that base and plan ask for. Raises `SaveError` that names
     what is wrong.
 
     Without an `opener` of the base's files the bytes are not compared, the rest is. Tensors that
@@ -51,7 +51,7 @@ def verify(
     _same_tensors(written, expected)
     trained = trained or {}
     if opener:
-        kept = [piece for piece in expected if piece.name not in trained]
+        kept = [spec for spec in expected if spec.name not in trained]
         _same_bytes(folder, written, kept, opener, progress)
     _same_sums(folder, written, trained)
     check_loads(folder, base, progress)
@@ -60,15 +60,15 @@ def verify(
 def _same_bytes(
     folder: Path,
     written: Mapping[str, Tensor],
-    expected: list[Piece],
+    expected: list[TensorSpec],
     opener: Opener,
     progress: Progress,
 ) -> None:
-    places: dict[Path, list[tuple[Piece, int]]] = {}
-    for piece in sorted(expected, key=lambda p: written[p.name].start):
-        tensor = written[piece.name]
-        places.setdefault(folder / tensor.file, []).append((piece, tensor.start))
-    meter = Meter(progress, "Verifying", sum(piece.size for piece in expected))
+    places: dict[Path, list[tuple[TensorSpec, int]]] = {}
+    for spec in sorted(expected, key=lambda p: written[p.name].start):
+        tensor = written[spec.name]
+        places.setdefault(folder / tensor.file, []).append((spec, tensor.start))
+    meter = Meter(progress, "Verifying", sum(spec.size for spec in expected))
     if wrong := differing(places, opener, meter):
         raise SaveError(
             f"{folder} is not what its plan says: the bytes of {min(wrong)} differ from the "
@@ -91,8 +91,8 @@ def _same_sums(folder: Path, written: Mapping[str, Tensor], trained: Mapping[str
             )
 
 
-def _same_tensors(written: Mapping[str, Tensor], expected: list[Piece]) -> None:
-    wanted = {piece.name: piece for piece in expected}
+def _same_tensors(written: Mapping[str, Tensor], expected: list[TensorSpec]) -> None:
+    wanted = {spec.name: spec for spec in expected}
     for what, names in (
         ("is missing", wanted.keys() - written.keys()),
         ("does not belong there", written.keys() - wanted.keys()),
@@ -102,12 +102,12 @@ def _same_tensors(written: Mapping[str, Tensor], expected: list[Piece]) -> None:
                 f"The checkpoint is not what its plan says: {min(names)} {what} "
                 f"({len(names)} in all). Save it again."
             )
-    for name, piece in wanted.items():
+    for name, spec in wanted.items():
         tensor = written[name]
-        if (tensor.dtype, tensor.shape) != (piece.dtype, tuple(piece.shape)):
+        if (tensor.dtype, tensor.shape) != (spec.dtype, tuple(spec.shape)):
             raise SaveError(
                 f"The checkpoint is not what its plan says: {name} is {tensor.dtype} "
-                f"{list(tensor.shape)}, not {piece.dtype} {list(piece.shape)}. Save it again."
+                f"{list(tensor.shape)}, not {spec.dtype} {list(spec.shape)}. Save it again."
             )
 
 
@@ -134,9 +134,9 @@ def check_loads(folder: Path, base: Model, progress: Progress) -> None:
     except (Cancelled, SurgeryError):
         raise
     except Exception as error:  # the loader fails in as many ways as there are models
-        said = " ".join(str(error).split())[:300]
+        message = one_line(error)
         raise SaveError(
-            f"transformers can't load the checkpoint: “{said}”. Check the base's config and "
+            f"transformers can't load the checkpoint: “{message}”. Check the base's config and "
             "generation_config.json."
         ) from error
     # What the base carries along outside its layers without having a place for it may stay.
@@ -155,7 +155,7 @@ def check_loads(folder: Path, base: Model, progress: Progress) -> None:
 
 
 def check_quantized(
-    base: Model, plan: Plan, stored: Mapping[str, Tensor], expected: list[Piece]
+    base: Model, plan: Plan, stored: Mapping[str, Tensor], expected: list[TensorSpec]
 ) -> None:
     """Check, before anything is written, that the config declares the right modules as quantized,
     for the base and for the checkpoint to be saved. Raises `BaseError` or `Refused`."""
@@ -171,7 +171,7 @@ def check_quantized(
         )
     modules = module_names(base.anatomy, stored)
     config = rewrite(base.anatomy.whole, plan.sources, base.depth, modules)
-    if wrong := mismatch(Anatomy.of(config), {piece.name: piece for piece in expected}):
+    if wrong := mismatch(Anatomy.of(config), {spec.name: spec for spec in expected}):
         raise Refused(f"The quantization config can't express this plan: {wrong}")
 
 

@@ -1,7 +1,7 @@
 """Pieces into safetensors files: which tensor goes where, and getting it there.
 
 Knows the safetensors format: eight bytes with the header's length, a JSON header, the tensors'
-bytes one after the other. What a tensor's bytes are is its piece's affair, how bytes move
+bytes one after the other. What a tensor's bytes are is its spec's affair, how bytes move
 `transfer`'s.
 """
 
@@ -19,7 +19,7 @@ from typing import BinaryIO
 from surgery.io.copy import Mover, at_once, equal, fill, write_all
 from surgery.progress import Meter
 
-from .tensors import Opener, Piece
+from .tensor_spec import Opener, TensorSpec
 
 PAGE = 4096  # bytes that systems keep and share files in
 JOB = 64 << 20  # bytes that one worker takes on at a time
@@ -30,11 +30,11 @@ BLOCK = 4 << 20  # bytes of changed tensors that are in memory at a time
 class Run:
     """`size` bytes at offset `at` of a new file, from offset `start` of the base's.
 
-    They are tensors that lie together in both, the first of which is `piece`; or one tensor that
+    They are tensors that lie together in both, the first of which is `spec`; or one tensor that
     changes on its way.
     """
 
-    piece: Piece
+    spec: TensorSpec
     start: int
     at: int
     size: int
@@ -42,16 +42,16 @@ class Run:
     @property
     def end(self) -> int:
         """Where its bytes end in the base's file."""
-        return self.start + (self.size if self.piece.as_stored else self.piece.stored)
+        return self.start + (self.size if self.spec.as_stored else self.spec.stored)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of the new checkpoint: its name, its header, and (tensor, offset) of each piece."""
+    """One file of the new checkpoint: its name, its header, and (tensor, offset) of each spec."""
 
     name: str
     head: bytes
-    places: list[tuple[Piece, int]]
+    places: list[tuple[TensorSpec, int]]
 
     @property
     def size(self) -> int:
@@ -60,7 +60,7 @@ class Shard:
         return at + last.size
 
 
-def arrange(found: Iterable[Piece], limit: int) -> list[Shard]:
+def arrange(specs: Iterable[TensorSpec], limit: int) -> list[Shard]:
     """Pieces into shards that hold at most `limit` bytes of tensors; a larger tensor has one of its
     own.
 
@@ -68,15 +68,15 @@ def arrange(found: Iterable[Piece], limit: int) -> list[Shard]:
     width. Then the first copies of everything in the order of the base's files, the second copies
     likewise, …: what lies together there lies together here.
     """
-    ordered = sorted(found, key=lambda p: (-p.width, p.copy, p.file, p.start))
-    groups: list[list[Piece]] = [[]]
+    ordered = sorted(specs, key=lambda p: (-p.width, p.copy, p.file, p.start))
+    groups: list[list[TensorSpec]] = [[]]
     filled = 0
-    for piece in ordered:
-        if groups[-1] and filled + piece.size > limit:
+    for spec in ordered:
+        if groups[-1] and filled + spec.size > limit:
             groups.append([])
             filled = 0
-        groups[-1].append(piece)
-        filled += piece.size
+        groups[-1].append(spec)
+        filled += spec.size
     count = len(groups)
     names = [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
     if count == 1:
@@ -84,47 +84,47 @@ def arrange(found: Iterable[Piece], limit: int) -> list[Shard]:
     return [_shard(name, group) for name, group in zip(names, groups, strict=True)]
 
 
-def _shard(name: str, group: list[Piece]) -> Shard:
+def _shard(name: str, group: list[TensorSpec]) -> Shard:
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     places, offset = [], 0
-    for piece in group:
-        end = offset + piece.size
-        header[piece.name] = {
-            "dtype": piece.dtype,
-            "shape": list(piece.shape),
+    for spec in group:
+        end = offset + spec.size
+        header[spec.name] = {
+            "dtype": spec.dtype,
+            "shape": list(spec.shape),
             "data_offsets": [offset, end],
         }
-        places.append((piece, offset))
+        places.append((spec, offset))
         offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
     # The format lets a header end in spaces. They have the tensors begin at a multiple of eight,
     # and the longest run at the same place within a page as in its source: only then can a file
     # system share its blocks, and pages move whole.
     space = -len(text) % 8
-    longest = max(runs(places), key=lambda run: run.size if run.piece.as_stored else 0)
+    longest = max(runs(places), key=lambda run: run.size if run.spec.as_stored else 0)
     shift = (longest.start - longest.at - 8 - len(text)) % PAGE
-    if longest.piece.as_stored and longest.size >= PAGE and (shift - space) % 8 == 0:
+    if longest.spec.as_stored and longest.size >= PAGE and (shift - space) % 8 == 0:
         space = shift
     head = struct.pack("<Q", len(text) + space) + text + b" " * space
-    return Shard(name, head, [(piece, len(head) + at) for piece, at in places])
+    return Shard(name, head, [(spec, len(head) + at) for spec, at in places])
 
 
-def runs(places: Iterable[tuple[Piece, int]]) -> Iterator[Run]:
+def runs(places: Iterable[tuple[TensorSpec, int]]) -> Iterator[Run]:
     """Places, in the order of their offsets, as runs."""
     run: Run | None = None
-    for piece, at in places:
+    for spec, at in places:
         together = (
             run
-            and run.piece.as_stored
-            and piece.as_stored
-            and (run.piece.file, run.end, run.at + run.size) == (piece.file, piece.start, at)
+            and run.spec.as_stored
+            and spec.as_stored
+            and (run.spec.file, run.end, run.at + run.size) == (spec.file, spec.start, at)
         )
         if together:
-            run = replace(run, size=run.size + piece.size)
+            run = replace(run, size=run.size + spec.size)
             continue
         if run:
             yield run
-        run = Run(piece, piece.start, at, piece.size)
+        run = Run(spec, spec.start, at, spec.size)
     if run:
         yield run
 
@@ -135,11 +135,11 @@ def write_shards(folder: Path, shards: list[Shard], opener: Opener, meter: Meter
     mover = Mover()
 
     def write(source: BinaryIO, target: BinaryIO, run: Run) -> None:
-        if run.piece.as_stored:
+        if run.spec.as_stored:
             mover.move(source, run.start, target, run.at, run.size, meter)
             return
         target.seek(run.at)
-        for data in _new_bytes(source, run.piece, opener):
+        for data in _new_bytes(source, run.spec, opener):
             write_all(target, data)
             meter.add(len(data))
 
@@ -155,35 +155,35 @@ def write_shards(folder: Path, shards: list[Shard], opener: Opener, meter: Meter
         if (folder / shard.name).stat().st_size < shard.size:  # it ends in a hole
             os.truncate(folder / shard.name, shard.size)
     if len(shards) > 1:
-        where = {piece.name: shard.name for shard in shards for piece, _ in shard.places}
-        total = sum(piece.size for shard in shards for piece, _ in shard.places)
+        where = {spec.name: shard.name for shard in shards for spec, _ in shard.places}
+        total = sum(spec.size for shard in shards for spec, _ in shard.places)
         index = {"metadata": {"total_size": total}, "weight_map": where}
         text = json.dumps(index, indent=2) + "\n"
         (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
 
 
 def differing(
-    places: Mapping[Path, list[tuple[Piece, int]]], opener: Opener, meter: Meter
+    places: Mapping[Path, list[tuple[TensorSpec, int]]], opener: Opener, meter: Meter
 ) -> list[str]:
-    """Names of tensors whose bytes are not those of their piece; of a run, the first one's.
+    """Names of tensors whose bytes are not those of their spec; of a run, the first one's.
 
-    `places` says for each file which piece is expected at which offset, in the offsets' order.
+    `places` says for each file which spec is expected at which offset, in the offsets' order.
     `meter` hears of bytes. Raises `BaseError`.
     """
-    found: list[str] = []
+    names: list[str] = []
 
     def check(source: BinaryIO, target: BinaryIO, run: Run) -> None:
-        if run.piece.as_stored:
+        if run.spec.as_stored:
             same = equal(source, run.start, target, run.at, run.size, meter)
         else:
             same, at = True, run.at
-            for data in _new_bytes(source, run.piece, opener):
+            for data in _new_bytes(source, run.spec, opener):
                 there = bytearray(len(data))
                 fill(target, at, there)
                 same, at = same and there == data, at + len(data)
                 meter.add(len(data))
         if not same:
-            found.append(run.piece.name)
+            names.append(run.spec.name)
 
     jobs = [
         partial(_with_files, check, opener, path, "rb", part)
@@ -191,13 +191,13 @@ def differing(
         for part in _parts(runs(placed))
     ]
     at_once(jobs, meter)
-    return found
+    return names
 
 
-def _parts(found: Iterable[Run]) -> Iterator[Run]:
+def _parts(runs_: Iterable[Run]) -> Iterator[Run]:
     """Runs cut into what one worker takes on; a tensor that changes stays in one."""
-    for run in found:
-        if not run.piece.as_stored:
+    for run in runs_:
+        if not run.spec.as_stored:
             yield run
             continue
         for done in range(0, run.size, JOB):
@@ -207,19 +207,19 @@ def _parts(found: Iterable[Run]) -> Iterator[Run]:
 
 def _with_files(work, opener: Opener, path: Path, mode: str, run: Run) -> None:
     with open(path, mode, buffering=0) as target:
-        if run.piece.make:
+        if run.spec.make:
             work(None, target, run)
             return
-        with opener(run.piece.file, run.start, run.end) as source:
+        with opener(run.spec.file, run.start, run.end) as source:
             work(source, target, run)
 
 
-def _new_bytes(source: BinaryIO | None, piece: Piece, opener: Opener) -> Iterator[memoryview]:
+def _new_bytes(source: BinaryIO | None, spec: TensorSpec, opener: Opener) -> Iterator[memoryview]:
     """The bytes of a tensor that is not the base's own, a block at a time."""
-    if piece.make:
-        yield from piece.make(opener)
+    if spec.make:
+        yield from spec.make(opener)
         return
-    for done in range(0, piece.stored, BLOCK):
-        values = bytearray(min(BLOCK, piece.stored - done))
-        fill(source, piece.start + done, values)
-        yield piece.change(values)
+    for done in range(0, spec.stored, BLOCK):
+        values = bytearray(min(BLOCK, spec.stored - done))
+        fill(source, spec.start + done, values)
+        yield spec.change(values)

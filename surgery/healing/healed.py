@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from surgery.base import Base
-from surgery.checkpoint.trained import Healing
+from surgery.checkpoint.trained import TrainedTensors
 from surgery.errors import SaveError
-from surgery.io.atomic import appearing
+from surgery.io.atomic import atomic_folder
 from surgery.io.output_target import ADAPTER, resolve
 from surgery.patient import Patient
 from surgery.plan import Plan
@@ -112,14 +112,14 @@ class Healed(Patient):
     ) -> Path:
         """Write the checkpoint: as `Base.save` does, and only the trained tensors pass through
         memory. Returns the folder."""
-        healing = Healing(self.tensors, self.words, self.facts)
+        trained = TrainedTensors(self.tensors, self.words, self.facts)
         return self.base.save(
             self.plan,
             out,
             dtype=dtype,
             shard_size=shard_size,
             overwrite=overwrite,
-            healed=healing,
+            healed=trained,
             progress=progress,
         )
 
@@ -133,7 +133,7 @@ class Healed(Patient):
         name = self.base.pinned_id or self.base.name
         size = sum(t.nbytes for t in tensors.values())
         files = self.base.local_files()
-        with appearing(out, size, overwrite, kind=ADAPTER, base_files=files) as partial:
+        with atomic_folder(out, size, overwrite, kind=ADAPTER, base_files=files) as partial:
             save_file(dict(tensors), partial / "adapter_model.safetensors")
             text = json.dumps(config, indent=2, sort_keys=True)
             (partial / "adapter_config.json").write_text(text + "\n", encoding="utf-8")

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from surgery.errors import SurgeryError
-from surgery.io.atomic import appearing, restored, sweep
+from surgery.io.atomic import atomic_folder, restored, sweep
 from surgery.io.output_target import STATE, explained
 
 from .records import FORMAT, RunRecord, StateRecord
@@ -42,7 +42,7 @@ _UNREADABLE = re.compile(r"unreadable-[0-9]{8}-[0-9a-f]{8}")
 
 def begin(folder: Path, facts: Mapping, text: torch.Tensor) -> None:
     """Create the run's folder. `facts` are the fields of its `RunRecord`, except the checksum."""
-    with appearing(folder, text.nbytes) as partial:
+    with atomic_folder(folder, text.nbytes) as partial:
         place = partial / _TEXT
         place.parent.mkdir()
         _save({"tokens": text}, place)
@@ -116,7 +116,7 @@ def write(
     and the one after `spared` steps. Raises `SaveError`, and then those are still there."""
     out = folder / f"state-{step:08d}"
     size = sum(t.nbytes for t in (*trained.values(), *moments.values()))
-    with appearing(out, size, overwrite=True, durable=True, kind=STATE) as partial:
+    with atomic_folder(out, size, overwrite=True, durable=True, kind=STATE) as partial:
         files = {}
         for name, tensors in zip(_FILES, (trained, moments), strict=True):
             _save(tensors, partial / name)

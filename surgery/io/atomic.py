@@ -35,7 +35,7 @@ _HERE = -100  # AT_FDCWD of Linux: relative paths start at the working directory
 
 
 @contextlib.contextmanager
-def appearing(
+def atomic_folder(
     out: Path,
     size: int,
     overwrite: bool = False,

@@ -61,7 +61,7 @@ def open_source(spec: str, progress: Progress = silent) -> Source:
             case "bundled":
                 return bundled.open_bundled(progress)
             case "config":
-                return config_only.open_bare(
+                return config_only.open_config_only(
                     spec.removeprefix("config:"), progress, _path, open_source
                 )
             case "gguf":

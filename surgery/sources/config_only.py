@@ -24,7 +24,7 @@ _SETTING = re.compile(r",\s*([A-Za-z_]\w*)\s*=\s*([^,]*)$")
 _NOTE = "made of random weights from a config"
 
 
-def open_bare(
+def open_config_only(
     text: str,
     progress: Progress,
     path_of: Callable[[str], Path],
@@ -57,8 +57,8 @@ def open_bare(
     config, note = unquantized(config), _NOTE  # random weights are unquantized
     if changes:
         config = edit(config, changes)
-        said = ", ".join(f"{field} {value}" for field, value in changes.items())
-        name, note = f"{name} with {said}", f"{_NOTE} with {said}"
+        settings = ", ".join(f"{field} {value}" for field, value in changes.items())
+        name, note = f"{name} with {settings}", f"{_NOTE} with {settings}"
     return Source(
         kind="config",
         name=name,

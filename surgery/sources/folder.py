@@ -12,7 +12,7 @@ from pathlib import Path
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
-from surgery.errors import BaseError
+from surgery.errors import BaseError, one_line
 
 from .safetensors_header import read_file
 from .source import Source, Tensor
@@ -125,9 +125,10 @@ def config_from(fields: dict, path: Path) -> PreTrainedConfig:
             part.return_dict, part.output_hidden_states, part.output_attentions = True, False, False
         return config
     except Exception as error:  # a config's fields can be wrong in as many ways as there are fields
-        said = " ".join(str(error).split())[:300]
+        message = one_line(error)
         raise BaseError(
-            f"{path.name} is not a config that transformers can read: “{said}”. Check its settings."
+            f"{path.name} is not a config that transformers can read: “{message}”. Check its "
+            "settings."
         ) from error
 
 

@@ -19,7 +19,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from surgery.devices import choose, main_memory
-from surgery.errors import BaseError, Refused, SurgeryError
+from surgery.errors import BaseError, Refused, SurgeryError, one_line
 from surgery.io.cache_folder import cache_folder
 from surgery.loading import check_whole, loading
 from surgery.progress import Cancelled, Progress
@@ -139,5 +139,5 @@ def _parsed_once() -> Iterator[None]:
 
 
 def _unread(path: Path, error: Exception) -> BaseError:
-    said = " ".join(str(error).split())[:200]
-    return BaseError(f"{path.name} can't be read as GGUF by transformers: {said}")
+    message = one_line(error, 200)
+    return BaseError(f"{path.name} can't be read as GGUF by transformers: {message}")

@@ -42,7 +42,7 @@ from .folder import (
     read_index,
     with_adapter,
 )
-from .range_reader import Part
+from .range_reader import RangeReader
 from .safetensors_header import read_header
 from .source import Source, Tensor
 
@@ -97,7 +97,7 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
         revision=commit,
         licence=getattr(info.card_data, "license", None),
         home=folder,
-        open_part=lambda file, start, end: Part(
+        open_range=lambda file, start, end: RangeReader(
             f"{repo}/{file}", partial(_stream, repo, commit, file), start, end
         ),
         get_files=lambda progress: _download(
@@ -249,8 +249,8 @@ def _explained(repo: str, revision: str) -> Iterator[None]:
             f"{repo} is not in the local cache, and HF_HUB_OFFLINE forbids to fetch it."
         ) from error
     except HfHubHTTPError as error:
-        said = (str(error).splitlines() or ["no reason given"])[0][:200]
-        raise BaseError(f"The Hub refused {repo}: {said.rstrip('.')}. Try again later.") from error
+        message = (str(error).splitlines() or ["no reason given"])[0][:200].rstrip(".")
+        raise BaseError(f"The Hub refused {repo}: {message}. Try again later.") from error
     except json.JSONDecodeError as error:
         raise BaseError(
             f"What answers for the Hub is not the Hub, so {repo} can't be had: check the network's "

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 
-from surgery.errors import BaseError
+from surgery.errors import BaseError, one_line
 
 # (start, end) -> the bytes in between, in pieces of any size
 Request = Callable[[int, int], AbstractContextManager[Iterator[bytes]]]
 PATIENCE = (1, 2, 4, 8)  # seconds before each further attempt
 
 
-class Part(io.RawIOBase):
+class RangeReader(io.RawIOBase):
     """Bytes [start, end) of a remote file. Positions are those of the whole file."""
 
     def __init__(self, name: str, request: Request, start: int, end: int) -> None:
@@ -75,8 +75,10 @@ class Part(io.RawIOBase):
         return piece[: self._end - self._at]
 
     def _lost(self, error: Exception) -> BaseError:
-        said = " ".join(str(error).split())[:200]
-        return BaseError(f"The line to {self.name} broke ({said}). Check the network, try again.")
+        return BaseError(
+            f"The connection to {self.name} broke ({one_line(error, 200)}). Check the network, try "
+            "again."
+        )
 
     def _hang_up(self) -> None:
         self._line.close()

@@ -35,7 +35,7 @@ def _unchanging() -> None:
 class Source:
     """A model as found. `identity` is equal for equal files, and another when they change.
 
-    `open_part(file, start, end)` reads parts of files that aren't on this machine, if it is given.
+    `open_range(file, start, end)` reads parts of files that aren't on this machine, if it is given.
     `tensors` is empty where nothing is stored as safetensors yet (a GGUF file, a bare config).
     `hub_id` and `licence` are None where they aren't known; `note` says what a reader should know
     about where the weights come from; `home` is its local folder, if any, and `files` are its files
@@ -55,7 +55,7 @@ class Source:
     home: Path | None = field(default=None, repr=False)
     files: tuple[Path, ...] = field(default=(), repr=False)
     check: Callable[[], None] = field(default=_unchanging, repr=False)
-    open_part: Callable[[str, int, int], BinaryIO] | None = field(default=None, repr=False)
+    open_range: Callable[[str, int, int], BinaryIO] | None = field(default=None, repr=False)
     get_files: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
     get_companions: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
     get_tokenizer: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)

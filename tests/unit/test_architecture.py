@@ -7,7 +7,7 @@ import torch
 
 from surgery import Plan, Refused
 from surgery.architecture import Anatomy, rewrite, skeleton
-from surgery.architecture.apply.build import graft
+from surgery.architecture.apply.build import build_patient
 
 PLANS = ["0:6", "0:2, 4:6", "0:4, 2:6", "0, 3, 2, 1, 4, 5", "3*3", "5, 4, 3, 2, 1, 0", "1:6"]
 
@@ -35,7 +35,7 @@ def cached_logits(model, ids, first=5):
 def test_a_patient_computes_what_the_bases_layers_compute(base, text):
     model, anatomy = base
     plan = Plan.parse(text, tiny.DEPTH)
-    patient = graft(anatomy, model, plan)
+    patient = build_patient(anatomy, model, plan)
     ids = tiny.tokens(24, batch=2)
     with torch.no_grad():
         logits = patient(input_ids=ids, use_cache=False).logits
@@ -47,7 +47,7 @@ def test_a_patient_computes_what_the_bases_layers_compute(base, text):
 @pytest.mark.parametrize("text", ["0:2, 4:6", "0:4, 2:6"])
 def test_greedy_text_with_the_cache_is_greedy_text_without_it(base, text):
     model, anatomy = base
-    patient = graft(anatomy, model, Plan.parse(text, tiny.DEPTH))
+    patient = build_patient(anatomy, model, Plan.parse(text, tiny.DEPTH))
     ids = tiny.tokens(12)
     with_cache, without = (
         patient.generate(ids, max_new_tokens=20, do_sample=False, use_cache=use, pad_token_id=0)
@@ -60,7 +60,7 @@ def test_the_final_norm_counts(base):
     """The oracle would notice a final norm that was left as it is initialised."""
     model, anatomy = base
     plan = Plan.parse("0:4, 2:6", tiny.DEPTH)
-    patient = graft(anatomy, model, plan)
+    patient = build_patient(anatomy, model, plan)
     norm = next(
         m
         for name, m in patient.named_modules()
@@ -79,7 +79,7 @@ def test_a_patient_owns_no_weights_and_leaves_the_base_as_it_was(base):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     modules = [id(m) for m in model.modules()]
     config = model.config.to_dict()
-    patients = [graft(anatomy, model, Plan.parse(text, tiny.DEPTH)) for text in PLANS]
+    patients = [build_patient(anatomy, model, Plan.parse(text, tiny.DEPTH)) for text in PLANS]
     own = {p.data_ptr() for p in model.parameters()}
     for patient in patients:  # several live at once
         assert {p.data_ptr() for p in patient.parameters()} <= own
@@ -90,7 +90,7 @@ def test_a_patient_owns_no_weights_and_leaves_the_base_as_it_was(base):
 
 def test_layer_indices_count_from_zero(base):
     model, anatomy = base
-    patient = graft(anatomy, model, Plan.parse("4:6, 0:3, 2:4", tiny.DEPTH))
+    patient = build_patient(anatomy, model, Plan.parse("4:6, 0:3, 2:4", tiny.DEPTH))
     found = [
         [m.layer_idx for m in layer.modules() if hasattr(m, "layer_idx")]
         for layer in patient.get_submodule(anatomy.stack.paths[0])
@@ -100,14 +100,14 @@ def test_layer_indices_count_from_zero(base):
 
 def test_tied_embeddings_stay_one_tensor():
     model = tiny.model("llama-tied-biased")
-    patient = graft(Anatomy.of(model.config), model, Plan.parse("0:2, 4:6", 6))
+    patient = build_patient(Anatomy.of(model.config), model, Plan.parse("0:2, 4:6", 6))
     assert patient.lm_head.weight is patient.model.embed_tokens.weight
 
 
 def test_identity_layers_change_no_logit(base):
     model, anatomy = base
     plan = Plan.parse("0:3, 2@identity, 3:6, 5@identity", tiny.DEPTH)
-    patient = graft(anatomy, model, plan)
+    patient = build_patient(anatomy, model, plan)
     ids = tiny.tokens(24)
     with torch.no_grad():
         assert torch.equal(patient(input_ids=ids).logits, model(input_ids=ids).logits)
@@ -122,16 +122,16 @@ def test_scaled_layers_add_less(base):
     model, anatomy = base
     if "gemma" in model.config.model_type:  # a norm behind each of them undoes any scaling
         with pytest.raises(Refused, match="normalises"):
-            graft(anatomy, model, Plan.parse("0:6@scale=0.5", 6))
+            build_patient(anatomy, model, Plan.parse("0:6@scale=0.5", 6))
         return
     ids = tiny.tokens(8)
     with torch.no_grad():
         whole, half, none = (
-            graft(anatomy, model, Plan.parse(f"0:6@scale={x}", 6))(input_ids=ids).logits
+            build_patient(anatomy, model, Plan.parse(f"0:6@scale={x}", 6))(input_ids=ids).logits
             for x in (1.0, 0.5, 0.0)
         )
         assert torch.equal(whole, model(input_ids=ids).logits)
-        nothing = graft(anatomy, model, Plan.parse("0:6@identity", 6))(input_ids=ids).logits
+        nothing = build_patient(anatomy, model, Plan.parse("0:6@identity", 6))(input_ids=ids).logits
     assert torch.equal(none, nothing)
     assert not torch.allclose(half, whole, atol=1e-3)
 
@@ -162,10 +162,10 @@ def test_operating_takes_milliseconds_of_work_not_copies():
     """Beyond the base, a patient allocates little more than its modules."""
     model = tiny.model("llama", hidden_size=512, intermediate_size=1024)
     anatomy = Anatomy.of(model.config)
-    graft(anatomy, model, Plan.whole(6))
+    build_patient(anatomy, model, Plan.whole(6))
     weights = sum(p.nbytes for p in model.parameters())
     with torch.profiler.profile(profile_memory=True) as profile:
-        patient = graft(anatomy, model, Plan.parse("0:6*3", 6))
+        patient = build_patient(anatomy, model, Plan.parse("0:6*3", 6))
     allocated = sum(max(0, e.self_cpu_memory_usage) for e in profile.events())
     assert len(patient.model.layers) == 18 and weights > 40e6
     assert allocated < weights / 100

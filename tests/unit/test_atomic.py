@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from surgery import Base, Cancelled, Plan, SaveError
-from surgery.io.atomic import appearing, exchange, restored, sweep
+from surgery.io.atomic import atomic_folder, exchange, restored, sweep
 
 WHOLE = Plan.whole(6)
 ROOT = Path(__file__).parents[2]
@@ -108,7 +108,7 @@ def test_two_at_once_to_one_place(base, tmp_path):
 def test_who_comes_last_replaces_nothing(tmp_path):
     """The other finishes after we looked at the place and before we take it."""
     out = tmp_path / "out"
-    with pytest.raises(SaveError, match="exists already"), appearing(out, 1):
+    with pytest.raises(SaveError, match="exists already"), atomic_folder(out, 1):
         out.mkdir()
         (out / "theirs").touch()
     assert names(tmp_path) == ["out"] and names(out) == ["theirs"]
@@ -132,11 +132,11 @@ def test_only_what_nobody_holds_is_swept(tmp_path):
     for name in (".out.notes", "outer", ".out.0000000g.partial"):
         (tmp_path / name).mkdir()
     before = names(tmp_path)
-    with appearing(tmp_path / "out", 1) as theirs:
+    with atomic_folder(tmp_path / "out", 1) as theirs:
         living = names(tmp_path)
         for name in ("dead", "dead too"):
             left(tmp_path, "new", name=name)
-        with appearing(tmp_path / "out2", 1) as partial:
+        with atomic_folder(tmp_path / "out2", 1) as partial:
             (partial / "new").touch()
         assert names(tmp_path) == sorted([*living, "out2"])
         (theirs / "mine").touch()
@@ -147,7 +147,7 @@ def test_only_what_nobody_holds_is_swept(tmp_path):
 def test_what_was_put_aside_comes_back(tmp_path):
     """Killed between the two renames of a replacement: the old model is still there."""
     left(tmp_path, "old", "new")
-    with pytest.raises(SaveError, match="exists already"), appearing(tmp_path / "out", 1):
+    with pytest.raises(SaveError, match="exists already"), atomic_folder(tmp_path / "out", 1):
         raise AssertionError("begun although something is there")
     assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["old"]
 
@@ -200,7 +200,7 @@ if stage == "after the exchange":
     atomic.exchange = lambda one, other: exchange(one, other) and here()
 if stage.endswith("clearing up"):
     atomic._clear = here
-with atomic.appearing(out, 1, overwrite=True) as partial:
+with atomic.atomic_folder(out, 1, overwrite=True) as partial:
     (partial / "config.json").write_text('{"model_type": "new"}')
     if stage == "writing":
         here()
@@ -229,7 +229,7 @@ def test_kill_9(tmp_path, stage):
     assert set(names(holder)) <= {"lock", "new", "old"}
     assert restored(out)
     assert json.loads((out / "config.json").read_text())["model_type"] == STAGES[stage]
-    with pytest.raises(SaveError, match="exists already"), appearing(out, 1):
+    with pytest.raises(SaveError, match="exists already"), atomic_folder(out, 1):
         pass
     assert names(tmp_path) == ["out"] and names(out) == ["config.json"]
 
@@ -242,7 +242,7 @@ def test_whatever_stops_it_nothing_is_left_and_the_old_stays(
     out = tmp_path / "out"
     out.mkdir()
     (out / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(stop), appearing(out, 1, overwrite=True) as partial:
+    with pytest.raises(stop), atomic_folder(out, 1, overwrite=True) as partial:
         (partial / "half").touch()
         raise stop
     assert names(tmp_path) == ["out"] and names(out) == ["config.json"]
@@ -262,7 +262,7 @@ def test_whatever_stops_it_nothing_is_left_and_the_old_stays(
 
         monkeypatch.setattr("surgery.io.atomic.exchange", lambda *_: False)
         monkeypatch.setattr("os.rename", once)
-    with pytest.raises(stop), appearing(out, 1, overwrite=True) as partial:
+    with pytest.raises(stop), atomic_folder(out, 1, overwrite=True) as partial:
         (partial / "half").touch()
     assert names(tmp_path) == ["out"] and names(out) == ["config.json"]
 
@@ -274,7 +274,7 @@ def test_a_replacement(tmp_path, monkeypatch, exchanging):
     out = tmp_path / "out"
     out.mkdir()
     (out / "config.json").write_text('{"model_type": "llama"}')
-    with appearing(out, 1, overwrite=True) as partial:
+    with atomic_folder(out, 1, overwrite=True) as partial:
         (partial / "new").touch()
     assert names(tmp_path) == ["out"] and names(out) == ["new"]
 

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM
 
 from surgery import Base, Plan, Refused
 from surgery.architecture import Anatomy
-from surgery.architecture.apply.build import graft
+from surgery.architecture.apply.build import build_patient
 from surgery.architecture.inspect.anatomy import build_meta
 from surgery.architecture.inspect.identity_proof import identity_layers
 
@@ -50,7 +50,7 @@ def test_memory_and_disk_agree(folder, tmp_path, text):
 
 def test_average_is_the_mean_with_the_next_layer_in_the_plan():
     model = tiny.model("llama")
-    patient = graft(Anatomy.of(model.config), model, Plan.parse("0:3, 2@average, 5, 1", 6))
+    patient = build_patient(Anatomy.of(model.config), model, Plan.parse("0:3, 2@average, 5, 1", 6))
     old, new = model.model.layers, patient.model.layers
     for name, value in new[3].named_parameters():
         a, b = (old[i].get_parameter(name) for i in (2, 5))
@@ -62,10 +62,10 @@ def test_average_is_the_mean_with_the_next_layer_in_the_plan():
 def test_average_needs_a_next_layer_of_its_kind():
     anatomy = Anatomy.of(tiny.config("llama"))
     with pytest.raises(Refused, match="the last layer has none"):
-        graft(anatomy, tiny.model("llama"), Plan.parse("0:6@average", 6))
+        build_patient(anatomy, tiny.model("llama"), Plan.parse("0:6@average", 6))
     model = tiny.model("gemma3_text")
     with pytest.raises(Refused, match="different types"):
-        graft(Anatomy.of(model.config), model, Plan.parse("0, 1@average, 2:6", 6))
+        build_patient(Anatomy.of(model.config), model, Plan.parse("0, 1@average, 2:6", 6))
 
 
 def test_random_layers_are_drawn_as_transformers_draws_them():
@@ -73,7 +73,7 @@ def test_random_layers_are_drawn_as_transformers_draws_them():
     model = tiny.model("llama", **config)
     anatomy = Anatomy.of(model.config)
     plan = Plan.parse("0:3, 2*2@random, 3:6", 6)
-    one, two = (graft(anatomy, model, plan).model.layers for _ in range(2))
+    one, two = (build_patient(anatomy, model, plan).model.layers for _ in range(2))
     for name, value in one[3].named_parameters():
         assert torch.equal(value, two[3].get_parameter(name))  # seeded
         if value.dim() == 1:
@@ -150,4 +150,4 @@ def test_identity_is_refused_where_it_is_not_proven():
     model = AutoModelForCausalLM.from_config(config)
     for text in ("0:4, 3@identity", "0:4, 3@scale=0.5"):
         with pytest.raises(Refused, match="can't be promised"):
-            graft(Anatomy.of(config), model, Plan.parse(text, 4))
+            build_patient(Anatomy.of(config), model, Plan.parse(text, 4))

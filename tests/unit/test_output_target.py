@@ -10,7 +10,7 @@ import pytest
 
 from surgery import Base, Plan, SaveError, stack
 from surgery.healing import Healing
-from surgery.io.atomic import appearing
+from surgery.io.atomic import atomic_folder
 from surgery.io.output_target import ADAPTER, MODEL, STATE, check_target
 
 WHOLE = Plan.whole(6)
@@ -236,7 +236,7 @@ def test_what_changes_meanwhile_is_looked_at_again(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with (
         pytest.raises(SaveError, match=r"holds notes\.txt"),
-        appearing(tmp_path, 1, overwrite=True),
+        atomic_folder(tmp_path, 1, overwrite=True),
     ):
         (tmp_path / "notes.txt").write_text("mine")
     assert names(tmp_path) == ["config.json", "notes.txt"]

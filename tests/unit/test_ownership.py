@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from surgery.io.atomic import appearing
+from surgery.io.atomic import atomic_folder
 from surgery.io.ownership import left_behind, own, temporary
 
 ROOT = Path(__file__).parents[2]
 CODE = """
 import atexit, sys
-from surgery.io.atomic import appearing
+from surgery.io.atomic import atomic_folder
 from surgery.io.ownership import temporary
 folder, remove = temporary("mine-")
 atexit.register(remove)
@@ -114,7 +114,7 @@ def test_many_at_once(tmp_path):
     def work(name):
         try:
             for number in range(60):
-                with appearing(tmp_path / f"{name}-{number}", 1) as partial:
+                with atomic_folder(tmp_path / f"{name}-{number}", 1) as partial:
                     (partial / "mine").touch()
                 assert (tmp_path / f"{name}-{number}" / "mine").is_file()
         except BaseException as error:

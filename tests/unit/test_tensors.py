@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from surgery import Base, Plan, Refused
 from surgery.architecture import Anatomy
 from surgery.architecture.inspect.dtypes import loaded_dtypes
-from surgery.checkpoint.trained import Healing
+from surgery.checkpoint.trained import TrainedTensors
 
 STORED = {
     "F32": torch.float32,
@@ -143,7 +143,7 @@ def test_a_trained_tensor_is_not_written_as_coarse_as_float8(mixed, tmp_path):
     base, plan = Base.open(str(mixed("F8_E4M3"))), Plan.parse("0:2, 4:6", 6)
     name = "model.layers.1.mlp.up_proj.weight"
     trained = torch.randn(base.anatomy.tensors[name].shape)
-    healed = Healing({name: trained}, "healed", {})
+    healed = TrainedTensors({name: trained}, "healed", {})
     for dtype, word in ((None, "BF16"), ("float32", "F32")):
         out = base.save(plan, tmp_path / word, healed=healed, dtype=dtype)
         found = load_file(out / "model.safetensors")[name]

@@ -6,7 +6,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surgery.checkpoint.tensors import Piece
+from surgery.checkpoint.tensor_spec import TensorSpec
 from surgery.checkpoint.writer import PAGE, arrange, differing, runs, write_shards
 from surgery.io.copy import opener_of
 from surgery.progress import Meter, silent
@@ -14,9 +14,9 @@ from surgery.progress import Meter, silent
 WIDTHS = {"F64": 8, "F32": 4, "BF16": 2, "U8": 1}
 
 
-def piece(name, dtype, values, file, start, copy=0):
+def spec(name, dtype, values, file, start, copy=0):
     size = WIDTHS[dtype] * values
-    return Piece(name, dtype, (values,), size, file, start, size, None, copy)
+    return TensorSpec(name, dtype, (values,), size, file, start, size, None, copy)
 
 
 @st.composite
@@ -29,27 +29,27 @@ def checkpoints(draw):
             dtype = draw(st.sampled_from(sorted(WIDTHS)))
             values = draw(st.integers(0, 3000))
             for copy in range(draw(st.integers(0, 3))):
-                found.append(piece(f"{file}.{i}.{copy}", dtype, values, file, at, copy))
+                found.append(spec(f"{file}.{i}.{copy}", dtype, values, file, at, copy))
             at += WIDTHS[dtype] * values
-    return found or [piece("only", "F32", 4, "a", 8)]
+    return found or [spec("only", "F32", 4, "a", 8)]
 
 
 @given(checkpoints(), st.integers(1, 40_000))
 def test_every_tensor_has_its_place(found, limit):
     shards = arrange(found, limit)
-    placed = [piece.name for shard in shards for piece, _ in shard.places]
-    assert sorted(placed) == sorted(piece.name for piece in found)
+    placed = [spec.name for shard in shards for spec, _ in shard.places]
+    assert sorted(placed) == sorted(spec.name for spec in found)
     for shard in shards:
         (length,) = struct.unpack("<Q", shard.head[:8])
         header = json.loads(shard.head[8:])
         assert len(shard.head) == 8 + length and len(shard.head) % 8 == 0
         assert length < len(json.dumps(header)) + PAGE + 8
         end = len(shard.head)
-        for piece, at in shard.places:
-            assert at == end and at % WIDTHS[piece.dtype] == 0
-            offsets = header[piece.name]["data_offsets"]
-            assert offsets == [at - len(shard.head), at - len(shard.head) + piece.size]
-            end += piece.size
+        for spec, at in shard.places:
+            assert at == end and at % WIDTHS[spec.dtype] == 0
+            offsets = header[spec.name]["data_offsets"]
+            assert offsets == [at - len(shard.head), at - len(shard.head) + spec.size]
+            end += spec.size
         assert sum(p.size for p, _ in shard.places) <= limit or len(shard.places) == 1
 
 
@@ -57,11 +57,11 @@ def test_every_tensor_has_its_place(found, limit):
 def test_runs_move_every_byte_once(found):
     (shard,) = arrange(found, 1 << 40)
     assert sum(run.size for run in runs(shard.places)) == sum(p.size for p in found)
-    for piece, at in shard.places:
-        if not piece.size:
+    for spec, at in shard.places:
+        if not spec.size:
             continue
-        run = next(r for r in runs(shard.places) if r.at <= at and at + piece.size <= r.at + r.size)
-        assert run.piece.file == piece.file and piece.start - run.start == at - run.at
+        run = next(r for r in runs(shard.places) if r.at <= at and at + spec.size <= r.at + r.size)
+        assert run.spec.file == spec.file and spec.start - run.start == at - run.at
 
 
 def test_a_base_s_order_makes_long_runs():
@@ -69,7 +69,7 @@ def test_a_base_s_order_makes_long_runs():
     the pages of its source."""
     names = [n for n in range(10) if n not in (5, 6)]
     found = [
-        piece(f"{copy}.{n}", "BF16", 5000, "a", 1000 + n * 10_000, copy)
+        spec(f"{copy}.{n}", "BF16", 5000, "a", 1000 + n * 10_000, copy)
         for n in names
         for copy in (1, 0)
     ]
@@ -89,7 +89,7 @@ def test_sparse_files_by_many_workers(tmp_path, monkeypatch):
         for at in range(0, size - (1 << 20), 1 << 16):  # its end is a hole
             file.seek(at)
             file.write(at.to_bytes(8, "big") * 1024)
-    found = [piece(str(n), "U8", size // 16, "a", n * size // 16) for n in range(16)]
+    found = [spec(str(n), "U8", size // 16, "a", n * size // 16) for n in range(16)]
     for attempt in range(5):
         folder = tmp_path / f"out{attempt}"
         folder.mkdir()

@@ -7,7 +7,7 @@ import traps
 
 from surgery import Plan, Refused
 from surgery.architecture import Anatomy, skeleton
-from surgery.architecture.apply.build import graft
+from surgery.architecture.apply.build import build_patient
 from zoo import build, quantized, special
 from zoo.examine import PLANS, TOLERANCE, _far, examine
 
@@ -93,7 +93,7 @@ def test_producers_in_gemma_4(monkeypatch):
     truth = oracle.Oracle(model, "model.layers", ids)
     for text in ("0:4, 3, 4:6", "0:3, 2:6", "0:4*2, 4:6", "2:6", "2, 5", "0:4, 5*2"):
         plan = Plan.parse(text, 6)
-        logits = graft(anatomy, model, plan)(input_ids=ids, use_cache=False).logits
+        logits = build_patient(anatomy, model, plan)(input_ids=ids, use_cache=False).logits
         assert _far(logits, truth.logits(plan.sources)) < TOLERANCE, text
     for text in ("0:2, 4:6", "0:4, 0, 4:6"):
         with pytest.raises(Refused, match="reuse the keys and values"):

@@ -26,7 +26,7 @@ from surgery.errors import Refused
 from surgery.plan import Plan
 
 from .initialise import begin, changes, check_supported, random_layer
-from .inplace_rescaling import settle
+from .inplace_rescaling import disable_inplace_rescaling
 
 
 def skeleton(base: Anatomy, sources: Sequence[int]) -> PreTrainedModel:
@@ -36,7 +36,7 @@ def skeleton(base: Anatomy, sources: Sequence[int]) -> PreTrainedModel:
     return new
 
 
-def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
+def build_patient(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
     """An ordinary transformers model that runs `model`'s layers as the plan says.
 
     `model` is the loaded base and is left untouched. Every parameter of the result lies in the
@@ -46,7 +46,7 @@ def graft(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
     """
     check_supported(base, plan)
     check_loadable(base)
-    settle(model)
+    disable_inplace_rescaling(model)
     sources = plan.sources
     new = skeleton(base, sources)
     have, place = _Modules(model), _Modules(new)

@@ -22,7 +22,7 @@ from surgery.architecture.config.rewrite import (
 )
 from surgery.architecture.inspect.anatomy import Anatomy, build_meta
 from surgery.architecture.inspect.meta import run
-from surgery.errors import Refused
+from surgery.errors import Refused, one_line
 
 # What may differ without changing what a model computes when it is used.
 _FREE = {"_name_or_path", "architectures", "auto_map", "dtype", "transformers_version"}
@@ -95,8 +95,8 @@ def combine(bases: Mapping[str, Anatomy]) -> PreTrainedConfig:
     try:
         return type(one.whole).from_dict(whole)
     except Exception as error:
-        said = " ".join(str(error.__cause__ or error).split())[:300]
-        raise Refused(f"No config can say this stack: {said}") from error
+        message = one_line(error.__cause__ or error)
+        raise Refused(f"No config can say this stack: {message}") from error
 
 
 def _join(ours: dict, theirs: dict, depth: int, more: int) -> list[str]:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from surgery.errors import Refused
 
 
-def settle(model: PreTrainedModel) -> PreTrainedModel:
+def disable_inplace_rescaling(model: PreTrainedModel) -> PreTrainedModel:
     """Switch such tricks off in a model that was just loaded. What it computes stays the same."""
     # RWKV halves the weights of later layers when it first runs, and its hidden states with them,
     # to fit float16.

@@ -14,15 +14,15 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from surgery.architecture.inspect.anatomy import Anatomy
-from surgery.architecture.inspect.layer_inputs import handed, otherwise
+from surgery.architecture.inspect.layer_inputs import first_difference, layer_inputs
 from surgery.architecture.inspect.loader import auto_class
-from surgery.architecture.inspect.meta import remembered
-from surgery.architecture.inspect.module_diff import INDEX_FIELDS, Comparison, computed_buffers
+from surgery.architecture.inspect.meta import cached_length
+from surgery.architecture.inspect.module_diff import INDEX_FIELDS, ModuleDiff, computed_buffers
 from surgery.architecture.inspect.names import memory_names
 from surgery.errors import Refused
 from surgery.progress import alive
 
-from .index_use import acts_otherwise
+from .index_use import index_use_changes
 
 _REMEMBERED = 64  # plans of a base
 
@@ -34,8 +34,8 @@ def check(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
     check_shapes(base, new, sources)
     check_sharing(base, new, sources)
     check_modules(base, new, sources)
-    check_handed(base, new, sources)
-    check_memory(base, new, sources)
+    check_layer_inputs(base, new, sources)
+    check_cache_length(base, new, sources)
     check_buffers(base, new, sources)  # last: it puts real buffers into the skeleton
     base.approved[tuple(sources)] = None
     while len(base.approved) > _REMEMBERED:
@@ -108,7 +108,7 @@ def check_buffers(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -
 def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
     """Every module is of the type that its source is and has its attributes, and none computes
     with its own position."""
-    compared = Comparison(base.model, new, sources, base.stack.depth)
+    diff = ModuleDiff(base.model, new, sources, base.stack.depth)
     before, after = (
         dict(model.named_modules(remove_duplicate=False)) for model in (base.model, new)
     )
@@ -131,7 +131,7 @@ def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -
         place = f"Layer {sources[where[1]]} at position {where[1]}" if where else "The model"
         if source not in before:
             raise Refused(f"{place} would have a part that it did not have: {name}.")
-        difference = compared.difference(
+        difference = diff.difference(
             before[source], module, indexed=bool(where), packed=name in tables
         )
         if difference:
@@ -141,7 +141,7 @@ def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -
             )
         if where:
             old, own = _indices(before[source]), _indices(module)
-            if code := acts_otherwise(module, old, own):
+            if code := index_use_changes(module, old, own):
                 raise Refused(
                     f"{place} would not act as before: its code computes with its position "
                     f"(`{code}` in {type(module).__name__})."
@@ -149,38 +149,38 @@ def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -
     kept = set(sources)
     for name in before.keys() - seen:
         where = base.layer_of(name + ".")
-        if (where and where[1] in kept) or not (where or compared.is_gone(name)):
+        if (where and where[1] in kept) or not (where or diff.is_gone(name)):
             raise Refused(f"The new model would lack a part that the base has: {name}.")
 
 
-def check_handed(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
+def check_layer_inputs(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
     """The loop around the layers hands each what its source was handed, as far as shapes tell."""
-    if base.handed is None and auto_class(base.whole) is not AutoModelForCausalLM:
+    if base.layer_inputs is None and auto_class(base.whole) is not AutoModelForCausalLM:
         raise Refused(
             f"{type(base.model).__name__} can't be run on text alone without weights, so the "
             "result of rearranging its layers can't be checked."
         )
-    if len(base.stack.paths) > 1 or base.handed is None:
+    if len(base.stack.paths) > 1 or base.layer_inputs is None:
         return  # can't be run without memory; what can be read was read
-    now = handed(new, base.stack.paths[0], [base.returned[i] for i in sources])
+    now = layer_inputs(new, base.stack.paths[0], [base.layer_outputs[i] for i in sources])
     if now is None:
         raise Refused(
             "The model that transformers builds for this plan does not run. Try a plan that keeps "
             "more of the base's order."
         )
-    if difference := otherwise(base.handed, now, sources):
+    if difference := first_difference(base.layer_inputs, now, sources):
         raise Refused(
             f"In this plan {difference}. In this model what a layer is given depends on where it "
             "stands, or on which layers came before it."
         )
 
 
-def check_memory(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
+def check_cache_length(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
     """With another first layer, or without a kind of layer, the cache still knows its length."""
     kinds = {base.kinds[i] for i in sources}
     if sources[0] == 0 and kinds == set(base.kinds):
         return
-    if base.remembers is not None and remembered(new) != base.remembers:
+    if base.cached_length is not None and cached_length(new) != base.cached_length:
         gone = ", ".join(f"“{kind}”" for kind in sorted(set(base.kinds) - kinds))
         keep = [] if sources[0] == 0 else ["keep layer 0 first"]
         keep += [f"keep a layer of type {gone}"] if gone else []

@@ -29,7 +29,7 @@ _COMPARE = {
 _KEEPERS = ("cache", "past", "state")
 
 
-def acts_otherwise(module: nn.Module, old: dict[str, int], new: dict[str, int]) -> str | None:
+def index_use_changes(module: nn.Module, old: dict[str, int], new: dict[str, int]) -> str | None:
     """The line of code by which a module with the indices `new` would act otherwise than with
     `old`; None if there is none. Both are {attribute: value}."""
     for use in _uses(type(module)):

@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from surgery.errors import Refused
+from surgery.errors import Refused, one_line
 
 from .quantization import Modules, renumber
 
@@ -80,8 +80,8 @@ def rewrite(
     try:
         new = type(config).from_dict(copy.deepcopy(whole))
     except Exception as error:
-        said = " ".join(str(error.__cause__ or error).split())[:300]
-        raise Refused(f"{type(config).__name__} does not accept this plan: “{said}”.") from error
+        message = one_line(error.__cause__ or error)
+        raise Refused(f"{type(config).__name__} does not accept this plan: “{message}”.") from error
     _carry_implementations(config, new)
     got = new.to_dict()
     _check_unchanged(part, got[key] if key else got)
@@ -117,9 +117,9 @@ def edit(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConf
     try:
         return type(config).from_dict(whole)
     except Exception as error:
-        said = " ".join(str(error.__cause__ or error).split())[:300]
+        message = one_line(error.__cause__ or error)
         raise Refused(
-            f"{type(config).__name__} does not accept these settings: “{said}”."
+            f"{type(config).__name__} does not accept these settings: “{message}”."
         ) from error
 
 

@@ -18,14 +18,14 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from surgery.architecture.config.rewrite import DEPTH_FIELDS, quantization_of, rewrite, unquantized
-from surgery.errors import Refused
+from surgery.errors import Refused, one_line
 from surgery.plan import MAX_LAYERS
 from surgery.progress import Turn, current
 
 from .identity_proof import identity_layers
-from .layer_inputs import Handed, handed, returned
+from .layer_inputs import LayerInputs, layer_inputs, layer_outputs
 from .loader import auto_class
-from .meta import Unfilled, remembered
+from .meta import Unfilled, cached_length
 from .module_diff import computed_buffers
 from .purpose import check_causal, check_config
 
@@ -145,16 +145,16 @@ class Anatomy:
         return identity_layers(build_meta(copy.deepcopy(self.whole)), self.stack.paths)
 
     @cached_property
-    def handed(self) -> Handed | None:
+    def layer_inputs(self) -> LayerInputs | None:
         """What the loop around the layers hands each of them; None if that can't be seen."""
-        if self.returned is None:
+        if self.layer_outputs is None:
             return None
-        return handed(build_meta(self.whole), self.stack.paths[0], self.returned)
+        return layer_inputs(build_meta(self.whole), self.stack.paths[0], self.layer_outputs)
 
     @cached_property
-    def remembers(self) -> int | None:
+    def cached_length(self) -> int | None:
         """How many of three tokens the cache says that it holds; None if that can't be asked."""
-        return remembered(build_meta(self.whole))
+        return cached_length(build_meta(self.whole))
 
     @cached_property
     def approved(self) -> OrderedDict[tuple[int, ...], None]:
@@ -162,9 +162,9 @@ class Anatomy:
         return OrderedDict()
 
     @cached_property
-    def returned(self) -> list[Any] | None:
+    def layer_outputs(self) -> list[Any] | None:
         """What each layer returns on meta; None if that can't be seen."""
-        return returned(build_meta(self.whole), self.stack.paths[0])
+        return layer_outputs(build_meta(self.whole), self.stack.paths[0])
 
     def is_tower(self, name: str) -> bool:
         """Is this parameter part of a vision or audio tower, or of its projector?"""
@@ -248,9 +248,9 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
     except Refused:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())[:300]
+        message = one_line(error)
         raise Refused(
-            f"transformers can't build a {config.model_type} model from this config: “{said}”. "
+            f"transformers can't build a {config.model_type} model from this config: “{message}”. "
             "Check its settings."
         ) from error
     for part in (found, config, model.config, model.config.get_text_config(decoder=True)):

@@ -123,7 +123,7 @@ def skippable(base: Anatomy, model: PreTrainedModel, ids: torch.Tensor) -> bool:
     length): CHECK tokens through each layer.
     """
     layers = layers_of(base, model)
-    if layers is None or base.handed is None:
+    if layers is None or base.layer_inputs is None:
         return False
     ids = ids[:1, :_CHECKED]
     kept: dict[int, Any] = {}
@@ -172,6 +172,6 @@ def _same_alone(
 def states_refused() -> Refused:
     """For scores of hidden states, where there are none to be seen."""
     return Refused(
-        "This model's layers don't take hidden states and return them, so they can't be compared; "
+        "This model's layers don't take hidden states and return them, so they can't be diff; "
         "perplexities can be measured (drop-one, repeat-one)."
     )

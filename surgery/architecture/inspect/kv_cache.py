@@ -2,7 +2,7 @@
 
 What a model caches is its own affair: keys and values of some heads, a compressed latent, a state
 that never grows, two slots a layer. The model's code says which, so it is run without memory for
-two lengths and the tensors in its cache are compared. Knows caches; counts nothing else.
+two lengths and the tensors in its cache are diff. Knows caches; counts nothing else.
 """
 
 from __future__ import annotations

@@ -18,11 +18,11 @@ from transformers import PreTrainedModel
 
 from .meta import run
 
-Handed = dict[int, dict[str, Any]]  # {layer: {where: value}}
+LayerInputs = dict[int, dict[str, Any]]  # {layer: {where: value}}
 _TOKENS = 5
 
 
-def returned(model: PreTrainedModel, path: str) -> list[Any] | None:
+def layer_outputs(model: PreTrainedModel, path: str) -> list[Any] | None:
     """What each layer at `path` returns, None for one that isn't called; None in all if the model
     can't be run on meta."""
     layers = model.get_submodule(path)
@@ -38,13 +38,13 @@ def returned(model: PreTrainedModel, path: str) -> list[Any] | None:
     return out
 
 
-def handed(model: PreTrainedModel, path: str, returns: Sequence[Any]) -> Handed | None:
+def layer_inputs(model: PreTrainedModel, path: str, returns: Sequence[Any]) -> LayerInputs | None:
     """What each layer at `path` is called with, layers that aren't called left out; None if the
     loop doesn't run or calls a layer twice.
 
     Layer p isn't run: it gives what `returns` has for it, which makes a pass cheap.
     """
-    found: Handed = {}
+    found: LayerInputs = {}
     layers = model.get_submodule(path)
 
     def stand_in(index):
@@ -68,7 +68,7 @@ def handed(model: PreTrainedModel, path: str, returns: Sequence[Any]) -> Handed 
     return found
 
 
-def otherwise(old: Handed, new: Handed, sources: Sequence[int]) -> str | None:
+def first_difference(old: LayerInputs, new: LayerInputs, sources: Sequence[int]) -> str | None:
     """How the new model hands a layer something else than the old one did; None if it doesn't."""
     indices = _indices(old)
     for p, i in enumerate(sources):
@@ -89,7 +89,7 @@ def otherwise(old: Handed, new: Handed, sources: Sequence[int]) -> str | None:
     return _regrouped(old, new, sources)
 
 
-def _regrouped(old: Handed, new: Handed, sources: Sequence[int]) -> str | None:
+def _regrouped(old: LayerInputs, new: LayerInputs, sources: Sequence[int]) -> str | None:
     """Layers that shared a mask (a rotary embedding, …) still share it, and no others do."""
     users: dict[tuple[str, int], int] = {}
     for values in old.values():
@@ -110,7 +110,7 @@ def _regrouped(old: Handed, new: Handed, sources: Sequence[int]) -> str | None:
     return None
 
 
-def _indices(old: Handed) -> set[str]:
+def _indices(old: LayerInputs) -> set[str]:
     """Where every layer is handed its own index."""
     return {
         where

@@ -32,7 +32,7 @@ def run(model: PreTrainedModel, length: int, use_cache: bool):
             store.update(kept)
 
 
-def remembered(model: PreTrainedModel) -> int | None:
+def cached_length(model: PreTrainedModel) -> int | None:
     """How many tokens the cache says that it holds after a pass over three; None if that can't be
     asked. Some models read it off the first layer, which may be one that keeps nothing."""
     try:

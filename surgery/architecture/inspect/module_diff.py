@@ -34,7 +34,7 @@ _PLAIN = (int, float, complex, bool, str, bytes, type(None), torch.dtype, range)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModuleDiff:
     """Two models that differ by a plan: the old one, the new one, and the plan's source layers."""
 
     old: PreTrainedModel

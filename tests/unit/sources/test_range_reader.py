@@ -8,7 +8,7 @@ import pytest
 
 from surgery import BaseError
 from surgery.sources import range_reader
-from surgery.sources.range_reader import Part
+from surgery.sources.range_reader import RangeReader
 
 DATA = random.Random(0).randbytes(10_000)
 
@@ -52,7 +52,7 @@ def read(part, count):
 
 def test_it_reads_what_lies_there_and_no_more():
     server = Server()
-    with Part("x", server.request, 100, 9_000) as part:
+    with RangeReader("x", server.request, 100, 9_000) as part:
         part.seek(100)
         assert read(part, 50_000) == DATA[100:9_000]
         assert server.asked == [(100, 9_000)]
@@ -68,20 +68,20 @@ def test_it_reads_what_lies_there_and_no_more():
 
 def test_a_broken_line_is_taken_up_where_it_broke():
     server = Server(1000, 0, 5, 0)
-    with Part("x", server.request, 0, 10_000) as part:
+    with RangeReader("x", server.request, 0, 10_000) as part:
         assert read(part, 10_000) == DATA
     assert server.asked == [(at, 10_000) for at in (0, 1000, 1000, 1005, 1005)]
 
 
 def test_patience_ends():
     server = Server(1000, *[0] * 100)
-    with Part("org/name/file", server.request, 0, 10_000) as part:
+    with RangeReader("org/name/file", server.request, 0, 10_000) as part:
         assert read(part, 1000) == DATA[:1000]
-        with pytest.raises(BaseError, match=r"The line to org/name/file broke \(reset\)"):
+        with pytest.raises(BaseError, match=r"The connection to org/name/file broke \(reset\)"):
             read(part, 1)
     assert len(server.asked) == 1 + len(range_reader.PATIENCE) and server.open == 0
     said = BaseError("The Hub can't be reached.")
-    with Part("x", Server(*[0] * 100, error=said).request, 0, 10) as part:
+    with RangeReader("x", Server(*[0] * 100, error=said).request, 0, 10) as part:
         with pytest.raises(BaseError) as caught:
             read(part, 1)
         assert caught.value is said
@@ -96,7 +96,7 @@ def test_a_server_that_sends_too_little_or_too_much():
     def much(start, end):
         yield iter([b"abc" * 100])
 
-    with Part("x", little, 0, 10) as part:
+    with RangeReader("x", little, 0, 10) as part:
         assert read(part, 10) == b"ab" * 5  # each attempt goes on behind the last
-    with Part("x", much, 0, 10) as part:
+    with RangeReader("x", much, 0, 10) as part:
         assert read(part, 1000) == (b"abc" * 4)[:10]
