@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from surgery.analysis import DEFAULT, SCORES
 from surgery.errors import SurgeryError
 from surgery.progress import silent
 
@@ -22,6 +23,8 @@ from ..sample import (
     read_sample,
 )
 
+_EXTRA = [key for key in SCORES if key not in DEFAULT]
+
 
 def scan(
     base: BaseArgument,
@@ -34,8 +37,8 @@ def scan(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Scores to compute: block_influence, angular, drop_one, repeat_one (these by "
-            "default), repeat_map, taylor. May be repeated.",
+            help=f"Scores to compute: {', '.join(DEFAULT)} (these by default), "
+            f"{', '.join(_EXTRA)}. May be repeated.",
         ),
     ] = None,
     within: Annotated[
@@ -48,7 +51,7 @@ def scan(
     It shows where to cut and what to repeat. Results are cached, so an interrupted scan resumes.
     `accelerate launch -m surgery scan …` splits the work between processes.
     """
-    from surgery.analysis import DEFAULT, report
+    from surgery.analysis import report
     from surgery.analysis.distributed import distributed_scan, is_first, launched
 
     if launched() and not is_first():

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from surgery.analysis import GROW, SHRINK
 from surgery.errors import SurgeryError
 
 from ..common import BaseArgument, JsonOption, open_base, out, print_json, progress_bar
@@ -34,8 +35,8 @@ def suggest(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="To shrink: block, influence, drop_one, greedy, random; to grow: repeat_one, "
-            "repeat_block, random. All by default; may be repeated.",
+            help=f"To shrink: {', '.join(SHRINK)}; to grow: {', '.join(GROW)}. All by default; may "
+            "be repeated.",
         ),
     ] = None,
     protect: Annotated[
