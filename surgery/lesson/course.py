@@ -1,8 +1,7 @@
-"""The guided lesson: four ways to initialise a model, and three mistakes that are often made.
+"""The text of the guided lesson: four ways to initialise a model, and three common mistakes.
 
-Knows what is said and which base, plan and prompt go with it. Numbers that are expected are written
-down here so that the page can hold what it computed against them; nothing here computes or shows
-anything. The figures for the lesson's steps are made next door.
+Each step names its base, plan and prompt, and the number of parameters that the page has to arrive
+at.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# The course's model: 12 layers of width 1,024 and an untied vocabulary of 32,000. It needs no file.
+# The lesson's untrained model: 12 layers of width 1,024, and untied embeddings of 32,000 tokens.
 BARE = (
     "config:bundled,num_hidden_layers=12,hidden_size=1024,intermediate_size=4096,"
     "num_attention_heads=32,num_key_value_heads=8,vocab_size=32000,tie_word_embeddings=false"
@@ -19,17 +18,17 @@ TRAINED = "bundled"
 WHOLE_BARE, SHORT_BARE, LONG_BARE = "0:12", "0:5, 7:12", "0:8, 4:12"
 WHOLE, SHORT, LONG = "0:30", "0:13, 17:30", "0:22, 8:30"
 PROMPT = "Gravity is"
-TOKENS = 48  # that each text goes on for
+TOKENS = 48  # generated for each text
 
-# What a step does once its base is open and its plan written.
+# What a step does once its base is open and its plan is set.
 Act = Literal["write", "talk", "drawn", "norm", "index", "heal", "save"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step. `words` are its paragraphs, `notice` says what to look for, `parameters` is what
-    the patient has to count. `tab` is the panel of the page that shows it; `fault` marks a mistake
-    that is really made, beside the right way."""
+    """One step. `words` are its paragraphs, `notice` says what to look for, and `parameters` is the
+    patient's number of parameters. `tab` is the panel that shows it. `fault` marks a mistake, which
+    is made on purpose and shown beside the right way."""
 
     title: str
     short: str
@@ -50,31 +49,32 @@ STEPS: tuple[Step, ...] = (
         "First way: random weights",
         "Random weights",
         (
-            "A model is a description (the config: how many layers, how wide) and numbers (the "
-            "weights). From the description alone, the numbers are drawn at random. This one has "
-            "12 layers of width 1,024 and a vocabulary of 32,000 tokens (pieces of words).",
-            "It reads and writes with the first 32,000 of SmolLM2's 49,152 tokens. A prompt that "
-            "needs one of the others is refused, and the page says so.",
+            "A model consists of a config (how many layers, how wide) and weights. With a config "
+            "alone, the weights are drawn at random. This model has 12 layers of width 1,024 and a "
+            "vocabulary of 32,000 tokens (pieces of words).",
+            "It uses the first 32,000 of SmolLM2's 49,152 tokens. A prompt that needs one of the "
+            "others is refused with a message.",
         ),
-        "The text is noise, and the same noise on both sides: nothing has been learnt yet, and "
-        "nothing was cut. Whatever this model shall know has to be trained into it.",
+        "The output is noise, and the same noise on both sides: the model has learned nothing "
+        "yet, and nothing was cut. Everything it will know has to be trained into it.",
         BARE,
         WHOLE_BARE,
         248_013_824,
         "talk",
-        "Make it and let it speak",
+        "Create it and generate text",
     ),
     Step(
         "Mistake: the truncated normal that isn't",
         "Mistake: truncated normal",
         (
-            "A notebook about this says: starting weights come from a truncated normal "
-            "distribution, so whatever lies beyond two standard deviations (σ = 0.02) is set to "
-            "zero. Here the weights of all layers are counted, and the claim is carried out on the "
-            "same counts. (Norms are left out: they are not drawn, they begin at 1.)",
+            "A published notebook claims that initial weights come from a truncated normal "
+            "distribution: values beyond two standard deviations (σ = 0.02) are set to zero. Here "
+            "the weights of all layers are counted, and the claim is applied to the same counts. "
+            "(Norms are left out: they aren't drawn at random but start at 1.)",
         ),
-        "Under Weights, which shows the MLP's “up” matrices, the bell keeps its tails: it lies on "
-        "the dashed normal curve. About one weight in 22 is beyond 2σ, and no heap stands at zero.",
+        "The Weights panel shows the MLP's “up” matrices. The histogram has its tails and follows "
+        "the dashed normal curve: about one weight in 22 is beyond 2σ, and there is no spike at "
+        "zero.",
         BARE,
         WHOLE_BARE,
         248_013_824,
@@ -87,143 +87,144 @@ STEPS: tuple[Step, ...] = (
         "Second way: existing weights",
         "Existing weights",
         (
-            "The same kind of model with other numbers: these come from training. "
-            "SmolLM2-135M-Instruct has 30 layers, narrower ones, and half the parameters of the "
-            "random model. Start from weights like these whenever somebody has trained them.",
+            "The same kind of model with trained weights. SmolLM2-135M-Instruct has 30 layers, "
+            "which are narrower, and about half the parameters of the random model. Start from "
+            "trained weights like these whenever they exist.",
         ),
-        "Now it is language. Base and patient agree word for word, since the patient runs the "
-        "base's own layers in the base's order.",
+        "Now the output is language. Base and patient agree word for word, because the patient "
+        "runs the base's own layers in the base's order.",
         TRAINED,
         WHOLE,
         134_515_008,
         "talk",
-        "Open it and let it speak",
+        "Open it and generate text",
     ),
     Step(
         "Third way: shorter (depth down-scaling)",
         "Shorter: the numbers",
         (
-            "Leave layers out of the middle and keep both ends, which do what no other layer can: "
-            "the first ones turn tokens into meaning, the last ones turn meaning into tokens. "
-            "0:5, 7:12 runs layers 0 to 4 and 7 to 11: a range leaves its end out.",
+            "Drop layers from the middle and keep both ends, whose jobs no other layer can take "
+            "over: the first layers turn tokens into meaning, and the last turn meaning into "
+            "tokens. 0:5, 7:12 runs layers 0 to 4 and 7 to 11: a range excludes its end.",
         ),
-        "Layers 5 and 6 are gone in the strip. Each had 15,206,400 parameters; the vocabulary, at "
-        "both ends, stays as large as it was.",
+        "Layers 5 and 6 are gone from the strip. Each had 15,206,400 parameters; the embedding and "
+        "the output head keep their size.",
         BARE,
         SHORT_BARE,
         217_601_024,
         "write",
-        "Write the plan",
+        "Set the plan",
     ),
     Step(
-        "Third way: hear a shorter model",
+        "Third way: what a shorter model writes",
         "Shorter: the text",
         (
-            "The same cut on trained weights, so that it can be heard: four of 30 layers are left "
-            "out of the middle. Nothing is trained after the cut.",
+            "The same kind of cut on trained weights, so that you can read its effect: four of 30 "
+            "layers are dropped from the middle. Nothing is trained after the cut.",
         ),
-        "The beginning still makes sense, then the patient goes round in circles. It also writes "
+        "The beginning still makes sense, then the patient repeats itself. It also generates "
         "faster: compare the tokens per second above the texts.",
         TRAINED,
         SHORT,
         120_354_624,
         "talk",
-        "Cut it and let it speak",
+        "Cut it and generate text",
     ),
     Step(
         "Fourth way: longer (depth up-scaling)",
         "Longer: the numbers",
         (
-            "Lay two copies over one another and let them overlap: the bottom of one, then the top "
-            "of the other. 0:8, 4:12 runs layers 0 to 7, then 4 to 11. SOLAR made a model of 48 "
-            "layers from one of 32 this way: 0:24, 8:32.",
+            "Take two overlapping copies of the layers: the first part of one, then the last part "
+            "of the other. 0:8, 4:12 runs layers 0 to 7, then 4 to 11. SOLAR's 48 layers were made "
+            "from 32 in this way: 0:24, 8:32.",
         ),
-        "Layers 4 to 7 stand in the patient twice; the striped tiles are the second time. Four "
-        "layers more are 60,825,600 parameters more.",
+        "Layers 4 to 7 are in the patient twice; their second copies are striped. Four more layers "
+        "add 60,825,600 parameters.",
         BARE,
         LONG_BARE,
         308_839_424,
         "write",
-        "Write the plan",
+        "Set the plan",
     ),
     Step(
-        "Fourth way: hear a longer model",
+        "Fourth way: what a longer model writes",
         "Longer: the text",
         (
-            "The same on trained weights: 44 layers made of 30. The second copy sees inputs that "
-            "it never saw in training, so the model stumbles at the seam between the copies.",
+            "The same on trained weights: 44 layers from 30. The second copy gets inputs that it "
+            "never saw in training, so quality suffers at the seam between the copies.",
         ),
-        "A model that is larger, slower and worse: that is what training has to mend. It begins "
-        "much nearer to the goal than random weights do.",
+        "The model is larger, slower and worse, which is what further training has to repair. It "
+        "still starts far ahead of random weights.",
         TRAINED,
         LONG,
         184_076_352,
         "talk",
-        "Stack it and let it speak",
+        "Stack it and generate text",
     ),
     Step(
         "Mistake: the forgotten norm",
         "Mistake: final norm",
         (
-            "A notebook copies the layers, the embedding and the head into the longer model, and "
-            "forgets the norm behind the last layer: the 576 numbers by which the output is scaled "
-            "before words are chosen. They stay at 1, as in a fresh model. Nothing complains.",
+            "A published notebook copies the layers, the embedding and the head into the longer "
+            "model, but forgets the final norm: the 576 weights that scale the last hidden state "
+            "before the head. They keep their initial value 1. No error is raised.",
         ),
-        "The same layers, the same prompt, another text: 576 of 184 million numbers are enough.",
+        "The same layers and the same prompt give another text: 576 of 184 million parameters are "
+        "enough.",
         TRAINED,
         LONG,
         184_076_352,
         "norm",
-        "Forget it, and compare",
+        "Leave it out, and compare",
         fault=True,
     ),
     Step(
-        "Mistake: layers that keep their old number",
+        "Mistake: layers that keep their old index",
         "Mistake: layer_idx",
         (
-            "Every layer carries its number, layer_idx, and keeps what it remembers of the text "
-            "(the KV cache) in the drawer of that number. After a copy the numbers have to be "
-            "written anew. Without that, two layers of the longer model share a drawer, and the "
-            "shorter model looks for drawers that are not there.",
+            "Every layer has an index, layer_idx, and stores its keys and values in the cache slot "
+            "of that index. After layers are copied, the indices have to be renumbered. Otherwise "
+            "two layers of the longer model share a cache slot, and the shorter model looks for "
+            "slots that don't exist.",
         ),
-        "The longer model says nothing and is silently wrong. The shorter one stops with an error. "
-        "Without the cache, as in training, both are right: so the mistake is found late.",
+        "The longer model raises no error and is silently wrong. The shorter one stops with an "
+        "error. Without the cache, as in training, both are right, so the mistake is noticed late.",
         TRAINED,
         LONG,
         184_076_352,
         "index",
-        "Keep the old numbers, and compare",
+        "Keep the old indices, and compare",
         fault=True,
     ),
     Step(
         "Healing: why, and what it costs",
         "Healing",
         (
-            "Perplexity says between how many words a model hesitates, on average: lower is "
-            "better. Both operations raise it. Healing is some more training, from the operated "
-            "weights on, until the layers fit together again.",
-            "The cost follows from 6 operations for each parameter and each token.",
+            "Perplexity is how many equally likely tokens a model is choosing between, on average: "
+            "lower is better. Both operations raise it. Healing continues training from the "
+            "operated weights until the layers work together again.",
+            "Training costs about 6 FLOPs for each parameter and each token.",
         ),
-        "Which of the two hurts more, and is the difference larger than the intervals? A longer "
-        "model costs more to run for ever. Published runs say that up-scaling needs up to 70 % "
-        "less data than training from nothing.",
+        "Which operation does more damage, and is the difference larger than the intervals? A "
+        "longer model also costs more on every run. Published runs report that up-scaling needs up "
+        "to 70 % less data than training from scratch.",
         TRAINED,
         SHORT,
         120_354_624,
         "heal",
-        "Measure the harm",
+        "Measure the damage",
         tab="Heal",
     ),
     Step(
         "Save it",
         "Save",
         (
-            "The patient becomes an ordinary checkpoint: every layer numbered anew, final norm and "
-            "tokenizer included, every tensor compared with the plan before the files appear. "
-            "transformers and every tool around it load it as they load any model.",
+            "The patient becomes an ordinary checkpoint: layers renumbered, final norm and "
+            "tokenizer included, and every tensor checked against the plan before the files "
+            "appear. transformers and the tools around it load it like any other model.",
         ),
-        "“Load it anywhere” shows the lines that open it. The recipe beside the weights says how "
-        "it was made.",
+        "“Load it anywhere” shows the code that loads it. The recipe saved beside the weights "
+        "records how it was made.",
         TRAINED,
         SHORT,
         120_354_624,

@@ -1,7 +1,7 @@
-"""Texts to measure with: four that were written for this project, and data sets on the Hub.
+"""Texts to measure on: four written for this project, and data sets on the Hub.
 
-The four are of several kinds, so that a score of one kind can be held against the others; they are
-under this project's licence and need no network. Knows texts; tokens are `xray.sample`'s affair.
+The four are of different kinds, so that scores on one can be compared with the others. They are
+under this project's licence and need no network.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TEXTS: dict[str, str] = {
 
 
 def get(name: str) -> str:
-    """The text of a kind. Raises `SurgeryError` for one that isn't there."""
+    """The text of a kind. Raises `SurgeryError` if there is none."""
     if name not in TEXTS:
         raise SurgeryError(f"There is no text “{name[:40]}” here: {', '.join(TEXTS)} are.")
     return TEXTS[name]

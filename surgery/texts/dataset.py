@@ -1,7 +1,6 @@
-"""Rows of a data set on the Hub, streamed: as many as are asked for, and none of its code.
+"""Stream the first rows of a data set on the Hub.
 
-Knows the `datasets` library, which reads Parquet, JSON, CSV and text and no longer runs the scripts
-that data sets used to bring along.
+The `datasets` library reads Parquet, JSON, CSV and text, and doesn't run a data set's own code.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from surgery.errors import SurgeryError
 from surgery.optional import require
 from surgery.progress import Cancelled, Progress, silent
 
-_COLUMNS = ("text", "content", "document", "article")  # what the text is usually called
+_COLUMNS = ("text", "content", "document", "article")  # usual names of the text
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _WHAT = "Reading the data set"
 
@@ -30,11 +29,11 @@ def from_dataset(
     *,
     config: str | None = None,
 ) -> list[str]:
-    """The texts of the first `limit` rows of "org/name" that have any, as the data set orders them.
+    """The texts of the first `limit` rows of "org/name" that aren't empty, in order.
 
-    Without `column` it is the one called text, content, document or article, or the only one that
-    holds text. `config` is the data set's subset. Nothing is downloaded whole. Raises
-    `SurgeryError` where it can't be reached or holds no such text.
+    The default `column` is the one called text, content, document or article, or else the only one
+    with text. `config` is the data set's subset. The data set isn't downloaded whole. Raises
+    `SurgeryError` if it can't be read or has no such text.
     """
     check_name(name)
     progress(_WHAT, 0, limit)
@@ -47,23 +46,23 @@ def from_dataset(
 
 def check_name(name: str) -> None:
     """Raise `SurgeryError` for anything but "org/name"."""
-    # What exists here would be read from here, and a bare word may name a way of reading.
+    # `datasets` would read an existing local path, and takes some single words for loaders.
     if not _HUB_ID.fullmatch(name) or ".." in name or Path(name).exists():
-        raise SurgeryError(f"“{name[:80]}” is no data set on the Hub: write it as org/name.")
+        raise SurgeryError(f"“{name[:80]}” is not a data set on the Hub: write it as org/name.")
 
 
 @contextmanager
 def reading(name: str, instead: str) -> Iterator[None]:
-    """Within, what goes wrong with a data set is a `SurgeryError` that says what to do; `instead`
-    is what needs no network."""
+    """Within, errors of reading a data set become a `SurgeryError` that says what to do; `instead`
+    names what needs no network."""
     try:
         yield
     except (SurgeryError, Cancelled):
         raise
-    except Exception as error:  # no network, no such name, a gate, a format: many, and all outside
-        said = " ".join(str(error).split())[:200]
+    except Exception as error:  # network, name, gate, format: many kinds from many libraries
+        message = " ".join(str(error).split())[:200]
         raise SurgeryError(
-            f"The data set {name[:80]} can't be read ({type(error).__name__}: {said}). "
+            f"The data set {name[:80]} can't be read ({type(error).__name__}: {message}). "
             f"Check its name, split and subset, and the network; {instead}."
         ) from error
 
@@ -71,8 +70,8 @@ def reading(name: str, instead: str) -> Iterator[None]:
 def texts_of(
     rows: Iterable[dict], name: str, column: str | None, limit: int, progress: Progress = silent
 ) -> list[str]:
-    """The same, of rows that are there."""
-    found: list[str] = []
+    """The texts of the first `limit` of these rows that aren't empty. Raises `SurgeryError`."""
+    texts: list[str] = []
     for row in rows:
         column = column or text_column(row)
         if column is None:
@@ -85,18 +84,18 @@ def texts_of(
         if not isinstance(row[column], str):
             raise SurgeryError(f"The column “{column[:40]}” of {name} holds no text.")
         if row[column].strip():
-            found.append(row[column])
-            progress(_WHAT, len(found), limit)
-        if len(found) >= limit:
+            texts.append(row[column])
+            progress(_WHAT, len(texts), limit)
+        if len(texts) >= limit:
             break
-    if not found:
+    if not texts:
         raise SurgeryError(f"This part of {name} holds no text.")
-    return found
+    return texts
 
 
 def text_column(row: dict) -> str | None:
-    """The column of a row that has the text, by its usual names or as the only one that holds any;
-    None where that isn't plain."""
+    """The column with the text, by its usual names or as the only one with text; None if neither
+    decides."""
     texts = [key for key, value in row.items() if isinstance(value, str)]
     usual = [key for key in _COLUMNS if key in texts]
     if usual or len(texts) == 1:

@@ -128,7 +128,7 @@ def test_a_data_set_that_is_none_is_said(page, tiny_folder):
     status, name = page.locator("#heal-status"), page.locator("#heal-data textarea")
     for text, said in (
         ("", "Name a data set"),
-        ("/etc/<b>x</b>", "“/etc/<b>x</b>” is no data set"),
+        ("/etc/<b>x</b>", "“/etc/<b>x</b>” is not a data set"),
     ):
         name.fill(text)
         page.locator("#heal").click()

@@ -50,7 +50,7 @@ def test_it_stops_when_asked(rows):
 
 @pytest.mark.parametrize("name", ["json", "/etc/hosts", "../x", "tests/unit", "", "a/b/c"])
 def test_only_names_of_the_hub_are_taken(name):
-    with pytest.raises(SurgeryError, match="no data set on the Hub"):
+    with pytest.raises(SurgeryError, match="not a data set on the Hub"):
         texts.from_dataset(name)
 
 
