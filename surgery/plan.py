@@ -199,7 +199,7 @@ class Plan:
             f"{self.repeated} repeated" if self.repeated else "",
             "reordered" if first_seen != sorted(first_seen) else "",
             f"{foreign} from another base" if foreign else "",
-            f"{changed} re-initialised" if changed else "",
+            f"{changed} reinitialised" if changed else "",
         ]
         return ", ".join(filter(None, parts)) or "unchanged"
 

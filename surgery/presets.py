@@ -107,39 +107,39 @@ PRESETS = {
         Preset(
             "drop-middle",
             drop_middle,
-            (Parameter("n", lambda d: max(1, d // 6), "how many layers to leave out"),),
-            "Leave out layers in the middle",
+            (Parameter("n", lambda d: max(1, d // 6), "layers to drop"),),
+            "Drop a block from the middle",
         ),
         Preset(
             "solar",
             solar,
-            (Parameter("m", lambda d: max(1, d // 4), "layers cut from the top and the bottom"),),
-            "Two copies, overlapping in the middle (SOLAR)",
+            (Parameter("m", lambda d: max(1, d // 4), "layers cut from each copy"),),
+            "Stack two overlapping copies (SOLAR)",
         ),
         Preset(
             "llama-pro",
             llama_pro,
-            (Parameter("every", lambda d: min(4, d), "one new layer after every so many"),),
-            "New layers that begin as identity (LLaMA-Pro)",
+            (Parameter("every", lambda d: min(4, d), "layers between new ones"),),
+            "Insert new layers, initialised as identity (LLaMA-Pro)",
         ),
         Preset(
             "repeat",
             repeat,
             (
-                Parameter("start", lambda d: d // 3, "first layer to repeat"),
-                Parameter("end", lambda d: max(d // 3 + 1, d // 2), "layer behind the last one"),
-                Parameter("times", lambda d: 2, "how often the range runs"),
+                Parameter("start", lambda d: d // 3, "first layer of the range"),
+                Parameter("end", lambda d: max(d // 3 + 1, d // 2), "end of the range, excluded"),
+                Parameter("times", lambda d: 2, "runs of the range"),
             ),
-            "Run a range more than once (RYS)",
+            "Run a range several times (RYS)",
         ),
         Preset(
             "interleave",
             interleave,
             (
-                Parameter("block", lambda d: max(2, d // 2), "layers in a block"),
-                Parameter("overlap", lambda d: max(1, d // 4), "layers that blocks share"),
+                Parameter("block", lambda d: max(2, d // 2), "layers per block"),
+                Parameter("overlap", lambda d: max(1, d // 4), "layers shared by neighbours"),
             ),
-            "Overlapping blocks (Goliath)",
+            "Stack overlapping blocks (Goliath)",
         ),
     )
 }

@@ -20,16 +20,17 @@ export function mount({ element, trigger, props, watch }) {
     element.querySelector('.log-none').hidden = entries.length > 0;
     table.replaceChildren();
     if (!entries.length) return;
-    table.insertRow().append(...COLUMNS.map(({ label }) => {
-      const cell = make('th', '', label);
+    table.insertRow().append(...COLUMNS.map(({ label, number }) => {
+      const cell = make('th', number ? 'number' : '', label);
       cell.scope = 'col';
       return cell;
     }));
     [...entries.entries()].toReversed().forEach(([index, entry]) => {
       const row = table.insertRow();
       for (const column of COLUMNS) {
-        if (column.label === 'plan') row.insertCell().append(planButton(entry, index));
-        else row.insertCell().textContent = cellText(column, entry);
+        const cell = row.insertCell();
+        cell.className = column.number ? 'number' : '';
+        cell.append(column.label === 'plan' ? planButton(entry, index) : cellText(column, entry));
       }
     });
   }

@@ -5,17 +5,18 @@ const text = (value) => value ?? '';
 
 export const COLUMNS = [
   { label: 'plan', keys: ['plan'], show: text },
-  { label: 'perplexity', keys: ['perplexity'], show: perplexity },
+  { label: 'perplexity', keys: ['perplexity'], show: perplexity, number: true },
   {
     label: '95 % CI',
     keys: ['low', 'high'],
     show: (low, high) => `${perplexity(low)} to ${perplexity(high)}`,
+    number: true,
   },
-  { label: 'layers', keys: ['layers'], show: integer },
-  { label: 'parameters', keys: ['parameters'], show: integer },
+  { label: 'layers', keys: ['layers'], show: integer, number: true },
+  { label: 'parameters', keys: ['parameters'], show: integer, number: true },
   { label: 'method', keys: ['note'], show: text },
   { label: 'text', keys: ['text'], show: text },
-  { label: 'tokens', keys: ['tokens'], show: integer },
+  { label: 'tokens', keys: ['tokens'], show: integer, number: true },
   { label: 'base', keys: ['base'], show: text },
 ];
 

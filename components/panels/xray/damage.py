@@ -27,7 +27,7 @@ def view(found: Comparison, picked: int) -> dict:
                 "exp of the mean loss: how many equally likely tokens the model is choosing "
                 "between. Lower is better. The range is the 95 % confidence interval.",
                 f"{perplexity(found.base.perplexity)} → {perplexity(found.patient.perplexity)}",
-                f"{_span(found.base)} → {_span(found.patient)}",
+                f"[{_span(found.base)}] → [{_span(found.patient)}]",
             ),
             _number(
                 "Cost",
@@ -86,4 +86,4 @@ def _number(label: str, hint: str, value: str, below: str) -> dict:
 
 
 def _span(score) -> str:
-    return f"{perplexity(score.low)} to {perplexity(score.high)}"
+    return f"{perplexity(score.low)}, {perplexity(score.high)}"
