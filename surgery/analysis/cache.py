@@ -62,7 +62,7 @@ class MeasurementCache:
         """Keep a measurement."""
         self._arrays[_name(key)] = values
         if self._disk is not None:
-            self._disk.put(self._group, _name(key), values=values)
+            self._disk.put(self._group, _name(key), {"values": values})
 
     def forget(self) -> None:
         """Remove all of them from memory and disk."""

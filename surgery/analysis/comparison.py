@@ -31,6 +31,7 @@ from .score import LossIncrease, Score, interval
 
 if TYPE_CHECKING:
     from surgery.base import Base
+    from surgery.model import Model
     from surgery.patient import Patient
 
 TOP = 3
@@ -207,9 +208,10 @@ def similarity(
             raise states_refused()
         rows = next(len(x) for x in states[0] if x is not None)
         count += rows
-        there = [p for p, b in enumerate(states[1]) if b is not None]
+        of_patient = {p: x.flatten() for p, x in enumerate(states[1]) if x is not None}
+        there = list(of_patient)
         total[:, [p for p in range(len(plan)) if p not in there]] = np.nan
-        columns = torch.stack([states[1][p].flatten() for p in there])
+        columns = torch.stack(list(of_patient.values()))
         for i, a in enumerate(states[0]):
             total[i, there] += np.nan if a is None else columns.mv(a.flatten()).cpu().numpy()
     return tuple(tuple(None if np.isnan(x) else float(x) / count for x in row) for row in total)
@@ -234,14 +236,14 @@ class _NormMeans:
 class TokenTexts:
     """Token ids as text, each decoded alone; the ids themselves if a base has no tokenizer."""
 
-    def __init__(self, base: Base) -> None:
+    def __init__(self, base: Model) -> None:
         self.tokenizer = base.tokenizer if base.has_tokenizer else None
         self._known: dict[int, str] = {}
 
     def token(self, token: int) -> str:
         if token not in self._known:
             self._known[token] = (
-                self.tokenizer.decode([token], clean_up_tokenization_spaces=False)
+                str(self.tokenizer.decode([token], clean_up_tokenization_spaces=False))
                 if self.tokenizer
                 else f"⟨{token}⟩"
             )
@@ -261,6 +263,6 @@ class TokenTexts:
         ]
 
 
-def token_texts(base: Base, ids: Sequence[int]) -> list[str]:
+def token_texts(base: Model, ids: Sequence[int]) -> list[str]:
     """Each token decoded alone."""
     return TokenTexts(base).tokens(ids)

@@ -48,18 +48,16 @@ def distributed_scan(
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
+    work = Work(base, sample, scores, within)  # refused in all processes or in none
     state = PartialState(cpu=not torch.cuda.is_available())
-    error, losses, work = None, {}, None
+    error, losses = None, {}
     try:
-        work = Work(base, sample, scores, within)
         work.measure((state.process_index, state.num_processes), progress=progress)
-        losses = {plan: work.losses(plan) for plan in work.plans.values()}
-        losses = {plan: values for plan, values in losses.items() if values is not None}
+        measured = {plan: work.losses(plan) for plan in work.plans.values()}
+        losses = {plan: values for plan, values in measured.items() if values is not None}
     except SurgeryError as raised:
         error = str(raised)
-    refused = work.refused if work else {}
-    counts = (work.forwards, work.naive) if work else (0, 0)
-    results = gather_object([(error, losses, refused, counts)])
+    results = gather_object([(error, losses, work.refused, (work.forwards, work.naive))])
     state.destroy_process_group()
     for message, *_ in results:
         if message:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from surgery.architecture.inspect.embedding import input_embedding
 from surgery.architecture.inspect.hooks import (
     CHECK,
     by_token,
@@ -29,7 +30,7 @@ from surgery.architecture.inspect.hooks import (
     watched,
 )
 from surgery.devices import HEADROOM, gigabytes, main_memory
-from surgery.errors import Refused, SurgeryError
+from surgery.errors import Refused, SurgeryError, one_line
 from surgery.plan import Plan
 from surgery.progress import Meter, Progress, silent
 
@@ -65,8 +66,7 @@ def run(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     try:
         return model(input_ids=ids, use_cache=False).logits
     except (RuntimeError, IndexError) as error:  # shapes that don't go together, no memory left
-        message = " ".join(str(error).split())[:200]
-        raise SurgeryError(f"The model can't run over this text: {message}") from error
+        raise SurgeryError(f"The model can't run over this text: {one_line(error, 200)}") from error
 
 
 def nll(logits: torch.Tensor, ids: torch.Tensor) -> np.ndarray:
@@ -139,7 +139,8 @@ class ForwardRunner:
         losses, outputs = [], []
         for batch in self.batches:
             ids = self.ids(batch)
-            known = {p: x for p, x in cached.outputs[batch].items() if p < start} if start else {}
+            before = cached.outputs[batch] if cached else {}
+            known = {p: x for p, x in before.items() if p < start}
 
             def called(
                 p: int, given: torch.Tensor | None, output: Any, ids=ids, batch=batch, known=known
@@ -281,8 +282,7 @@ def same_layers(plan: Plan, other: Plan) -> int:
 
 
 def _most_tokens(model: PreTrainedModel) -> int:
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    return max(1, _LOGITS // vocabulary)
+    return max(1, _LOGITS // len(input_embedding(model)))
 
 
 def batches_of(model: PreTrainedModel, sample: Sample, share: int = 1) -> list[tuple[int, int]]:
@@ -292,5 +292,4 @@ def batches_of(model: PreTrainedModel, sample: Sample, share: int = 1) -> list[t
 
 def ids_of(model: PreTrainedModel, sample: Sample, start: int, end: int) -> torch.Tensor:
     """The tokens of windows of one length, on the model's device: (windows, length)."""
-    device = model.get_input_embeddings().weight.device
-    return torch.tensor(sample.windows[start:end], device=device)
+    return torch.tensor(sample.windows[start:end], device=input_embedding(model).device)

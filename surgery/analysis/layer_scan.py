@@ -145,16 +145,13 @@ def overlooked(scan: Scan) -> list[int]:
     if scan.block_influence is None:
         return []
     inner = range(_ENDS[0], scan.depth - _ENDS[1])
-    costs = {
-        v.layer: v.cost.mean
-        for v in scan.drop_one
-        if v.layer in inner and v.cost and scan.block_influence[v.layer] is not None
-    }
+    influence = {i: x for i, x in enumerate(scan.block_influence) if i in inner and x is not None}
+    costs = {v.layer: v.cost.mean for v in scan.drop_one if v.layer in influence and v.cost}
     if len(costs) < max(4, len(inner) / 2):  # too few are measured yet
         return []
     much = _MUCH * max(statistics.median(costs.values()), _LEAST_COST)
-    little = _LITTLE * statistics.median(scan.block_influence[i] for i in costs)
-    chosen = [i for i in costs if costs[i] > much and scan.block_influence[i] <= little]
+    little = _LITTLE * statistics.median(influence[i] for i in costs)
+    chosen = [i for i in costs if costs[i] > much and influence[i] <= little]
     return sorted(chosen, key=lambda i: -costs[i])
 
 
@@ -291,6 +288,7 @@ class Work:
                     self.naive += len(plan)
             updated()
         for score in extra:
+            assert score.measure
             self.cache.put(score.key, score.measure(runner))
             self.naive += score.forwards * self.depth
             updated()
@@ -301,7 +299,8 @@ class Work:
 
     def result(self, finished: bool = False) -> Scan:
         """What is measured so far."""
-        values, intervals = {}, {}
+        values: dict[str, tuple] = {}
+        intervals: dict[str, tuple[tuple[float, float] | None, ...]] = {}
         for key, score in self._arrays.items():
             if (array := self._array(key)) is None:
                 continue

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from surgery.architecture.inspect.embedding import input_embedding
 from surgery.architecture.inspect.hooks import (
     copied,
     hidden_out,
@@ -50,16 +51,15 @@ def logit_lens(
     layers = layers_of(base.anatomy, model)
     if layers is None:
         raise states_refused()
-    device = model.get_input_embeddings().weight.device
-    tokens = torch.tensor([list(ids)], device=device)
+    tokens = torch.tensor([list(ids)], device=input_embedding(model).device)
     outputs: dict[int, Any] = {}
     with watched(layers, lambda p, _, output: outputs.__setitem__(p, copied(output))):
         predicted = run(model, tokens)
-    last = max(outputs, default=-1)
-    states = {p: hidden_out(output) for p, output in outputs.items()}
-    if last < 0 or any(s is None or s.shape != states[last].shape for s in states.values()):
+    states = {p: s for p, out in outputs.items() if (s := hidden_out(out)) is not None}
+    if not states or len(states) < len(outputs) or len({s.shape for s in states.values()}) > 1:
         raise states_refused()
-    text, rows = TokenTexts(base), []
+    last, text = max(states), TokenTexts(base)
+    rows: list[list[tuple[Guess, ...]]] = []
     for p in range(len(plan)):
         progress("Applying the logit lens", p, len(plan))
         if p not in outputs:

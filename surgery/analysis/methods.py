@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from surgery.numbers import listed
 from surgery.plan import Plan
 
 if TYPE_CHECKING:
@@ -73,10 +74,13 @@ class Method:
 
 def _block(case: Case) -> Suggestion | None:
     """The shortest block that is enough, and of its length the one with the least distance."""
-    target, angular = case.target, case.scan.angular
+    target, angular = case.target, case.scan.values["angular"]
     for n in range(1, len(target.touchable) + 1):
-        starts = range(target.first, target.last - n + 1)
-        starts = [start for start in starts if angular[start][n] is not None]
+        starts = [
+            start
+            for start in range(target.first, target.last - n + 1)
+            if angular[start][n] is not None
+        ]
         for start in sorted(starts, key=lambda start: angular[start][n]):
             plan = Plan.whole(case.base.depth).drop(start, start + n)
             if target.reached(plan) and target.operable(plan):
@@ -90,7 +94,7 @@ def _block(case: Case) -> Suggestion | None:
 
 
 def _influence(case: Case) -> Suggestion | None:
-    scores = case.scan.block_influence
+    scores = case.scan.values["block_influence"]
     layers = [i for i in case.target.touchable if scores[i] is not None]
     plan = case.target.dropping(sorted(layers, key=lambda i: scores[i]))
     if plan is None:
@@ -102,7 +106,9 @@ def _influence(case: Case) -> Suggestion | None:
 
 def _drop_one(case: Case) -> Suggestion | None:
     costs = _costs(case.scan.drop_one)
-    plan = case.target.dropping(sorted(set(costs) & set(case.target.touchable), key=costs.get))
+    plan = case.target.dropping(
+        sorted(set(costs) & set(case.target.touchable), key=costs.__getitem__)
+    )
     if plan is None:
         return None
     expected = _added(case.scan, (costs[i] for i in plan.dropped))
@@ -124,7 +130,7 @@ def _greedy(case: Case) -> Suggestion | None:
 
 def _repeat_one(case: Case) -> Suggestion | None:
     costs = _costs(case.scan.repeat_one)
-    order = sorted(set(costs) & set(case.target.touchable), key=costs.get)
+    order = sorted(set(costs) & set(case.target.touchable), key=costs.__getitem__)
     plan = case.target.repeating(order)
     if plan is None:
         return None
@@ -238,6 +244,7 @@ def _costs(variants: Sequence[Variant]) -> dict[int, float]:
 
 def _added(scan: Scan, costs: Iterable[float]) -> float:
     """The perplexity if these costs added up."""
+    assert scan.perplexity  # a scan begins with the base
     total = scan.perplexity.mean + sum(costs)
     return math.exp(total) if total < 700 else math.inf
 
@@ -248,6 +255,5 @@ def _extra(plan: Plan) -> list[int]:
 
 
 def _list(layers: Sequence[int]) -> str:
-    layers = [str(i) for i in layers]
     word = "layer" if len(layers) == 1 else "layers"
-    return f"{word} {', '.join(layers[:-1])}{' and ' if layers[1:] else ''}{layers[-1]}"
+    return f"{word} {listed([str(i) for i in layers], 'and')}"

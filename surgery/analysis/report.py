@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.markup import escape
 from rich.table import Table
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _WORST = 10  # tokens that a comparison lists
 _BLOCKS = 10
+_Side = Literal["left", "right"]
 
 
 def plain(value):
@@ -37,10 +38,16 @@ def plain(value):
 # ---------------------------------------------------------------------- scan
 
 
+def _of_base(scan: Scan) -> Score:
+    if scan.perplexity is None:
+        raise ValueError("nothing is measured yet")
+    return scan.perplexity
+
+
 def scan_json(base: Base, text: str, scan: Scan) -> dict:
     """Every score by layer. `perplexity` is the base's; intervals are at 95 %."""
-    score = scan.perplexity
-    result = {
+    score = _of_base(scan)
+    result: dict = {
         "base": base.name,
         "text": text,
         "tokens": scan.tokens,
@@ -81,7 +88,7 @@ def _variant(row: Variant) -> dict:
 
 def scan_tables(base: Base, scan: Scan) -> Iterator[Table | str]:
     """The scores as tables and sentences for a terminal."""
-    score = scan.perplexity
+    score = _of_base(scan)
     yield (
         f"Perplexity {_perplexity(score.perplexity)} ({_perplexity(score.low)} to "
         f"{_perplexity(score.high)}), {scan.tokens:,} tokens scored in {scan.sequences:,} "
@@ -114,9 +121,11 @@ def scan_tables(base: Base, scan: Scan) -> Iterator[Table | str]:
             table = _table("from:to")
             for heading in ("perplexity", "nats/token"):
                 table.add_column(heading, justify="right")
-            measured = [(span, v) for span, v in rows.items() if v.perplexity is not None]
-            for (i, j), row in sorted(measured, key=lambda one: one[1].perplexity)[:_BLOCKS]:
-                table.add_row(f"{i}:{j}", _perplexity(row.perplexity), _cost(row))
+            measured = [
+                (v.perplexity, span) for span, v in rows.items() if v.perplexity is not None
+            ]
+            for value, (i, j) in sorted(measured)[:_BLOCKS]:
+                table.add_row(f"{i}:{j}", _perplexity(value), _cost(rows[i, j]))
             yield table
     reasons = {v.refused for rows in scan.variants.values() for v in rows.values() if v.refused}
     for reason in sorted(reasons):
@@ -129,9 +138,9 @@ def scan_tables(base: Base, scan: Scan) -> Iterator[Table | str]:
         )
 
 
-def _columns(base: Base, scan: Scan) -> list[tuple[str, Callable[[int], str], str]]:
+def _columns(base: Base, scan: Scan) -> list[tuple[str, Callable[[int], str], _Side]]:
     """The columns of the table by layer: (heading, the cell of a layer, alignment)."""
-    columns: list[tuple[str, Callable[[int], str], str]] = []
+    columns: list[tuple[str, Callable[[int], str], _Side]] = []
     if any(base.kinds):
         columns.append(("kind", lambda i: escape(base.kinds[i]), "left"))
     for key, values in scan.values.items():
@@ -145,12 +154,14 @@ def _columns(base: Base, scan: Scan) -> list[tuple[str, Callable[[int], str], st
     for key, rows in scan.variants.items():
         if not SCORES[key].of_blocks and rows:
 
-            def variant(i: int, rows=rows) -> Variant | None:
-                return rows.get((i, i + 1))
+            def value_of(i: int, rows=rows) -> str:
+                return _perplexity(rows[i, i + 1].perplexity) if (i, i + 1) in rows else ""
 
-            heading = SCORES[key].heading
-            columns.append((heading, lambda i, at=variant: _ppl_of(at(i)), "right"))
-            columns.append(("nats/token", lambda i, at=variant: _cost(at(i)), "right"))
+            def cost_of(i: int, rows=rows) -> str:
+                return _cost(rows[i, i + 1]) if (i, i + 1) in rows else ""
+
+            columns.append((SCORES[key].heading, value_of, "right"))
+            columns.append(("nats/token", cost_of, "right"))
     return columns
 
 
@@ -294,12 +305,8 @@ def _table(*left: str) -> Table:
     return table
 
 
-def _ppl_of(row: Variant | None) -> str:
-    return "" if row is None else _perplexity(row.perplexity)
-
-
-def _cost(row: Variant | None) -> str:
-    if row is None or row.cost is None or not math.isfinite(row.cost.mean):
+def _cost(row: Variant) -> str:
+    if row.cost is None or not math.isfinite(row.cost.mean):
         return ""
     return f"{row.cost.mean:+.3f}"
 

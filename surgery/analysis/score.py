@@ -33,7 +33,7 @@ class Score:
     nll: tuple[float, ...]
 
     @classmethod
-    def of(cls, nll: Sequence[float]) -> Score:
+    def of(cls, nll: Sequence[float] | np.ndarray) -> Score:
         """The perplexity of losses in reading order."""
         values = np.asarray(nll, np.float64)
         low, high = interval(values)

@@ -32,7 +32,8 @@ def greedy(
 ) -> tuple[Plan, list[int]] | None:
     """The plan of the target's size, and its layers in the order in which they were dropped; None
     if no further layer can be dropped before the size is reached."""
-    plan, dropped, measuring = Plan.whole(base.depth), [], _Measuring(base, sample, progress)
+    plan, measuring = Plan.whole(base.depth), _Measuring(base, sample, progress)
+    dropped: list[int] = []
     while not target.reached(plan):
         candidates = {
             i: Plan.of([j for j in plan.sources if j != i], base.depth)
@@ -71,8 +72,9 @@ class _Measuring:
 
     def losses(self, plan: Plan, variants: Sequence[Plan], what: str) -> dict[Plan, np.ndarray]:
         """Losses of the variants that can be operated."""
-        losses = {v: self.cache.get(v, (self.sample.tokens,)) for v in variants}
-        todo = [v for v in variants if losses[v] is None]
+        known = {v: self.cache.get(v, (self.sample.tokens,)) for v in variants}
+        losses = {v: values for v, values in known.items() if values is not None}
+        todo = [v for v in variants if v not in losses]
         if todo:
             self.base.load(self.progress)
             self.runner = self.runner or ForwardRunner(self.base, self.sample)
@@ -87,7 +89,7 @@ class _Measuring:
                 except Refused:
                     continue
                 self.cache.put(variant, losses[variant])
-        return {v: values for v, values in losses.items() if values is not None}
+        return losses
 
 
 def _mean(losses: np.ndarray) -> float:

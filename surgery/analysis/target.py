@@ -45,13 +45,17 @@ class Target:
         kept = [i for i in range(base.depth) if i not in target.touchable]
         least = target.size(Plan.of(kept, base.depth)) if kept else 1
         most = MAX_LAYERS if layers is not None else None
-        asked = layers if parameters is None else parameters
-        if asked < least or (most and asked > most):
+        if target.asked < least or (most and target.asked > most):
             raise SurgeryError(
                 f"{target.words} can't be reached: this base can have at least {least:,}"
                 + (f", and at most {most:,}." if most else " by dropping layers.")
             )
         return target
+
+    @property
+    def asked(self) -> int:
+        """The target size, in layers or parameters."""
+        return self.layers or self.parameters or 0
 
     @property
     def touchable(self) -> range:
@@ -61,7 +65,7 @@ class Target:
     @property
     def grows(self) -> bool:
         """Whether the target is larger than the base."""
-        return (self.layers or self.parameters) > self.size(Plan.whole(self.base.depth))
+        return self.asked > self.size(Plan.whole(self.base.depth))
 
     @property
     def words(self) -> str:
@@ -76,7 +80,7 @@ class Target:
 
     def reached(self, plan: Plan) -> bool:
         """Whether a plan is no larger than the target."""
-        return self.size(plan) <= (self.layers or self.parameters)
+        return self.size(plan) <= self.asked
 
     def fits(self, plan: Plan) -> bool:
         """Whether a plan has the target's number of layers, or at most its number of parameters."""

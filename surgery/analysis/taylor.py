@@ -7,7 +7,7 @@ import torch
 
 from surgery.architecture.inspect.hooks import layers_of, states_refused
 from surgery.devices import HEADROOM, gigabytes, main_memory
-from surgery.errors import SurgeryError
+from surgery.errors import SurgeryError, one_line
 from surgery.plan import Plan
 
 from .forward_cache import ForwardRunner
@@ -26,7 +26,9 @@ def taylor(runner: ForwardRunner, forwards: int) -> np.ndarray:
     if layers is None:
         raise states_refused()
     weights = list(dict.fromkeys(w for layer in layers for w in layer.parameters()))
-    weights = [w.requires_grad_(True) for w in weights if w.is_floating_point()]
+    weights = [w for w in weights if w.is_floating_point()]
+    for weight in weights:
+        weight.requires_grad_(True)
     need, free = sum(w.numel() * w.element_size() for w in weights), main_memory().free
     if need * 2 > free * HEADROOM and model.device.type == "cpu":
         raise SurgeryError(
@@ -44,9 +46,8 @@ def taylor(runner: ForwardRunner, forwards: int) -> np.ndarray:
                     )
                     part = torch.autograd.grad(loss / sample.tokens, weights, allow_unused=True)
             except RuntimeError as error:  # code without a backward pass, no memory left
-                message = " ".join(str(error).split())[:200]
                 raise SurgeryError(
-                    f"Taylor needs gradients, and this model gives none: {message}"
+                    f"Taylor needs gradients, and this model gives none: {one_line(error, 200)}"
                 ) from error
             for total, gradient in zip(gradients, part, strict=True):
                 if gradient is not None:

@@ -32,13 +32,13 @@ class ArrayCache:
         except Exception:  # absent, cut off, not an archive: NumPy raises many kinds of errors
             return None
 
-    def put(self, group: str, name: str, **arrays: np.ndarray) -> None:
+    def put(self, group: str, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Write an entry, and delete the oldest groups beyond the limit when a group is new."""
         folder = self._folder(group)
         try:
             new = not folder.is_dir()
             with whole_file(folder / f"{name}.npz") as file:
-                np.savez(file, **arrays)
+                np.savez(file, **arrays)  # type: ignore[arg-type]  # names of arrays only
             if new:
                 self._delete_old()
         except OSError:  # a full disk, missing permissions

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 from transformers.generation.utils import ALL_CACHE_NAMES
 
 from surgery.architecture.apply import naive_edits
-from surgery.errors import SurgeryError
+from surgery.architecture.inspect.embedding import input_embedding
+from surgery.errors import SurgeryError, one_line
 from surgery.generation import Stream
 from surgery.patient import Patient
 from surgery.plan import Plan
@@ -91,7 +92,7 @@ class Contrast:
                     except SurgeryError as error:
                         if side == "right":
                             raise
-                        self.error = _one_line(error.__cause__ or error)
+                        self.error = _error_line(error.__cause__ or error)
                         del waiting[side]
         finally:
             for stream in self.streams.values():
@@ -112,7 +113,7 @@ class Contrast:
         try:
             wrong = _next_logits(self.wrong.model, prompt_ids, follow)
         except (IndexError, RuntimeError, ValueError) as error:
-            return Difference(len(right), None, span, None, uncached, _one_line(error))
+            return Difference(len(right), None, span, None, uncached, _error_line(error))
         other = int((right.argmax(-1) != wrong.argmax(-1)).sum())
         return Difference(
             len(right), (right - wrong).abs().max().item(), span, other, uncached, self.error
@@ -124,8 +125,9 @@ def _next_logits(
     model: PreTrainedModel, prompt: Sequence[int], follow: Sequence[int]
 ) -> torch.Tensor:
     """Logits after the prompt and after each following token, with the cache: (1 + n, vocab)."""
-    device = model.get_input_embeddings().weight.device
-    cache, logits = {}, []
+    device = input_embedding(model).device
+    cache: dict = {}
+    logits = []
     for fed in ([*prompt], *([token] for token in follow)):
         output = model(torch.tensor([fed], device=device), use_cache=True, **cache)
         name = next((n for n in ALL_CACHE_NAMES if output.get(n) is not None), None)
@@ -141,11 +143,11 @@ def _all_logits(
     model: PreTrainedModel, prompt: Sequence[int], follow: Sequence[int]
 ) -> torch.Tensor:
     """Logits at the same positions in one pass without the cache: (1 + n, vocab)."""
-    device = model.get_input_embeddings().weight.device
+    device = input_embedding(model).device
     output = model(torch.tensor([[*prompt, *follow]], device=device), use_cache=False)
     return output.logits[0, len(prompt) - 1 :].float().cpu()
 
 
-def _one_line(error: BaseException) -> str:
+def _error_line(error: BaseException) -> str:
     """An error's type and message on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"{type(error).__name__}: {one_line(error, 200)}"

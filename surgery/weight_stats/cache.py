@@ -101,9 +101,11 @@ def _write(base: Base, survey: Survey) -> None:
     _disk().put(
         base.source.identity,
         _ENTRY,
-        facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
-        values=np.concatenate([c.values for c in counts]),
-        counts=np.concatenate([c.counts for c in counts]).astype(np.min_scalar_type(most)),
+        {
+            "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8),
+            "values": np.concatenate([c.values for c in counts]),
+            "counts": np.concatenate([c.counts for c in counts]).astype(np.min_scalar_type(most)),
+        },
     )
 
 

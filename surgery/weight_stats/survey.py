@@ -99,6 +99,7 @@ class Survey:
         """A patient's counts. `base` is needed for layers initialised at random or as an average,
         which are counted from the patient; without it such a plan raises `ValueError`."""
         layers = []
+        key: tuple
         for position, layer in enumerate(plan.layers):
             if layer.init.kind in ("copy", "identity", "scale"):
                 key = (layer.source, layer.init)

@@ -130,7 +130,7 @@ def test_what_was_scanned_is_not_measured_again(opened):
         ({"layers": 4, "parameters": 10}, "Give a target size"),
         ({"layers": 6}, "already has that size"),
         ({"layers": 1}, "1 layers can't be reached: this base can have at least 2"),
-        ({"layers": 5000}, "4,096 at most"),
+        ({"layers": 5000}, "at most 4,096"),
         ({"parameters": 1000}, "1,000 parameters can't be reached"),
         ({"layers": 4, "methods": ["repeat_one"]}, "doesn't lead to 4 layers"),
         ({"layers": 4, "protect": (3, 3)}, "none is left to change"),
