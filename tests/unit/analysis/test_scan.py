@@ -3,6 +3,7 @@ what becomes of a scan that is stopped."""
 
 import copy
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -282,6 +283,17 @@ def test_the_registry_is_sound():
     assert {method.score for method in METHODS.values()} - {""} <= SCORES.keys()
     for key, method in METHODS.items():
         assert key == method.key and (method.shrinks or method.grows)
+
+
+def test_the_docs_list_the_registries():
+    docs = Path(__file__).parents[3] / "docs"
+    scores = (docs / "explanation" / "scores.md").read_text(encoding="utf-8").replace("\\|", "|")
+    for key, score in SCORES.items():
+        row = (score.label, f"`{key}`", score.description, score.unit, score.passes, score.source)
+        assert f"| {' | '.join(row)} |" in scores
+    methods = (docs / "how-to" / "choose-layers.md").read_text(encoding="utf-8")
+    for key, method in METHODS.items():
+        assert f"| `{key}` | {method.description} |" in methods
 
 
 def test_a_new_score_needs_one_entry(opened, monkeypatch):
