@@ -20,9 +20,9 @@ from itertools import groupby
 from operator import index
 
 from .errors import PlanError
+from .initialisers import INITIALISERS, Initialiser
 
 MAX_LAYERS = 4096  # a typo such as 0:30*999999 must not eat the machine
-INITS = ("copy", "identity", "scale", "random", "average")
 _ITEM = re.compile(
     r"(?:(?P<base>[A-Za-z_][\w.-]*)\s*/\s*)?"
     r"(?P<start>[0-9]+)\s*(?::\s*(?P<end>[0-9]+))?"
@@ -37,10 +37,10 @@ _FACTOR = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 @dataclass(frozen=True, slots=True)
 class Init:
-    """How a layer's weights begin.
+    """How a layer is initialised: the name of one of `INITIALISERS`, and its factor.
 
-    `copy`: as its source layer has them. `identity`: output projections zeroed, so that the layer
-    adds nothing (LLaMA-Pro, arXiv 2401.02415). `scale`: output projections times `factor`.
+    `copy`: the weights of its source layer. `identity`: output projections zeroed, so that the
+    layer adds nothing (LLaMA-Pro, arXiv 2401.02415). `scale`: output projections times `factor`.
     `random`: the model's own initialisation. `average`: mean with the next layer in the plan.
     """
 
@@ -54,7 +54,18 @@ class Init:
         return _parse_init(kind, factor if equals else None, f"“@{_short(text)}”")
 
     def __str__(self) -> str:
-        return f"scale={self.factor!r}" if self.kind == "scale" else self.kind
+        return f"{self.kind}={self.factor!r}" if self.initialiser.takes_factor else self.kind
+
+    @property
+    def initialiser(self) -> Initialiser:
+        """Its entry in the registry."""
+        return INITIALISERS[self.kind]
+
+    @property
+    def output_factor(self) -> float | None:
+        """What it multiplies output projections by, if it changes nothing else; otherwise None."""
+        factor = self.initialiser.output_factor
+        return factor(self.factor) if factor else None
 
 
 COPY = Init()
@@ -349,13 +360,17 @@ def _parse_piece(piece: str, depth: int, bases: Mapping[str, int]) -> list[Layer
 def _parse_init(kind: str | None, factor: str | None, shown: str) -> Init:
     if kind is None:
         return COPY
-    if kind not in INITS:
-        raise PlanError(f"{shown}: after @ comes copy, identity, scale=0.5, random or average.")
-    if (kind == "scale") != (factor is not None):
-        raise PlanError(f"{shown}: scale takes a number, as in @scale=0.5; the others take none.")
+    if kind not in INITIALISERS:
+        *first, last = (initialiser.notation for initialiser in INITIALISERS.values())
+        raise PlanError(f"{shown}: after @ comes {', '.join(first)} or {last}.")
+    takes_factor = INITIALISERS[kind].takes_factor
+    if takes_factor and factor is None:
+        raise PlanError(f"{shown}: {kind} takes a number, as in @{INITIALISERS[kind].notation}.")
+    if factor is not None and not takes_factor:
+        raise PlanError(f"{shown}: {kind} takes no number.")
     if factor is None:
         return Init(kind)
     value = float(factor) if _FACTOR.fullmatch(factor) else math.nan
     if not math.isfinite(value):
-        raise PlanError(f"{shown}: “{_short(factor)}” is not a number to scale by.")
-    return Init("scale", value)
+        raise PlanError(f"{shown}: “{_short(factor)}” is not a number.")
+    return Init(kind, value)

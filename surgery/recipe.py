@@ -346,13 +346,13 @@ def to_yaml(
     parts = parts or [(model, 0)]
     starts = [start for _, start in parts]
     for first, length in _runs(plan, starts):
-        if first.base or first.init.kind not in ("copy", "identity", "scale"):
+        factor = first.init.output_factor
+        if first.base or factor is None:
             raise Refused(f"mergekit's recipes can't say {first.base or first.init}.")
         name, offset = parts[bisect_right(starts, first.source) - 1]
         start = first.source - offset
         source: dict = {"model": name, "layer_range": [start, start + length]}
         if first.init != COPY:
-            factor = 0.0 if first.init.kind == "identity" else first.init.factor
             source["parameters"] = {
                 "scale": [
                     *({"filter": name, "value": factor} for name in outputs),

@@ -27,11 +27,15 @@ class LiveHTML(gr.HTML):
         here = Path(sys.modules[type(self).__module__].__file__).parent
         super().__init__(
             value=value,
-            html_template=(here / f"{self.stem}.html").read_text(encoding="utf-8"),
+            html_template=self.fill_in((here / f"{self.stem}.html").read_text(encoding="utf-8")),
             js_on_load=bundle(here / f"{self.stem}.mjs"),
             apply_default_css=False,
             **options,
         )
+
+    def fill_in(self, template: str) -> str:
+        """The markup, from the text of `<stem>.html`. For subclasses that list things in it."""
+        return template
 
     def api_info(self) -> dict:
         """The schema of the value in the API's description."""

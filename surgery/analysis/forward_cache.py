@@ -272,11 +272,11 @@ def same_layers(plan: Plan, other: Plan) -> int:
     """How many layers at the start compute the same in both plans."""
     count = 0
     for a, b in zip(plan.layers, other.layers, strict=False):
-        if a != b or a.init.kind == "random":  # drawn for its place in its plan
+        if a != b or a.init.initialiser.drawn:  # drawn for its place in its plan
             break
         count += 1
     # An average with the next layer differs if that layer does.
-    while count and plan.layers[count - 1].init.kind == "average":
+    while count and plan.layers[count - 1].init.initialiser.reads_next:
         count -= 1
     return count
 

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from surgery.architecture import Anatomy, disk_names
-from surgery.architecture.apply.initialise import begin, changes, random_layer
+from surgery.architecture.apply.initialise import changes, new_values, random_layer
 from surgery.architecture.inspect.dtypes import loaded_dtypes
 from surgery.architecture.inspect.names import behind_number, disk_tables, loader_names, sibling
 from surgery.errors import Refused, SaveError
+from surgery.initialisers import Initialiser
 from surgery.io.copy import fill
-from surgery.plan import Plan
+from surgery.plan import COPY, Plan
 from surgery.sources import Tensor
 
 from .tensor_spec import Opener, TensorSpec
@@ -88,11 +89,13 @@ def tensor_specs(
     for name, (old, position) in disk_names(base.anatomy, stored, plan.sources).items():
         tensor, here = stored[old], translate(old)
         is_float = inside[here].is_floating_point() if here in inside else tensor.dtype in _FLOATS
-        kind = "copy" if position is None else plan.layers[position].init.kind
-        if kind == "random" and (is_float or here not in inside):
+        initialiser = COPY.initialiser
+        if position is not None:
+            initialiser = plan.layers[position].init.initialiser
+        if initialiser.drawn and (is_float or here not in inside):
             continue  # made below, under the model's own names
         begun = position is not None and changes(plan, position, behind_number(old))
-        if position is not None and kind != "copy":
+        if position is not None and initialiser is not COPY.initialiser:
             _check_alike(base.anatomy, here, plan, position, old, begun)
         changed = begun and is_float
         convert = dtype is not None and is_float and DTYPES[dtype][0] != tensor.dtype
@@ -102,7 +105,7 @@ def tensor_specs(
             if as_stored is None:
                 raise Refused(f"{old} is stored as {tensor.dtype}, which can only be copied.")
             at = loaded.get(here, base.torch_dtype) if changed else as_stored
-            new = DTYPES[dtype][1] if dtype else _written(as_stored, at, kind)
+            new = DTYPES[dtype][1] if dtype else _written(as_stored, at, initialiser)
             word, after = _NAMES[new], math.prod(tensor.shape) * new.itemsize
             cast = _Cast(as_stored, at, new, strict=here in inside)
         if old in tables:
@@ -112,9 +115,9 @@ def tensor_specs(
             after = after // tensor.shape[dim] * shape[dim]
             make = partial(_gathered, tensor, dim, block, plan, cast)
             specs.append(TensorSpec(name, word, tuple(shape), after, make=make))
-        elif changed and kind == "average":
+        elif changed and initialiser.reads_next:
             other = stored[sibling(old, plan.layers[position + 1].source)]
-            make = partial(_averaged, tensor, other, plan, position, cast)
+            make = partial(_from_two, tensor, other, plan, position, cast)
             specs.append(TensorSpec(name, word, tensor.shape, after, make=make))
         else:
             change = cast and partial(_changed, plan, position if changed else None, cast)
@@ -127,9 +130,9 @@ def tensor_specs(
     return _with_healed(base, plan, stored, dtype, specs, healed) if healed else specs
 
 
-def _written(stored: torch.dtype, inside: torch.dtype, kind: str) -> torch.dtype:
+def _written(stored: torch.dtype, inside: torch.dtype, initialiser: Initialiser) -> torch.dtype:
     """The dtype to write a changed tensor in: the stored one, if it can hold the result."""
-    if kind == "identity":
+    if not initialiser.rounds:
         return inside if stored == torch.float8_e8m0fnu else stored  # it has no zero
     plain = stored.is_floating_point and stored.itemsize > 1
     return stored if plain and torch.promote_types(stored, inside) == stored else inside
@@ -137,7 +140,7 @@ def _written(stored: torch.dtype, inside: torch.dtype, kind: str) -> torch.dtype
 
 def _loaded(base: Model, plan: Plan) -> Mapping[str, torch.dtype]:
     """{name in the model: dtype in memory}; empty if all have the base's dtype."""
-    changed = any(layer.init.kind in ("scale", "average") for layer in plan.layers)
+    changed = any(layer.init.initialiser.rounds for layer in plan.layers)
     one_dtype = base.torch_dtype == torch.float32 or not changed
     return {} if one_dtype else loaded_dtypes(base.anatomy, base.torch_dtype)
 
@@ -240,14 +243,14 @@ def _changed(plan: Plan, position: int | None, cast: _Cast, values: bytearray) -
     """Values begun otherwise, converted, or both: each by itself, so any stretch will do."""
     tensor = cast.read(values)
     if position is not None:
-        tensor = begin(plan, position, lambda layer: tensor)
+        tensor = new_values(plan, position, lambda layer: tensor)
     return cast.bytes(tensor)
 
 
-def _averaged(
+def _from_two(
     tensor: Tensor, other: Tensor, plan: Plan, position: int, cast: _Cast, open_: Opener
 ) -> Iterator[memoryview]:
-    """The mean of a tensor and another layer's, value by value."""
+    """New values from those of a tensor and of another layer's, value by value."""
     own = plan.layers[position].source
     theirs = replace(cast, stored=_NUMBERS[other.dtype])
     step = _BLOCK // max(cast.stored.itemsize, theirs.stored.itemsize)  # values
@@ -262,8 +265,8 @@ def _averaged(
                 read = bytearray(min(step * width, at.end - at.start - done * width))
                 fill(file, at.start + done * width, read)
                 values.append(kind.read(read))
-            mean = begin(plan, position, lambda layer, v=values: v[0 if layer == own else 1])
-            yield cast.bytes(mean)
+            new = new_values(plan, position, lambda layer, v=values: v[0 if layer == own else 1])
+            yield cast.bytes(new)
 
 
 def _gathered(
@@ -302,7 +305,7 @@ def _random(base: Model, plan: Plan, dtype: str | None) -> Iterator[TensorSpec]:
     kind = DTYPES[dtype][1] if dtype else base.torch_dtype
     translate = loader_names(base.anatomy)
     for position, layer in enumerate(plan.layers):
-        if layer.init.kind != "random":
+        if not layer.init.initialiser.drawn:
             continue
         made: dict[str, torch.Tensor] = {}
         for old, tensor in base.anatomy.tensors.items():

@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from surgery import __version__, presets
 from surgery.errors import SurgeryError
+from surgery.initialisers import INITIALISERS
 from surgery.progress import Cancelled
 
 from .commands import COMMANDS
@@ -26,6 +27,9 @@ PROGRAM = INSTALLED if Path(sys.argv[0]).stem == INSTALLED else "python -m surge
 _PRESETS = "\n".join(
     f"  {' '.join([name, *(f'{p.name}=N' for p in preset.parameters)]):<29}{preset.hint}"
     for name, preset in presets.PRESETS.items()
+)
+_INITIALISERS = "\n".join(
+    f"  {'@' + initialiser.notation:<29}{initialiser.hint}" for initialiser in INITIALISERS.values()
 )
 # Click reflows a paragraph unless it begins with \b.
 HELP = f"""Drop, repeat and move the layers of a language model.
@@ -45,6 +49,10 @@ PLAN lists its layers in running order. Layers count from
   "0:22, 8:30"                 runs layers 8 to 21 twice
   "0:8, 8:12*3, 12:30"         runs layers 8 to 11 three times
   "0:8, 7@identity, 8:30"      adds a layer 7 initialised as the identity
+
+\b
+Layers have the weights of their source, unless an initialiser follows:
+{_INITIALISERS}
 
 \b
 Or PLAN is a preset; values that are left out follow from the depth:

@@ -193,7 +193,7 @@ def check_savable(patient: Patient, names: Iterable[str]) -> None:
     there |= {
         name
         for name in memory_names(base.anatomy, patient.plan.sources)
-        if (w := base.anatomy.layer_of(name)) and patient.plan.layers[w[1]].init.kind == "random"
+        if (w := base.anatomy.layer_of(name)) and patient.plan.layers[w[1]].init.initialiser.drawn
     }
     if missing := sorted(set(names) - there):
         raise Refused(

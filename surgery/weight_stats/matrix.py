@@ -88,10 +88,9 @@ def find(base: Base, layer: int | None, kind: str, progress: Progress = silent) 
 def corner(base: Base, matrix: Matrix, size: int = 12, init: Init = COPY) -> np.ndarray:
     """The first rows and columns after `init` is applied: float32, at most (size, size)."""
     values = _read(base, matrix, lambda rows: rows[:size, :size])
-    if matrix.output and init.kind == "identity":
-        values = torch.zeros_like(values)
-    if matrix.output and init.kind == "scale":
-        values = values * init.factor
+    initialiser = init.initialiser
+    if initialiser.from_source and initialiser.changes_tensor(matrix.output):
+        values = initialiser.values(values, None, init.factor)
     return values.float().numpy()
 
 

@@ -101,7 +101,7 @@ class Survey:
         layers = []
         key: tuple
         for position, layer in enumerate(plan.layers):
-            if layer.init.kind in ("copy", "identity", "scale"):
+            if layer.init.initialiser.from_source:
                 key = (layer.source, layer.init)
                 if key not in self._initialised:
                     self._initialised[key] = self._layer(layer.source, layer.init)
@@ -119,18 +119,17 @@ class Survey:
         by_kind: dict[str, list[ValueCounts]] = {}
         for part in sorted((p for p in self.parts if p.layer == layer), key=_reading_order):
             counts = self.parts[part]
-            if part.output and init != COPY:
+            if init.initialiser.changes_tensor(part.output):
                 counts = initialised(counts, init, self.dtype)
             by_kind.setdefault(part.kind, []).append(counts)
         return {kind: ValueCounts.merged(parts) for kind, parts in by_kind.items()}
 
 
 def initialised(before: ValueCounts, init: Init, dtype: torch.dtype) -> ValueCounts:
-    """The counts of a tensor of `dtype` after @identity has zeroed it or @scale scaled it."""
-    if init.kind == "identity":
-        return ValueCounts(np.zeros(1, np.float32), np.array([before.size]), rounded=before.rounded)
+    """The counts of a tensor of `dtype` that is initialised from its own values alone."""
     special = np.array([np.nan, np.inf, -np.inf], np.float32)
-    values = torch.from_numpy(np.concatenate([before.values, special])).to(dtype) * init.factor
+    values = torch.from_numpy(np.concatenate([before.values, special])).to(dtype)
+    values = init.initialiser.values(values, None, init.factor)
     counts = np.concatenate([before.counts, [before.nan, before.above, before.below]])
     return ValueCounts.of(values.float().numpy(), counts, before.rounded)
 

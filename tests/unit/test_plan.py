@@ -83,7 +83,7 @@ def test_printing_reads_well():
         ("0," * 500_000, "“0”", "4,096"),
         ("4@twice", "“4@twice”", "identity"),
         ("4@scale", "“4@scale”", "@scale=0.5"),
-        ("4@identity=2", "“4@identity=2”", "take none"),
+        ("4@identity=2", "“4@identity=2”", "takes no number"),
         ("4@scale=much", "“much”", "number"),
         ("4@scale=inf", "“inf”", "number"),
         ("4*0", "“4*0”", "leave it out"),

@@ -29,7 +29,7 @@ def draw_matrix(
 
         matrix = _choose(base, layer.source, kind, progress)
         name = f"layer {layer.source}, {matrix.kind}"
-        if str(layer.init) not in ("copy", "identity") and layer.init.kind != "scale":
+        if layer.init.output_factor is None:
             name += ", as the base has it"
         if not singular:
             return matrix_figures.corner(name, matrix.shape, corner(base, matrix, init=layer.init))
@@ -40,8 +40,8 @@ def draw_matrix(
             spectra[key] = found
         found = spectra[key]
         factor = 1.0
-        if matrix.output:
-            factor = {"identity": 0.0, "scale": abs(layer.init.factor)}.get(layer.init.kind, 1.0)
+        if matrix.output and layer.init.output_factor is not None:
+            factor = abs(layer.init.output_factor)
         rank = found.stable_rank if factor else 0.0
         values = found.values * np.float32(factor)
         return matrix_figures.spectrum(name, matrix.shape, values, rank)

@@ -271,7 +271,7 @@ class Updates:
         spec, plan = session.spec, session.plan
         base = bases.get(spec)
         survey = known_survey(base)
-        if all(layer.init.kind in ("copy", "identity", "scale") for layer in plan.layers):
+        if all(layer.init.initialiser.from_source for layer in plan.layers):
             patient = yield from self._watch(lambda _: survey.picture(plan))
         else:  # such layers are counted from the patient's own weights
 

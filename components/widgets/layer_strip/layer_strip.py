@@ -5,14 +5,27 @@ Drawing, gestures and keys are in the ES modules beside this file.
 
 from __future__ import annotations
 
+from html import escape
+
 from components.widgets.colours import layer_colour
 from components.widgets.html_component import LiveHTML
+from surgery.initialisers import INITIALISERS
 
 
 class LayerStrip(LiveHTML):
     """The value is `Session.view`. Emits `edit` with a request for `Session.apply`."""
 
     stem = "layer_strip"
+
+    def fill_in(self, template: str) -> str:
+        """The markup, with the initialisers that there are."""
+        known = INITIALISERS.values()
+        options = "".join(
+            f'<option value="{one.notation}">{one.notation.replace("=", " ")}</option>'
+            for one in known
+        )
+        hints = " ".join(f"{one.name.capitalize()}: {escape(one.hint)}." for one in known)
+        return template.replace("INITIALISER_OPTIONS", options).replace("INITIALISER_HINTS", hints)
 
     def postprocess(self, value: dict | None) -> dict | None:
         """The value with the colour of every layer of the base."""

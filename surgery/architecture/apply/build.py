@@ -25,7 +25,7 @@ from surgery.architecture.inspect.names import memory_names
 from surgery.errors import Refused
 from surgery.plan import Plan
 
-from .initialise import begin, changes, check_supported, random_layer
+from .initialise import changes, check_supported, new_values, random_layer
 from .inplace_rescaling import disable_inplace_rescaling
 
 
@@ -56,7 +56,7 @@ def build_patient(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrain
     fresh = {
         name: value
         for position, layer in enumerate(plan.layers)
-        if layer.init.kind == "random"
+        if layer.init.initialiser.drawn
         for name, value in random_layer(base, plan, position, model.dtype).items()
     }
     for name, old in names.items():
@@ -99,7 +99,7 @@ def _begun(
     if name in fresh:
         like = read(plan.layers[position].source)  # some models keep a few tensors in float32
         return fresh[name].to(like.device, like.dtype)
-    return begin(plan, position, read)
+    return new_values(plan, position, read)
 
 
 def assemble(

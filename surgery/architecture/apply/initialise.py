@@ -1,8 +1,7 @@
-"""How a layer's tensors begin where the plan asks for something else than a copy.
+"""Initialise layers as a plan says: check that it can be done, and compute the new tensors.
 
-Used by the patient in memory and by the checkpoint on disk alike, so that both do the same sums in
-the same dtype. Knows tensors by their names within a layer; where they are read from and put to is
-for others to say.
+Used by the patient in memory and by the checkpoint on disk, so that both compute the same in the
+same dtype.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from surgery.architecture.config.rewrite import rewrite
 from surgery.architecture.inspect.anatomy import Anatomy, build_meta
 from surgery.architecture.inspect.identity_proof import is_output_projection
 from surgery.errors import Refused
+from surgery.initialisers import Changes, Needs
 from surgery.plan import Plan
 from surgery.seeded_random import Seeded
 
@@ -23,40 +23,78 @@ Read = Callable[[int], torch.Tensor]
 
 
 def check_supported(base: Anatomy, plan: Plan) -> None:
-    """Raises `Refused` for ways to begin that can't be promised."""
+    """Raise `Refused` if a layer can't be initialised as the plan says."""
     for position, layer in enumerate(plan.layers):
-        kind = layer.init.kind
         if layer.base:
-            raise Refused(f"Which base “{layer.base}” is was not said: stack the bases first.")
-        if kind == "copy":
+            raise Refused(f"The plan names “{layer.base}”, another base: stack the bases first.")
+        if layer.init.initialiser.changes is Changes.NOTHING:
             continue
         if base.quantized:
             raise Refused(
                 f"The stored weights are quantized ({base.quantized}), so they can only be copied "
-                f"as they are: @{kind} would have to compute with them."
+                f"as they are: @{layer.init.kind} would have to compute with them."
             )
-        if kind in ("random", "average") and base.tables:
-            raise Refused(
-                f"@{kind} can't be done here: this model keeps a part of each layer in a table "
-                f"outside the layers ({min(base.tables)}). Use @copy."
-            )
-        if kind in ("identity", "scale") and layer.source not in base.identity_layers:
-            raise Refused(
-                f"@{kind} can't be promised for layer {layer.source}: it does more than add the "
-                "outputs of its last projections to what it is given. Use @copy or @average."
-            )
-        if kind == "scale" and _normalised_outputs(base, layer.source):
-            raise Refused(
-                f"@{layer.init} has no effect here: this model normalises what each layer adds, "
-                "which undoes the scaling. Use @identity or @copy."
-            )
-        if kind == "average":
-            _check_neighbour(base, plan, position)
+        for need in layer.init.initialiser.needs:
+            if reason := _CHECKS[need](base, plan, position):
+                raise Refused(reason)
         if shared := _shared(base, plan, position):
             raise Refused(
                 f"@{layer.init} can't be done here: {shared} of layer {layer.source} is one tensor "
-                "with another part of the model, which would begin otherwise too. Use @copy."
+                "with another part of the model, which would change too. Use @copy."
             )
+
+
+def _check_residual(base: Anatomy, plan: Plan, position: int) -> str | None:
+    layer = plan.layers[position]
+    if layer.source in base.identity_layers:
+        return None
+    return (
+        f"@{layer.init.kind} can't be promised for layer {layer.source}: it does more than add the "
+        "outputs of its last projections to what it is given. Use @copy or @average."
+    )
+
+
+def _check_plain_outputs(base: Anatomy, plan: Plan, position: int) -> str | None:
+    """Does a norm follow the output projections (Gemma 2 and 3, OLMo 2)?"""
+    layer = plan.layers[position]
+    module = base.model.get_submodule(base.stack.paths[0])[layer.source]
+    if not any(
+        word in name
+        for name, _ in module.named_children()
+        for word in ("post_feedforward", "post_mlp")
+    ):
+        return None
+    return (
+        f"@{layer.init} has no effect here: this model normalises what each layer adds, "
+        "which undoes the scaling. Use @identity or @copy."
+    )
+
+
+def _check_whole_layer(base: Anatomy, plan: Plan, position: int) -> str | None:
+    if not base.tables:
+        return None
+    return (
+        f"@{plan.layers[position].init.kind} can't be done here: this model keeps a part of each "
+        f"layer in a table outside the layers ({min(base.tables)}). Use @copy."
+    )
+
+
+def _check_next_layer(base: Anatomy, plan: Plan, position: int) -> str | None:
+    if position + 1 == len(plan):
+        return "@average is the mean with the next layer, and the last layer has none."
+    source, other = plan.layers[position].source, plan.layers[position + 1].source
+    if base.kinds[source] == base.kinds[other] and _shapes(base, source) == _shapes(base, other):
+        return None
+    return f"Layers {source} and {other} are of different types and can't be averaged. Use @copy."
+
+
+# Each returns the reason for a refusal, or None.
+_CHECKS = {
+    Needs.RESIDUAL: _check_residual,
+    Needs.PLAIN_OUTPUTS: _check_plain_outputs,
+    Needs.WHOLE_LAYER: _check_whole_layer,
+    Needs.NEXT_LAYER: _check_next_layer,
+}
 
 
 def _shared(base: Anatomy, plan: Plan, position: int) -> str | None:
@@ -72,26 +110,6 @@ def _shared(base: Anatomy, plan: Plan, position: int) -> str | None:
     return None
 
 
-def _normalised_outputs(base: Anatomy, layer: int) -> bool:
-    """Does a norm follow the output projections (Gemma 2 and 3, OLMo 2)?"""
-    module = base.model.get_submodule(base.stack.paths[0])[layer]
-    return any(
-        word in name
-        for name, _ in module.named_children()
-        for word in ("post_feedforward", "post_mlp")
-    )
-
-
-def _check_neighbour(base: Anatomy, plan: Plan, position: int) -> None:
-    if position + 1 == len(plan):
-        raise Refused("@average is the mean with the next layer, and the last layer has none.")
-    source, other = plan.layers[position].source, plan.layers[position + 1].source
-    if base.kinds[source] != base.kinds[other] or _shapes(base, source) != _shapes(base, other):
-        raise Refused(
-            f"Layers {source} and {other} are of different types and can't be averaged. Use @copy."
-        )
-
-
 def _shapes(base: Anatomy, layer: int) -> dict[tuple[str, str], torch.Size]:
     found = {}
     for name, tensor in base.tensors.items():
@@ -102,30 +120,25 @@ def _shapes(base: Anatomy, layer: int) -> dict[tuple[str, str], torch.Size]:
 
 
 def changes(plan: Plan, position: int | None, rest: str) -> bool:
-    """Does the tensor called `rest` (without its layer's prefix) begin otherwise at `position`?"""
-    kind = "copy" if position is None else plan.layers[position].init.kind
-    return is_output_projection(rest) if kind in ("identity", "scale") else kind != "copy"
+    """Whether the tensor called `rest` (without its layer's prefix) is not copied at `position`."""
+    if position is None:
+        return False
+    return plan.layers[position].init.initialiser.changes_tensor(is_output_projection(rest))
 
 
-def begin(plan: Plan, position: int, read: Read) -> torch.Tensor:
-    """A new tensor for one that `changes`: identity, scale and average.
+def new_values(plan: Plan, position: int, read: Read) -> torch.Tensor:
+    """The tensor in place of one that `changes`, in the same shape and dtype.
 
-    `read(i)` gives the same tensor of the base's layer i. Same shape and dtype.
+    `read(i)` gives the same tensor of the base's layer i. Not for initialisers that are `drawn`.
     """
     layer = plan.layers[position]
     tensor = read(layer.source).detach()
     if not tensor.is_floating_point():
         return tensor  # a table of indices has no mean
-    match layer.init.kind:
-        case "identity":
-            return torch.zeros_like(tensor)
-        case "scale":
-            return tensor * layer.init.factor
-        case "average":
-            wide = torch.promote_types(tensor.dtype, torch.float32)
-            other = read(plan.layers[position + 1].source).detach()
-            return ((tensor.to(wide) + other.to(wide)) / 2).to(tensor.dtype)
-    raise ValueError(layer.init.kind)
+    after = None
+    if layer.init.initialiser.reads_next:
+        after = read(plan.layers[position + 1].source).detach()
+    return layer.init.initialiser.values(tensor, after, layer.init.factor)
 
 
 def random_layer(
