@@ -1,7 +1,7 @@
-"""Which untrained duplicate of layers costs least perplexity? Measured on the bundled model.
+"""Which untrained copies of layers cost least perplexity? Measured on the bundled model.
 
-Writes the table and the picture of docs/explanation/duplicates.md from what it measures.
-Everything it says follows from the numbers. Takes some minutes on one core.
+Writes docs/explanation/duplicates.md, its figure and its numbers; every sentence is computed from
+the numbers. Takes some minutes on one core.
 """
 
 import json
@@ -14,11 +14,12 @@ import numpy as np
 
 from surgery import Base, Plan, texts
 from surgery.analysis import LossIncrease, Sample, Score, measure_all, measured_score
+from surgery.numbers import perplexity
 
 DOCS = Path(__file__).parent.parent / "docs" / "explanation"
 CHARACTERS = 1150  # of each of the four texts: one window of about 256 tokens
 PLACES = (2, 6, 10, 14, 18, 22, 26)
-#: How the one duplicate begins, and the plan for layer i of a base of 30 layers.
+#: How one copy is initialised, and the plan that adds it after layer i of a base of 30 layers.
 ONE = {
     "copy": "0:{n}, {i}:30",
     "@scale=0.75": "0:{n}, {i}@scale=0.75, {n}:30",
@@ -28,7 +29,7 @@ ONE = {
     "@average": "0:{n}, {i}@average, {n}:30",
     "@identity": "0:{n}, {i}@identity, {n}:30",
 }
-#: Six layers more, in several places; {x} stands for how the added ones begin.
+#: Where six layers are added; {x} is their initialisation.
 SIX = {
     "in place, together": "0:12, " + ", ".join(f"{i}, {i}{{x}}" for i in range(12, 18)) + ", 18:30",
     "in place, spread": ", ".join(
@@ -37,18 +38,18 @@ SIX = {
     "stacked (SOLAR, RYS)": "0:18, 12:18{x}, 18:30",
     "interleaved": "0:13, 10:13{x}, 13:20, 17:20{x}, 20:30",
 }
-BEGINNINGS = ("", "@scale=0.5", "@scale=0.25", "@average", "@identity")
+INITIALISATIONS = ("", "@scale=0.5", "@scale=0.25", "@average", "@identity")
 #: Every layer twice.
 TWICE = {
     "in place": ", ".join(f"{i}, {i}{{x}}" for i in range(30)),
     "stacked": "0:30, 0:30{x}",
 }
-TWICE_BEGINNINGS = ("", "@scale=0.5", "@scale=0.25")
+TWICE_INITIALISATIONS = ("", "@scale=0.5", "@scale=0.25")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: what it is, its plan or plans, and what it costs."""
+    """One row of a table: what was added, the plan or plans, and the cost."""
 
     what: str
     plans: tuple[str, ...]
@@ -68,10 +69,10 @@ def main() -> None:
     plans = {p for rows in groups.values() for some in rows.values() for p in some}
     parsed = {text: Plan.parse(text, 30) for text in sorted(plans)}
 
-    def heard(what: str, done: float, total: float) -> None:
+    def show(what: str, done: float, total: float) -> None:
         print(f"\r{what}: {done:.0f} of {total:.0f} layer-forwards", end="", flush=True)
 
-    scores = measure_all(base, list(parsed.values()), sample, heard)
+    scores = measure_all(base, list(parsed.values()), sample, show)
     print()
     tables = {
         title: [
@@ -88,14 +89,14 @@ def _groups() -> dict[str, dict[str, tuple[str, ...]]]:
     six = {
         f"{where}, {x or 'copy'}": (text.format(x=x),)
         for where, text in SIX.items()
-        for x in BEGINNINGS
+        for x in INITIALISATIONS
     }
     twice = {
         f"{where}, {x or 'copy'}": (text.format(x=x),)
         for where, text in TWICE.items()
-        for x in TWICE_BEGINNINGS
+        for x in TWICE_INITIALISATIONS
     }
-    return {"One layer more": one, "Six layers more": six, "Every layer twice": twice}
+    return {"One layer added": one, "Six layers added": six, "Every layer twice": twice}
 
 
 def _row(what: str, plans: Sequence[str], scores: Sequence[Score], whole: Score) -> Row:
@@ -106,11 +107,11 @@ def _row(what: str, plans: Sequence[str], scores: Sequence[Score], whole: Score)
     return Row(what, tuple(plans), mean.perplexity, cost, min(costs), max(costs))
 
 
-# ---------------------------------------------------------------------- what is written
+# ---------------------------------------------------------------------- output
 
 
 def write(base: Base, sample: Sample, whole: Score, tables: dict[str, list[Row]]) -> None:
-    """The page, its picture, and the numbers."""
+    """Write the page, its figure, and the numbers."""
     facts = {
         "base": base.name,
         "tokens": sample.tokens,
@@ -144,7 +145,7 @@ def page(base: Base, sample: Sample, whole: Score, tables: dict[str, list[Row]])
     """The study as Markdown."""
     one, six, twice = tables.values()
     parts = [
-        "# Which untrained duplicate costs least?",
+        "# Which untrained copy costs least?",
         "",
         "Written by `python -m benchmarks duplicates`; don't edit it by hand. Numbers:",
         "[duplicates.json](duplicates.json).",
@@ -154,20 +155,20 @@ def page(base: Base, sample: Sample, whole: Score, tables: dict[str, list[Row]])
         f"tokens scored in {len(sample)} sequences. The base's perplexity is "
         f"{whole.perplexity:.2f} ({whole.low:.2f} to {whole.high:.2f}).",
         "",
-        "Nothing is trained: this is where healing would begin. A cost is the difference of mean",
-        "losses to the base on the same tokens, in nats per token, with a 95 % interval from a",
-        "paired block bootstrap ([how](scores.md#intervals)); it speaks of this model and these",
+        "Nothing is trained: this is where healing would start. A cost is the increase of the mean",
+        "loss over the base's on the same tokens, in nats per token, with a 95 % interval from a",
+        "paired block bootstrap ([how](scores.md#intervals)). It holds for this model and these",
         "texts.",
         "",
         "![Costs of duplicates with their intervals](duplicates.svg)",
         "",
-        *_said(one, six, twice),
+        *_summary(one, six, twice),
     ]
     notes = {
-        "One layer more": f"Layer i once more behind itself, for i = "
-        f"{', '.join(map(str, PLACES))}; costs are means over these places, with the least and the "
-        "most among them. “both” scales the layer and its duplicate.",
-        "Six layers more": "36 layers; the added ones begin as the row says. "
+        "One layer added": f"Layer i and a copy after it, for i = "
+        f"{', '.join(map(str, PLACES))}; costs are means over these places, with their minimum "
+        "and maximum. “both” scales the layer and its copy.",
+        "Six layers added": "36 layers; each row names the initialisation of the added ones. "
         + " ".join(f"{w[0].upper() + w[1:]}: `{_short(t)}`." for w, t in SIX.items()),
         "Every layer twice": "60 layers.",
     }
@@ -175,14 +176,14 @@ def page(base: Base, sample: Sample, whole: Score, tables: dict[str, list[Row]])
         parts += ["", f"## {title}", "", notes[title], ""]
         several = any(len(row.plans) > 1 for row in rows)
         parts.append(
-            "| beginning | perplexity | nats/token | 95 % |"
-            + (" least | most |" if several else "")
+            "| initialisation | perplexity | nats/token | 95 % CI |"
+            + (" min | max |" if several else "")
         )
         parts.append("|---|---|---|---|" + ("---|---|" if several else ""))
         for row in sorted(rows, key=lambda row: row.cost.mean):
             cells = [
                 row.what,
-                _perplexity(row.perplexity),
+                perplexity(row.perplexity),
                 f"{row.cost.mean:+.3f}",
                 f"{row.cost.low:+.3f} to {row.cost.high:+.3f}",
             ]
@@ -192,27 +193,27 @@ def page(base: Base, sample: Sample, whole: Score, tables: dict[str, list[Row]])
     return "\n".join(parts) + "\n"
 
 
-def _said(one: Sequence[Row], six: Sequence[Row], twice: Sequence[Row]) -> list[str]:
-    """What the numbers say, from the numbers."""
-    found = ["## In short", ""]
-    for name, rows in (("One duplicate", one), ("Six more", six), ("Twice the depth", twice)):
+def _summary(one: Sequence[Row], six: Sequence[Row], twice: Sequence[Row]) -> list[str]:
+    """The main results as sentences."""
+    lines = ["## Summary", ""]
+    for name, rows in (("One copy", one), ("Six copies", six), ("Twice the depth", twice)):
         order = sorted((r for r in rows if "identity" not in r.what), key=lambda r: r.cost.mean)
         first, last = order[0], order[-1]
-        found.append(
-            f"- {name}: least costs “{first.what}” ({_cost(first)}), most “{last.what}” "
+        lines.append(
+            f"- {name}: “{first.what}” costs least ({_cost(first)}), and “{last.what}” most "
             f"({_cost(last)})."
         )
         copies = [r for r in order if r.what == "copy" or r.what.endswith(", copy")]
         if len(copies) > 1:
-            said = "; ".join(f"{r.what.removesuffix(', copy')} {_cost(r)}" for r in copies)
-            found.append(f"- {name}, plain copies: {said}.")
+            costs = "; ".join(f"{r.what.removesuffix(', copy')} {_cost(r)}" for r in copies)
+            lines.append(f"- {name}, initialised as plain copies: {costs}.")
     identity = [row for rows in (one, six) for row in rows if "identity" in row.what]
     largest = max(abs(row.cost.mean) for row in identity)
-    found.append(
-        f"- An identity costs nothing by its making; measured, at most {largest:.4f} nats per "
+    lines.append(
+        f"- An identity costs nothing by construction; measured, at most {largest:.4f} nats per "
         "token."
     )
-    return found
+    return lines
 
 
 def _cost(row: Row) -> str:
@@ -222,10 +223,6 @@ def _cost(row: Row) -> str:
 def _short(text: str) -> str:
     text = str(Plan.parse(text.format(x="@random"), 30)).replace("@random", "@…")
     return text
-
-
-def _perplexity(value: float) -> str:
-    return f"{value:.2f}" if value < 1000 else f"{value:,.0f}"
 
 
 # ---------------------------------------------------------------------- the picture
@@ -284,6 +281,6 @@ def _panel(title: str, rows: Sequence[Row], y: int) -> tuple[list[str], int]:
         ]
     parts.append(
         f'<text class="a" x="{WIDTH - RIGHT}" y="{y + 16}" text-anchor="end">'
-        "nats per token, 95 %</text>"
+        "nats per token, 95 % CI</text>"
     )
     return parts, TOP + LINE * len(rows) + 34
