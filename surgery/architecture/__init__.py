@@ -1,30 +1,34 @@
-"""All that is specific to an architecture: where the layers live, what follows them, what they are.
+"""All that depends on how a model is built: where its layers are, what follows them, what they do.
 
-Nothing outside this package names a model type, a config field or a tensor. The way it works: a
-plan rewrites the *config*, the model is built anew from it on the meta device (the constructor that
-a reload runs, so memory and disk agree by construction), and the result is diff with what the
-plan promises, layer by layer. Only then does anything touch weights.
+Nothing outside this package names a model type, a config field or a tensor. A plan rewrites the
+*config*. The model is built anew from it on the meta device, by the constructor that a reload runs,
+so that memory and disk agree. The result is compared with the base, layer by layer, and only then
+are weights used.
 
-    anatomy    the base on the meta device: its stack of layers, its packed per-layer tables
-    purpose    refuses models that are not decoders, and says what they are
-    config     the plan applied to the config
-    quantization the plan applied to the module names in a quantization config
-    quantized  compares the stored quantized modules with the config
-    spelling   older config keys, for readers that don't know the new ones
-    names      the plan applied to the names of tensors, in memory and on disk
-    checks     is each new layer what its source was? if not: `Refused`. It asks
-    likeness     what modules are: types, attributes, computed buffers
-    position     whether their code computes with their own index
-    handed       what the loop around the layers hands each of them
-    loader     the Auto class of transformers that loads a model
-    meta       running a model that has no memory
-    initialise how a layer's tensors begin where that is not a plain copy
-    draws      random numbers of a seed alone, whatever other threads draw
-    build_patient      the patient: the new skeleton over the base's parameters
-    disable_inplace_rescaling     tricks by which a model writes to its own weights, switched off
-    count      parameters and compute per layer, from shapes alone
-    faults     mistakes that notebooks make, made on purpose to be seen
-    cache      what the cache of each layer gains with a token
+    config/    the plan applied to the config
+      rewrite            every field that follows the layers
+      quantization       module names in a quantization config
+      spelling           older keys, for readers that don't know the new ones
+    inspect/   the base on the meta device
+      anatomy            its stack of layers, its packed per-layer tables
+      names              names of tensors, in memory and on disk
+      counts, kv_cache   parameters, compute and cache of each layer
+      module_diff        differences between two modules
+      layer_inputs       what each layer is called with
+      identity_proof     layers that are the identity once their output projections are zero
+      quantized          stored quantized modules compared with the config
+      purpose            refuses models that are not decoders
+      hooks              hidden states between layers
+      meta, dtypes, embedding, loader    forward passes without memory; dtypes; Auto classes
+    checks/    is each new layer what its source was? If not: `Refused`
+      check              all comparisons
+      index_use          code that computes with a layer's own index
+    apply/     the plan's model
+      build              the new skeleton over the base's parameters
+      initialise         layers that are not copies
+      combine            several bases as one
+      inplace_rescaling  models that would rewrite their own weights
+      naive_edits        mistakes of hand-written edits, for the lesson
 """
 
 from .apply.build import build_patient, check_loadable, skeleton

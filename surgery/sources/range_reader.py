@@ -1,7 +1,7 @@
-"""A part of a file far away, read like a file: bytes come as they are asked for, and a line that
-breaks is taken up again where it broke.
+"""Read a byte range of a remote file like a file, and resume where a connection broke.
 
-Knows positions and patience; how a request is made is handed to it.
+huggingface_hub's `HfFileSystem` would do, but it does not check that it gets the range it asks for:
+where a server ignores ranges it returns other bytes without an error.
 """
 
 from __future__ import annotations
