@@ -1,7 +1,4 @@
-"""Where weights go: the best device that has room for them, checked before anything is read.
-
-Knows devices and free bytes; knows nothing of models but their size.
-"""
+"""Choose the best device that has room for a model's weights, before anything is read."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The errors a person is meant to read: each message says what is wrong and what to do.
+"""Errors that people read: each message says what is wrong and what to do.
 
-Anything else that escapes is a bug of ours. All of them are `ValueError`s, so a caller who knows
-nothing about this library can still catch them.
+Anything else that escapes is a bug. All are `ValueError`s, so callers can catch them
+without knowing this library.
 """
 
 

@@ -1,7 +1,4 @@
-"""What other programs are told of a base and a plan: plain values, the same from every door.
-
-Knows which facts there are; the command line prints them, the app's endpoints hand them out.
-"""
+"""Describe a base or a plan as plain values, for the command line and the app's endpoints."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Text out of a model, piece by piece, one token at a time and only when asked for the next.
+"""Generate text as an iterator, one token at a time, computed when it is asked for.
 
-Knows a model and a tokenizer; knows nothing of plans. Any number of streams can run side by side
-over one set of weights: each has its own cache and its own random numbers.
+Any number of streams can run side by side over one set of weights: each has its own cache and its
+own random numbers.
 """
 
 from __future__ import annotations

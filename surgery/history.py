@@ -1,4 +1,4 @@
-"""Undo and redo over immutable plans, back to the start. Knows plans only."""
+"""Undo and redo over immutable plans, back to the start."""
 
 from __future__ import annotations
 

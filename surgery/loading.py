@@ -1,8 +1,4 @@
-"""Weights into memory: onto the best device, whole and checked, or not at all.
-
-Knows how transformers loads a checkpoint folder, and how it initialises a bare config. Who shares
-the result is the base's to say.
-"""
+"""Load weights onto the best device, complete and checked, or not at all."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The patient: a base and a plan, runnable. A view; it owns no weights that the plan didn't change.
-
-Knows how to turn a prompt into tokens and to start a stream; how the model is made is the
-architecture's affair.
-"""
+"""The patient: a base and a plan as a runnable model, over the base's weights."""
 
 from __future__ import annotations
 

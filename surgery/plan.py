@@ -1,7 +1,7 @@
-"""A plan: which of a base's layers the patient is made of, in which order, and how each begins.
+"""A plan: an ordered list of layers, each with its source layer in the base and its initialiser.
 
-Pure data. It knows the base's depth and nothing else: no tensors, no files, no model types. Indices
-are 0-based and ranges half-open, as in Python, mergekit and PEFT.
+Pure data: it knows the base's depth and nothing else. Layers are numbered from 0 and ranges are
+half-open, as in Python, mergekit and PEFT.
 
     0:24, 8:32                SOLAR's depth up-scaling of 32 layers
     0:8, 7@identity, 8:12     an extra copy of layer 7 that starts as the identity

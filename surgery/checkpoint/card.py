@@ -1,7 +1,4 @@
-"""The model card of a saved checkpoint: what was done to what, and what came of it.
-
-Knows Markdown and the Hub's front matter; gets everything else as plain values.
-"""
+"""Write the model card of a saved checkpoint."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A saved checkpoint onto the Hugging Face Hub, in one commit: there whole, or not there.
+"""Upload a saved checkpoint to the Hugging Face Hub, in one commit.
 
-Knows the Hub's client. The token is the client's affair (`hf auth login`, or HF_TOKEN) unless one
-is handed over, and stands in no message.
+The token comes from the Hub's client (`hf auth login`, or HF_TOKEN) unless one is passed, and
+appears in no message.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A base and a plan on disk: a folder that `AutoModelForCausalLM.from_pretrained` loads.
+"""Save a model and a plan as a folder that `AutoModelForCausalLM.from_pretrained` loads.
 
-Knows which files a checkpoint has and that they appear together or not at all. Bytes go from the
-base's files to the new ones by name, so what the plan doesn't change is the same to the last bit.
+All files appear together or not at all. Bytes are copied from the model's files by tensor name, so
+what the plan doesn't change is identical to the last bit.
 """
 
 from __future__ import annotations

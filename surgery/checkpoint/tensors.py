@@ -1,7 +1,7 @@
-"""What a checkpoint of a base and a plan consists of: its tensors, and where their bytes come from.
+"""List the tensors of a new checkpoint: name, dtype, shape, and where each one's bytes come from.
 
-Knows the plan, the base's stored tensors and dtypes. Reads and writes nothing by itself: saving
-writes specs, verifying holds a finished checkpoint against them.
+Reads and writes no tensor data itself: `save` writes the list, `verify` compares a finished
+checkpoint with it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""What training changed in a patient, as a checkpoint carries it: tensors, and the story of them.
-
-Knows neither models nor training: whoever heals fills it in, saving writes it down, verifying reads
-it back.
-"""
+"""Tensors that training changed, and their record in a checkpoint, `healing.json`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Is a checkpoint what its base and plan say? Every tensor's name, shape, dtype and bytes, and
-whether transformers finds a place for each.
+"""Verify a checkpoint: each tensor's name, shape, dtype and bytes, and that transformers loads it.
 
-Knows finished folders only: it reads the headers anew and shares nothing with the writer but the
-list of specs.
+Headers are read anew from the finished folder; only the list of tensors is shared with the writer.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Pieces into safetensors files: which tensor goes where, and getting it there.
+"""Write tensors into safetensors files: assign them to shards, and copy their bytes.
 
-Knows the safetensors format: eight bytes with the header's length, a JSON header, the tensors'
-bytes one after the other. What a tensor's bytes are is its spec's affair, how bytes move
-`transfer`'s.
+A safetensors file has eight bytes with the length of its header, a JSON header, and the tensors'
+bytes one after the other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A checkpoint's folder as one file to download."""
+"""Pack a checkpoint's folder into one file to download."""
 
 from __future__ import annotations
 

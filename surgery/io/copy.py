@@ -1,6 +1,6 @@
-"""Bytes from file to file as fast as the system moves them, and whether they have arrived.
+"""Copy byte ranges between files with whichever method measures fastest, and compare them.
 
-Knows files, offsets and ways to copy; nothing of tensors. Memory stays the same for any size.
+Uses the same memory for any size.
 """
 
 from __future__ import annotations

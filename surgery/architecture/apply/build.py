@@ -1,4 +1,4 @@
-"""Build the patient: a new skeleton of modules over the memory of the base's parameters.
+"""Build the patient's model: a new skeleton of modules over the memory of the base's parameters.
 
 A new model is built from the rewritten config, as a reload from disk would do, and gets its own
 Parameter objects over the base's memory, one for each that a reload would have. So replacing one of

@@ -1,7 +1,6 @@
-"""Models of one shape as one: a config with the layers of all, and where the rest comes from.
+"""Combine models of one shape: a config with the layers of all, and which modules come from which.
 
-Knows configs and the order in which a model runs its parts. What doesn't fit together is named and
-refused; nothing is made to fit.
+Models that don't fit together are refused, with the settings that differ.
 """
 
 from __future__ import annotations

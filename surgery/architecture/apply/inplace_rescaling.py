@@ -1,6 +1,6 @@
-"""Tricks by which a model writes to its own weights when it runs, switched off.
+"""Keep models from rescaling their own weights in place when they run.
 
-A base's weights are shared by every patient, so nothing may change them behind their back.
+All patients share the base's weights, so running one model must not change them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Mistakes that notebooks make when they change a model's depth, made on purpose, to be seen.
+"""Common mistakes in notebooks that change a model's depth, made on purpose for the lesson.
 
-Each works on a patient's own skeleton: modules and attributes of the base are not touched, and none
-of its Parameters is written to. What the mistakes do to logits and text is measured elsewhere.
+Each acts on a patient's own skeleton. The base's modules and parameters are not touched.
 """
 
 from __future__ import annotations

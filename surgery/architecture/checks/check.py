@@ -1,8 +1,8 @@
-"""Is each layer of the new skeleton what its source layer was? Where it isn't: `Refused`.
+"""Check that each layer of the new skeleton is what its source layer was; `Refused` if not.
 
-Compares two models on the meta device, so it costs milliseconds and needs no weights. A difference
-that remains after renumbering means that behaviour depends on a layer's position, and then the
-patient would not be the base's own layers in another order. No check knows a model type.
+Compares two models on the meta device, which takes milliseconds and no weights. A difference that
+remains after renumbering means that behaviour depends on a layer's position, so the patient would
+not be the base's own layers in another order. No check knows a model type.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Does a layer compute with its own position? Read from the code of its modules.
+"""Find code in a layer's modules that computes with the layer's own index.
 
-A layer's index is there to find its slot in a cache or its entry in a list, and the rewriting takes
-care of both. Arithmetic on it, or a branch that depends on it, would act otherwise at another
-position, and no comparison of attributes shows that.
+An index selects a slot of a cache or an entry of a list, and both are rewritten. Arithmetic on it,
+or a branch that depends on it, changes what a moved layer computes, and comparing attributes does
+not show that.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""A plan applied to a config: every field that follows the layers, rewritten.
+"""Apply a plan to a config: rewrite every field that follows the layers.
 
-Works on the loaded config's dict (raw files have legacy spellings) and hands the result back
-through the config's own class, so that its validators run. Knows config fields and nothing of
-modules or tensors. What a config cannot say is refused.
+Works on the loaded config's dict, since raw files have legacy spellings, and builds the result with
+the config's own class, so that its validators run. Refuses plans that the config can't express.
 """
 
 from __future__ import annotations

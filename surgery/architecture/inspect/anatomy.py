@@ -1,7 +1,7 @@
 """The base on the meta device: which modules are its decoder layers, and what else follows depth.
 
-Knows modules and configs; reads no weights. Everything here is found by looking at the model that
-transformers builds, not by a table of model types.
+All of it is found by looking at the model that transformers builds, not in a table of model types.
+Reads no weights.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Parameters, cache and compute of each layer, from shapes alone.
+"""Count parameters, cache and compute of each layer, from shapes alone.
 
-Counted once for a base; a plan is then a matter of adding up. Reads no weights.
+A base is counted once; previewing a plan is then addition. Reads no weights.
 """
 
 from __future__ import annotations

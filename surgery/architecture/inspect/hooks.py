@@ -1,8 +1,7 @@
-"""Watching a model's layers as they run, and running it without the first of them.
+"""Record or replace the hidden states between layers, or skip the first layers, while a model runs.
 
-Knows how the loop around the layers calls them: with hidden states first, and with hidden states,
-alone or first of several, for an answer. Everything here acts on one model's own modules, which has
-to be a patient that nobody else uses, and is undone when it ends.
+Relies on how the loop around the layers calls them: hidden states are the first argument, and the
+result or its first item. Use it only on a patient that nobody else runs; every change is undone.
 """
 
 from __future__ import annotations

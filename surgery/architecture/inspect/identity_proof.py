@@ -1,12 +1,12 @@
-"""Which layers pass their input on unchanged once their output projections are zero: a proof.
+"""Prove which layers become the identity once their output projections are zero.
 
-A layer that begins as the identity (LLaMA-Pro, arXiv 2401.02415) has its output projections zeroed.
-Whether that makes it the identity depends on what else it does: a norm behind the residual sum, a
-factor on it or a bias that was overlooked would change every hidden state. So the model runs once
-on the meta device, where numbers don't exist, and what is *known* of every value is followed
-instead: that it is all zeros, or that it is the layer's input. An operation that isn't understood
-yields a value of which nothing is known, so a layer whose output is known to be its input is the
-identity for every input and for all other weights. Reads no weights.
+A layer initialised as the identity (LLaMA-Pro, arXiv 2401.02415) has its output projections zeroed.
+Whether it then is the identity depends on what else it does: a norm after the residual sum, a
+factor on it or an overlooked bias would change every hidden state. So the model runs once on the
+meta device, where tensors have no values, and what is *known* of each tensor is followed instead:
+that it is all zeros, or that it is the layer's input. An operation that isn't understood yields a
+tensor of which nothing is known. So a layer whose output is known to be its input is the identity
+for every input and for all other weights. Reads no weights.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""How many values each layer's cache gains with a token: run the model on meta, and look.
+"""Count the values that each layer adds to the KV cache per token, by running the model on meta.
 
-What a model caches is its own affair: keys and values of some heads, a compressed latent, a state
-that never grows, two slots a layer. The model's code says which, so it is run without memory for
-two lengths and the tensors in its cache are diff. Knows caches; counts nothing else.
+A model may cache keys and values of some heads, a compressed latent, a state that never grows, or
+two slots per layer. So it runs for two lengths, and the sizes of its cache are compared.
 """
 
 from __future__ import annotations

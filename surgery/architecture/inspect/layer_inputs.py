@@ -1,9 +1,8 @@
-"""What is each layer handed by the loop around it? Seen in a pass without memory.
+"""Record each layer's inputs in a meta-device forward pass, and compare them between two models.
 
-The code between the layers may look at a layer's position too: to pick its mask or its rotary
-embedding, to pass over it, or to hand on what earlier layers left. Two passes on meta, the base's
-and the new skeleton's, show it in the shapes and kinds of what layers are handed, and in which of
-them are handed the very same object.
+The code between the layers may depend on a layer's position, too: to pick its mask or its rotary
+embedding, to skip it, or to pass on what earlier layers left. That shows in the shapes and types of
+the inputs, and in which layers are given the very same object.
 """
 
 from __future__ import annotations

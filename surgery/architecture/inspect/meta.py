@@ -1,6 +1,6 @@
-"""Models that have no memory: making them, and running them for shapes and kinds without values.
+"""Build models on the meta device, and run them for shapes and types without values.
 
-Knows how to get a forward pass on the meta device past the places where a model asks for a value.
+Gets a forward pass past the places where a model's code asks for a value.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Is one module what another was? Types, attributes and computed buffers, side by side.
+"""Compare two modules: types, attributes and computed buffers.
 
-Compares what modules *are*; which ones belong together, and what a difference means, is said in
-`checks`. Knows that some attributes follow the depth by right: an index, the depth itself, and
-copies of config fields that the rewriting settled.
+Some attributes follow the depth by right: a layer's index, the depth itself, and copies of config
+fields that were rewritten. Which modules are compared, and what a difference means, is in `checks`.
 """
 
 from __future__ import annotations

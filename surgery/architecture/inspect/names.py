@@ -1,6 +1,6 @@
-"""A plan applied to the names of tensors: in memory, and as a checkpoint on disk spells them.
+"""Apply a plan to the names of tensors, in memory and on disk.
 
-Knows names only. What a name on disk means in memory is asked of transformers' own loader.
+transformers' own loader translates the names on disk into those in memory.
 """
 
 from __future__ import annotations

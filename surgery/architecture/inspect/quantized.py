@@ -1,7 +1,7 @@
 """Compare the modules that are stored quantized with those declared in the quantization config.
 
 A loader allocates packed weights where the config says so and plain weights elsewhere. Where the
-checkpoint disagrees, weights stay random, mostly without an error. So both are diff, module by
+checkpoint disagrees, weights stay random, mostly without an error. So both are compared, module by
 module, for the methods whose config decides it. Only headers are read; the quantization method's
 library is not needed.
 """
