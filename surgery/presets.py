@@ -1,7 +1,4 @@
-"""Well-known recipes as plans: functions of a base's depth, and a table for menus and help texts.
-
-Knows the published recipes and nothing about tensors or files.
-"""
+"""Published recipes as functions from a base's depth to a plan, with a table for menus and help."""
 
 from __future__ import annotations
 

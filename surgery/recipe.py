@@ -1,8 +1,8 @@
-"""A base and a plan as a file: mergekit's passthrough YAML, PEFT's layer_replication, Python.
+"""Read and write plans as files: mergekit's passthrough YAML, PEFT's layer_replication, Python.
 
-Knows the formats; reads and writes no tensors. What a plan can't say is refused by name: a recipe
-that is read in part would give another model than its author meant. mergekit options without
-effect in a passthrough merge are accepted and listed in `Recipe.notes`.
+A recipe that a plan can't express is refused, naming the reason: one read in part would give
+another model than its author meant. mergekit options without effect in a passthrough merge are
+accepted and listed in `Recipe.notes`.
 """
 
 from __future__ import annotations

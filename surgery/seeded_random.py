@@ -1,7 +1,7 @@
-"""Random numbers that depend on their seed alone, whatever else this process draws meanwhile.
+"""Random numbers that depend on a seed alone, whatever else the process draws meanwhile.
 
-Initialisers take no generator: they draw from the process's own, which every thread shares. Here
-each draw on the CPU made within a block is handed a generator that belongs to the block.
+Initialisers take no generator: they draw from the process's own, which all threads share. Within a
+block, each draw on the CPU uses a generator of the block's own instead.
 """
 
 from __future__ import annotations

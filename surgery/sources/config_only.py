@@ -1,7 +1,7 @@
-"""A config without weights: a base of random ones, as transformers initialises it.
+"""Open a config without weights: a base with random weights, as transformers initialises it.
 
-From a file, or from any other base with some settings changed: `bundled,num_hidden_layers=12`.
-Knows how such a text is read; what a changed setting entails is the architecture's affair.
+The config comes from a file, or from another base with some settings changed, as in
+`bundled,num_hidden_layers=12`.
 """
 
 from __future__ import annotations

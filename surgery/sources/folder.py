@@ -1,6 +1,6 @@
-"""A folder of safetensors with a config, as transformers writes it.
+"""Open a folder of safetensors with a config, as transformers writes it.
 
-Knows how a local checkpoint is laid out. Opens no file that could run code: safetensors only.
+Opens no file that could run code.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A GGUF file as a base: dequantised once into bfloat16 safetensors in the cache.
+"""Open a GGUF file, dequantised once into bfloat16 safetensors in the cache.
 
-Knows GGUF through transformers' reader. What the reader would leave out is refused: a file that is
-read in part runs, and is wrong.
+transformers' reader would leave out tensors that it doesn't know, and the model would run and be
+wrong. Such files are refused.
 """
 
 from __future__ import annotations

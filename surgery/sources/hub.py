@@ -1,6 +1,6 @@
-"""A model on the Hugging Face Hub: headers by range requests, files into the Hub's own cache.
+"""Open a model on the Hugging Face Hub: headers by range requests, files into the Hub's own cache.
 
-What lies in the cache is used as it is, so that a model once fetched opens without a network.
+Cached files are used as they are, so a model that was fetched once opens without a network.
 """
 
 from __future__ import annotations

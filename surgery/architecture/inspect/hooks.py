@@ -171,6 +171,6 @@ def _same_alone(
 def states_refused() -> Refused:
     """For scores of hidden states, where there are none to be seen."""
     return Refused(
-        "This model's layers don't take hidden states and return them, so they can't be diff; "
+        "This model's layers don't take hidden states and return them, so they can't be compared; "
         "perplexities can be measured (drop-one, repeat-one)."
     )
