@@ -1,4 +1,4 @@
-"""Puts the page together and launches it; nothing else."""
+"""Launch the app."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Layer Surgery: the app, in your browser.")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
     parser.add_argument("--port", type=int, help="the first free one from 7860 unless given")
@@ -45,27 +45,29 @@ def _people(text: str) -> int:
 def main() -> None:
     """Serve until interrupted. On a Hugging Face Space and over a share link it is public."""
     options = arguments()
-    gc.disable()  # what is imported stays; `library` switches it on again
+    gc.disable()  # what is imported stays; `heavy_imports` enables it again
     on_space = "SPACE_ID" in os.environ
     public = options.public or options.share or on_space
+    storage = None
     if public:
         from components.services import public_storage
 
-        public_storage.prepare()  # before what writes files is imported
+        storage = public_storage.prepare()  # before libraries that write files are imported
     from components.gradio_compat import skip_stubs
 
     skip_stubs.skip()  # before Gradio is imported
     from components.page import build, launch_options
-    from components.services import bases, deployment, heavy_imports
+    from components.services import heavy_imports
+    from components.services.deployment import Deployment
+    from components.services.services import Services
 
-    allowed = deployment.Deployment.of(
-        public, options.allow_healing, people=options.people_per_address
-    )
+    allowed = Deployment.of(public, options.allow_healing, people=options.people_per_address)
     try:
         allowed.check_spec(options.base)
     except ValueError as error:
         raise SystemExit(f"--base {options.base}: {error}") from error
-    demo = build(options.base, allowed)
+    services = Services.of(allowed, storage)
+    demo = build(options.base, services)
     demo.queue(max_size=128)  # more than the limit of one address
     demo.launch(
         server_name="0.0.0.0" if on_space else options.host,
@@ -73,9 +75,9 @@ def main() -> None:
         share=options.share,
         inbrowser=not (options.no_browser or on_space),
         prevent_thread_lock=True,
-        **launch_options(),
+        **launch_options(services),
     )
-    heavy_imports.begin(then=lambda: bases.prepare(options.base))
+    heavy_imports.begin(then=lambda: services.bases.prepare(options.base))
     demo.block_thread()
 
 

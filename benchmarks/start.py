@@ -40,8 +40,9 @@ new MutationObserver(() => {
 """
 IMPORTS = {
     "a process that imports Gradio and ends": "import gradio",
-    "a process that imports the page and ends": "from components import stubs; stubs.skip()\n"
-    "import components.page",
+    "a process that imports the page and ends": (
+        "from components.gradio_compat import skip_stubs; skip_stubs.skip()\nimport components.page"
+    ),
 }
 
 

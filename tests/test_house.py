@@ -289,7 +289,9 @@ def test_plans_need_no_torch():
 def test_the_page_is_put_together_without_torch():
     """The first picture doesn't wait for what takes seconds to import."""
     code = (
-        "import sys; from components.page import build, launch_options; build(); launch_options(); "
+        "import sys; from components.page import build, launch_options; "
+        "from components.services.services import Services; services = Services.of(); "
+        "build(services=services); launch_options(services); "
         "sys.exit(', '.join({'torch', 'transformers', 'peft', 'datasets'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

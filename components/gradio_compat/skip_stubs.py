@@ -1,8 +1,9 @@
-"""Gradio without the stubs that it writes: half of the time that importing it takes.
+"""Import Gradio without the stubs that it writes, which take half of its import time.
 
-For every component class, ours too, Gradio parses its source and writes a .pyi file for editors
-beside it. It leaves out classes whose file can't be told, so that is what it is told. To be called
-before Gradio is imported, so it imports nothing of it.
+For every component class, ours too, Gradio 6.31 parses the source and writes a .pyi file for
+editors beside it, except for classes whose file `inspect.getfile` can't find. So `skip` has that
+function find none. Call it before Gradio is imported; this module imports nothing of it. It can go
+once writing stubs is optional.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ _getfile = inspect.getfile
 
 
 def skip() -> None:
-    """Have no stubs written in this process."""
+    """Write no stubs in this process."""
     inspect.getfile = _without_components
 
 
 def _without_components(thing: object) -> str:
     kind = type(thing)
     if (kind.__module__, kind.__name__) == _META:
-        raise OSError("A component's file is not told: no stub is wanted.")
+        raise OSError("Hidden, so that no stub is written.")
     return _getfile(thing)

@@ -1,4 +1,4 @@
-"""Limits per network address on a public page: open requests, queued events, sessions.
+"""Limits for each network address on a public page: open requests, queued events, sessions.
 
 Clients choose their own session names, so limits per session alone are no protection. An address
 may be a room of people behind one router, so its limits are those of that many people.
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from components.gradio_compat import queue_state, session_state
 from surgery import SurgeryError
 
 from .client_address import party
@@ -63,23 +64,22 @@ class Shares:
                 return
             if now - self._swept > 1:
                 self._swept = now
-                _forget_empty(holder)
+                session_state.forget_empty(holder, _EMPTY)
             if name is None:
                 return
             self._sessions = {
                 other: (whose, since)
                 for other, (whose, since) in self._sessions.items()
-                if other in holder.session_data or now - since < _NEW
+                if session_state.is_known(holder, other) or now - since < _NEW
             }
             mine = [other for other, (whose, _) in self._sessions.items() if whose == who]
             if len(mine) >= _SESSIONS * self._people:
-                closed = (o for o in mine if o in holder.session_data)
-                old = next((o for o in closed if holder.session_data[o].is_closed), None)
+                old = next((o for o in mine if session_state.is_closed(holder, o)), None)
                 if old is None:
                     raise SurgeryError(
                         "Too many pages are open from your network address. Close some."
                     )
-                _drop(holder, old)
+                session_state.drop(holder, old)
                 del self._sessions[old]
             self._sessions[name] = (who, now)
 
@@ -87,29 +87,12 @@ class Shares:
         """Raise `SurgeryError` if the address or the session has reached its limit of queued and
         running events. `queue` is Gradio's `Queue`."""
         who = party(address)
-        events = [
-            event for one in queue.event_queue_per_concurrency_id.values() for event in one.queue
-        ]
-        events += [event for job in queue.active_jobs if job for event in job]
-        mine = [e for e in events if party(getattr(e.request.client, "host", None)) == who]
+        mine = [whose for host, whose in queue_state.senders(queue) if party(host) == who]
         if len(mine) >= _PLACES * self._people:
             raise SurgeryError(
                 "Too many requests from your network address are waiting. Try again soon."
             )
-        if session and sum(e.session_hash == session for e in mine) >= _OF_SESSION:
+        if session and mine.count(session) >= _OF_SESSION:
             raise SurgeryError(
                 "Too many of your requests are waiting. Let some of them finish first."
             )
-
-
-def _forget_empty(holder: Any) -> None:
-    """Drop sessions without state; nothing is lost when their visitors come back."""
-    for name, left in list(holder.session_data.items()):
-        used = holder.time_last_used.get(name)
-        if not left.state_data and used and time.time() - used.timestamp() > _EMPTY:
-            _drop(holder, name)
-
-
-def _drop(holder: Any, name: str) -> None:
-    holder.session_data.pop(name, None)
-    holder.time_last_used.pop(name, None)

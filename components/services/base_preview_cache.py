@@ -1,8 +1,8 @@
-"""How a base looked when it was last opened: enough to draw its layers before it is opened again.
+"""A cache of what the layer strip shows of a base, to draw it before the base is opened again.
 
-Knows three facts a base, kept in the user's cache, and the config file that they were read from:
-once that has changed they are not recalled. Whoever draws from them opens the base all the same,
-and draws again if it turns out otherwise. Not for public pages: they keep nothing.
+Three facts for each base are kept in the user's cache folder with the config file that they were
+read from; once that has changed they are not recalled. The page opens the base all the same, and
+draws it again if it turns out otherwise. Public pages don't use it: they keep nothing.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ _KEPT = 20  # bases
 
 
 @dataclass(frozen=True)
-class Look:
-    """As much of a base as a strip draws."""
+class BasePreview:
+    """What the layer strip shows of a base."""
 
     name: str
     depth: int
     kinds: tuple[str, ...]
 
 
-def recall(spec: str) -> Look | None:
-    """How the base called `spec` looked, unless that isn't known or can't be right any more."""
+def recall(spec: str) -> BasePreview | None:
+    """Return the preview of the base called `spec`, unless it is unknown or outdated."""
     try:
-        found = _read()[spec]
-        if found["file"] != _mark(Path(found["file"][0])):
+        entry = _read()[spec]
+        if entry["file"] != _mark(Path(entry["file"][0])):
             return None
-        name, depth, kinds = (found["look"][key] for key in ("name", "depth", "kinds"))
+        name, depth, kinds = (entry["look"][key] for key in ("name", "depth", "kinds"))
         if not (isinstance(name, str) and type(depth) is int and depth == len(kinds)):
             return None
-        return Look(name, depth, tuple(map(str, kinds)))
+        return BasePreview(name, depth, tuple(map(str, kinds)))
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
 
 
 def remember(spec: str, base: Base) -> None:
-    """Keep how it looks; where nothing can be kept, the next start is a little slower."""
+    """Keep a base's preview. Errors are ignored: the next start is a little slower then."""
     with contextlib.suppress(OSError, ValueError, TypeError):
         if base.source.home is None:
             return
         mark = _mark(base.source.home / "config.json")
-        look = asdict(Look(base.name, base.depth, base.kinds))
+        preview = asdict(BasePreview(base.name, base.depth, base.kinds))
         known = _read()
-        entry = json.loads(json.dumps({"file": mark, "look": look}))
+        entry = json.loads(json.dumps({"file": mark, "look": preview}))
         if known.get(spec) == entry:
             return
         known.pop(spec, None)
@@ -63,7 +63,7 @@ def remember(spec: str, base: Base) -> None:
 
 
 def _mark(config: Path) -> list:
-    """Another one once the file is another."""
+    """Path, size and time: different once the file has changed."""
     stat = config.stat()
     return [str(config), stat.st_size, stat.st_mtime_ns]
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 UNKNOWN = "unknown"  # requests without an address are counted together
 _OWN_NETWORK = 64  # prefix bits of an IPv6 address; customers choose the rest freely
@@ -16,6 +20,12 @@ class Visitor:
 
     session: str | None
     address: str | None = None
+
+
+def visitor(request: gr.Request | None) -> Visitor:
+    """Return the sender of a request. On a public page `Guard` has set its address."""
+    sender = getattr(request, "client", None)
+    return Visitor(getattr(request, "session_hash", None), getattr(sender, "host", None))
 
 
 def client(peer: str | None, forwarded: Iterable[str], proxied: bool) -> str:

@@ -1,9 +1,7 @@
-"""For whom this process serves the page, and what they may do: one typed value that panels ask.
+"""Who uses a page and what they may do there, as one immutable value.
 
-On one's own machine nearly everything is allowed. A public page is used by strangers: it takes
-models from the Hub alone, bounds what each may ask for, and says nothing of the machine's files.
-Knows limits and their wording; where temporary files go is `area`'s affair, how often somebody may
-ask is `rates`'.
+The owner of a machine may do nearly everything on it. A public page is used by strangers: it opens
+models from the Hub only, limits the size of each request, and reveals no path of the machine.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ _PATH = re.compile(r"(?<![\w.:/<])(?:[A-Za-z]:[\\/]|~?/(?=[^\s/]))[^\s'\"“”�
 
 @dataclass(frozen=True)
 class Deployment:
-    """What this process allows. Sizes are bytes, lengths characters; None is no limit but the
+    """What a page allows. Sizes are in bytes, lengths in characters; None is no limit but the
     machine's own."""
 
     public: bool = False
@@ -46,8 +44,8 @@ class Deployment:
 
     @classmethod
     def of(cls, public: bool = False, healing: bool = False, **limits: Any) -> Deployment:
-        """For strangers, or for the machine's owner. A Space is public by itself. `healing` lets
-        strangers train; the owner always may."""
+        """Return the limits for strangers, or those for the machine's owner. A Space is always
+        public. `healing` lets strangers train; the owner always may."""
         on_space = "SPACE_ID" in os.environ
         if not (public or on_space):
             return cls()
@@ -68,11 +66,11 @@ class Deployment:
             **limits,
         )
 
-    # ------------------------------------------------------------------ what may be asked for
+    # ------------------------------------------------------------------ checks of requests
 
     def check_spec(self, spec: str) -> None:
-        """Raise `BaseError` for a place that strangers may not name. Says nothing of what there is
-        on this machine."""
+        """Raise `BaseError` for a place that strangers may not name. The message does not reveal
+        what exists on this machine."""
         if not self.public:
             return
         if len(spec) > _LONGEST_SPEC or ".." in spec or "//" in spec:
@@ -85,8 +83,8 @@ class Deployment:
             raise BaseError(f"There is no model “{place}” on the Hub: check the spelling.")
 
     def check_config(self, fields: Mapping) -> None:
-        """Raise `BaseError` for a config with counts that only an attack has: a skeleton of modules
-        is built before anything else is known of a model."""
+        """Raise `BaseError` for a config with counts that only an attack has: modules are built
+        before anything else about a model is known."""
         if not self.public:
             return
         for name, value in _counts(fields):
@@ -129,7 +127,7 @@ class Deployment:
             )
 
     def check_training_text(self, size: int) -> None:
-        """Raise `SurgeryError` for a file of more bytes than may be brought along."""
+        """Raise `SurgeryError` for a training text of more bytes than is allowed."""
         if size > self.max_training_text:
             raise SurgeryError(
                 f"The text has {size:,} bytes; at most {self.max_training_text:,} are allowed "
@@ -144,10 +142,10 @@ class Deployment:
                 "the patient, and heal it on your own."
             )
 
-    # ------------------------------------------------------------------ what is said
+    # ------------------------------------------------------------------ messages
 
     def words(self, error: object) -> str:
-        """An error's message as it may be shown: without paths of this machine on a public page."""
+        """Return an error's message for display: on a public page without paths of this machine."""
         text = str(error)
         return _PATH.sub("…", text) if self.public else text
 
@@ -179,18 +177,3 @@ def _counts(fields: Mapping, depth: int = 0) -> Iterator[tuple[str, int]]:
                 yield name, value
         elif isinstance(value, (list, tuple)) and "layer" in name:
             yield f"the length of {name}", len(value)
-
-
-_now = Deployment()
-
-
-def current() -> Deployment:
-    """What holds in this process."""
-    return _now
-
-
-def use(deployment: Deployment) -> Deployment:
-    """Have it hold from now on: a process serves one page."""
-    global _now
-    _now = deployment
-    return deployment

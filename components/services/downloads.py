@@ -1,6 +1,6 @@
-"""Saved checkpoints that wait to be fetched: where they lie, for how long, and at which address.
+"""Saved checkpoints as downloads: their folders, addresses and lifetime.
 
-An address holds a secret instead of a place: it says nothing of the machine, and nobody guesses it.
+An address holds a secret instead of a path: it reveals nothing of the machine and can't be guessed.
 A download is available for an hour, or until its session saves something else or ends. Clients can
 make up sessions, so the downloads of one network address may use at most half of a public page's
 storage; the oldest are deleted first.
@@ -15,7 +15,6 @@ import shutil
 import threading
 import time
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,7 +25,6 @@ from starlette.routing import Route
 from surgery.io.ownership import temporary
 
 from .client_address import Visitor, party
-from .deployment import current
 
 _KEPT = 3600  # seconds for which a download waits
 _SALT = secrets.token_hex(16)  # so that nobody can guess another session's folder
@@ -44,24 +42,24 @@ class _Offer:
 class Downloads:
     """One folder for each session, for an hour; and the addresses of the files in them."""
 
-    def __init__(self) -> None:
+    def __init__(self, quota: int | None = None) -> None:
+        """`quota` is the size of a public page's storage in bytes."""
+        self._quota = quota
         self.folder, remove = temporary("layer-surgery-downloads-")
         atexit.register(remove)
         self._lock = threading.Lock()
         self._offers: dict[str, _Offer] = {}  # by the secret in their address
 
-    @classmethod
-    @cache
-    def shared(cls) -> Downloads:
-        """The one of this process."""
-        return cls()
+    def __len__(self) -> int:
+        """How many files are offered."""
+        return len(self._offers)
 
-    def of(self, session: str, visitor: Visitor | None = None) -> Path:
+    def folder_of(self, session: str, visitor: Visitor | None = None) -> Path:
         """Return an empty folder for a session. Its previous download and expired ones are deleted,
         and the oldest ones of the visitor's address if they use too much storage."""
         self.forget(session)
-        if visitor and (quota := current().max_disk_bytes):
-            self._let_go(party(visitor.address), quota // 2)
+        if visitor and self._quota:
+            self._delete_oldest(party(visitor.address), self._quota // 2)
         with self._lock:
             self._offers = {key: offer for key, offer in self._offers.items() if _waits(offer)}
         for old in self.folder.iterdir():
@@ -72,8 +70,7 @@ class Downloads:
         return folder
 
     def offer(self, session: str, path: Path, visitor: Visitor | None = None) -> str:
-        """The address at which a finished file of the session's folder can be fetched from now
-        on."""
+        """Offer a finished file in the session's folder; returns its address."""
         secret = secrets.token_urlsafe(24)
         whose = party(visitor.address) if visitor else ""
         with self._lock:
@@ -81,7 +78,7 @@ class Downloads:
         return f"{_ADDRESS}/{secret}/{quote(path.name)}"
 
     def find(self, secret: str, name: str) -> Path | None:
-        """The file that was offered at this address, if it still waits there."""
+        """Return the file that is offered at this address, if any."""
         with self._lock:
             offer = self._offers.get(secret)
         if offer is None or offer.path.name != name or not _waits(offer):
@@ -89,12 +86,12 @@ class Downloads:
         return offer.path if offer.path.is_file() else None
 
     def forget(self, session: str) -> None:
-        """Remove what a session saved."""
+        """Delete a session's download."""
         with self._lock:
             self._offers = {k: o for k, o in self._offers.items() if o.session != session}
         shutil.rmtree(self._place(session), ignore_errors=True)
 
-    def _let_go(self, whose: str, most: int) -> None:
+    def _delete_oldest(self, whose: str, most: int) -> None:
         """Delete the oldest files of an address until the rest takes at most `most` bytes."""
         with self._lock:
             mine = [offer for offer in self._offers.values() if offer.whose == whose]
@@ -103,6 +100,19 @@ class Downloads:
             if sum(sizes[i:]) <= most:
                 break
             self.forget(offer.session)
+
+    def route(self) -> Route:
+        """The route for the page's server that answers at these addresses."""
+        return Route(f"/{_ADDRESS}/{{secret}}/{{name}}", self._fetch)
+
+    def _fetch(self, request: Request) -> Response:
+        """Stream the file; a client may request a part, to resume a download."""
+        given = request.path_params
+        path = self.find(given["secret"], given["name"])
+        if path is None:
+            return PlainTextResponse("Nothing waits at this address (any more): save again.", 404)
+        headers = {"cache-control": "private, no-store"}
+        return FileResponse(path, filename=path.name, headers=headers)
 
     def _place(self, session: str) -> Path:
         return self.folder / hashlib.sha256(f"{_SALT}{session}".encode()).hexdigest()
@@ -117,15 +127,3 @@ def _size(path: Path) -> int:
 
 def _waits(offer: _Offer) -> bool:
     return time.time() - offer.since <= _KEPT
-
-
-def _fetch(request: Request) -> Response:
-    """From where it lies, piece by piece; a client may ask for a part, to go on with one."""
-    given = request.path_params
-    path = Downloads.shared().find(given["secret"], given["name"])
-    if path is None:
-        return PlainTextResponse("Nothing waits at this address (any more): save again.", 404)
-    return FileResponse(path, filename=path.name, headers={"cache-control": "private, no-store"})
-
-
-ROUTE = Route(f"/{_ADDRESS}/{{secret}}/{{name}}", _fetch)  # for the page's server

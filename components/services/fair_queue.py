@@ -1,8 +1,8 @@
-"""Who computes when: so many at a time, and those who wait take turns, each told their place.
+"""A fair queue for computing: a fixed number of turns at a time, and a place in the queue for each.
 
-A queue of arrivals would let one person's ten requests go before another's first. Here a request
-waits behind everybody who has fewer before it. Clients can make up sessions, so requests with equal
-counts also alternate between network addresses.
+First come, first served would let one person's ten requests go before another's first. Here a
+request waits behind everybody who has fewer before it. Clients can make up sessions, so requests
+with equal counts also alternate between network addresses.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from typing import TypeVar
 
 from surgery import SurgeryError
 
-from . import heavy_imports
 from .client_address import Visitor, party
-from .deployment import current
 from .jobs import steps
 
 Item = TypeVar("Item")
@@ -37,16 +35,19 @@ class _Ticket:
     called: threading.Event = field(default_factory=threading.Event)
 
 
-class Turns:
-    """Some work at a time, for all sessions of a process."""
+class FairQueue:
+    """Turns at computing, for all sessions of a page."""
 
     def __init__(
         self,
         at_once: int = AT_ONCE,
         most: int = _MOST,
         share: Callable[[int], None] | None = None,
+        people: int = 40,
     ) -> None:
-        """`share(n)` is told before each step of the work among how many the machine is shared."""
+        """`share(n)` is called before each step of the work with the number of turns that are
+        taken. Of the `most` that may wait, `people` may come from one network address."""
+        self._people = people
         self._free, self._most, self._share = at_once, most, share
         self._at_once = at_once
         self._lock = threading.Lock()
@@ -81,7 +82,7 @@ class Turns:
     def _shared(self, work: Iterator[Item]) -> Iterator[Item]:
         while True:
             if self._share:
-                self._share(self._at_once - self._free)
+                self._share(self.taken)
             try:
                 item = next(work)
             except StopIteration:
@@ -99,6 +100,16 @@ class Turns:
         """How many wait."""
         return len(self._waiting)
 
+    @property
+    def sessions(self) -> int:
+        """How many sessions wait or have a turn."""
+        return len(self._holding)
+
+    @property
+    def taken(self) -> int:
+        """How many turns are taken."""
+        return self._at_once - self._free
+
     def _join(self, visitor: Visitor | str) -> _Ticket:
         with self._lock:
             arrival = next(self._arrivals)
@@ -109,7 +120,7 @@ class Turns:
             address = party(visitor.address) if visitor.address else f"of {session}"
             who = (address, session)
             from_there = sum(other.who[0] == address for other in self._waiting)
-            if len(self._waiting) >= self._most or from_there >= current().people:
+            if len(self._waiting) >= self._most or from_there >= self._people:
                 raise SurgeryError("Too many visitors are waiting. Try again in a minute.")
             ticket = _Ticket(who, (self._holding[who], arrival))
             self._holding[who] += 1
@@ -173,6 +184,3 @@ def alternate(streams: Mapping[str, Iterator[str]]) -> Iterator[tuple[str, str]]
         for stream in streams.values():
             if close := getattr(stream, "close", None):
                 close()
-
-
-speaking = Turns(share=heavy_imports.share_processors)  # of all pages and programs

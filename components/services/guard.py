@@ -1,7 +1,7 @@
-"""What reaches the app of a public page at all: small requests to the few addresses it answers.
+"""Middleware of a public page: lets through small requests to the few routes that the page uses.
 
 Gradio offers uploads, recordings, its own statistics and more to any client. This page needs none
-of them, so it blocks them. The limits per address are in `shares`.
+of them, so it blocks them. The limits for each address are in `address_limits`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
-from components.gradio_compat.blocks import log
+from components.gradio_compat import queue_state
+from components.gradio_compat.readable_errors import log
 from surgery import SurgeryError
 
 from .address_limits import Shares
@@ -143,7 +144,8 @@ class Guard:
             name = given.get("session_hash")
             receive = _again(body, receive)
             if blocks and not path.startswith((f"{_API}/cancel", f"{_API}/reset")):
-                self._shares.place(blocks._queue, address, name if _is_name(name) else None)
+                queue = queue_state.queue_of(blocks)
+                self._shares.place(queue, address, name if _is_name(name) else None)
         else:
             beats = path.startswith(f"{_API}/heartbeat/")
             name = path.rpartition("/")[2] if beats else query.get("session_hash", [None])[0]
@@ -152,7 +154,7 @@ class Guard:
         if blocks and (name is not None or method == "POST"):
             self._shares.session(blocks.state_holder, address, name)
         if blocks and method == "GET":
-            _check_there(blocks._queue, path, name)
+            _check_there(queue_state.queue_of(blocks), path, name)
         await self.app(scope, receive, send)
 
 
@@ -210,16 +212,12 @@ def _is_name(name: object) -> bool:
 
 
 def _check_there(queue: Any, path: str, session: str | None) -> None:
-    """Raise `_Refusal` for a stream of an unknown event or session: Gradio notices only after it
-    has sent the headers."""
+    """Raise `_Refusal` for a stream of an unknown event or session."""
     there = True
     if path == f"{_API}/queue/data":
-        there = session in queue.pending_messages_per_session
+        there = queue_state.has_messages(queue, session)
     elif path.startswith(f"{_API}/call/"):
-        event = path.rpartition("/")[2]
-        there = event in queue.event_ids_to_events or any(
-            event in events for events in queue.pending_event_ids_session.values()
-        )
+        there = queue_state.has_event(queue, path.rpartition("/")[2])
     if not there:
         raise _Refusal(404, "This request does not exist, or has ended.")
 

@@ -1,8 +1,7 @@
-"""The library's heavy half, imported while the first picture is already being looked at.
+"""Import torch and transformers in the background, once the first page is drawn.
 
-Plans are pure and there at once; bases bring torch and transformers, which take seconds to import.
-Importing keeps the interpreter busy, so it begins once the first page is drawn, or after a moment
-in which nobody came.
+Plans need neither and are there at once; bases need both, which take seconds to import. Importing
+keeps the interpreter busy, so it begins once the first page is drawn, or after a short wait.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ _HEAVY = (
     "surgery.analysis.comparison",
     "surgery.weight_stats.cache",
 )
+# State of the process, not of a page: a module is imported once in a process.
 _ready = threading.Event()
 _drawn = threading.Event()
 _importing = Turn("Starting")
@@ -33,23 +33,23 @@ def begin(then: Callable[[], None] | None = None) -> None:
 
 
 def picture_is_drawn() -> None:
-    """A page has what it draws first: there is no reason to wait any longer."""
+    """Note that a page has drawn its first picture, so that the import may begin."""
     _drawn.set()
 
 
 def is_ready() -> bool:
-    """Whether it is imported."""
+    """Whether the library is imported."""
     return _ready.is_set()
 
 
 def wait(progress: Progress = silent) -> None:
-    """Return once it is imported. One thread imports, whoever else wants it waits."""
+    """Return once the library is imported. One thread imports it, others wait."""
     if _ready.is_set():
         return
     with _importing.taken(progress):
         if _ready.is_set():
             return
-        # Thousands of modules are made and stay: looking for garbage among them is in vain.
+        # Thousands of modules are created and stay: collecting garbage would be in vain.
         gc.disable()
         try:
             for name in _HEAVY:
@@ -61,7 +61,7 @@ def wait(progress: Progress = silent) -> None:
 
 
 def share_processors(among: int) -> None:
-    """Have whatever this thread computes next leave room for the others that compute now."""
+    """Limit what this thread computes next to its share of the processors."""
     import_module("surgery.devices").share_processors(among)
 
 

@@ -1,4 +1,4 @@
-"""Long work in a thread, watched from a generator: how far it is, how long it takes, how it stops.
+"""Run long work in a thread, with its progress, an estimate and a way to stop as a generator.
 
 Gradio can close a generator only at a `yield`, and holds a global lock until then. So these
 generators yield at least twice a second, whatever the work does, and closing them does not wait for
@@ -19,17 +19,18 @@ from surgery.progress import Cancelled, Progress, reporting_to
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
-_EVERY = 0.15  # seconds between looks
+_EVERY = 0.15  # seconds between checks
 _BEAT = 0.3  # seconds after which the generator yields without news
 _SOON = 1.0  # seconds before an estimate is worth anything
 _MOST_ENDING = 4  # cancelled threads still running, from which on new work waits
 _PATIENCE = 60.0  # seconds that new work waits for them
+# Of the process, not of a page: all threads share its processors and memory.
 _ending: set[threading.Thread] = set()
 
 
 @dataclass(frozen=True)
 class Report:
-    """How far the work is. `total` is 0 and `seconds_left` None where they aren't known."""
+    """Progress of the work. `total` is 0 and `seconds_left` None where they aren't known."""
 
     what: str
     done: float
@@ -37,7 +38,7 @@ class Report:
     seconds_left: float | None
 
     def view(self) -> dict:
-        """For the page: a sentence and a share from 0 to 1, or None."""
+        """Return a status value: a sentence, and a share from 0 to 1 or None."""
         text = self.what
         if self.seconds_left is not None:
             text += f", about {_duration(self.seconds_left)} left"
@@ -85,7 +86,7 @@ class Job(Generic[Result]):
             _left(self._thread)
 
     def result(self) -> Result:
-        """What the work returned; raises what it raised."""
+        """Return or raise what the work did."""
         if self._error is not None:
             raise self._error
         return self._result

@@ -1,8 +1,8 @@
-"""The temporary area of a public page: everything that is written lies in it, up to a quota.
+"""The temporary storage of a public page: all files are written into it, up to a quota.
 
-Knows environment variables, folders and their sizes. It is prepared before any library that reads
-those variables is imported, so it imports none itself. The owner's own caches are seen but for the
-bundled model, which is linked: what else lies there may be gated or private.
+Libraries read their folders from environment variables when they are imported, so this module
+imports none of them. Of the owner's own caches only the bundled model is linked: the rest may be
+gated or private.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from surgery.io.ownership import temporary
 _BUNDLED = ("models--HuggingFaceTB--SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct")
 
 
-class Area:
-    """A folder that goes when the process ends."""
+class Storage:
+    """A folder that is removed when the process ends."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -31,7 +31,7 @@ class Area:
 
     @property
     def hub(self) -> Path:
-        """Where models from the Hub lie."""
+        """The folder of models from the Hub."""
         return self.folder / "hub"
 
     def used(self) -> int:
@@ -102,20 +102,9 @@ def _age(path: Path) -> float:
         return 0.0
 
 
-_area: Area | None = None
-
-
-def current() -> Area | None:
-    """The area, if there is one: only on a public page."""
-    return _area
-
-
-def prepare() -> Area:
-    """Make the area and have every library write into it. To be called before they are imported;
-    once in a process."""
-    global _area
-    if _area is not None:
-        return _area
+def prepare() -> Storage:
+    """Create the storage and have every library write into it. Call it once in a process, before
+    they are imported."""
     folder, remove = temporary("layer-surgery-")
     atexit.register(remove)
     owner_hub, owner_cache = _owner_hub(), own_cache()
@@ -134,12 +123,11 @@ def prepare() -> Area:
         TMPDIR=str(folder / "tmp"),
     )
     tempfile.tempdir = str(folder / "tmp")
-    _area = Area(folder)
-    return _area
+    return Storage(folder)
 
 
 def _owner_hub() -> Path:
-    """Where the Hub's client keeps models, by its own rules."""
+    """The folder in which the Hub's client keeps models, by its own rules."""
     own = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     home = os.environ.get("HF_HOME")
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -147,6 +135,6 @@ def _owner_hub() -> Path:
 
 
 def own_cache() -> Path:
-    """Where the library keeps converted models, by its own rules."""
+    """The folder in which the library keeps converted models, by its own rules."""
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("LAYER_SURGERY_CACHE") or f"{root}/layer-surgery").expanduser()

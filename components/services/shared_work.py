@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from surgery import BaseError
@@ -19,78 +20,105 @@ from .jobs import plain
 
 Result = TypeVar("Result")
 _LOOK = 0.1  # seconds between progress updates
-_RETURN = 20.0  # seconds after the last visitor left until the work is stopped
+_LINGER = 20.0  # seconds after the last visitor left until the work is stopped
 
 
+@dataclass(eq=False)
 class _Preparation(Generic[Result]):
-    """Shared work in a separate thread, and the number of callers that wait for it."""
+    """Work under way, and the number of callers that wait for it."""
 
-    def __init__(self, key: Hashable, work: Callable[[Progress], Result]) -> None:
-        self.watchers, self.left = 0, time.monotonic()
-        self.lasting = False
-        self.now: tuple[str, float, float] = ("Working", 0, 0)
-        self.ended = threading.Event()
-        self.result: Result | None = None
-        self.error: BaseException | None = None
-        self._key, self._work = key, work
-        threading.Thread(target=self._run, daemon=True, name="preparing").start()
+    watchers: int = 0
+    left: float = field(default_factory=time.monotonic)  # when the last caller stopped waiting
+    lasting: bool = False
+    now: tuple[str, float, float] = ("Working", 0, 0)
+    ended: threading.Event = field(default_factory=threading.Event)
+    result: Result | None = None
+    error: BaseException | None = None
 
-    def _run(self) -> None:
+
+class SharedWork:
+    """Work that several callers may wait for, by its key."""
+
+    def __init__(self, linger: float = _LINGER) -> None:
+        """Work that nobody waits for any more continues for `linger` seconds: a page may be
+        reloaded."""
+        self._linger = linger
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._under_way: dict[Hashable, _Preparation] = {}
+
+    def __len__(self) -> int:
+        """How much work is under way."""
+        return len(self._under_way)
+
+    def run(
+        self,
+        key: Hashable,
+        work: Callable[[Progress], Result],
+        progress: Progress,
+        *,
+        lasting: bool = False,
+    ) -> Result:
+        """Return or raise what `work(progress)` does; concurrent callers with one key share it.
+
+        `progress` is called with its updates. If it raises, this caller stops waiting and the work
+        continues. Without callers it continues for a while, and to its end if `lasting`.
+        """
+        if self._process != os.getpid():  # a forked process has none of its parent's threads
+            self._process, self._lock = os.getpid(), threading.Lock()
+            self._under_way.clear()
+        with self._lock:
+            one = self._under_way.get(key)
+            if one is None:
+                one = self._under_way[key] = self._begin(key, work)
+            one.watchers += 1
+            one.lasting |= lasting
         try:
-            with reporting_to(self._progress):
-                self.result = self._work(self._progress)
-        except BaseException as error:  # raised again in all callers
-            self.error = plain(error)
+            while not one.ended.wait(_LOOK):
+                progress(*one.now)
         finally:
-            _forget(self._key, self)
-            self.ended.set()
+            with self._lock:
+                one.watchers -= 1
+                one.left = time.monotonic()
+        if one.error is not None:
+            raise one.error
+        return one.result
 
-    def _progress(self, what: str, done: float, total: float) -> None:
-        if what:
-            self.now = (what, done, total)
-        if self.watchers or self.lasting or time.monotonic() - self.left < _RETURN:
-            return
-        with _lock:
-            if self.watchers:
-                return
-            if _under_way.get(self._key) is self:
-                del _under_way[self._key]  # later callers start again
-        raise Cancelled
+    def _begin(self, key: Hashable, work: Callable[[Progress], Result]) -> _Preparation[Result]:
+        one = _Preparation()
+        options = {"args": (key, one, work), "daemon": True, "name": "preparing"}
+        threading.Thread(target=self._run, **options).start()
+        return one
 
+    def _run(self, key: Hashable, one: _Preparation, work: Callable[[Progress], Result]) -> None:
+        def progress(what: str, done: float, total: float) -> None:
+            if what:
+                one.now = (what, done, total)
+            if not self._wanted(key, one):
+                raise Cancelled
 
-_under_way: dict[Hashable, _Preparation] = {}
-_lock = threading.Lock()
+        try:
+            with reporting_to(progress):
+                one.result = work(progress)
+        except BaseException as error:  # raised again in all callers
+            one.error = plain(error)
+        finally:
+            with self._lock:
+                self._forget(key, one)
+            one.ended.set()
 
+    def _wanted(self, key: Hashable, one: _Preparation) -> bool:
+        """Whether work is to continue; if not, later callers start it again."""
+        if one.watchers or one.lasting or time.monotonic() - one.left < self._linger:
+            return True
+        with self._lock:
+            if not one.watchers:
+                self._forget(key, one)
+            return bool(one.watchers)
 
-def shared(
-    key: Hashable,
-    work: Callable[[Progress], Result],
-    progress: Progress,
-    *,
-    lasting: bool = False,
-) -> Result:
-    """Return or raise what `work(progress)` does; concurrent callers with the same key share it.
-
-    `progress` is called with its updates. If it raises, this caller stops waiting and the work
-    continues. Without callers the work goes on for a while, so that a page can be reloaded, and to
-    its end if `lasting`.
-    """
-    with _lock:
-        one = _under_way.get(key)
-        if one is None:
-            one = _under_way[key] = _Preparation(key, work)
-        one.watchers += 1
-        one.lasting |= lasting
-    try:
-        while not one.ended.wait(_LOOK):
-            progress(*one.now)
-    finally:
-        with _lock:
-            one.watchers -= 1
-            one.left = time.monotonic()
-    if one.error is not None:
-        raise one.error
-    return one.result
+    def _forget(self, key: Hashable, one: _Preparation) -> None:
+        if self._under_way.get(key) is one:
+            del self._under_way[key]
 
 
 def at_most(seconds: float) -> Progress:
@@ -105,20 +133,3 @@ def at_most(seconds: float) -> Progress:
             )
 
     return progress
-
-
-def _forget(key: Hashable, one: _Preparation) -> None:
-    with _lock:
-        if _under_way.get(key) is one:
-            del _under_way[key]
-
-
-def _in_a_child() -> None:
-    """Reset the module's state: a forked process has none of its parent's threads."""
-    global _lock
-    _lock = threading.Lock()
-    _under_way.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_a_child)

@@ -1,8 +1,8 @@
-"""Speaking on a ZeroGPU Space, where a GPU is lent for seconds and only to a process of its own.
+"""Text generation on a ZeroGPU Space, where a GPU is lent for seconds to a process of its own.
 
-Knows the `spaces` package, which is there on Spaces and needed nowhere else. What is lent a GPU is
-one generator of plain values: its arguments and results are pickled, and nothing that it changes
-comes back. So it opens the base there by name, operates and speaks.
+The `spaces` package is installed on Spaces and needed nowhere else. It lends the GPU to a generator
+whose arguments and results are pickled, and nothing that it changes comes back. So the generator
+takes the name of a base and plans as text, and opens, operates and generates in that process.
 """
 
 from __future__ import annotations
@@ -12,28 +12,55 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
-from typing import Any
 
 from surgery import Plan, SurgeryError
 from surgery.progress import silent
 
-from . import bases
+from .bases import Bases
 from .fair_queue import alternate
 
 ON = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 _START, _PER_TOKEN, _LONGEST = 20.0, 0.1, 120.0  # seconds to load, for a token of each, in all
 
 
+class ZeroGpu:
+    """Generates where a GPU is lent. Made before the app is launched: a Space counts its GPU
+    functions then."""
+
+    def __init__(self, bases: Bases) -> None:
+        def work(spec: str, plans: dict, prompt: str, settings: dict) -> Iterator:
+            yield from generate(bases, spec, plans, prompt, settings)
+
+        self._generate = lent(work)
+
+    def streams(
+        self, spec: str, plans: Mapping[str, str], prompt: str, settings: Mapping
+    ) -> dict[str, Stream]:
+        """Return a stream for each plan."""
+        line = Line(self._generate(spec, dict(plans), prompt, dict(settings)), list(plans))
+        return {who: Stream(who, line) for who in plans}
+
+
+def lent(work: Callable) -> Callable:
+    """Return the generator with a GPU lent to it, or unchanged without the `spaces` package."""
+    if find_spec("spaces") is None:
+        return work
+    import spaces
+
+    return spaces.GPU(duration=seconds)(work)
+
+
 def seconds(spec: str, plans: Mapping[str, str], prompt: str, settings: Mapping) -> float:
-    """For how long the GPU is asked for: visitors have a quota, and short requests go first."""
+    """The time for which the GPU is requested: visitors have a quota, and short requests go
+    first."""
     return min(_LONGEST, _START + _PER_TOKEN * len(plans) * settings["max_new_tokens"])
 
 
-def _speak(
-    spec: str, plans: Mapping[str, str], prompt: str, settings: Mapping
+def generate(
+    bases: Bases, spec: str, plans: Mapping[str, str], prompt: str, settings: Mapping
 ) -> Iterator[tuple[str, str, dict]]:
-    """(who, piece of text, figures so far) of each plan's patient, in turns; errors as values,
-    since an error of the other process loses its words on the way."""
+    """Yield (name, piece of text, statistics so far) of each plan's patient, in turn. Errors are
+    yielded too, without a name: their messages would be lost between the processes."""
     try:
         base = bases.load(spec, silent)
         with bases.in_use(base):
@@ -49,49 +76,39 @@ def _speak(
         yield "", str(error), {}
 
 
-def lent(work: Callable) -> Callable:
-    """The generator with a GPU lent to it; off ZeroGPU, and without `spaces`, as it is."""
-    if find_spec("spaces") is None:
-        return work
-    import spaces
+class Stream:
+    """One of several streams that arrive on one line; as much of `surgery`'s as a panel needs."""
 
-    return spaces.GPU(duration=seconds)(work)
-
-
-speak = lent(_speak) if ON else _speak
-
-
-class Remote:
-    """One of several streams that arrive over one queue; as much of `Stream` as a panel needs."""
-
-    def __init__(self, who: str, line: _Line) -> None:
+    def __init__(self, who: str, line: Line) -> None:
         from surgery.generation import Stats
 
-        self._who, self._line, self._made = who, line, Stats
+        self._who, self._line, self._stats = who, line, Stats
         self.stats = Stats()
 
-    def __iter__(self) -> Remote:
+    def __iter__(self) -> Stream:
         return self
 
     def __next__(self) -> str:
         piece, stats = self._line.next_of(self._who)
-        self.stats = self._made(**stats)
+        self.stats = self._stats(**stats)
         if not piece and self.stats.finished:
             raise StopIteration
         return piece
 
     def close(self) -> None:
+        """Stop all streams of the line."""
         self._line.close()
 
 
-class _Line:
-    """What comes from the generator, sorted by whom it is for."""
+class Line:
+    """What the generator yields, sorted by plan."""
 
     def __init__(self, source: Iterator[tuple[str, str, dict]], names: list[str]) -> None:
         self._source = source
         self._waiting: dict[str, deque] = {name: deque() for name in names}
 
     def next_of(self, who: str) -> tuple[str, dict]:
+        """Return the next piece and statistics of a plan. Raises `SurgeryError`."""
         while not self._waiting[who]:
             try:
                 name, piece, stats = next(self._source)
@@ -103,11 +120,6 @@ class _Line:
         return self._waiting[who].popleft()
 
     def close(self) -> None:
+        """Close the generator."""
         if close := getattr(self._source, "close", None):
             close()
-
-
-def streams(spec: str, plans: Mapping[str, str], prompt: str, settings: Mapping) -> dict[str, Any]:
-    """A stream for each plan, computed where a GPU is lent."""
-    line = _Line(speak(spec, dict(plans), prompt, dict(settings)), list(plans))
-    return {who: Remote(who, line) for who in plans}

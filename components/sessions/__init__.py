@@ -1,1 +1,1 @@
-"""What one browser session owns, and how it is given back."""
+"""The state of one browser session."""

@@ -1,7 +1,7 @@
-"""What one browser session owns: which base it looks at, its plan with undo and redo, a selection.
+"""The state of one browser session: its base, its plan with undo and redo, a selection.
 
-Knows how edits that a browser asks for become edits of a plan. Nothing that arrives is trusted, and
-what was meant for an older plan is not applied to a newer one.
+Edits that a browser requests become edits of the plan here. Nothing in a request is trusted, and
+one that was meant for an older plan is not applied to a newer one.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from components.services.deployment import current
+from components.services.deployment import Deployment
 from surgery import PRESETS, History, Init, Plan, PlanError
 from surgery import presets as preset_texts
 from surgery.plan import COPY
 
+from .measurements import Measurements
+
 if TYPE_CHECKING:
-    from components.services.base_preview_cache import Look
+    from components.services.base_preview_cache import BasePreview
     from surgery import Base
 
 _LONGEST_TEXT = 20_000  # characters of a plan's notation
@@ -34,46 +36,47 @@ class Selection:
 
 
 class Session:
-    """Lives in a `gr.State`: one for each open page, never shared."""
+    """Kept in a `gr.State`: one for each open page, never shared."""
 
-    def __init__(self) -> None:
+    def __init__(self, deployment: Deployment | None = None) -> None:
+        self._deployment = deployment or Deployment()
         self.spec = ""
         self.opening: object = None  # the latest request to open a base
-        self.log: dict = {}  # plans that were measured, of any base: the log's affair
+        self.measurements = Measurements()
         self._lock = threading.Lock()
         self._name = ""
         self._kinds: tuple[str, ...] = ()
         self._history: History | None = None
         self._selection: Selection | None = None
         self._revision = 0
-        self._said = ""
+        self._message = ""
         self._error = ""
         self._text = ""
 
     def __deepcopy__(self, memo: dict) -> Session:
         # Gradio copies a state's first value for every page that is opened; a lock can't be copied.
-        return Session()
+        return Session(self._deployment)
 
     @property
     def plan(self) -> Plan:
-        """The plan as it is now. Raises `PlanError` before a base is open."""
+        """The current plan. Raises `PlanError` before a base is open."""
         if self._history is None:
             raise PlanError("Open a base first.")
         return self._history.present
 
-    def open(self, spec: str, base: Base | Look) -> None:
-        """Start over with another base, whole."""
+    def open(self, spec: str, base: Base | BasePreview) -> None:
+        """Start over with another base and its whole plan."""
         with self._lock:
             self.spec = spec
             self._name, self._kinds = base.name, base.kinds
             self._history = History(Plan.whole(base.depth))
             self._selection = None
             self._revision += 1
-            self._said = f"{base.name}: {layers_text(base.depth)}"
+            self._message = f"{base.name}: {layers_text(base.depth)}"
             self._error = self._text = ""
 
     def shows(self, spec: str, base: Base) -> bool:
-        """Whether this base is open, looking as it does."""
+        """Whether this base is open and drawn as it is."""
         with self._lock:
             if self._history is None or self.spec != spec:
                 return False
@@ -81,7 +84,7 @@ class Session:
             return (self._name, self._kinds, depth) == (base.name, base.kinds, base.depth)
 
     def apply(self, request: Any) -> None:
-        """Do what the browser asks for, or note why not.
+        """Apply an edit that the browser requests, or note why not.
 
         `request` has an `op`, the `revision` that it was meant for, and what the operation needs:
         `strip`, `start` and `end` of the selection, `to`, `text` (a plan, or how layers begin), or
@@ -89,7 +92,7 @@ class Session:
         """
         with self._lock:
             self._revision += 1
-            self._said = self._error = self._text = ""
+            self._message = self._error = self._text = ""
             try:
                 if self._history is None:
                     raise PlanError("Open a base first.")
@@ -104,17 +107,17 @@ class Session:
                     self._text = str(request.get("text", ""))[:_LONGEST_TEXT]
 
     def become(self, text: str) -> None:
-        """Another plan, in writing: one that was suggested, or that was there before."""
+        """Change to a plan given in notation."""
         self.apply({"op": "write", "text": text, "revision": self._revision})
 
     def refuse(self, error: Exception) -> None:
-        """Note why what the browser asked for was not even looked at."""
+        """Note why a request was turned down."""
         with self._lock:
             self._revision += 1
-            self._said, self._error, self._text = "", str(error), ""
+            self._message, self._error, self._text = "", str(error), ""
 
     def view(self) -> dict:
-        """What the strip draws: plain values only."""
+        """What the layer strip draws, as plain values."""
         if self._history is None:
             return {}
         with self._lock:
@@ -145,7 +148,7 @@ class Session:
                 "undo": bool(history.past),
                 "redo": bool(history.future),
                 "revision": self._revision,
-                "said": self._said,
+                "said": self._message,
                 "error": self._error,
                 "presets": _presets(plan.depth),
             }
@@ -158,7 +161,7 @@ class Session:
         if op in ("undo", "redo"):
             self._history = getattr(history, op)()
             self._selection = None
-            self._said = f"{op.capitalize()}: {layers_text(len(self._history.present))}"
+            self._message = f"{op.capitalize()}: {layers_text(len(self._history.present))}"
             return
         if op == "write":
             text = str(request.get("text", ""))
@@ -252,10 +255,10 @@ class Session:
         self._become(new, chosen, f"{count} {verb} as {str(init).replace('=', ' ')}")
 
     def _become(self, plan: Plan, selection: Selection | None, what: str) -> None:
-        current().check_plan(len(plan))
-        self._history = self._history.do(plan).within(current().max_steps)
+        self._deployment.check_plan(len(plan))
+        self._history = self._history.do(plan).within(self._deployment.max_steps)
         self._selection = selection
-        self._said = f"{what}: {layers_text(len(plan))} now"
+        self._message = f"{what}: {layers_text(len(plan))} now"
 
 
 def _selection(request: Mapping, plan: Plan) -> Selection:

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from components import api
 from components.page import build, launch_options
+from components.services.services import Services
 from surgery import Base, Plan
 
 DOC = Path(__file__).parents[2] / "docs" / "how-to" / "call-the-app.md"
@@ -26,10 +27,11 @@ DOC = Path(__file__).parents[2] / "docs" / "how-to" / "call-the-app.md"
 @pytest.fixture(scope="module")
 def app(tiny_folder):
     """The app's address, with a tiny model to open first."""
-    demo = build(str(tiny_folder("llama")))
+    services = Services.of()
+    demo = build(str(tiny_folder("llama")), services)
     demo.queue(max_size=64)
     _, url, _ = demo.launch(
-        prevent_thread_lock=True, quiet=True, inbrowser=False, **launch_options()
+        prevent_thread_lock=True, quiet=True, inbrowser=False, **launch_options(services)
     )
     yield url.rstrip("/")
     demo.close()

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from components.panels.base import panel
-from components.services import base_preview_cache, bases, deployment, heavy_imports
-from components.services.deployment import Deployment
+from components.panels.base.wiring import open_for
+from components.services import base_preview_cache, heavy_imports
+from components.services.services import Services
 from components.sessions.session import Session
 from surgery import Base, BaseError
 
@@ -45,7 +45,7 @@ def test_a_base_is_remembered_until_its_config_is_another(copy):
     assert base_preview_cache.recall(spec) is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"x": 1}', '{"x": {"file": [], "look": {}}}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"x": 1}', '{"x": {"file": [], "preview": {}}}'])
 def test_a_broken_memory_is_none(own_cache, copy, text):
     own_cache.mkdir()
     (own_cache / "looks.json").write_text(text)
@@ -64,17 +64,16 @@ def test_so_many_are_kept_and_no_more(copy):
     )
 
 
-def opened(spec: str, plan: str = "") -> tuple[Session, list]:
-    session = Session()
-    return session, list(panel.open_for(session, spec, plan, None))
+def opened(services: Services, spec: str, plan: str = "") -> list:
+    return list(open_for(services, Session(), spec, plan, None))
 
 
-def test_layers_are_drawn_before_the_library_is_there(copy, monkeypatch):
+def test_layers_are_drawn_before_the_library_is_there(services, copy, monkeypatch):
     spec = str(copy)
-    opened(spec)  # once, so that it is remembered
+    opened(services, spec)  # once, so that it is remembered
     monkeypatch.setattr(heavy_imports, "is_ready", lambda: False)
     session = Session()
-    steps = panel.open_for(session, spec, "0:4", None)
+    steps = open_for(services, session, spec, "0:4", None)
     _, strip, tiles, _ = next(steps)
     assert len(strip["patient"]) == 4 and strip["depth"] == 6
     assert not (isinstance(tiles, dict) and tiles.get("tiles"))
@@ -84,41 +83,36 @@ def test_layers_are_drawn_before_the_library_is_there(copy, monkeypatch):
     assert tiles["parameters"]["base"] > tiles["parameters"]["patient"] > 0
 
 
-def test_a_memory_that_was_wrong_is_drawn_over(copy, monkeypatch):
+def test_a_memory_that_was_wrong_is_drawn_over(services, copy, monkeypatch):
     monkeypatch.setattr(heavy_imports, "is_ready", lambda: False)
-    wrong = base_preview_cache.Look("other", 3, ("",) * 3)
+    wrong = base_preview_cache.BasePreview("other", 3, ("",) * 3)
     monkeypatch.setattr(base_preview_cache, "recall", lambda spec: wrong)
-    _, steps = opened(str(copy), "0:2")
+    steps = opened(services, str(copy), "0:2")
     assert steps[0][1]["depth"] == 3
     assert steps[-1][1]["depth"] == 6 and steps[-1][1]["text"] == "0:2"
 
 
-def test_what_can_not_be_opened_after_all_is_said(copy, monkeypatch):
+def test_what_can_not_be_opened_after_all_is_said(services, copy, monkeypatch):
     monkeypatch.setattr(heavy_imports, "is_ready", lambda: False)
     monkeypatch.setattr(
-        base_preview_cache, "recall", lambda spec: base_preview_cache.Look("x", 1, ("",))
+        base_preview_cache, "recall", lambda spec: base_preview_cache.BasePreview("x", 1, ("",))
     )
 
     def fails(spec, progress):
         raise BaseError("It is gone.")
 
-    monkeypatch.setattr(bases, "get", fails)
-    _, steps = opened(str(copy))
+    monkeypatch.setattr(services.bases, "get", fails)
+    steps = opened(services, str(copy))
     assert steps[-1][0] == {"text": "It is gone.", "share": None, "failed": True}
 
 
-def test_a_public_page_remembers_nothing(own_cache, copy, monkeypatch):
-    before = deployment.current()
+def test_a_public_page_remembers_nothing(public_services, own_cache, copy, monkeypatch):
     base = Base.open(str(copy))
-    monkeypatch.setattr(bases, "get", lambda spec, progress: base)
+    monkeypatch.setattr(public_services.bases, "get", lambda *_: base)
     monkeypatch.setattr(heavy_imports, "is_ready", lambda: False)
     monkeypatch.setattr(base_preview_cache, "recall", lambda spec: pytest.fail("recalled"))
-    deployment.use(Deployment.of(public=True))
-    try:
-        _, steps = opened("org/model")
-        assert steps[-1][1]["depth"] == 6
-    finally:
-        deployment.use(before)
+    steps = opened(public_services, "org/model")
+    assert steps[-1][1]["depth"] == 6
     assert not own_cache.exists()
 
 

@@ -5,83 +5,83 @@ import weakref
 
 import pytest
 
-from components.services import bases, deployment
+from components.services.bases import Bases, weight_bytes
 from components.services.deployment import Deployment
 from surgery import Base, BaseError
-
-
-def silent(*told):
-    return None
+from surgery.progress import silent
 
 
 @pytest.fixture
-def specs(tiny_folder, tmp_path, monkeypatch):
-    """Four tiny bases that no other test may hold, and nothing open."""
-    monkeypatch.setattr(bases, "_bases", type(bases._bases)())
+def bases():
+    return Bases()
+
+
+@pytest.fixture
+def specs(tiny_folder, tmp_path):
+    """Four tiny bases."""
     families = ("llama", "qwen2", "qwen3", "gpt2")
     return [str(shutil.copytree(tiny_folder(name), tmp_path / name)) for name in families]
 
 
-def test_a_few_bases_are_kept_open_and_the_oldest_let_go(specs, monkeypatch):
-    monkeypatch.setattr(bases, "_KEPT", 3)
+def test_a_few_bases_are_kept_open_and_the_oldest_closed(specs):
+    bases = Bases(most=3)
     first = bases.get(specs[0])
     assert bases.get(specs[0]) is first
     for spec in specs[1:]:
         bases.get(spec)
-    assert list(bases._bases) == specs[1:]
+    assert bases.names == specs[1:]
 
 
-def test_weights_beyond_the_budget_go_those_used_least_lately_first(specs, monkeypatch):
-    size = bases.weight_bytes(bases.load(specs[0], silent))
+def test_weights_beyond_the_budget_go_those_used_least_lately_first(bases, specs, monkeypatch):
+    size = weight_bytes(bases.load(specs[0], silent))
     monkeypatch.setattr(bases, "budget", lambda: 3 * size)
     for spec in specs[1:3]:
         bases.load(spec, silent)
     bases.get(specs[0])  # used again
     bases.load(specs[3], silent)
-    assert specs[1] not in bases._bases and specs[0] in bases._bases
+    assert specs[1] not in bases.names and specs[0] in bases.names
     assert bases.loaded_bytes() <= 3 * size
 
 
 def test_a_strangers_config_has_a_limited_time(tiny_folder, monkeypatch):
     """The cost is only known after building it: many layers, experts and heads."""
-    monkeypatch.setattr(bases, "_bases", type(bases._bases)())
-    monkeypatch.setattr(deployment, "_now", Deployment.of(public=True))
+    bases = Bases(Deployment.of(public=True))
     monkeypatch.setattr(Deployment, "check_spec", lambda *a: None)
     spec = f"config:{tiny_folder('llama')}/config.json,num_hidden_layers=9"
-    monkeypatch.setattr(bases, "_LONGEST", 0.0)
+    bases.longest = 0.0
     with pytest.raises(BaseError, match="longer than this public page allows"):
         bases.get(spec, silent)
-    monkeypatch.setattr(bases, "_LONGEST", 60.0)
+    bases.longest = 60.0
     base = bases.get(spec, silent)
-    monkeypatch.setattr(bases, "_LONGEST", 0.0)
+    bases.longest = 0.0
     with pytest.raises(BaseError, match="longer than this public page allows"):
         bases.load(spec, silent)
     assert not base.is_loaded
-    monkeypatch.setattr(bases, "_LONGEST", 60.0)
+    bases.longest = 60.0
     assert bases.load(spec, silent).is_loaded
 
 
-def test_what_is_in_use_stays_whatever_is_asked_for(specs, monkeypatch):
+def test_what_is_in_use_stays_whatever_is_asked_for(bases, specs, monkeypatch):
     first = bases.load(specs[0], silent)
     monkeypatch.setattr(bases, "budget", lambda: 0)
     with bases.in_use(first):
         bases.load(specs[1], silent)
         bases.load(specs[2], silent)
-        assert specs[0] in bases._bases and specs[1] not in bases._bases
+        assert specs[0] in bases.names and specs[1] not in bases.names
         assert bases.load(specs[0], silent) is first
     bases.load(specs[3], silent)
-    assert list(bases._bases) == [specs[3]]
+    assert bases.names == [specs[3]]
 
 
-def test_memory_comes_back_with_the_base(specs, tmp_path):
-    shutil.copytree(specs[0], tmp_path / "own")  # that no other test has open
-    model = weakref.ref(bases.load(str(tmp_path / "own"), silent).model)
+def test_memory_comes_back_with_the_base(bases, specs, monkeypatch):
+    model = weakref.ref(bases.load(specs[0], silent).model)
     assert model() is not None
-    bases._let_go(bases.get(specs[1]), 0, 0)
+    monkeypatch.setattr(bases, "budget", lambda: 0)
+    bases.load(specs[1], silent)
     assert model() is None
 
 
-def test_room_is_made_for_the_one_that_is_asked_for(specs, monkeypatch):
+def test_room_is_made_for_the_one_that_is_asked_for(bases, specs, monkeypatch):
     first, second = specs[:2]
     bases.load(first, silent)
     real, tries = Base.load, []
@@ -94,4 +94,4 @@ def test_room_is_made_for_the_one_that_is_asked_for(specs, monkeypatch):
 
     monkeypatch.setattr(Base, "load", full_at_first)
     assert bases.load(second, silent).is_loaded
-    assert first not in bases._bases
+    assert first not in bases.names

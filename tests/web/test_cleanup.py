@@ -7,8 +7,8 @@ import gradio as gr
 import pytest
 from gradio.state_holder import StateHolder
 
-from components.panels.weights.panel import Look
-from components.sessions import cleanup
+from components.panels.weights.look import Look
+from components.services.session_cleanup import SessionCleanup
 from components.sessions.session import Session
 
 
@@ -27,19 +27,18 @@ def test_what_a_page_showed_is_given_back_and_its_plan_is_not(holder):
     page = holder["a"]
     plan, seen = page[session], page[look]
     page._update_value_in_config(box, "a picture of megabytes")
-    cleanup.let_go(holder, "a")
+    SessionCleanup().release(holder, "a", Session)
     assert "megabytes" not in repr(holder["a"].config_values)
     assert holder["a"][session] is plan  # whoever comes back finds it
     assert holder["a"][look] is not seen
     holder["a"]._update_value_in_config(box, "again")  # and the page works as before
-    cleanup.let_go(holder, "never there")
+    SessionCleanup().release(holder, "never there", Session)
     assert set(holder.session_data) == {"a"}
 
 
-def test_what_is_drawn_after_the_page_was_closed_goes_too(holder, monkeypatch):
-    monkeypatch.setattr(cleanup, "_AGAIN", 0.05)
+def test_what_is_drawn_after_the_page_was_closed_goes_too(holder):
     assert holder["a"].config_values
-    cleanup.let_go(holder, "a")
+    SessionCleanup(again=0.05).release(holder, "a", Session)
     holder["a"]._update_value_in_config(holder.parts[2], "late")
     for _ in range(500):
         if not holder["a"].config_values:
@@ -51,12 +50,13 @@ def test_what_is_drawn_after_the_page_was_closed_goes_too(holder, monkeypatch):
 def test_after_an_hour_all_of_it_is_gone_unless_somebody_came_back(holder):
     for name in ("gone", "back", "open"):
         assert holder[name]
-    cleanup.let_go(holder, "gone")
-    cleanup.let_go(holder, "back")
+    cleanup = SessionCleanup()
+    cleanup.release(holder, "gone", Session)
+    cleanup.release(holder, "back", Session)
     long_ago = datetime.datetime.now() - datetime.timedelta(hours=2)
     for name in ("gone", "back", "open"):
         holder.time_last_used[name] = long_ago
     assert holder["back"]  # an edit, say
-    cleanup.let_go(holder, "another")
+    cleanup.release(holder, "another", Session)
     assert set(holder.session_data) == {"back", "open"}
     assert "gone" not in holder.time_last_used

@@ -6,24 +6,28 @@ import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
+from updates import run
 
-from components.panels.base.panel import open_base
-from components.panels.talk.panel import talk
-from components.services import bases, deployment
+from components.panels.base.wiring import open_for
+from components.panels.talk.wiring import only_status, talk
 from components.services.deployment import Deployment
+from components.services.services import Services
 from components.sessions.session import Session
-from components.widgets.status.status import failed
 from surgery import BaseError, Plan, PlanError, SurgeryError
+from surgery.operation import Operation
 from surgery.recipe import read
 
 
 @pytest.fixture
-def public(monkeypatch):
-    """A public page's limits, in this process, for one test."""
-    monkeypatch.setattr(bases, "_bases", type(bases._bases)())
-    before = deployment.current()
-    yield deployment.use(Deployment.of(public=True))
-    deployment.use(before)
+def public():
+    """A public page's limits."""
+    return Deployment.of(public=True)
+
+
+@pytest.fixture
+def strangers(public):
+    """A public page's services."""
+    return Services.of(public)
 
 
 def test_on_ones_own_machine_all_is_allowed():
@@ -74,8 +78,8 @@ def test_a_space_is_public_by_itself(monkeypatch):
         "a" * 501,
     ],
 )
-def test_no_place_of_the_machine_can_be_named(public, spec):
-    for check in (public.check_spec, bases.get):
+def test_no_place_of_the_machine_can_be_named(strangers, spec):
+    for check in (strangers.deployment.check_spec, strangers.bases.get):
         with pytest.raises(BaseError, match="On a public page"):
             check(spec)
 
@@ -108,17 +112,17 @@ def test_what_is_let_through_leads_to_no_file(spec):
     assert kind_of(place) in ("hub", "bundled") or "--" in place
 
 
-def test_a_folder_that_is_there_looks_like_one_that_is_not(public, tmp_path, monkeypatch):
+def test_a_folder_that_is_there_looks_like_one_that_is_not(strangers, tmp_path, monkeypatch):
     """Strangers can't feel their way around the disk."""
     (tmp_path / "org" / "name").mkdir(parents=True)
     (tmp_path / "secrets").write_text("x")
     monkeypatch.chdir(tmp_path)
     for place in ("org/name", "secrets", "config:secrets", "config:org/name,num_hidden_layers=2"):
         with pytest.raises(BaseError, match=r"There is no model .* on the Hub"):
-            bases.get(place)
+            strangers.bases.get(place)
 
 
-def test_a_config_that_would_build_without_end_is_not_opened(public):
+def test_a_config_that_would_build_without_end_is_not_opened(public, strangers):
     public.check_config(tiny.config("llama").to_dict())
     public.check_config(tiny.config("gemma3").to_dict())
     for bad in (
@@ -130,17 +134,17 @@ def test_a_config_that_would_build_without_end_is_not_opened(public):
         with pytest.raises(BaseError, match="opens no model with"):
             public.check_config(bad)
     with pytest.raises(BaseError, match="num_hidden_layers = 90,000"):
-        bases.get("config:bundled,num_hidden_layers=90000")
-    assert not bases._bases
+        strangers.bases.get("config:bundled,num_hidden_layers=90000")
+    assert not strangers.bases.names
 
 
-def test_a_model_that_is_too_large_is_not_opened(public):
+def test_a_model_that_is_too_large_is_not_opened(strangers):
     with pytest.raises(BaseError, match=r"this public page allows 4\.0 GB"):
-        bases.get("config:bundled,hidden_size=9216,num_hidden_layers=40")
+        strangers.bases.get("config:bundled,hidden_size=9216,num_hidden_layers=40")
 
 
-def test_plans_prompts_texts_and_tokens_are_bounded(public, bundled):
-    made = Session()
+def test_plans_prompts_texts_and_tokens_are_bounded(public, strangers, bundled):
+    made = Session(public)
     made.open("bundled", bundled)
     made.apply({"op": "write", "text": "0:30*18", "revision": 1})
     assert "at most 512" in made.view()["error"] and len(made.plan) == 30
@@ -151,30 +155,30 @@ def test_plans_prompts_texts_and_tokens_are_bounded(public, bundled):
     with pytest.raises(SurgeryError, match="switched off"):
         public.check_healing()
     settings = (True, False, 10**9, 0, 1, 1)
-    (status, _), *_ = talk("bundled", Plan.whole(30), "x" * 5000, *settings)
+    work = talk(strangers, Operation("bundled", Plan.whole(30)), "x" * 5000, *settings)
+    (status, _), *_ = run(strangers, work, only_status)
     assert status["failed"] and "Shorten it" in status["text"]
 
 
-def test_tokens_are_bounded(public, tiny_folder, monkeypatch):
+def test_tokens_are_bounded(tiny_folder, monkeypatch):
     monkeypatch.setattr(Deployment, "check_spec", lambda self, spec: None)
-    limited = deployment.use(Deployment.of(public=True, max_new_tokens=5))
-    *_, (_, shown) = talk(
-        str(tiny_folder("llama")), Plan.whole(6), "hello", True, False, 1e9, 0, 1, 1
-    )
-    assert 0 < shown["base"]["tokens"] <= limited.max_new_tokens
+    limited = Services.of(Deployment.of(public=True, max_new_tokens=5))
+    operation = Operation(str(tiny_folder("llama")), Plan.whole(6))
+    *_, (_, shown) = talk(limited, operation, "hello", True, False, 1e9, 0, 1, 1)
+    assert 0 < shown["base"]["tokens"] <= 5
 
 
 def test_undo_is_bounded_and_still_reaches_the_start(public, bundled):
-    made = Session()
+    made = Session(public)
     made.open("bundled", bundled)
     for step in range(300):
         end = 30 - step % 2
         made.apply({"op": "write", "text": f"0:{end}", "revision": 1 + step})
-    history = made._history
-    assert len(history.past) == public.max_steps
-    while (before := history.undo()) is not history:
-        history = before
-    assert history.present.is_whole
+    undone = 0
+    while (view := made.view())["undo"]:
+        made.apply({"op": "undo", "revision": view["revision"]})
+        undone += 1
+    assert undone == public.max_steps and made.plan.is_whole
 
 
 def test_recipes_that_are_too_long_or_too_deep_are_no_recipes():
@@ -210,7 +214,7 @@ def test_no_session_reaches_anothers(bundled):
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("message", "shown"),
     [
         ("There is no file /home/me/x.json.", "There is no file …"),
         ("[Errno 2] No such file: '/tmp/a b/c'", "[Errno 2] No such file: '… b/c'"),
@@ -221,10 +225,10 @@ def test_no_session_reaches_anothers(bundled):
         ("12 tokens/s and 3 / 4", "12 tokens/s and 3 / 4"),
     ],
 )
-def test_messages_hold_no_path_of_the_server(public, said, shown):
-    assert failed(BaseError(said))["text"] == shown
+def test_messages_hold_no_path_of_the_server(public, message, shown):
+    assert public.words(BaseError(message)) == shown
 
 
-def test_a_base_that_can_not_be_opened_is_said_without_paths(public):
-    (status,) = open_base("/etc/passwd", None)
+def test_a_base_that_can_not_be_opened_is_said_without_paths(strangers):
+    ((status, *_),) = open_for(strangers, Session(), "/etc/passwd", "", None)
     assert status["failed"] and "passwd" not in status["text"]

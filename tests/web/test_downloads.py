@@ -8,39 +8,36 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from components.services import deployment, downloads
+from components.services import downloads
 from components.services.client_address import Visitor
-from components.services.deployment import Deployment
 from components.services.downloads import Downloads
 
 
 @pytest.fixture
-def waiting(monkeypatch):
-    own = Downloads()
-    monkeypatch.setattr(Downloads, "shared", lambda: own)
-    return own
+def waiting():
+    return Downloads()
 
 
 @pytest.fixture
 def client(waiting):
-    return TestClient(Starlette(routes=[downloads.ROUTE]))
+    return TestClient(Starlette(routes=[waiting.route()]))
 
 
 def saved(waiting: Downloads, session: str, name: str = "a b.zip", size: int = 1000) -> str:
-    path = waiting.of(session) / name
+    path = waiting.folder_of(session) / name
     path.write_bytes(bytes(range(256)) * (size // 256 + 1))
     return waiting.offer(session, path)
 
 
 def test_each_session_has_a_folder_that_nobody_can_guess(waiting):
-    one, two = waiting.of("one"), waiting.of("two")
+    one, two = waiting.folder_of("one"), waiting.folder_of("two")
     assert one != two and "one" not in one.name and len(one.name) == 64
     (one / "x.zip").write_bytes(b"x")
     waiting.forget("one")
     assert not one.exists() and two.exists()
     an_age_ago = time.time() - 4000
     os.utime(two, (an_age_ago, an_age_ago))
-    waiting.of("three")
+    waiting.folder_of("three")
     assert not two.exists()
 
 
@@ -64,6 +61,7 @@ def test_an_address_tells_nothing_of_the_machine_nor_of_the_session(waiting):
 
 def test_whoever_guesses_finds_nothing(waiting, client):
     address = saved(waiting, "one")
+    (folder,) = waiting.folder.iterdir()
     other = saved(waiting, "two", "other.zip")
     secret, name = address.split("/")[1:]
     for wrong in (
@@ -73,7 +71,7 @@ def test_whoever_guesses_finds_nothing(waiting, client):
         f"downloads/{other.split('/')[1]}/{name}",
         f"downloads/{secret}/..%2f..%2fetc%2fpasswd",
         f"downloads/{secret}/",
-        f"downloads/{waiting._place('one').name}/{name}",
+        f"downloads/{folder.name}/{name}",
         f"downloads/one/{name}",
     ):
         answer = client.get(wrong)
@@ -93,28 +91,24 @@ def test_it_waits_until_the_session_saves_again_leaves_or_an_hour_is_over(
     later = time.time() + 3700
     monkeypatch.setattr(downloads.time, "time", lambda: later)
     assert client.get(third).status_code == 404
-    waiting.of("two")
-    assert not waiting._offers  # what nobody fetches any more is not kept in mind either
+    waiting.folder_of("two")
+    assert not len(waiting)  # what nobody fetches any more is not kept in mind either
 
 
-def test_an_address_keeps_half_of_the_room_at_most_whatever_its_sessions_are_called(waiting):
-    before = deployment.current()
-    deployment.use(Deployment.of(public=True, max_disk_bytes=8 << 20))
-    try:
-        crowd, other = Visitor("x", "10.0.0.1"), Visitor("y", "10.0.0.2")
+def test_an_address_keeps_half_of_the_room_at_most_whatever_its_sessions_are_called():
+    waiting = Downloads(quota=8 << 20)
+    crowd, other = Visitor("x", "10.0.0.1"), Visitor("y", "10.0.0.2")
 
-        def save(session: str, who: Visitor) -> str:
-            path = waiting.of(session, who) / "x.zip"
-            path.write_bytes(b"x" * (1 << 20))
-            return waiting.offer(session, path, who)
+    def save(session: str, who: Visitor) -> str:
+        path = waiting.folder_of(session, who) / "x.zip"
+        path.write_bytes(b"x" * (1 << 20))
+        return waiting.offer(session, path, who)
 
-        kept = save("other", other)
-        made = [save(f"made up {i}", crowd) for i in range(8)]
+    kept = save("other", other)
+    made = [save(f"made up {i}", crowd) for i in range(8)]
 
-        def waits(address: str) -> bool:
-            return waiting.find(*address.split("/")[1:]) is not None
+    def waits(address: str) -> bool:
+        return waiting.find(*address.split("/")[1:]) is not None
 
-        assert [waits(address) for address in made] == [False] * 3 + [True] * 5
-        assert waits(kept)
-    finally:
-        deployment.use(before)
+    assert [waits(address) for address in made] == [False] * 3 + [True] * 5
+    assert waits(kept)

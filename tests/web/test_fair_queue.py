@@ -5,9 +5,8 @@ import time
 
 import pytest
 
-from components.services import deployment
 from components.services.client_address import Visitor
-from components.services.fair_queue import Turns
+from components.services.fair_queue import FairQueue
 from surgery import SurgeryError
 
 
@@ -41,7 +40,7 @@ def until(condition):
 
 
 def test_one_sessions_many_requests_do_not_go_before_anothers_first():
-    turns, log, gate = Turns(1), [], threading.Event()
+    turns, log, gate = FairQueue(1), [], threading.Event()
     threads = [run(turns, "greedy", "g0", log, gate)]
     until(lambda: log)
     for i in (1, 2, 3):
@@ -60,7 +59,7 @@ def test_one_sessions_many_requests_do_not_go_before_anothers_first():
 
 
 def test_invented_sessions_of_an_address_do_not_go_before_another_address():
-    turns, log, gate = Turns(1), [], threading.Event()
+    turns, log, gate = FairQueue(1), [], threading.Event()
     threads = [run(turns, Visitor("s0", "10.0.0.1"), "first", log, gate)]
     until(lambda: log)
     for i in range(1, 6):
@@ -77,30 +76,25 @@ def test_invented_sessions_of_an_address_do_not_go_before_another_address():
     assert order == ["first", "other0", "crowd1", "other1", *(f"crowd{i}" for i in range(2, 6))]
 
 
-def test_an_address_has_so_many_places_and_no_more(monkeypatch):
-    before = deployment.current()
-    deployment.use(deployment.Deployment.of(public=True, people=3))
-    try:
-        turns, log = Turns(1), []
-        held = turns.queued(Visitor("a", "10.0.0.1"), work(log, "a"), lambda p: p)
-        next(held)
-        waiting = []
-        for i in range(3):
-            waiting.append(turns.queued(Visitor(f"s{i}", "10.0.0.1"), work(log, "x"), lambda p: p))
-            assert next(waiting[-1]) == i + 1
-        with pytest.raises(SurgeryError, match="Too many visitors"):
-            next(turns.queued(Visitor("s9", "10.0.0.1"), work(log, "x"), lambda p: p))
-        other = turns.queued(Visitor("b", "10.0.0.2"), work(log, "b"), lambda p: p)
-        assert next(other) == 1
-        for one in (*waiting, other, held):
-            one.close()
-        assert turns._free == 1 and not turns._holding and not turns._working
-    finally:
-        deployment.use(before)
+def test_an_address_has_so_many_places_and_no_more():
+    turns, log = FairQueue(1, people=3), []
+    held = turns.queued(Visitor("a", "10.0.0.1"), work(log, "a"), lambda p: p)
+    next(held)
+    waiting = []
+    for i in range(3):
+        waiting.append(turns.queued(Visitor(f"s{i}", "10.0.0.1"), work(log, "x"), lambda p: p))
+        assert next(waiting[-1]) == i + 1
+    with pytest.raises(SurgeryError, match="Too many visitors"):
+        next(turns.queued(Visitor("s9", "10.0.0.1"), work(log, "x"), lambda p: p))
+    other = turns.queued(Visitor("b", "10.0.0.2"), work(log, "b"), lambda p: p)
+    assert next(other) == 1
+    for one in (*waiting, other, held):
+        one.close()
+    assert not turns.taken and not turns.sessions
 
 
 def test_places_are_told_as_they_change():
-    turns, log, gate, places = Turns(1), [], threading.Event(), []
+    turns, log, gate, places = FairQueue(1), [], threading.Event(), []
     threads = [run(turns, "a", "a", log, gate)]
     until(lambda: log)
     gates = [threading.Event() for _ in range(2)]
@@ -120,7 +114,7 @@ def test_places_are_told_as_they_change():
 
 
 def test_who_leaves_gives_the_turn_on_at_work_or_waiting():
-    turns, log = Turns(1), []
+    turns, log = FairQueue(1), []
     first = turns.queued("a", work(log, "a"), lambda place: place)
     assert next(first) == "a"
     second = turns.queued("b", work(log, "b"), lambda place: place)
@@ -130,7 +124,7 @@ def test_who_leaves_gives_the_turn_on_at_work_or_waiting():
     first.close()  # and one that is closed while it is served
     assert next(third) == "c"
     third.close()
-    until(lambda: not turns._holding and turns._free == 1)
+    until(lambda: not turns.sessions and not turns.taken)
 
 
 def test_work_that_fails_gives_the_turn_on():
@@ -138,11 +132,11 @@ def test_work_that_fails_gives_the_turn_on():
         raise SurgeryError("no")
         yield
 
-    turns = Turns(1)
+    turns = FairQueue(1)
     for _ in range(3):
         with pytest.raises(SurgeryError, match="no"):
             list(turns.queued("a", broken(), lambda place: place))
-    until(lambda: turns._free == 1)
+    until(lambda: not turns.taken)
 
 
 def test_it_comes_back_while_a_step_is_computed_and_the_turn_with_the_end_of_the_step():
@@ -153,7 +147,7 @@ def test_it_comes_back_while_a_step_is_computed_and_the_turn_with_the_end_of_the
         go.wait(10)
         yield "late"
 
-    turns = Turns(1)
+    turns = FairQueue(1)
     first = turns.queued("a", slow(), lambda place: place)
     since = time.monotonic()
     assert next(first) == 0 and begun.is_set()  # a sign of life
@@ -162,14 +156,14 @@ def test_it_comes_back_while_a_step_is_computed_and_the_turn_with_the_end_of_the
     assert [next(second) for _ in range(3)] == [1, 1, 1]  # in the queue too
     first.close()
     assert time.monotonic() - since < 5
-    assert next(second) == 1 and turns._free == 0  # the step is still running
+    assert next(second) == 1 and turns.taken == 1  # the step is still running
     go.set()
     assert [item for item in second if item] == ["late"]
-    until(lambda: turns._free == 1 and not turns._holding)
+    until(lambda: not turns.taken and not turns.sessions)
 
 
 def test_several_at_once_and_no_more_than_can_wait():
-    turns, log = Turns(2, most=1), []
+    turns, log = FairQueue(2, most=1), []
     running = [turns.queued(who, work(log, who), lambda p: p) for who in "ab"]
     assert [next(one) for one in running] == ["a", "b"]
     waiting = turns.queued("c", work(log, "c"), lambda p: p)
@@ -180,7 +174,7 @@ def test_several_at_once_and_no_more_than_can_wait():
 
 def test_the_work_is_told_among_how_many_it_shares_the_machine():
     told, log = [], []
-    turns = Turns(2, share=told.append)
+    turns = FairQueue(2, share=told.append)
     first = turns.queued("a", work(log, "a"), lambda p: p)
     assert next(first) == "a" and told == [1]
     second = turns.queued("b", work(log, "b"), lambda p: p)

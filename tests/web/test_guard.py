@@ -10,10 +10,8 @@ from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 from starlette.middleware import Middleware
 
-from components.gradio_compat.blocks import Events
-from components.services import deployment
+from components.gradio_compat.readable_errors import ReadableErrors
 from components.services.address_limits import Shares
-from components.services.deployment import Deployment
 from components.services.guard import MAX_BODY, Guard
 from surgery import SurgeryError
 
@@ -233,7 +231,7 @@ def test_an_address_has_so_many_requests_answered_at_once():
 
 @pytest.fixture(scope="module")
 def blocks():
-    """The URL of an app with two endpoints."""
+    """The URL of a public app with two endpoints."""
 
     def add(a: int, b: int) -> int:
         return a + b
@@ -241,7 +239,7 @@ def blocks():
     def fail(a: int) -> int:
         raise KeyError(a)
 
-    with Events(analytics_enabled=False) as demo:
+    with ReadableErrors(public=True, analytics_enabled=False) as demo:
         gr.api(add, api_name="add")
         number = gr.Number(precision=0)
         number.change(fail, number, number, api_name="fail")
@@ -269,11 +267,6 @@ def test_values_that_do_not_fit_are_counted_in_a_sentence(blocks, values, said, 
     [([], "A value has the wrong type."), (3, "This call failed with the given values.")],
 )
 def test_values_that_nobody_can_use_leave_a_line_in_a_public_log(blocks, value, said, capfd):
-    before = deployment.current()
-    deployment.use(Deployment.of(public=True))
-    try:
-        answer = httpx.post(f"{blocks}gradio_api/run/fail", json={"data": [value]})
-    finally:
-        deployment.use(before)
+    answer = httpx.post(f"{blocks}gradio_api/run/fail", json={"data": [value]})
     assert answer.json()["error"] == said
     assert "Traceback" not in "".join(capfd.readouterr())

@@ -4,22 +4,25 @@ import json
 
 import gradio as gr
 import pytest
+from updates import shown
 
+from components.panels import heal as healing
 from components.panels.heal.figures import curve
-from components.panels.heal.panel import heal, heal_panel, price, read
-from components.panels.heal.text_choice import DATA, FILE, SAMPLED, kind_of_text, told
-from components.panels.log import panel as log
-from components.panels.log.panel import LogBook
+from components.panels.heal.text_choice import DATA, FILE, SAMPLED, kind_of_text, with_text
+from components.panels.heal.wiring import PAUSED, heal, price, read
+from components.panels.log import figures as log
 from components.panels.xray import compare
 from components.panels.xray.compare import Seen
-from components.services import bases, deployment
+from components.panels.xray.sample_picker import OWN
 from components.services.deployment import Deployment
-from components.sessions.healed_store import Clinic, Runs
+from components.services.run_job import run_job
+from components.services.runs import Runs
+from components.services.services import Services
+from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
-from components.widgets.sample_picker import OWN
-from components.widgets.text_file.text_file import chosen
 from surgery import Plan, SurgeryError
 from surgery.healing import run_checkpoint
+from surgery.operation import Operation
 from surgery.progress import silent
 
 WRITTEN = "0:2, 4:6"
@@ -39,7 +42,7 @@ def spec(tiny_folder):
 
 
 @pytest.fixture
-def session(spec):
+def session(bases, spec):
     session = Session()
     session.open(spec, bases.get(spec))
     session.become(WRITTEN)
@@ -48,64 +51,68 @@ def session(spec):
 
 @pytest.fixture
 def public():
-    before = deployment.current()
-    yield deployment.use(Deployment.of(public=True, healing=True))
-    deployment.use(before)
+    return Deployment.of(public=True, healing=True)
 
 
 class Page:
     """The panel of one visitor; `heal` gives every update by the component's name."""
 
-    def __init__(self, session):
-        self.session, self.clinic, self.runs, self.book = session, Clinic(), Runs(), LogBook()
+    def __init__(self, services, session):
+        self.services, self.session, self.healed = services, session, HealedStore()
+        self.runs = services.runs
         with gr.Blocks():
-            self.panel = heal_panel()
+            self.panel = healing.layout(services)
 
     def heal(self, values=SHORT, text=(SAMPLED, None, None)):
-        of = (self.panel, self.session, self.clinic, self.runs, self.book, "one", values, text)
+        of = (self.panel, self.services, self.session, self.healed, "one", values, text)
         names = {getattr(self.panel, name): name for name in ("status", "board", "curve")}
-        for update in heal(*of):
+        show = self.panel.only_status
+        for update in run_job(self.services, "measure", None, heal(*of), show, stopped=PAUSED):
             yield {names[component]: value for component, value in update.items()}
 
-    def outcome(self, *told, **more):
+    def outcome(self, *values, **more):
         """The last update, which has to tell everything."""
-        *_, last = self.heal(*told, **more)
+        *_, last = self.heal(*values, **more)
         return last
+
+    def patient(self, plan=PLAN):
+        """The healed patient of a plan, if there is one."""
+        return self.healed.operation(self.session.spec, plan).healed
 
 
 @pytest.fixture
-def page(session):
-    return Page(session)
+def page(services, session):
+    return Page(services, session)
 
 
-def test_a_run_is_shown_and_its_patient_kept(page, spec):
+def test_a_run_is_shown_and_its_patient_kept(page):
     last = page.outcome()
     assert last["status"]["text"].startswith("Healed.")
     assert last["board"]["numbers"][0]["value"] == "6 of 6"
     drawn = last["curve"]["value"]["data"]
     assert last["curve"]["visible"] and len(drawn[0]["y"]) == 6 and len(drawn) == 4
     json.dumps(last["board"], allow_nan=False)
-    healed = page.clinic.patient(spec, PLAN)
+    healed = page.patient()
     assert healed.facts["steps"] == 6 and "".join(healed.stream("Once", max_new_tokens=2))
-    assert page.clinic.patient(spec, Plan.parse("0:3, 4:6", 6)) is None
+    assert page.patient(Plan.parse("0:3, 4:6", 6)) is None
     page.runs.forget("one")
     assert not list(page.runs.folder.iterdir())
 
 
-def test_paused_it_goes_on_where_it_was(page, spec):
+def test_paused_it_goes_on_where_it_was(page):
     long = (*SHORT[:2], 400, *SHORT[3:])
     updates = page.heal(long)
     for update in updates:
         if update["status"]["text"].startswith("Healing"):
             break
     updates.close()
-    with page.clinic.busy.taken(silent):  # it finishes its step first
+    with page.healed.busy.taken(silent):  # it finishes its step first
         (folder,) = next(page.runs.folder.iterdir()).iterdir()
         done = run_checkpoint.states(folder)[-1]
-    assert 0 < done < 400 and page.clinic.patient(spec, PLAN) is None
+    assert 0 < done < 400 and page.patient() is None
     boards = [update["board"] for update in page.heal(long) if "board" in update]
     assert int(boards[0]["numbers"][0]["value"].split()[0]) >= done
-    assert page.clinic.patient(spec, PLAN).facts["steps"] == 400
+    assert page.patient().facts["steps"] == 400
 
 
 def test_who_leaves_while_it_runs_leaves_nothing_behind(page):
@@ -115,39 +122,35 @@ def test_who_leaves_while_it_runs_leaves_nothing_behind(page):
             break
     page.runs.forget("one")
     updates.close()
-    with page.clinic.busy.taken(silent):
+    with page.healed.busy.taken(silent):
         assert not list(page.runs.folder.iterdir())
 
 
 def test_the_log_tells_the_healed_from_the_unhealed(page, session):
     page.outcome()
-    base, cut, healed = session.log.values()
+    base, cut, healed = session.measurements
     assert [e.note for e in (base, cut, healed)] == ["the base", "", "healed, 6 steps"]
     assert cut.plan == healed.plan == WRITTEN and cut.perplexity != healed.perplexity
-    found = page.clinic.patient(session.spec, PLAN).facts["perplexity"]
+    found = page.patient().facts["perplexity"]
     assert (healed.perplexity, healed.tokens) == (found["healed"], found["tokens"])
     assert healed.low < healed.perplexity < healed.high and healed.parameters == cut.parameters
-    points = log.picture(session)["data"][1]
+    points = log.picture(session.measurements, session.spec)["data"][1]
     assert points["marker"]["symbol"] == ["circle", "circle", "diamond"]
     assert len(set(points["marker"]["color"])) == 3 and "healed" in points["text"][2]
-    assert log.view(session.log)["entries"][2]["note"] == "healed, 6 steps"
+    assert log.table(session.measurements)["entries"][2]["note"] == "healed, 6 steps"
     page.outcome((*SHORT[:-1], 1))  # another seed: another patient, and another point
-    assert [e.healing != "" for e in session.log.values()] == [True, False, False, True]
+    assert [e.healing != "" for e in session.measurements] == [True, False, False, True]
     page.outcome((*SHORT[:-1], 1))
-    assert len(session.log) == 4
+    assert len(session.measurements) == 4
 
 
 def test_the_x_ray_sees_the_healed_patient_and_no_other_plan_s(page, session):
     with gr.Blocks():
-        panel = compare.compare_panel()
+        panel = compare.layout()
     seen = Seen()
 
     def compared():
-        values = {}
-        of = (panel, session, page.clinic, seen, page.book, OWN, TEXT)
-        for update in compare.run(*of):
-            values |= update
-        return values
+        return shown(compare.run(panel, page.services, session, page.healed, seen, OWN, TEXT))
 
     before = compared()
     page.outcome((*SHORT[:6], 3e-2, *SHORT[7:]))
@@ -157,17 +160,15 @@ def test_the_x_ray_sees_the_healed_patient_and_no_other_plan_s(page, session):
     assert after[panel.similarity] != before[panel.similarity]
     assert after[panel.norms] != before[panel.norms]
     assert after[panel.base_lens]["data"] and "healed" in after[panel.patient_lens]["title"]
-    closer = {}
-    for update in compare.look_closer(panel, session, seen, {"index": 12}):
-        closer |= update
+    closer = shown(compare.look_closer(panel, page.services, session, seen, {"index": 12}))
     assert "healed" in closer[panel.status]["text"]
-    own = [e for e in session.log.values() if e.text == "own text"]
+    own = [e for e in session.measurements if e.text == "own text"]
     assert [e.note for e in own] == ["", "the base", "healed, 6 steps"]
     assert compared()[panel.damage] == after[panel.damage]
     session.become("0:3, 4:6")
     assert "healed" not in compared()[panel.status]["text"]
     session.become(WRITTEN)
-    page.clinic = Clinic()
+    page.healed = HealedStore()
     assert compared()[panel.damage] == before[panel.damage]
 
 
@@ -176,11 +177,11 @@ def test_a_text_of_one_s_own(page, session):
     for name, text in (("notes <b>.txt", TEXT), ("rows.jsonl", rows)):
         last = page.outcome(text=(FILE, {"name": name, "text": text}, None))
         assert last["status"]["text"].startswith("Healed."), last
-        healed = page.clinic.patient(session.spec, PLAN)
+        healed = page.patient()
         assert healed.facts["text"] == "a text file" and name not in json.dumps(healed.facts)
         facts = {run: run_checkpoint.facts_of(run).settings for run in _runs(page)}
         (run,) = (run for run in facts if facts[run]["text"].endswith(name[-4:]))
-        read = base_text(session.spec, run_checkpoint.text_of(run, facts[run]["window"]))
+        read = base_text(page, run_checkpoint.text_of(run, facts[run]["window"]))
         assert read.startswith(TEXT[:60]) and "{" not in read
     page.runs.forget("one")
     assert not list(page.runs.folder.iterdir())
@@ -190,8 +191,9 @@ def _runs(page):
     return [p.parent for p in page.runs.folder.rglob("run.json")]
 
 
-def base_text(spec, tokens):
-    return bases.get(spec).tokenizer.decode(tokens.flatten().tolist())
+def base_text(page, tokens):
+    base = page.services.bases.get(page.session.spec)
+    return base.tokenizer.decode(tokens.flatten().tolist())
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,7 @@ def test_a_text_that_is_none_is_said(page, monkeypatch, text, said):
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     last = page.outcome(text=text)
     assert last["status"]["failed"] and said in last["status"]["text"]
-    assert page.clinic.patient(page.session.spec, PLAN) is None
+    assert page.patient() is None
 
 
 def test_a_data_set_by_name(page, monkeypatch):
@@ -235,51 +237,52 @@ def test_a_data_set_by_name(page, monkeypatch):
     )
     assert page.outcome(text=(DATA, None, " org/name:part "))["status"]["text"].startswith("Healed")
     assert asked == [("org/name", "part")]
-    healed = page.clinic.patient(page.session.spec, PLAN)
+    healed = page.patient()
     assert healed.facts["text"] == "the data set org/name:part"
 
 
 def test_a_public_page_takes_less(public):
-    most = public.max_training_text
+    most, settings = public.max_training_text, read(SHORT, public)
+
+    def ending(text):
+        value = {"name": "x.txt", "text": text}
+        return with_text(settings, FILE, value, "", public, lambda _, ending: ending).text
+
     with pytest.raises(SurgeryError, match=f"has {most + 1:,} bytes; at most {most:,}"):
-        chosen({"name": "x.txt", "text": "x" * (most + 1)})
-    assert chosen({"name": "x.txt", "text": "é" * (most // 2)}).ending == ".txt"
+        ending("x" * (most + 1))
+    assert ending("é" * (most // 2)) == ".txt"
     with pytest.raises(SurgeryError, match="A public page"):
-        read((*SHORT[:2], 2000, *SHORT[3:]))
-    assert read((*SHORT[:2], 0, 1000, *SHORT[4:])).minutes == 10
+        read((*SHORT[:2], 2000, *SHORT[3:]), public)
+    assert read((*SHORT[:2], 0, 1000, *SHORT[4:]), public).minutes == 10
     with pytest.raises(SurgeryError, match="Data sets are not read on a public page"):
-        told(read(SHORT), DATA, None, "org/name", None)
+        with_text(settings, DATA, None, "org/name", public, None)
     with gr.Blocks():
-        assert [value for value, _ in kind_of_text().choices] == [SAMPLED, FILE]
+        assert [value for value, _ in kind_of_text(public=True).choices] == [SAMPLED, FILE]
 
 
-def test_healing_is_off_in_public_unless_it_is_allowed(page):
-    before = deployment.current()
-    deployment.use(Deployment.of(public=True))
-    try:
-        last = page.outcome(text=(FILE, {"name": "x", "text": TEXT}, None))
-    finally:
-        deployment.use(before)
+def test_healing_is_off_in_public_unless_it_is_allowed(session):
+    page = Page(Services.of(Deployment.of(public=True)), session)
+    last = page.outcome(text=(FILE, {"name": "x", "text": TEXT}, None))
     assert last["status"]["failed"] and "switched off" in last["status"]["text"]
     assert not list(page.runs.folder.iterdir())  # not even the text was kept
 
 
 def test_the_same_text_is_the_same_run(tmp_path):
-    runs, settings = Runs(), read(SHORT)
+    runs, own = Runs(), Deployment()
+    settings = read(SHORT, own)
 
     def place(text, who="one"):
-        wanted = told(
-            settings, FILE, {"name": "x", "text": text}, "", lambda *t: runs.text(who, *t)
-        )
-        return runs.place(who, "spec", PLAN, wanted)
+        value = {"name": "x", "text": text}
+        wanted = with_text(settings, FILE, value, "", own, lambda *t: runs.text(who, *t))
+        return runs.place(who, Operation("spec", PLAN), wanted)
 
     assert place(TEXT) == place(TEXT) != place(TEXT + "x")
     assert place(TEXT) != place(TEXT, "two")
-    assert told(settings, SAMPLED, None, "", None) == settings
+    assert with_text(settings, SAMPLED, None, "", own, None) == settings
 
 
-def test_what_it_would_cost(spec):
-    status, board = price(spec, PLAN, SHORT)
+def test_what_it_would_cost(services, spec):
+    status, board = price(services, Operation(spec, PLAN), SHORT)
     time, trains, _, memory = board["numbers"]
     assert status["text"] == "" and time["below"] == "for 192 tokens"
     assert memory["below"] == "fits in memory" and trains["below"].endswith("M parameters")
@@ -291,9 +294,10 @@ def test_what_is_refused_is_said(page, spec):
     none = ("layers that were added", *SHORT[1:])
     last = page.outcome(none)
     assert last["status"]["failed"] and "adds no layers" in last["status"]["text"]
-    assert "adds no layers" in price(spec, PLAN, none)[0]["text"]
+    with pytest.raises(SurgeryError, match="adds no layers"):
+        price(page.services, Operation(spec, PLAN), none)
     with pytest.raises(SurgeryError, match="from the lists"):
-        read(("everything", *SHORT[1:]))
+        read(("everything", *SHORT[1:]), Deployment())
 
 
 def test_an_empty_picture_is_one():

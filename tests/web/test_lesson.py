@@ -2,9 +2,12 @@
 
 import pytest
 
-from components.panels.lesson import panel as taught
+from components.panels import lesson
+from components.panels.lesson import blocks, demonstrations
+from components.panels.lesson.demonstrations import DEMONSTRATIONS
+from components.panels.lesson.wiring import PRESSED
 from components.services.deployment import Deployment
-from surgery import Base, BaseError
+from surgery import Base, BaseError, Plan
 from surgery.lesson.contrast import Contrast, Difference
 from surgery.lesson.course import BARE, LONG, SHORT, STEPS, Step
 from surgery.lesson.figures import Drawn
@@ -13,9 +16,9 @@ from surgery.lesson.figures import Drawn
 @pytest.fixture
 def step(tiny_folder, monkeypatch):
     """A function: a step of the lesson on a tiny base, with plans that fit it."""
-    monkeypatch.setattr(taught, "LONG", "0:4, 2:6")
-    monkeypatch.setattr(taught, "SHORT", "0:2, 4:6")
-    monkeypatch.setattr(taught, "WHOLE", "0:6")
+    monkeypatch.setattr(demonstrations, "LONG", "0:4, 2:6")
+    monkeypatch.setattr(demonstrations, "SHORT", "0:2, 4:6")
+    monkeypatch.setattr(demonstrations, "WHOLE", "0:6")
 
     def made(act: str) -> Step:
         found = next(step for step in STEPS if step.act == act)
@@ -25,14 +28,20 @@ def step(tiny_folder, monkeypatch):
     return made
 
 
-def last(act, step):
-    *_, (status, blocks) = taught._MEASURED[act](step(act))
-    assert not status["failed"] and status["text"] == ""
-    return blocks
+@pytest.fixture
+def last(bases, step):
+    """A function: the last blocks of a demonstration."""
+
+    def run(act):
+        *_, (status, shown) = DEMONSTRATIONS[act](bases, step(act))
+        assert not status["failed"] and status["text"] == ""
+        return shown
+
+    return run
 
 
 def test_the_panel_has_every_step():
-    panel = taught.lesson_panel()
+    panel = lesson.layout()
     steps = panel.value["steps"]
     assert [step["parameters"] for step in steps] == [step.parameters for step in STEPS]
     assert all(step["base_name"] and step["words"] and step["notice"] for step in steps)
@@ -42,21 +51,21 @@ def test_the_panel_has_every_step():
 
 def test_every_step_that_measures_has_something_that_does():
     acts = {step.act for step in STEPS}
-    assert acts == {"write", *taught._MEASURED, *taught._PRESSED}
+    assert acts == {"write", *DEMONSTRATIONS, *PRESSED}
 
 
-def test_the_forgotten_norm_is_shown_beside_the_right_way(step):
-    texts, lines = last("norm", step)
+def test_the_forgotten_norm_is_shown_beside_the_right_way(step, last):
+    texts, lines = last("norm")
     right, wrong = texts["sides"]
     base = Base.open(step("norm").base)
-    plan = base.operate(taught.Plan.parse("0:4, 2:6", 6))
+    plan = base.operate(Plan.parse("0:4, 2:6", 6))
     assert right["text"] == "".join(plan.stream("hello", max_new_tokens=24, greedy=True))
     assert wrong["text"] != right["text"] and wrong["error"] == "" and wrong["ended"]
     assert lines["lines"][0]["right"] is True and "off by up to" in lines["lines"][0]["text"]
 
 
-def test_old_numbers_are_shown_on_both_models(step):
-    longer, silent, shorter, stopped = last("index", step)
+def test_old_numbers_are_shown_on_both_models(last):
+    longer, silent, shorter, stopped = last("index")
     assert longer["title"].endswith("0:4, 2:6") and longer["sides"][1]["error"] == ""
     assert "Wrong without a word" in silent["lines"][0]["text"]
     assert silent["lines"][-1] == {
@@ -69,22 +78,22 @@ def test_old_numbers_are_shown_on_both_models(step):
 
 
 def test_a_mistake_that_does_not_show_is_not_called_one():
-    (line,) = taught._apart(Difference(9, 0.0, 40.0, 0, 0.0), False)
+    (line,) = blocks.difference_lines(Difference(9, 0.0, 40.0, 0, 0.0), False)
     assert line == (False, "No difference was found: this mistake does not show here.")
-    *_, (same, said) = taught._apart(Difference(9, 3.0, 40.0, 0, 1.5), True)
+    *_, (same, said) = blocks.difference_lines(Difference(9, 3.0, 40.0, 0, 1.5), True)
     assert same is False and "by up to 1.5" in said
 
 
-def test_weights_are_counted_and_judged_by_their_counts(step):
-    table, lines = last("drawn", step)
+def test_weights_are_counted_and_judged_by_their_counts(last):
+    table, lines = last("drawn")
     assert table["rows"][0][0] == "beyond 2σ" and table["rows"][0][3] == "4.55 %"
     assert [line["right"] for line in lines["lines"]].count(True) >= 1
     truncated = Drawn(1000, 0.018, 0.0, 46, 0.0, 46, 0.0455)
-    assert [right for right, _ in taught._spread_lines(truncated)] == [False, False]
+    assert [right for right, _ in blocks.spread_lines(truncated)] == [False, False]
 
 
-def test_harm_is_shown_with_its_sample_and_costs_in_print(step):
-    harm, judged, money, _ = last("heal", step)
+def test_harm_is_shown_with_its_sample_and_costs_in_print(last):
+    harm, judged, money, _ = last("heal")
     assert [row[0] for row in harm["rows"]] == [
         "base, 0:6",
         "shorter, 0:2, 4:6",
@@ -97,7 +106,7 @@ def test_harm_is_shown_with_its_sample_and_costs_in_print(step):
     assert [row[3] for row in money["rows"][1:]] == ["$ 0.2 M", "$ 1.0 M", "$ 3.0 M"]
 
 
-def test_leaving_early_closes_the_streams(step, monkeypatch):
+def test_leaving_early_closes_the_streams(bases, step, monkeypatch):
     closed = []
     make = Contrast.forgotten_norm
 
@@ -115,8 +124,8 @@ def test_leaving_early_closes_the_streams(step, monkeypatch):
         return contrast
 
     monkeypatch.setattr(Contrast, "forgotten_norm", watched)
-    running = taught._forget_norm(step("norm"))
-    next(blocks for _, blocks in running if blocks and blocks[0]["sides"][0]["text"])
+    running = demonstrations.forget_norm(bases, step("norm"))
+    next(shown for _, shown in running if shown and shown[0]["sides"][0]["text"])
     running.close()  # as Gradio does when the event is cancelled
     assert closed == [True]
 

@@ -5,9 +5,13 @@ import segno
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.panels.link.panel import SETTINGS, code, read
-from components.services import deployment
+from components.panels.link import address
+from components.panels.link.address import SETTINGS, code
 from components.services.deployment import Deployment
+
+
+def read(query):
+    return address.read(query, Deployment.of())
 
 
 def test_a_link_as_the_page_writes_it():
@@ -65,25 +69,21 @@ def test_no_link_breaks_the_page(query):
 
 
 def test_on_a_public_page_its_limits_hold():
-    before = deployment.current()
-    deployment.use(Deployment.of(public=True))
-    try:
-        wanted = read({"tokens": "512", "prompt": "x" * 5000})
-        assert wanted.settings == {} and wanted.prompt is None
-    finally:
-        deployment.use(before)
+    query = {"tokens": "512", "prompt": "x" * 5000}
+    wanted = address.read(query, Deployment.of(public=True))
+    assert wanted.settings == {} and wanted.prompt is None
 
 
 def test_the_code_is_the_addresss_and_has_its_quiet_zone():
-    address = "http://lecture.example:7860/?plan=0:13,+17:30"
-    drawn = code(address)
-    matrix = segno.make(address, error="l", micro=False).matrix
+    link = "http://lecture.example:7860/?plan=0:13,+17:30"
+    drawn = code(link)
+    matrix = segno.make(link, error="l", micro=False).matrix
     assert drawn["size"] == len(matrix) + 8
     runs = filter(None, drawn["path"].split("M"))
     dark = {tuple(int(n) - 4 for n in run.partition("h")[0].split()) for run in runs}
     assert dark == {(x, y) for y, row in enumerate(matrix) for x, one in enumerate(row) if one}
 
 
-@pytest.mark.parametrize("address", ["javascript:alert(1)", "", "http://x/" + "a" * 3000])
-def test_no_code_for_what_is_no_address_or_too_long(address):
-    assert code(address)["size"] == 0
+@pytest.mark.parametrize("link", ["javascript:alert(1)", "", "http://x/" + "a" * 3000])
+def test_no_code_for_what_is_no_address_or_too_long(link):
+    assert code(link)["size"] == 0

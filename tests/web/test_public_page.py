@@ -14,14 +14,17 @@ from starlette.routing import Mount
 
 from components import api
 from components.page import build, launch_options
-from components.panels.weights import panel
-from components.panels.xray import panel as xray
-from components.services import bases, deployment, jobs, rates
+from components.panels import weights, xray
+from components.panels.weights.look import Look
+from components.panels.xray.compare import Seen
+from components.services import jobs
 from components.services.deployment import Deployment
 from components.services.guard import Guard
 from components.services.rates import PER_MINUTE, Rates
+from components.services.services import Services
 from components.sessions.session import Session
 from surgery import Plan
+from surgery.operation import Operation
 
 # The routes that the page and API clients use. All others are closed.
 OPEN = {
@@ -58,16 +61,14 @@ FILLED = {
 @pytest.fixture(scope="module")
 def page(bundled):
     """The public app, served from this process."""
-    before = deployment.current()
-    deployment.use(Deployment.of(public=True, healing=True))
-    demo = build("bundled")
+    services = Services.of(Deployment.of(public=True, healing=True))
+    demo = build("bundled", services)
     demo.queue(max_size=128)
     app, url, _ = demo.launch(
-        prevent_thread_lock=True, quiet=True, inbrowser=False, **launch_options()
+        prevent_thread_lock=True, quiet=True, inbrowser=False, **launch_options(services)
     )
     yield SimpleNamespace(demo=demo, app=app, url=url)
     demo.close()
-    deployment.use(before)
 
 
 def ask(page, method: str, path: str) -> tuple[int, str]:
@@ -191,16 +192,20 @@ def prepared(page, bundled) -> SessionState:
         value = state[block._id]
         if isinstance(value, Session):
             value.open("bundled", bundled)
-        elif isinstance(value, panel.Look):
+        elif isinstance(value, Look):
             value.open = True
-        elif type(value).__name__ == "Seen":
+        elif isinstance(value, Seen):
             found = SimpleNamespace(tokens=[SimpleNamespace(window=0)] * 3)
-            value.of = ("bundled", Plan.whole(bundled.depth), None, found)
+            whole = Operation("bundled", Plan.whole(bundled.depth))
+            value.of = (whole, None, found)
     return state
 
 
-def reach(page, bundled, monkeypatch, allowance) -> dict[str, set[str]]:
+def reach(bundled, monkeypatch, allowance) -> dict[str, set[str]]:
     """The names of events that reach a base or start work, with this allowance."""
+    public = Deployment.of(public=True, healing=True)
+    services = Services.of(public, rates=Rates(allowance))
+    page = SimpleNamespace(demo=build("bundled", services))
     reached: dict[str, set[str]] = {}
     name = ""
 
@@ -211,15 +216,14 @@ def reach(page, bundled, monkeypatch, allowance) -> dict[str, set[str]]:
 
         return noted
 
-    monkeypatch.setattr(rates, "_everybody", Rates(allowance))
-    monkeypatch.setattr(bases, "get", notes("get", lambda *_: bundled))
-    monkeypatch.setattr(bases, "load", notes("load", lambda *_: bundled))
+    monkeypatch.setattr(services.bases, "get", notes("get", lambda *_: bundled))
+    monkeypatch.setattr(services.bases, "load", notes("load", lambda *_: bundled))
     monkeypatch.setattr(jobs.Job, "__iter__", notes("job", lambda self: iter(())))
     for fn in page.demo.fns.values():
         if fn.fn is None:
             continue
         name = f"{fn._id} {fn.api_name}"
-        value = panel.TAB if fn.targets and fn._id == first_turned(page) else xray.TAB
+        value = weights.TAB if fn.targets and fn._id == first_turned(page) else xray.TAB
         event = gr.EventData(None, {**EVENT, "value": value, "index": 0, "selected": True})
         try:
             call(page, fn, prepared(page, bundled), event)
@@ -250,15 +254,15 @@ def test_what_stop_says_comes_behind_the_last_report(page):
     assert spoken > 5
 
 
-def test_no_event_computes_once_its_allowance_is_used_up(page, bundled, monkeypatch):
+def test_no_event_computes_once_its_allowance_is_used_up(bundled, monkeypatch):
     """A new event without `admit` would open a base or start a job here."""
-    free = reach(page, bundled, monkeypatch, dict.fromkeys(PER_MINUTE, 10**6))
+    free = reach(bundled, monkeypatch, dict.fromkeys(PER_MINUTE, 10**6))
     computing = {name.partition(" ")[2].rstrip("_0123456789") for name in free} - {"failed", ""}
     assert computing >= {
         *("arrive", "choose", "edit", "speak", "act", "again", "turned", "began", "chosen"),
         *("picked", "followed", "begin", "pick", "estimate", "train", "apply", "keep"),
         *api.NAMES,
     }, free.get("failed")
-    spent = reach(page, bundled, monkeypatch, dict.fromkeys(PER_MINUTE, 1e-09))
+    spent = reach(bundled, monkeypatch, dict.fromkeys(PER_MINUTE, 1e-09))
     spent.pop("failed", None)
     assert not spent

@@ -10,27 +10,31 @@ from pathlib import Path
 
 import pytest
 from hub_server import Hub
+from updates import run
 
 import surgery
-from components.panels.save.panel import AS_STORED, save
-from components.services import bases, deployment, public_storage
+from components.panels.save.wiring import only_status, save
+from components.services.bases import Bases, weight_bytes
+from components.services.checkpoints import AS_STORED
 from components.services.deployment import Deployment
-from components.services.public_storage import Area
+from components.services.public_storage import Storage
+from components.services.services import Services
 from surgery import BaseError, Plan
 from surgery.checkpoint.save import saved_bytes
+from surgery.operation import Operation
 
 ROOT = Path(__file__).parents[2]
 
 
-def fill(area: Area, name: str, size: int) -> Path:
-    folder = public_storage.hub / f"models--{name.replace('/', '--')}"
+def fill(area: Storage, name: str, size: int) -> Path:
+    folder = area.hub / f"models--{name.replace('/', '--')}"
     folder.mkdir(parents=True)
     (folder / "blob").write_bytes(os.urandom(size))
     return folder
 
 
 def test_models_that_nobody_has_open_make_room_the_oldest_first(tmp_path):
-    made = Area(tmp_path)
+    made = Storage(tmp_path)
     old, new, kept = (fill(made, name, 1 << 20) for name in ("a/old", "a/new", "a/kept"))
     for age, folder in ((30, old), (20, new), (40, kept)):
         os.utime(folder, (1e9 - age, 1e9 - age))
@@ -48,7 +52,7 @@ def test_models_that_nobody_has_open_make_room_the_oldest_first(tmp_path):
 
 
 def test_room_that_is_reserved_is_nobody_elses_and_comes_back_on_every_way_out(tmp_path):
-    made, quota = Area(tmp_path), 10 << 20
+    made, quota = Storage(tmp_path), 10 << 20
     one, two = tmp_path / "one", tmp_path / "two"
     with made.room(6 << 20, one, quota) as fits:
         assert fits
@@ -68,25 +72,23 @@ def test_room_that_is_reserved_is_nobody_elses_and_comes_back_on_every_way_out(t
     work = made.room(6 << 20, two, quota)
     assert work.__enter__()
     work.__exit__(GeneratorExit, GeneratorExit(), None)  # a page that was closed
-    assert not made._reserved and made.used() < 4 << 20
+    assert made.used() < 4 << 20  # nothing is reserved any more
 
 
 @pytest.fixture
-def public_area(tmp_path, monkeypatch):
-    """A function that sets up a public page with this much storage."""
-    monkeypatch.setattr(public_storage, "_area", Area(tmp_path))
+def public_page(tmp_path, monkeypatch):
+    """A function that makes a public page's services, with these limits."""
     monkeypatch.setattr(Deployment, "check_spec", lambda self, spec: None)
-    before = deployment.current()
+    storage = Storage(tmp_path)
 
-    def use(**limits):
-        return deployment.use(Deployment.of(public=True, **limits))
+    def make(**limits) -> Services:
+        return Services.of(Deployment.of(public=True, **limits), storage)
 
-    yield use
-    deployment.use(before)
+    return make
 
 
-def test_a_save_that_finds_no_room_is_refused(public_area, tmp_path):
-    public_area(max_disk_bytes=1000)
+def test_a_save_that_finds_no_room_is_refused(public_page, tmp_path):
+    bases = public_page(max_disk_bytes=1000).bases
     with (
         pytest.raises(BaseError, match="not enough disk space"),
         bases.disk_room(2000, tmp_path / "x"),
@@ -96,42 +98,43 @@ def test_a_save_that_finds_no_room_is_refused(public_area, tmp_path):
         pass
 
 
-def saving(spec: str, dtype: str, folder: Path):
-    """A download in progress, step by step."""
-    return save(spec, Plan.whole(6), "x", dtype, folder, str)
+def saving(services: Services, spec: str, dtype: str, folder: Path) -> list:
+    """All updates of a download."""
+    operation = Operation(spec, Plan.whole(6))
+    return run(services, save(services, operation, "x", dtype, folder, str), only_status)
 
 
-def test_room_is_reckoned_in_the_dtype_that_is_asked_for(public_area, tiny_folder, tmp_path):
+def test_room_is_reckoned_in_the_dtype_that_is_asked_for(public_page, tiny_folder, tmp_path):
     """A float32 save of a bfloat16 base needs twice the size and disk space."""
     spec = str(tmp_path / "base")
     whole = Plan.whole(6)
     surgery.Base.open(str(tiny_folder("llama"))).save(whole, spec, dtype="bfloat16")
-    base = bases.get(spec)
+    base = surgery.Base.open(spec)
     assert base.dtype == "bfloat16"
     size = base.preview(whole).bytes
     assert saved_bytes(base, whole, "float32") == 2 * size
     assert saved_bytes(base, whole, None) == size
-    used = public_storage.current().used()  # the base itself
+    used = Storage(tmp_path).used()  # the base itself
     for limits, words in (
         ({"max_model_bytes": size + size // 2}, "public page allows"),
         ({"max_disk_bytes": 3 * size + used}, "not enough disk space left"),
     ):
-        public_area(**limits)
+        services = public_page(**limits)
         folder = tmp_path / words.replace(" ", "-")
-        *_, (status, _, _) = saving(spec, "float32", folder)
+        *_, (status, _, _) = saving(services, spec, "float32", folder)
         assert status["failed"] and words in status["text"]
         assert not folder.exists()
-        *_, (status, _, _) = saving(spec, "bfloat16", folder)
+        *_, (status, _, _) = saving(services, spec, "bfloat16", folder)
         assert not status["failed"], status
         (folder / "x.zip").unlink()
 
 
 def test_of_two_saves_that_only_fit_one_by_one_the_second_is_told_so(
-    public_area, tiny_folder, tmp_path, monkeypatch
+    public_page, tiny_folder, tmp_path, monkeypatch
 ):
     spec = str(tiny_folder("llama"))
-    size = bases.get(spec).preview(Plan.whole(6)).bytes
-    public_area(max_disk_bytes=4 * size - 1)
+    size = surgery.Base.open(spec).preview(Plan.whole(6)).bytes
+    services = public_page(max_disk_bytes=4 * size - 1)
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
         folder.mkdir()
@@ -144,25 +147,23 @@ def test_of_two_saves_that_only_fit_one_by_one_the_second_is_told_so(
         return inner(self, *args, **options)
 
     monkeypatch.setattr(surgery.Base, "save", slow)
-    first = threading.Thread(target=lambda: list(saving(spec, AS_STORED, folders[0])))
+    first = threading.Thread(target=lambda: list(saving(services, spec, AS_STORED, folders[0])))
     first.start()
     assert begun.wait(30)
-    *_, (status, _, _) = saving(spec, AS_STORED, folders[1])
+    *_, (status, _, _) = saving(services, spec, AS_STORED, folders[1])
     assert status["failed"] and "not enough disk space left" in status["text"]
     go_on.set()
     first.join(60)
     assert [path.name for path in folders[0].iterdir()] == ["x.zip"]
-    assert not public_storage.current()._reserved
-    *_, (status, _, _) = saving(spec, AS_STORED, folders[0] / "..")
+    *_, (status, _, _) = saving(services, spec, AS_STORED, folders[0] / "..")
     assert not status["failed"], status  # one exists, and the other fits beside it
 
 
-def test_what_a_model_takes_in_memory_is_bounded_too(public_area, tiny_folder, tmp_path):
+def test_what_a_model_takes_in_memory_is_bounded_too(public_page, tiny_folder):
     """Weights stored in 8 bits take 16 once they are loaded."""
-    spec = str(tmp_path / "base")  # one that nobody has loaded
-    surgery.Base.open(str(tiny_folder("llama"))).save(Plan.whole(6), spec)
-    base = bases.get(spec)
-    public_area(max_model_bytes=bases.weight_bytes(base) - 1)
+    spec = str(tiny_folder("llama"))
+    size = weight_bytes(surgery.Base.open(spec))
+    bases = public_page(max_model_bytes=size - 1).bases
     with pytest.raises(BaseError, match="In memory the model's weights take"):
         bases.load(spec, lambda *_: None)
 
@@ -182,8 +183,7 @@ def test_models_are_loaded_one_after_the_other(tiny_folder, tmp_path, monkeypatc
         return inner(self, *args)
 
     monkeypatch.setattr(surgery.Base, "load", slow)
-    monkeypatch.setattr(bases, "_bases", type(bases._bases)())
-    said = []
+    bases, said = Bases(), []
     threads = [
         threading.Thread(target=bases.load, args=(folder, lambda *w: said.append(w)))
         for folder in folders
@@ -206,10 +206,11 @@ def test_everything_is_written_there_and_the_owners_token_stays_at_home(tiny_fol
     before = sorted(owner.rglob("*"))
     code = """
 import json, os, tempfile
-from components import area
-made = area.prepare()
-from components import bases, deployment
-deployment.use(deployment.Deployment.of(public=True))
+from components.services import public_storage
+made = public_storage.prepare()
+from components.services.bases import Bases
+from components.services.deployment import Deployment
+bases = Bases(Deployment.of(public=True), made)
 base = bases.load("org/llama", lambda *a: None)
 from surgery.weight_stats import survey_base
 survey_base(base)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from components.services.rates import PER_MINUTE, Rates, admit
+from components.services.rates import PER_MINUTE, Rates
+from components.services.services import Services
 from surgery import SurgeryError
 
 
@@ -66,5 +67,6 @@ def test_how_many_may_share_an_address_can_be_said():
 
 
 def test_at_home_nobody_counts():
+    services = Services.of()
     for _ in range(10 * PER_MINUTE["save"]):
-        admit("save", None)
+        services.admit("save", None)

@@ -1,9 +1,12 @@
 """Names of checkpoints, and what is said once they are saved."""
 
 import pytest
+from updates import run
 
-from components.panels.save.panel import AS_STORED, file_name, save
+from components.panels.save.wiring import only_status, save
+from components.services.checkpoints import AS_STORED, file_name
 from surgery import Plan
+from surgery.operation import Operation
 
 
 @pytest.mark.parametrize(
@@ -23,17 +26,18 @@ def test_a_name_is_safe_whatever_was_typed(typed, name):
     assert file_name(typed) == name
 
 
-def test_a_save_that_fails_says_why_and_leaves_nothing(tiny_folder, tmp_path):
+def test_a_save_that_fails_says_why_and_leaves_nothing(services, tiny_folder, tmp_path):
     spec = str(tiny_folder("qwen2"))
     own = tmp_path / "own"
-    updates = list(save(spec, Plan.parse("0:3@average", 6), "x", AS_STORED, own, str))
+    work = save(services, Operation(spec, Plan.parse("0:3@average", 6)), "x", AS_STORED, own, str)
+    updates = run(services, work, only_status)
     assert updates[-1][0]["failed"] and "@average" in updates[-1][0]["text"]
     assert not list(tmp_path.iterdir())
 
 
-def test_a_download_is_one_file(tiny_folder, tmp_path):
-    spec = str(tiny_folder("llama"))
-    updates = save(spec, Plan.parse("0:3", 6), "", "bfloat16", tmp_path, lambda path: "an/address")
+def test_a_download_is_one_file(services, tiny_folder, tmp_path):
+    operation = Operation(str(tiny_folder("llama")), Plan.parse("0:3", 6))
+    updates = save(services, operation, "", "bfloat16", tmp_path, lambda path: "an/address")
     *_, (status, link, snippet) = updates
     (path,) = tmp_path.iterdir()
     assert path.suffix == ".zip" and link == {"address": "an/address"}

@@ -4,8 +4,7 @@ import threading
 
 import pytest
 
-from components.services import shared_work
-from components.services.shared_work import at_most, shared
+from components.services.shared_work import SharedWork, at_most
 from surgery import BaseError
 from surgery.progress import Cancelled, silent
 
@@ -31,7 +30,7 @@ class Work:
         return self.begun
 
 
-def asking(work, key="it", **options):
+def asking(shared, work, **options):
     """A visitor in a thread: its progress and result, and a way to leave."""
     heard, came, leave = [], [], threading.Event()
 
@@ -42,7 +41,7 @@ def asking(work, key="it", **options):
 
     def ask():
         try:
-            came.append(shared(key, work, progress, **options))
+            came.append(shared.run("it", work, progress, **options))
         except BaseException as error:
             came.append(error)
 
@@ -60,30 +59,38 @@ def until(condition):
     raise AssertionError("it does not come to pass")
 
 
-@pytest.fixture(autouse=True)
-def nothing_left():
-    yield
-    until(lambda: not shared_work._under_way)
+@pytest.fixture
+def sharing():
+    """A function that makes shared work; nothing may be left of it at the end."""
+    made = []
+
+    def make(linger=20.0):
+        made.append(SharedWork(linger))
+        return made[-1]
+
+    yield make
+    until(lambda: not any(len(shared) for shared in made))
 
 
-def test_it_is_done_once_and_everybody_sees_how_far_it_is():
+def test_it_is_done_once_and_everybody_sees_how_far_it_is(sharing):
+    shared = sharing()
     work = Work()
-    all_of_them = [asking(work) for _ in range(3)]
+    all_of_them = [asking(shared, work) for _ in range(3)]
     for _, heard, _, _ in all_of_them:
         until(lambda heard=heard: ("Unpacking", 1, 4) in heard)
     work.go.set()
     for thread, _, came, _ in all_of_them:
         thread.join(5)
         assert came == [1]
-    assert shared("it", work, silent) == 2  # the result is not kept: the next call starts again
+    assert shared.run("it", work, silent) == 2  # the result is not kept: the next call starts again
 
 
-def test_who_leaves_stops_nothing_that_another_waits_for(monkeypatch):
-    monkeypatch.setattr(shared_work, "_RETURN", 0.0)
+def test_who_leaves_stops_nothing_that_another_waits_for(sharing):
+    shared = sharing(0.0)
     work = Work()
-    first, _, came_first, leave = asking(work)
+    first, _, came_first, leave = asking(shared, work)
     assert work.running.wait(5)
-    second, heard, came_second, _ = asking(work)
+    second, heard, came_second, _ = asking(shared, work)
     until(lambda: heard)
     leave.set()
     first.join(5)
@@ -93,38 +100,38 @@ def test_who_leaves_stops_nothing_that_another_waits_for(monkeypatch):
     assert came_second == [1] and work.begun == 1
 
 
-def test_who_comes_back_soon_finds_it_as_far_as_it_was(monkeypatch):
-    monkeypatch.setattr(shared_work, "_RETURN", 5.0)
+def test_who_comes_back_soon_finds_it_as_far_as_it_was(sharing):
+    shared = sharing(5.0)
     work = Work()
-    thread, _, _, leave = asking(work)
+    thread, _, _, leave = asking(shared, work)
     assert work.running.wait(5)
     leave.set()
     thread.join(5)
-    again, heard, came, _ = asking(work)
+    again, heard, came, _ = asking(shared, work)
     until(lambda: heard)
     work.go.set()
     again.join(5)
     assert came == [1] and work.begun == 1
 
 
-def test_nobody_wants_it_any_more_so_it_stops_and_can_be_begun_anew(monkeypatch):
-    monkeypatch.setattr(shared_work, "_RETURN", 0.1)
+def test_nobody_wants_it_any_more_so_it_stops_and_can_be_begun_anew(sharing):
+    shared = sharing(0.1)
     work = Work()
-    thread, _, _, leave = asking(work)
+    thread, _, _, leave = asking(shared, work)
     assert work.running.wait(5)
     leave.set()
     thread.join(5)
     assert work.stopped.wait(5)
     work.go.set()
-    assert shared("it", work, silent) == 2
+    assert shared.run("it", work, silent) == 2
 
 
-def test_what_the_app_wants_for_itself_goes_on_without_anybody(monkeypatch):
-    monkeypatch.setattr(shared_work, "_RETURN", 0.0)
+def test_what_the_app_wants_for_itself_goes_on_without_anybody(sharing):
+    shared = sharing(0.0)
     work = Work()
-    app, *_ = asking(work, lasting=True)
+    app, *_ = asking(shared, work, lasting=True)
     assert work.running.wait(5)
-    visitor, _, _, leave = asking(work)
+    visitor, _, _, leave = asking(shared, work)
     leave.set()
     visitor.join(5)
     assert not work.stopped.wait(0.3)
@@ -133,9 +140,10 @@ def test_what_the_app_wants_for_itself_goes_on_without_anybody(monkeypatch):
     assert work.begun == 1
 
 
-def test_a_failure_is_told_to_all_and_can_be_tried_again():
+def test_a_failure_is_told_to_all_and_can_be_tried_again(sharing):
+    shared = sharing()
     work = Work(BaseError("no network"))
-    both = [asking(work) for _ in range(2)]
+    both = [asking(shared, work) for _ in range(2)]
     for _, heard, _, _ in both:
         until(lambda heard=heard: heard)
     work.go.set()
@@ -143,11 +151,12 @@ def test_a_failure_is_told_to_all_and_can_be_tried_again():
         thread.join(5)
         assert [str(error) for error in came] == ["no network"]
     work.error = None
-    assert shared("it", work, silent) == 2
+    assert shared.run("it", work, silent) == 2
 
 
-def test_who_can_show_no_progress_waits_no_longer_than_is_said():
+def test_who_can_show_no_progress_waits_no_longer_than_is_said(sharing):
+    shared = sharing()
     work = Work()
     with pytest.raises(BaseError, match="Unpacking: this is still in progress"):
-        shared("it", work, at_most(0.4))
+        shared.run("it", work, at_most(0.4))
     work.go.set()

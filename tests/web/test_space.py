@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def front_matter() -> dict:
@@ -37,14 +37,16 @@ def test_a_space_starts_public_with_sign_in():
     """The app is put together as on a Space, sign-in and all, in a process with its variables."""
     code = """
 import json, sys
-from components import area
-area.prepare()
-from components import deployment
+from components.services import public_storage
+storage = public_storage.prepare()
+from components.services.deployment import Deployment
+from components.services.services import Services
 from components.page import build, launch_options
-allowed = deployment.Deployment.of()
-demo = build("bundled", allowed)
+allowed = Deployment.of()
+services = Services.of(allowed, storage)
+demo = build("bundled", services)
 demo.queue(max_size=64)
-options = launch_options()
+options = launch_options(services)
 app, _, _ = demo.launch(prevent_thread_lock=True, quiet=True, inbrowser=False, **options)
 from fastapi.testclient import TestClient
 client = TestClient(app, follow_redirects=False, base_url="https://testserver")

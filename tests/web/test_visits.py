@@ -20,10 +20,11 @@ import pytest
 
 import surgery
 from components.page import build, launch_options
-from components.panels.weights import panel
-from components.services import bases, fair_queue, jobs, shared_work
-from components.services.downloads import Downloads
-from components.sessions import cleanup
+from components.panels import weights
+from components.services import jobs
+from components.services.bases import Bases
+from components.services.services import Services
+from components.services.session_cleanup import SessionCleanup
 from surgery.weight_stats import cache
 
 pytestmark = pytest.mark.slow
@@ -37,16 +38,16 @@ _SLOW = "config:slow"
 # Where a visit ends: the handler's module and name, and values that replace those of the page's
 # fields.
 STAGES = {
-    "opening": ("page", "choose", {"base": None}),
-    "fetching": ("page", "choose", {"base": _SLOW}),
-    "speaking": ("page", "speak", {}),
-    "counting": ("weights", "turned", {}),
-    "scanning": ("xray", "begin", {}),
-    "comparing": ("compare_panel", "begin", {}),
-    "suggesting": ("suggest_panel", "begin", {"size": 4}),
-    "healing": ("heal", "train", {}),
-    "saving": ("page", "keep", {"save-where": "a download"}),
-    "silent": ("xray", "begin", {"base": None}),
+    "opening": ("panels.base", "choose", {"base": None}),
+    "fetching": ("panels.base", "choose", {"base": _SLOW}),
+    "speaking": ("panels.talk", "speak", {}),
+    "counting": ("panels.weights", "turned", {}),
+    "scanning": ("panels.xray.scan", "begin", {}),
+    "comparing": ("panels.xray.compare", "begin", {}),
+    "suggesting": ("panels.xray.suggest", "begin", {"size": 4}),
+    "healing": ("panels.heal", "train", {}),
+    "saving": ("panels.save", "keep", {"save-where": "a download"}),
+    "silent": ("panels.xray.scan", "begin", {"base": None}),
 }
 
 
@@ -55,10 +56,13 @@ class Page:
 
     def __init__(self, spec: str, folder) -> None:
         self.spec, self.folder = spec, folder
-        self.demo = build(spec)
+        # Otherwise memory grows until twelve bases are open.
+        bases, cleanup = Bases(most=3, linger=1.0), SessionCleanup(again=1.0)
+        self.services = Services.of(bases=bases, cleanup=cleanup)
+        self.demo = build(spec, self.services)
         self.demo.queue(max_size=64)
         self.app, url, _ = self.demo.launch(
-            prevent_thread_lock=True, quiet=True, inbrowser=False, **launch_options()
+            prevent_thread_lock=True, quiet=True, inbrowser=False, **launch_options(self.services)
         )
         self.url = f"{url.rstrip('/')}/gradio_api"
         self.client = httpx.Client(timeout=_READY, limits=httpx.Limits(max_keepalive_connections=0))
@@ -68,7 +72,7 @@ class Page:
         for number, dependency in self.demo.fns.items():
             fn = dependency.fn
             made_in = getattr(fn, "__module__", ""), getattr(fn, "__name__", "")
-            if made_in == (f"components.{module}", name):
+            if made_in[0].startswith(f"components.{module}") and made_in[1] == name:
                 return number, [
                     fields.get(c.elem_id, None if c.get_block_name() == "state" else c.value)
                     for c in dependency.inputs
@@ -148,9 +152,9 @@ def visit(page: Page, number: int) -> str:
             one.press(module, name, {"base": _SLOW})
             one.until("process_generating")
             return stage
-        one.do("page", "choose", {"base": base})
+        one.do("panels.base", "choose", {"base": base})
         one.edit("0:2, 4:6")
-        data = {"value": panel.TAB, "index": 1, "selected": True} if stage == "counting" else None
+        data = {"value": weights.TAB, "index": 1, "selected": True} if stage == "counting" else None
         one.press(module, name, fields, data)
         # Some leave at once, some while queued, some in the middle.
         waited = ("estimation", "process_starts", "process_generating", "process_completed")
@@ -162,22 +166,20 @@ def visit(page: Page, number: int) -> str:
 
 def in_our_hands(page: Page) -> dict:
     """The resources of the process that should be empty without visitors."""
-    queue = page.demo._queue
+    queue, services = page.demo._queue, page.services
     names = Counter(thread.name.partition("-")[0].strip("_0123456789") for thread in threads())
     return {
         "threads": {
             name: n for name, n in names.items() if name in ("job", "preparing", "leaving")
         },
-        "turns": (
-            fair_queue.speaking._free - fair_queue.AT_ONCE,
-            len(fair_queue.speaking._holding),
-        ),
-        "preparing": len(shared_work._under_way),
+        "turns": services.queue.taken,
+        "waiting": services.queue.sessions,
+        "preparing": len(services.bases.shared),
         "ending": len(jobs.ending()),
-        "in use": len(bases._used),
+        "in use": services.bases.used,
         "counting": len(cache._counting),
-        "offers": len(Downloads.shared()._offers),
-        "downloads": len(list(Downloads.shared().folder.iterdir())),
+        "offers": len(services.downloads),
+        "downloads": len(list(services.downloads.folder.iterdir())),
         "slots": sum(q.current_concurrency for q in queue.event_queue_per_concurrency_id.values()),
         "queued": len(queue),
         "active": sum(job is not None for job in queue.active_jobs),
@@ -185,7 +187,7 @@ def in_our_hands(page: Page) -> dict:
         "iterators": len(page.app.iterators),
         "messages": len(queue.pending_messages_per_session),
         "partials": [str(p) for p in page.folder.rglob("*.partial")],
-        "runs": len(list(page.folder.glob("tmp/layer-surgery-runs-*/files/*"))),
+        "runs": len(list(services.runs.folder.iterdir())),
     }
 
 
@@ -198,7 +200,7 @@ def quiet(page: Page, seconds: float = 40) -> dict:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         held = in_our_hands(page)
-        if not any(bool(v) and v != (0, 0) for v in held.values()):
+        if not any(held.values()):
             break
         time.sleep(0.2)
     return held
@@ -210,9 +212,6 @@ def page(tiny_folder, tmp_path, monkeypatch):
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(bases, "_KEPT", 3)  # otherwise memory grows until there are twelve
-    monkeypatch.setattr(shared_work, "_RETURN", 1.0)
-    monkeypatch.setattr(cleanup, "_AGAIN", 1.0)
     real = surgery.Base.open
 
     def opened(spec, progress=None):
@@ -224,13 +223,10 @@ def page(tiny_folder, tmp_path, monkeypatch):
         raise AssertionError("It should have been stopped.")
 
     monkeypatch.setattr(surgery.Base, "open", opened)
-    # A download of another test may exist already.
-    Downloads.shared.cache_clear()
     page = Page(str(tiny_folder("llama")), tmp_path)
     yield page
     page.demo.close()
     page.client.close()
-    Downloads.shared.cache_clear()
 
 
 def measured() -> dict:
@@ -280,8 +276,7 @@ def test_a_hundred_visits_leave_nothing_behind(page, steps):
     print(f"\n{VISITS} visits in {took:.0f} s: {before} → {after}")
     assert held == {
         "threads": {},
-        "turns": (0, 0),
-        **dict.fromkeys(("preparing", "ending", "in use", "counting"), 0),
+        **dict.fromkeys(("turns", "waiting", "preparing", "ending", "in use", "counting"), 0),
         **dict.fromkeys(("offers", "downloads", "slots", "queued", "active"), 0),
         **dict.fromkeys(("events", "iterators", "messages", "runs"), 0),
         "partials": [],
@@ -298,12 +293,12 @@ def test_a_hundred_visits_leave_nothing_behind(page, steps):
     assert closing and closing[len(closing) // 2] < 0.5 and closing[-1] < 5
 
     newcomer = Visit(page)
-    newcomer.do("page", "choose", {"base": page.spec})
+    newcomer.do("panels.base", "choose", {"base": page.spec})
     newcomer.edit("0:2, 4:6")
     for stage, (module, name, fields) in STAGES.items():
         if stage in ("opening", "fetching", "silent"):
             continue
-        data = {"value": panel.TAB, "index": 1, "selected": True} if stage == "counting" else None
+        data = {"value": weights.TAB, "index": 1, "selected": True} if stage == "counting" else None
         said = json.dumps(newcomer.do(module, name, {**fields, "heal-steps": 2}, data)["output"])
         assert '"failed": true' not in said, (stage, said[:500])
     newcomer.close()

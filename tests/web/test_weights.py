@@ -1,19 +1,28 @@
 """What the weights panel shows, without a browser."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
 import pytest
+from updates import shown
 
+from components.panels import weights
 from components.panels.weights import figures
-from components.panels.weights import panel as weights
-from components.panels.weights.panel import ALL, Look, Updates, weights_panel
-from components.services import bases, deployment, rates
+from components.panels.weights.look import Look
+from components.panels.weights.panel import ALL
+from components.panels.weights.wiring import Updates
+from components.parts import PageParts
 from components.services.deployment import Deployment
+from components.services.rates import Rates
+from components.services.run_job import run_job
+from components.services.services import Services
+from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
 from components.widgets.layer_strip.layer_strip import LayerStrip
+from components.widgets.tiles.tiles import Tiles
 from surgery import Plan
 from surgery.weight_stats import cache, survey_base
 from surgery.weight_stats.value_counts import ValueCounts
@@ -30,65 +39,59 @@ def own_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def panel():
     with gr.Blocks():
-        return weights_panel()
+        return weights.layout()
 
 
-def opened(spec) -> tuple[Session, Look]:
+def opened(services, spec) -> tuple[Session, Look]:
     session, look = Session(), Look()
-    session.open(spec, bases.get(spec))
+    session.open(spec, services.bases.get(spec))
     look.open = True
     return session, look
 
 
-def shown(updates) -> dict:
-    """The last value of every component."""
-    values = {}
-    for update in updates:
-        values |= update
-    return values
-
-
-def test_what_is_drawn_is_plain_json(panel, tiny_folder):
-    session, look = opened(str(tiny_folder("llama")))
-    values = shown(Updates(panel).count(session, look, SETTINGS))
+def test_what_is_drawn_is_plain_json(services, panel, tiny_folder):
+    session, look = opened(services, str(tiny_folder("llama")))
+    values = shown(Updates(panel, services).count(session, look, SETTINGS))
     for view in (panel.heat, panel.detail, panel.depth, panel.raw):
         json.dumps(values[view], allow_nan=False)
         assert values[view]["title"] and values[view]["hint"]
     assert values[panel.kind]["choices"][0] == ALL
-    picture = survey_base(bases.get(session.spec)).base()
+    picture = survey_base(services.bases.get(session.spec)).base()
     heat = values[panel.heat]["data"][0]
     assert np.array_equal(
         np.sum(heat["customdata"], axis=0), [picture.layer(p).size for p in range(6)]
     )
 
 
-def test_nothing_is_counted_before_the_panel_is_seen(panel, tiny_folder):
-    session, look = opened(str(tiny_folder("llama")))
+def test_nothing_is_counted_before_the_panel_is_seen(services, panel, tiny_folder):
+    session, look = opened(services, str(tiny_folder("llama")))
     look.open = False
-    values = shown(Updates(panel).count(session, look, SETTINGS))
+    values = shown(Updates(panel, services).count(session, look, SETTINGS))
     assert panel.heat not in values and not cache._surveys
     look.open = True
-    values = shown(Updates(panel).redraw(session, look, SETTINGS))  # an edit counts nothing
+    values = shown(
+        Updates(panel, services).redraw(session, look, SETTINGS)
+    )  # an edit counts nothing
     assert panel.heat not in values and not cache._surveys
 
 
-def test_an_edit_reads_no_weight_again(panel, tiny_folder, monkeypatch):
-    session, look = opened(str(tiny_folder("llama")))
-    shown(Updates(panel).count(session, look, SETTINGS))
+def test_an_edit_reads_no_weight_again(services, panel, tiny_folder, monkeypatch):
+    session, look = opened(services, str(tiny_folder("llama")))
+    shown(Updates(panel, services).count(session, look, SETTINGS))
     monkeypatch.setattr(cache, "take", lambda *args, **options: pytest.fail("counted again"))
     session.apply({"op": "write", "text": "0:2, 1@identity, 4:6", "revision": 1})
-    values = shown(Updates(panel).redraw(session, look, SETTINGS))
+    values = shown(Updates(panel, services).redraw(session, look, SETTINGS))
     assert values[panel.heat]["link"]["sources"] == [0, 1, 1, 4, 5]
     assert len(values[panel.depth]["layout"]["shapes"]) == 2
 
 
-def test_a_big_base_is_sampled_first(panel, tiny_folder, monkeypatch):
-    monkeypatch.setattr(weights, "_BIG", 1)
+def test_a_big_base_is_sampled_first(services, panel, tiny_folder, monkeypatch):
+    monkeypatch.setattr(sys.modules[Updates.__module__], "BIG", 1)
     monkeypatch.setattr("surgery.weight_stats.survey._SAMPLE_EACH", 1024)
-    session, look = opened(str(tiny_folder("llama")))
+    session, look = opened(services, str(tiny_folder("llama")))
     said = [
         update[panel.status]["text"]
-        for update in Updates(panel).count(session, look, SETTINGS)
+        for update in Updates(panel, services).count(session, look, SETTINGS)
         if panel.detail in update
     ]
     assert "A sample of" in said[0] and "sample" not in said[-1]
@@ -140,20 +143,24 @@ def test_pictures_of_nothing_and_of_nan():
     assert figure["table"]["rows"][1][-2:] == ["2", "1"]
 
 
-def test_a_plan_that_is_refused_is_said(panel, tiny_folder):
-    session, look = opened(str(tiny_folder("llama")))
-    shown(Updates(panel).count(session, look, SETTINGS))
+def test_a_plan_that_is_refused_is_said(services, panel, tiny_folder):
+    session, look = opened(services, str(tiny_folder("llama")))
+    shown(Updates(panel, services).count(session, look, SETTINGS))
     session.apply({"op": "write", "text": "0:5, 5@average", "revision": 1})
-    values = shown(Updates(panel).redraw(session, look, SETTINGS))
+    work = Updates(panel, services).redraw(session, look, SETTINGS)
+    cleared = dict.fromkeys(panel.pictures)
+    values = shown(run_job(services, "draw", None, work, panel.ended, cleared=cleared))
     assert values[panel.status]["failed"] and "average" in values[panel.status]["text"]
-    assert values[panel.heat] == {}  # no picture of an older plan stays
+    assert values[panel.heat] is None  # no picture of an older plan stays
 
 
-def test_a_selection_that_overtakes_an_edit_draws_the_edit_too(panel, tiny_folder, monkeypatch):
-    session, look = opened(str(tiny_folder("llama")))
-    shown(Updates(panel).count(session, look, SETTINGS))
+def test_a_selection_that_overtakes_an_edit_draws_the_edit_too(
+    services, panel, tiny_folder, monkeypatch
+):
+    session, look = opened(services, str(tiny_folder("llama")))
+    shown(Updates(panel, services).count(session, look, SETTINGS))
     look.select({"strip": "base", "start": 0, "end": 1})
-    values = shown(Updates(panel).redraw(session, look, SETTINGS, selection_only=True))
+    values = shown(Updates(panel, services).redraw(session, look, SETTINGS, selection_only=True))
     assert panel.heat not in values
     session.apply({"op": "write", "text": "0:2, 4:6", "revision": 1})
     real = figures.depth
@@ -164,40 +171,32 @@ def test_a_selection_that_overtakes_an_edit_draws_the_edit_too(panel, tiny_folde
 
     with monkeypatch.context() as patch:
         patch.setattr(figures, "depth", overtaken)
-        assert panel.heat not in shown(Updates(panel).redraw(session, look, SETTINGS))
-    values = shown(Updates(panel).redraw(session, look, SETTINGS, selection_only=True))
+        assert panel.heat not in shown(Updates(panel, services).redraw(session, look, SETTINGS))
+    values = shown(Updates(panel, services).redraw(session, look, SETTINGS, selection_only=True))
     assert values[panel.heat]["link"]["sources"] == [0, 1, 4, 5]
 
 
-@pytest.fixture
-def strangers():
-    before = deployment.current()
-    deployment.use(Deployment.of(public=True))
-    yield
-    deployment.use(before)
-
-
-def handlers(api_names: set[str]) -> dict:
+def handlers(services: Services, api_names: set[str]) -> dict:
     """The functions behind the panel's events, by name, as the page wires them."""
     with gr.Blocks() as demo:
         session = gr.State(Session())
         with gr.Tabs() as tabs, gr.Tab(weights.TAB):
-            panel = weights_panel()
-        strip = LayerStrip()
+            panel = weights.layout()
+        strip, tiles = LayerStrip(), Tiles()
         edited = strip.edit(lambda: None, None, None)
-        weights.wire(panel, session, tabs, edited, [], {"concurrency_limit": 4})
+        healed = gr.State(HealedStore())
+        weights.wire(panel, PageParts(services, session, healed, strip, tiles, tabs, edited))
     found = {fn.api_name: fn.fn for fn in demo.fns.values() if fn.api_name in api_names}
     return {"panel": panel, **found}
 
 
-def test_strangers_count_only_so_often(strangers, tiny_folder, monkeypatch):
+def test_strangers_count_only_so_often(tiny_folder, monkeypatch):
     """Opening the panel, choosing, splitting matrices and redraws after an edit are limited."""
     monkeypatch.setattr(Deployment, "check_spec", lambda self, spec: None)
-    monkeypatch.setattr(
-        rates, "_everybody", rates.Rates({"count": 2, "edit": 3, "draw": 1}, lambda: 0.0)
-    )
-    session, look = opened(str(tiny_folder("llama")))
-    page = handlers({"turned", "picked", "chosen", "followed"})
+    rates = Rates({"count": 2, "edit": 3, "draw": 1}, lambda: 0.0)
+    services = Services.of(Deployment.of(public=True), rates=rates)
+    session, look = opened(services, str(tiny_folder("llama")))
+    page = handlers(services, {"turned", "picked", "chosen", "followed"})
     panel = page["panel"]
 
     def ask(name: str, who: str, *settings: str, event=None) -> bool:

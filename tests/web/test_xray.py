@@ -5,18 +5,20 @@ import math
 
 import gradio as gr
 import pytest
+from updates import run, shown
 
-from components.panels.log import panel as log
-from components.panels.log.panel import Entry, LogBook
-from components.panels.xray import compare, figures, suggest
-from components.panels.xray import panel as xray
+from components.panels.log import figures as log
+from components.panels.log.wiring import plan_at
+from components.panels.xray import compare, figures, scan, suggest
 from components.panels.xray.compare import Seen
-from components.services import bases
-from components.sessions.healed_store import Clinic
+from components.panels.xray.sample_picker import OWN, name_of, sample_of
+from components.services.deployment import Deployment
+from components.sessions.healed_store import HealedStore
+from components.sessions.measurements import Entry
 from components.sessions.session import Session
-from components.widgets.sample_picker import OWN, name_of, sample_of
 from surgery import Plan, SurgeryError
 from surgery.analysis import LossIncrease, Scan, Score, Variant, overlooked
+from surgery.progress import silent
 
 TEXT = "The boat climbed each wave with patience and came down on the other side. " * 4
 
@@ -27,28 +29,20 @@ def own_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def session(tiny_folder):
+def session(bases, tiny_folder):
     session = Session()
     spec = str(tiny_folder("llama"))
     session.open(spec, bases.get(spec))
     return session
 
 
-def shown(updates) -> dict:
-    """The last value of every component."""
-    values = {}
-    for update in updates:
-        values |= update
-    return values
-
-
-def test_what_is_measured_is_drawn_and_known_the_next_time(session):
+def test_what_is_measured_is_drawn_and_known_the_next_time(services, session):
     with gr.Blocks():
-        panel = xray.xray_panel()
+        panel = scan.layout()
     settings = (OWN, TEXT, ["repeat map", "Taylor"], "1:4")
-    before = xray.look(panel, session, *settings)
+    before = scan.look(panel, services, session, *settings)
     assert before[panel.layers] == {} and "tokens to measure on" in before[panel.status]["text"]
-    values = shown(xray.measure(panel, session, *settings))
+    values = shown(scan.measure(panel, services, session, *settings))
     for view in (panel.layers, panel.blocks):
         json.dumps(values[view], allow_nan=False)
     drawn = {trace["name"]: trace for trace in values[panel.layers]["data"] if "name" in trace}
@@ -57,17 +51,19 @@ def test_what_is_measured_is_drawn_and_known_the_next_time(session):
     pairs = values[panel.repeats]["value"]["data"][0]
     assert (pairs["y"], pairs["x"]) == ([1, 2, 3], [2, 3, 4])
     assert values[panel.status]["text"].startswith("Perplexity")
-    again = xray.look(panel, session, *settings)
+    again = scan.look(panel, services, session, *settings)
     assert again[panel.layers] == values[panel.layers]
 
 
-def test_a_span_that_is_none_is_said(session):
+def test_a_span_that_is_none_is_said(services, session):
     with gr.Blocks():
-        panel = xray.xray_panel()
+        panel = scan.layout()
     for span in ("4", "a:b", "5:99", "3:3"):
-        values = shown(xray.measure(panel, session, OWN, TEXT, ["repeat map"], span))
+        work = scan.measure(panel, services, session, OWN, TEXT, ["repeat map"], span)
+        values = shown(run(services, work, panel.ended))
         assert values[panel.status]["failed"]
-    values = shown(xray.measure(panel, session, OWN, " ", [], ""))
+    work = scan.measure(panel, services, session, OWN, " ", [], "")
+    values = shown(run(services, work, panel.ended))
     assert "empty" in values[panel.status]["text"]
 
 
@@ -90,53 +86,51 @@ def test_layers_that_only_look_harmless_are_called_out():
     assert overlooked(scanned([0.1] * 9, influence)) == []
 
 
-def test_a_comparison_is_drawn_and_logged(session):
+def test_a_comparison_is_drawn_and_logged(services, session):
     with gr.Blocks():
-        panel = compare.compare_panel()
+        panel = compare.layout()
     session.become("0:2, 4:6")
-    book, seen = LogBook(), Seen()
-    values = shown(compare.run(panel, session, Clinic(), seen, book, OWN, TEXT))
+    seen = Seen()
+    values = shown(compare.run(panel, services, session, HealedStore(), seen, OWN, TEXT))
     for view in panel.pictures:
         json.dumps(values[view], allow_nan=False)
     drawn = values[panel.damage]
-    sample = sample_of(bases.get(session.spec), OWN, TEXT, lambda *_: None)
+    base = services.bases.get(session.spec)
+    sample = sample_of(base, OWN, TEXT, services.deployment, silent)
     assert len(drawn["tokens"]) == sample.tokens
     assert drawn["tokens"][drawn["picked"]]["damage"] == max(t["damage"] for t in drawn["tokens"])
-    assert [entry.plan for entry in session.log.values()] == ["0:6", "0:2, 4:6"]
+    assert [entry.plan for entry in session.measurements] == ["0:6", "0:2, 4:6"]
     assert len(values[panel.patient_lens]["data"][0]["z"]) == 4
-    closer = shown(compare.look_closer(panel, session, seen, {"index": 12}))
+    closer = shown(compare.look_closer(panel, services, session, seen, {"index": 12}))
     assert closer[panel.base_lens]["data"][0]["x"] == list(range(10))
-    for nonsense in ({"index": 10**9}, {"index": "1"}, None, []):
-        ignored = shown(compare.look_closer(panel, session, seen, nonsense))
+    for nonsense in ({"index": 10**9}, {"index": "1"}, {}):
+        ignored = shown(compare.look_closer(panel, services, session, seen, nonsense))
         assert panel.base_lens not in ignored
 
 
-def test_suggestions_are_listed_logged_and_applied(session):
+def test_suggestions_are_listed_logged_and_applied(services, session):
     with gr.Blocks():
-        panel = suggest.suggest_panel()
-    book = LogBook()
-    values = shown(suggest.run(panel, session, book, 4, "layers", OWN, TEXT))
-    rows = values[panel.found]["rows"]
+        panel = suggest.layout()
+    values = shown(suggest.run(panel, services, session, 4, "layers", OWN, TEXT))
+    rows = values[panel.rows]["rows"]
     assert {"random (control)", "greedy search"} <= {row["method"] for row in rows}
     assert all(row["measured"] and row["size"].startswith("4 layers") for row in rows)
-    assert {entry.plan for entry in session.log.values()} == {row["plan"] for row in rows}
+    assert {entry.plan for entry in session.measurements} == {row["plan"] for row in rows}
     session.become(rows[0]["plan"])
     assert len(session.plan) == 4
     for size, unit in ((0, "layers"), (2.5, "layers"), (None, "layers"), (6, "layers")):
-        values = shown(suggest.run(panel, session, book, size, unit, OWN, TEXT))
+        work = suggest.run(panel, services, session, size, unit, OWN, TEXT)
+        values = shown(run(services, work, panel.ended))
         assert values[panel.status]["failed"]
 
 
 def test_the_picture_has_what_can_be_compared(session):
-    book = LogBook()
-
     def add(plan, perplexity, parameters=100, text="prose", identity=session.spec):
-        book.add(
-            session,
+        session.measurements.add(
             Entry(identity, "x", plan, 6, parameters, perplexity, 1.0, 99.0, 50, text),
         )
 
-    assert log.picture(session) == {}
+    assert log.picture(session.measurements, session.spec) == {}
     add("0:6", 10.0, 600)
     add("0:5", 12.0, 500)
     add("0:5", 12.0, 500)  # measured again: still one row
@@ -145,31 +139,31 @@ def test_the_picture_has_what_can_be_compared(session):
     add("0:2", 1.0, 200, text="code")
     add("0:2", 1.0, 200, identity="other")
     add("0:1", 50.0, 100)
-    assert len(session.log) == 7
-    drawn = log.picture(session)
+    assert len(session.measurements) == 7
+    drawn = log.picture(session.measurements, session.spec)
     assert drawn["data"][1]["text"] == ["0:6", "0:5", "0:4", "0:1"]
     assert drawn["data"][0]["x"] == pytest.approx([100e-6, 450e-6, 600e-6])
-    json.dumps(log.view(session.log), allow_nan=False)
+    json.dumps(log.table(session.measurements), allow_nan=False)
     at = drawn["data"][1]["customdata"][1]
-    assert log.plan_at(session, {"index": at}) == "0:5"
-    assert log.plan_at(session, {"index": 5}) is None  # of another base
-    for nonsense in ({"index": 99}, {"index": True}, {}, None):
-        assert log.plan_at(session, nonsense) is None
+    assert plan_at(session, {"index": at}) == "0:5"
+    assert plan_at(session, {"index": 5}) is None  # of another base
+    for nonsense in ({"index": 99}, {"index": True}, {}):
+        assert plan_at(session, nonsense) is None
 
 
 def test_sessions_do_not_share_their_logs():
     one, two = Session(), Session()
-    LogBook().add(one, Entry("s", "x", "0:6", 6, 1, 1.0, 1.0, 1.0, 50, "prose"))
-    assert one.log and not two.log
+    one.measurements.add(Entry("s", "x", "0:6", 6, 1, 1.0, 1.0, 1.0, 50, "prose"))
+    assert len(one.measurements) and not len(two.measurements)
 
 
 def test_what_a_text_is_called():
     assert name_of(OWN, "my secret") == "own text" and name_of("prose", "") == "prose"
 
 
-def test_a_kind_that_is_not_offered(session):
+def test_a_kind_that_is_not_offered(bases, session):
     with pytest.raises(SurgeryError, match="no text"):
-        sample_of(bases.get(session.spec), "verse", "", lambda *_: None)
+        sample_of(bases.get(session.spec), "verse", "", Deployment(), silent)
 
 
 def test_words_of_a_model_are_no_markup():

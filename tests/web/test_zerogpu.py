@@ -5,10 +5,14 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from updates import run
 
-from components.panels.talk.panel import talk
+from components.panels.talk.wiring import only_status, talk
 from components.services import zerogpu
+from components.services.services import Services
+from components.services.zerogpu import Line, Stream, ZeroGpu
 from surgery import Base, Plan, SurgeryError
+from surgery.operation import Operation
 
 SETTINGS = dict(greedy=True, chat=False, max_new_tokens=8, seed=0, temperature=0.8, top_p=0.95)
 
@@ -33,22 +37,25 @@ def lending(asked):
 
 @pytest.fixture
 def lent(monkeypatch):
-    """On ZeroGPU, or so it seems. The durations that were asked for."""
+    """A Space's `spaces` package, or so it seems: the durations that were requested."""
     asked: list = []
     monkeypatch.setitem(sys.modules, "spaces", lending(asked))
     monkeypatch.setattr(zerogpu, "find_spec", lambda name: True)
-    monkeypatch.setattr(zerogpu, "speak", zerogpu.lent(zerogpu._speak))
-    monkeypatch.setattr(zerogpu, "ON", True)
     return asked
 
 
-def test_both_speak_as_they_do_at_home(lent, tiny_folder, monkeypatch):
+@pytest.fixture
+def space(lent, bases):
+    """Services on ZeroGPU."""
+    return Services.of(bases=bases, gpu=ZeroGpu(bases))
+
+
+def test_both_speak_as_they_do_at_home(services, space, lent, tiny_folder):
     spec = str(tiny_folder("llama"))
     plan = Plan.parse("0:2, 4:6", 6)
-    arguments = (spec, plan, "hello", True, False, 8, 0, 0.8, 0.95)
-    *_, (_, there) = talk(*arguments)
-    monkeypatch.setattr(zerogpu, "ON", False)
-    *_, (_, here) = talk(*arguments)
+    arguments = (Operation(spec, plan), "hello", True, False, 8, 0, 0.8, 0.95)
+    *_, (_, there) = talk(space, *arguments)
+    *_, (_, here) = talk(services, *arguments)
     for who in ("base", "patient"):
         for key in ("text", "tokens", "finished", "plan"):
             assert there[who][key] == here[who][key]
@@ -56,45 +63,43 @@ def test_both_speak_as_they_do_at_home(lent, tiny_folder, monkeypatch):
     assert lent == [pytest.approx(20 + 0.1 * 2 * 8)]
 
 
-def test_what_goes_wrong_there_is_said_here(lent, tiny_folder):
-    spec = str(tiny_folder("llama"))
-    arguments = (Plan.whole(6), "x" * 400, True, False, 8, 0, 0.8, 0.95)
-    *_, (status, _) = talk(spec, *arguments)
+def test_what_goes_wrong_there_is_said_here(space, tiny_folder):
+    operation = Operation(str(tiny_folder("llama")), Plan.whole(6))
+    arguments = (operation, "x" * 400, True, False, 8, 0, 0.8, 0.95)
+    *_, (status, _) = run(space, talk(space, *arguments), only_status)
     assert status["failed"] and "context holds 256" in status["text"]
 
 
 def test_a_gpu_that_is_taken_away_is_said():
     cut = iter([("it", "so", {"tokens": 1}), ("it", " far", {"tokens": 2})])
-    stream = zerogpu.Remote("it", zerogpu._Line(cut, ["it"]))
+    stream = Stream("it", Line(cut, ["it"]))
     assert [next(stream), next(stream)] == ["so", " far"]
     with pytest.raises(SurgeryError, match="taken away"):
         next(stream)
 
 
-def test_one_is_closed_with_all(lent, tiny_folder):
+def test_one_is_closed_with_all(space, tiny_folder):
     spec = str(tiny_folder("llama"))
-    made = zerogpu.streams(spec, {"a": "0:6", "b": "0:3"}, "hello", SETTINGS)
+    made = space.gpu.streams(spec, {"a": "0:6", "b": "0:3"}, "hello", SETTINGS)
     assert isinstance(next(made["a"]), str) and isinstance(next(made["b"]), str)
     made["a"].close()
     with pytest.raises(SurgeryError):
         list(made["b"])
-    from components.services import bases
-
-    assert not bases._used
+    assert not space.bases.used
 
 
 def test_without_the_package_it_is_left_as_it_is(monkeypatch):
     monkeypatch.setattr(zerogpu, "find_spec", lambda name: None)
-    assert zerogpu.lent(zerogpu._speak) is zerogpu._speak
+    assert zerogpu.lent(zerogpu.generate) is zerogpu.generate
 
 
 def test_a_quota_is_not_asked_for_more_than_it_has():
     assert zerogpu.seconds("x", {"a": "", "b": ""}, "", {"max_new_tokens": 10**6}) == 120
 
 
-def test_the_generator_equals_the_library(tiny_folder):
+def test_the_generator_equals_the_library(bases, tiny_folder):
     spec = str(tiny_folder("llama"))
-    pieces = list(zerogpu._speak(spec, {"it": "0:4"}, "hello", SETTINGS))
+    pieces = list(zerogpu.generate(bases, spec, {"it": "0:4"}, "hello", SETTINGS))
     stream = Base.open(spec).operate(Plan.parse("0:4", 6)).stream("hello", **SETTINGS)
     assert "".join(piece for _, piece, _ in pieces) == "".join(stream)
     assert pieces[-1][2]["finished"] == "length"

@@ -1,1 +1,6 @@
 """Heal: training that recovers the patient."""
+
+from .panel import layout
+from .wiring import wire
+
+__all__ = ["layout", "wire"]

@@ -1,7 +1,6 @@
-"""Choosing the text that healing trains on: what the base writes, a file of one's own, a data set.
+"""Choose the text to train on: what the base writes, a file of the visitor's own, or a data set.
 
-Knows how the choice is laid out and what settings come of it. The command line has the same three
-(`--text`, `--data`, or neither).
+The command line offers the same three (`--text`, `--data`, or neither).
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from components.services.deployment import current
+from components.parts import QUIET
+from components.services.deployment import Deployment
 from components.widgets.text_file.text_file import TextFile, chosen
 from surgery import SurgeryError
 
@@ -21,13 +21,12 @@ if TYPE_CHECKING:
     from surgery.healing import Settings
 
 SAMPLED, FILE, DATA = "what the base itself writes", "a file of yours", "a data set on the Hub"
-_QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 _LONGEST = 200  # characters of a data set's name
 
 
 @dataclass(frozen=True)
 class TextChoice:
-    """The components, for the panel to take as inputs."""
+    """The components."""
 
     kind: gr.Dropdown
     file: TextFile
@@ -35,13 +34,14 @@ class TextChoice:
 
     @property
     def inputs(self) -> list[gr.components.Component]:
-        """What `told` takes."""
+        """The components whose values `with_text` takes."""
         return [self.kind, self.file, self.data]
 
 
-def text_choice(kind: gr.Dropdown) -> TextChoice:
-    """Lay out what belongs to each kind, under the row with `kind` in it."""
-    file = TextFile(visible=False, elem_id="heal-file")
+def text_choice(kind: gr.Dropdown, most: int) -> TextChoice:
+    """Lay out the fields for each kind, below the row of `kind`. `most` is the limit of a file in
+    bytes."""
+    file = TextFile(most, visible=False, elem_id="heal-file")
     with gr.Row(elem_classes="fields", visible=False, elem_id="heal-data-row") as row:
         data = gr.Textbox(
             label="Data set",
@@ -54,15 +54,15 @@ def text_choice(kind: gr.Dropdown) -> TextChoice:
     def show(kind: str) -> tuple[dict, dict]:
         return gr.update(visible=kind == FILE), gr.update(visible=kind == DATA)
 
-    kind.input(show, kind, [file, row], queue=False, **_QUIET)
+    kind.input(show, kind, [file, row], queue=False, **QUIET)
     return TextChoice(kind, file, data)
 
 
-def kind_of_text() -> gr.Dropdown:
-    """The list to choose from, in the row that is being built."""
-    # On a public page the Hub is not asked in the owner's name, nor read without bounds.
+def kind_of_text(public: bool) -> gr.Dropdown:
+    """The list to choose from, in the current row."""
+    # On a public page no data set is requested in the owner's name, nor read without limit.
     return gr.Dropdown(
-        [SAMPLED, FILE] if current().public else [SAMPLED, FILE, DATA],
+        [SAMPLED, FILE] if public else [SAMPLED, FILE, DATA],
         value=SAMPLED,
         label="Text",
         info="The first needs no data and no network.",
@@ -70,20 +70,26 @@ def kind_of_text() -> gr.Dropdown:
     )
 
 
-def told(
-    settings: Settings, kind: object, file: object, data: object, store: Callable[[str, str], Path]
+def with_text(
+    settings: Settings,
+    kind: object,
+    file: object,
+    data: object,
+    deployment: Deployment,
+    store: Callable[[str, str], Path],
 ) -> Settings:
-    """The settings with the text that was chosen. `store` puts a text with an ending into a file;
-    no other file is ever named. Raises `SurgeryError`."""
+    """The settings with the chosen text. `store` writes a text with an ending to a file; no other
+    file is ever used. Raises `SurgeryError`."""
     if kind == SAMPLED:
         return settings
     if kind == FILE:
-        found = chosen(file)
-        return replace(settings, text=str(store(found.text, found.ending)))
+        given = chosen(file)
+        deployment.check_training_text(len(given.text.encode("utf-8", "surrogatepass")))
+        return replace(settings, text=str(store(given.text, given.ending)))
     if kind == DATA:
         from surgery.texts import check_name
 
-        if current().public:
+        if deployment.public:
             raise SurgeryError("Data sets are not read on a public page: bring a file of its text.")
         name = str(data or "").strip()
         if not name:

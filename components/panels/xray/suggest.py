@@ -1,7 +1,6 @@
-"""Suggestions: plans for a size that is asked for, with what each was expected to cost and does.
+"""Suggestions: plans for a requested size, each with its expected and its measured cost.
 
-Knows how they are asked for and listed; finding and measuring them is the library's affair. One
-click makes a suggestion the plan.
+One click makes a suggestion the plan.
 """
 
 from __future__ import annotations
@@ -13,18 +12,19 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from components.panels.log.panel import Entry, LogBook
-from components.services import bases
-from components.services.jobs import Job
-from components.services.rates import admit
+from components.parts import COMPUTE, QUIET, PageParts
+from components.services.run_job import JobPanel, run_job, watch
+from components.services.services import Services
+from components.sessions.measurements import Entry
 from components.sessions.session import Session
 from components.widgets.html_component import LiveHTML
-from components.widgets.sample_picker import SamplePicker, name_of, sample_of
-from components.widgets.status.status import Status, failed, note
+from components.widgets.status.status import Status, note
 from components.widgets.stop_button import stops
 from surgery import SurgeryError
 from surgery.analysis import METHODS
-from surgery.progress import Cancelled
+from surgery.operation import Operation
+
+from .sample_picker import SamplePicker, name_of, sample_of
 
 if TYPE_CHECKING:
     from surgery import Base
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 _LAYERS, _PARAMETERS = "layers", "million parameters"
 _STOPPED = note("Stopped. What was measured is kept: Suggest goes on from here.")
-_HIDDEN = gr.update(visible=False)
-_QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 class Suggestions(LiveHTML):
@@ -43,7 +41,7 @@ class Suggestions(LiveHTML):
 
 
 @dataclass(frozen=True)
-class SuggestPanel:
+class SuggestPanel(JobPanel):
     """The panel's components."""
 
     size: gr.Number
@@ -51,11 +49,11 @@ class SuggestPanel:
     start: gr.Button
     stop: gr.Button
     status: Status
-    found: Suggestions
+    rows: Suggestions
 
 
-def suggest_panel() -> SuggestPanel:
-    """Lay the panel out, where the page is being built."""
+def layout() -> SuggestPanel:
+    """Lay the panel out in the current tab."""
     with gr.Row(elem_classes="xray-buttons fields"):
         size = gr.Number(
             value=26,
@@ -86,80 +84,71 @@ def suggest_panel() -> SuggestPanel:
         ),
         elem_id="suggest-status",
     )
-    found = Suggestions(value={}, elem_id="suggestions")
-    return SuggestPanel(size, unit, start, stop, status, found)
+    rows = Suggestions(value={}, elem_id="suggestions")
+    return SuggestPanel(size, unit, start, stop, status, rows)
 
 
-def wire(
-    panel: SuggestPanel, picker: SamplePicker, session: gr.State, book: LogBook, compute: dict
-) -> gr.events.Dependency:
-    """Tie the panel to the page. The event that comes back ends when plans were measured."""
+def wire(panel: SuggestPanel, picker: SamplePicker, parts: PageParts) -> None:
+    """Tie the panel to the page."""
+    services = parts.services
 
     def begin(session: Session, size, unit, kind, own, request: gr.Request) -> Iterator[dict]:
-        try:
-            admit("measure", request)
-        except SurgeryError as error:
-            yield {panel.status: failed(error)}
-            return
-        yield from run(panel, session, book, size, unit, kind, own)
+        updates = run(panel, services, session, size, unit, kind, own)
+        yield from run_job(services, "measure", request, updates, panel.ended, stopped=_STOPPED)
 
     finding = panel.start.click(
         begin,
-        [session, panel.size, panel.unit, *picker.inputs],
-        [panel.status, panel.stop, panel.found],
-        **_QUIET,
-        **compute,
+        [parts.session, panel.size, panel.unit, *picker.inputs],
+        [panel.status, panel.stop, panel.rows],
+        **QUIET,
+        **COMPUTE,
     )
-    stops(panel.stop, [finding], lambda: (_STOPPED, _HIDDEN), None, [panel.status, panel.stop])
-    return finding
+    hidden = gr.update(visible=False)
+    stops(panel.stop, [finding], lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
+    parts.changes_plan(panel.rows.select, lambda session, chosen: chosen.get("plan"))
+    parts.measured.append(finding)
 
 
 def run(
-    panel: SuggestPanel, session: Session, book: LogBook, size, unit, kind: str, own: str
+    panel: SuggestPanel, services: Services, session: Session, size, unit, kind: str, own: str
 ) -> Iterator[dict]:
-    """Find plans and list them as they come."""
-    spec = session.spec
+    """Find plans and list them as they come. Raises `SurgeryError`."""
+    spec, wanted = session.spec, _size(size, unit)
     latest: list[list[Suggestion]] = []
     opened: list[Base] = []
-    try:
-        wanted = _size(size, unit)
 
-        def work(progress) -> list[Suggestion]:
-            from surgery.analysis import suggest
+    def work(progress) -> list[Suggestion]:
+        from surgery.analysis import suggest
 
-            base = bases.load(spec, progress)
-            opened.append(base)
-            sample = sample_of(base, kind, own, progress)
-            return suggest(base, sample, **wanted, on_update=latest.append, progress=progress)
+        base = services.bases.load(spec, progress)
+        opened.append(base)
+        sample = sample_of(base, kind, own, services.deployment, progress)
+        return suggest(base, sample, **wanted, on_update=latest.append, progress=progress)
 
-        yield {panel.found: {}}
-        job = Job(work)
-        for report in job:
-            shown = {panel.status: report.view(), panel.stop: gr.update(visible=True)}
-            if latest:
-                shown[panel.found] = view(opened[0], latest[-1])
-                latest.clear()
-            yield shown
-        found = job.result()
-        for one in found:
-            if one.measured is not None:
-                how = METHODS[one.method].label
-                entry = Entry.of(opened[0], spec, one.plan, one.measured, name_of(kind, own), how)
-                book.add(session, entry)
-        yield {
-            panel.status: note("Lowest measured perplexity first. Apply makes a plan yours."),
-            panel.stop: _HIDDEN,
-            panel.found: view(opened[0], found),
-        }
-    except Cancelled:
-        yield {panel.status: _STOPPED, panel.stop: _HIDDEN}
-    except SurgeryError as error:
-        yield {panel.status: failed(error), panel.stop: _HIDDEN}
+    def running(status: dict) -> dict:
+        update = panel.running(status)
+        if latest:
+            update[panel.rows] = view(opened[0], latest[-1])
+            latest.clear()
+        return update
+
+    yield {panel.rows: {}}
+    suggestions = yield from watch(work, running)
+    for one in suggestions:
+        if one.measured is not None:
+            how = METHODS[one.method].label
+            of = Operation(spec, one.plan)
+            entry = Entry.of(opened[0], of, one.measured, name_of(kind, own), how)
+            session.measurements.add(entry)
+    yield {
+        **panel.ended(note("Lowest measured perplexity first. Apply makes a plan yours.")),
+        panel.rows: view(opened[0], suggestions),
+    }
 
 
-def view(base: Base, found: list[Suggestion]) -> dict:
+def view(base: Base, suggestions: list[Suggestion]) -> dict:
     """The list as plain values."""
-    return {"rows": [_row(base, one) for one in found]}
+    return {"rows": [_row(base, one) for one in suggestions]}
 
 
 def _row(base: Base, one: Suggestion) -> dict:
@@ -179,7 +168,7 @@ def _row(base: Base, one: Suggestion) -> dict:
 
 
 def _size(size, unit: str) -> dict:
-    """What to ask for, from the two fields. Raises `SurgeryError`."""
+    """Arguments of `suggest`, from the two fields. Raises `SurgeryError`."""
     if not isinstance(size, (int, float)) or not math.isfinite(size) or size <= 0:
         raise SurgeryError("Say how large: a number above zero.")
     if unit == _PARAMETERS:

@@ -1,8 +1,7 @@
-"""A line that says what is going on, with a bar while it is known how far; or what went wrong."""
+"""A status line: progress with a bar where it is known, a remark, or an error."""
 
 from __future__ import annotations
 
-from components.services.deployment import current
 from components.widgets.html_component import LiveHTML
 
 
@@ -17,6 +16,6 @@ def note(text: str) -> dict:
     return {"text": text, "share": None, "failed": False}
 
 
-def failed(error: Exception) -> dict:
-    """What went wrong, in the error's own words, as far as they are for everyone."""
-    return {"text": current().words(error), "share": None, "failed": True}
+def failed(message: str) -> dict:
+    """An error message."""
+    return {"text": message, "share": None, "failed": True}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from components.services.deployment import current
 from components.widgets.html_component import LiveHTML
 from surgery import SurgeryError
 
@@ -20,8 +19,9 @@ class TextFile(LiveHTML):
 
     stem = "text_file"
 
-    def __init__(self, **options) -> None:
-        super().__init__(value={"most": current().max_training_text}, **options)
+    def __init__(self, most: int, **options) -> None:
+        """`most` is the limit in bytes."""
+        super().__init__(value={"most": most}, **options)
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,11 @@ class Chosen:
 
 
 def chosen(value: object) -> Chosen:
-    """The text in a component's value. Raises `SurgeryError` where there is none, or too much."""
+    """The text in a component's value. Raises `SurgeryError` if there is none."""
     value = value if isinstance(value, dict) else {}
     name, text = value.get("name"), value.get("text")
     if not isinstance(name, str) or not isinstance(text, str):
         raise SurgeryError("Choose a file with your text first.")
-    current().check_training_text(len(text.encode("utf-8", "surrogatepass")))
     if not text.strip():
         raise SurgeryError("The file is empty: choose one with a few pages of text.")
     return Chosen(text, ".jsonl" if name.lower().endswith(_ROWS) else ".txt")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from components.services.deployment import current
 from components.widgets.html_component import LiveHTML
-from surgery import Plan, SurgeryError
+from surgery import Plan
 
 if TYPE_CHECKING:
     from surgery.preview import Preview
@@ -24,11 +23,9 @@ class Tiles(LiveHTML):
 
 
 def view(base, plan: Plan) -> dict:
-    """The value for a base (a `surgery.Base`) and a plan, or the reason why there is none."""
-    try:
-        old, new = base.preview(Plan.whole(base.depth)), base.preview(plan)
-    except SurgeryError as error:
-        return {"error": current().words(error)}
+    """What the tiles show for a base (a `surgery.Base`) and a plan. Raises `SurgeryError` for a
+    plan that is refused."""
+    old, new = base.preview(Plan.whole(base.depth)), base.preview(plan)
     return {
         "error": "",
         "parameters": {"base": old.parameters, "patient": new.parameters},

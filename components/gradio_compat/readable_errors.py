@@ -1,7 +1,8 @@
 """A `gr.Blocks` that answers invalid event inputs with a readable error.
 
-Gradio answers them with `{"error": null}` and a traceback in the log: no help to the client, and a
-way for anybody to fill the log of a public page.
+Gradio 6.31 answers them with `{"error": null}` and a traceback in the log: no help to the client,
+and a way for anybody to fill the log of a public page. This can go once Gradio names the value that
+it rejects.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from typing import Any
 
 import gradio as gr
 
-from components.services.deployment import current
 from surgery import SurgeryError
 
 _LONGEST = 200  # characters of Gradio's own message
 
 
-class Events(gr.Blocks):
-    """The page's blocks."""
+class ReadableErrors(gr.Blocks):
+    """The page's blocks. On a public page unexpected errors are logged as one line."""
+
+    def __init__(self, *args: Any, public: bool = False, **options: Any) -> None:
+        self._public = public
+        super().__init__(*args, **options)
 
     def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
         """Raise `gr.Error` if the number of values is wrong."""
@@ -46,13 +50,13 @@ class Events(gr.Blocks):
             raise _error("A value has the wrong type.") from None
 
     async def call_function(self, block_fn: Any, *inputs, **options) -> dict:
-        """On a public page, log an unexpected error as one line and report it as `gr.Error`."""
+        """On a public page, log an unexpected error briefly and raise it as `gr.Error`."""
         try:
             return await super().call_function(block_fn, *inputs, **options)
         except (gr.Error, SurgeryError, StopIteration, StopAsyncIteration):
             raise
         except Exception as error:
-            if not current().public:
+            if not self._public:
                 raise
             log(error)
             raise _error("This call failed with the given values.") from None

@@ -1,7 +1,4 @@
-"""Choosing the text that models are measured on: one of the project's, one's own, or a data set.
-
-Knows how the choice is laid out and what comes of it; measuring is for the panels.
-"""
+"""Choose the text to measure on: one of the project's, the visitor's own, or a data set."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from components.services.deployment import current
+from components.services.deployment import Deployment
 from surgery import SurgeryError, texts
 from surgery.progress import Progress
 
@@ -25,21 +22,21 @@ _ROWS = 32  # of a data set
 
 @dataclass(frozen=True)
 class SamplePicker:
-    """The components, for panels to take as inputs."""
+    """The components."""
 
     kind: gr.Dropdown
     own: gr.Textbox
 
     @property
     def inputs(self) -> list[gr.components.Component]:
-        """What `sample_of` takes after the base."""
+        """The components whose values `sample_of` takes after the base."""
         return [self.kind, self.own]
 
 
-def sample_picker() -> SamplePicker:
-    """Lay it out, in the row that is being built."""
-    # On a public page the Hub is not asked in the owner's name.
-    offered = [*texts.TEXTS, OWN] if current().public else [*texts.TEXTS, OWN, DATASET]
+def sample_picker(public: bool) -> SamplePicker:
+    """Lay it out in the current row."""
+    # On a public page no data set is requested in the owner's name.
+    offered = [*texts.TEXTS, OWN] if public else [*texts.TEXTS, OWN, DATASET]
     kind = gr.Dropdown(
         offered,
         value=texts.DEFAULT,
@@ -73,13 +70,15 @@ def sample_picker() -> SamplePicker:
     return SamplePicker(kind, own)
 
 
-def sample_of(base: Base, kind: str, own: str, progress: Progress) -> Sample:
-    """The chosen text as the base reads it. Raises `SurgeryError`."""
+def sample_of(
+    base: Base, kind: str, own: str, deployment: Deployment, progress: Progress
+) -> Sample:
+    """The chosen text, tokenised for the base. Raises `SurgeryError`."""
     from surgery.analysis import Sample
 
     own = str(own or "").strip()[:_LONGEST]
-    current().check_text(own)
-    if kind == DATASET and current().public:
+    deployment.check_text(own)
+    if kind == DATASET and deployment.public:
         raise SurgeryError("Data sets are not read on a public page: paste some text of them.")
     if kind == OWN:
         if not own:
@@ -95,7 +94,7 @@ def sample_of(base: Base, kind: str, own: str, progress: Progress) -> Sample:
 
 
 def name_of(kind: str, own: str) -> str:
-    """The choice in a word or two, for a log."""
+    """The choice in a word or two, for the log."""
     if kind == OWN:
         return "own text"
     return str(own or "")[:80] if kind == DATASET else str(kind)

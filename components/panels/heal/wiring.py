@@ -1,0 +1,200 @@
+"""Heal a session's patient, or estimate what that would cost.
+
+A run has a folder of its own until the session ends, so that it can be paused and resumed. The
+healed patient is kept in the session's `HealedStore`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from components.parts import COMPUTE, QUIET, PageParts
+from components.services.deployment import Deployment
+from components.services.run_job import run_job, watch
+from components.services.services import Services
+from components.sessions.healed_store import HealedStore
+from components.sessions.measurements import Entry, Measure
+from components.sessions.session import Session
+from components.widgets.status.status import failed, note
+from surgery import Plan, SurgeryError
+from surgery.operation import Operation
+from surgery.progress import Cancelled
+
+from . import board as heal_board
+from .figures import curve
+from .panel import LONGEST, OBJECTIVE, TRAIN, HealPanel
+from .text_choice import SAMPLED, with_text
+
+if TYPE_CHECKING:
+    from surgery import Base
+    from surgery.healing import Healed, Healing, Settings
+
+_EVERY = 0.5  # seconds between drawings
+_EVALUATED_ON = "all four kinds"  # of text: a run without a held-out file is evaluated on those
+PAUSED = note("Paused after the step that was being done. Heal goes on from there.")
+_DONE = note(
+    "Healed. Talk, X-ray, Log and Save have the healed patient now, as long as the plan is this "
+    "one."
+)
+
+
+def wire(panel: HealPanel, parts: PageParts) -> None:
+    """Tie the panel to the page."""
+    services = parts.services
+
+    def estimate(session: Session, request: gr.Request, *values) -> tuple[dict, dict]:
+        try:
+            services.admit("count", request)
+            return price(services, Operation(session.spec, session.plan), values)
+        except SurgeryError as error:
+            return failed(services.deployment.words(error)), {}
+
+    def train(
+        session: Session, healed: HealedStore, request: gr.Request, kind, file, data, *values
+    ) -> Iterator[dict]:
+        who, text = request.session_hash, (kind, file, data)
+        updates = heal(panel, services, session, healed, who, values, text)
+        try:
+            yield from run_job(
+                services, "measure", request, updates, panel.only_status, stopped=PAUSED
+            )
+        except GeneratorExit:  # the page was closed, perhaps before anything was written
+            services.runs.forget(who)
+            raise
+
+    panel.price.click(
+        estimate,
+        [parts.session, *panel.settings],
+        [panel.status, panel.cost],
+        **QUIET,
+        **COMPUTE,
+    )
+    healing = panel.start.click(
+        train,
+        [parts.session, parts.healed, *panel.text.inputs, *panel.settings],
+        [panel.status, panel.board, panel.curve],
+        concurrency_limit=1,  # one run at a time on the machine, the others wait
+        **QUIET,
+    )
+    panel.pause.click(lambda healed: healed.pausing.set(), parts.healed, None, queue=False, **QUIET)
+    parts.measured.append(healing)
+
+
+def read(values: tuple, deployment: Deployment) -> Settings:
+    """The settings in the page's controls, but for the text. Raises `SurgeryError`."""
+    from surgery.healing import Settings
+
+    public = deployment.public
+    train, objective, steps, minutes, batch, window, rate, rank, seed = values
+    if train not in TRAIN or objective not in OBJECTIVE:
+        raise SurgeryError("Choose what trains and what it learns from the lists.")
+    steps = int(steps or 0)
+    minutes = min(float(minutes or 5), LONGEST[public])
+    if public and (steps > 1000 or int(batch or 1) * int(window or 1) > 4096):
+        raise SurgeryError("A public page does 1,000 steps of 4,096 tokens at most.")
+    return Settings(
+        train=TRAIN[train],
+        objective=OBJECTIVE[objective],
+        steps=steps or None,
+        minutes=None if steps else minutes,
+        batch=int(batch or 1),
+        window=int(window or 256),
+        learning_rate=float(rate or 5e-4),
+        rank=int(rank or 16),
+        seed=int(seed or 0),
+    )
+
+
+def price(services: Services, operation: Operation, values: tuple) -> tuple[dict, dict]:
+    """Values for status and cost: what a run would take, before anything is loaded. Raises
+    `SurgeryError`."""
+    from surgery.healing import cost
+
+    settings = read(values, services.deployment)
+    base = services.bases.get(operation.spec)
+    return note(""), heal_board.of_cost(cost(base, operation.plan, settings))
+
+
+def heal(
+    panel: HealPanel,
+    services: Services,
+    session: Session,
+    healed: HealedStore,
+    who: str,
+    values: tuple,
+    text: tuple = (SAMPLED, None, None),
+) -> Iterator[dict]:
+    """Heal the session's patient, until the run is at its end or paused. `who` is the browser's
+    session, `text` the values of the text's choice. Raises `SurgeryError`, or `Cancelled` once it
+    is paused."""
+    deployment, bases, runs = services.deployment, services.bases, services.runs
+    deployment.check_healing()
+    operation = Operation(session.spec, session.plan)
+    settings = with_text(
+        read(values, deployment), *text, deployment, lambda *given: runs.text(who, *given)
+    )
+    begun: list[Healing] = []
+    drawn = 0.0
+
+    def work(progress) -> Healed:
+        from surgery.healing import Healing
+
+        with healed.busy.taken(progress):
+            base = bases.load(operation.spec, progress)
+            progress("Starting", 0, 0)  # raises if the page was closed, before anything is written
+            place = runs.place(who, operation, settings)
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                run = Healing(base, operation.plan, settings, place, progress=progress)
+                begun.append(run)
+                for _ in run:
+                    pass
+                return run.result()
+            finally:
+                runs.ended(who)
+
+    def running(status: dict) -> dict:
+        nonlocal drawn
+        if healed.pausing.is_set():
+            raise Cancelled
+        update = panel.only_status(status)
+        if begun and time.monotonic() - drawn > _EVERY:
+            drawn = time.monotonic()
+            update |= _drawn(panel, begun[0])
+        return update
+
+    yield panel.only_status(note("Starting"))
+    healed.pausing.clear()
+    done = replace(operation, healed=(yield from watch(work, running)))
+    healed.keep(done)
+    for entry in entries(bases.get(operation.spec), done):
+        session.measurements.add(entry)
+    yield {**panel.only_status(_DONE), **_drawn(panel, begun[0])}
+
+
+def entries(base: Base, operation: Operation) -> list[Entry]:
+    """For the log: base, cut and healed, as the run evaluated them on the same text."""
+    scores = operation.healed.facts["perplexity"]
+
+    def measured(who: str) -> Measure:
+        return Measure(scores[who], *scores["intervals"][who], scores["tokens"])
+
+    return [
+        Entry.of(base, of, measured(name), _EVALUATED_ON)
+        for name, of in (
+            ("base", Operation(operation.spec, Plan.whole(base.depth))),
+            ("cut", replace(operation, healed=None)),
+            ("healed", operation),
+        )
+    ]
+
+
+def _drawn(panel: HealPanel, run: Healing) -> dict:
+    """The board, and the picture once there is something in it."""
+    picture = gr.update(value=curve(run.losses, run.looks), visible=bool(run.losses))
+    return {panel.board: heal_board.of_run(run), panel.curve: picture}

@@ -1,0 +1,168 @@
+"""What some of the lesson's steps measure beside the page.
+
+Each demonstration yields a status value and the blocks to show so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from components.services.bases import Bases
+from components.services.jobs import steps
+from components.services.run_job import watch
+from components.widgets.status.status import note
+from surgery import Plan
+from surgery.lesson.course import LONG, SHORT, WHOLE, Step
+
+from . import blocks
+
+if TYPE_CHECKING:
+    from surgery.lesson.contrast import Difference
+
+_FAULT_TOKENS = 24
+Shown = Iterator[tuple[dict, list[dict]]]
+
+
+def count_weights(bases: Bases, step: Step) -> Shown:
+    """How the weights were drawn, and how they would be if the notebook were right."""
+    from surgery.lesson.figures import drawn
+
+    spread = yield from _watch(lambda progress: drawn(bases.get(step.base, progress), progress), [])
+    yield note(""), [blocks.spread(spread), blocks.lines(*blocks.spread_lines(spread))]
+
+
+def forget_norm(bases: Bases, step: Step) -> Shown:
+    """A model without its final norm, beside the right one."""
+    yield from _side_by_side(bases, "forgotten_norm", step, step.plan, "", [])
+
+
+def keep_indices(bases: Bases, step: Step) -> Shown:
+    """Models whose layers keep their old numbers, beside the right ones."""
+    before: list[dict] = []
+    for plan, title in ((LONG, "The longer model"), (SHORT, "The shorter model")):
+        before = yield from _side_by_side(bases, "old_indices", step, plan, title, before)
+
+
+def _side_by_side(
+    bases: Bases, mistake: str, step: Step, plan: str, title: str, before: list[dict]
+) -> Iterator[tuple[dict, list[dict]]]:
+    """Stream the right and the wrong model, then compare their logits. Returns all blocks."""
+    from surgery.lesson.contrast import Contrast
+
+    base = yield from _watch(partial(bases.load, step.base), before)
+    wanted = Plan.parse(plan, base.depth)
+    contrast = yield from _watch(lambda _: getattr(Contrast, mistake)(base, wanted), before)
+    texts = {"right": "", "wrong": ""}
+    named = f"{title}, {plan}" if title else f"Running {plan}"
+
+    def block(ended: bool = False) -> dict:
+        labels = (("right", "The right way"), ("wrong", "With the mistake"))
+        return {
+            "kind": "texts",
+            "title": named,
+            "prompt": step.prompt,
+            "sides": [
+                {
+                    "label": label,
+                    "text": texts[side],
+                    "wrong": side == "wrong",
+                    "ended": ended,
+                    "error": contrast.error if side == "wrong" else "",
+                }
+                for side, label in labels
+            ],
+        }
+
+    stream = contrast.stream(step.prompt, max_new_tokens=_FAULT_TOKENS, greedy=True, seed=0)
+    yield note("Both go on from one prompt"), [*before, block()]
+    for item in steps(stream):
+        if item is not None:
+            side, piece = item
+            texts[side] += piece
+        yield note("Both go on from one prompt"), [*before, block()]
+    shown = [*before, block(ended=True)]
+
+    def compare(progress) -> Difference:
+        progress("Comparing their logits (the scores of every possible next word)", 0, 0)
+        return contrast.difference(step.prompt)
+
+    apart = yield from _watch(compare, shown)
+    lines = blocks.difference_lines(apart, step.act == "index")
+    shown = [*shown, blocks.lines(*lines)]
+    yield note(""), shown
+    return shown
+
+
+def price_of_healing(bases: Bases, step: Step) -> Shown:
+    """The harm that the operations did, and what training against it costs."""
+    from surgery.analysis import Sample, perplexity
+    from surgery.lesson.figures import EXAMPLES, TEXT, cost
+
+    base = yield from _watch(partial(bases.load, step.base), [])
+    plans = (("base", WHOLE), ("shorter", SHORT), ("longer", LONG))
+
+    def measure(progress):
+        sample, scores = Sample.of(base, TEXT), []
+        for i, (_, plan) in enumerate(plans):
+            progress("Measuring perplexity", i, len(plans))
+            scores.append(perplexity(base.operate(Plan.parse(plan, base.depth)).model, sample))
+        return scores
+
+    scores = yield from _watch(measure, [])
+    rows = [
+        [f"{name}, {plan}", f"{s.perplexity:.1f}", f"{s.low:.1f} to {s.high:.1f}"]
+        for (name, plan), s in zip(plans, scores, strict=True)
+    ]
+    whole, *cut = (score.perplexity for score in scores)
+    harm = {
+        "kind": "table",
+        "title": f"Perplexity before healing, on {scores[0].tokens} tokens",
+        "head": ["", "perplexity", "95 % interval"],
+        "rows": rows,
+    }
+    worse = all(value > whole for value in cut)
+    harmful = "Both operations did harm." if worse else "Not every operation did harm here."
+    less, more = ("cutting", "stacking") if cut[0] < cut[1] else ("stacking", "cutting")
+    _, shorter, longer = scores
+    apart = shorter.low > longer.high or longer.low > shorter.high
+    compared = f"On this text {less} hurts less than {more}" + (
+        "." if apart else ", but their intervals overlap: a longer text would have to decide."
+    )
+    money = {
+        "kind": "table",
+        "title": "What training costs (estimates)",
+        "head": ["", "tokens", "H100 hours", "dollars"],
+        "rows": [blocks.price_row(*example) for example in EXAMPLES],
+    }
+    memory = cost(EXAMPLES[0][1], EXAMPLES[0][2]).memory
+    yield (
+        note(""),
+        [
+            harm,
+            blocks.lines((worse, harmful), (None, compared)),
+            money,
+            blocks.lines(
+                (None, "At 1.55e-17 $ for each operation, as SOLAR's published prices imply."),
+                (
+                    None,
+                    f"{EXAMPLES[0][0].capitalize()} takes {memory / 1e9:.1f} GB to train: 18 bytes "
+                    "for each parameter, activations on top.",
+                ),
+            ),
+        ],
+    )
+
+
+def _watch(work: Callable, blocks: list[dict]) -> Iterator[tuple[dict, list[dict]]]:
+    """Run the work in a thread, yield its progress with the blocks so far, return its result."""
+    return (yield from watch(work, lambda status: (status, blocks)))
+
+
+DEMONSTRATIONS: Mapping[str, Callable[[Bases, Step], Shown]] = {
+    "drawn": count_weights,
+    "norm": forget_norm,
+    "index": keep_indices,
+    "heal": price_of_healing,
+}

@@ -1,0 +1,114 @@
+"""Save the patient as a checkpoint, in a folder of this machine or as a download."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import gradio as gr
+
+from components.parts import QUIET, PageParts
+from components.services import checkpoints
+from components.services.client_address import visitor
+from components.services.run_job import run_job, watch
+from components.services.services import Services
+from components.sessions.healed_store import HealedStore
+from components.sessions.session import Session
+from components.widgets.status.status import note
+from components.widgets.stop_button import stops
+from surgery.operation import Operation
+
+from . import push_wiring
+from .panel import FOLDER, SavePanel
+
+_STOPPED = note("Stopped. Nothing was written.")
+
+
+def wire(panel: SavePanel, parts: PageParts) -> None:
+    """Tie the panel to the page."""
+    services = parts.services
+
+    def keep(
+        session: Session,
+        healed: HealedStore,
+        name: str,
+        dtype: str,
+        where: str,
+        request: gr.Request,
+    ) -> Iterator[tuple[dict, dict, dict]]:
+        downloads, own = services.downloads, request.session_hash
+
+        def updates() -> Iterator[tuple[dict, dict, dict]]:
+            operation = healed.operation(session.spec, session.plan)
+            yield clear(note("Working"))
+            if not services.deployment.public and where == FOLDER:
+                yield from save(services, operation, name, dtype, Path("patients"))
+                return
+            who = visitor(request)
+            folder = downloads.folder_of(own, who)
+            offer = partial(downloads.offer, own, visitor=who)
+            try:
+                yield from save(services, operation, name, dtype, folder, offer)
+            except GeneratorExit:  # the page was closed, or Stop was pressed
+                downloads.forget(own)
+                raise
+
+        yield from run_job(services, "save", request, updates(), only_status, stopped=_STOPPED)
+
+    writing = panel.start.click(
+        keep,
+        [parts.session, parts.healed, panel.name, panel.dtype, panel.where],
+        [panel.status, panel.download, panel.snippet],
+        concurrency_limit=2,
+        **QUIET,
+    )
+    stops(panel.stop, [writing], lambda: _STOPPED, None, [panel.status])
+    if panel.push:
+        push_wiring.wire(panel.push, parts)
+
+
+def only_status(status: dict) -> tuple[dict, dict, dict]:
+    """The update that shows a status, and leaves link and snippet as they are."""
+    return status, gr.skip(), gr.skip()
+
+
+def clear(status: dict) -> tuple[dict, dict, dict]:
+    """The update that shows a status, and neither link nor snippet."""
+    return status, {}, gr.update(visible=False)
+
+
+def save(
+    services: Services,
+    operation: Operation,
+    name: str,
+    dtype: str,
+    folder: Path,
+    offer: Callable[[Path], str] | None = None,
+) -> Iterator[tuple[dict, dict, dict]]:
+    """Updates for status, download link and snippet. `folder` is where the checkpoint's own
+    folder is made; `offer` takes it as one file, and returns its address. Raises `SurgeryError`."""
+
+    def work(progress) -> Path:
+        zipped = offer is not None
+        return checkpoints.write(services.bases, operation, name, dtype, folder, zipped, progress)
+
+    path = yield from watch(work, clear)
+    if offer:
+        size = path.stat().st_size
+        done = note(f"{path.name} is ready: {size / 1e6:,.1f} MB. It waits for an hour.")
+        link = {"address": offer(path)}
+    else:
+        done, link = note(f"Saved to {path}"), {}
+    shown = _snippet(
+        path.stem if offer else str(path), services.bases.get(operation.spec).auto_class
+    )
+    yield done, link, gr.update(visible=True, value=shown)
+
+
+def _snippet(place: str, auto_class: str) -> str:
+    return (
+        f"from transformers import {auto_class}, AutoTokenizer\n\n"
+        f"model = {auto_class}.from_pretrained({place!r})\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({place!r})\n"
+    )

@@ -1,0 +1,53 @@
+"""What one session looks at in the Weights panel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from surgery import Plan
+
+if TYPE_CHECKING:
+    from surgery.weight_stats.matrix import Spectrum
+
+
+class Look:
+    """What one session looks at: whether the panel is in sight, and which layers are selected."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self.selected: tuple[str, int, int] | None = None
+        self._selected_at = 0.0
+        self.spectra: dict[str, Spectrum] = {}  # the last one, by its matrix's name
+        self.turn = 0  # of drawing: an older drawing that ends late is not shown
+        self.drawn: tuple | None = None  # what the pictures along depth were drawn of
+
+    def __deepcopy__(self, memo: dict) -> Look:
+        return Look()  # Gradio copies a state's first value for every page that is opened
+
+    def select(self, request: object) -> None:
+        """What the browser says is selected, unless it said so later already; nothing of it is
+        trusted."""
+        at = request.get("at") if isinstance(request, Mapping) else None
+        if isinstance(at, (int, float)):
+            if at < self._selected_at:
+                return
+            self._selected_at = at
+        self.selected = None
+        if isinstance(request, Mapping):
+            strip, start, end = (request.get(key) for key in ("strip", "start", "end"))
+            whole = type(start) is int and type(end) is int and 0 <= start < end
+            if strip in ("base", "patient") and whole:
+                self.selected = (strip, start, end)
+
+    def positions(self, plan: Plan) -> tuple[list[int], list[int]]:
+        """Layers of the base and positions of the patient that are selected; else all of them."""
+        if self.selected is not None:
+            strip, start, end = self.selected
+            if strip == "patient" and end <= len(plan):
+                here = list(range(start, end))
+                return sorted({plan.layers[p].source for p in here}), here
+            if strip == "base" and end <= plan.depth:
+                here = [p for p, source in enumerate(plan.sources) if start <= source < end]
+                return list(range(start, end)), here
+        return list(range(plan.depth)), list(range(len(plan)))

@@ -1,0 +1,218 @@
+"""Count the weights of base and patient, and draw how they are distributed, layer by layer.
+
+A base is counted once; when the plan changes, the patient's pictures are made of the same counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from components.gradio_compat.event_data import event_data
+from components.parts import COMPUTE, QUIET, PageParts
+from components.services.run_job import run_job, watch
+from components.services.services import Services
+from components.sessions.session import Session
+from components.widgets.status.status import note
+from components.widgets.stop_button import stops
+from surgery import Layer, Plan
+from surgery.weight_stats import ValueCounts
+from surgery.weight_stats.depth import MEASURES
+
+from . import figures
+from .look import Look
+from .matrix import SINGULAR, draw_matrix
+from .panel import ALL, LINEAR, TAB, WeightsPanel, choices
+
+if TYPE_CHECKING:
+    from surgery.weight_stats import Picture, Survey
+
+BIG = 1 << 30  # bytes of weights above which a sample is shown first
+_STOPPED = note("Stopped. Open this panel again to go on.")
+
+
+def wire(panel: WeightsPanel, parts: PageParts) -> None:
+    """Tie the panel to the page."""
+    services = parts.services
+    look = gr.State(Look())
+    inputs = [parts.session, look, panel.kind, panel.scale, panel.measure, panel.matrix]
+    updates = Updates(panel, services)
+
+    def run(what: str, request: gr.Request, work: Iterator[dict]) -> Iterator[dict]:
+        yield from run_job(
+            services,
+            what,
+            request,
+            work,
+            panel.ended,
+            stopped=_STOPPED,
+            cleared={view: {} for view in panel.pictures},  # no picture of an older plan stays
+        )
+
+    # Gradio looks for an event by its place among the arguments, so they are spelled out here.
+    def turned(
+        session: Session,
+        look: Look,
+        kind: str,
+        scale: str,
+        measure: str,
+        matrix: str,
+        event: gr.SelectData,
+        request: gr.Request,
+    ) -> Iterator:
+        look.open = event.value == TAB
+        work = updates.count(session, look, (kind, scale, measure, matrix))
+        yield from run("count", request, work) if look.open else work
+
+    def began(session: Session, look: Look, request: gr.Request, *settings: str) -> Iterator:
+        yield from run("count", request, updates.count(session, look, settings))
+
+    def picked(
+        session: Session,
+        look: Look,
+        kind: str,
+        scale: str,
+        measure: str,
+        matrix: str,
+        event: gr.EventData,
+        request: gr.Request,
+    ) -> Iterator:
+        look.select(event_data(event))
+        settings = (kind, scale, measure, matrix)
+        work = updates.redraw(session, look, settings, selection_only=True)
+        # Selecting is quick and done often, unless a matrix is decomposed for it.
+        yield from run("count" if matrix == SINGULAR else "edit", request, work)
+
+    def chosen(session: Session, look: Look, request: gr.Request, *settings: str) -> Iterator:
+        yield from run("count", request, updates.redraw(session, look, settings))
+
+    def followed(session: Session, look: Look, request: gr.Request, *settings: str) -> Iterator:
+        yield from run("draw", request, updates.redraw(session, look, settings))
+
+    work = {"inputs": inputs, "outputs": updates.outputs, **QUIET}
+    counting = [parts.tabs.select(turned, **work, **COMPUTE)]
+    counting += [event.then(began, **work, **COMPUTE) for event in parts.opened]
+    inputs_of = [panel.kind.input, panel.scale.input, panel.measure.input, panel.matrix.input]
+    counting.append(gr.on(inputs_of, chosen, **work, trigger_mode="always_last", **COMPUTE))
+    counting.append(panel.heat.select(picked, **work, trigger_mode="multiple", **COMPUTE))
+    parts.edited.then(followed, **work, queue=False)
+    hidden = gr.update(visible=False)
+    stops(panel.stop, counting, lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
+
+
+class Updates:
+    """What the panel shows next: every method yields updates, and raises `SurgeryError`."""
+
+    def __init__(self, panel: WeightsPanel, services: Services) -> None:
+        self.panel, self.services = panel, services
+        self.outputs = [panel.kind, panel.status, panel.stop, *panel.pictures]
+
+    def count(self, session: Session, look: Look, settings: tuple) -> Iterator[dict]:
+        """Count the base's weights unless they are counted already, and draw. Of a big base a
+        sample is counted first."""
+        if not look.open or not session.spec:
+            yield {self.panel.status: gr.skip()}
+            return
+        spec, running = session.spec, self.panel.running
+        base = yield from watch(partial(self.services.bases.get, spec), running)
+        from surgery.weight_stats import known_survey, survey_base
+
+        known = known_survey(base)
+        if known is None and base.counts.total * base.torch_dtype.itemsize > BIG:
+            yield from watch(lambda progress: survey_base(base, progress, sample=True), running)
+            yield from self._draw(session, look, settings)
+        if known is None or known.share < 1:
+            yield from watch(lambda progress: survey_base(base, progress), running)
+        if session.spec == spec:  # else another base was opened, and draws by itself
+            yield from self._draw(session, look, settings)
+
+    def redraw(
+        self, session: Session, look: Look, settings: tuple, selection_only: bool = False
+    ) -> Iterator[dict]:
+        """Draw again from the counts, if there are any and the panel is visible."""
+        from surgery.weight_stats import known_survey
+
+        visible = look.open and session.spec
+        if not visible or known_survey(self.services.bases.get(session.spec)) is None:
+            yield {self.panel.status: gr.skip()}
+            return
+        yield from self._draw(session, look, settings, selection_only)
+
+    def _draw(
+        self, session: Session, look: Look, settings: tuple, selection_only: bool = False
+    ) -> Iterator[dict]:
+        from surgery.weight_stats import known_survey
+
+        panel, (chosen, scale, measure, matrix) = self.panel, settings
+        look.turn = turn = look.turn + 1
+        spec, plan = session.spec, session.plan
+        base = self.services.bases.get(spec)
+        survey = known_survey(base)
+        if all(layer.init.initialiser.from_source for layer in plan.layers):
+            patient = yield from watch(lambda _: survey.picture(plan), panel.running)
+        else:  # such layers are counted from the patient's own weights
+
+            def operated(progress):
+                self.services.bases.load(spec, progress)
+                return survey.picture(plan, base)
+
+            patient = yield from watch(operated, panel.running)
+        whole = survey.base()
+        kinds = whole.kinds()
+        kind = chosen if chosen in kinds else None
+        log = scale != LINEAR
+        sources, positions = look.positions(plan)
+        shown = {
+            panel.kind: choices(kinds, kind or ALL),
+            **panel.ended(_remark(survey)),
+            panel.detail: figures.detail(
+                _together(whole, sources, kind),
+                _together(patient, positions, kind),
+                f"{_title(look, sources, positions, plan)}: {kind or ALL}",
+                log,
+            ),
+        }
+        # A drawing of all that was overtaken by a selection is made up for by it.
+        of = (spec, plan, *settings)
+        if not selection_only or look.drawn != of:
+            measure = measure if measure in MEASURES else "norm"
+            shown[panel.heat] = figures.heat(plan, patient, kind, log)
+            shown[panel.depth] = figures.depth(plan, whole, patient, kind, measure, log)
+        if turn == look.turn:
+            look.drawn = of
+            yield shown
+        position = positions[0] if positions else None
+        layer = plan.layers[position] if positions else Layer(sources[0])
+        work = draw_matrix(base, layer, kind, matrix == SINGULAR, look.spectra)
+        figure = yield from watch(work, panel.running)
+        if turn == look.turn:
+            # A busy browser may have dropped what this follows closely: the last tells all of it.
+            yield {**shown, panel.raw: figure}
+
+
+def _together(picture: Picture, positions: list[int], kind: str | None) -> ValueCounts:
+    """The selected layers as one."""
+    return ValueCounts.merged(picture.layer(p, kind) for p in positions)
+
+
+def _title(look: Look, sources: list[int], positions: list[int], plan: Plan) -> str:
+    if len(positions) == len(plan) and len(sources) != 1:
+        return "All layers"
+    names = [plan.sources[p] for p in positions] or sources
+    if len(names) == 1:
+        return f"Layer {names[0]}"
+    return f"Layers {names[0]} … {names[-1]} ({len(names)})"
+
+
+def _remark(survey: Survey) -> dict:
+    words = []
+    if survey.share < 1:
+        words.append(f"A sample of {100 * survey.share:.2g} % of the weights.")
+    if any(counts.rounded for counts in survey.parts.values()):
+        words.append("Weights of more than 16 bits are counted at the nearest bfloat16.")
+    if survey.skipped:
+        words.append(f"Stored as codes, so not shown: {', '.join(survey.skipped)}.")
+    return note(" ".join(words))

@@ -1,0 +1,207 @@
+"""Where to cut: the scores of a base's layers, on the chosen text.
+
+What was measured before is shown as soon as the panel is opened.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from components.parts import COMPUTE, QUIET, PageParts
+from components.services.run_job import JobPanel, run_job, watch
+from components.services.services import Services
+from components.sessions.session import Session
+from components.widgets.plotly_view.plotly_view import PlotlyView
+from components.widgets.status.status import Status, failed, note
+from components.widgets.stop_button import stops
+from surgery import SurgeryError
+from surgery.analysis import DEFAULT, SCORES
+
+from . import figures
+from .sample_picker import DATASET, SamplePicker, sample_of
+
+if TYPE_CHECKING:
+    from surgery.analysis import Scan
+
+_EXTRAS = {score.label: key for key, score in SCORES.items() if not score.default}
+_EVERY = 0.7  # seconds between drawings while it is measured
+_SPAN = 8  # layers of the repeat map unless it is said: 36 variants
+_STOPPED = note("Stopped. What was measured is kept: Measure goes on from here.")
+
+
+@dataclass(frozen=True)
+class ScanPanel(JobPanel):
+    """The panel's components."""
+
+    extras: gr.CheckboxGroup
+    span: gr.Textbox
+    start: gr.Button
+    stop: gr.Button
+    status: Status
+    layers: PlotlyView
+    blocks: PlotlyView
+    repeats: PlotlyView
+
+
+def layout() -> ScanPanel:
+    """Lay the panel out in the current tab."""
+    with gr.Row(elem_classes="xray-controls fields", equal_height=True):
+        extras = gr.CheckboxGroup(
+            list(_EXTRAS),
+            value=[],
+            label="Also measure",
+            info=" ".join(SCORES[key].description for key in _EXTRAS.values()),
+            scale=2,
+            elem_id="xray-extras",
+        )
+        span = gr.Textbox(
+            label="Span of the map",
+            placeholder="the middle",
+            info="Layers start:end.",
+            max_length=12,
+            scale=1,
+            min_width=150,
+            elem_id="xray-span",
+        )
+        start = gr.Button(
+            "Measure", variant="primary", scale=0, min_width=130, size="md", elem_id="xray-start"
+        )
+        stop = gr.Button(
+            "Stop", scale=0, min_width=80, size="md", visible=False, elem_id="xray-stop"
+        )
+    status = Status(value={}, elem_id="xray-status")
+    with gr.Row(elem_classes="weights-row"):
+        layers = PlotlyView(value={}, elem_id="xray-layers")
+        blocks = PlotlyView(value={}, elem_id="xray-blocks")
+    repeats = PlotlyView(value={}, elem_id="xray-repeats", visible=False)
+    return ScanPanel(extras, span, start, stop, status, layers, blocks, repeats)
+
+
+def wire(panel: ScanPanel, picker: SamplePicker, parts: PageParts, tab: str) -> None:
+    """Tie the panel to the page. It is visible in the tab called `tab`."""
+    services = parts.services
+    outputs = [panel.status, panel.stop, panel.layers, panel.blocks, panel.repeats]
+    inputs = [parts.session, *picker.inputs, panel.extras, panel.span]
+
+    def turned(
+        session: Session, kind, own, extras, span, event: gr.SelectData, request: gr.Request
+    ) -> Iterator:
+        if event.value == tab:
+            yield again(session, request, kind, own, extras, span)
+        else:
+            yield {panel.status: gr.skip()}
+
+    def again(session: Session, request: gr.Request, *settings) -> dict:
+        try:
+            services.admit("count", request)
+        except SurgeryError as error:
+            return {panel.status: failed(str(error))}
+        return look(panel, services, session, *settings)
+
+    def begin(session: Session, request: gr.Request, *settings) -> Iterator[dict]:
+        updates = measure(panel, services, session, *settings)
+        yield from run_job(services, "measure", request, updates, panel.ended, stopped=_STOPPED)
+
+    work = {"inputs": inputs, "outputs": outputs, **QUIET}
+    parts.tabs.select(turned, **work, **COMPUTE)
+    for event in parts.opened:
+        event.then(again, **work, **COMPUTE)
+    picker.kind.input(again, **work, trigger_mode="always_last", **COMPUTE)
+    measuring = panel.start.click(begin, **work, **COMPUTE)
+    hidden = gr.update(visible=False)
+    stops(panel.stop, [measuring], lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
+
+
+def look(panel: ScanPanel, services: Services, session: Session, kind, own, extras, span) -> dict:
+    """An update with what was measured before of this base and text; nothing is computed."""
+    if not session.spec or kind == DATASET or not str(kind):
+        return {panel.status: gr.skip()}
+    try:
+        base = services.bases.get(session.spec)
+        sample = sample_of(base, kind, own, services.deployment, lambda *_: None)
+        from surgery.analysis import known_scan
+
+        result = known_scan(base, sample, **_request(base.depth, extras, span))
+    except SurgeryError as error:
+        return {panel.status: note(services.deployment.words(error)), **_nothing(panel)}
+    if result.perplexity is None:
+        words = f"{sample.tokens:,} tokens to measure on. Measure begins with the whole model."
+        return {panel.status: note(words), **_nothing(panel)}
+    return {panel.status: note(_words(result)), **_drawn(panel, result)}
+
+
+def measure(
+    panel: ScanPanel, services: Services, session: Session, kind, own, extras, span
+) -> Iterator[dict]:
+    """Measure, and draw the results so far now and then. Raises `SurgeryError`."""
+    latest: list[Scan] = []
+    spec, drawn = session.spec, 0.0
+
+    def work(progress) -> Scan:
+        base = services.bases.load(spec, progress)
+        sample = sample_of(base, kind, own, services.deployment, progress)
+        from surgery.analysis import scan
+
+        request = _request(base.depth, extras, span)
+        return scan(base, sample, **request, on_update=latest.append, progress=progress)
+
+    def running(status: dict) -> dict:
+        nonlocal drawn
+        update = panel.running(status)
+        if latest and time.monotonic() - drawn > _EVERY:
+            update |= _drawn(panel, latest[-1])
+            latest.clear()
+            drawn = time.monotonic()
+        return update
+
+    result = yield from watch(work, running)
+    yield {**panel.ended(note(_words(result))), **_drawn(panel, result)}
+
+
+def _request(depth: int, extras: list[str], span: str) -> dict:
+    """Arguments of `scan`, from what was ticked. Raises `SurgeryError`."""
+    chosen = [_EXTRAS[name] for name in extras or () if name in _EXTRAS]
+    request: dict = {"scores": (*DEFAULT, *chosen)}
+    if "repeat_map" in chosen:
+        request["within"] = _span(depth, str(span or ""))
+    return request
+
+
+def _span(depth: int, text: str) -> tuple[int, int]:
+    if not text.strip():
+        start = max(0, (depth - _SPAN) // 2)
+        return start, min(depth, start + _SPAN)
+    start, colon, end = (part.strip() for part in text.partition(":"))
+    if not (colon and start.isdecimal() and end.isdecimal()):
+        raise SurgeryError(f"Write the span of the map as start:end, such as 0:{depth}.")
+    return int(start), int(end)
+
+
+def _words(result: Scan) -> str:
+    score = result.perplexity
+    words = (
+        f"Perplexity {score.perplexity:.4g} ({score.low:.4g} to {score.high:.4g}, 95 %) "
+        f"on {result.tokens:,} tokens in {result.sequences} sequences."
+    )
+    if result.naive_layer_forwards:
+        share = result.layer_forwards / result.naive_layer_forwards
+        words += f" Layers run: {share:.0%} of what one pass for each variant takes."
+    return words
+
+
+def _drawn(panel: ScanPanel, result: Scan) -> dict:
+    repeats = figures.repeats(result)
+    return {
+        panel.layers: figures.layers(result),
+        panel.blocks: figures.blocks(result),
+        panel.repeats: gr.update(value=repeats, visible=bool(repeats)),
+    }
+
+
+def _nothing(panel: ScanPanel) -> dict:
+    return {panel.layers: {}, panel.blocks: {}, panel.repeats: gr.update(value={}, visible=False)}

@@ -1,0 +1,62 @@
+"""The parts of the page that its panels are wired to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import gradio as gr
+
+from surgery import SurgeryError
+
+from .gradio_compat.event_data import event_data
+from .services.services import Services
+from .sessions.session import Session
+from .widgets.layer_strip.layer_strip import LayerStrip
+from .widgets.tiles.tiles import Tiles
+from .widgets.tiles.tiles import view as tiles_view
+
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+# Events that compute take turns; those that only draw don't wait for them.
+COMPUTE = {"concurrency_limit": 4, "concurrency_id": "compute"}
+
+
+@dataclass(frozen=True)
+class PageParts:
+    """What `build` passes to each panel's `wire`. Panels add events of their own to the lists."""
+
+    services: Services
+    session: gr.State
+    healed: gr.State
+    strip: LayerStrip
+    tiles: Tiles
+    tabs: gr.Tabs
+    edited: gr.events.Dependency  # after it the plan has changed
+    opened: list[gr.events.Dependency] = field(default_factory=list)  # … another base is open
+    measured: list[gr.events.Dependency] = field(default_factory=list)  # … plans were measured
+
+    def changes_plan(
+        self, event: Callable, plan_of: Callable[[Session, Mapping], str | None]
+    ) -> None:
+        """Have an event change the plan to the one whose notation `plan_of` returns, from what the
+        browser sent; None for a plan of another base."""
+
+        def apply(session: Session, event: gr.EventData, request: gr.Request) -> tuple[dict, dict]:
+            if self.services.refused("edit", request):
+                return gr.skip(), gr.skip()
+            text = plan_of(session, event_data(event))
+            if text is None:
+                gr.Info("That plan is of another base: open it first.")
+                return gr.skip(), gr.skip()
+            session.become(text)
+            return session.view(), tiles_of(self.services, session)
+
+        event(apply, self.session, [self.strip, self.tiles], queue=False, **QUIET)
+
+
+def tiles_of(services: Services, session: Session) -> dict:
+    """The tiles for a session's plan, or why there are none."""
+    try:
+        return tiles_view(services.bases.get(session.spec), session.plan)
+    except SurgeryError as error:
+        return {"error": services.deployment.words(error)}

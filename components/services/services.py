@@ -1,0 +1,76 @@
+"""What all sessions of one page share: made once by `build` and passed to its panels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from surgery import SurgeryError
+
+from . import heavy_imports, zerogpu
+from .bases import Bases
+from .client_address import visitor
+from .deployment import Deployment
+from .downloads import Downloads
+from .fair_queue import FairQueue
+from .public_storage import Storage
+from .rates import Rates
+from .runs import Runs
+from .session_cleanup import SessionCleanup
+from .zerogpu import ZeroGpu
+
+
+@dataclass(frozen=True)
+class Services:
+    """The services of one page. `gpu` is there on ZeroGPU only."""
+
+    deployment: Deployment
+    bases: Bases
+    rates: Rates
+    queue: FairQueue
+    downloads: Downloads
+    runs: Runs
+    cleanup: SessionCleanup
+    gpu: ZeroGpu | None = None
+
+    @classmethod
+    def of(
+        cls,
+        deployment: Deployment | None = None,
+        storage: Storage | None = None,
+        *,
+        bases: Bases | None = None,
+        rates: Rates | None = None,
+        cleanup: SessionCleanup | None = None,
+        gpu: ZeroGpu | None = None,
+    ) -> Services:
+        """Make the services for a deployment: the owner's own machine unless given."""
+        deployment = deployment or Deployment()
+        bases = bases or Bases(deployment, storage)
+        return cls(
+            deployment,
+            bases,
+            rates or Rates(),
+            FairQueue(share=heavy_imports.share_processors, people=deployment.people),
+            Downloads(deployment.max_disk_bytes),
+            Runs(),
+            cleanup or SessionCleanup(),
+            gpu or (ZeroGpu(bases) if zerogpu.ON else None),
+        )
+
+    def admit(self, what: str, request: gr.Request | None) -> None:
+        """Count a request for `what`, a key of `rates.PER_MINUTE`, on a public page. Raises
+        `SurgeryError` if the sender has made too many."""
+        if self.deployment.public:
+            who = visitor(request)
+            self.rates.take(what, who.session, who.address, self.deployment.people)
+
+    def refused(self, what: str, request: gr.Request | None) -> bool:
+        """Like `admit`, but show the reason as a warning and return whether it was refused."""
+        try:
+            self.admit(what, request)
+        except SurgeryError as error:
+            gr.Warning(str(error))
+            return True
+        return False

@@ -1,0 +1,27 @@
+"""What the page's tests share: services of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+from components.services.bases import Bases
+from components.services.deployment import Deployment
+from components.services.services import Services
+
+
+@pytest.fixture(scope="session")
+def bases() -> Bases:
+    """Bases of the owner's own page, open for all tests that need nothing else."""
+    return Bases()
+
+
+@pytest.fixture
+def services(bases) -> Services:
+    """Services of the owner's own page."""
+    return Services.of(bases=bases)
+
+
+@pytest.fixture
+def public_services() -> Services:
+    """Services of a public page that allows healing, with nothing open."""
+    return Services.of(Deployment.of(public=True, healing=True))

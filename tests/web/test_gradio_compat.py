@@ -1,0 +1,176 @@
+"""Gradio still behaves as components/gradio_compat assumes; if not, a file there can go or has to
+change."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import gradio as gr
+import httpx
+import pytest
+from gradio.state_holder import StateHolder
+
+from components.gradio_compat import queue_state, session_state
+from components.gradio_compat.event_data import event_data
+from components.gradio_compat.readable_errors import ReadableErrors
+
+ROOT = Path(__file__).parents[2]
+SKIP = "from components.gradio_compat import skip_stubs; skip_stubs.skip()\n"
+COMPONENT = "import gradio as gr\n\nclass Mine(gr.HTML):\n    EVENTS = ['act']\n"
+
+
+# ---------------------------------------------------------------- skip_stubs
+
+
+@pytest.mark.parametrize("skipped", [True, False])
+def test_gradio_writes_a_stub_unless_it_is_skipped(tmp_path, skipped):
+    (tmp_path / "mine.py").write_text(COMPONENT)
+    first = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+    code = f"{SKIP if skipped else ''}{first}import mine; mine.Mine().act"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    assert (tmp_path / "mine.pyi").exists() is not skipped
+
+
+def test_other_classes_still_have_their_file():
+    code = f"{SKIP}import inspect, pathlib; assert inspect.getfile(pathlib.Path).endswith('.py')"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+# ---------------------------------------------------------------- readable_errors
+
+
+def adding(blocks: gr.Blocks):
+    """The event of an endpoint with two numbers."""
+
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    with blocks:
+        numbers = [gr.Number(precision=0), gr.Number(precision=0)]
+        numbers[0].change(add, numbers, numbers[0], api_name="add")
+    return next(iter(blocks.fns.values()))
+
+
+def preprocess(blocks: gr.Blocks, values: list) -> None:
+    fn = adding(blocks)
+    with ThreadPoolExecutor(1) as pool:  # this thread may have a loop already, of a browser
+        pool.submit(lambda: asyncio.run(blocks.preprocess_data(fn, values, None))).result()
+
+
+def test_gradio_says_nothing_of_values_that_do_not_fit():
+    blocks = gr.Blocks(analytics_enabled=False)
+    fn = adding(blocks)
+    with pytest.raises(ValueError):  # no gr.Error, whose message a client would get
+        blocks.validate_inputs(fn, [1])
+    blocks.validate_inputs(fn, [1, 2, 3])  # not even noticed
+    ours = ReadableErrors(analytics_enabled=False)
+    for values in ([1], [1, 2, 3]):
+        with pytest.raises(gr.Error, match=f"Expected 2 values \\(a, b\\), got {len(values)}"):
+            ours.validate_inputs(adding(ours), values)
+
+
+def test_gradio_says_nothing_of_values_of_the_wrong_type():
+    with pytest.raises(Exception) as plain:
+        preprocess(gr.Blocks(analytics_enabled=False), [[], 1])
+    assert not isinstance(plain.value, gr.Error)
+    with pytest.raises(gr.Error, match="wrong type"):
+        preprocess(ReadableErrors(analytics_enabled=False), [[], 1])
+
+
+@pytest.mark.parametrize("name", ["validate_inputs", "preprocess_data", "call_function"])
+def test_what_is_overridden_is_there_and_takes_the_same(name):
+    theirs, ours = (
+        inspect.signature(getattr(blocks, name)) for blocks in (gr.Blocks, ReadableErrors)
+    )
+    assert list(theirs.parameters)[:2] == list(ours.parameters)[:2] == ["self", "block_fn"]
+
+
+# ---------------------------------------------------------------- event_data
+
+
+def test_gradio_keeps_an_events_data_private():
+    data = {"op": "drop"}
+    event = gr.EventData(None, data)
+    public = [name for name in vars(event) if not name.startswith("_")]
+    assert data not in [getattr(event, name) for name in public]
+    assert event_data(event) is data and event_data(gr.EventData(None, [1])) == {}
+
+
+# ---------------------------------------------------------------- session_state
+
+
+def test_gradio_keeps_what_a_closed_page_showed():
+    with gr.Blocks() as blocks:
+        gr.State([1])
+        box = gr.Textbox()
+    holder = StateHolder()
+    holder.set_blocks(blocks)
+    holder["page"]._update_value_in_config(box._id, "a picture of megabytes")
+    holder["page"].is_closed = True
+    holder.delete_all_expired_state()
+    assert "megabytes" in repr(holder["page"].config_values)
+    session_state.forget_pictures(holder, "page")
+    assert "megabytes" not in repr(holder["page"].config_values)
+    assert session_state.is_known(holder, "page") and session_state.is_closed(holder, "page")
+    session_state.drop(holder, "page")
+    assert not session_state.is_known(holder, "page")
+
+
+# ---------------------------------------------------------------- queue_state
+
+
+@pytest.fixture
+def app():
+    """An app with one event that ends once it is told to: (blocks, API address, function to go)."""
+    go = threading.Event()
+
+    def work(a: int) -> int:
+        assert go.wait(30)
+        return a
+
+    with gr.Blocks(analytics_enabled=False) as blocks:
+        number = gr.Number()
+        number.change(work, number, number, api_name="work")
+    _, url, _ = blocks.launch(prevent_thread_lock=True, quiet=True, inbrowser=False)
+    yield blocks, f"{url.rstrip('/')}/gradio_api", go.set
+    go.set()
+    blocks.close()
+
+
+def until(condition) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_gradio_keeps_the_messages_of_a_page_that_left(app):
+    blocks, address, go = app
+    queue = queue_state.queue_of(blocks)
+    body = {"fn_index": 0, "data": [1], "session_hash": "page"}
+    event = httpx.post(f"{address}/queue/join", json=body).json()["event_id"]
+    assert queue_state.senders(queue) == [("127.0.0.1", "page")]
+    assert queue_state.has_messages(queue, "page") and queue_state.has_event(queue, event)
+    assert not queue_state.forget_messages(queue, "page")  # it is still running
+    go()
+    until(lambda: not queue_state.senders(queue))
+    assert queue_state.has_messages(queue, "page")  # Gradio's own doing
+    until(lambda: queue_state.forget_messages(queue, "page"))
+    assert not queue_state.has_messages(queue, "page")
+    assert not queue_state.has_event(queue, event)
+
+
+def test_gradio_answers_for_streams_that_do_not_exist(app):
+    _, address, _ = app
+    unknown = {"session_hash": "nobody"}
+    with httpx.stream("GET", f"{address}/queue/data", params=unknown) as answer:
+        assert answer.status_code == 200
+        with pytest.raises(httpx.RemoteProtocolError):
+            answer.read()
