@@ -148,7 +148,7 @@ class Session:
                 "undo": bool(history.past),
                 "redo": bool(history.future),
                 "revision": self._revision,
-                "said": self._message,
+                "message": self._message,
                 "error": self._error,
                 "presets": _presets(plan.depth),
             }

@@ -30,7 +30,7 @@ def ask(made: Session, op: str, strip: str = "patient", start=None, end=None, **
 def test_one_layer_is_not_called_layers():
     made = Session()
     made.open("x", SimpleNamespace(name="tiny", depth=1, kinds=("",)))
-    assert made.view()["said"] == "tiny: 1 layer"
+    assert made.view()["message"] == "tiny: 1 layer"
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_no_sequence_of_requests_breaks_a_session(requests):
     for request in requests:
         made.apply({**request, "revision": made.view()["revision"]})
         view = made.view()
-        assert view["error"] or view["said"]
+        assert view["error"] or view["message"]
         assert [x["source"] for x in view["patient"]] == list(made.plan.sources)
         assert len({x["id"] for x in view["patient"]}) == len(made.plan)
         if chosen := view["selection"]:

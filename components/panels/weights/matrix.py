@@ -35,15 +35,15 @@ def draw_matrix(
             return matrix_figures.corner(name, matrix.shape, corner(base, matrix, init=layer.init))
         key = f"{base.source.identity} {matrix.name}"
         if key not in spectra:
-            found = spectrum(base, matrix, progress)
+            result = spectrum(base, matrix, progress)
             spectra.clear()
-            spectra[key] = found
-        found = spectra[key]
+            spectra[key] = result
+        last = spectra[key]
         factor = 1.0
         if matrix.output and layer.init.output_factor is not None:
             factor = abs(layer.init.output_factor)
-        rank = found.stable_rank if factor else 0.0
-        values = found.values * np.float32(factor)
+        rank = last.stable_rank if factor else 0.0
+        values = last.values * np.float32(factor)
         return matrix_figures.spectrum(name, matrix.shape, values, rank)
 
     return work

@@ -74,7 +74,7 @@ export function mount({ element, trigger, props, watch }) {
       const label = element.querySelector(`[data-of=${strip}] span`);
       label.textContent = plural(layerCount(view, strip), 'layer');
     }
-    live.textContent = view.error || view.said;
+    live.textContent = view.error || view.message;
     queue.advance();
   }
 
