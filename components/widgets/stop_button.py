@@ -11,9 +11,9 @@ import gradio as gr
 def stops(
     button: gr.Button, running: list, message: Callable, inputs: Any, outputs: list[gr.Component]
 ) -> None:
-    """Have a button cancel events and show what `message` returns. Two events, in this order: Gradio
-    runs an event's function before it cancels others, and a report that comes meanwhile would stay.
-    Through the queue the word comes behind the last report."""
+    """Have a button cancel events and show what `message` returns, as two events in this order:
+    Gradio runs an event's function before it cancels others, and a late report would cover the
+    message. Through the queue the message comes after the last report."""
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     button.click(None, None, None, cancels=running, queue=False, **quiet)
     button.click(message, inputs, outputs, concurrency_limit=None, **quiet)
