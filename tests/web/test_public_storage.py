@@ -162,8 +162,9 @@ def test_of_two_saves_that_only_fit_one_by_one_the_second_is_told_so(
 def test_what_a_model_takes_in_memory_is_bounded_too(public_page, tiny_folder):
     """Weights stored in 8 bits take 16 once they are loaded."""
     spec = str(tiny_folder("llama"))
-    size = weight_bytes(surgery.Base.open(spec))
-    bases = public_page(max_model_bytes=size - 1).bases
+    bases = public_page().bases
+    size = weight_bytes(bases.get(spec))
+    bases.deployment = Deployment.of(public=True, max_model_bytes=size - 1)
     with pytest.raises(BaseError, match="In memory the model's weights take"):
         bases.load(spec, lambda *_: None)
 
