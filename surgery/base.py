@@ -38,11 +38,11 @@ class Base(Model):
             return base
 
     def preview(self, plan: Plan) -> Preview:
-        """What the plan would make of this base, by arithmetic alone."""
+        """Preview the plan by arithmetic alone. Reads no weights."""
         return preview_of(self, plan)
 
     def operate(self, plan: Plan) -> Patient:
-        """The patient, runnable. Raises `Refused` where it can't be promised right."""
+        """Return the patient, ready to run. Raises `Refused` if it can't be guaranteed correct."""
         return Patient.of(self, plan)
 
     def save(
@@ -57,9 +57,11 @@ class Base(Model):
         healed: TrainedTensors | None = None,
         progress: Progress = silent,
     ) -> Path:
-        """Write the checkpoint to the folder `out`: whole, or not at all. Returns the folder.
+        """Write the checkpoint to the folder `out`, completely or not at all. Returns the folder.
 
-        `verified` compares every tensor with what the plan says before the folder appears; `healed`
-        are tensors that training changed, which stand in the place of the plan's.
+        `dtype` converts the weights; `shard_size` limits each file. `verified` compares every
+        tensor with the plan before the folder appears; `healed` are tensors that training changed,
+        which replace the plan's. Raises `Refused`, `BaseError` or `SaveError`, and then `out` is
+        unchanged.
         """
         return save(self, plan, Path(out), dtype, shard_size, overwrite, progress, verified, healed)

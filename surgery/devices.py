@@ -23,9 +23,9 @@ class Room:
 
 
 def accelerators() -> list[Room]:
-    """CUDA devices (ROCm included) with most room first, or Apple's GPU, or none.
+    """CUDA devices (ROCm included), most free memory first, or Apple's GPU, or none.
 
-    One of several processes of a run (torchrun, `accelerate launch`) has the one it was given.
+    A process of a distributed run (torchrun, `accelerate launch`) gets only its own.
     """
     import torch  # takes a second: asking for main memory must not
 
@@ -43,8 +43,8 @@ def accelerators() -> list[Room]:
 
 
 def share_processors(among: int) -> None:
-    """Have what this thread computes next use its share of the processors, if `among` several
-    compute now."""
+    """Limit what this thread computes to its share of the processors, if `among` several threads
+    compute."""
     import torch
 
     wanted = max(1, (os.cpu_count() or 1) // max(1, among))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def of_base(base: Base) -> dict[str, Any]:
-    """What a base is. Reads no weights."""
+    """Describe a base. Reads no weights."""
     return {
         "name": base.name,
         "kind": base.kind,
@@ -31,7 +31,7 @@ def of_base(base: Base) -> dict[str, Any]:
 
 
 def of_plan(base: Base, wanted: Plan, before: Any, after: Any) -> dict[str, Any]:
-    """What a plan would make of a base, from both previews."""
+    """Describe a plan for a base, from the previews of both."""
     return {
         "base": base.name,
         "plan": str(wanted),
@@ -43,8 +43,8 @@ def of_plan(base: Base, wanted: Plan, before: Any, after: Any) -> dict[str, Any]
 
 
 def read_plan(text: str, base: Base) -> Plan:
-    """A plan in any of its forms: the notation, a preset, or mergekit's YAML. Raises `PlanError`,
-    or `Refused` for a recipe that no plan can say."""
+    """Parse a plan in any form: the notation, a preset, or mergekit's YAML. Raises `PlanError`, or
+    `Refused` for a recipe that no plan can express."""
     if recipe := read_recipe(text):
         from .recipe import layer_tensors
 

@@ -20,7 +20,8 @@ from .errors import SurgeryError, one_line
 
 @dataclass
 class Stats:
-    """How a stream went so far. Times are seconds of this stream's own work, not of waiting."""
+    """Statistics of a stream so far. Times are seconds of this stream's own work, not of
+    waiting."""
 
     prompt_tokens: int = 0
     tokens: int = 0
@@ -30,7 +31,7 @@ class Stats:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Decoding speed, the prompt's pass left out; None before the second token."""
+        """Decoding speed without the prompt's forward pass; None before the second token."""
         if self.tokens < 2 or self.first_token_seconds is None:
             return None
         rest = self.seconds - self.first_token_seconds
@@ -38,7 +39,7 @@ class Stats:
 
 
 class Stream:
-    """An iterator of text pieces. `close()` ends it and gives its cache back."""
+    """An iterator of pieces of text. `close()` ends it and frees its cache."""
 
     def __init__(
         self,
@@ -135,7 +136,7 @@ class Stream:
         return token
 
     def _new_text(self) -> str:
-        """What the tokens so far say beyond what was shown; whole characters only."""
+        """The text that the last tokens added; whole characters only."""
         text = self._tokenizer.decode(
             self._ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )

@@ -9,21 +9,21 @@ from .plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What was, what is, and what was undone. Every step returns a new history."""
+    """Past, present and undone plans. Every step returns a new history."""
 
     present: Plan
     past: tuple[Plan, ...] = ()
     future: tuple[Plan, ...] = ()
 
     def do(self, plan: Plan) -> History:
-        """The plan becomes the present; what had been undone is forgotten. A plan that changes
-        nothing leaves no step behind."""
+        """Make `plan` the present, and forget what had been undone. A plan that changes nothing
+        adds no step."""
         if plan == self.present:
             return self
         return History(plan, (*self.past, self.present))
 
     def within(self, steps: int) -> History:
-        """With at most so many steps behind it: those between the start and the latest go."""
+        """Keep at most this many past steps: the start, and the latest ones."""
         if len(self.past) <= steps:
             return self
         return replace(self, past=(self.past[0], *self.past[len(self.past) - steps + 1 :]))

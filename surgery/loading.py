@@ -34,7 +34,7 @@ def load(
     progress: Progress,
     passed_over: Collection[str] = (),
 ) -> PreTrainedModel:
-    """The model in `folder` with `size` bytes of weights, in `dtype`. Stored tensors in
+    """Load the model in `folder` with `size` bytes of weights, in `dtype`. Stored tensors in
     `passed_over` need no counterpart in the model.
 
     Raises `BaseError` if the weights don't fit, or if tensors are missing or left over: a model
@@ -72,7 +72,7 @@ def load(
 
 
 def _generation_is_broken(folder: Path) -> bool:
-    """Is generation_config.json the file that transformers can't read?"""
+    """Whether generation_config.json is the file that transformers can't read."""
     try:
         GenerationConfig.from_pretrained(folder, local_files_only=True)
     except Exception:  # many kinds of errors, as above
@@ -105,7 +105,8 @@ def initialise(
     seed: int,
     progress: Progress = silent,
 ) -> PreTrainedModel:
-    """A model of random weights, as transformers initialises this config; same seed, same weights.
+    """Make a model with random weights, as transformers initialises this config; same seed, same
+    weights.
 
     Made on the CPU, so that the numbers are the same on every machine, then moved.
     """
@@ -125,7 +126,8 @@ def initialise(
 
 
 def _spread(anatomy: Anatomy, devices: tuple[str, ...], gpus: list, dtype: torch.dtype) -> dict:
-    """A device for each module, whole layers kept together; nothing is left on CPU or disk."""
+    """Assign a device to each module, with whole layers on one device and nothing on CPU or
+    disk."""
     from accelerate import infer_auto_device_map
 
     free = {room.device: room.free for room in gpus}
@@ -147,7 +149,7 @@ def _spread(anatomy: Anatomy, devices: tuple[str, ...], gpus: list, dtype: torch
 
 @contextmanager
 def loading(progress: Progress) -> Iterator[None]:
-    """Alone in loading weights, with transformers' own progress bars handed on to `progress`."""
+    """Hold the lock for loading weights, and forward transformers' progress bars to `progress`."""
 
     def hook(_, args, kwargs):
         return _Report(report, *args, **kwargs)

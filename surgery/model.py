@@ -34,7 +34,7 @@ _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "
 
 
 class Model:
-    """A model as found. `surgery.Base` adds what can be done with a plan."""
+    """A model as found. `Base` adds what can be done with a plan."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -49,28 +49,29 @@ class Model:
 
     @property
     def name(self) -> str:
-        """The name to show."""
+        """The name to display."""
         return self.source.name
 
     @property
     def kind(self) -> str:
-        """Where it was found: bundled, hub, folder, gguf or config."""
+        """Its kind of source: bundled, hub, folder, gguf or config."""
         return self.source.kind
 
     @property
     def note(self) -> str:
-        """What a reader should know about where the weights come from; may be empty."""
+        """A remark on where the weights come from; may be empty."""
         return self.source.note
 
     @property
     def pinned_id(self) -> str | None:
-        """Its Hub id, with the revision where that is known."""
+        """Its Hub id, with the revision if it is known."""
         source = self.source
         return f"{source.hub_id}@{source.revision}" if source.revision else source.hub_id
 
     @property
     def recipe_name(self) -> str:
-        """What recipes call it: its Hub id, else its name; random weights don't pass for others."""
+        """Its name in recipes: its Hub id, else its name. Random weights are marked with
+        “config:”."""
         return self.pinned_id or (f"config:{self.name}" if self.kind == "config" else self.name)
 
     def local_files(self) -> Iterable[Path]:
@@ -79,7 +80,7 @@ class Model:
 
     @property
     def parts(self) -> tuple[tuple[str, int], ...]:
-        """Of a stack of several bases: each one's name and its first layer. Else empty."""
+        """For a stack of several bases, each one's name and its first layer; otherwise empty."""
         return ()
 
     @cached_property
@@ -89,12 +90,12 @@ class Model:
 
     @property
     def depth(self) -> int:
-        """How many decoder layers it has."""
+        """The number of decoder layers."""
         return self.anatomy.stack.depth
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What each layer is where layers differ (“sliding”, “full”); else empty strings."""
+        """The kind of each layer if layers differ (“sliding”, “full”); otherwise empty strings."""
         return self.anatomy.kinds
 
     @property
@@ -107,12 +108,13 @@ class Model:
 
     @property
     def auto_class(self) -> str:
-        """The Auto class of transformers that loads the whole model, and what is saved from it."""
+        """The Auto class of transformers that loads the whole model, and checkpoints saved from
+        it."""
         return auto_class(self.anatomy.whole).__name__
 
     @cached_property
     def torch_dtype(self) -> torch.dtype:
-        """What it computes in: the dtype that most of its weights are stored in."""
+        """The dtype it computes in: the one that most of its weights are stored in."""
         sizes: dict[str, int] = {}
         for tensor in self.source.tensors.values():
             sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.end - tensor.start
@@ -122,7 +124,7 @@ class Model:
 
     @property
     def dtype(self) -> str:
-        """The same as a word: “bfloat16”."""
+        """The name of that dtype, such as “bfloat16”."""
         return str(self.torch_dtype).removeprefix("torch.")
 
     # ------------------------------------------------------------------ text
@@ -155,17 +157,17 @@ class Model:
 
     @property
     def has_tokenizer(self) -> bool:
-        """A base without one can be operated on and saved; only text needs it."""
+        """Whether it has a usable tokenizer. Only text needs one."""
         return self._tokenizer[0] is not None
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether prompts can be put as a chat."""
+        """Whether its tokenizer has a chat template."""
         return self.has_tokenizer and bool(self._tokenizer[0].chat_template)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Raises `BaseError` if the base has none, or none that can be read."""
+        """Its tokenizer. Raises `BaseError` if there is none, or none that can be read."""
         tokenizer, why = self._tokenizer
         if tokenizer is None:
             raise BaseError(why)
@@ -173,7 +175,7 @@ class Model:
 
     @property
     def context(self) -> int | None:
-        """The maximum number of tokens by the config; None if it has no such limit."""
+        """The maximum number of tokens according to the config; None if there is no limit."""
         text = self.anatomy.config.get_text_config(decoder=True)
         length = getattr(text, "max_position_embeddings", None)
         return length if isinstance(length, int) and length > 0 else None
@@ -203,7 +205,7 @@ class Model:
 
     @property
     def device(self) -> str:
-        """Where the weights are, or would go."""
+        """The device that holds the weights, or will."""
         if self._model is not None:
             return str(self._model.device)
         return next((room.device for room in accelerators()), "cpu")
@@ -284,8 +286,9 @@ class Model:
         return StoredBytes(outside, tuple(layers))
 
     def _check_tied(self, folder: Path) -> None:
-        """What the config calls one tensor and the files hold twice has to be the same twice: else
-        transformers would load one more than the config, and every count, says."""
+        """Check that tensors which the config ties, and the files hold twice, are equal: otherwise
+        transformers would load one more than the config, and every count, says. Raises `BaseError`.
+        """
         for one, other in stored_twice(self.anatomy, self.source.tensors):
             if not _same(folder, self.source.tensors[one], self.source.tensors[other]):
                 raise BaseError(
@@ -296,12 +299,12 @@ class Model:
 
 
 def _is_vocabulary(name: str) -> bool:
-    """Does this file hold a vocabulary, rather than settings?"""
+    """Whether this file holds a vocabulary, rather than settings."""
     return not name.endswith(("_config.json", ".jinja", "chat_template.json"))
 
 
 def _same(folder: Path, one: Tensor, other: Tensor) -> bool:
-    """Are these the same numbers in the same form?"""
+    """Whether two stored tensors have the same dtype, shape and bytes."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
     size = one.end - one.start

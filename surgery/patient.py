@@ -31,14 +31,15 @@ class Patient:
 
     @classmethod
     def of(cls, base: Model, plan: Plan) -> Patient:
-        """Operate: a new skeleton over the base's parameters. Takes milliseconds and no memory for
-        weights once the base's are loaded. Raises `Refused` where it can't be promised right."""
+        """Operate: build a new skeleton over the base's parameters. Takes milliseconds and no
+        memory for weights once the base is loaded. Raises `Refused` if it can't be guaranteed
+        correct."""
         check_loadable(base.anatomy)  # before weights are asked for
         return cls(base, plan, share(build_patient(base.anatomy, base.model, plan)))
 
     def again(self) -> Patient:
-        """The same patient in another skeleton over the same parameters, for whoever watches or
-        replaces layers while somebody else runs this one."""
+        """Return the same patient in another skeleton over the same parameters, so that its layers
+        can be observed or replaced while this one is in use."""
         return Patient.of(self.base, self.plan)
 
     def copy(self) -> PreTrainedModel:
@@ -92,8 +93,8 @@ class Patient:
         )
 
     def _as_chat(self, prompt: str) -> str:
-        """The prompt within the base's chat template, which comes from strangers: transformers
-        renders it in a sandbox that reaches nothing but the message."""
+        """Put the prompt into the base's chat template, which is untrusted: transformers renders it
+        in a sandbox that reaches nothing but the message."""
         try:
             return self.base.tokenizer.apply_chat_template(
                 [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False

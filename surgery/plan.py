@@ -110,12 +110,12 @@ class Plan:
 
     @classmethod
     def whole(cls, depth: int) -> Plan:
-        """The plan that changes nothing."""
+        """Return the plan that changes nothing."""
         return cls(tuple(Layer(i) for i in range(depth)), depth)
 
     @classmethod
     def of(cls, sources: Iterable[int], depth: int) -> Plan:
-        """A plan of plain copies, from source indices."""
+        """Return a plan of plain copies, from source indices."""
         return cls(tuple(Layer(index(i)) for i in sources), depth)
 
     @classmethod
@@ -179,18 +179,18 @@ class Plan:
 
     @property
     def is_whole(self) -> bool:
-        """True if this plan leaves the base as it is."""
+        """Whether this plan leaves the base unchanged."""
         return self.layers == Plan.whole(self.depth).layers
 
     @property
     def dropped(self) -> tuple[int, ...]:
-        """Layers of the base that the patient no longer has."""
+        """Layers of the base that the patient doesn't have."""
         kept = {layer.source for layer in self.layers if not layer.base}
         return tuple(i for i in range(self.depth) if i not in kept)
 
     @property
     def repeated(self) -> int:
-        """How many layers are second or later appearances of their source."""
+        """The number of layers that are second or later copies of their source."""
         return len(self.layers) - len({(layer.base, layer.source) for layer in self.layers})
 
     @property
@@ -201,7 +201,7 @@ class Plan:
         return tuple(p for p, (a, b) in enumerate(zip(before, after, strict=True)) if b != a + 1)
 
     def describe(self) -> str:
-        """What the plan does to the base, in a few words: “4 dropped, 3 repeated”."""
+        """Summarise what the plan does to the base: “4 dropped, 3 repeated”."""
         first_seen = list(dict.fromkeys(i.source for i in self.layers if not i.base))
         foreign = sum(bool(layer.base) for layer in self.layers)
         changed = sum(layer.init != COPY for layer in self.layers)
@@ -218,12 +218,13 @@ class Plan:
     # Ranges are positions in this plan, except in `restore` and `insert`, which speak of the base.
 
     def drop(self, start: int, end: int) -> Plan:
-        """Without the layers at positions [start, end)."""
+        """Return the plan without the layers at positions [start, end)."""
         self._check_range(start, end)
         return self._with(self.layers[:start] + self.layers[end:])
 
     def repeat(self, start: int, end: int, times: int = 1, init: Init = COPY) -> Plan:
-        """With `times` more copies of [start, end) right after it, each beginning as `init`."""
+        """Return the plan with `times` more copies of [start, end) right after it, initialised as
+        `init`."""
         self._check_range(start, end)
         if times < 1:
             raise PlanError(f"A range can be repeated once or more, not {times} times.")
@@ -235,7 +236,8 @@ class Plan:
         return self._with(self.layers[:end] + block * times + self.layers[end:])
 
     def move(self, start: int, end: int, to: int) -> Plan:
-        """With [start, end) taken out and put before what is now at position `to` (0 to length)."""
+        """Return the plan with [start, end) moved before what is now at position `to` (0 to
+        length)."""
         self._check_range(start, end)
         if not 0 <= to <= len(self.layers):
             raise PlanError(f"Layers can be moved to positions 0 to {len(self)}, not {to}.")
@@ -250,12 +252,13 @@ class Plan:
         return self._with(before + block + after)
 
     def reverse(self, start: int, end: int) -> Plan:
-        """With [start, end) in reverse order."""
+        """Return the plan with [start, end) in reverse order."""
         self._check_range(start, end)
         return self._with(self.layers[:start] + self.layers[start:end][::-1] + self.layers[end:])
 
     def insert(self, at: int, start: int, end: int, init: Init = COPY, base: str = "") -> Plan:
-        """With the base's layers [start, end) put in before position `at` (0 to length)."""
+        """Return the plan with the base's layers [start, end) inserted before position `at` (0 to
+        length)."""
         if not 0 <= at <= len(self.layers):
             raise PlanError(f"Layers can be inserted at positions 0 to {len(self)}, not {at}.")
         _check_source(start, end, self._depth_of(base))
@@ -263,10 +266,11 @@ class Plan:
         return self._with(self.layers[:at] + block + self.layers[at:])
 
     def restore(self, start: int, end: int) -> Plan:
-        """With the base's layers [start, end) as the base has them: each once, in order, in place.
+        """Return the plan with the base's layers [start, end) as the base has them: each once, in
+        order.
 
-        They go behind the last appearance of the nearest lower layer that the plan still has, or
-        to the front if there is none. The rest of the plan stays as it is.
+        They go after the last appearance of the nearest lower layer that the plan still has, or to
+        the front if there is none. The rest of the plan stays as it is.
         """
         _check_source(start, end, self.depth)
         rest = [x for x in self.layers if x.base or not start <= x.source < end]
@@ -276,7 +280,7 @@ class Plan:
         return self._with((*rest[:at], *block, *rest[at:]))
 
     def initialise(self, start: int, end: int, init: Init) -> Plan:
-        """With the layers at [start, end) beginning as `init`."""
+        """Return the plan with the layers at [start, end) initialised as `init`."""
         self._check_range(start, end)
         block = tuple(replace(layer, init=init) for layer in self.layers[start:end])
         return self._with(self.layers[:start] + block + self.layers[end:])

@@ -13,7 +13,7 @@ _MOST_WORDS = 9  # more than any preset takes
 
 
 def drop_middle(depth: int, n: int) -> Plan:
-    """Depth down-scaling: leave out the `n` layers in the middle. 12 layers, n=2: `0:5, 7:12`."""
+    """Depth down-scaling: drop `n` layers in the middle. 12 layers, n=2: `0:5, 7:12`."""
     _check("n", n, 1, depth - 1)
     start = (depth - n) // 2
     return Plan.whole(depth).drop(start, start + n)
@@ -143,10 +143,8 @@ PRESETS = {
 
 
 def parse(text: str, depth: int) -> Plan | None:
-    """A plan from a preset's name with its values, `solar` or `drop-middle n=4`.
-
-    None if the text does not start with a word, as every preset and no range does.
-    """
+    """Parse a preset's name with its values, such as `solar` or `drop-middle n=4`. None if the text
+    doesn't start with a word, which every preset does and no range does."""
     name, *rest = text.split(maxsplit=_MOST_WORDS) or [""]
     if not re.fullmatch(r"[A-Za-z][A-Za-z-]*", name):
         return None

@@ -29,7 +29,7 @@ class Cancelled(BaseException):
 
 
 def silent(what: str, done: float, total: float) -> None:
-    """For callers who don't want to know."""
+    """Ignore progress."""
 
 
 # The current thread's progress function, for code that isn't passed one.
@@ -107,7 +107,7 @@ class Meter:
         progress(what, 0, total)
 
     def add(self, amount: float) -> None:
-        """So much more is done. Raises what the progress function raises, or `Cancelled`."""
+        """Count `amount` more as done. Raises what the progress function raises, or `Cancelled`."""
         with self._lock:
             if self._stopped:
                 raise Cancelled
@@ -119,6 +119,6 @@ class Meter:
                 raise
 
     def stop(self) -> None:
-        """Have all who report to it stop."""
+        """Stop all threads that report to it."""
         with self._lock:
             self._stopped = True

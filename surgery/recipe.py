@@ -162,7 +162,7 @@ class Recipe(_Part):
 
     @property
     def saved_dtype(self) -> str | None:
-        """What the weights are converted to; None keeps each as it is stored."""
+        """The dtype that weights are converted to; None keeps each as it is stored."""
         return self.out_dtype or self.dtype
 
     def plan(
@@ -171,11 +171,11 @@ class Recipe(_Part):
         tensors: Sequence[tuple[str, bool]],
         others: Mapping[str, int] | None = None,
     ) -> Plan:
-        """The plan that it says for a base of `depth` layers, and other bases of the depths in
-        `others` by their names in the plan.
+        """Return the plan for a base of `depth` layers, and for other bases of the depths in
+        `others`, by their names in the plan.
 
-        `tensors` are a layer's tensors: (name, is it an output projection?). Raises `PlanError`,
-        or `Refused` for scales that no plan can say.
+        `tensors` are a layer's tensors: (name, is it an output projection?). Raises `PlanError`, or
+        `Refused` for scales that no plan can express.
         """
         layers: list[Layer] = []
         names, others = self.names, dict(others or {})
@@ -219,7 +219,7 @@ class Recipe(_Part):
 
 
 def read(text: str) -> Recipe:
-    """The recipe in YAML. Raises `PlanError`, or `Refused` for what is not done here."""
+    """Parse a recipe in YAML. Raises `PlanError`, or `Refused` for what is not supported."""
     try:
         _check_form(text)
         fields = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -254,7 +254,7 @@ def read(text: str) -> Recipe:
 
 
 def _check_form(text: str) -> None:
-    """Nothing that could grow beyond its size or nest beyond reason."""
+    """Check that the text can't expand beyond its size, and isn't nested too deeply."""
     if len(text) > _LONGEST:
         raise PlanError(f"The recipe is longer than {_LONGEST >> 20} MB: no plan needs that.")
     depth = 0
@@ -302,7 +302,7 @@ def _check_models(recipe: Recipe) -> None:
 
 
 def read_file(path: Path) -> Recipe:
-    """The recipe in a file. Raises `PlanError`."""
+    """Read a recipe from a file. Raises `PlanError`."""
     try:
         with open(path, encoding="utf-8") as file:
             return read(file.read(_LONGEST + 1))
@@ -335,11 +335,11 @@ def to_yaml(
     outputs: Iterable[str],
     parts: Sequence[tuple[str, int]] = (),
 ) -> str:
-    """The plan as mergekit's passthrough recipe for `model` (a Hub id or a folder).
+    """Write the plan as mergekit's passthrough recipe for `model` (a Hub id or a folder).
 
-    `outputs` are the names of a layer's output projections, which identity and scale act on.
+    `outputs` are the names of a layer's output projections, which identity and scale change.
     Without a `dtype` every tensor keeps its own. For a stack of several models `parts` has each
-    one's name and where its layers begin. Raises `Refused` for what mergekit can't say.
+    one's name and its first layer. Raises `Refused` for what mergekit can't express.
     """
     outputs = list(outputs)
     slices = []
@@ -367,7 +367,7 @@ def to_yaml(
 
 
 def to_peft(plan: Plan) -> str:
-    """The plan as PEFT's `layer_replication`, for `LoraConfig`: layers that appear again share the
+    """Write the plan as PEFT's `layer_replication`, for `LoraConfig`: repeated layers share the
     base's weights and differ by their LoRA alone. Raises `Refused` for layers that are no copies.
     """
     ranges = []
@@ -382,7 +382,7 @@ def to_peft(plan: Plan) -> str:
 
 
 def to_python(spec: str, plan: Plan) -> str:
-    """A program that makes the same checkpoint with this library."""
+    """Write a program that makes the same checkpoint with this library."""
     return (
         "from surgery import Base, Plan\n\n"
         f"base = Base.open({spec!r})\n"
@@ -392,13 +392,13 @@ def to_python(spec: str, plan: Plan) -> str:
 
 
 def output_filters(tensors: Iterable[tuple[str, bool]], known: Iterable[str]) -> list[str]:
-    """Those of the `known` names of output projections that the base has."""
+    """The `known` names of output projections that the base has."""
     outputs = [name for name, is_output in tensors if is_output]
     return [name for name in known if any(name in tensor for tensor in outputs)]
 
 
 def of_base(base: Model, plan: Plan, model: str, dtype: str | None) -> str:
-    """The plan for this base as mergekit's YAML."""
+    """Write the plan for this base as mergekit's YAML."""
     from .architecture.inspect.identity_proof import OUTPUT_PROJECTIONS
 
     outputs = output_filters(layer_tensors(base), OUTPUT_PROJECTIONS)

@@ -1,9 +1,9 @@
 """Several bases of one shape as one base: the layers of all, one base after the other.
 
-A plan that names layers of other bases (`0:16, b/8:24`) becomes a plain plan of such a stack, and
-then everything that takes a base and a plan takes it. The embeddings come from the base of the
-first layer, as do the token ids, the tokenizer, the generation config and other settings that may
-differ. The final norm and the head come from the base of the last layer. Nothing is copied.
+A plan that names layers of other bases (`0:16, b/8:24`) becomes a plain plan of such a stack, which
+works like any other base. The embeddings come from the base of the first layer, as do the token
+ids, the tokenizer, the generation config and other settings that may differ. The final norm and the
+head come from the base of the last layer. Nothing is copied.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from .sources import Source, Tensor
 
 
 def stack(base: Base, others: Mapping[str, Base], plan: Plan) -> tuple[Base, Plan]:
-    """The stack that a plan of several bases is made of, and the plan in terms of it.
+    """Return the stack that a plan of several bases is made of, and the plan in terms of it.
 
-    `others` are the bases by the names that the plan uses for them. A plan with layers of only one
-    base returns that base. Raises `Refused` with the mismatch if the bases don't fit together.
+    `others` are the bases by the names that the plan uses for them. If the plan has layers of only
+    one base, that base is returned. Raises `Refused` with the mismatch if the bases don't fit
+    together.
     """
     known = {"": base, **others}
     used = list(dict.fromkeys(layer.base for layer in plan.layers))
@@ -46,7 +47,7 @@ def stack(base: Base, others: Mapping[str, Base], plan: Plan) -> tuple[Base, Pla
 
 
 class Stack(Base):
-    """A base made of the layers of several. `offset` is where each one's layers begin.
+    """A base made of the layers of several. `offset` is the first layer of each.
 
     The first of `bases` provides the modules before the layers, the one named `last` those after.
     """
@@ -91,7 +92,7 @@ class Stack(Base):
 
     @property
     def parts(self) -> tuple[tuple[str, int], ...]:
-        """Each base's name, as a recipe gives it, and where its layers begin."""
+        """Each base's name in recipes, and its first layer."""
         return tuple((b.recipe_name, self.offset[n]) for n, b in self.bases.items())
 
     @cached_property
@@ -118,7 +119,7 @@ class Stack(Base):
             return self._model
 
     def stored(self, progress: Progress = silent) -> tuple[Path, Mapping[str, Tensor]]:
-        """The first base's folder, and the tensors of all with the paths of their files."""
+        """The first base's folder, and the tensors of all bases with the paths of their files."""
         found = {name: base.stored(progress) for name, base in self.bases.items()}
         tensors = {
             which: {name: replace(t, file=str(folder / t.file)) for name, t in tensors.items()}
@@ -162,7 +163,7 @@ def _check_dtypes(bases: Mapping[str, Base]) -> None:
 
 
 def _check_vocabularies(bases: Mapping[str, Base]) -> None:
-    """Raises `Refused` if two of the bases read text differently."""
+    """Raise `Refused` if two of the bases have different vocabularies."""
     with_text = {name: base for name, base in bases.items() if base.has_tokenizer}
     words = {name: base.tokenizer.get_vocab() for name, base in with_text.items()}
     for (a, one), (b, two) in zip(words.items(), list(words.items())[1:], strict=False):

@@ -24,11 +24,11 @@ def verify_saved(
     open_base: Callable[[str], Base],
     others: Mapping[str, str] | None = None,
 ) -> tuple[int, int]:
-    """Compare a folder that was saved earlier, by the recipe in it: (tensors, bytes) that were
-    compared. `open_base` opens bases; `spec` names the base if the recipe's name for it won't do,
-    and `others` those that are stacked on it, by b, c, … in the order of the recipe.
+    """Verify a saved folder against the recipe in it. Returns the number of tensors and of bytes.
 
-    Raises `SurgeryError` that names what is wrong.
+    `open_base` opens bases; `spec` names the base if the recipe's name for it can't be opened, and
+    `others` those that are stacked on it, by b, c, … in the order of the recipe. Raises
+    `SurgeryError` that names the difference.
     """
     if not (restored(folder) and folder.is_dir()):
         raise SaveError(f"There is no folder {folder}.")

@@ -82,9 +82,9 @@ def card(
     healed: str = "",
     auto_class: str = "AutoModelForCausalLM",
 ) -> str:
-    """The card's text. `has_recipe` says that the recipe lies beside it; `hub_id` and `licence` go
-    into the front matter where they are known. `healed` is what is said of its training, if it was
-    trained; `auto_class` is what loads it."""
+    """Return the card's text. `has_recipe`: the recipe lies beside it. `hub_id` and `licence` go
+    into the front matter if they are known. `healed` describes the training, if there was any;
+    `auto_class` is the class that loads the model."""
     tags = ["layer-surgery", "passthrough", *(["healed"] if healed else [])]
     front: dict = {"library_name": "transformers", "tags": tags}
     if hub_id:

@@ -30,9 +30,9 @@ def push(
 ) -> str:
     """Upload `folder` to "org/name" and return its address. Raises `SaveError`.
 
-    A repository that isn't there is made, private unless said otherwise; one that has files is
-    added to only if `overwrite` is given. An upload that broke can be run again: the Hub knows
-    files by what is in them, and takes none twice.
+    A repository that doesn't exist is created, private by default; one that has files is added to
+    only with `overwrite`. A broken upload can be run again: the Hub recognises files by their
+    content, and takes none twice.
     """
     folder = Path(folder)
     restored(folder)

@@ -148,8 +148,8 @@ def _companions(base: Model, folder: Path, progress: Progress) -> dict[str, Path
 
 
 def _leaves_out(base: Model, plan: Plan) -> bool:
-    """Does the plan leave out layers of a base that isn't on this machine? Then the rest is fetched
-    by range requests; else the whole, which stays for the next time."""
+    """Whether the plan leaves out layers of a model that isn't on this machine. Then the rest is
+    fetched by range requests; otherwise the whole model is, and stays in the cache."""
     return bool(base.source.open_range and base.source.tensors and plan.dropped)
 
 

@@ -70,8 +70,8 @@ def tensor_specs(
     dtype: str | None,
     healed: Mapping[str, torch.Tensor] | None = None,
 ) -> list[TensorSpec]:
-    """Every tensor of the new checkpoint. `healed` are those that training changed, by their names
-    in the patient. Raises `Refused`, or `SaveError` for an unknown dtype."""
+    """List every tensor of the new checkpoint. `healed` are those that training changed, by their
+    names in the patient. Raises `Refused`, or `SaveError` for an unknown dtype."""
     if dtype is not None and dtype not in DTYPES:
         raise SaveError(f"“{str(dtype)[:40]}” is no dtype to save in: {', '.join(DTYPES)}.")
     if dtype and base.anatomy.quantized:
@@ -229,8 +229,8 @@ def _trained(tensor: torch.Tensor, kind: torch.dtype, open_: Opener) -> Iterator
 def _check_alike(
     anatomy: Anatomy, name: str, plan: Plan, position: int, old: str, begun: bool
 ) -> None:
-    """A tensor begins otherwise on disk if and only if it does in memory, where it may have another
-    name."""
+    """Check that a tensor changes on disk if and only if it does in memory, where it may have
+    another name."""
     where = anatomy.layer_of(name)
     if begun != (where is not None and changes(plan, position, where[2])):
         kind = plan.layers[position].init.kind
@@ -240,7 +240,8 @@ def _check_alike(
 
 
 def _changed(plan: Plan, position: int | None, cast: _Cast, values: bytearray) -> memoryview:
-    """Values begun otherwise, converted, or both: each by itself, so any stretch will do."""
+    """Values that are initialised, converted, or both, each by itself, so that any stretch will
+    do."""
     tensor = cast.read(values)
     if position is not None:
         tensor = new_values(plan, position, lambda layer: tensor)

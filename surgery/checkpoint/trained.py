@@ -19,15 +19,16 @@ NAME = "healing.json"
 
 @dataclass(frozen=True)
 class TrainedTensors:
-    """`tensors` by their names in the patient, `words` for the model card, `facts` for machines
-    (objective, settings, steps, tokens, perplexities)."""
+    """Tensors that training changed, by their names in the patient; `words` for the model card;
+    `facts` for programs (objective, settings, steps, tokens, perplexities)."""
 
     tensors: Mapping[str, torch.Tensor] = field(repr=False)
     words: str
     facts: Mapping
 
     def write(self, folder: Path, specs: Iterable[TensorSpec]) -> None:
-        """Put `healing.json` into a checkpoint: the facts, and a SHA-256 of each trained tensor."""
+        """Write `healing.json` into a checkpoint: the facts, and a SHA-256 of each trained
+        tensor."""
         given = [spec for spec in specs if spec.trained]
         sums = {}
         for spec in given:
@@ -40,7 +41,7 @@ class TrainedTensors:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """{tensor: SHA-256} of what was trained in a checkpoint; empty if nothing was. Raises
+    """{tensor: SHA-256} of the trained tensors of a checkpoint; empty if there are none. Raises
     `SaveError` for a file that can't be read."""
     path = folder / NAME
     if not path.is_file():

@@ -110,8 +110,8 @@ def _same_tensors(written: Mapping[str, Tensor], expected: list[TensorSpec]) -> 
 
 
 def check_loads(folder: Path, base: Model, progress: Progress) -> None:
-    """Have transformers itself build the model from the folder's config, without memory, and find
-    a tensor for every place and a place for every tensor. Raises `SaveError`."""
+    """Check that transformers builds the model from the folder's config, on the meta device, with a
+    tensor for every parameter and a parameter for every tensor. Raises `SaveError`."""
     progress("Checking that it loads", 0, 0)
     if base.anatomy.quantized:  # its loader needs the hardware of the format
         _check_packed(folder)

@@ -29,8 +29,8 @@ BLOCK = 4 << 20  # bytes of changed tensors that are in memory at a time
 class Run:
     """`size` bytes at offset `at` of a new file, from offset `start` of the base's.
 
-    They are tensors that lie together in both, the first of which is `spec`; or one tensor that
-    changes on its way.
+    They are tensors that are adjacent in both files, the first of which is `spec`; or one tensor
+    that is changed while it is copied.
     """
 
     spec: TensorSpec
@@ -60,12 +60,12 @@ class Shard:
 
 
 def arrange(specs: Iterable[TensorSpec], limit: int) -> list[Shard]:
-    """Pieces into shards that hold at most `limit` bytes of tensors; a larger tensor has one of its
-    own.
+    """Assign tensors to shards with at most `limit` bytes of tensors each; a larger tensor gets one
+    of its own.
 
-    Wide values come first, as in every safetensors file, so that each lies at a multiple of its
+    Wide values come first, as in every safetensors file, so that each is at a multiple of its
     width. Then the first copies of everything in the order of the base's files, the second copies
-    likewise, …: what lies together there lies together here.
+    likewise, …: what is adjacent there stays adjacent.
     """
     ordered = sorted(specs, key=lambda p: (-p.width, p.copy, p.file, p.start))
     groups: list[list[TensorSpec]] = [[]]
@@ -109,7 +109,7 @@ def _shard(name: str, group: list[TensorSpec]) -> Shard:
 
 
 def runs(places: Iterable[tuple[TensorSpec, int]]) -> Iterator[Run]:
-    """Places, in the order of their offsets, as runs."""
+    """Join adjacent tensors into runs; `places` are in the order of their offsets."""
     run: Run | None = None
     for spec, at in places:
         together = (
@@ -129,8 +129,8 @@ def runs(places: Iterable[tuple[TensorSpec, int]]) -> Iterator[Run]:
 
 
 def write_shards(folder: Path, shards: list[Shard], opener: Opener, meter: Meter) -> None:
-    """Write the shards, and an index where there are several, by the names that transformers
-    expects. `meter` hears of bytes as they are written. Raises `BaseError` or `OSError`."""
+    """Write the shards, and an index if there are several, under the names that transformers
+    expects. `meter` counts bytes as they are written. Raises `BaseError` or `OSError`."""
     mover = Mover()
 
     def write(source: BinaryIO, target: BinaryIO, run: Run) -> None:
@@ -164,10 +164,10 @@ def write_shards(folder: Path, shards: list[Shard], opener: Opener, meter: Meter
 def differing(
     places: Mapping[Path, list[tuple[TensorSpec, int]]], opener: Opener, meter: Meter
 ) -> list[str]:
-    """Names of tensors whose bytes are not those of their spec; of a run, the first one's.
+    """Names of tensors whose bytes differ from their spec's; of a run, the first one's.
 
-    `places` says for each file which spec is expected at which offset, in the offsets' order.
-    `meter` hears of bytes. Raises `BaseError`.
+    `places` lists for each file the expected tensors with their offsets, in order. `meter` counts
+    bytes. Raises `BaseError`.
     """
     names: list[str] = []
 
@@ -194,7 +194,7 @@ def differing(
 
 
 def _parts(runs_: Iterable[Run]) -> Iterator[Run]:
-    """Runs cut into what one worker takes on; a tensor that changes stays in one."""
+    """Cut runs into parts for one worker each; a tensor that changes stays whole."""
     for run in runs_:
         if not run.spec.as_stored:
             yield run

@@ -43,12 +43,13 @@ def atomic_folder(
     kind: Kind = MODEL,
     base_files: Iterable[Path] = (),
 ) -> Iterator[Path]:
-    """A folder beside `out` that takes its name when the block ends well, and else is removed.
+    """Yield a folder beside `out` that is renamed to `out` if the block succeeds, and removed
+    otherwise.
 
-    `size` is what the block means to write, in bytes: checked against the free space first.
-    `durable` waits until it is on the disk, where something else will go once it has appeared.
-    What `overwrite` may replace depends on the `kind` of output and on the `base_files` it is
-    made from; see `check_target`. Raises `SaveError`.
+    `size` is what the block will write, in bytes, and is compared with the free space first.
+    `durable` waits until everything is on the disk, for outputs on which a later deletion depends.
+    What `overwrite` may replace depends on the `kind` of output and on the `base_files` it is made
+    from; see `check_target`. Raises `SaveError`.
     """
     with explained(out):
         base_files = tuple(base_files)
@@ -161,11 +162,12 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def _sync(folder: Path) -> None:
-    """Have everything on the disk before what it replaces goes: a power cut must not take both.
+    """Flush everything to the disk before what it replaces is removed: a power cut must not take
+    both.
 
-    Where nothing is replaced this is left to the system, since waiting for the disk takes longer
-    than the copying; a power cut within seconds of a save can then leave a folder with holes in it,
-    which `verify` finds.
+    If nothing is replaced this is left to the system, since waiting for the disk takes longer than
+    copying; a power cut within seconds of a save can then leave a folder with holes in it, which
+    `verify` finds.
     """
     for path in (*folder.rglob("*"), folder):
         _sync_one(path)

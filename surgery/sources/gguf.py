@@ -30,7 +30,7 @@ from .source import Source
 
 
 def open_gguf(path: Path) -> Source:
-    """The model in a GGUF file: its config from the header alone. Raises `BaseError`."""
+    """Open the model in a GGUF file: its config from the header alone. Raises `BaseError`."""
     if not path.exists():
         raise BaseError(f"There is no file {path}.")
     if not path.is_file():  # a pipe may never say anything
@@ -129,8 +129,9 @@ def _config(path: Path):
 
 @contextmanager
 def _parsed_once() -> Iterator[None]:
-    """Within, a GGUF file's header is parsed once and its table of names made once: transformers
-    asks for the one three times and for the other once a module, and both take seconds."""
+    """During the block, parse a GGUF file's header and build its table of names only once:
+    transformers asks for the first three times and for the second once per module, and both take
+    seconds."""
     with (
         mock.patch.object(gguf, "GGUFReader", cache(gguf.GGUFReader)),
         mock.patch.object(gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),

@@ -50,7 +50,7 @@ _FIRST = 100_000  # bytes: most headers are shorter, so one request is enough
 
 
 def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
-    """The model "org/name" or "org/name@revision". Raises `BaseError`."""
+    """Open the model "org/name" or "org/name@revision". Raises `BaseError`."""
     repo, _, revision = spec.partition("@")
     if found := open_cached(repo, revision or None):
         return found
@@ -109,7 +109,8 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
 
 
 def open_cached(repo: str, revision: str | None) -> Source | None:
-    """The model from the Hub's local cache, if it is there whole. Asks no network."""
+    """Open the model from the Hub's local cache if it is complete there; otherwise None. Uses no
+    network."""
     try:
         folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
     except (OSError, ValueError):  # not in the cache
@@ -137,7 +138,7 @@ def _identity(repo: str, commit: str) -> str:
 def _read_tensors(
     repo: str, commit: str, folder: Path, names: list[str], progress: Progress
 ) -> dict[str, Tensor]:
-    """The tensors of a repository from the headers of its files alone."""
+    """Read the tensors of a repository from the headers of its files alone."""
     if SINGLE in names:
         return _remote_header(repo, commit, SINGLE)
     if INDEX not in names:
@@ -166,7 +167,8 @@ def _remote_header(repo: str, commit: str, file: str) -> dict[str, Tensor]:
 
 
 def _range(url: str, start: int, end: int) -> tuple[bytes, int]:
-    """Bytes [start, end) of what lies at `url`, as far as there are so many, and its size."""
+    """Return bytes [start, end) of the file at `url`, as far as there are that many, and its
+    size."""
     parts = bytearray()
     with _response(url, start, end) as (response, size):
         for part in response.iter_bytes():
@@ -178,7 +180,7 @@ def _range(url: str, start: int, end: int) -> tuple[bytes, int]:
 
 @contextmanager
 def _stream(repo: str, commit: str, file: str, start: int, end: int) -> Iterator[Iterator[bytes]]:
-    """Bytes [start, end) of a repository's file, as they come."""
+    """Yield bytes [start, end) of a repository's file as they arrive."""
     with (
         _explained(repo, commit),
         _response(hf_hub_url(repo, file, revision=commit), start, end) as (response, _),
@@ -188,7 +190,7 @@ def _stream(repo: str, commit: str, file: str, start: int, end: int) -> Iterator
 
 @contextmanager
 def _response(url: str, start: int, end: int) -> Iterator[tuple]:
-    """The server's answer with bytes [start, end) of what lies at `url`, and the whole's size."""
+    """Request bytes [start, end) of the file at `url`; yields the response and the file's size."""
     headers = {**build_hf_headers(), "range": f"bytes={start}-{end - 1}"}
     with get_session().stream("GET", url, headers=headers, timeout=30) as response:
         hf_raise_for_status(response)
@@ -227,7 +229,7 @@ def _reporting(progress: Progress) -> type[tqdm]:
 
 @contextmanager
 def _explained(repo: str, revision: str) -> Iterator[None]:
-    """Whatever the Hub's client raises, in words that say what to do."""
+    """Turn errors of the Hub's client into `BaseError` that says what to do."""
     try:
         yield
     except GatedRepoError as error:

@@ -36,7 +36,7 @@ class RangeReader(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Only from the start; going anywhere but on costs a new request."""
+        """Only from the start; anything but reading on costs a new request."""
         if whence != io.SEEK_SET:
             raise io.UnsupportedOperation("seek from elsewhere than the start")
         if offset != self._at:
@@ -45,7 +45,7 @@ class RangeReader(io.RawIOBase):
         return offset
 
     def readinto(self, into) -> int:
-        """Raises `BaseError` once patience is at its end."""
+        """Raises `BaseError` after the last retry."""
         view = memoryview(into).cast("B")
         if not view or self._at >= self._end:
             return 0

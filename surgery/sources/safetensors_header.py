@@ -1,7 +1,7 @@
-"""The header of a safetensors file: which tensor lies where. Reads no tensor.
+"""Read the header of a safetensors file: which tensor lies where.
 
-Knows the format (github.com/huggingface/safetensors#format) and trusts nothing: whatever a header
-claims is held against the size of its file before anyone computes with it.
+Nothing in it is trusted (github.com/huggingface/safetensors#format): all offsets are checked
+against the size of the file before they are used.
 """
 
 from __future__ import annotations
@@ -33,10 +33,8 @@ BITS = {
 
 
 def read_header(read: Callable[[int, int], bytes], size: int, name: str) -> dict[str, Tensor]:
-    """The tensors of a file of `size` bytes, with offsets from its start.
-
-    `read(start, end)` gives its bytes, from a disk or by range requests. Raises `BaseError`.
-    """
+    """Return the tensors of a file of `size` bytes, with offsets from its start. `read(start, end)`
+    returns its bytes, from a disk or by range requests. Raises `BaseError`."""
     if size < 8:
         raise _broken(name, "it is too short to be a safetensors file")
     length = int.from_bytes(read(0, 8), "little")
@@ -67,7 +65,7 @@ def read_header(read: Callable[[int, int], bytes], size: int, name: str) -> dict
 
 
 def read_file(path: Path) -> dict[str, Tensor]:
-    """The tensors of a local file. Raises `BaseError`."""
+    """Return the tensors of a local file. Raises `BaseError`."""
     try:
         with open(path, "rb") as file:
 

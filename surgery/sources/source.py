@@ -61,7 +61,7 @@ class Source:
     get_tokenizer: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
 
     def local_files(self) -> Iterator[Path]:
-        """Its files on this machine, down to one folder deep; links are not followed."""
+        """The files on this machine, down to one folder deep; links are not followed."""
         if self.files:
             yield from self.files
         elif self.home is not None:
@@ -69,14 +69,14 @@ class Source:
                 yield from (path for path in self.home.glob(pattern) if not path.is_dir())
 
     def fetch(self, progress: Progress = silent) -> Path | None:
-        """A local folder with config and safetensors; None for a bare config. May download or
-        convert, once. Raises `BaseError`."""
+        """Return a local folder with config and safetensors; None for a bare config. May download
+        or convert, once. Raises `BaseError`."""
         return self.get_files(progress)
 
     def companions_folder(self, progress: Progress = silent) -> Path | None:
-        """A local folder with everything but the weights. Raises `BaseError`."""
+        """Return a local folder with everything but the weights. Raises `BaseError`."""
         return self.get_companions(progress)
 
     def tokenizer_folder(self, progress: Progress = silent) -> Path | None:
-        """A local folder with the tokenizer's files, as far as there are any."""
+        """Return a local folder with the tokenizer's files, if there are any."""
         return self.get_tokenizer(progress)

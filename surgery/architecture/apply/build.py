@@ -30,19 +30,20 @@ from .inplace_rescaling import disable_inplace_rescaling
 
 
 def skeleton(base: Anatomy, sources: Sequence[int]) -> PreTrainedModel:
-    """The plan's model on the meta device, checked against the base. Raises `Refused`."""
+    """Build the plan's model on the meta device, and check it against the base. Raises
+    `Refused`."""
     new = build_meta(rewrite(base.whole, sources, base.stack.depth, base.modules))
     check(base, new, sources)
     return new
 
 
 def build_patient(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
-    """An ordinary transformers model that runs `model`'s layers as the plan says.
+    """Build an ordinary transformers model that runs `model`'s layers as the plan says.
 
-    `model` is the loaded base and is left untouched. Every parameter of the result lies in the
-    memory of one of its parameters, except those not initialised as a copy (for identity and
-    scaled layers only the output projections), and packed per-layer tables that the plan changes.
-    All have `requires_grad=False`.
+    `model` is the loaded base, which is not changed. Every parameter of the result is a view of one
+    of its parameters, except those not initialised as a copy (for identity and scale only the
+    output projections), and packed per-layer tables that the plan changes. All have
+    `requires_grad=False`. Raises `Refused`.
     """
     check_supported(base, plan)
     check_loadable(base)
@@ -89,8 +90,8 @@ def _begun(
     name: str,
     where: tuple[str, int, str],
 ) -> torch.Tensor:
-    """The tensor called `name` of a layer that begins otherwise than as a copy; `fresh` has those
-    of random layers."""
+    """The tensor called `name` of a layer that is not a copy; `fresh` has those of random
+    layers."""
     path, position, rest = where
 
     def read(layer: int) -> torch.Tensor:
@@ -107,9 +108,10 @@ def assemble(
     like: PreTrainedModel,
     find: Callable[[str], tuple[PreTrainedModel, str]],
 ) -> PreTrainedModel:
-    """A model whose every stored tensor is one of others': `find` says which, by its name.
+    """Build a model from the tensors of others: `find` maps a stored tensor's name to its model and
+    its name there.
 
-    Buffers that no checkpoint stores are computed; all else is as in the model `like`.
+    Buffers that no checkpoint stores are computed; everything else is as in the model `like`.
     """
     new = build_meta(anatomy.whole)
     place, have = _Modules(new), {}
@@ -145,7 +147,7 @@ def check_loadable(base: Anatomy) -> None:
 
 
 class _Modules:
-    """A model's modules by name, found once: a model asked by name walks there each time."""
+    """A model's modules by name, listed once: `get_submodule` would walk the tree each time."""
 
     def __init__(self, model: nn.Module) -> None:
         self._by_name = dict(model.named_modules(remove_duplicate=False))
@@ -178,7 +180,8 @@ class _Modules:
 def _copy_other_buffers(
     base: Anatomy, have: _Modules, new: nn.Module, sources: Sequence[int]
 ) -> None:
-    """Buffers that no checkpoint stores: each from the module that stands for it in the base."""
+    """Copy the buffers that no checkpoint stores, each from the corresponding module of the
+    base."""
     stored = new.state_dict().keys()
     place = _Modules(new)
     for name, buffer in list(new.named_buffers(remove_duplicate=False)):
@@ -205,7 +208,7 @@ def _without_value(model: nn.Module) -> str | None:
 
 
 def _carry_over(model: PreTrainedModel, new: PreTrainedModel) -> None:
-    """What a loaded model has besides its tensors."""
+    """Copy what a loaded model has besides its tensors."""
     for part in (new.config, new.config.get_text_config(decoder=True)):
         part.dtype = model.dtype
     new.config._attn_implementation = model.config._attn_implementation

@@ -43,7 +43,7 @@ _RULES = (
 
 
 def combine(bases: Mapping[str, Anatomy]) -> PreTrainedConfig:
-    """The config of a model that has the layers of all bases, one base after the other.
+    """Return the config of a model that has the layers of all bases, one base after the other.
 
     Settings that may differ (`_FREE`) are taken from the first base. They include the token ids,
     which belong to the embeddings: some models count positions from the padding token's id. Raises
@@ -134,9 +134,9 @@ def _around(ours: dict, theirs: dict, key: str) -> list[str]:
 
 
 def outer_parts(base: Anatomy) -> tuple[frozenset[str], frozenset[str]]:
-    """Names of the parameters outside the layers: those that are used before the layers run, and
-    those that are used after them, found in a forward pass on the meta device. Vision and audio
-    towers belong to the embeddings, which they feed. Raises `Refused`."""
+    """Return the names of the parameters outside the layers: those used before the layers run, and
+    those used after, as a forward pass on the meta device shows. Vision and audio towers belong to
+    the embeddings, which they feed. Raises `Refused`."""
     model = build_meta(copy.deepcopy(base.whole))
     path = base.stack.paths[0]
     layers = model.get_submodule(path)
@@ -180,7 +180,7 @@ def outer_parts(base: Anatomy) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def check_tied(base: Anatomy, after: Sequence[str]) -> None:
-    """Raises `Refused` if a part behind the layers is one tensor with a part before them."""
+    """Raise `Refused` if a parameter after the layers is tied to one before them."""
     seen: dict[int, str] = {}
     for name, tensor in base.model.named_parameters(remove_duplicate=False):
         if base.layer_of(name) is not None:

@@ -55,7 +55,7 @@ def _check_residual(base: Anatomy, plan: Plan, position: int) -> str | None:
 
 
 def _check_plain_outputs(base: Anatomy, plan: Plan, position: int) -> str | None:
-    """Does a norm follow the output projections (Gemma 2 and 3, OLMo 2)?"""
+    """Check that no norm follows the output projections, as in Gemma 2 and 3 and OLMo 2."""
     layer = plan.layers[position]
     module = base.model.get_submodule(base.stack.paths[0])[layer.source]
     if not any(
@@ -98,8 +98,8 @@ _CHECKS = {
 
 
 def _shared(base: Anatomy, plan: Plan, position: int) -> str | None:
-    """A tensor that the layer at `position` would begin with anew though others use it as well: a
-    reload would tie them again (Zamba has one attention block for many layers)."""
+    """A tensor that the layer at `position` would change although others use it as well: a reload
+    would tie them again (Zamba has one attention block for many layers)."""
     source = plan.layers[position].source
     for name, tensor in base.tensors.items():
         where = base.layer_of(name)
@@ -127,9 +127,9 @@ def changes(plan: Plan, position: int | None, rest: str) -> bool:
 
 
 def new_values(plan: Plan, position: int, read: Read) -> torch.Tensor:
-    """The tensor in place of one that `changes`, in the same shape and dtype.
+    """Return the tensor that replaces one that `changes`, in the same shape and dtype.
 
-    `read(i)` gives the same tensor of the base's layer i. Not for initialisers that are `drawn`.
+    `read(i)` returns the same tensor of the base's layer i. Not for initialisers that are `drawn`.
     """
     layer = plan.layers[position]
     tensor = read(layer.source).detach()
@@ -144,10 +144,10 @@ def new_values(plan: Plan, position: int, read: Read) -> torch.Tensor:
 def random_layer(
     base: Anatomy, plan: Plan, position: int, dtype: torch.dtype
 ) -> Mapping[str, torch.Tensor]:
-    """The layer at `position` as transformers initialises it: {full name in the model: tensor}.
+    """Initialise the layer at `position` as transformers does: {full name in the model: tensor}.
 
-    On the CPU, seeded by its position: the same numbers on every machine, others in every layer.
-    Raises `Refused` where the model doesn't say how all of its parameters begin.
+    On the CPU, seeded by its position: the same numbers on every machine, different ones in every
+    layer. Raises `Refused` if the model doesn't define how all of its parameters are initialised.
     """
     model = build_meta(rewrite(base.whole, plan.sources, base.stack.depth, base.modules))
     found: dict[str, torch.Tensor] = {}

@@ -11,7 +11,8 @@ from surgery.errors import Refused
 
 
 def disable_inplace_rescaling(model: PreTrainedModel) -> PreTrainedModel:
-    """Switch such tricks off in a model that was just loaded. What it computes stays the same."""
+    """Switch in-place rescaling off in a freshly loaded model, and return it. Its outputs stay the
+    same. Raises `Refused` if it has happened already."""
     # RWKV halves the weights of later layers when it first runs, and its hidden states with them,
     # to fit float16.
     if getattr(model.config, "rescale_every", 0):

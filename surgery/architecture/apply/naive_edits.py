@@ -17,8 +17,9 @@ from surgery.errors import Refused
 
 
 def forget_final_norm(base: Anatomy, new: PreTrainedModel) -> None:
-    """Leave the norm behind the last layer of `new` as a fresh model has it (ones, for RMSNorm)
-    instead of the base's. Raises `Refused` if there is none, or nobody says how it begins."""
+    """Leave the norm after the last layer of `new` as it is initialised (ones, for RMSNorm),
+    instead of the base's. Raises `Refused` if there is none, or if transformers doesn't define how
+    it is initialised."""
     norm = _final_norm(base, new)
     norm._is_hf_initialized = False
     for name, old in list(norm.named_parameters(recurse=False)):
@@ -31,8 +32,8 @@ def forget_final_norm(base: Anatomy, new: PreTrainedModel) -> None:
 
 
 def keep_old_indices(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> int:
-    """Leave the index of every layer of `new` as it was in the base, where layer `sources[p]` now
-    stands at position p. Returns how many modules have a wrong index now."""
+    """Give every layer of `new` the index that it has in the base, where layer `sources[p]` is now
+    at position p. Returns how many modules have a wrong index."""
     wrong = 0
     for path in base.stack.paths:
         old_layers, new_layers = base.model.get_submodule(path), new.get_submodule(path)
@@ -48,7 +49,7 @@ def keep_old_indices(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]
 
 
 def _final_norm(base: Anatomy, new: PreTrainedModel) -> nn.Module:
-    """The norm beside the stack of layers; the last one where there are several."""
+    """The norm beside the stack of layers; the last one if there are several."""
     parent = new.get_submodule(base.stack.paths[0].rpartition(".")[0])
     norms = [m for m in parent.children() if "norm" in type(m).__name__.lower()]
     if not norms or not list(norms[-1].parameters()):

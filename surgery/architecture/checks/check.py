@@ -28,7 +28,7 @@ _REMEMBERED = 64  # plans of a base
 
 
 def check(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
-    """Everything that can be known without weights. Raises `Refused`."""
+    """Run all checks that need no weights. Raises `Refused`."""
     if tuple(sources) in base.approved:
         return
     check_shapes(base, new, sources)
@@ -43,7 +43,7 @@ def check(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
 
 
 def check_shapes(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None:
-    """The plan's tensors are exactly those that the new model has, in name and shape."""
+    """Check that the new model has exactly the plan's tensors, by name and shape."""
     names = memory_names(base, sources)
     have = {}
     for name, old in names.items():
@@ -71,7 +71,7 @@ def check_shapes(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None:
 
 
 def check_sharing(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None:
-    """Names that share one tensor in the new model stand for one tensor in the base."""
+    """Check that names which share a tensor in the new model share one in the base."""
     names = memory_names(base, sources)
     stands_for: dict[int, torch.Tensor] = {}
     for name, tensor in new.state_dict(keep_vars=True).items():
@@ -91,8 +91,8 @@ def check_sharing(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None
 
 
 def check_buffers(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
-    """What a reload computes rather than reads (rotary frequencies, decays by depth) comes out as
-    the base has it."""
+    """Check that buffers which a reload computes (rotary frequencies, decays by depth) have the
+    base's values."""
     old = base.computed
     for name, value in computed_buffers(new).items():
         where = base.layer_of(name)
@@ -106,7 +106,7 @@ def check_buffers(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -
 
 
 def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
-    """Every module is of the type that its source is and has its attributes, and none computes
+    """Check that every module has the type and attributes of its source, and that none computes
     with its own position."""
     diff = ModuleDiff(base.model, new, sources, base.stack.depth)
     before, after = (
@@ -154,7 +154,8 @@ def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -
 
 
 def check_layer_inputs(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
-    """The loop around the layers hands each what its source was handed, as far as shapes tell."""
+    """Check that the loop around the layers calls each with what its source is called with, as far
+    as shapes tell."""
     if base.layer_inputs is None and auto_class(base.whole) is not AutoModelForCausalLM:
         raise Refused(
             f"{type(base.model).__name__} can't be run on text alone without weights, so the "
@@ -176,7 +177,8 @@ def check_layer_inputs(base: Anatomy, new: PreTrainedModel, sources: Sequence[in
 
 
 def check_cache_length(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
-    """With another first layer, or without a kind of layer, the cache still knows its length."""
+    """Check that the cache still knows its length if the plan has another first layer, or lacks a
+    kind of layer."""
     kinds = {base.kinds[i] for i in sources}
     if sources[0] == 0 and kinds == set(base.kinds):
         return
@@ -200,8 +202,8 @@ def _sharers(base: Anatomy) -> set[frozenset[int]]:
 
 
 def _keyed(base: Anatomy, group: frozenset[int]) -> str | None:
-    """The attribute by which a block that these layers share tells them apart (Zamba 2 has an
-    adapter for each, found by the layer's index); None if it has none."""
+    """The attribute by which a block shared by these layers tells them apart (Zamba 2 has an
+    adapter for each, looked up by the layer's index); None if it has none."""
     layer = base.model.get_submodule(base.stack.paths[0])[min(group)]
     for module in layer.modules():
         for key, value in vars(module).items():

@@ -30,8 +30,8 @@ _KEEPERS = ("cache", "past", "state")
 
 
 def index_use_changes(module: nn.Module, old: dict[str, int], new: dict[str, int]) -> str | None:
-    """The line of code by which a module with the indices `new` would act otherwise than with
-    `old`; None if there is none. Both are {attribute: value}."""
+    """Return the first line of code by which a module with the indices `new` would act differently
+    than with `old`; None if there is none. Both are {attribute: value}."""
     for use in _uses(type(module)):
         a, b = old.get(use.attribute), new.get(use.attribute)
         if a == b or (use.test is not None and use.test(a) == use.test(b)):
@@ -41,8 +41,7 @@ def index_use_changes(module: nn.Module, old: dict[str, int], new: dict[str, int
 
 
 class _Use:
-    """A place in the code where an index is computed with, and the test made of it, if it is one
-    against a constant."""
+    """Code that computes with an index. `test` is its comparison with a constant, if it is one."""
 
     def __init__(self, attribute: str, code: str, test=None) -> None:
         self.attribute, self.code, self.test = attribute, code, test
@@ -50,7 +49,7 @@ class _Use:
 
 @cache
 def _uses(cls: type[nn.Module]) -> tuple[_Use, ...]:
-    """Uses of an index in what runs when the module is called."""
+    """Uses of an index in the code that runs when a module of this class is called."""
     uses, todo, done = [], ["forward"], set()
     while todo:
         name = todo.pop()
@@ -80,7 +79,7 @@ def _uses(cls: type[nn.Module]) -> tuple[_Use, ...]:
 
 
 def _judged(node: ast.Attribute, parents: dict) -> _Use | None:
-    """None for a harmless use."""
+    """Classify a use of an index; None if it is harmless."""
     parent, child = parents[node], node
     while isinstance(parent, (ast.Tuple, ast.keyword, ast.Slice)):
         parent, child = parents[parent], parent

@@ -55,11 +55,11 @@ def rewrite(
     depth: int,
     modules: Modules | None = None,
 ) -> PreTrainedConfig:
-    """The config of a model whose layer p is what layer sources[p] of `config`'s model is.
+    """Return the config of a model whose layer p is layer sources[p] of `config`'s model.
 
-    `depth` is the old depth. `modules` are those that a quantization config can name, such
-    as `Anatomy.modules`; they are needed if there is one. `config` is not modified. Raises
-    `Refused` if the config can't express the plan.
+    `depth` is the old depth. `modules` are those that a quantization config can name, such as
+    `Anatomy.modules`; they are needed if there is one. `config` is not modified. Raises `Refused`
+    if the config can't express the plan.
     """
     whole = copy.deepcopy(config.to_dict())  # to_dict() returns the live quantization config
     key = text_key(config)
@@ -88,10 +88,10 @@ def rewrite(
 
 
 def edit(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConfig:
-    """The config with some settings changed: depth, width, heads, vocabulary and the like.
+    """Return the config with some settings changed: depth, width, heads, vocabulary and the like.
 
-    With another depth, lists with one entry a layer go on in their pattern. Raises `Refused` for
-    settings that the config doesn't have or its class doesn't accept.
+    With another depth, lists with one entry per layer are continued in their pattern. Raises
+    `Refused` for settings that the config doesn't have or its class doesn't accept.
     """
     whole = copy.deepcopy(config.to_dict())
     key = text_key(config)
@@ -150,7 +150,7 @@ def unquantized(config: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def _followed(part: Mapping[str, Any]) -> dict[str, int]:
-    """Settings that have the value which follows from others where nothing else is said."""
+    """Settings that have the value that follows from others by default."""
     heads, width = part.get("num_attention_heads"), part.get("hidden_size")
     out = {}
     if type(heads) is int and heads > 0:
@@ -162,8 +162,8 @@ def _followed(part: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _carry_implementations(old: PreTrainedConfig, new: PreTrainedConfig) -> None:
-    """The kernels that the base uses. Setting one sets those of nested configs too, which may
-    differ (a vision tower's), so these come after."""
+    """Carry over the kernels that the base uses. Setting one sets those of nested configs too,
+    which may differ (a vision tower's), so nested ones are set last."""
     for name in ("_attn_implementation", "_experts_implementation"):
         if getattr(old, name, None) is not None:
             setattr(new, name, getattr(old, name))
@@ -215,7 +215,8 @@ def _rewrite_dict(d: dict[str, Any], plan: list[int], depth: int) -> None:
 
 
 def _rewrite_schedules(d: dict[str, Any], plan: list[int], depth: int) -> set[str]:
-    """Schedules that configs write as a rule rather than as a list. Returns the keys it settled."""
+    """Rewrite schedules that configs express as a rule rather than as a list. Returns the keys that
+    are done."""
     settled: set[str] = set()
 
     for key in ("first_k_dense_replace", "num_dense_layers"):
@@ -271,7 +272,7 @@ def _rewrite_schedules(d: dict[str, Any], plan: list[int], depth: int) -> set[st
 
 
 def _sharing(plan: list[int], first: int, kinds: list[str] | None) -> int:
-    """How many layers reuse keys and values now, if from `first` on they did.
+    """How many layers reuse keys and values after the plan, if those from `first` on did before.
 
     They reuse those of the last layer of their kind before `first`, which must still be the last.
     """
@@ -293,7 +294,7 @@ def _sharing(plan: list[int], first: int, kinds: list[str] | None) -> int:
 
 
 def _prefix(count: int, plan: list[int], key: str) -> int:
-    """How many layers a rule “the first `count` are different” covers now."""
+    """How many layers a rule “the first `count` are different” covers after the plan."""
     flags = [i < count for i in plan]
     if flags != sorted(flags, reverse=True):
         raise Refused(
@@ -317,7 +318,7 @@ def _periodic(flags: list[bool], kind: str) -> tuple[int, int]:
 
 
 def _check_shared_indices(kinds: list[str] | None, plan: list[int], depth: int) -> None:
-    """Layers that reuse an earlier layer's top-k indices must still follow that very layer."""
+    """Check that layers which reuse an earlier layer's top-k indices still follow that layer."""
     if "shared" not in (kinds or ()):
         return
 

@@ -71,7 +71,7 @@ class Anatomy:
     @cached_property
     def quantized(self) -> str | None:
         """How the stored weights are quantized (“fp8”, “gptq”, …); None if they aren't. The model
-        here is the one that they were before, since shapes on meta need no kernels."""
+        here is the unquantized one, since shapes on meta need no kernels."""
         found = quantization_of(self.whole)
         return str(found.get("quant_method", "in an unnamed way")) if found else None
 
@@ -135,7 +135,7 @@ class Anatomy:
 
     @cached_property
     def computed(self) -> dict[str, torch.Tensor]:
-        """The buffers that no checkpoint stores, as loading the base computes them."""
+        """The buffers that no checkpoint stores, as they are computed when the base is loaded."""
         return computed_buffers(build_meta(self.whole))
 
     @cached_property
@@ -146,14 +146,14 @@ class Anatomy:
 
     @cached_property
     def layer_inputs(self) -> LayerInputs | None:
-        """What the loop around the layers hands each of them; None if that can't be seen."""
+        """What each layer is called with; None if it can't be recorded on meta."""
         if self.layer_outputs is None:
             return None
         return layer_inputs(build_meta(self.whole), self.stack.paths[0], self.layer_outputs)
 
     @cached_property
     def cached_length(self) -> int | None:
-        """How many of three tokens the cache says that it holds; None if that can't be asked."""
+        """The length that the cache reports after three tokens; None if it can't be asked."""
         return cached_length(build_meta(self.whole))
 
     @cached_property
@@ -163,7 +163,7 @@ class Anatomy:
 
     @cached_property
     def layer_outputs(self) -> list[Any] | None:
-        """What each layer returns on meta; None if that can't be seen."""
+        """What each layer returns on meta; None if it can't be recorded."""
         return layer_outputs(build_meta(self.whole), self.stack.paths[0])
 
     def is_tower(self, name: str) -> bool:
@@ -214,7 +214,7 @@ class Anatomy:
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
-        """What each layer is, in a word or two, where layers differ; else empty strings."""
+        """The kind of each layer, in a word or two, if layers differ; otherwise empty strings."""
         text = self.config.get_text_config(decoder=True)
         parts = []
         for key in ("layer_types", "mlp_layer_types", "layers_block_type"):
@@ -231,9 +231,9 @@ class Anatomy:
 def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
     """Build the model of a config on the meta device: names, shapes and types, no memory.
 
-    torch.device("meta") rather than accelerate's init_empty_weights, which does not tie weights.
-    It is built in float32, torch's default, so that a build in one thread can't change the dtype
-    that another thread computes in; no number depends on the dtype of a model without memory.
+    Uses torch.device("meta") rather than accelerate's init_empty_weights, which does not tie
+    weights. The model is built in float32, torch's default, so that a build in one thread can't
+    change the dtype that another thread computes in.
     """
     found, config = config, unquantized(config)
     declared = config.dtype
@@ -259,7 +259,7 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def _depths(config: PreTrainedConfig) -> set[int]:
-    """Every number in the config that may be that of its decoder layers."""
+    """Every number in the config that may be its depth."""
     return {
         value
         for part in (config, config.get_text_config(decoder=True))
@@ -269,7 +269,8 @@ def _depths(config: PreTrainedConfig) -> set[int]:
 
 
 def find_stack(model: PreTrainedModel) -> Stack:
-    """The decoder layers: the ModuleList as long as the text config says, with most parameters."""
+    """Find the decoder layers: the ModuleList as long as the config says, with most parameters.
+    Raises `Refused`."""
     text = model.config.get_text_config(decoder=True)
     depths = _depths(model.config)
     types = {model.config.model_type, text.model_type}

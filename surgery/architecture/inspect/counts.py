@@ -32,12 +32,12 @@ _ACTIVE_FIELDS = (
 
 @dataclass(frozen=True)
 class Count:
-    """What one layer, or all that lies outside the layers, consists of.
+    """The size of one layer, or of everything outside the layers.
 
-    `parameters` by component; `active` parameters are those used for one text token;
-    `flops` are forward FLOPs per token of the matrix products, two per weight (Kaplan et al. 2020,
-    arXiv 2001.08361, table 1, without the term that grows with the context); `cache` is the number
-    of values that the KV cache keeps per token.
+    `parameters` by component; `active` parameters are those used for one text token; `flops` are
+    forward FLOPs per token of the matrix products, two per weight (Kaplan et al. 2020, arXiv
+    2001.08361, table 1, without the term that grows with the context); `cache` is the number of
+    values that the KV cache keeps per token.
     """
 
     parameters: Counter
@@ -57,7 +57,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class Counts:
-    """A base, counted. Tied weights are counted once, where they are used first."""
+    """The counts of a base. Tied weights are counted once, where they are used first."""
 
     outside: Count
     layers: tuple[Count, ...]

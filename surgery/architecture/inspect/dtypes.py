@@ -49,9 +49,8 @@ class _Default(TorchFunctionMode):
 
 @contextmanager
 def default_of_its_own() -> Iterator[None]:
-    """Within, transformers builds models in their dtype without making it the default of the whole
-    process, in which other threads compute meanwhile, and lay out models. For one thread at a time.
-    """
+    """Let transformers build models in their dtype without making it the default of the whole
+    process, in which other threads compute. For one thread at a time."""
     of_process = torch.get_default_dtype
 
     def default() -> torch.dtype:  # XGLM asks for it

@@ -28,7 +28,7 @@ class _Enough(Exception):
 
 
 def layers_of(base: Anatomy, model: PreTrainedModel) -> Sequence[nn.Module] | None:
-    """The layers of a model of this base in running order; None where their parts lie in several
+    """The layers of a model of this base, in running order; None if their parts lie in several
     lists (XLM), so that no module is a layer."""
     if len(base.stack.paths) > 1:
         return None
@@ -60,7 +60,7 @@ def by_token(states: torch.Tensor | None, ids: torch.Tensor) -> torch.Tensor | N
 
 
 def replaced(output: Any, hidden: torch.Tensor) -> Any:
-    """What a layer returned, with other hidden states in it."""
+    """What a layer returned, with its hidden states replaced."""
     if hasattr(output, "_replace"):  # a named tuple
         return output._replace(**{output._fields[0]: hidden})
     if isinstance(output, (tuple, list)):
@@ -69,7 +69,7 @@ def replaced(output: Any, hidden: torch.Tensor) -> Any:
 
 
 def copied(output: Any) -> Any:
-    """What a layer returned, safe from whatever is done to the original."""
+    """A copy of what a layer returned, unaffected by in-place changes."""
     return tree_map_only(torch.Tensor, torch.clone, output)
 
 
@@ -79,8 +79,8 @@ def watched(
     called: Callable[[int, torch.Tensor | None, Any], None],
     first: int = 0,
 ) -> Iterator[None]:
-    """`called(position, hidden states given, what was returned)` after each call of a layer from
-    position `first` on. It may raise to end the pass."""
+    """Call `called(position, input hidden states, output)` after each layer from position `first`
+    on, during the block. It may raise to end the forward pass."""
     hooks = []
     for p, layer in list(enumerate(layers))[first:]:
 
@@ -97,8 +97,8 @@ def watched(
 
 @contextmanager
 def standing_in(layers: Sequence[nn.Module], outputs: Mapping[int, Any]) -> Iterator[None]:
-    """While this lasts, the layers at these positions compute nothing and return these values, so
-    that masks and positions are still made by the model's own code."""
+    """During the block, the layers at these positions return these values without computing; masks
+    and positions still come from the model's own code."""
 
     def stand_in(output: Any) -> Callable:
         return lambda *args, **kwargs: copied(output)
@@ -169,7 +169,7 @@ def _same_alone(
 
 
 def states_refused() -> Refused:
-    """For scores of hidden states, where there are none to be seen."""
+    """The error for scores of hidden states in a model whose hidden states can't be observed."""
     return Refused(
         "This model's layers don't take hidden states and return them, so they can't be compared; "
         "perplexities can be measured (drop-one, repeat-one)."

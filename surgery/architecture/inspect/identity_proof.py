@@ -86,23 +86,23 @@ _BIASED_PRODUCTS = {_aten.addmm, _aten.baddbmm}
 
 
 def is_output_projection(name: str) -> bool:
-    """Is a layer's tensor of this name (without the layer's prefix) an output projection?
+    """Whether a layer's tensor of this name (without the layer's prefix) is an output projection.
 
-    A norm may hold small matrices of its own (A.X K2's do), which are none.
+    Small matrices inside a norm (A.X K2 has them) are not.
     """
     return bool(_OUTPUT.search(name)) and "norm." not in name
 
 
 def output_projections(names: Iterable[str]) -> tuple[str, ...]:
-    """Which of the names of output projections occur among these tensors."""
+    """The names of output projections that occur among these tensors."""
     return tuple(dict.fromkeys(m[2] for name in names if (m := _OUTPUT.search(name))))
 
 
 def identity_layers(model: PreTrainedModel, paths: Iterable[str]) -> frozenset[int]:
-    """The layers of the stack that are proven to be the identity once their projections are zero.
+    """The layers that are proven to be the identity once their output projections are zero.
 
-    `model` is on the meta device and of no use to others afterwards; `paths` are those of its
-    stack. A layer is left out where the model can't be followed.
+    `model` is on the meta device, and can't be used for anything else afterwards; `paths` are those
+    of its stack. A layer is left out if the model can't be followed.
     """
     (path, *others) = paths
     if others:  # layers whose parts lie in several lists have no input and output of their own
@@ -163,7 +163,7 @@ class _Trace(TorchDispatchMode):
         self._alive: list[torch.Tensor] = []  # an id means nothing once its tensor is gone
 
     def learn(self, tensor: torch.Tensor, what: str | None) -> None:
-        """`what` is known of the tensor from now on; None forgets."""
+        """Record what is known of a tensor; None forgets it."""
         self._alive.append(tensor)
         if what is None:
             self._known.pop(id(tensor), None)
@@ -177,7 +177,7 @@ class _Trace(TorchDispatchMode):
         return _ZERO if isinstance(value, (int, float)) and value == 0 else None
 
     def begin_layer(self, hidden: Any) -> None:
-        """Another layer's input is the one to watch for."""
+        """Follow the input of the next layer."""
         self._known = {key: what for key, what in self._known.items() if what != _INPUT}
         if isinstance(hidden, torch.Tensor):
             self.learn(hidden, _INPUT)
@@ -202,7 +202,7 @@ class _Trace(TorchDispatchMode):
         return output
 
     def _forget_views_of(self, value: torch.Tensor) -> None:
-        """Whatever shares memory with a tensor that is written to is no longer what it was."""
+        """Forget what was known of tensors that share memory with one that is written to."""
         storage = value.untyped_storage()._cdata
         for tensor in self._alive:
             if id(tensor) in self._known and tensor.untyped_storage()._cdata == storage:

@@ -18,9 +18,8 @@ _LONG = 5  # tokens: within any sliding window
 
 
 def cached_values(base: Anatomy) -> tuple[int, ...] | None:
-    """Values that each layer keeps per token while no sliding window is full: 0 for a layer whose
-    state doesn't grow. None if the model can't be run on meta, or keeps its cache in a way that
-    isn't understood."""
+    """Values that each layer caches per token while no sliding window is full: 0 for a layer whose
+    state doesn't grow. None if the model can't run on meta, or its cache has an unknown form."""
     try:
         model = build_meta(base.whole)  # one of our own: running leaves traces
         short, long = (_sizes(model, length) for length in (SHORT, _LONG))

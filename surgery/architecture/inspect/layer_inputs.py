@@ -22,8 +22,8 @@ _TOKENS = 5
 
 
 def layer_outputs(model: PreTrainedModel, path: str) -> list[Any] | None:
-    """What each layer at `path` returns, None for one that isn't called; None in all if the model
-    can't be run on meta."""
+    """Record what each layer at `path` returns, None for one that isn't called. None in all if the
+    model can't run on meta."""
     layers = model.get_submodule(path)
     out: list[Any] = [None] * len(layers)
     with contextlib.ExitStack() as hooks:
@@ -38,10 +38,10 @@ def layer_outputs(model: PreTrainedModel, path: str) -> list[Any] | None:
 
 
 def layer_inputs(model: PreTrainedModel, path: str, returns: Sequence[Any]) -> LayerInputs | None:
-    """What each layer at `path` is called with, layers that aren't called left out; None if the
-    loop doesn't run or calls a layer twice.
+    """Record what each layer at `path` is called with, by layer; layers that aren't called are left
+    out. None if the loop doesn't run or calls a layer twice.
 
-    Layer p isn't run: it gives what `returns` has for it, which makes a pass cheap.
+    Layers don't run: layer p returns `returns[p]`, which makes the pass cheap.
     """
     found: LayerInputs = {}
     layers = model.get_submodule(path)
@@ -68,7 +68,8 @@ def layer_inputs(model: PreTrainedModel, path: str, returns: Sequence[Any]) -> L
 
 
 def first_difference(old: LayerInputs, new: LayerInputs, sources: Sequence[int]) -> str | None:
-    """How the new model hands a layer something else than the old one did; None if it doesn't."""
+    """Describe the first difference between the inputs of the new model's layers and of their
+    sources; None if there is none."""
     indices = _indices(old)
     for p, i in enumerate(sources):
         if (p in new) != (i in old):
@@ -89,7 +90,8 @@ def first_difference(old: LayerInputs, new: LayerInputs, sources: Sequence[int])
 
 
 def _regrouped(old: LayerInputs, new: LayerInputs, sources: Sequence[int]) -> str | None:
-    """Layers that shared a mask (a rotary embedding, …) still share it, and no others do."""
+    """Check that layers which shared a mask (a rotary embedding, …) still share it, and no others
+    do."""
     users: dict[tuple[str, int], int] = {}
     for values in old.values():
         for where, value in values.items():
@@ -110,7 +112,7 @@ def _regrouped(old: LayerInputs, new: LayerInputs, sources: Sequence[int]) -> st
 
 
 def _indices(old: LayerInputs) -> set[str]:
-    """Where every layer is handed its own index."""
+    """Arguments in which every layer gets its own index."""
     return {
         where
         for where in next(iter(old.values()), {})

@@ -16,9 +16,10 @@ SHORT = 3  # tokens, of the shortest pass
 
 
 def run(model: PreTrainedModel, length: int, use_cache: bool):
-    """The output of a pass over `length` tokens of a model that nobody else uses meanwhile.
+    """Run a forward pass over `length` tokens on the meta device, and return its output. The model
+    must not be in use elsewhere.
 
-    May raise anything that a model's code raises where it needs a value.
+    Raises anything that a model's code may raise where it needs a value.
     """
     ids = torch.zeros(1, length, dtype=torch.long, device="meta")
     # Some models keep a state on their modules (RecurrentGemma), which must not stay behind.
@@ -33,8 +34,8 @@ def run(model: PreTrainedModel, length: int, use_cache: bool):
 
 
 def cached_length(model: PreTrainedModel) -> int | None:
-    """How many tokens the cache says that it holds after a pass over three; None if that can't be
-    asked. Some models read it off the first layer, which may be one that keeps nothing."""
+    """The length that the cache reports after three tokens; None if it can't be asked. Some models
+    read it from the first layer, which may be one that caches nothing."""
     try:
         return int(run(model, SHORT, use_cache=True).past_key_values.get_seq_length())
     except Exception:  # no such cache, or no pass without memory
@@ -42,8 +43,8 @@ def cached_length(model: PreTrainedModel) -> int | None:
 
 
 class Unfilled(TorchFunctionMode):
-    """Modules are made without being initialised, which without memory fills nothing but takes a
-    third of the time. In this thread only, unlike transformers' `no_init_weights`."""
+    """Build modules without initialising them, which has no effect without memory but takes a third
+    of the time. In this thread only, unlike transformers' `no_init_weights`."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -54,8 +55,8 @@ class Unfilled(TorchFunctionMode):
 
 
 class _Guess(TorchDispatchMode):
-    """Answers what a model on meta asks about values: every number is 0, and no token is sent to an
-    expert. Also multiplies groups in float32, for which torch has no shapes alone."""
+    """Answer what a model on meta asks about values: every number is 0, and no token is sent to an
+    expert. Also multiplies groups in float32, for which torch has no meta kernel."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         alive()

@@ -34,7 +34,8 @@ _PLAIN = (int, float, complex, bool, str, bytes, type(None), torch.dtype, range)
 
 @dataclass(frozen=True)
 class ModuleDiff:
-    """Two models that differ by a plan: the old one, the new one, and the plan's source layers."""
+    """Compare modules of two models that differ by a plan: `old`, `new`, and the source layers of
+    the plan."""
 
     old: PreTrainedModel
     new: PreTrainedModel
@@ -44,10 +45,11 @@ class ModuleDiff:
     def difference(
         self, x: nn.Module, y: nn.Module, *, indexed: bool = False, packed: bool = False
     ) -> str | None:
-        """What tells `y` from `x`, in words; None if nothing does. Children are not looked at.
+        """Describe what distinguishes `y` from `x`; None if nothing does. Children are not
+        compared.
 
-        `indexed` says that both are parts of layers, whose own index may differ; `packed` that they
-        hold a table with a block for each layer, whose sizes follow.
+        `indexed`: both are parts of layers, whose own index may differ. `packed`: they hold a table
+        with a block for each layer, whose sizes follow the depth.
         """
         if type(x) is not type(y):
             return f"{type(x).__name__} became {type(y).__name__}"
@@ -83,7 +85,7 @@ class ModuleDiff:
         return type(a) is type(b)
 
     def _alike_configs(self, a: PreTrainedConfig, b: PreTrainedConfig) -> bool:
-        """The model's own config was rewritten as a whole; one made for a layer has to agree."""
+        """Whether two configs are equal; the model's own config was rewritten as a whole."""
         if self._is_own(a, self.old) and self._is_own(b, self.new):
             return True
         one, two = a.to_dict(), b.to_dict()
@@ -107,7 +109,8 @@ class ModuleDiff:
         )
 
     def _settled(self, key: str, a: Any, b: Any) -> bool:
-        """A copy of something in the config, or of one entry a layer, that followed the plan."""
+        """Whether `a` and `b` are copies of a config field, or of one entry per layer, that
+        followed the plan."""
         if (
             isinstance(a, (list, tuple))
             and isinstance(b, (list, tuple))
@@ -136,8 +139,8 @@ class ModuleDiff:
         return b is None and self.is_gone(key)
 
     def is_gone(self, name: str) -> bool:
-        """Whether a part of the model outside the layers serves a kind of layer (“the rotary
-        embedding of full attention”) of which the plan leaves none."""
+        """Whether a module outside the layers serves a kind of layer (“the rotary embedding of full
+        attention”) of which the plan leaves none."""
         return any(kind in name for kind in self._gone_kinds())
 
     def _gone_kinds(self) -> set[str]:
@@ -160,7 +163,7 @@ _MACHINERY = set(vars(nn.Module()))
 def computed_buffers(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """The values that a reload would compute for the buffers that no checkpoint stores.
 
-    `model` is on meta; these buffers become real on it, a few kB each. It is what
+    `model` is on meta; these buffers become real on it, a few kB each. This is what
     `from_pretrained` does: build on meta, then let the model initialise what was not loaded.
     """
     stored = model.state_dict().keys()

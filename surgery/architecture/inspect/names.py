@@ -83,7 +83,8 @@ def _sharers(anatomy: Anatomy, name: str, at: dict[int, list[int]]) -> list[int]
 
 
 def disk_layers(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[str, int, str] | None]:
-    """{stored name: (text before the layer's number, layer, text behind it), or None outside}."""
+    """{stored name: (text before the layer's number, layer, text after it), or None outside
+    layers}."""
     translate = loader_names(anatomy)
     heads: set[str] = set()
     found: dict[str, tuple[str, int, str] | None] = {}
@@ -121,7 +122,7 @@ def disk_tables(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[int,
 
 
 class Stored(Protocol):
-    """What a file's header says of a tensor: safetensors' name of its dtype, and its shape."""
+    """What a file's header says about a tensor: safetensors' name of its dtype, and its shape."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -225,8 +226,8 @@ def old_buffers(anatomy: Anatomy, stored: Mapping[str, Stored]) -> set[str]:
 
 
 def _computed_with(anatomy: Anatomy, name: str) -> bool:
-    """Would a model that has this tensor, unlike the one at hand, compute with it? Not so buffers
-    that old checkpoints hold, such as GPT-2's masks, which are called `attn.bias`."""
+    """Whether a model with this tensor, unlike the one at hand, would compute with it. Buffers in
+    old checkpoints, such as GPT-2's masks called `attn.bias`, don't count."""
     owner, _, leaf = name.rpartition(".")
     if anatomy.quantized:
         return False  # packed weights come with tensors of their own
@@ -234,7 +235,7 @@ def _computed_with(anatomy: Anatomy, name: str) -> bool:
 
 
 def _passed_over(anatomy: Anatomy) -> Callable[[str], bool]:
-    """The names that the model ignores in checkpoints. Layer numbers that are hard-coded in a class
+    """A predicate of the names that the model ignores in checkpoints. Patterns with layer numbers
     are left out: they are those of the published models."""
     literal = {
         pattern
