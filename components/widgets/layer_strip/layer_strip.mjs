@@ -37,8 +37,13 @@ export function mount({ element, trigger, props, watch }) {
     giveUp: () => complain('The app does not answer. Check the connection, then reload the page.'),
   });
   const ask = (op, details = {}) => view && queue.ask({ op, ...details });
-  const menu = createPresetMenu(element, () => view?.presets, (name, values) => {
-    ask('preset', { name, values });
+  const menu = createPresetMenu(element, {
+    presets: () => view?.presets,
+    apply: (name, values) => ask('preset', { name, values }),
+    tryOut(presets) {
+      ask('try', { presets });
+      queue.selectionChanged(); // so that the answer leaves the selection alone
+    },
   });
 
   function complain(text) {
@@ -70,6 +75,7 @@ export function mount({ element, trigger, props, watch }) {
     sentText = null;
     planBox.title = view.text.length > 30 ? view.text : planBox.dataset.hint;
     complain(view.error);
+    menu.showSizes(view.sizes);
     for (const strip of STRIPS) {
       const label = element.querySelector(`[data-of=${strip}] span`);
       label.textContent = plural(layerCount(view, strip), 'layer');

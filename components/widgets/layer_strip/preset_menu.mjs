@@ -1,44 +1,66 @@
-// The menu of presets: a form for each, with its numbers.
+// The menu of presets: a form for each, with its numbers and the size of the plan they make.
 import { make } from '../dom.mjs';
+
+const REST = 200; // milliseconds until numbers that are being typed are tried
 
 function field(parameter) {
   const label = make('label', '', parameter.name);
-  label.title = parameter.hint;
   const box = make('input');
   Object.assign(box, { type: 'number', name: parameter.name, value: parameter.value, step: 1 });
-  label.append(box);
+  label.append(box, make('small', '', parameter.hint));
   return label;
 }
 
-// `presets` returns them as Python sends them; `apply` gets a name and the values.
-export function createPresetMenu(element, presets, apply) {
+function valuesOf(form) {
+  const entries = [...new FormData(form)];
+  return Object.fromEntries(
+    entries.map(([name, value]) => [name, value === '' ? value : Number(value)]),
+  );
+}
+
+// `presets` returns them as Python sends them; `apply` gets a name and its values, and `tryOut` gets
+// the values of all by name: the answer goes to `showSizes`.
+export function createPresetMenu(element, { presets, apply, tryOut }) {
   const menu = element.querySelector('.strip-menu');
   const button = element.querySelector('.strip-presets');
   const sheet = element.querySelector('.strip-sheet');
+  let forms = new Map();
+  let resting = 0;
 
-  function form(preset) {
-    const node = make('form', 'strip-preset');
+  function formOf(preset) {
+    const form = make('form', 'strip-preset');
     const fields = make('div', 'strip-fields');
-    fields.append(...preset.parameters.map(field), make('button', '', 'Apply'));
-    node.append(make('b', '', preset.name), make('p', '', preset.hint), fields);
-    node.addEventListener('submit', (event) => {
+    const foot = make('div', 'strip-preset-foot');
+    fields.append(...preset.parameters.map(field));
+    foot.append(make('output'), make('button', '', 'Apply'));
+    form.append(make('b', '', preset.name), make('p', '', preset.hint), fields, foot);
+    form.addEventListener('submit', (event) => {
       event.preventDefault();
-      const entries = [...new FormData(node)];
-      apply(preset.name, Object.fromEntries(
-        entries.map(([name, value]) => [name, value === '' ? value : Number(value)]),
-      ));
+      apply(preset.name, valuesOf(form));
       close();
     });
-    return node;
+    form.addEventListener('input', () => {
+      form.querySelector('output').textContent = '…';
+      clearTimeout(resting);
+      resting = setTimeout(tryAll, REST);
+    });
+    return form;
+  }
+
+  function tryAll() {
+    if (sheet.hidden) return;
+    tryOut(Object.fromEntries([...forms].map(([name, form]) => [name, valuesOf(form)])));
   }
 
   function open() {
     const offered = presets();
     if (!offered) return;
-    sheet.replaceChildren(...offered.map(form));
+    forms = new Map(offered.map((preset) => [preset.name, formOf(preset)]));
+    sheet.replaceChildren(...forms.values());
     sheet.hidden = false;
     button.setAttribute('aria-expanded', 'true');
     sheet.querySelector('input').focus();
+    tryAll();
   }
 
   function close() {
@@ -58,5 +80,14 @@ export function createPresetMenu(element, presets, apply) {
     if (!menu.contains(event.target)) close();
   });
 
-  return { close, get isOpen() { return !sheet.hidden; } };
+  return {
+    close,
+    get isOpen() { return !sheet.hidden; },
+    showSizes(sizes) {
+      for (const [name, text] of Object.entries(sizes)) {
+        const form = forms.get(name);
+        if (form) form.querySelector('output').textContent = text;
+      }
+    },
+  };
 }

@@ -53,7 +53,7 @@ export function staysPut(chosen, to) {
 
 // A request with the selection as it is now, as Python takes it; null if there is nothing to do.
 export function completed(request, chosen, view) {
-  if (['undo', 'redo', 'write', 'preset'].includes(request.op)) return request;
+  if (['undo', 'redo', 'write', 'preset', 'try'].includes(request.op)) return request;
   if (!chosen) return null;
   if (request.op !== 'left' && request.op !== 'right') return { ...request, ...chosen };
   const to = request.op === 'left' ? chosen.start - 1 : chosen.end + 1;
