@@ -15,7 +15,7 @@ from .gradio_compat.event_data import event_data
 from .gradio_compat.readable_errors import ReadableErrors
 from .panels import base, heal, lesson, link, log, save, talk, weights, xray
 from .panels.save import push_offered
-from .parts import QUIET, PageParts, tiles_of
+from .parts import QUIET, PageParts, sizes_of, tiles_of
 from .services import session_cleanup
 from .services.guard import Guard
 from .services.services import Services
@@ -72,7 +72,8 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
                 session.refuse(error)
                 return session.view(), gr.skip()
             session.apply(event_data(event))
-            return session.view(), tiles_of(services, session)
+            view = {**session.view(), "sizes": sizes_of(services, session)}
+            return view, tiles_of(services, session)
 
         edited = strip.edit(
             edit, [session], [strip, tiles], queue=False, trigger_mode="multiple", **QUIET

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import gradio as gr
 
-from surgery import SurgeryError
+from surgery import PlanError, SurgeryError
 
 from .gradio_compat.event_data import event_data
 from .services.services import Services
-from .sessions.session import Session
+from .sessions.session import Session, layers_text
 from .widgets.layer_strip.layer_strip import LayerStrip
 from .widgets.tiles.tiles import Tiles
 from .widgets.tiles.tiles import view as tiles_view
@@ -46,7 +46,7 @@ class PageParts:
                 return gr.skip(), gr.skip()
             text = plan_of(session, event_data(event))
             if text is None:
-                gr.Info("That plan is of another base: open it first.")
+                gr.Info("That plan belongs to another base: open that base first.")
                 return gr.skip(), gr.skip()
             session.become(text)
             return session.view(), tiles_of(self.services, session)
@@ -60,3 +60,17 @@ def tiles_of(services: Services, session: Session) -> dict:
         return tiles_view(services.bases.get(session.spec), session.plan)
     except SurgeryError as error:
         return {"error": services.deployment.words(error)}
+
+
+def sizes_of(services: Services, session: Session) -> dict[str, str]:
+    """The size of each plan that the preset menu tries out, or why there is none."""
+    sizes = {}
+    for name, plan in session.trials.items():
+        try:
+            if isinstance(plan, PlanError):
+                raise plan
+            size = services.bases.get(session.spec).preview(plan)
+            sizes[name] = f"{layers_text(size.layers)}, {size.parameters:,} parameters"
+        except SurgeryError as error:
+            sizes[name] = services.deployment.words(error)
+    return sizes

@@ -54,7 +54,7 @@ class Rates:
             for _, size, left in allowances:
                 if left < 1:
                     seconds = max(1, round((1 - left) * 60 / size))
-                    raise SurgeryError(f"That was a lot in a short time: wait {seconds} s.")
+                    raise SurgeryError(f"Too many requests: wait {seconds} s.")
             for key, _, left in allowances:
                 self._left[key] = (left - 1, now)
                 self._left.move_to_end(key)

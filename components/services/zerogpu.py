@@ -113,7 +113,7 @@ class Line:
             try:
                 name, piece, stats = next(self._source)
             except StopIteration:
-                raise SurgeryError("The GPU was taken away before the end: try again.") from None
+                raise SurgeryError("The GPU was reclaimed before the end: try again.") from None
             if not name:
                 raise SurgeryError(piece)
             self._waiting[name].append((piece, stats))

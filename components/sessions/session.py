@@ -51,6 +51,7 @@ class Session:
         self._revision = 0
         self._message = ""
         self._error = ""
+        self._trials: dict[str, Plan | PlanError] = {}
         self._text = ""
 
     def __deepcopy__(self, memo: dict) -> Session:
@@ -88,18 +89,20 @@ class Session:
 
         `request` has an `op`, the `revision` that it was meant for, and what the operation needs:
         `strip`, `start` and `end` of the selection, `to`, `text` (a plan, or how layers begin), or
-        a preset's `name` and `values`.
+        a preset's `name` and `values`. With the op `try` it has the values of several `presets` by
+        name: their plans are made, see `trials`, and the current one stays.
         """
         with self._lock:
             self._revision += 1
             self._message = self._error = self._text = ""
+            self._trials = {}
             try:
                 if self._history is None:
                     raise PlanError("Open a base first.")
                 if not isinstance(request, Mapping):
-                    raise PlanError("That is no edit.")
+                    raise PlanError("This is not an edit.")
                 if request.get("revision") != self._revision - 1:
-                    raise PlanError("The plan had changed in the meantime: look, and try again.")
+                    raise PlanError("The plan has changed in the meantime: check it and try again.")
                 self._apply(request)
             except PlanError as error:
                 self._error = str(error)
@@ -153,6 +156,11 @@ class Session:
                 "presets": _presets(plan.depth),
             }
 
+    @property
+    def trials(self) -> Mapping[str, Plan | PlanError]:
+        """The plans of the presets that the last request tried out, by the preset's name."""
+        return self._trials
+
     # ------------------------------------------------------------------ operations
 
     def _apply(self, request: Mapping) -> None:
@@ -171,13 +179,20 @@ class Session:
             self._become(new, None, "Plan read")
             return
         if op == "preset":
-            values = request.get("values")
-            values = values if isinstance(values, Mapping) else {}
-            preset = PRESETS.get(str(request.get("name")))
-            if preset is None:
+            name = str(request.get("name"))
+            if name not in PRESETS:
                 raise PlanError("There is no such preset.")
-            new = preset(plan.depth, **{str(k)[:40]: _whole(v, k) for k, v in values.items()})
-            self._become(new, None, f"Preset {preset.name}")
+            self._become(_preset(name, request.get("values"), plan.depth), None, f"Preset {name}")
+            return
+        if op == "try":
+            presets = request.get("presets")
+            for name in PRESETS.keys() & (presets if isinstance(presets, Mapping) else {}):
+                try:
+                    trial = _preset(name, presets[name], plan.depth)
+                    self._deployment.check_plan(len(trial))
+                    self._trials[name] = trial
+                except PlanError as error:
+                    self._trials[name] = error
             return
         chosen = _selection(request, plan)
         edits = {
@@ -223,12 +238,12 @@ class Session:
         new = plan.restore(start, end)
         at = new.sources.index(start)
         selection = Selection("patient", at, at + end - start)
-        self._become(new, selection, f"{layers_text(end - start)} as in the base")
+        self._become(new, selection, f"{layers_text(end - start)} restored")
 
     def _reverse(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
         chosen = _in_patient(plan, chosen)
         new = plan.reverse(chosen.start, chosen.end)
-        self._become(new, chosen, f"{layers_text(chosen.end - chosen.start)} in reverse order")
+        self._become(new, chosen, f"{layers_text(chosen.end - chosen.start)} reversed")
 
     def _move(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
         chosen = _in_patient(plan, chosen)
@@ -250,9 +265,8 @@ class Session:
         chosen = _in_patient(plan, chosen)
         init = Init.parse(str(request.get("text", "")))
         new = plan.initialise(chosen.start, chosen.end, init)
-        verb = "begins" if chosen.end - chosen.start == 1 else "begin"
         count = layers_text(chosen.end - chosen.start)
-        self._become(new, chosen, f"{count} {verb} as {str(init).replace('=', ' ')}")
+        self._become(new, chosen, f"{count} initialised as {str(init).replace('=', ' ')}")
 
     def _become(self, plan: Plan, selection: Selection | None, what: str) -> None:
         self._deployment.check_plan(len(plan))
@@ -281,7 +295,7 @@ def _in_patient(plan: Plan, chosen: Selection) -> Selection:
     if not at:
         raise PlanError(f"{_named(wanted)} not in the patient: restore them first.")
     if [plan.sources[p] for p in at] != list(wanted) or at[-1] - at[0] + 1 != len(at):
-        raise PlanError("In the patient these layers don't stand together once: select them there.")
+        raise PlanError("These layers are not one unbroken run in the patient: select them there.")
     return Selection("patient", at[0], at[-1] + 1)
 
 
@@ -303,6 +317,12 @@ def _named(layers: range) -> str:
     if len(layers) == 1:
         return f"Layer {layers[0]} is"
     return f"Layers {layers[0]} to {layers[-1]} are"
+
+
+def _preset(name: str, values: Any, depth: int) -> Plan:
+    """A preset's plan with values from the browser. Raises `PlanError`."""
+    values = values if isinstance(values, Mapping) else {}
+    return PRESETS[name](depth, **{str(k)[:40]: _whole(v, k) for k, v in values.items()})
 
 
 def _presets(depth: int) -> list[dict]:

@@ -21,7 +21,7 @@ from .folder import config_from, read_json
 from .source import Source
 
 _SETTING = re.compile(r",\s*([A-Za-z_]\w*)\s*=\s*([^,]*)$")
-_NOTE = "made of random weights from a config"
+_NOTE = "randomly initialised from a config"
 
 
 def open_config_only(

@@ -21,7 +21,7 @@ def prepare(page: Page, folder, steps: int) -> None:
     write_plan(page, "0:2, 4:6")
     depth(page, 4)
     page.get_by_role("tab", name="Heal").click()
-    page.get_by_role("button", name="Finer settings").click()
+    page.get_by_role("button", name="Advanced settings").click()
     for name, value in (("batch", 2), ("window", 16), ("steps", steps)):
         enter(page, name, value)
 
@@ -81,7 +81,7 @@ def test_start_watch_pause_and_go_on(page, tiny_folder):
 
 def test_a_text_of_one_s_own_heals_what_x_ray_and_log_then_see(page, tiny_folder):
     prepare(page, tiny_folder("llama"), 20)
-    choose(page, "a file of yours")
+    choose(page, "your own file")
     chooser, line = page.locator("#heal-file input"), page.locator("#heal-file p")
     status = page.locator("#heal-status")
     page.locator("#heal").click()
@@ -148,13 +148,13 @@ def test_a_public_page_that_allows_it_takes_a_small_file(healing_app, open_page)
     write_plan(page, "0:13, 17:30")
     depth(page, 26)
     page.get_by_role("tab", name="Heal").click()
-    choose(page, "a file of yours")
+    choose(page, "your own file")
     chooser, line = page.locator("#heal-file input"), page.locator("#heal-file p")
     chooser.set_input_files(file("large.txt", "x" * 400_001))
     expect(line).to_contain_text("large.txt has 400.0 kB, and 400.0 kB are allowed here")
     chooser.set_input_files(file("full.txt", '\n"' * 200_000))  # the most, and each escaped
     expect(line).to_have_text("full.txt, 400.0 kB")
-    page.get_by_role("button", name="Finer settings").click()
+    page.get_by_role("button", name="Advanced settings").click()
     for name, value in (("window", 2048), ("batch", 4)):
         enter(page, name, value)
     page.locator("#heal").click()

@@ -45,7 +45,7 @@ def test_settings_come_from_a_link_and_nonsense_does_not(app, open_page):
     expect(page.get_by_label("number input for Length")).to_have_value("128")
     expect(page.get_by_label("Greedy")).not_to_be_checked()
     expect(page.get_by_label("Seed")).to_have_value("0")
-    expect(page.get_by_label("As a chat")).not_to_be_checked()
+    expect(page.get_by_label("Apply chat template")).not_to_be_checked()
 
 
 def test_a_link_to_a_plan_that_is_none_says_so(app, open_page):

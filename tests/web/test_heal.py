@@ -27,7 +27,7 @@ from surgery.progress import silent
 
 WRITTEN = "0:2, 4:6"
 PLAN = Plan.parse(WRITTEN, 6)
-SHORT = ("layers beside the seams", "what the base would say", 6, 5, 2, 16, 3e-3, 4, 0)
+SHORT = ("layers next to seams", "distillation from the base", 6, 5, 2, 16, 3e-3, 4, 0)
 TEXT = "A lamp stood in the window, and the snow went on falling over the quiet harbour. " * 4
 
 
@@ -254,7 +254,7 @@ def test_a_public_page_takes_less(public):
     with pytest.raises(SurgeryError, match="A public page"):
         read((*SHORT[:2], 2000, *SHORT[3:]), public)
     assert read((*SHORT[:2], 0, 1000, *SHORT[4:]), public).minutes == 10
-    with pytest.raises(SurgeryError, match="Data sets are not read on a public page"):
+    with pytest.raises(SurgeryError, match="A public page has no data sets"):
         with_text(settings, DATA, None, "org/name", public, None)
     with gr.Blocks():
         assert [value for value, _ in kind_of_text(public=True).choices] == [SAMPLED, FILE]
@@ -291,7 +291,7 @@ def test_what_it_would_cost(services, spec):
 
 
 def test_what_is_refused_is_said(page, spec):
-    none = ("layers that were added", *SHORT[1:])
+    none = ("added layers", *SHORT[1:])
     last = page.outcome(none)
     assert last["status"]["failed"] and "adds no layers" in last["status"]["text"]
     with pytest.raises(SurgeryError, match="adds no layers"):

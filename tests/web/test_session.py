@@ -127,8 +127,8 @@ def test_an_edit_for_an_older_plan_is_not_applied():
         ({"op": "initialise", "strip": "patient", "start": 0, "end": 1}, "after @"),
         ({"op": "_drop", "strip": "patient", "start": 0, "end": 1}, "no such edit"),
         ({"op": ["drop"], "strip": "patient", "start": 0, "end": 1}, "no such edit"),
-        ("drop", "no edit"),
-        (None, "no edit"),
+        ("drop", "not an edit"),
+        (None, "not an edit"),
     ],
 )
 def test_nonsense_changes_nothing_and_is_named(request_, said):
@@ -218,3 +218,15 @@ def test_a_session_without_a_base():
 def test_every_page_gets_a_session_of_its_own():
     first = session("0:3")
     assert copy.deepcopy(first).view() == {}
+
+
+def test_presets_are_tried_out_without_a_change():
+    made = session("0:2, 4:8")
+    presets = {"solar": {"m": 2}, "drop-middle": {"n": 99}, "repeat": {"start": "x"}, "none": {}}
+    view = ask(made, "try", presets=presets)
+    assert view["text"] == "0:2, 4:8" and not view["error"]
+    assert set(made.trials) == {"solar", "drop-middle", "repeat"}
+    assert str(made.trials["solar"]) == "0:6, 2:8"
+    assert isinstance(made.trials["drop-middle"], PlanError)
+    assert isinstance(made.trials["repeat"], PlanError)
+    assert not ask(made, "try", presets=5)["error"] and not made.trials

@@ -207,7 +207,7 @@ def test_strangers_count_only_so_often(tiny_folder, monkeypatch):
         else:
             values = shown(page[name](session, look, *settings, event, request))
         said = values[panel.status]
-        return not (isinstance(said, dict) and "a lot in a short time" in said.get("text", ""))
+        return not (isinstance(said, dict) and "Too many requests" in said.get("text", ""))
 
     turned = SimpleNamespace(value=weights.TAB)
     picked = SimpleNamespace(_data={"strip": "base", "start": 0, "end": 1})

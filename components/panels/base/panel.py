@@ -16,7 +16,7 @@ _OFFERED = [
     "Qwen/Qwen3-0.6B",
     "Qwen/Qwen2.5-0.5B-Instruct",
     "openai-community/gpt2",
-    ("The lesson's model · random weights", BARE),
+    ("Lesson model · random weights", BARE),
 ]
 
 
@@ -51,5 +51,5 @@ def layout(services: Services, first: str) -> BasePicker:
     )
     open_button = gr.Button("Open", scale=0, min_width=80, size="md", elem_id="open")
     stop = gr.Button("Stop", scale=0, min_width=80, size="md", elem_id="open-stop", visible=False)
-    status = Status(value=note(f"Choose a base, or type {places}."), scale=6, elem_id="about")
+    status = Status(value=note(f"Choose a base or enter {places}."), scale=6, elem_id="about")
     return BasePicker(name, open_button, stop, status)

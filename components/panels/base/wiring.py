@@ -100,7 +100,7 @@ def open_for(
 
     if early:
         begin(early)
-        yield note("The numbers follow in a moment."), strip(), gr.skip(), gr.skip()
+        yield note("Loading the numbers …"), strip(), gr.skip(), gr.skip()
         time.sleep(_LEAVES)
     heavy_imports.picture_is_drawn()
     for update in run_job(services, "open", request, updates(), ended):
@@ -122,5 +122,5 @@ def describe(base: Base) -> dict:
     if base.note:
         facts.append(base.note)
     if not base.has_tokenizer:
-        facts.append("no tokenizer: it can be saved, but not speak")
+        facts.append("no tokenizer: text generation unavailable")
     return note(" · ".join(facts))

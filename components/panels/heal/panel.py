@@ -15,12 +15,12 @@ from .text_choice import TextChoice, kind_of_text, text_choice
 
 LONGEST = {True: 10, False: 240}  # minutes, on a public page and on one's own
 TRAIN = {
-    "layers beside the seams": "seams",
-    "layers that were added": "new",
-    "every layer": "all",
-    "small adapters on every layer (LoRA)": "lora",
+    "layers next to seams": "seams",
+    "added layers": "new",
+    "all layers": "all",
+    "LoRA adapters on all layers": "lora",
 }
-OBJECTIVE = {"what the base would say": "distill", "the next word of the text": "next-token"}
+OBJECTIVE = {"distillation from the base": "distill", "next-token prediction": "next-token"}
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ def layout(services: Services) -> HealPanel:
             list(TRAIN),
             value=next(iter(TRAIN)),
             label="Train",
-            info="The base's own weights stay as they are.",
+            info="The base itself is not changed.",
             elem_id="heal-train",
         )
         objective = gr.Dropdown(
             list(OBJECTIVE),
             value=next(iter(OBJECTIVE)),
-            label="Learn",
-            info="The uncut base is the teacher.",
+            label="Objective",
+            info="In distillation the base is the teacher.",
             elem_id="heal-objective",
         )
         kind = kind_of_text(public)
@@ -66,7 +66,7 @@ def layout(services: Services) -> HealPanel:
             minimum=0.1,
             maximum=LONGEST[public],
             label="Minutes",
-            info="Longer heals better.",
+            info="Longer recovers more.",
             elem_id="heal-minutes",
         )
     text = text_choice(kind, services.deployment.max_training_text)
@@ -75,13 +75,11 @@ def layout(services: Services) -> HealPanel:
             "Heal", variant="primary", scale=0, min_width=120, size="md", elem_id="heal"
         )
         pause = gr.Button("Pause", scale=0, min_width=90, size="md", elem_id="heal-pause")
-        price = gr.Button(
-            "What would it cost?", scale=0, min_width=200, size="md", elem_id="heal-price"
-        )
+        price = gr.Button("Estimate cost", scale=0, min_width=200, size="md", elem_id="heal-price")
         status = Status(
             value=note(
-                "The patient learns from the base. You see its loss, and its perplexity on text "
-                "that it does not learn from, as it goes on."
+                "Trains the patient to recover what the cut lost, and tracks its perplexity on "
+                "held-out text."
             ),
             elem_id="heal-status",
         )
@@ -90,7 +88,7 @@ def layout(services: Services) -> HealPanel:
         board = HealBoard(value={}, elem_id="heal-board")
     priced = HealBoard(value={}, elem_id="heal-cost")
     with (
-        gr.Accordion("Finer settings", open=False, elem_id="heal-finer"),
+        gr.Accordion("Advanced settings", open=False, elem_id="heal-finer"),
         gr.Row(elem_classes="fields"),
     ):
         steps = gr.Number(
@@ -98,7 +96,7 @@ def layout(services: Services) -> HealPanel:
             precision=0,
             minimum=0,
             label="Steps",
-            info="0: as many as the minutes allow.",
+            info="0: as many as fit in the minutes.",
             elem_id="heal-steps",
         )
         batch = gr.Number(
@@ -106,8 +104,8 @@ def layout(services: Services) -> HealPanel:
             precision=0,
             minimum=1,
             maximum=64,
-            label="Windows a step",
-            info="Texts read at once.",
+            label="Batch size",
+            info="Sequences per step.",
             elem_id="heal-batch",
         )
         window = gr.Number(
@@ -115,23 +113,25 @@ def layout(services: Services) -> HealPanel:
             precision=0,
             minimum=16,
             maximum=2048,
-            label="Tokens a window",
-            info="Length of each text.",
+            label="Sequence length",
+            info="Tokens per sequence.",
             elem_id="heal-window",
         )
         rate = gr.Number(
-            value=5e-4, minimum=1e-7, maximum=1, label="Learning rate", info="Too high diverges."
+            value=5e-4,
+            minimum=1e-7,
+            maximum=1,
+            label="Learning rate",
+            info="Too high makes training diverge.",
         )
         rank = gr.Number(
             value=16,
             precision=0,
             minimum=1,
             maximum=512,
-            label="Rank",
-            info="Of LoRA's small matrices.",
+            label="LoRA rank",
+            info="Of the adapter matrices.",
         )
-        seed = gr.Number(
-            value=0, precision=0, minimum=0, label="Seed", info="The same seed, the same run."
-        )
+        seed = gr.Number(value=0, precision=0, minimum=0, label="Seed", info="Same seed, same run.")
     settings = (train, objective, steps, minutes, batch, window, rate, rank, seed)
     return HealPanel(settings, text, price, start, pause, status, priced, board, picture)

@@ -36,10 +36,9 @@ if TYPE_CHECKING:
 
 _EVERY = 0.5  # seconds between drawings
 _EVALUATED_ON = "all four kinds"  # of text: a run without a held-out file is evaluated on those
-PAUSED = note("Paused after the step that was being done. Heal goes on from there.")
+PAUSED = note("Paused after the current step. Heal resumes from there.")
 _DONE = note(
-    "Healed. Talk, X-ray, Log and Save have the healed patient now, as long as the plan is this "
-    "one."
+    "Healed. Talk, X-ray, Log and Save use the healed patient as long as the plan stays the same."
 )
 
 
@@ -92,7 +91,7 @@ def read(values: tuple, deployment: Deployment) -> Settings:
     public = deployment.public
     train, objective, steps, minutes, batch, window, rate, rank, seed = values
     if train not in TRAIN or objective not in OBJECTIVE:
-        raise SurgeryError("Choose what trains and what it learns from the lists.")
+        raise SurgeryError("Choose what to train and the objective from the lists.")
     steps = int(steps or 0)
     minutes = min(float(minutes or 5), LONGEST[public])
     if public and (steps > 1000 or int(batch or 1) * int(window or 1) > 4096):

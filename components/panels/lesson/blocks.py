@@ -67,13 +67,13 @@ def difference_lines(apart: Difference, cached_only: bool) -> Iterator[Line]:
         yield (
             True,
             (
-                f"Wrong without a word: a logit, the score of a next word, is off by up to "
+                f"No error is raised, but a logit (the score of a next token) is off by up to "
                 f"{apart.largest:.1f}. (The right ones span {apart.range:.0f}.)"
             ),
         )
         yield (
             bool(apart.other) or None,
-            (f"The likeliest next word is another one in {apart.other} of {apart.places} places."),
+            (f"The most likely next token differs in {apart.other} of {apart.places} positions."),
         )
     if cached_only:
         same = apart.uncached == 0

@@ -76,16 +76,16 @@ def _side_by_side(
         }
 
     stream = contrast.stream(step.prompt, max_new_tokens=_FAULT_TOKENS, greedy=True, seed=0)
-    yield note("Both go on from one prompt"), [*before, block()]
+    yield note("Both models continue one prompt"), [*before, block()]
     for item in steps(stream):
         if item is not None:
             side, piece = item
             texts[side] += piece
-        yield note("Both go on from one prompt"), [*before, block()]
+        yield note("Both models continue one prompt"), [*before, block()]
     shown = [*before, block(ended=True)]
 
     def compare(progress) -> Difference:
-        progress("Comparing their logits (the scores of every possible next word)", 0, 0)
+        progress("Comparing logits (the scores of all next tokens)", 0, 0)
         return contrast.difference(step.prompt)
 
     apart = yield from _watch(compare, shown)
@@ -123,12 +123,12 @@ def price_of_healing(bases: Bases, step: Step) -> Shown:
         "rows": rows,
     }
     worse = all(value > whole for value in cut)
-    harmful = "Both operations did harm." if worse else "Not every operation did harm here."
+    harmful = f"{'Both' if worse else 'Not both'} operations raised perplexity."
     less, more = ("cutting", "stacking") if cut[0] < cut[1] else ("stacking", "cutting")
     _, shorter, longer = scores
     apart = shorter.low > longer.high or longer.low > shorter.high
     compared = f"On this text {less} hurts less than {more}" + (
-        "." if apart else ", but their intervals overlap: a longer text would have to decide."
+        "." if apart else ", but their intervals overlap: a longer text is needed to tell."
     )
     money = {
         "kind": "table",

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from components.widgets.html_component import LiveHTML
 from surgery.lesson.course import BARE, STEPS, TRAINED
 
-NAMES = {BARE: "The lesson's model · random weights", TRAINED: "SmolLM2-135M-Instruct · bundled"}
+NAMES = {BARE: "Lesson model · random weights", TRAINED: "SmolLM2-135M-Instruct · bundled"}
 
 
 class Lesson(LiveHTML):

@@ -135,7 +135,7 @@ def wire(lesson: Lesson, parts: PageParts, beside: Beside, first: str) -> None:
             yield show(status, blocks, running=False, failed=True)
             return
         press = "" if only_stage else PRESSED.get(step.act, "")
-        status = note("Set up: press the button when you are ready.") if only_stage else note("")
+        status = note("Ready: press the button to start.") if only_stage else note("")
         last = show(status, blocks, running=False, done=not only_stage, press=press)
         yield {**page(session), **ready, **last}
 

@@ -33,11 +33,11 @@ def picture(entries: Iterable[Entry], identity: str) -> dict:
     marks = [_mark(e) for _, e in shown]
     return {
         "title": "Size against perplexity",
-        "hint": f"Each point is a plan that was measured on {last.text} ({last.tokens:,} tokens), "
-        "with its 95 % interval; to the left is smaller, below is better. Nothing that was tried "
-        "is better than the plans on the line"
-        + ("; diamonds were healed" if any(e.healing for _, e in shown) else "")
-        + ". Click a point to bring its plan back.",
+        "hint": f"Each point is a plan measured on {last.text} ({last.tokens:,} tokens), with its "
+        "95 % interval. Further left is smaller, lower is better. No measured plan beats those on "
+        "the line"
+        + ("; diamonds are healed patients" if any(e.healing for _, e in shown) else "")
+        + ". Click a point to apply its plan.",
         "data": [
             {
                 "type": "scatter",
@@ -75,7 +75,7 @@ def picture(entries: Iterable[Entry], identity: str) -> dict:
             },
         ],
         "layout": {
-            "xaxis": {"title": {"text": "parameters, millions"}, "zeroline": False},
+            "xaxis": {"title": {"text": "parameters (millions)"}, "zeroline": False},
             "yaxis": {"title": {"text": "perplexity"}, "type": "log", "tickformat": ",.4~g"}
             | ({"dtick": "D2"} if max(levels) > 4 * min(levels) else {}),
             "showlegend": False,

@@ -40,7 +40,7 @@ def layout(services: Services) -> SavePanel:
             label="Name",
             value="",
             placeholder="my-patient",
-            info="Of the folder. Empty: the base's name and the number of layers.",
+            info="Folder name. Defaults to the base's name and the number of layers.",
             max_length=80,
             elem_id="save-name",
         )
@@ -48,13 +48,13 @@ def layout(services: Services) -> SavePanel:
             [AS_STORED, "float32", "float16", "bfloat16"],
             value=AS_STORED,
             label="Weights",
-            info="As stored keeps every bit that the plan does not change.",
+            info="“As stored” keeps unchanged weights bit for bit.",
         )
         where = gr.Radio(
             [DOWNLOAD] if public else [DOWNLOAD, FOLDER],
             value=DOWNLOAD,
-            label="As",
-            info="transformers loads the folder as it is.",
+            label="Save as",
+            info="transformers loads either one.",
         )
     with gr.Row(elem_classes="save-buttons"):
         start = gr.Button(

@@ -37,12 +37,15 @@ def layout(deployment: Deployment) -> PushPanel | None:
         name = gr.Textbox(
             label="Repository",
             placeholder="my-patient",
-            info="In your own namespace on the Hub. Made if it isn't there.",
+            info="In your own namespace on the Hub; created if missing.",
             max_length=80,
             elem_id="push-name",
         )
         public = gr.Checkbox(
-            value=False, label="Public", info="Else only you can see it.", elem_id="push-public"
+            value=False,
+            label="Public",
+            info="Otherwise only you can see it.",
+            elem_id="push-public",
         )
     with gr.Row(elem_classes="save-buttons"):
         gr.LoginButton(size="md", scale=0, min_width=220)

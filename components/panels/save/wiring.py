@@ -96,7 +96,7 @@ def save(
     path = yield from watch(work, clear)
     if offer:
         size = path.stat().st_size
-        done = note(f"{path.name} is ready: {size / 1e6:,.1f} MB. It waits for an hour.")
+        done = note(f"{path.name} is ready: {size / 1e6:,.1f} MB. Available for one hour.")
         link = {"address": offer(path)}
     else:
         done, link = note(f"Saved to {path}"), {}

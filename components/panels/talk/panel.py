@@ -38,7 +38,7 @@ def layout(services: Services) -> TalkPanel:
             label="Prompt",
             show_label=False,
             container=False,
-            placeholder="Write how a text begins, or a question",
+            placeholder="Start a text or ask a question",
             max_length=allowed.max_prompt,
             lines=1,
             max_lines=4,
@@ -52,14 +52,14 @@ def layout(services: Services) -> TalkPanel:
     status = Status(value={}, elem_id="talk-status")
     output = TalkView(value={}, elem_id="talk")
     with (
-        gr.Accordion("How words are chosen", open=False, elem_classes="talk-settings"),
+        gr.Accordion("Sampling settings", open=False, elem_classes="talk-settings"),
         gr.Row(),
     ):
         greedy = gr.Checkbox(
-            value=True, label="Greedy", info="Always the likeliest word; no chance involved."
+            value=True, label="Greedy", info="Always the most likely token; no randomness."
         )
         chat = gr.Checkbox(
-            value=False, label="As a chat", info="Put the prompt as a question to an assistant."
+            value=False, label="Apply chat template", info="Treat the prompt as a user message."
         )
         tokens = gr.Slider(
             8,
@@ -67,16 +67,16 @@ def layout(services: Services) -> TalkPanel:
             value=64,
             step=8,
             label="Length",
-            info="The most tokens to write.",
+            info="Maximum number of new tokens.",
         )
         seed = gr.Number(
-            value=0, precision=0, minimum=0, label="Seed", info="Same seed, same dice."
+            value=0, precision=0, minimum=0, label="Seed", info="Same seed, same output."
         )
         temperature = gr.Slider(
-            0.1, 2.0, value=0.8, step=0.05, label="Temperature", info="Higher is wilder."
+            0.1, 2.0, value=0.8, step=0.05, label="Temperature", info="Higher is more random."
         )
         top_p = gr.Slider(
-            0.05, 1.0, value=0.95, step=0.05, label="Top-p", info="Share of likely words to keep."
+            0.05, 1.0, value=0.95, step=0.05, label="Top-p", info="Nucleus sampling threshold."
         )
     settings = (greedy, chat, tokens, seed, temperature, top_p)
     return TalkPanel(prompt, start, stop, settings, status, output)

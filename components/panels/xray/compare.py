@@ -87,7 +87,7 @@ def layout() -> ComparePanel:
             "Stop", scale=0, min_width=80, size="md", visible=False, elem_id="compare-stop"
         )
         status = Status(
-            value=note("Both read the text; you see where the patient stumbles."),
+            value=note("Runs both models on the text and shows where the patient does worse."),
             elem_id="compare-status",
         )
     shown = Damage(value={}, elem_id="damage")
@@ -233,4 +233,4 @@ def _lenses(
 
 def _words(operation: Operation) -> str:
     what = operation.plan.describe()
-    return f"Compared with the plan {operation} ({what}). Pick a token to look closer."
+    return f"Compared with the plan {operation} ({what}). Select a token for details."

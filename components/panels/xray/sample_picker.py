@@ -41,7 +41,7 @@ def sample_picker(public: bool) -> SamplePicker:
         offered,
         value=texts.DEFAULT,
         label="Text to measure on",
-        info="Four kinds come with the app; scores differ between them.",
+        info="Four texts are included; scores differ between them.",
         scale=1,
         min_width=220,
         elem_id="sample-kind",
@@ -79,7 +79,7 @@ def sample_of(
     own = str(own or "").strip()[:_LONGEST]
     deployment.check_text(own)
     if kind == DATASET and deployment.public:
-        raise SurgeryError("Data sets are not read on a public page: paste some text of them.")
+        raise SurgeryError("A public page has no data sets: paste some of the text instead.")
     if kind == OWN:
         if not own:
             raise SurgeryError("Your text is empty: paste some paragraphs.")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _EXTRAS = {score.label: key for key, score in SCORES.items() if not score.default}
 _EVERY = 0.7  # seconds between drawings while it is measured
 _SPAN = 8  # layers of the repeat map unless it is said: 36 variants
-_STOPPED = note("Stopped. What was measured is kept: Measure goes on from here.")
+_STOPPED = note("Stopped. Measurements are kept: Measure resumes from here.")
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ def layout() -> ScanPanel:
             elem_id="xray-extras",
         )
         span = gr.Textbox(
-            label="Span of the map",
-            placeholder="the middle",
-            info="Layers start:end.",
+            label="Range of the repeat map",
+            placeholder="middle layers",
+            info="As start:end, end excluded.",
             max_length=12,
             scale=1,
             min_width=150,
@@ -130,7 +130,7 @@ def look(panel: ScanPanel, services: Services, session: Session, kind, own, extr
     except SurgeryError as error:
         return {panel.status: note(services.deployment.words(error)), **_nothing(panel)}
     if result.perplexity is None:
-        words = f"{sample.tokens:,} tokens to measure on. Measure begins with the whole model."
+        words = f"{sample.tokens:,} tokens to measure on. Measure starts with the unmodified base."
         return {panel.status: note(words), **_nothing(panel)}
     return {panel.status: note(_words(result)), **_drawn(panel, result)}
 
@@ -178,7 +178,7 @@ def _span(depth: int, text: str) -> tuple[int, int]:
         return start, min(depth, start + _SPAN)
     start, colon, end = (part.strip() for part in text.partition(":"))
     if not (colon and start.isdecimal() and end.isdecimal()):
-        raise SurgeryError(f"Write the span of the map as start:end, such as 0:{depth}.")
+        raise SurgeryError(f"Write the range of the repeat map as start:end, such as 0:{depth}.")
     return int(start), int(end)
 
 
@@ -190,7 +190,7 @@ def _words(result: Scan) -> str:
     )
     if result.naive_layer_forwards:
         share = result.layer_forwards / result.naive_layer_forwards
-        words += f" Layers run: {share:.0%} of what one pass for each variant takes."
+        words += f" Layer evaluations: {share:.0%} of one full pass per variant."
     return words
 
 

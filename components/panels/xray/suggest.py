@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from surgery.analysis import Suggestion
 
 _LAYERS, _PARAMETERS = "layers", "million parameters"
-_STOPPED = note("Stopped. What was measured is kept: Suggest goes on from here.")
+_STOPPED = note("Stopped. Measurements are kept: Suggest resumes from here.")
 
 
 class Suggestions(LiveHTML):
@@ -57,7 +57,7 @@ def layout() -> SuggestPanel:
     with gr.Row(elem_classes="xray-buttons fields"):
         size = gr.Number(
             value=26,
-            label="Down or up to",
+            label="Target size",
             minimum=1,
             scale=0,
             min_width=130,
@@ -66,7 +66,7 @@ def layout() -> SuggestPanel:
         unit = gr.Radio(
             [_LAYERS, _PARAMETERS],
             value=_LAYERS,
-            label="of",
+            label="Unit",
             scale=0,
             min_width=300,
             elem_id="suggest-unit",
@@ -79,8 +79,8 @@ def layout() -> SuggestPanel:
         )
     status = Status(
         value=note(
-            "Several methods each find a plan; all are measured, beside a random one as control. "
-            "Fewer layers than the base are dropped to, more are repeated to."
+            "Each method proposes a plan; all are measured, next to a random one as control. "
+            "Smaller targets drop layers, larger ones repeat them."
         ),
         elem_id="suggest-status",
     )
@@ -141,7 +141,7 @@ def run(
             entry = Entry.of(opened[0], of, one.measured, name_of(kind, own), how)
             session.measurements.add(entry)
     yield {
-        **panel.ended(note("Lowest measured perplexity first. Apply makes a plan yours.")),
+        **panel.ended(note("Sorted by measured perplexity. Apply replaces the current plan.")),
         panel.rows: view(opened[0], suggestions),
     }
 
@@ -170,11 +170,11 @@ def _row(base: Base, one: Suggestion) -> dict:
 def _size(size, unit: str) -> dict:
     """Arguments of `suggest`, from the two fields. Raises `SurgeryError`."""
     if not isinstance(size, (int, float)) or not math.isfinite(size) or size <= 0:
-        raise SurgeryError("Say how large: a number above zero.")
+        raise SurgeryError("Enter a target size above zero.")
     if unit == _PARAMETERS:
         return {"parameters": int(size * 1e6)}
     if int(size) != size:
-        raise SurgeryError("A number of layers is a whole number.")
+        raise SurgeryError("The number of layers must be a whole number.")
     return {"layers": int(size)}
 
 

@@ -75,7 +75,7 @@ export function mount({ element, trigger, props, watch }) {
     sentText = null;
     planBox.title = view.text.length > 30 ? view.text : planBox.dataset.hint;
     complain(view.error);
-    menu.showSizes(view.sizes);
+    menu.showSizes(view.sizes || {});
     for (const strip of STRIPS) {
       const label = element.querySelector(`[data-of=${strip}] span`);
       label.textContent = plural(layerCount(view, strip), 'layer');
