@@ -96,7 +96,7 @@ def test_every_operation_has_a_key_and_a_button(page):
 
 
 def test_how_layers_begin(page):
-    begin = page.get_by_label("How the selected layers' weights begin")
+    begin = page.get_by_label("Initialise the selected layers as")
     expect(begin).to_be_disabled()
     select(page, 7, 7)
     page.keyboard.press("d")
@@ -212,3 +212,17 @@ def test_a_finger_on_a_phone(app, open_page):
     page.get_by_role("button", name="Drop").tap()
     depth(page, 26)
     expect(plan_box(page)).to_have_value("0:13, 17:30")
+
+
+def test_the_preset_menu_says_how_large_each_plan_is(page):
+    select(page, 3, 5)
+    page.get_by_role("button", name="Presets").click()
+    form = page.locator(".strip-preset", has_text="solar")
+    expect(form.locator("output")).to_have_text("46 layers, 191,156,544 parameters")
+    form.get_by_label("m").fill("8")
+    expect(form.locator("output")).to_have_text("44 layers, 184,076,352 parameters")
+    form.get_by_label("m").fill("99")
+    expect(form.locator("output")).to_contain_text("m=99 does not fit")
+    depth(page, 30)
+    expect(selected(page)).to_have_count(3)
+    expect(page.locator(".strip-error")).to_be_hidden()
