@@ -97,7 +97,7 @@ def test_a_suggestion_is_one_click_away(page):
     part(page, "Suggestions")
     page.locator("#suggest-size input").fill("30")
     page.locator("#suggest-start").click()
-    expect(status(page, "suggest")).to_contain_text("that size already", timeout=SLOW)
+    expect(status(page, "suggest")).to_contain_text("already has that size", timeout=SLOW)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
