@@ -1,8 +1,6 @@
-"""The lesson's figures: how weights were drawn, the text that plans are measured on, what training
-costs.
+"""Numbers for the lesson: the distribution of initial weights, a short text, training costs.
 
-Small and quick on purpose: a minute of a workshop is short. Everything is measured on the bases
-that it is asked about, or follows from published prices.
+The text is short on purpose, so that measuring takes seconds in a workshop.
 """
 
 from __future__ import annotations
@@ -33,52 +31,55 @@ once the school was closed and the money was paid. It was the first good news in
 counted the people as they came ashore, one after the other, and at the end of the line she \
 saw a tall man with a grey coat, who stopped, put down his suitcase and laughed."""
 
-_DOLLARS = 1.55e-17  # a FLOP, as two published up-scaling runs of SOLAR imply
-_TRAINING_BYTES = 18  # a parameter: Adam in mixed precision, activations not counted
+_DOLLARS = 1.55e-17  # per FLOP, as two published up-scaling runs of SOLAR imply
+_TRAINING_BYTES = 18  # per parameter: Adam in mixed precision, without activations
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """How the starting weights of the layers' matrices are spread: `values` of them, with `sigma`
-    as measured. `told_*` are the same once the values beyond 2σ are set to zero."""
+class InitialWeights:
+    """The distribution of the `values` weights of the layers' matrices, with deviation `sigma`.
+
+    `beyond` is the share beyond 2σ, and `zeros` the number of zeros; `truncated_*` are the same
+    after values beyond 2σ are set to zero. `normal` is the share of a normal distribution.
+    """
 
     values: int
     sigma: float
     beyond: float
     zeros: int
-    told_beyond: float
-    told_zeros: int
+    truncated_beyond: float
+    truncated_zeros: int
     normal: float
 
 
-def drawn(base: Base, progress: Progress = silent) -> Drawn:
-    """Count the weights of a base's layers. Norms are left out, which begin at one value, and so is
-    the embedding, whose row for padding begins at zero. Raises `SurgeryError`."""
+def initial_weights(base: Base, progress: Progress = silent) -> InitialWeights:
+    """Count the weights of a base's layers, without norms and biases, which start at one value, and
+    without the embedding, whose padding row starts at zero. Raises `SurgeryError`."""
     parts = survey_base(base, progress).parts
-    tally = ValueCounts.merged(
-        found
-        for part, found in parts.items()
+    counts = ValueCounts.merged(
+        of_part
+        for part, of_part in parts.items()
         if part.layer is not None and part.kind not in ("norms", "biases")
     )
-    low, high = tally.mean - 2 * tally.deviation, tally.mean + 2 * tally.deviation
-    kept = (tally.values >= low) & (tally.values <= high)
-    told = ValueCounts.of(tally.values * kept, tally.counts)
-    lower, upper = told.outside(low, high)
-    return Drawn(
-        values=tally.finite,
-        sigma=tally.deviation,
-        beyond=tally.beyond(2),
-        zeros=tally.zeros,
-        told_beyond=(lower + upper) / told.finite,
-        told_zeros=told.zeros,
+    low, high = counts.mean - 2 * counts.deviation, counts.mean + 2 * counts.deviation
+    inside = (counts.values >= low) & (counts.values <= high)
+    truncated = ValueCounts.of(counts.values * inside, counts.counts)
+    lower, upper = truncated.outside(low, high)
+    return InitialWeights(
+        values=counts.finite,
+        sigma=counts.deviation,
+        beyond=counts.beyond(2),
+        zeros=counts.zeros,
+        truncated_beyond=(lower + upper) / truncated.finite,
+        truncated_zeros=truncated.zeros,
         normal=normal_beyond(2),
     )
 
 
 @dataclass(frozen=True)
-class Cost:
-    """An estimate of training: C = 6·N·D FLOPs, hours on one H100 that is 40 % busy, $ at the price
-    that published runs imply, and bytes of memory without activations."""
+class TrainingEstimate:
+    """An estimate of training: C = 6·N·D FLOPs, hours on one H100 at 40 % utilisation, $ at the
+    price that published runs imply, and bytes of memory without activations."""
 
     parameters: int
     tokens: float
@@ -88,15 +89,15 @@ class Cost:
     memory: int
 
 
-def cost(parameters: int, tokens: float) -> Cost:
-    """What it takes to train so many parameters on so many tokens."""
+def training_estimate(parameters: int, tokens: float) -> TrainingEstimate:
+    """Estimate what training takes."""
     flops = 6.0 * parameters * tokens
     hours = flops / (ACCELERATORS["H100"].peak * MFU * 3600)
     memory = _TRAINING_BYTES * parameters
-    return Cost(parameters, tokens, flops, hours, _DOLLARS * flops, memory)
+    return TrainingEstimate(parameters, tokens, flops, hours, _DOLLARS * flops, memory)
 
 
-#: (what, parameters, tokens): the healing of the lesson's longer model, and what others did.
+#: (what, parameters, tokens): healing the lesson's longer model, and published runs.
 EXAMPLES: Sequence[tuple[str, int, float]] = (
     ("the lesson's longer model", 308_839_424, 1e9),
     ("SOLAR 10.7B, Korean", 10_731_524_096, 2e11),

@@ -65,7 +65,7 @@ def test_it_shows_what_was_counted_and_follows_the_plan(page, bundled):
     select(page, 0, 0)
     page.keyboard.press("Control+z")
     depth(page, 30)
-    expect(page.locator("#weights-depth .plot-hint")).to_contain_text("no seam yet")
+    expect(page.locator("#weights-depth .plot-hint")).to_contain_text("no seams yet")
 
 
 def test_the_strip_and_the_pictures_point_at_one_another(page):

@@ -8,10 +8,10 @@ import torch
 from surgery import Base, Plan, Refused
 from surgery.analysis import Sample, perplexity
 from surgery.architecture.apply import naive_edits
-from surgery.lesson import course as told
+from surgery.lesson import course
 from surgery.lesson.contrast import Contrast
 from surgery.lesson.course import BARE, STEPS
-from surgery.lesson.figures import EXAMPLES, TEXT, cost, drawn
+from surgery.lesson.figures import EXAMPLES, TEXT, initial_weights, training_estimate
 from surgery.plan import Layer
 
 LONGER, SHORTER = Plan.parse("0:4, 2:6", 6), Plan.parse("0:2, 4:6", 6)
@@ -32,7 +32,7 @@ def test_the_course_s_model_is_the_course_s(bundled):
     base = Base.open(BARE)
     counted = [
         base.preview(Plan.parse(text, 12)).parameters
-        for text in (told.WHOLE_BARE, told.SHORT_BARE, told.LONG_BARE)
+        for text in (course.WHOLE_BARE, course.SHORT_BARE, course.LONG_BARE)
     ]
     assert counted == [248_013_824, 217_601_024, 308_839_424]
     assert base.source.config.head_dim == 32 and not base.source.config.tie_word_embeddings
@@ -43,7 +43,7 @@ def test_numbers_in_the_words_are_right(bundled):
     words = " ".join(" ".join((*step.words, step.notice)) for step in STEPS)
     base = Base.open(BARE)
     whole, longer = (
-        base.preview(Plan.parse(text, 12)).parameters for text in ("0:12", told.LONG_BARE)
+        base.preview(Plan.parse(text, 12)).parameters for text in ("0:12", course.LONG_BARE)
     )
     assert f"{longer - whole:,}" in words and f"{(longer - whole) // 4:,}" in words
     assert f"{len(bundled.tokenizer):,}" in words
@@ -152,9 +152,9 @@ def test_a_model_without_a_final_norm_is_refused(tiny_folder):
 
 def test_both_mistakes_show_on_the_real_model(bundled, monkeypatch):
     monkeypatch.setattr("surgery.lesson.contrast._COMPARED", 3)
-    longer = Contrast.forgotten_norm(bundled, Plan.parse(told.LONG, 30)).difference(told.PROMPT)
+    longer = Contrast.forgotten_norm(bundled, Plan.parse(course.LONG, 30)).difference(course.PROMPT)
     assert longer.largest > 5 and longer.other >= longer.places // 2
-    shorter = Contrast.old_indices(bundled, Plan.parse(told.SHORT, 30)).difference(told.PROMPT)
+    shorter = Contrast.old_indices(bundled, Plan.parse(course.SHORT, 30)).difference(course.PROMPT)
     assert shorter.error.startswith("IndexError")
 
 
@@ -165,7 +165,7 @@ def test_starting_weights_are_a_plain_normal_distribution(tmp_path):
     config = tiny.config("llama", num_hidden_layers=4, hidden_size=256, intermediate_size=512)
     config.save_pretrained(tmp_path)
     base = Base.open(f"config:{tmp_path}/config.json")
-    found = drawn(base)
+    found = initial_weights(base)
     layers = base.model.model.layers
     values = np.concatenate(
         [p.detach().float().numpy().ravel() for p in layers.parameters() if p.dim() == 2]
@@ -177,25 +177,25 @@ def test_starting_weights_are_a_plain_normal_distribution(tmp_path):
         0.0455, abs=1e-4
     )
     assert found.zeros == (values == 0).sum()
-    assert found.told_beyond == 0
-    assert found.told_zeros - found.zeros == round(found.beyond * found.values)
+    assert found.truncated_beyond == 0
+    assert found.truncated_zeros - found.zeros == round(found.beyond * found.values)
 
 
-def test_weights_that_are_truncated_would_be_told(tmp_path):
+def test_weights_that_are_truncated_would_be_noticed(tmp_path):
     model = tiny.model("llama")
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 2:
                 torch.nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
     model.save_pretrained(tmp_path)
-    found = drawn(Base.open(str(tmp_path)))
+    found = initial_weights(Base.open(str(tmp_path)))
     assert found.beyond < 0.04  # of its own, smaller, deviation
 
 
 def test_operations_harm_the_real_model(bundled):
     whole, shorter = (
         perplexity(bundled.operate(Plan.parse(text, 30)).model, Sample.of(bundled, TEXT))
-        for text in (told.WHOLE, told.SHORT)
+        for text in (course.WHOLE, course.SHORT)
     )
     assert 10 < whole.perplexity < 30 and shorter.perplexity > 1.3 * whole.perplexity
 
@@ -203,10 +203,10 @@ def test_operations_harm_the_real_model(bundled):
 def test_costs_are_those_in_print():
     (_, lesson, _), korean, solar, scratch = EXAMPLES
     assert lesson == 308_839_424
-    assert cost(*korean[1:]).dollars == pytest.approx(0.2e6, rel=0.01)
-    assert cost(*solar[1:]).dollars == pytest.approx(1e6, rel=0.01)
-    assert cost(*scratch[1:]).tokens == 3e12
-    one = cost(lesson, 1e9)
+    assert training_estimate(*korean[1:]).dollars == pytest.approx(0.2e6, rel=0.01)
+    assert training_estimate(*solar[1:]).dollars == pytest.approx(1e6, rel=0.01)
+    assert training_estimate(*scratch[1:]).tokens == 3e12
+    one = training_estimate(lesson, 1e9)
     assert one.flops == 6 * lesson * 1e9 and one.memory == 18 * lesson
     assert one.hours == pytest.approx(one.flops / (989e12 * 0.4) / 3600)
     longer = Plan(tuple(Layer(i) for i in (*range(24), *range(8, 32))), 32)

@@ -10,7 +10,7 @@ from components.services.deployment import Deployment
 from surgery import Base, BaseError, Plan
 from surgery.lesson.contrast import Contrast, Difference
 from surgery.lesson.course import BARE, LONG, SHORT, STEPS, Step
-from surgery.lesson.figures import Drawn
+from surgery.lesson.figures import InitialWeights
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_weights_are_counted_and_judged_by_their_counts(last):
     table, lines = last("drawn")
     assert table["rows"][0][0] == "beyond 2σ" and table["rows"][0][3] == "4.55 %"
     assert [line["right"] for line in lines["lines"]].count(True) >= 1
-    truncated = Drawn(1000, 0.018, 0.0, 46, 0.0, 46, 0.0455)
+    truncated = InitialWeights(1000, 0.018, 0.0, 46, 0.0, 46, 0.0455)
     assert [right for right, _ in blocks.spread_lines(truncated)] == [False, False]
 
 

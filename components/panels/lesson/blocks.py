@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from surgery.lesson.contrast import Difference
-    from surgery.lesson.figures import Drawn
+    from surgery.lesson.figures import InitialWeights
 
 Line = tuple[bool | None, str]  # whether it holds, or None where that is not the question; a text
 
@@ -17,7 +17,7 @@ def lines(*lines: Line) -> dict:
     return {"kind": "lines", "lines": [{"right": right, "text": text} for right, text in lines]}
 
 
-def spread(drawn: Drawn) -> dict:
+def spread(drawn: InitialWeights) -> dict:
     """A table of how the weights are spread, beside two ways in which they could have been."""
 
     def share(value: float) -> str:
@@ -28,13 +28,13 @@ def spread(drawn: Drawn) -> dict:
         "title": f"{drawn.values:,} weights, σ = {drawn.sigma:.4f}",
         "head": ["", "as drawn", "if truncated", "normal"],
         "rows": [
-            ["beyond 2σ", share(drawn.beyond), share(drawn.told_beyond), share(drawn.normal)],
-            ["exactly 0", f"{drawn.zeros:,}", f"{drawn.told_zeros:,}", "none"],
+            ["beyond 2σ", share(drawn.beyond), share(drawn.truncated_beyond), share(drawn.normal)],
+            ["exactly 0", f"{drawn.zeros:,}", f"{drawn.truncated_zeros:,}", "none"],
         ],
     }
 
 
-def spread_lines(drawn: Drawn) -> Iterator[Line]:
+def spread_lines(drawn: InitialWeights) -> Iterator[Line]:
     """What the table shows."""
     near = abs(drawn.beyond - drawn.normal) < 0.002
     yield (
@@ -45,11 +45,11 @@ def spread_lines(drawn: Drawn) -> Iterator[Line]:
             else "The tails are not those of a normal distribution."
         ),
     )
-    few = drawn.zeros < drawn.told_zeros / 100
+    few = drawn.zeros < drawn.truncated_zeros / 100
     yield (
         few,
         (
-            f"Nothing was set to zero: that would be {drawn.told_zeros:,} weights. "
+            f"Nothing was set to zero: that would be {drawn.truncated_zeros:,} weights. "
             f"{drawn.zeros:,} are 0 by chance."
             if few
             else f"{drawn.zeros:,} weights are exactly zero."
@@ -89,9 +89,9 @@ def difference_lines(apart: Difference, cached_only: bool) -> Iterator[Line]:
 
 def price_row(name: str, parameters: int, tokens: float) -> list[str]:
     """A row of the table of training costs."""
-    from surgery.lesson.figures import cost
+    from surgery.lesson.figures import training_estimate
 
-    price = cost(parameters, tokens)
+    price = training_estimate(parameters, tokens)
     amount = f"{tokens / 1e12:.0f} T" if tokens >= 1e12 else f"{tokens / 1e9:.0f} B"
     hours = f"{price.hours:.1f}" if price.hours < 100 else f"{price.hours:,.0f}"
     spent = f"{price.dollars:,.0f}" if price.dollars < 1e5 else f"{price.dollars / 1e6:.1f} M"

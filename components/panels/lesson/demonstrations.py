@@ -27,9 +27,11 @@ Shown = Iterator[tuple[dict, list[dict]]]
 
 def count_weights(bases: Bases, step: Step) -> Shown:
     """How the weights were drawn, and how they would be if the notebook were right."""
-    from surgery.lesson.figures import drawn
+    from surgery.lesson.figures import initial_weights
 
-    spread = yield from _watch(lambda progress: drawn(bases.get(step.base, progress), progress), [])
+    spread = yield from _watch(
+        lambda progress: initial_weights(bases.get(step.base, progress), progress), []
+    )
     yield note(""), [blocks.spread(spread), blocks.lines(*blocks.spread_lines(spread))]
 
 
@@ -98,7 +100,7 @@ def _side_by_side(
 def price_of_healing(bases: Bases, step: Step) -> Shown:
     """The harm that the operations did, and what training against it costs."""
     from surgery.analysis import Sample, perplexity
-    from surgery.lesson.figures import EXAMPLES, TEXT, cost
+    from surgery.lesson.figures import EXAMPLES, TEXT, training_estimate
 
     base = yield from _watch(partial(bases.load, step.base), [])
     plans = (("base", WHOLE), ("shorter", SHORT), ("longer", LONG))
@@ -136,7 +138,7 @@ def price_of_healing(bases: Bases, step: Step) -> Shown:
         "head": ["", "tokens", "H100 hours", "dollars"],
         "rows": [blocks.price_row(*example) for example in EXAMPLES],
     }
-    memory = cost(EXAMPLES[0][1], EXAMPLES[0][2]).memory
+    memory = training_estimate(EXAMPLES[0][1], EXAMPLES[0][2]).memory
     yield (
         note(""),
         [
