@@ -26,8 +26,10 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def plain(value: float) -> str:
-    """A bound or default as a person would write it: 0.0005, 4,096, 1,000,000,000."""
-    return f"{int(value):,}" if value == int(value) else f"{value:.12f}".rstrip("0")
+    """A bound or default as a person would write it: 1e-9, 0.0005, 4,096, 1,000,000,000."""
+    if value == int(value):
+        return f"{int(value):,}"
+    return f"{value:.4f}".rstrip("0") if abs(value) >= 1e-4 else f"{value:g}".replace("e-0", "e-")
 
 
 def scaled(value: float, unit: str, digits: int = 3) -> str:

@@ -1,43 +1,48 @@
-"""Healing: training that brings an operated model back, by distillation from its uncut base.
+"""Healing: training that restores an operated model, by distillation from its uncut base.
 
     settings = Settings(minutes=15)
     healed = heal(base, plan, settings, "out.healing")
     healed.save("out")
 
-    settings   what a run is told
-    text       what it reads: a file, a data set, or what the base itself writes
-    minutes    how a run's minutes are divided between text, looks and steps
-    order      which windows a step reads and at which rate, from its number alone
-    trainee    the patient with parameters of its own where it learns
-    objective  distillation, next token, hidden states
-    teaching   teacher and patient over the same windows, and their loss
-    judge      perplexity on held-out text, beside the base and the cut patient
-    run        the loop, an iterator of events
-    state      what was learnt so far, as whole tensors
-    kept       states on disk; a killed run goes on from the last one
-    healed     the result: a patient that streams and saves
-    cost       operations, hours, money and memory, before it begins
+    settings        every parameter, with its default, bounds and description
+    cost            operations, hours, money and memory, before a run begins
+    text            training text: a file, a data set, or what the base itself writes
+    time_budget     how a run's minutes are divided between text, evaluations and steps
+    schedule        data order and learning rate, as functions of seed and step
+    student         the patient with parameters of its own where it trains
+    objective       losses: distillation KL, next-token, hidden-state distance
+    distillation    teacher and student over the same sequences
+    evaluation      perplexity on held-out text, beside the base and the cut patient
+    run             the training loop, an iterator of events
+    state           trained tensors and optimizer state
+    run_checkpoint  states on disk, from which a killed run resumes
+    records         schemas of the JSON files beside them
+    healed          the result: a patient that streams and saves
 
-The loop is plain PyTorch with accelerate, so that the same run goes over several processes.
+The loop is plain PyTorch with accelerate, so that the same run can use several processes. Names are
+imported when they are first used: settings need no torch.
 """
 
-from .cost import ACCELERATORS, REFERENCES, Cost, cost
-from .evaluation import Judge, Look
-from .healed import Healed
-from .run import Diverged, Event, Healing, heal
-from .settings import Settings
+from importlib import import_module
 
-__all__ = [
-    "ACCELERATORS",
-    "REFERENCES",
-    "Cost",
-    "Diverged",
-    "Event",
-    "Healed",
-    "Healing",
-    "Judge",
-    "Look",
-    "Settings",
-    "cost",
-    "heal",
-]
+_HOMES = {
+    "ACCELERATORS": "cost",
+    "CostEstimate": "cost",
+    "Diverged": "run",
+    "Event": "run",
+    "Healed": "healed",
+    "Healing": "run",
+    "Judge": "evaluation",
+    "Look": "evaluation",
+    "REFERENCES": "cost",
+    "Settings": "settings",
+    "estimate_cost": "cost",
+    "heal": "run",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

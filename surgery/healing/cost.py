@@ -53,7 +53,7 @@ SAVING = "Up-scaling is said to need up to 70 % less data than training from scr
 
 
 @dataclass(frozen=True)
-class Cost:
+class CostEstimate:
     """An estimate. `flops` are 6·N·D of the patient, and 2·N·D of the teacher where there is one:
     an upper bound where layers are frozen. `memory` is bytes by part; `room` what is free for it
     here, None if it is for another machine."""
@@ -78,7 +78,7 @@ class Cost:
         return None if self.room is None else self.bytes <= self.room * HEADROOM
 
 
-def cost(
+def estimate_cost(
     base: Base,
     plan: Plan,
     settings: Settings,
@@ -87,7 +87,7 @@ def cost(
     mfu: float = MFU,
     devices: int = 1,
     price: float | None = None,
-) -> Cost:
+) -> CostEstimate:
     """Estimate a run over `tokens` (None: what the settings' steps read, or as many as its minutes
     allow while it doesn't write) on `devices` accelerators.
 
@@ -115,7 +115,7 @@ def cost(
     hours = flops / (3600 * speed) if minutes is None else minutes / 60
     rent = price if price is not None else found.price if found else None
     room = int(found.memory * HEADROOM) if found else _room(base)
-    return Cost(
+    return CostEstimate(
         tokens,
         after.parameters,
         trained_parameters(base, plan, settings),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -152,10 +152,10 @@ def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 def facts_of(base: Base, plan: Plan, settings: Settings, **more: object) -> dict:
     """What is written beside a healed model; of files the names alone, since models travel."""
-    told = asdict(settings)
+    values = settings.as_dict()
     for key in ("text", "held_out"):
-        told[key] = Path(told[key]).name
-    return {"base": base.pinned_id or base.name, "plan": str(plan), "settings": told, **more}
+        values[key] = Path(values[key]).name
+    return {"base": base.pinned_id or base.name, "plan": str(plan), "settings": values, **more}
 
 
 _CARD = """\

@@ -8,9 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-
-from surgery.errors import SurgeryError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .evaluation import Look
 from .settings import Settings
@@ -37,16 +35,8 @@ class RunRecord(_Record):
     base: str
     parameters: Annotated[int, Field(ge=1)]
     plan: str
-    settings: dict
+    settings: Settings
     text: Checksum
-
-    @field_validator("settings")
-    @classmethod
-    def _are_settings(cls, value: dict) -> dict:
-        try:
-            return Settings.from_dict(value).as_dict()
-        except SurgeryError as error:
-            raise ValueError(str(error)) from error
 
 
 class StateRecord(_Record):

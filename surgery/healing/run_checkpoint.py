@@ -31,7 +31,7 @@ from surgery.io.output_target import STATE, explained
 
 from .records import FORMAT, RunRecord, StateRecord
 from .records import read as read_record
-from .settings import Settings
+from .settings import Settings, described
 
 _TEXT = Path("text") / "tokens.safetensors"
 _FILES = ("trained.safetensors", "moments.safetensors")
@@ -77,13 +77,13 @@ def check_same(folder: Path, facts: Mapping) -> None:
                 f"{folder} holds a run with a different {key} ({str(old)[:80]}): choose another "
                 "folder, or remove this one."
             )
-    theirs, mine = (Settings.from_dict(values) for values in (there.settings, facts["settings"]))
-    if not theirs.same_run(mine):
-        new, old = mine.as_dict(), theirs.as_dict()
+    mine = Settings(**facts["settings"])
+    if not there.settings.same_run(mine):
+        new, old = mine.as_dict(), there.settings.as_dict()
         other = next(key for key in new if new[key] != old[key])
         raise SurgeryError(
-            f"{folder} holds a run with other settings ({other.replace('_', ' ')} was "
-            f"{old[other]}): give the same to go on, or choose another folder."
+            f"{folder} holds a run with other settings ({described(other).title.lower()} was "
+            f"{old[other]}): use the same settings to resume it, or choose another folder."
         )
 
 

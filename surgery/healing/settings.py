@@ -1,30 +1,76 @@
-"""What a run of healing is told: what it learns from, what trains, and for how long.
+"""Settings of a healing run: every parameter with its default, bounds and description.
 
-Plain values that are checked when they are made; they are written to disk with the run, so that a
-resumed one is the same run.
+The command line's options and the page's form are made from this one model, and only it validates.
+It is written to disk with a run, so that a resumed run is the same run. No torch here.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from surgery import numbers
 from surgery.errors import SurgeryError
 
-OBJECTIVES = ("distill", "next-token")
-TRAIN = ("lora", "new", "seams", "all")
-SCHEDULES = ("cosine", "linear", "constant")
+#: Minutes of a run where neither steps nor minutes are given.
+DEFAULT_MINUTES = 10.0
+
+#: What each choice stands for, in the order in which they are offered.
+CHOICES: Mapping[str, Mapping[str, str]] = {
+    "objective": {
+        "distill": "distillation from the base",
+        "next-token": "next-token prediction",
+    },
+    "train": {
+        "seams": "layers next to seams",
+        "new": "layers that the plan adds",
+        "all": "every layer",
+        "lora": "LoRA adapters on every layer",
+    },
+    "schedule": {
+        "cosine": "down to a tenth by a cosine",
+        "linear": "down to a tenth in a line",
+        "constant": "constant",
+    },
+}
+_NO_LIMIT = 10**6  # an upper bound from here on only guards against nonsense
+_SAME_RUN = ("save_every", "evaluate_every")  # settings that change none of a run's numbers
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Settings of a run. Raises `SurgeryError` for values that make no sense.
+def _setting(
+    default: Any,
+    label: str,
+    description: str,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    unit: str = "",
+    basic: bool = False,
+    **more: Any,
+) -> Any:
+    """A field. `basic` ones stand in the open, the others under advanced settings."""
+    extra = {"unit": unit, "group": "basic" if basic else "advanced"}
+    return Field(
+        default,
+        title=label,
+        description=description,
+        ge=low,
+        le=high,
+        json_schema_extra=extra,
+        **more,
+    )
 
-    `objective`: `distill` minimises KL(teacher ‖ patient) of the next token's distribution at
-    `temperature`, times its square (Hinton et al., arXiv 1503.02531); the teacher is the uncut
-    base. `hidden` is the weight of a second term, the relative squared distance of the hidden
-    states behind each seam from the teacher's. `next-token` is the cross-entropy of plain
-    pretraining.
+
+class Settings(BaseModel):
+    """Settings of a run. Raises `SurgeryError` with one sentence for values that make no sense.
+
+    `objective`: `distill` minimises T²·KL(teacher ‖ patient) of the next token's distribution at
+    `temperature` T (Hinton et al., arXiv 1503.02531); the teacher is the uncut base. `hidden` is
+    the weight of a second term, the relative squared distance of the hidden states before each
+    seam from the teacher's. `next-token` is the cross-entropy of plain pretraining.
 
     `train`: `lora` puts low-rank adapters (arXiv 2106.09685) of `rank`, `alpha` (None: the rank)
     and `dropout` on every linear map of the layers; `new` trains the whole weights of layers that
@@ -33,90 +79,116 @@ class Settings:
     the plan instead, for LoRA or for whole weights. Embeddings, final norm and head stay frozen.
 
     `text` is a file, `data` a data set on the Hub ("org/name", streamed); with neither, text is
-    sampled from the base, `sampled_tokens` of it (0: what the run will read, or can in its minutes,
-    up to 2**18 tokens). `held_out` is a file of text to judge by, which should be of another
-    source; without it the project's own four texts are.
+    sampled from the base, `sampled_tokens` of it (0: as much as the run reads, or can write in its
+    minutes, up to 2**18 tokens). `held_out` is a file of text to evaluate on, which should be of
+    another source; by default the project's own four texts are used.
 
     The length is `steps`, or else `minutes` (text sampling included), turned into steps by the
-    speed of the first ones. A step reads `batch` windows of `window` tokens, over all processes,
+    speed of the first ones. A step reads `batch` sequences of `window` tokens, over all processes,
     each of which may do its share in `accumulate` equal parts to save memory.
     """
 
-    objective: str = "distill"
-    temperature: float = 1.0
-    hidden: float = 0.0
-    train: str = "seams"
-    layers: tuple[int, ...] = ()
-    radius: int = 4
-    rank: int = 16
-    alpha: float | None = None
-    dropout: float = 0.0
-    text: str = ""
-    data: str = ""
-    held_out: str = ""
-    sampled_tokens: int = 0
-    steps: int | None = None
-    minutes: float | None = None
-    batch: int = 2
-    window: int = 256
-    accumulate: int = 1
-    learning_rate: float = 5e-4
-    schedule: str = "cosine"
-    warmup: int = 10
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    seed: int = 0
-    save_every: int | None = None  # steps; None: once a minute
-    evaluate_every: int | None = None  # steps; None: ten times a run
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
-        for name, allowed in (("objective", OBJECTIVES), ("train", TRAIN), ("schedule", SCHEDULES)):
-            if getattr(self, name) not in allowed:
-                said = str(getattr(self, name))[:40]
-                raise SurgeryError(f"“{said}” is no {name}: choose {', '.join(allowed)}.")
-        for name, low, high in (
-            ("temperature", 0.1, 100),
-            ("hidden", 0, 1e6),
-            ("radius", 1, 4096),
-            ("rank", 1, 4096),
-            ("alpha", 1e-6, 1e6),
-            ("dropout", 0, 0.9),
-            ("sampled_tokens", 0, 10**12),
-            ("steps", 1, 10**9),
-            ("minutes", 0.05, 10**6),
-            ("batch", 1, 10**6),
-            ("window", 2, 10**7),
-            ("accumulate", 1, 10**6),
-            ("learning_rate", 1e-9, 10),
-            ("warmup", 0, 10**9),
-            ("weight_decay", 0, 10),
-            ("clip", 1e-6, 1e6),
-            ("seed", 0, 2**31),
-            ("save_every", 1, 10**9),
-            ("evaluate_every", 1, 10**9),
-        ):
-            value = getattr(self, name)
-            if value is None and name in _OPTIONAL:
-                continue
-            whole = name in _WHOLE
-            right = type(value) is int or (not whole and isinstance(value, float))
-            if not (right and low <= value <= high):  # also false for NaN
-                kind = "a whole number" if whole else "a number"
-                shown = name.replace("_", " ")
-                raise SurgeryError(f"The {shown} can be {kind} from {low:g} to {high:g}.")
-        if not all(isinstance(word, str) for word in (self.text, self.data, self.held_out)):
-            raise SurgeryError("text, data and held_out have to be strings.")
+    text: str = _setting("", "Text file", "Train on the text of this file.", basic=True)
+    data: str = _setting(
+        "", "Data set", "Train on a Hub data set: org/name, or org/name:subset.", basic=True
+    )
+    held_out: str = _setting(
+        "", "Held-out text", "Evaluate on the text of this file; else on the project's own texts."
+    )
+    objective: Literal["distill", "next-token"] = _setting(
+        "distill", "Objective", "What the patient learns.", basic=True
+    )
+    temperature: float = _setting(
+        1.0, "Temperature", "Softmax temperature of the distillation.", 0.1, 100
+    )
+    hidden: float = _setting(
+        0.0, "Hidden-state weight", "Weight of the hidden states' distance before seams.", 0, 1e6
+    )
+    train: Literal["seams", "new", "all", "lora"] = _setting(
+        "seams", "Train", "Which weights change.", basic=True
+    )
+    layers: tuple[Annotated[int, Field(ge=0)], ...] = _setting(
+        (), "Layers", "Train the layers at these positions instead, such as 11:15.", strict=False
+    )
+    radius: int = _setting(4, "Radius", "Layers on each side of a seam.", 1, 4096, unit="layers")
+    rank: int = _setting(16, "Rank", "Rank of the LoRA adapters.", 1, 4096)
+    alpha: float | None = _setting(
+        None, "Alpha", "Scale of the LoRA adapters; else the rank.", 1e-6, 1e6
+    )
+    dropout: float = _setting(0.0, "Dropout", "Dropout of the LoRA adapters.", 0, 0.9)
+    steps: int | None = _setting(
+        None, "Steps", "Stop after this many steps.", 1, 10**9, unit="steps"
+    )
+    minutes: float | None = _setting(
+        None,
+        "Minutes",
+        f"Stop after about this many minutes, by default {numbers.plain(DEFAULT_MINUTES)}.",
+        0.05,
+        1e6,
+        unit="minutes",
+        basic=True,
+    )
+    batch: int = _setting(
+        2, "Batch size", "Sequences per step, over all processes.", 1, 10**6, unit="sequences"
+    )
+    window: int = _setting(256, "Sequence length", "Tokens per sequence.", 2, 10**7, unit="tokens")
+    accumulate: int = _setting(
+        1,
+        "Gradient accumulation",
+        "Parts in which each process does its share of a batch, to save memory.",
+        1,
+        10**6,
+    )
+    learning_rate: float = _setting(
+        5e-4, "Learning rate", "Peak learning rate; too high makes training diverge.", 1e-9, 10
+    )
+    schedule: Literal["cosine", "linear", "constant"] = _setting(
+        "cosine", "Schedule", "Learning rate after the warm-up."
+    )
+    warmup: int = _setting(
+        10, "Warm-up", "Steps until the learning rate peaks.", 0, 10**9, unit="steps"
+    )
+    weight_decay: float = _setting(0.0, "Weight decay", "Weight decay of AdamW.", 0, 10)
+    clip: float = _setting(1.0, "Gradient clipping", "Largest norm of the gradients.", 1e-6, 1e6)
+    sampled_tokens: int = _setting(
+        0,
+        "Sampled tokens",
+        "How many tokens of text the base writes; 0 for as many as the run reads.",
+        0,
+        10**12,
+        unit="tokens",
+    )
+    seed: int = _setting(0, "Seed", "The same seed gives the same run.", 0, 2**31)
+    save_every: int | None = _setting(
+        None, "Save every", "Steps between saved states; else one is saved each minute.", 1, 10**9
+    )
+    evaluate_every: int | None = _setting(
+        None,
+        "Evaluate every",
+        "Steps between evaluations; else there are ten.",
+        1,
+        10**9,
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SurgeryError(_sentence(error)) from error
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Settings:
         if self.text and self.data:
-            raise SurgeryError("Choose one source of text: a file or a data set.")
+            raise ValueError("Choose one source of text: a file or a data set.")
         if (self.steps is None) == (self.minutes is None):
-            raise SurgeryError("Say how long to heal: a number of steps, or minutes.")
+            raise ValueError("Choose how long to heal: a number of steps, or minutes.")
         if self.batch % self.accumulate:
-            raise SurgeryError("The batch has to be a multiple of the parts it is done in.")
+            raise ValueError("The batch size must be a multiple of the parts it is split into.")
         if self.hidden and self.objective != "distill":
-            raise SurgeryError("Hidden states are the teacher's: they belong to distill.")
-        if any(type(i) is not int or i < 0 for i in self.layers):
-            raise SurgeryError("The layers to train are positions in the plan, from 0.")
+            raise ValueError("Hidden states are the teacher's: choose the objective distill.")
+        return self
 
     @property
     def tokens_per_step(self) -> int:
@@ -128,38 +200,66 @@ class Settings:
         """Does the base write the text, as much as a run's minutes allow?"""
         return not (self.text or self.data or self.sampled_tokens or self.steps)
 
-    def as_dict(self) -> dict:
-        """As JSON has it."""
-        return json.loads(json.dumps(asdict(self)))
+    def replace(self, **changes: Any) -> Settings:
+        """The same settings with some changed. Raises `SurgeryError`."""
+        return Settings(**{**self.model_dump(), **changes})
 
-    @classmethod
-    def from_dict(cls, values: dict) -> Settings:
-        """What `as_dict` gave. Raises `SurgeryError` for anything else."""
-        known = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or values.keys() - known:
-            raise SurgeryError("These settings are of another version.")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise SurgeryError("These settings are of another version.") from error
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return self.model_dump(mode="json")
 
     def same_run(self, other: Settings) -> bool:
-        """Would both give the same losses? How often a run saves and looks changes none."""
-        mine, theirs = self.as_dict(), other.as_dict()
-        return all(mine[k] == theirs[k] for k in mine if k not in ("save_every", "evaluate_every"))
+        """Would both give the same losses? How often a run saves and evaluates changes none."""
+        return self.model_dump(exclude={*_SAME_RUN}) == other.model_dump(exclude={*_SAME_RUN})
 
 
-_OPTIONAL = {"alpha", "steps", "minutes", "save_every", "evaluate_every"}
-_WHOLE = {
-    "radius",
-    "rank",
-    "sampled_tokens",
-    "steps",
-    "batch",
-    "window",
-    "accumulate",
-    "warmup",
-    "seed",
-    "save_every",
-    "evaluate_every",
-}
+def described(name: str) -> FieldInfo:
+    """The field: `.title`, `.description`, `.default`, and `.json_schema_extra` with its unit and
+    group."""
+    return Settings.model_fields[name]
+
+
+def bounds(name: str) -> tuple[float, float] | None:
+    """The lowest and highest value of a number; None for other settings."""
+    limits = {
+        key: getattr(limit, key)
+        for limit in described(name).metadata
+        for key in ("ge", "le")
+        if hasattr(limit, key)
+    }
+    return (limits["ge"], limits["le"]) if len(limits) == 2 else None
+
+
+def is_whole(name: str) -> bool:
+    """Is it an integer?"""
+    annotation = described(name).annotation
+    return int in (annotation, *get_args(annotation))
+
+
+def allowed(name: str) -> str:
+    """What a setting may be, in a few words: distill or next-token; 0.1 to 100; at least 1."""
+    if name in CHOICES:
+        return numbers.listed([*CHOICES[name]])
+    if (limits := bounds(name)) is None:
+        return ""
+    low, high = map(numbers.plain, limits)
+    return f"{low} to {high}" if limits[1] < _NO_LIMIT else f"at least {low}"
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first of the errors, for a person."""
+    first = error.errors()[0]
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    name = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        return f"“{name[:40]}” is not a setting of this version."
+    label = described(name).title
+    if name == "layers":
+        return "Layers must be positions in the plan, counted from 0."
+    if name in CHOICES:
+        return f"{label} can't be “{str(first['input'])[:40]}”: choose {allowed(name)}."
+    if (limits := bounds(name)) is None:
+        return f"{label} must be a string."
+    kind = "a whole number" if is_whole(name) else "a number"
+    return f"{label} must be {kind} from {' to '.join(map(numbers.plain, limits))}."

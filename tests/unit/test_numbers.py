@@ -42,7 +42,7 @@ def test_quantities_have_prefixes(value, text):
 
 def test_bounds_are_written_out():
     bounds = (5e-4, 1e-9, 0.1, 4096, 10**9, 100.0)
-    written = ["0.0005", "0.000000001", "0.1", "4,096", "1,000,000,000", "100"]
+    written = ["0.0005", "1e-9", "0.1", "4,096", "1,000,000,000", "100"]
     assert [numbers.plain(value) for value in bounds] == written
 
 

@@ -8,7 +8,7 @@ from components.widgets.html_component import LiveHTML
 from surgery.numbers import scaled
 
 if TYPE_CHECKING:
-    from surgery.healing import Cost, Healing, Look
+    from surgery.healing import CostEstimate, Healing, Look
 
 _LONGEST = 300  # characters of what the patient writes
 
@@ -55,7 +55,7 @@ def _looked(look: Look) -> list[dict]:
     return found
 
 
-def of_cost(found: Cost) -> dict:
+def of_cost(found: CostEstimate) -> dict:
     """What a run would take."""
     minutes = 60 * found.hours
     numbers = [

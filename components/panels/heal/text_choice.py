@@ -6,7 +6,7 @@ The command line offers the same three (`--text`, `--data`, or neither).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,5 +95,5 @@ def with_text(
         if not name:
             raise SurgeryError("Name a data set on the Hub, as org/name or org/name:subset.")
         check_name(name[:_LONGEST].partition(":")[0])
-        return replace(settings, data=name[:_LONGEST])
+        return settings.replace(data=name[:_LONGEST])
     raise SurgeryError("Choose the text to train on from the list.")

@@ -3,20 +3,20 @@
 import pytest
 
 from surgery import Base, Plan, SurgeryError
-from surgery.healing import REFERENCES, Settings, cost
+from surgery.healing import REFERENCES, Settings, estimate_cost
 from surgery.healing.cost import memory, trained_parameters
 
 
 def test_operations_hours_and_price(base, plan):
     told = Settings(steps=10, batch=4, window=16)
-    found = cost(base, plan, told, accelerator="H100", devices=2, mfu=0.5, price=3.0)
+    found = estimate_cost(base, plan, told, accelerator="H100", devices=2, mfu=0.5, price=3.0)
     cut, whole = base.preview(plan), base.preview(Plan.whole(6))
     assert found.tokens == 640 and found.parameters == cut.parameters
     assert found.flops == 640 * (6 * cut.parameters + 2 * whole.parameters)
     assert found.hours == pytest.approx(found.flops / (989e12 * 0.5 * 3600 * 2))
     assert found.dollars == pytest.approx(found.hours * 2 * 3.0)
     plain = Settings(steps=10, batch=4, window=16, objective="next-token")
-    assert cost(base, plan, plain, tokens=1000).flops == 6000 * cut.parameters
+    assert estimate_cost(base, plan, plain, tokens=1000).flops == 6000 * cut.parameters
 
 
 def test_the_lesson_s_figures_agree_with_one_another():
@@ -65,18 +65,18 @@ def test_memory_while_the_base_writes(base, plan, monkeypatch):
 def test_minutes_are_what_they_are(base, plan):
     """The time is as it was said; the base writes in more than half of it."""
     told, read = Settings(minutes=30), Settings(minutes=30, text="a file")
-    found, whole = (cost(base, plan, s, accelerator="L4") for s in (told, read))
+    found, whole = (estimate_cost(base, plan, s, accelerator="L4") for s in (told, read))
     assert found.hours == whole.hours == 0.5
     assert whole.dollars == pytest.approx(0.4)
     assert whole.flops == pytest.approx(1800 * 121e12 * 0.4, rel=1e-6)
     assert found.tokens == pytest.approx(0.45 * whole.tokens, abs=1)
-    said = cost(base, plan, told, tokens=whole.tokens, accelerator="L4")
+    said = estimate_cost(base, plan, told, tokens=whole.tokens, accelerator="L4")
     assert said.hours == pytest.approx(0.5) and said.flops == whole.flops
 
 
 def test_whether_it_fits(base, plan):
     small, large = Settings(steps=1), Settings(steps=1, batch=10**6, window=4096)
-    assert cost(base, plan, small).fits and not cost(base, plan, large).fits
+    assert estimate_cost(base, plan, small).fits and not estimate_cost(base, plan, large).fits
     for changes in (dict(accelerator="abacus"), dict(mfu=0.0), dict(devices=0)):
         with pytest.raises(SurgeryError):
-            cost(base, plan, small, **changes)
+            estimate_cost(base, plan, small, **changes)

@@ -203,8 +203,7 @@ print(run.step, [event.step for event in run])
 def test_memory_is_looked_at_first(base, plan, settings, tmp_path, monkeypatch):
     from surgery.devices import Room
 
-    module = sys.modules["surgery.healing.cost"]  # the package's own name for it is the function
-    monkeypatch.setattr(module, "main_memory", lambda: Room("cpu", 100_000))
+    monkeypatch.setattr("surgery.healing.cost.main_memory", lambda: Room("cpu", 100_000))
     with pytest.raises(SurgeryError, match=r"Healing would need about .* are free"):
         Healing(base, plan, settings(), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -1,0 +1,62 @@
+"""What `heal` prints: a line for each evaluation, and the estimate of --cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from surgery import numbers
+
+if TYPE_CHECKING:
+    from surgery.healing import CostEstimate, Event, Look
+
+_LONGEST = 200  # characters of the sample text
+
+
+def evaluation_line(look: Look, event: Event | None) -> str:
+    """Step, loss, perplexities and pace; `event` is None before the first step."""
+    steps = f"/{event.steps:,}" if event and event.steps else ""
+    words = [f"step {look.step:,}{steps}"]
+    if event:
+        words.append(f"loss {event.loss:.4f}")
+    base, cut, now, low, high = map(
+        numbers.perplexity,
+        (look.base.value, look.cut.value, look.now.value, look.now.low, look.now.high),
+    )
+    words.append(f"perplexity base {base}, cut {cut}, now {now} ({low} to {high})")
+    if look.recovered:
+        share, lowest, highest = look.recovered
+        words.append(f"{share:.0%} recovered ({lowest:.0%} to {highest:.0%})")
+    if event:
+        words.append(f"{event.tokens_per_second:,.0f} tokens/s")
+        if event.seconds_left is not None:
+            words.append(f"{numbers.duration(event.seconds_left)} left")
+    return "  ".join(words)
+
+
+def sample_line(look: Look) -> str:
+    """The text that the patient wrote at an evaluation."""
+    return f"  {' '.join(look.text.split())[:_LONGEST]}"
+
+
+def cost_lines(cost: CostEstimate) -> Iterator[str]:
+    """The estimate, and published figures beside it."""
+    from surgery.healing.cost import REFERENCES, SAVING
+
+    yield "An estimate:"
+    yield f"  tokens        {cost.tokens:,}"
+    yield f"  parameters    {cost.parameters:,}, of which {cost.trained:,} train"
+    flops = numbers.scaled(cost.flops, "FLOPs")
+    yield f"  compute       {flops} (6·N·D, and 2·N·D for the teacher)"
+    yield f"  time          {numbers.duration(3600 * cost.hours)}"
+    if cost.dollars is not None:
+        yield f"  price         ${cost.dollars:,.2f}"
+    for name, size in cost.memory.items():
+        yield f"  {name:<20}{size / 1e6:>12,.1f} MB"
+    if cost.room is not None:
+        fits = "fits" if cost.fits else "does not fit"
+        yield f"  {'together':<20}{cost.bytes / 1e6:>12,.1f} MB, {fits}"
+    yield "For comparison, as published (estimates too):"
+    for what, tokens, price in REFERENCES:
+        yield f"  {what}: {tokens / 1e9:,.0f} billion tokens, about ${price:,.0f}"
+    yield f"  {SAVING}"
