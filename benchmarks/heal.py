@@ -13,19 +13,21 @@ import time
 from pathlib import Path
 
 from surgery import Base, Plan
-from surgery.healing import Healing, Look, Settings
+from surgery.healing import EvalResult, HealingRun, Settings
 
 PLAN = "0:13, 17:30"
-TOLD = Settings(minutes=14, batch=1)
+SETTINGS = Settings(minutes=14, batch=1)
 DOCS = Path(__file__).parents[1] / "docs" / "explanation"
 
 
-def drawing(losses: list[float], looks: list[Look]) -> str:
+def drawing(losses: list[float], evaluations: list[EvalResult]) -> str:
     """The loss of each step and the perplexity at each look, as an SVG of its own."""
     left, right, top, low, high = 60, 660, 30, 250, 300
     steps = max(len(losses), 1)
-    base, cut = looks[0].base.value, looks[0].cut.value
-    reach = [value for look in looks for value in (look.now.low, look.now.high)]
+    base, cut = evaluations[0].base.value, evaluations[0].cut.value
+    reach = [
+        value for evaluation in evaluations for value in (evaluation.now.low, evaluation.now.high)
+    ]
     ends = math.log(min(base, *reach)) - 0.1, math.log(max(cut, *reach)) + 0.1
 
     def x(step: float) -> float:
@@ -38,7 +40,7 @@ def drawing(losses: list[float], looks: list[Look]) -> str:
     curve = " ".join(
         f"{x(i + 0.5):.1f},{low - (low - top) * v / most:.1f}" for i, v in enumerate(losses)
     )
-    line = " ".join(f"{x(k.step):.1f},{y(k.now.value):.1f}" for k in looks)
+    line = " ".join(f"{x(k.step):.1f},{y(k.now.value):.1f}" for k in evaluations)
     marks = "".join(
         f'<line x1="{x(k.step):.1f}" x2="{x(k.step):.1f}" y1="{y(k.now.low):.1f}" '
         f'y2="{y(k.now.high):.1f}" stroke="#2a6f97"/>'
@@ -48,7 +50,7 @@ def drawing(losses: list[float], looks: list[Look]) -> str:
             if then is None or x(then.step) - x(k.step) > 30  # the last two may lie side by side
             else ""
         )
-        for k, then in zip(looks, [*looks[1:], None], strict=True)
+        for k, then in zip(evaluations, [*evaluations[1:], None], strict=True)
     )
     rules = "".join(
         f'<line x1="{left}" x2="{right}" y1="{y(v):.1f}" y2="{y(v):.1f}" stroke="#888" '
@@ -74,19 +76,19 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("heal-benchmark")
     base = Base.open("bundled")
     plan = Plan.parse(PLAN, base.depth)
-    run = Healing(base, plan, TOLD, folder)
+    run = HealingRun(base, plan, SETTINGS, folder)
     print(f"{(time.monotonic() - begun) / 60:.1f} min until the first step")
     print("step   loss   held-out perplexity    recovered of log perplexity   core-s", flush=True)
-    for look in run.looks:
-        show(look, None)
+    for evaluation in run.evaluations:
+        show(evaluation, None)
     for event in run:
-        if event.look:
-            show(event.look, event.loss)
+        if event.evaluation:
+            show(event.evaluation, event.loss)
     healed = run.result()
     print(json.dumps(healed.facts["perplexity"], indent=1))
     minutes, worked = (time.monotonic() - begun) / 60, time.process_time()
     print(f"{minutes:.1f} min in all, {worked:.0f} core-seconds of this process")
-    (DOCS / "heal-curve.svg").write_text(drawing(run.losses, run.looks), encoding="utf-8")
+    (DOCS / "heal-curve.svg").write_text(drawing(run.losses, run.evaluations), encoding="utf-8")
     healed.save(folder / "model", overwrite=True)
     for words in ("Once upon a time", "The capital of France is"):
         for name, patient in (
@@ -94,17 +96,17 @@ def main() -> None:
             ("cut", base.operate(plan)),
             ("healed", healed),
         ):
-            said = "".join(patient.stream(words, max_new_tokens=32, greedy=True))
-            print(f"{name:7s}{words}{said!r}")
+            text = "".join(patient.stream(words, max_new_tokens=32, greedy=True))
+            print(f"{name:7s}{words}{text!r}")
     shutil.rmtree(folder / "model")
 
 
-def show(look: Look, loss: float | None) -> None:
+def show(evaluation: EvalResult, loss: float | None) -> None:
     """A line of the table."""
-    share = look.recovered or (0.0, 0.0, 0.0)
+    share = evaluation.recovered or (0.0, 0.0, 0.0)
     print(
-        f"{look.step:4d}  {'' if loss is None else format(loss, '.3f'):>6s}  "
-        f"{look.now.value:6.2f} ({look.now.low:.2f} to {look.now.high:.2f})   "
+        f"{evaluation.step:4d}  {'' if loss is None else format(loss, '.3f'):>6s}  "
+        f"{evaluation.now.value:6.2f} ({evaluation.now.low:.2f} to {evaluation.now.high:.2f})   "
         f"{share[0]:6.1%} ({share[1]:.1%} to {share[2]:.1%})   {time.process_time():8.0f}",
         flush=True,
     )

@@ -113,7 +113,7 @@ print(save("out")); print([path.name for path in disk.iterdir()])
 
 
 WRITERS = """
-from surgery.healing import Healing, Settings
+from surgery.healing import HealingRun, Settings
 from surgery.healing.healed import Healed
 from surgery.io.archive import zip_folder
 (disk.parent / "held-out").write_text("It was a quiet day, and nobody had come. " * 4)
@@ -158,8 +158,8 @@ def test_every_writer_leaves_the_old_or_the_new(on_disk):
 print("model", attempt(lambda: base.save(plan, disk / "model")))
 print("again", attempt(lambda: base.save(plan, disk / "model", overwrite=True)))
 begun = ["run/run.json", "run/text/tokens.safetensors"]  # a run without a state can be resumed, too
-print("run", attempt(lambda: Healing(base, plan, told, disk / "run"), begun))
-run = Healing(base, plan, told, disk / "run")
+print("run", attempt(lambda: HealingRun(base, plan, told, disk / "run"), begun))
+run = HealingRun(base, plan, told, disk / "run")
 next(iter(run))
 healed = run.result()
 print("state", attempt(run.save))

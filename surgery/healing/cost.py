@@ -1,7 +1,6 @@
-"""What a run will cost, before it begins: operations, hours, money, and memory by part.
+"""Estimates of what a run costs: operations, hours, money, and memory by part.
 
-Arithmetic over a preview, with published figures; all of it is an estimate and says so. Reads no
-weights.
+Arithmetic over a preview, with published figures. Reads no weights.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from surgery import numbers
 from surgery.devices import HEADROOM, accelerators, gigabytes, main_memory
 from surgery.errors import SurgeryError
 from surgery.plan import Plan
@@ -24,13 +24,13 @@ from .time_budget import training_share
 if TYPE_CHECKING:
     from surgery.base import Base
 
-MFU = 0.4  # share of the peak that training reaches on GPUs, if nothing else is known
+MFU = 0.4  # share of the peak speed that training typically reaches on GPUs
 
 
 @dataclass(frozen=True)
 class Accelerator:
-    """`peak`: dense bfloat16 FLOP/s as its maker states them. `price`: $ an hour for one, as
-    clouds rent it; prices move, so give your own. `memory`: bytes."""
+    """`peak`: dense bfloat16 FLOP/s as its maker states them. `price`: $ per hour, a round figure
+    of what clouds charge; prices move, so give your own. `memory`: bytes."""
 
     peak: float
     price: float
@@ -44,19 +44,19 @@ ACCELERATORS: Mapping[str, Accelerator] = {
     "L4": Accelerator(121e12, 0.80, 24e9),
 }
 
-#: What others' runs are said to have cost: (what, tokens, $). Both imply about 1.55e-17 $ per FLOP.
+#: Published costs of other runs: (run, tokens, $). Both imply about 1.55e-17 $ per FLOP.
 REFERENCES: tuple[tuple[str, float, float], ...] = (
     ("SOLAR 10.7B, continued pretraining after up-scaling", 1e12, 1e6),
     ("SOLAR 10.7B, Korean, continued pretraining", 2e11, 2e5),
 )
-SAVING = "Up-scaling is said to need up to 70 % less data than training from scratch."
+SAVING = "Up-scaling is reported to need up to 70 % less data than training from scratch."
 
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """An estimate. `flops` are 6·N·D of the patient, and 2·N·D of the teacher where there is one:
-    an upper bound where layers are frozen. `memory` is bytes by part; `room` what is free for it
-    here, None if it is for another machine."""
+    """An estimate. `flops` are 6·N·D of the patient, and 2·N·D of the teacher if there is one: an
+    upper bound where layers are frozen. `memory` is bytes by part, `room` the bytes that are free
+    for it; None if that is unknown."""
 
     tokens: int
     parameters: int
@@ -74,7 +74,7 @@ class CostEstimate:
 
     @property
     def fits(self) -> bool | None:
-        """Here; None if that was not asked."""
+        """Does it fit in memory? None if the room is unknown."""
         return None if self.room is None else self.bytes <= self.room * HEADROOM
 
 
@@ -88,20 +88,21 @@ def estimate_cost(
     devices: int = 1,
     price: float | None = None,
 ) -> CostEstimate:
-    """Estimate a run over `tokens` (None: what the settings' steps read, or as many as its minutes
-    allow while it doesn't write) on `devices` accelerators.
+    """Estimate a run over `tokens` on `devices` accelerators. If `tokens` is None, they follow from
+    the settings' steps, or from the part of its minutes that is spent training.
 
-    "here" is this machine, its speed measured by a matrix product, `mfu` of which is reached; else
-    one of `ACCELERATORS`. `price` is in $ per device and hour. Raises `SurgeryError`.
+    `accelerator` is one of `ACCELERATORS`, or "here" for this machine, whose peak speed is measured
+    with a matrix product. A share `mfu` of the peak is assumed to be reached. `price` is in $ per
+    device and hour. Raises `SurgeryError`.
     """
     if accelerator != "here" and accelerator not in ACCELERATORS:
-        known = ", ".join(["here", *ACCELERATORS])
-        raise SurgeryError(f"“{accelerator[:40]}” is no known accelerator: {known}.")
+        known = numbers.listed(["here", *ACCELERATORS])
+        raise SurgeryError(f"“{accelerator[:40]}” is not a known accelerator: choose {known}.")
     if not 0 < mfu <= 1 or devices < 1:
-        raise SurgeryError("The MFU lies between 0 and 1, and there is one device or more.")
+        raise SurgeryError("The MFU must be above 0 and at most 1, with one device or more.")
     before, after = base.preview(Plan.whole(base.depth)), base.preview(plan)
-    found = ACCELERATORS.get(accelerator)
-    peak = found.peak if found else measured_peak(base)
+    known = ACCELERATORS.get(accelerator)
+    peak = known.peak if known else measured_peak(base)
     speed = peak * mfu * devices
     per_token = 6.0 * after.active_parameters
     if settings.objective == "distill":
@@ -113,8 +114,8 @@ def estimate_cost(
         tokens = (settings.steps or 0) * settings.tokens_per_step
     flops = per_token * tokens
     hours = flops / (3600 * speed) if minutes is None else minutes / 60
-    rent = price if price is not None else found.price if found else None
-    room = int(found.memory * HEADROOM) if found else _room(base)
+    rent = price if price is not None else known.price if known else None
+    room = int(known.memory * HEADROOM) if known else _room(base)
     return CostEstimate(
         tokens,
         after.parameters,
@@ -130,13 +131,13 @@ def estimate_cost(
 def memory(base: Base, plan: Plan, settings: Settings, devices: int = 1) -> dict[str, int]:
     """Bytes by part, on one device of several that share each batch.
 
-    The base's weights are there once, for teacher and patient; what trains has a copy in float32,
-    its gradients (4 bytes a parameter) and Adam's two moments (8 bytes). Activations are 34 bytes
-    per token and unit of width in each layer from the lowest trained one up, in halves (arXiv
-    2205.05198, attention's square left out, as fused kernels do), and the logits of both models.
-    Before all that the base may write the text; what its cache takes beyond the rest is a part too.
+    Teacher and patient share the base's weights. Each trained parameter has a float32 copy, its
+    gradient (4 bytes) and Adam's two moments (8 bytes). Activations take 34 bytes per token and
+    unit of width in each layer from the lowest trained one up, in half precision (arXiv 2205.05198,
+    without attention's quadratic term, which fused kernels avoid), plus the logits of both models.
+    If the base writes the text first, what its KV cache takes beyond all this is a part too.
     """
-    from .student import chosen
+    from .student import trained_layers
 
     size = base.torch_dtype.itemsize
     trained = trained_parameters(base, plan, settings)
@@ -145,29 +146,29 @@ def memory(base: Base, plan: Plan, settings: Settings, devices: int = 1) -> dict
     vocabulary = base.anatomy.model.get_input_embeddings().weight.shape[0]
     windows = -(-settings.batch // (devices * settings.accumulate))
     here = windows * settings.window
-    above = len(plan) - min(chosen(plan, settings))
+    above = len(plan) - min(trained_layers(plan, settings))
     inner = getattr(text, "intermediate_size", None) or 4 * width
     inner = max(inner) if isinstance(inner, (list, tuple)) else inner
     per_layer = here * (34 * width + 6 * max(0, inner - 4 * width)) * size // 2
     logits = here * vocabulary * 4 * (5 if settings.objective == "distill" else 3)
     weights = base.counts.total * size
     training = {
-        "weights that train": trained * 4,
+        "trained weights": trained * 4,
         "gradients": trained * 4,
-        "moments": trained * 8,
+        "optimizer states": trained * 8,
         "activations": above * per_layer,
         "logits": logits,
     }
     writing = writing_bytes(base, settings) - sum(training.values())
-    before = {"cache while it writes": writing} if writing > 0 else {}
+    before = {"cache for writing": writing} if writing > 0 else {}
     return {"weights of the base": weights, **training, **before}
 
 
 def trained_parameters(base: Base, plan: Plan, settings: Settings) -> int:
-    """How many numbers train."""
-    from .student import chosen, linear_shapes
+    """Number of trained parameters, adapters included."""
+    from .student import linear_shapes, trained_layers
 
-    positions = chosen(plan, settings)
+    positions = trained_layers(plan, settings)
     if settings.train == "lora":
         shapes = [s for p in positions for s in linear_shapes(base.anatomy, plan.sources[p])]
         return sum(settings.rank * (a + b) for a, b in shapes)
@@ -179,15 +180,15 @@ def trained_parameters(base: Base, plan: Plan, settings: Settings) -> int:
 
 
 def check_memory(base: Base, plan: Plan, settings: Settings) -> None:
-    """Raise `SurgeryError` if a run can't fit on this machine. What the base has in memory already
-    is not counted twice."""
+    """Raise `SurgeryError` if a run doesn't fit on this machine. Weights that are loaded already
+    are not counted twice."""
     parts, room = memory(base, plan, settings), _room(base)
     if sum(parts.values()) > room * HEADROOM:
         shown = ", ".join(f"{name} {gigabytes(size)}" for name, size in parts.items())
         raise SurgeryError(
             f"Healing would need about {gigabytes(sum(parts.values()))} ({shown}), and "
-            f"{gigabytes(room)} are free. Choose a smaller batch or window, more parts to "
-            "accumulate, fewer layers, or LoRA."
+            f"{gigabytes(room)} are free. Choose a smaller batch size or sequence length, more "
+            "gradient accumulation, fewer layers, or LoRA."
         )
 
 
@@ -199,7 +200,7 @@ def _room(base: Base) -> int:
 
 
 def measured_peak(base: Base, seconds: float = 0.2) -> float:
-    """FLOP/s of matrix products of this machine in the base's dtype: about `seconds` of them."""
+    """FLOP/s of this machine's matrix products in the base's dtype, measured for some `seconds`."""
     device = torch.device(base.device)
     kind = torch.bfloat16 if base.torch_dtype.itemsize == 2 else torch.float32
     a = torch.ones(1024, 1024, dtype=kind, device=device)

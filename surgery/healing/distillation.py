@@ -1,8 +1,4 @@
-"""Teacher and patient over the same windows: the loss that a step makes smaller.
-
-Knows which objective the settings name and which hidden states it compares; how a loss is computed
-from logits and states is `objective`'s affair, what is done with it is the run's.
-"""
+"""Teacher and student over the same sequences, and the loss between them."""
 
 from __future__ import annotations
 
@@ -17,8 +13,8 @@ from . import objective
 from .settings import Settings
 
 
-class Teaching:
-    """The uncut base beside the patient whose model is `student`. The teacher learns nothing."""
+class Distillation:
+    """The uncut base as a frozen teacher of the patient whose model is `student`."""
 
     def __init__(
         self, base: Base, plan: Plan, settings: Settings, student: PreTrainedModel
@@ -26,33 +22,36 @@ class Teaching:
         self.settings = settings
         self.teacher = base.operate(Plan.whole(base.depth)).model
         self._half = base.torch_dtype in (torch.bfloat16, torch.float16)
-        # Before a seam the patient should have what the teacher has before the layer that follows.
+        # At a seam the student should have the hidden states that the teacher has before the layer
+        # that follows.
         pairs = zip(plan.seams, _followers(plan), strict=True) if settings.hidden else ()
         pairs = [(p, source) for p, source in pairs if p and source]
-        self._of_student = objective.Watched(_before(base, student, [p for p, _ in pairs]))
-        self._of_teacher = objective.Watched(_before(base, self.teacher, [s for _, s in pairs]))
+        self._of_student = objective.HiddenStates(_before(base, student, [p for p, _ in pairs]))
+        self._of_teacher = objective.HiddenStates(
+            _before(base, self.teacher, [s for _, s in pairs])
+        )
 
     def loss(self, model: nn.Module, ids: torch.Tensor) -> torch.Tensor:
-        """The mean over these windows. `model` is the student, as it may be wrapped to train."""
+        """Mean loss over token ids (batch, time). `model` is the student, perhaps wrapped."""
         s = self.settings
         with self.computing(ids.device):
             logits = model(input_ids=ids, use_cache=False).logits
             if s.objective == "next-token":
                 return objective.next_token(logits, ids)
             with torch.no_grad():
-                theirs = self.teacher(input_ids=ids, use_cache=False).logits
-        loss = objective.distill(logits, theirs, s.temperature)
+                target = self.teacher(input_ids=ids, use_cache=False).logits
+        loss = objective.distill(logits, target, s.temperature)
         if s.hidden:
             pairs = zip(self._of_student.take(), self._of_teacher.take(), strict=True)
             loss = loss + s.hidden * sum(objective.distance(a, b) for a, b in pairs)
         return loss
 
     def computing(self, device: torch.device) -> torch.autocast:
-        """Matrix products in the base's dtype, where that is a half; sums in float32."""
+        """Autocast to bfloat16 if the base is in half precision; sums stay in float32."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self._half)
 
     def forget(self) -> None:
-        """What the student returned while it was only looked at."""
+        """Drop the hidden states recorded during an evaluation."""
         self._of_student.take()
 
 
@@ -62,6 +61,6 @@ def _before(base: Base, model: nn.Module, positions: list[int]) -> list[nn.Modul
 
 
 def _followers(plan: Plan) -> list[int]:
-    """The source of the layer behind each seam; the depth behind the last layer."""
+    """The source of the layer after each seam; the depth after the last layer."""
     sources = [*plan.sources, plan.depth]
     return [sources[p] for p in plan.seams]

@@ -1,7 +1,4 @@
-"""How well the patient does on text that it does not train on, beside its base and its cut self.
-
-Knows perplexities and samples of text; the run asks for looks, and for a verdict at its end.
-"""
+"""Evaluation on held-out text: the patient beside its base and the cut patient."""
 
 from __future__ import annotations
 
@@ -25,11 +22,11 @@ from surgery.progress import Progress, silent
 from surgery.texts import TEXTS
 
 _LONGEST = 1 << 20  # characters of held-out text
-_TOKENS = 24  # of the text that the patient writes at each look
+_TOKENS = 24  # of the sample text
 
 
 @dataclass(frozen=True)
-class Reading:
+class Perplexity:
     """A perplexity with its 95 % interval."""
 
     value: float
@@ -38,26 +35,30 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Look:
-    """After `step` steps: perplexities of the base, of the cut patient before its first step, and
-    of the patient now, on `tokens` tokens of held-out text; the share of the lost perplexity that
-    is won back (None where nothing was lost); and a text that the patient writes, greedily."""
+class EvalResult:
+    """The evaluation after `step` steps, on `tokens` tokens of held-out text.
+
+    Perplexities of the base, of the `cut` patient before its first step, and of the patient `now`;
+    `recovered` is (share, low, high) of the lost log perplexity, None if nothing was lost; `text`
+    is a greedy sample.
+    """
 
     step: int
-    base: Reading
-    cut: Reading
-    now: Reading
+    base: Perplexity
+    cut: Perplexity
+    now: Perplexity
     tokens: int
     recovered: tuple[float, float, float] | None
     text: str
 
     def as_dict(self) -> dict:
-        """As JSON has it."""
+        """Plain values for JSON."""
         return asdict(self)
 
 
-class Judge:
-    """Judges a patient by a sample of held-out text. `seconds` is how long one look took."""
+class Evaluator:
+    """Evaluates a patient on a sample of held-out text. `seconds` is the duration of the last
+    evaluation."""
 
     def __init__(self, base: Base, sample: Sample, progress: Progress = silent) -> None:
         self.base, self.sample = base, sample
@@ -67,9 +68,9 @@ class Judge:
         self._progress = progress
 
     @classmethod
-    def of(cls, base: Base, held_out: str = "", progress: Progress = silent) -> Judge:
-        """Over the text in the file `held_out`, or else over the project's own four texts, which no
-        run trains on unless it is told to. Raises `SurgeryError`."""
+    def of(cls, base: Base, held_out: str = "", progress: Progress = silent) -> Evaluator:
+        """On the text of the file `held_out`, by default on the project's own four texts, which no
+        run trains on unless asked to. Raises `SurgeryError`."""
         texts = list(TEXTS.values())
         if held_out:
             path = Path(held_out).expanduser()
@@ -79,42 +80,43 @@ class Judge:
             except OSError as error:
                 raise SurgeryError(f"{path} can't be read: {error.strerror or error}.") from error
             except (UnicodeDecodeError, ValueError) as error:
-                raise SurgeryError(f"{path} is no text in UTF-8.") from error
+                raise SurgeryError(f"{path} is not text in UTF-8.") from error
         return cls(base, Sample.of(base, texts), progress)
 
     def score(self, model: PreTrainedModel) -> Score:
-        """Of any model with the base's vocabulary."""
+        """The score of any model with the base's vocabulary."""
         return perplexity(model, self.sample, self._progress)
 
-    def look(
+    def evaluate(
         self, step: int, patient: Patient, prompt: str, computing: Callable = nullcontext
-    ) -> Look:
-        """Read and write. `computing` gives the context that a patient in training computes in."""
+    ) -> EvalResult:
+        """Score the patient, and sample a text that continues `prompt`. `computing` gives the
+        context in which a model in training computes."""
         base, cut = self._origin(patient.plan)
         begun = time.monotonic()
         with computing():
             now = self.score(patient.model)
             written = "".join(patient.stream(prompt, max_new_tokens=_TOKENS, greedy=True))
         self.seconds = time.monotonic() - begun
-        return Look(
+        return EvalResult(
             step,
-            _reading(base),
-            _reading(cut),
-            _reading(now),
+            _interval(base),
+            _interval(cut),
+            _interval(now),
             now.tokens,
             recovered(base, cut, now),
             prompt + written,
         )
 
     def _origin(self, plan: Plan) -> tuple[Score, Score]:
-        """Of the base, and of the cut patient."""
+        """Scores of the base and of the cut patient, computed once."""
         if self._of_base is None:
             self._of_base = self.score(self.base.model)
             self._of_cut = self.score(self.base.operate(plan).model)
         return self._of_base, self._of_cut
 
-    def verdict(self, healed: Patient) -> dict:
-        """The healed patient as it will be saved, beside what it came from."""
+    def summary(self, healed: Patient) -> dict:
+        """The healed patient as it will be saved, beside base and cut patient."""
         base, cut = self._origin(healed.plan)
         now = self.score(healed.model)
         return {
@@ -134,11 +136,11 @@ class Judge:
 def recovered(
     base: Score, cut: Score, now: Score, logarithm: bool = True
 ) -> tuple[float, float, float] | None:
-    """(share, low, high): how much of what the cut lost is won back, with a 95 % interval.
+    """(share, low, high): how much of the cut's loss is recovered, with a 95 % interval.
 
-    Of the log perplexity (the mean loss in nats), or of the perplexity itself. The three scores are
-    of the same tokens, so blocks of tokens are drawn for all of them together. None where the cut
-    lost nothing that could be told from chance.
+    In log perplexity (the mean loss in nats), or in perplexity. The three scores are of the same
+    tokens, so the same blocks of tokens are resampled for all of them. None if the cut lost nothing
+    significant.
     """
     series = [np.asarray(score.nll) for score in (base, cut, now)]
     if not all(np.isfinite(values).all() for values in series):
@@ -157,5 +159,5 @@ def recovered(
     return float((points[1] - points[2]) / (points[1] - points[0])), float(low), float(high)
 
 
-def _reading(score: Score) -> Reading:
-    return Reading(score.perplexity, score.low, score.high)
+def _interval(score: Score) -> Perplexity:
+    return Perplexity(score.perplexity, score.low, score.high)

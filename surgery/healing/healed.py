@@ -1,7 +1,4 @@
-"""A healed patient: it streams and saves as any other, with the tensors that training changed.
-
-Knows patients, checkpoints and adapters; nothing of how it was trained.
-"""
+"""A healed patient: it streams and saves like any other, with the tensors that training changed."""
 
 from __future__ import annotations
 
@@ -31,8 +28,8 @@ from .settings import Settings
 class Healed(Patient):
     """A `Patient` whose `model` has the trained weights, in the base's dtype: as it is saved.
 
-    `tensors` are the trained ones in float32 by their names in the patient; `adapter` are those of
-    a PEFT adapter and its config, if it was healed with LoRA. `facts` say what was done.
+    `tensors` are the trained ones in float32, by their names in the patient; `adapter` is (tensors,
+    config) of a PEFT adapter if it was healed with LoRA. `facts` describe the run, for JSON.
     """
 
     base: Base
@@ -42,7 +39,7 @@ class Healed(Patient):
     facts: Mapping = field(default_factory=dict, repr=False)
 
     @classmethod
-    def made(
+    def assemble(
         cls,
         base: Base,
         plan: Plan,
@@ -51,7 +48,7 @@ class Healed(Patient):
         adapter: tuple[Mapping[str, torch.Tensor], dict] | None,
         facts: Mapping,
     ) -> Healed:
-        """A fresh skeleton over the base's parameters, and the trained tensors in their places."""
+        """Put the trained tensors into a fresh skeleton over the base's parameters."""
         model = base.operate(plan).model
         for name, tensor in tensors.items():
             module, leaf = _place(model, name)
@@ -61,7 +58,7 @@ class Healed(Patient):
         return cls(base, plan, model, settings, tensors, adapter, facts)
 
     def again(self) -> Healed:
-        """The same patient in another skeleton, the trained parameters included."""
+        """The same patient in another skeleton, sharing all parameters."""
         model = self.base.operate(self.plan).model
         for name in self.tensors:
             (mine, leaf), (other, _) = _place(self.model, name), _place(model, name)
@@ -70,12 +67,12 @@ class Healed(Patient):
 
     @property
     def key(self) -> str:
-        """The same for the same healing, and for no other: what was done, and what came of it."""
-        told = {name: fact for name, fact in self.facts.items() if name != "seconds"}
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+        """Identifies the healing: what was done, and the perplexities that resulted."""
+        facts = {name: fact for name, fact in self.facts.items() if name != "seconds"}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """What was done, for a model card."""
         facts, s = self.facts, self.settings
         where = ", ".join(str(p) for p in facts["layers"])
@@ -84,13 +81,14 @@ class Healed(Patient):
         )
         goal = (
             f"distillation from the uncut base (KL on logits at temperature {s.temperature:g}"
-            + (f", hidden states behind the seams with weight {s.hidden:g}" if s.hidden else "")
+            + (f", hidden states before the seams with weight {s.hidden:g}" if s.hidden else "")
             + ")"
             if s.objective == "distill"
             else "the next-token loss"
         )
         text = (
-            f"Layers were moved, and then **healed**: {how} of layers {where} were trained by "
+            f"The model was **healed** after its layers were changed: {how} of layers {where} were "
+            f"trained by "
             f"{goal}, for {facts['steps']:,} steps over {facts['tokens']:,} tokens of "
             f"{facts['text']}."
         )
@@ -110,9 +108,9 @@ class Healed(Patient):
         overwrite: bool = False,
         progress: Progress = silent,
     ) -> Path:
-        """Write the checkpoint: as `Base.save` does, and only the trained tensors pass through
-        memory. Returns the folder."""
-        trained = TrainedTensors(self.tensors, self.words, self.facts)
+        """Write the checkpoint as `Base.save` does; only the trained tensors pass through memory.
+        Returns the folder."""
+        trained = TrainedTensors(self.tensors, self.description, self.facts)
         return self.base.save(
             self.plan,
             out,
@@ -124,8 +122,8 @@ class Healed(Patient):
         )
 
     def save_adapter(self, out: str | Path, *, overwrite: bool = False) -> Path:
-        """Write a PEFT adapter for the cut model, as `base.save(plan, …)` writes it. Raises
-        `SaveError` if it was not healed with LoRA."""
+        """Write a PEFT adapter for the cut model that `base.save(plan, …)` writes. Raises
+        `SaveError` if the patient was not healed with LoRA."""
         if self.adapter is None:
             raise SaveError("Whole weights were trained, so there is no adapter: save the model.")
         tensors, config = self.adapter
@@ -139,19 +137,21 @@ class Healed(Patient):
             (partial / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
             text = json.dumps(dict(self.facts), indent=2)
             (partial / "healing.json").write_text(text + "\n", encoding="utf-8")
-            text = _CARD.format(title=out.name, base=name, plan=self.plan, words=self.words)
+            text = _CARD.format(
+                title=out.name, base=name, plan=self.plan, description=self.description
+            )
             (partial / "README.md").write_text(text, encoding="utf-8", errors="replace")
         return out
 
 
 def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module that holds a parameter, and what it is called there."""
+    """The module that holds a parameter, and its name there."""
     owner, _, leaf = name.rpartition(".")
     return model.get_submodule(owner), leaf
 
 
 def facts_of(base: Base, plan: Plan, settings: Settings, **more: object) -> dict:
-    """What is written beside a healed model; of files the names alone, since models travel."""
+    """The facts written beside a healed model. Files by name alone, since models travel."""
     values = settings.as_dict()
     for key in ("text", "held_out"):
         values[key] = Path(values[key]).name
@@ -166,9 +166,9 @@ tags: [layer-surgery, healed, lora]
 
 # {title}
 
-{words}
+{description}
 
-This is the adapter alone. Make the model that it belongs to, and put it on:
+This folder holds the adapter alone. Make the model that it belongs to, then load the adapter:
 
 ```bash
 python -m surgery save BASE "{plan}" cut     # BASE was {base}

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .evaluation import Look
+from .evaluation import EvalResult
 from .settings import Settings
 
 FORMAT = 2
@@ -46,7 +46,7 @@ class StateRecord(_Record):
     steps: Annotated[int, Field(ge=1, le=10**9)] | None
     seconds: Annotated[Finite, Field(ge=0)]
     losses: list[Finite]
-    looks: Annotated[list[Look], Field(min_length=1)]
+    evaluations: Annotated[list[EvalResult], Field(min_length=1, alias="looks")]
     files: dict[str, Checksum]
 
     @model_validator(mode="after")
@@ -55,7 +55,7 @@ class StateRecord(_Record):
             raise ValueError("There must be one loss per step.")
         if self.steps is not None and self.steps < self.step:
             raise ValueError("More steps are done than planned.")
-        if any(not 0 <= look.step <= self.step for look in self.looks):
+        if any(not 0 <= evaluation.step <= self.step for evaluation in self.evaluations):
             raise ValueError("An evaluation belongs to a step that was not done.")
         return self
 

@@ -1,10 +1,10 @@
-"""A run's folder: what it was told, what it reads, its states, each written whole or not at all.
+"""A run's folder: settings, training text and states, each written whole or not at all.
 
     run.json                     base, plan, settings
-    text/tokens.safetensors      the windows
+    text/tokens.safetensors      the training sequences
     state-00000120/              after 120 steps; the last two are kept, and the best
-        trained.safetensors      what trains
-        moments.safetensors      the optimizer's tensors
+        trained.safetensors      trained parameters
+        moments.safetensors      optimizer states
         state.json               numbers: losses, evaluations, length, seconds
 
 No file is a pickle. A damaged state is treated as unreadable.
@@ -51,8 +51,8 @@ def begin(folder: Path, facts: Mapping, text: torch.Tensor) -> None:
 
 
 def facts_of(folder: Path) -> RunRecord | None:
-    """What the run in this folder was told; None if there is none. Raises `SurgeryError` for a
-    folder that holds something else."""
+    """The record of the run in this folder; None if there is no folder. Raises `SurgeryError` if it
+    holds something else."""
     if not restored(folder):
         return None
     with contextlib.suppress(OSError):
@@ -60,14 +60,13 @@ def facts_of(folder: Path) -> RunRecord | None:
     facts = read_record(RunRecord, folder / "run.json")
     if facts is None:
         raise SurgeryError(
-            f"{folder} holds no run of healing that can be read: choose another folder, or remove "
-            "it."
+            f"{folder} holds no readable healing run: choose another folder, or remove it."
         )
     return facts
 
 
 def check_same(folder: Path, facts: Mapping) -> None:
-    """Raise `SurgeryError` where the folder holds another run than one that was told this."""
+    """Raise `SurgeryError` if the folder holds a run with other facts or settings."""
     there = facts_of(folder)
     if there is None:
         return
@@ -88,7 +87,7 @@ def check_same(folder: Path, facts: Mapping) -> None:
 
 
 def text_of(folder: Path, window: int) -> torch.Tensor:
-    """The run's windows, (count, window). Raises `SurgeryError`."""
+    """The run's sequences, (count, window). Raises `SurgeryError`."""
     facts, place = facts_of(folder), folder / _TEXT
     try:
         if facts is not None and _checksum(place) == facts.text:
@@ -112,8 +111,8 @@ def write(
     numbers: Mapping,
     spared: int = 0,
 ) -> None:
-    """A state that appears when it is on the disk; only then older ones go, but for the last two
-    and the one after `spared` steps. Raises `SaveError`, and then those are still there."""
+    """Write a state, and once it is on disk remove older ones, except the last two and the one
+    after `spared` steps. Raises `SaveError`; then nothing was removed."""
     out = folder / f"state-{step:08d}"
     size = sum(t.nbytes for t in (*trained.values(), *moments.values()))
     with atomic_folder(out, size, overwrite=True, durable=True, kind=STATE) as partial:
@@ -128,13 +127,13 @@ def write(
 
 
 def states(folder: Path) -> list[int]:
-    """Steps after which states are kept, the last one last."""
-    found = (_STATE.fullmatch(path.name) for path in folder.iterdir())
-    return sorted(int(m[1]) for m in found if m)
+    """Steps of the saved states, in ascending order."""
+    matches = (_STATE.fullmatch(path.name) for path in folder.iterdir())
+    return sorted(int(m[1]) for m in matches if m)
 
 
 def read(folder: Path, step: int) -> tuple[dict, dict, StateRecord] | None:
-    """(trained, moments, numbers) of a state; None if it is damaged or incomplete."""
+    """(trained, moments, record) of a state; None if it is damaged or incomplete."""
     place = folder / f"state-{step:08d}"
     numbers = read_record(StateRecord, place / "state.json")
     if numbers is None or numbers.step != step:

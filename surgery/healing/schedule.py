@@ -1,7 +1,6 @@
-"""What is the same however often a run is stopped: which windows a step reads, and its rate.
+"""Data order and learning rate as functions of seed and step.
 
-Pure arithmetic of the seed and the step's number. Nothing is carried from one step to the next, so
-there is nothing to lose.
+Nothing is carried from one step to the next, so a resumed run continues exactly.
 """
 
 from __future__ import annotations
@@ -12,24 +11,24 @@ import torch
 
 
 def windows_of(step: int, batch: int, count: int, seed: int) -> list[int]:
-    """The numbers of the `batch` windows that a step reads, of `count`.
+    """Indices of the `batch` sequences that a step reads, out of `count`.
 
-    Every window is read once before any is read again; each time round they are shuffled anew.
+    Every sequence is read once before any is read again; each epoch has its own order.
     """
-    found, place = [], step * batch
-    while len(found) < batch:
-        turn, start = divmod(place, count)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + turn)
+    chosen, place = [], step * batch
+    while len(chosen) < batch:
+        epoch, start = divmod(place, count)
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         shuffled = torch.randperm(count, generator=generator)
-        part = shuffled[start : start + batch - len(found)].tolist()
-        found += part
+        part = shuffled[start : start + batch - len(chosen)].tolist()
+        chosen += part
         place += len(part)
-    return found
+    return chosen
 
 
 def rate(step: int, steps: int | None, peak: float, schedule: str, warmup: int) -> float:
-    """The learning rate of a step: up in a line over `warmup` steps, then down to a tenth of the
-    peak by a cosine or a line, or constant. While `steps` is not known yet it is taken for long."""
+    """The learning rate of a step: linear warm-up over `warmup` steps, then a cosine or linear
+    decay to a tenth of the peak, or constant. While `steps` is unknown, no decay has begun."""
     warm = min(1.0, (step + 1) / (warmup + 1))
     if schedule == "constant" or steps is None or steps <= warmup + 1:
         return peak * warm

@@ -1,7 +1,6 @@
-"""What a run has learnt so far, as whole tensors: out of the parameters that train and their
-optimizer, and back into them.
+"""Trained parameters and optimizer states as whole tensors, and back.
 
-The tensors may be sharded over several processes.
+The parameters may be sharded over several processes.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from torch.optim import Optimizer
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def taken(
+def snapshot(
     parameters: Mapping[str, nn.Parameter], optimizer: Optimizer
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """(trained, moments): copies on the CPU, by the parameters' names."""
+    """(trained, moments): copies on the CPU, by the names of the parameters."""
     trained, moments = {}, {}
     for name, parameter in parameters.items():
         trained[name] = whole(parameter)
@@ -46,13 +45,13 @@ def fits(
     return {key: (t.shape, t.dtype) for key, t in moments.items()} == expected
 
 
-def put_back(
+def restore(
     parameters: Mapping[str, nn.Parameter],
     optimizer: Optimizer,
     trained: Mapping[str, torch.Tensor],
     moments: Mapping[str, torch.Tensor],
 ) -> None:
-    """Load tensors from `taken` that passed `fits`."""
+    """Load tensors from `snapshot` that passed `fits`."""
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(_like(trained[name], parameter))
@@ -63,19 +62,19 @@ def put_back(
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy on the CPU of a tensor that may lie in pieces on several processes."""
+    """A whole copy on the CPU of a tensor that may be sharded over processes."""
     tensor = tensor.detach()
     if hasattr(tensor, "full_tensor"):
         tensor = tensor.full_tensor()
     return tensor.to("cpu", copy=True)
 
 
-def _like(found: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
-    """A whole tensor laid out as a parameter is."""
-    found = found.to(parameter.device if not hasattr(parameter, "device_mesh") else "cpu")
+def _like(tensor: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
+    """A whole tensor on the device of a parameter, and sharded as it is."""
+    tensor = tensor.to(parameter.device if not hasattr(parameter, "device_mesh") else "cpu")
     if hasattr(parameter, "device_mesh"):
         from torch.distributed.tensor import distribute_tensor
 
         mesh = parameter.device_mesh
-        return distribute_tensor(found.to(mesh.device_type), mesh, parameter.placements)
-    return found
+        return distribute_tensor(tensor.to(mesh.device_type), mesh, parameter.placements)
+    return tensor

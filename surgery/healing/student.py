@@ -1,7 +1,7 @@
-"""The patient made ready to learn: which layers train, and parameters of its own where they do.
+"""The student: the patient with parameters of its own where it trains.
 
-Knows plans and modules. All that stays frozen is the base's own memory, shared with the teacher and
-with everyone else in the process; what trains is a copy in float32, or an adapter beside it.
+Frozen parameters are the base's own memory, shared with the teacher and every other patient in the
+process; trained ones are float32 copies, or adapters beside them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from surgery.shared_weights import unshare
 from .settings import Settings
 
 
-def chosen(plan: Plan, settings: Settings) -> tuple[int, ...]:
-    """The positions that train. Raises `SurgeryError` where there are none."""
+def trained_layers(plan: Plan, settings: Settings) -> tuple[int, ...]:
+    """Positions of the trained layers. Raises `SurgeryError` if there are none."""
     if settings.layers:
         if max(settings.layers) >= len(plan):
             raise SurgeryError(
@@ -40,7 +40,7 @@ def chosen(plan: Plan, settings: Settings) -> tuple[int, ...]:
         found = _new(plan)
         if not found:
             raise SurgeryError(
-                "This plan adds no layers, so there are none to train alone: choose seams, all or "
+                "This plan adds no layers, so there is nothing new to train: choose seams, all or "
                 "lora."
             )
         return found
@@ -50,12 +50,12 @@ def chosen(plan: Plan, settings: Settings) -> tuple[int, ...]:
     near |= {p for p, layer in enumerate(plan.layers) if layer.init != COPY}
     found = tuple(sorted(near & set(everything)))
     if not found:
-        raise SurgeryError("This plan leaves the base as it is: there is no seam to heal.")
+        raise SurgeryError("The plan leaves the base unchanged: there is no seam to heal.")
     return found
 
 
 def _new(plan: Plan) -> tuple[int, ...]:
-    """Layers that begin otherwise than as a copy, and second and later copies of their source.
+    """Layers that are not initialised as copies, and second and later copies of their source.
 
     Of `7, 7@identity` the second is new; of `7@identity, 7` the first.
     """
@@ -69,14 +69,14 @@ def _new(plan: Plan) -> tuple[int, ...]:
     return tuple(found)
 
 
-def make(patient: Patient, settings: Settings) -> nn.Module:
-    """A model whose trainable parameters are its own, all others the base's memory, frozen.
+def make_student(patient: Patient, settings: Settings) -> nn.Module:
+    """A model with trainable parameters of its own; all others are the base's memory, frozen.
 
-    A PEFT model for LoRA; else the patient's own model. Raises `Refused` where what trains can't
-    be told apart from what doesn't.
+    A PEFT model for LoRA, else the patient's model. Raises `Refused` if a trained parameter is
+    shared with a layer that isn't trained.
     """
     model = unshare(patient.model)
-    positions = chosen(patient.plan, settings)
+    positions = trained_layers(patient.plan, settings)
     if settings.train == "lora":
         return _with_adapters(model, patient, positions, settings)
     names = _parameters_of(patient, positions)
@@ -131,7 +131,7 @@ def _with_adapters(
         if isinstance(module, (nn.Linear, Conv1D))
     ]
     if not targets:
-        raise Refused("These layers have no linear maps that an adapter could go on.")
+        raise Refused("These layers have no linear maps for adapters.")
     transposed = any(isinstance(model.get_submodule(name), Conv1D) for name in targets)
     config = peft.LoraConfig(
         task_type=peft.TaskType.CAUSAL_LM,
@@ -146,7 +146,7 @@ def _with_adapters(
 
 
 def linear_shapes(anatomy: Anatomy, layer: int) -> list[tuple[int, int]]:
-    """Shapes of the linear maps of one of the base's layers, which adapters can go on."""
+    """Weight shapes of the linear maps in one of the base's layers: those that get adapters."""
     from transformers.pytorch_utils import Conv1D
 
     return [
@@ -158,19 +158,19 @@ def linear_shapes(anatomy: Anatomy, layer: int) -> list[tuple[int, int]]:
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """{name: parameter} of all that trains, in the model's order."""
+    """{name: parameter} of all trainable parameters, in the model's order."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def changed(model: nn.Module, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def trained_tensors(model: nn.Module, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """{name in the patient: new tensor, float32 on the CPU} of all that training changed.
 
-    `values` are the trained parameters by their names in `model`; of adapters, merged into the
-    weights they are for: W + (alpha / r)·B·A.
+    `values` are the trained parameters by their names in `model`. Adapters are merged into their
+    weights: W + (alpha / r)·B·A.
     """
     if not hasattr(model, "peft_config"):
         return {name: value.detach().float().cpu() for name, value in values.items()}
-    found = {}
+    merged = {}
     inner = model.get_base_model()
     for name, module in inner.named_modules():
         if not hasattr(module, "lora_A"):
@@ -179,12 +179,12 @@ def changed(model: nn.Module, values: dict[str, torch.Tensor]) -> dict[str, torc
         a, b = (values[low % which].detach().float().cpu() for which in "AB")
         weight = module.get_base_layer().weight.detach().float().cpu()
         delta = (b @ a) * module.scaling["default"]
-        found[f"{name}.weight"] = weight + (delta.T if module.fan_in_fan_out else delta)
-    return found
+        merged[f"{name}.weight"] = weight + (delta.T if module.fan_in_fan_out else delta)
+    return merged
 
 
 def check_savable(patient: Patient, names: Iterable[str]) -> None:
-    """Raise `Refused` if a tensor that trains has no stored tensor of its own to go back to."""
+    """Raise `Refused` if a trained tensor doesn't correspond to one stored tensor."""
     from surgery.checkpoint.tensors import memory_of
 
     base = patient.base
@@ -197,7 +197,27 @@ def check_savable(patient: Patient, names: Iterable[str]) -> None:
     }
     if missing := sorted(set(names) - there):
         raise Refused(
-            f"{missing[0]} is stored in another form than it is trained in, so a healed checkpoint "
-            "can't be written: heal with LoRA on other layers, or save the cut model first and "
-            "heal that."
+            f"{missing[0]} is stored in a different form than it is trained in, so a healed "
+            "checkpoint can't be written: heal with LoRA on other layers, or save the cut model "
+            "first and heal that."
         )
+
+
+def names_in_patient(model: nn.Module) -> list[str]:
+    """Names in the patient of all tensors that training changes, adapters merged."""
+    if not hasattr(model, "peft_config"):
+        return list(trainable(model))
+    inner = model.get_base_model()
+    return [f"{name}.weight" for name, m in inner.named_modules() if hasattr(m, "lora_A")]
+
+
+def adapter_of(
+    model: nn.Module, values: dict[str, torch.Tensor]
+) -> tuple[dict[str, torch.Tensor], dict]:
+    """(tensors, config) of a PEFT adapter, as its files have them. `values` as in
+    `trained_tensors`."""
+    config = model.peft_config["default"].to_dict()
+    config = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
+    config |= {"inference_mode": True, "base_model_name_or_path": None}
+    tensors = {name.replace(".default.", "."): v.contiguous() for name, v in values.items()}
+    return tensors, config

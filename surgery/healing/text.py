@@ -1,7 +1,6 @@
-"""What is read while healing: windows of tokens from a file, a data set, or the base itself.
+"""Training text as windows of tokens, from a file, a data set, or the base itself.
 
-Knows text and tokenizers; which of the three it is, settings say. All of it is turned into one
-table of windows before the first step, so that a step's windows are the same however often a run
+All of it is made before the first step, so that a step reads the same windows however often a run
 is stopped.
 """
 
@@ -25,14 +24,14 @@ from surgery.texts.dataset import reading, text_column
 
 from .settings import Settings
 
-_ROWS = 96  # windows that are sampled at a time: a hundred cost half of what 48 do, a token
-_ROWS_UNKNOWN = 48  # the same, of models whose cache can't be reckoned
-_ROWS_FIRST = 8  # the same, while it isn't known yet how long it takes
-_CACHE = 3_000_000_000  # bytes that the cache may take meanwhile
-_MOST_SAMPLED = 1 << 18  # tokens that are sampled if nobody says how many
-_GREEDY = 4  # tokens after the first that are the likeliest ones
-_MOST = 1 << 22  # tokens of a data set that are read if nobody says how many steps there are
-_CHUNK = 1 << 18  # characters of a file that are tokenised at a time
+_ROWS = 96  # windows sampled side by side: a hundred cost half of what 48 do, per token
+_ROWS_UNKNOWN = 48  # the same, for models whose cache size is unknown
+_ROWS_FIRST = 8  # the same, until its duration is known
+_CACHE = 3_000_000_000  # largest cache, in bytes
+_MOST_SAMPLED = 1 << 18  # tokens sampled by default, at most
+_GREEDY = 4  # tokens after the first that are the most likely ones
+_MOST = 1 << 22  # tokens read of a data set if the number of steps is unknown
+_CHUNK = 1 << 18  # characters of a file tokenised at a time
 _ROWS_SUFFIXES = (".jsonl", ".ndjson")  # files of rows, as a data set has them
 _READING = "Reading the text"
 _WRITING = "The base writes text"
@@ -41,8 +40,8 @@ _WRITING = "The base writes text"
 def read(
     base: Base, settings: Settings, progress: Progress = silent, seconds: float | None = None
 ) -> torch.Tensor:
-    """What these settings read, as windows of tokens, (count, window); what the base writes in
-    `seconds`, if that is said. Raises `SurgeryError`."""
+    """The text of these settings as windows of tokens, (count, window). If the base writes it and
+    `seconds` is given, as much as it writes in that time. Raises `SurgeryError`."""
     s = settings
     needed = None if s.steps is None else s.steps * s.tokens_per_step
     if s.text:
@@ -55,7 +54,7 @@ def read(
 
 
 def writing_bytes(base: Base, settings: Settings) -> int:
-    """Bytes that the cache takes while the base writes the text; 0 if it writes none."""
+    """Bytes of the KV cache while the base writes the text; 0 if it writes none."""
     s = settings
     if s.text or s.data:
         return 0
@@ -63,22 +62,22 @@ def writing_bytes(base: Base, settings: Settings) -> int:
 
 
 def rows_at_once(base: Base, window: int) -> int:
-    """How many windows the base writes side by side. It follows from the model alone, so that the
-    same settings give the same text wherever they run."""
+    """How many windows the base writes side by side. It depends on the model alone, so that the
+    same settings give the same text on any machine."""
     each = _cached(base) * window
     return max(1, min(_ROWS, _CACHE // each)) if each else _ROWS_UNKNOWN
 
 
 def _cached(base: Base) -> int:
-    """Bytes of cache for each token; 0 if that isn't known, or nothing grows."""
+    """Bytes of cache per token; 0 if that is unknown, or the cache doesn't grow."""
     return base.preview(Plan.whole(base.depth)).kv_bytes_per_token or 0
 
 
 def of_file(
     base: Base, path: str, window: int, most: int | None = None, progress: Progress = silent
 ) -> torch.Tensor:
-    """The text of a file as windows, (count, window); what is left over at its end is dropped. Of
-    JSON Lines (`.jsonl`) it is the text of the rows, as of a data set."""
+    """The text of a file as windows, (count, window); a shorter rest is dropped. In JSON Lines
+    (`.jsonl`) it is the text of the rows, as in a data set."""
     place = Path(path).expanduser()
     if place.suffix.lower() in _ROWS_SUFFIXES:
         rows = _documents(_rows(place), place.name)
@@ -91,8 +90,7 @@ def of_data_set(
 ) -> torch.Tensor:
     """The first `most` tokens of a Hub data set's training split, streamed, as windows.
 
-    Documents are the text of its rows, put one after the other with the tokenizer's end token
-    between. Raises `SurgeryError`.
+    Documents are the text of its rows, joined by the tokenizer's end token. Raises `SurgeryError`.
     """
     load_dataset = require("datasets", "Reading a data set").load_dataset
     path, _, part = name.partition(":")
@@ -112,18 +110,21 @@ def sampled(
     seconds: float | None = None,
 ) -> torch.Tensor:
     """`count` windows that the base itself writes, (count, window): data-free distillation as in
-    LLM-QAT (arXiv 2305.17888). The first token of each is a word drawn evenly from the vocabulary,
-    the next few are the likeliest ones, all others are drawn from the base's distribution as it is.
-    With `seconds` it is as many of them as are written in about so long, and a few at least.
+    LLM-QAT (arXiv 2305.17888). The first token of each is a word drawn uniformly from the
+    vocabulary, the next few are the most likely ones, all others are drawn from the base's
+    unmodified distribution. With `seconds`, as many as are written in about that time, and a few at
+    least.
     """
     base.load(progress)
     words = _words(base)
     random = torch.Generator().manual_seed(seed)
     limit = base.context
     if limit and window > limit:
-        raise SurgeryError(f"Windows of {window:,} tokens are longer than the context, {limit:,}.")
+        raise SurgeryError(
+            f"Sequences of {window:,} tokens are longer than the context of {limit:,}."
+        )
     most, begun = rows_at_once(base, window), time.monotonic()
-    found: list[torch.Tensor] = []
+    batches: list[torch.Tensor] = []
     done = 0
 
     def written(tokens: int) -> None:  # of the windows that are being written
@@ -141,9 +142,9 @@ def sampled(
                 break
             rows = min(rows, max(done, _ROWS_FIRST), int(left))
         first = words[torch.randint(len(words), (rows, 1), generator=random)]
-        found.append(_continued(base, first, window, random, written))
+        batches.append(_continued(base, first, window, random, written))
         done += rows
-    return torch.cat(found).to(torch.int32)
+    return torch.cat(batches).to(torch.int32)
 
 
 def _continued(
@@ -153,8 +154,8 @@ def _continued(
     random: torch.Generator,
     written: Callable[[int], None],
 ) -> torch.Tensor:
-    """Rows of one token, (rows, 1), written on to (rows, window). `written` is told how many tokens
-    there are."""
+    """Rows of one token, (rows, 1), continued to (rows, window). `written` is called with the
+    number of tokens so far."""
     model = base.model
     device = model.get_input_embeddings().weight.device
     rows, fed, cache = [first], first, {}
@@ -163,7 +164,7 @@ def _continued(
             output = model(input_ids=fed.to(device), use_cache=True, **cache)
         logits = output.logits[:, -1].float().cpu()
         if not logits.max(-1).values.isfinite().all():
-            raise BaseError(f"{base.name} can't write text: its output is not a number.")
+            raise BaseError(f"{base.name} can't write text: its output is not finite.")
         if place <= _GREEDY:
             new = logits.argmax(-1, keepdim=True)
         else:
@@ -176,7 +177,7 @@ def _continued(
 
 
 def _words(base: Base) -> torch.Tensor:
-    """Tokens that a text may begin with: those that read as letters, or any if there are few."""
+    """Tokens that a text may begin with: those made of letters, or any if there are few."""
     rows = base.known_tokens
     if not base.has_tokenizer:
         return torch.arange(rows)
@@ -196,7 +197,7 @@ def _chunks(path: Path) -> Iterator[str]:
     except OSError as error:
         raise SurgeryError(f"{path} can't be read: {error.strerror or error}.") from error
     except (UnicodeDecodeError, ValueError) as error:
-        raise SurgeryError(f"{path} is no text in UTF-8.") from error
+        raise SurgeryError(f"{path} is not text in UTF-8.") from error
 
 
 def _rows(path: Path) -> Iterator[dict]:
@@ -212,14 +213,14 @@ def _rows(path: Path) -> Iterator[dict]:
                     row = None
                 if not isinstance(row, dict):
                     raise SurgeryError(
-                        f"Line {number:,} of {path.name} is no row of JSON: each line has to be an "
-                        'object such as {"text": "…"}.'
+                        f"Line {number:,} of {path.name} is not a JSON object: each line must be "
+                        'one, such as {"text": "…"}.'
                     )
                 yield row
     except OSError as error:
         raise SurgeryError(f"{path} can't be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
-        raise SurgeryError(f"{path} is no text in UTF-8.") from error
+        raise SurgeryError(f"{path} is not text in UTF-8.") from error
 
 
 def _documents(rows: Iterable[dict], name: str) -> Iterator[str]:
@@ -229,9 +230,11 @@ def _documents(rows: Iterable[dict], name: str) -> Iterator[str]:
         column = column or text_column(row)
         if column is None:
             known = ", ".join(islice(row, 20))
-            raise SurgeryError(f"No column of {name} is called text: it has {known}.")
-        if isinstance(found := row.get(column), str) and found.strip():
-            yield found
+            raise SurgeryError(
+                f"{name} has no column with text that can be recognised: its columns are {known}."
+            )
+        if isinstance(text := row.get(column), str) and text.strip():
+            yield text
 
 
 def _packed(
@@ -253,7 +256,7 @@ def _packed(
     progress(_READING, 0, most or 0)
     for text in texts:
         if any("\ud800" <= c <= "\udfff" for c in text):  # bytes that are no UTF-8 come as these
-            raise SurgeryError("The text holds bytes that are no text: write it in UTF-8.")
+            raise SurgeryError("The text holds bytes that are not text: write it in UTF-8.")
         ids += tokenizer(text, add_special_tokens=False)["input_ids"] + end
         whole = len(ids) // window
         if whole:
@@ -267,10 +270,10 @@ def _packed(
         raise SurgeryError("The text is empty: give a few pages of it.")
     if not parts:
         raise SurgeryError(
-            f"The text is shorter than one window: it has {len(ids):,} tokens, and a window takes "
-            f"{window:,}. Give more, or choose a shorter window."
+            f"The text is shorter than one sequence: it has {len(ids):,} tokens, and a sequence "
+            f"takes {window:,}. Give more text, or choose a shorter sequence length."
         )
-    found = torch.cat(parts)[:room]
-    if int(found.max()) >= base.known_tokens:
-        base.check_tokens(found.flatten().tolist())
-    return found
+    windows = torch.cat(parts)[:room]
+    if int(windows.max()) >= base.known_tokens:
+        base.check_tokens(windows.flatten().tolist())
+    return windows

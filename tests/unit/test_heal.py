@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from surgery.cli import main
-from surgery.healing import Healing
+from surgery.healing import HealingRun
 
 SHORT = ["--steps", "6", "--batch", "2", "--window", "16", "--sampled-tokens", "64"]
 
@@ -44,15 +44,15 @@ def test_an_adapter(run, tmp_path):
 
 
 def test_ctrl_c_ends_it_after_the_step_and_the_same_command_goes_on(run, tmp_path, monkeypatch):
-    learn = Healing._learn
+    train_step = HealingRun._train_step
 
     def interrupted(self):
         if self.step == 2:
             signal.raise_signal(signal.SIGINT)
-        return learn(self)
+        return train_step(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Healing, "_learn", interrupted)
+        patch.setattr(HealingRun, "_train_step", interrupted)
         status, out, err = run()
     assert (status, out) == (130, "") and "Stopped after step 3" in err
     assert (tmp_path / "out.healing" / "state-00000003").is_dir()
@@ -62,7 +62,7 @@ def test_ctrl_c_ends_it_after_the_step_and_the_same_command_goes_on(run, tmp_pat
 
 def test_a_stopped_run_can_be_kept_as_it_is(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Healing, "_agreed", lambda self, word: word or self.step >= 2)
+        patch.setattr(HealingRun, "_agreed", lambda self, word: word or self.step >= 2)
         assert run()[0] == 130
     status, out, err = run("--keep")
     assert status == 0 and "for 2 steps" in out, err
@@ -71,7 +71,7 @@ def test_a_stopped_run_can_be_kept_as_it_is(run, tmp_path, monkeypatch):
 
 def test_what_it_would_cost(run, tmp_path):
     status, out, err = run("--cost", "--accelerator", "H100")
-    assert (status, err) == (0, "") and "price         $" in out and "moments" in out
+    assert (status, err) == (0, "") and "price         $" in out and "optimizer states" in out
     assert "An estimate:" in out and "1,000 billion tokens, about $1,000,000" in out
     facts = json.loads(run("--cost", "--json", "--tokens", "1000")[1])
     assert facts["tokens"] == 1000 and facts["fits"] is True and facts["estimate"] is True
@@ -86,7 +86,7 @@ def test_what_it_would_cost(run, tmp_path):
         (["--keep"], "There is no stopped run"),
         (["--layers", "9"], "There is no layer 9 to train"),
         (["--text", "/nowhere/at/all"], "can't be read"),
-        (["--cost", "--accelerator", "abacus"], "is no known accelerator"),
+        (["--cost", "--accelerator", "abacus"], "is not a known accelerator"),
     ],
 )
 def test_refusals_are_one_line(run, tmp_path, arguments, said):

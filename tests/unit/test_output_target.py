@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from surgery import Base, Plan, SaveError, stack
-from surgery.healing import Healing
+from surgery.healing import HealingRun
 from surgery.io.atomic import atomic_folder
 from surgery.io.output_target import ADAPTER, MODEL, STATE, check_target
 
@@ -206,7 +206,7 @@ def test_an_adapter_replaces_only_an_adapter(base, tmp_path):
         train="lora", steps=1, batch=1, window=16, sampled_tokens=32,
         held_out=str(tmp_path / "held-out"),
     )  # fmt: skip
-    run = Healing(base, Plan.parse("0:2, 4:6", 6), settings, tmp_path / "run")
+    run = HealingRun(base, Plan.parse("0:2, 4:6", 6), settings, tmp_path / "run")
     for _ in run:
         pass
     healed = run.result()

@@ -204,7 +204,7 @@ def base_text(page, tokens):
         ((FILE, {"name": 7, "text": "x"}, None), "Choose a file"),
         ((FILE, {"name": "/etc/passwd"}, None), "Choose a file"),
         ((FILE, {"name": "x", "text": " \n"}, None), "The file is empty"),
-        ((FILE, {"name": "x", "text": "too short"}, None), "shorter than one window"),
+        ((FILE, {"name": "x", "text": "too short"}, None), "shorter than one sequence"),
         ((FILE, {"name": "x.jsonl", "text": "[1]\n" * 99}, None), "Line 1 of your text.jsonl"),
         ((FILE, {"name": "x", "text": "\ud800" * 99}, None), "no text in UTF-8"),
         ((DATA, None, None), "Name a data set"),
@@ -286,7 +286,7 @@ def test_what_it_would_cost(services, spec):
     time, trains, _, memory = board["numbers"]
     assert status["text"] == "" and time["below"] == "for 192 tokens"
     assert memory["below"] == "fits in memory" and trains["below"].endswith("M parameters")
-    assert {name for name, *_ in board["rows"]} >= {"gradients", "moments", "logits"}
+    assert {name for name, *_ in board["rows"]} >= {"gradients", "optimizer states", "logits"}
     assert max(share for *_, share in board["rows"]) == 1
 
 

@@ -8,7 +8,7 @@ from components.widgets.html_component import LiveHTML
 from surgery.numbers import scaled
 
 if TYPE_CHECKING:
-    from surgery.healing import CostEstimate, Healing, Look
+    from surgery.healing import CostEstimate, EvalResult, HealingRun
 
 _LONGEST = 300  # characters of what the patient writes
 
@@ -19,31 +19,31 @@ class HealBoard(LiveHTML):
     stem = "heal_board"
 
 
-def of_run(run: Healing) -> dict:
+def of_run(run: HealingRun) -> dict:
     """Where a run stands."""
     steps = f" of {run.steps:,}" if run.steps else ""
     pace = [f"loss {run.losses[-1]:.4f}"] if run.losses else []
     pace += [f"{run.speed:,.0f} tokens/s"] if run.speed else []
     hint = "The loss of the last step's batch, before its update."
     numbers = [_number("Step", hint, f"{run.step:,}{steps}", ", ".join(pace))]
-    if not run.looks:
+    if not run.evaluations:
         return {"numbers": numbers}
-    look = run.looks[-1]
-    return {"numbers": [*numbers, *_looked(look)], "quote": _one_line(look.text)}
+    result = run.evaluations[-1]
+    return {"numbers": [*numbers, *_evaluated(result)], "quote": _one_line(result.text)}
 
 
-def _looked(look: Look) -> list[dict]:
+def _evaluated(result: EvalResult) -> list[dict]:
     found = [
         _number(
             "Perplexity: base, cut, now",
-            f"On {look.tokens:,} tokens of held-out text. Lower is better. The range is the 95 % "
+            f"On {result.tokens:,} tokens of held-out text. Lower is better. The range is the 95 % "
             "confidence interval.",
-            f"{look.base.value:,.2f} → {look.cut.value:,.2f} → {look.now.value:,.2f}",
-            f"after step {look.step:,}: {look.now.low:,.2f} to {look.now.high:,.2f}",
+            f"{result.base.value:,.2f} → {result.cut.value:,.2f} → {result.now.value:,.2f}",
+            f"after step {result.step:,}: {result.now.low:,.2f} to {result.now.high:,.2f}",
         )
     ]
-    if look.recovered:
-        share, low, high = look.recovered
+    if result.recovered:
+        share, low, high = result.recovered
         found.append(
             _number(
                 "Recovered",

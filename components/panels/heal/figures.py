@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from components.widgets.colours import BASE, HEALED, NORMAL
 
 if TYPE_CHECKING:
-    from surgery.healing import Look
+    from surgery.healing import EvalResult
 
 
-def curve(losses: list[float], looks: list[Look]) -> dict:
+def curve(losses: list[float], evaluations: list[EvalResult]) -> dict:
     """The loss of every step, and perplexities on held-out text."""
-    steps = [look.step for look in looks]
-    now = [look.now.value for look in looks]
+    steps = [evaluation.step for evaluation in evaluations]
+    now = [evaluation.now.value for evaluation in evaluations]
     ends = [0, max(1, len(losses))]
     return {
         "title": "Healing",
@@ -38,8 +38,14 @@ def curve(losses: list[float], looks: list[Look]) -> dict:
                 "error_y": {
                     "type": "data",
                     "symmetric": False,
-                    "array": [round(look.now.high - look.now.value, 3) for look in looks],
-                    "arrayminus": [round(look.now.value - look.now.low, 3) for look in looks],
+                    "array": [
+                        round(evaluation.now.high - evaluation.now.value, 3)
+                        for evaluation in evaluations
+                    ],
+                    "arrayminus": [
+                        round(evaluation.now.value - evaluation.now.low, 3)
+                        for evaluation in evaluations
+                    ],
                 },
                 "line": {"color": HEALED},
             },
@@ -54,8 +60,11 @@ def curve(losses: list[float], looks: list[Look]) -> dict:
                     "line": {"color": colour, "dash": "dot"},
                 }
                 for name, value, colour in (
-                    (("base", looks[0].base.value, BASE), ("cut", looks[0].cut.value, "$faint"))
-                    if looks
+                    (
+                        ("base", evaluations[0].base.value, BASE),
+                        ("cut", evaluations[0].cut.value, "$faint"),
+                    )
+                    if evaluations
                     else ()
                 )
             ),
@@ -73,7 +82,7 @@ def curve(losses: list[float], looks: list[Look]) -> dict:
                 "side": "right",
                 "type": "log",
                 "tickmode": "auto",
-                "dtick": "D1" if _close(looks) else "D2",
+                "dtick": "D1" if _close(evaluations) else "D2",
                 "tickformat": ",.4~r",
                 "showgrid": False,
             },
@@ -82,7 +91,11 @@ def curve(losses: list[float], looks: list[Look]) -> dict:
     }
 
 
-def _close(looks: list[Look]) -> bool:
+def _close(evaluations: list[EvalResult]) -> bool:
     """Whether perplexities are so close to one another that an axis needs all its ticks."""
-    levels = [level for look in looks for level in (look.base.value, look.now.high)]
+    levels = [
+        level
+        for evaluation in evaluations
+        for level in (evaluation.base.value, evaluation.now.high)
+    ]
     return bool(levels) and max(levels) < 4 * min(levels)

@@ -35,7 +35,7 @@ from ..heal_settings import read_settings, with_settings
 from ..reports.heal import cost_lines, evaluation_line, sample_line
 
 if TYPE_CHECKING:
-    from surgery.healing import Event, Healing, Look
+    from surgery.healing import EvalResult, Event, HealingRun
 
 _PRINTS = int(os.environ.get("RANK", "0")) == 0
 
@@ -73,7 +73,7 @@ def heal(
     """Train the operated model to restore what it lost. By default it learns from the uncut base,
     on text that the base writes. Give the same command again to resume a run that was stopped or
     killed; until it is done, its states are in OUT.healing."""
-    from surgery.healing import Healing, estimate_cost, run_checkpoint
+    from surgery.healing import HealingRun, estimate_cost, run_checkpoint
     from surgery.healing.settings import DEFAULT_MINUTES
     from surgery.io.output_target import check_target, resolve
 
@@ -98,7 +98,7 @@ def heal(
     if keep and not place.is_dir():
         raise SurgeryError(f"There is no stopped run in {place}.")
     with progress_bar() as progress:
-        run = Healing(made, flat, chosen, place, progress=progress if _PRINTS else silent)
+        run = HealingRun(made, flat, chosen, place, progress=progress if _PRINTS else silent)
         if run.unread and _PRINTS:
             lost = ", ".join(f"{step:,}" for step in run.unread)
             err.print(f"The state saved after step {lost} can't be read; using an earlier one.")
@@ -127,28 +127,28 @@ def heal(
     if as_json:
         print_json({"folder": str(target), "losses": run.losses, **healed.facts})
         return
-    out.print(f"{escape(str(target))}: {escape(healed.words)}")
+    out.print(f"{escape(str(target))}: {escape(healed.description)}")
 
 
-def _train(run: Healing) -> None:
+def _train(run: HealingRun) -> None:
     """Train to the end, and print a line at every evaluation."""
-    if run.looks:
-        _report(run.looks[-1], None)
+    if run.evaluations:
+        _report(run.evaluations[-1], None)
     for event in run:
-        if event.look:
-            _report(event.look, event)
+        if event.evaluation:
+            _report(event.evaluation, event)
 
 
-def _report(look: Look, event: Event | None) -> None:
+def _report(evaluation: EvalResult, event: Event | None) -> None:
     if not _PRINTS:
         return
-    err.print(escape(evaluation_line(look, event)))
-    err.print(f"[dim]{escape(sample_line(look))}[/dim]")
+    err.print(escape(evaluation_line(evaluation, event)))
+    err.print(f"[dim]{escape(sample_line(evaluation))}[/dim]")
     sys.stderr.flush()
 
 
 @contextmanager
-def _stoppable(run: Healing) -> Iterator[None]:
+def _stoppable(run: HealingRun) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the run after its step; a second one ends it at once."""
 
     def stop(number, frame):

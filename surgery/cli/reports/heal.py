@@ -8,24 +8,30 @@ from typing import TYPE_CHECKING
 from surgery import numbers
 
 if TYPE_CHECKING:
-    from surgery.healing import CostEstimate, Event, Look
+    from surgery.healing import CostEstimate, EvalResult, Event
 
 _LONGEST = 200  # characters of the sample text
 
 
-def evaluation_line(look: Look, event: Event | None) -> str:
+def evaluation_line(evaluation: EvalResult, event: Event | None) -> str:
     """Step, loss, perplexities and pace; `event` is None before the first step."""
     steps = f"/{event.steps:,}" if event and event.steps else ""
-    words = [f"step {look.step:,}{steps}"]
+    words = [f"step {evaluation.step:,}{steps}"]
     if event:
         words.append(f"loss {event.loss:.4f}")
     base, cut, now, low, high = map(
         numbers.perplexity,
-        (look.base.value, look.cut.value, look.now.value, look.now.low, look.now.high),
+        (
+            evaluation.base.value,
+            evaluation.cut.value,
+            evaluation.now.value,
+            evaluation.now.low,
+            evaluation.now.high,
+        ),
     )
     words.append(f"perplexity base {base}, cut {cut}, now {now} ({low} to {high})")
-    if look.recovered:
-        share, lowest, highest = look.recovered
+    if evaluation.recovered:
+        share, lowest, highest = evaluation.recovered
         words.append(f"{share:.0%} recovered ({lowest:.0%} to {highest:.0%})")
     if event:
         words.append(f"{event.tokens_per_second:,.0f} tokens/s")
@@ -34,9 +40,9 @@ def evaluation_line(look: Look, event: Event | None) -> str:
     return "  ".join(words)
 
 
-def sample_line(look: Look) -> str:
+def sample_line(evaluation: EvalResult) -> str:
     """The text that the patient wrote at an evaluation."""
-    return f"  {' '.join(look.text.split())[:_LONGEST]}"
+    return f"  {' '.join(evaluation.text.split())[:_LONGEST]}"
 
 
 def cost_lines(cost: CostEstimate) -> Iterator[str]:

@@ -8,13 +8,15 @@ from surgery.healing.cost import memory, trained_parameters
 
 
 def test_operations_hours_and_price(base, plan):
-    told = Settings(steps=10, batch=4, window=16)
-    found = estimate_cost(base, plan, told, accelerator="H100", devices=2, mfu=0.5, price=3.0)
+    settings = Settings(steps=10, batch=4, window=16)
+    estimate = estimate_cost(
+        base, plan, settings, accelerator="H100", devices=2, mfu=0.5, price=3.0
+    )
     cut, whole = base.preview(plan), base.preview(Plan.whole(6))
-    assert found.tokens == 640 and found.parameters == cut.parameters
-    assert found.flops == 640 * (6 * cut.parameters + 2 * whole.parameters)
-    assert found.hours == pytest.approx(found.flops / (989e12 * 0.5 * 3600 * 2))
-    assert found.dollars == pytest.approx(found.hours * 2 * 3.0)
+    assert estimate.tokens == 640 and estimate.parameters == cut.parameters
+    assert estimate.flops == 640 * (6 * cut.parameters + 2 * whole.parameters)
+    assert estimate.hours == pytest.approx(estimate.flops / (989e12 * 0.5 * 3600 * 2))
+    assert estimate.dollars == pytest.approx(estimate.hours * 2 * 3.0)
     plain = Settings(steps=10, batch=4, window=16, objective="next-token")
     assert estimate_cost(base, plan, plain, tokens=1000).flops == 6000 * cut.parameters
 
@@ -28,49 +30,49 @@ def test_the_lesson_s_figures_agree_with_one_another():
 @pytest.mark.parametrize("train", ["seams", "lora", "all", "new"])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_what_trains_is_counted_as_it_is_made(tiny_folder, family, train):
-    from surgery.healing.student import make, trainable
+    from surgery.healing.student import make_student, trainable
 
     base, plan = Base.open(str(tiny_folder(family))), Plan.parse("0:3, 2@identity, 4:6", 6)
-    told = Settings(steps=1, train=train, rank=3)
-    made = trainable(make(base.operate(plan), told)).values()
-    assert trained_parameters(base, plan, told) == sum(p.numel() for p in made)
+    settings = Settings(steps=1, train=train, rank=3)
+    made = trainable(make_student(base.operate(plan), settings)).values()
+    assert trained_parameters(base, plan, settings) == sum(p.numel() for p in made)
 
 
 def test_memory_by_part(base, plan):
-    told = Settings(steps=1, batch=8, window=32, train="all")
-    parts = memory(base, plan, told)
-    trained = trained_parameters(base, plan, told)
-    assert parts["weights that train"] == parts["gradients"] == 4 * trained
-    assert parts["moments"] == 8 * trained
+    settings = Settings(steps=1, batch=8, window=32, train="all")
+    parts = memory(base, plan, settings)
+    trained = trained_parameters(base, plan, settings)
+    assert parts["trained weights"] == parts["gradients"] == 4 * trained
+    assert parts["optimizer states"] == 8 * trained
     assert parts["weights of the base"] == 4 * base.counts.total
     for fewer in (dict(accumulate=4), dict(batch=2)):
-        less = memory(base, plan, Settings(**{**told.as_dict(), **fewer, "layers": ()}))
+        less = memory(base, plan, Settings(**{**settings.as_dict(), **fewer, "layers": ()}))
         assert less["activations"] * 4 == parts["activations"]
-    assert memory(base, plan, told, devices=4)["logits"] * 4 == parts["logits"]
+    assert memory(base, plan, settings, devices=4)["logits"] * 4 == parts["logits"]
 
 
-_NOT_TRAINING = ("weights of the base", "cache while it writes")
+_NOT_TRAINING = ("weights of the base", "cache for writing")
 
 
 def test_memory_while_the_base_writes(base, plan, monkeypatch):
     """It is a part as far as the training after it takes less."""
-    told = Settings(steps=1, batch=1, window=16)
-    parts = memory(base, plan, told)
+    settings = Settings(steps=1, batch=1, window=16)
+    parts = memory(base, plan, settings)
     training = sum(parts[name] for name in parts if name not in _NOT_TRAINING)
     for writing, part in ((training, None), (training + 7, 7)):
         monkeypatch.setitem(memory.__globals__, "writing_bytes", lambda *_, size=writing: size)
-        assert memory(base, plan, told).get("cache while it writes") == part
+        assert memory(base, plan, settings).get("cache for writing") == part
 
 
 def test_minutes_are_what_they_are(base, plan):
     """The time is as it was said; the base writes in more than half of it."""
-    told, read = Settings(minutes=30), Settings(minutes=30, text="a file")
-    found, whole = (estimate_cost(base, plan, s, accelerator="L4") for s in (told, read))
-    assert found.hours == whole.hours == 0.5
+    settings, read = Settings(minutes=30), Settings(minutes=30, text="a file")
+    estimate, whole = (estimate_cost(base, plan, s, accelerator="L4") for s in (settings, read))
+    assert estimate.hours == whole.hours == 0.5
     assert whole.dollars == pytest.approx(0.4)
     assert whole.flops == pytest.approx(1800 * 121e12 * 0.4, rel=1e-6)
-    assert found.tokens == pytest.approx(0.45 * whole.tokens, abs=1)
-    said = estimate_cost(base, plan, told, tokens=whole.tokens, accelerator="L4")
+    assert estimate.tokens == pytest.approx(0.45 * whole.tokens, abs=1)
+    said = estimate_cost(base, plan, settings, tokens=whole.tokens, accelerator="L4")
     assert said.hours == pytest.approx(0.5) and said.flops == whole.flops
 
 

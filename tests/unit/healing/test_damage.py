@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from surgery import Base, Plan, SurgeryError
 from surgery.cli import main
-from surgery.healing import Healing, Settings, run_checkpoint
+from surgery.healing import HealingRun, Settings, run_checkpoint
 
 PLAN = Plan.parse("0:2, 4:6", 6)
 LAST = "state-00000004"
@@ -28,8 +28,8 @@ def run(tiny_folder, tmp_path_factory):
         steps=6, batch=2, window=16, learning_rate=3e-3, warmup=2, sampled_tokens=64, layers=(1,),
         save_every=2, evaluate_every=100, held_out=str(place / "held-out.txt"),
     )  # fmt: skip
-    whole = [event.loss for event in Healing(base, PLAN, settings, place / "whole")]
-    stopped = Healing(base, PLAN, settings, place / "stopped")
+    whole = [event.loss for event in HealingRun(base, PLAN, settings, place / "whole")]
+    stopped = HealingRun(base, PLAN, settings, place / "stopped")
     for event in stopped:
         if event.step == 4:
             stopped.stop()
@@ -279,7 +279,7 @@ TOKENS |= {
 def go_on(run, folder):
     """Resume to the end: (step it resumed from, its losses)."""
     base, settings, _, _ = run
-    again = Healing(base, PLAN, settings, folder)
+    again = HealingRun(base, PLAN, settings, folder)
     return again.step, [event.loss for event in again]
 
 
@@ -318,7 +318,7 @@ def test_killed_before_the_first_state_it_begins(run, folder):
 def test_a_damaged_description_is_refused(run, folder, damage):
     RUN[damage](folder / "run.json")
     with pytest.raises(
-        SurgeryError, match=r"holds (no run|a run) (of|with)|other settings|text of the run"
+        SurgeryError, match=r"holds (no readable|a run with)|other settings|text of the run"
     ):
         go_on(run, folder)
 
@@ -333,10 +333,10 @@ def test_a_damaged_text_is_refused(run, folder, damage):
 @pytest.mark.parametrize(
     ("file", "change", "status", "said"),
     [
-        ("run.json", truncated, 1, "holds no run of healing that can be read"),
+        ("run.json", truncated, 1, "holds no readable healing run"),
         ("text/tokens.safetensors", flipped, 1, "can't be read (its checksum doesn't match)"),
         (f"{LAST}/state.json", truncated, 0, "The state saved after step 4 can't be read"),
-        (f"{LAST}/trained.safetensors", tensors(one_number), 0, "going on after step 2"),
+        (f"{LAST}/trained.safetensors", tensors(one_number), 0, "resuming after step 2"),
     ],
 )
 def test_the_command_says_it_too(run, folder, capsys, tmp_path, file, change, status, said):

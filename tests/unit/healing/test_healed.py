@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from surgery import Base, Plan, SaveError, analysis
 from surgery.analysis import MeasurementCache, Sample, perplexity
-from surgery.healing import Healing, heal
+from surgery.healing import HealingRun, heal
 from surgery.verify_saved import verify_saved
 
 TEXT = "The ferry ran twice a day in summer and not at all when the wind stood in the north. "
@@ -28,11 +28,11 @@ def logits(model):
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_merged_equals_adapter_equals_what_trained(tiny_folder, settings, tmp_path, family):
     base, plan = Base.open(str(tiny_folder(family))), Plan.parse("0:2, 4:6", 6)
-    run = Healing(base, plan, settings(train="lora", learning_rate=1e-2), tmp_path / "run")
+    run = HealingRun(base, plan, settings(train="lora", learning_rate=1e-2), tmp_path / "run")
     for _ in run:
         pass
     healed, cut = run.result(), base.operate(plan)
-    trained = logits(run.view.model)
+    trained = logits(run.student.model)
     assert (trained - logits(cut.model)).abs().max() > 1e-2
     base.save(plan, tmp_path / "cut")
     healed.save_adapter(tmp_path / "adapter")
@@ -123,7 +123,8 @@ def test_it_says_what_was_done(base, plan, settings, held_out, tmp_path):
     healed = heal(base, plan, settings(), tmp_path / "run")
     out = healed.save(tmp_path / "out")
     card = (out / "README.md").read_text()
-    assert "**healed**: the whole weights of layers 0, 1, 2, 3 were trained by distillation" in card
+    assert "**healed** after its layers were changed: the whole weights of layers 0" in card
+    assert "of layers 0, 1, 2, 3 were trained by distillation" in card
     assert "text sampled from the base" in card and "Layers were moved, not trained" not in card
     facts = json.loads((out / "healing.json").read_text())
     found = facts["perplexity"]

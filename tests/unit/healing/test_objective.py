@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from surgery.healing.objective import Watched, distance, distill, next_token
+from surgery.healing.objective import HiddenStates, distance, distill, next_token
 
 
 def test_distillation_is_the_divergence_of_what_is_expected_next():
@@ -33,7 +33,7 @@ def test_the_distance_of_hidden_states_is_relative():
 
 def test_watched_modules_come_in_the_order_asked_for():
     a, b = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
-    watched, x = Watched([b, a, b]), torch.ones(1, 2)
+    watched, x = HiddenStates([b, a, b]), torch.ones(1, 2)
     middle = a(x)
     last = b(middle)
     found = watched.take()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from surgery import Cancelled, Plan, SaveError, SurgeryError
-from surgery.healing import Diverged, Healing, heal, run_checkpoint
+from surgery.healing import Diverged, HealingRun, heal, run_checkpoint
 
 ROOT = Path(__file__).parents[3]
 
@@ -31,7 +31,7 @@ def losses(run):
 )
 def test_the_loss_falls_and_the_base_stays(base, plan, settings, tmp_path, settings_):
     before = {name: value.clone() for name, value in base.model.state_dict().items()}
-    run = Healing(base, plan, settings(steps=24, **settings_), tmp_path / "run")
+    run = HealingRun(base, plan, settings(steps=24, **settings_), tmp_path / "run")
     found = losses(run)
     assert len(found) == 24 and sum(found[-6:]) < 0.97 * sum(found[:6])
     healed = run.result()
@@ -49,48 +49,57 @@ def test_new_layers_begin_where_the_base_is(base, settings, tmp_path):
     """LLaMA-Pro: with identity layers there is nothing to lose, and only they are trained."""
     wanted = Plan.parse("0:3, 2@identity, 3:6", 6)
     changes = dict(train="new", objective="next-token")
-    run = Healing(base, wanted, settings(**changes), tmp_path / "run")
-    (look,) = run.looks
-    assert look.base.value == pytest.approx(look.now.value, rel=1e-6) and look.recovered is None
+    run = HealingRun(base, wanted, settings(**changes), tmp_path / "run")
+    (evaluation,) = run.evaluations
+    assert (
+        evaluation.base.value == pytest.approx(evaluation.now.value, rel=1e-6)
+        and evaluation.recovered is None
+    )
     losses(run)
     assert {name.split(".")[2] for name in run.result().tensors} == {"3"}
 
 
 def test_events_say_how_it_goes(base, plan, settings, tmp_path):
-    run = Healing(base, plan, settings(steps=4, evaluate_every=2, save_every=3), tmp_path / "run")
+    run = HealingRun(
+        base, plan, settings(steps=4, evaluate_every=2, save_every=3), tmp_path / "run"
+    )
     events = list(run)
     assert [event.step for event in events] == [1, 2, 3, 4]
-    assert [event.look is not None for event in events] == [False, True, False, True]
+    assert [event.evaluation is not None for event in events] == [False, True, False, True]
     assert [event.saved for event in events] == [False, False, True, True]
     assert [event.tokens for event in events] == [64, 128, 192, 256]
     assert events[-1].seconds_left == 0 and events[0].tokens_per_second > 0
-    look = events[-1].look
-    assert look.step == 4 and look.text.startswith("The") and look.now.low < look.now.high
-    assert look.cut.value == run.looks[0].now.value != look.now.value
+    evaluation = events[-1].evaluation
+    assert (
+        evaluation.step == 4
+        and evaluation.text.startswith("The")
+        and evaluation.now.low < evaluation.now.high
+    )
+    assert evaluation.cut.value == run.evaluations[0].now.value != evaluation.now.value
 
 
 def test_stopped_and_resumed_is_as_if_it_never_stopped(base, plan, settings, tmp_path):
     changes = dict(train="lora", dropout=0.1)
-    whole = losses(Healing(base, plan, settings(**changes), tmp_path / "whole"))
+    whole = losses(HealingRun(base, plan, settings(**changes), tmp_path / "whole"))
     first = []
-    run = Healing(base, plan, settings(**changes), tmp_path / "parts")
+    run = HealingRun(base, plan, settings(**changes), tmp_path / "parts")
     for event in run:
         first.append(event.loss)
         if event.step == 5:
             run.stop()
     assert len(first) == 5 and run_checkpoint.states(tmp_path / "parts")[-1] == 5
-    again = Healing(base, plan, settings(**changes), tmp_path / "parts")
+    again = HealingRun(base, plan, settings(**changes), tmp_path / "parts")
     assert again.step == 5
     assert first + losses(again) == whole
 
 
 def test_stopped_by_whoever_listens(base, plan, settings, tmp_path):
-    def heard(event):
+    def on_event(event):
         if event.step == 3:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        heal(base, plan, settings(), tmp_path / "run", heard)
+        heal(base, plan, settings(), tmp_path / "run", on_event)
     heard_steps = []
     heal(base, plan, settings(), tmp_path / "run", lambda event: heard_steps.append(event.step))
     assert heard_steps == list(range(4, 13))
@@ -98,36 +107,36 @@ def test_stopped_by_whoever_listens(base, plan, settings, tmp_path):
 
 def test_minutes_become_steps_once_and_for_all(base, plan, settings, tmp_path):
     changes = dict(steps=None, minutes=0.05)
-    run = Healing(base, plan, settings(**changes), tmp_path / "run")
+    run = HealingRun(base, plan, settings(**changes), tmp_path / "run")
     steps = [event.steps for event in run]
     assert steps[0] is None and steps[-1] == len(steps) and run.seconds < 60
-    assert Healing(base, plan, settings(**changes), tmp_path / "run").finished
+    assert HealingRun(base, plan, settings(**changes), tmp_path / "run").finished
 
 
 def test_a_folder_belongs_to_one_run(base, plan, settings, tmp_path):
-    Healing(base, plan, settings(), tmp_path / "run")
+    HealingRun(base, plan, settings(), tmp_path / "run")
     for other, changes, said in (
         (plan, dict(seed=1), "other settings .seed was 0"),
         (Plan.parse("0:3, 4:6", 6), {}, "a different plan"),
     ):
         with pytest.raises(SurgeryError, match=said):
-            Healing(base, other, settings(**changes), tmp_path / "run")
+            HealingRun(base, other, settings(**changes), tmp_path / "run")
     (tmp_path / "thesis").mkdir()
-    with pytest.raises(SurgeryError, match="holds no run of healing"):
-        Healing(base, plan, settings(), tmp_path / "thesis")
+    with pytest.raises(SurgeryError, match="holds no readable healing run"):
+        HealingRun(base, plan, settings(), tmp_path / "thesis")
 
 
 def test_a_state_that_can_t_be_read_gives_way_to_the_one_before(base, plan, settings, tmp_path):
     folder = tmp_path / "run"
-    whole = losses(Healing(base, plan, settings(save_every=4), folder))
+    whole = losses(HealingRun(base, plan, settings(save_every=4), folder))
     assert run_checkpoint.states(folder) == [8, 12]
     (folder / "state-00000012" / "moments.safetensors").write_bytes(b"half")
-    run = Healing(base, plan, settings(save_every=4), folder)
+    run = HealingRun(base, plan, settings(save_every=4), folder)
     assert run.step == 8 and losses(run) == whole[8:]
 
 
 def test_no_pickles_among_the_files(base, plan, settings, tmp_path):
-    losses(Healing(base, plan, settings(), tmp_path / "run"))
+    losses(HealingRun(base, plan, settings(), tmp_path / "run"))
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".json", ".safetensors"}
     for path in files:
@@ -141,7 +150,7 @@ def test_nan_stops_it_and_the_last_good_state_stays(
 ):
     """Weights go bad at step 6. A state of before is good; one that nothing was computed with since
     may hold them, and is not trusted."""
-    learn = Healing._learn
+    learn = HealingRun._train_step
 
     def broken(self):
         if self.step == 5:
@@ -151,22 +160,22 @@ def test_nan_stops_it_and_the_last_good_state_stays(
                 self.save()
         return learn(self)
 
-    monkeypatch.setattr(Healing, "_learn", broken)
-    run = Healing(base, plan, settings(save_every=3), tmp_path / "run")
-    with pytest.raises(Diverged, match=r"not a number any more at step 6. The state after 3 steps"):
+    monkeypatch.setattr(HealingRun, "_train_step", broken)
+    run = HealingRun(base, plan, settings(save_every=3), tmp_path / "run")
+    with pytest.raises(Diverged, match=r"not finite at step 6. The state after 3 steps"):
         losses(run)
     assert run_checkpoint.states(tmp_path / "run")[-1] == 3
     monkeypatch.undo()
-    again = Healing(base, plan, settings(save_every=3), tmp_path / "run")
+    again = HealingRun(base, plan, settings(save_every=3), tmp_path / "run")
     assert again.step == 3 and len(losses(again)) == 9
 
 
 def test_a_loss_that_runs_away_stops_it(base, plan, settings, tmp_path, monkeypatch):
     """What is kept is the state with the lowest loss before it, not the last."""
-    loss = Healing._loss
+    loss = HealingRun._loss
     added = lambda self, ids: loss(self, ids) + abs(self.step - 6) / 10  # noqa: E731
-    monkeypatch.setattr(Healing, "_loss", added)
-    run = Healing(base, plan, settings(steps=60, save_every=12), tmp_path / "run")
+    monkeypatch.setattr(HealingRun, "_loss", added)
+    run = HealingRun(base, plan, settings(steps=60, save_every=12), tmp_path / "run")
     with pytest.raises(Diverged, match=r"The loss grows: .*The state after 12 steps is kept"):
         losses(run)
     assert run.step < 60 and run_checkpoint.states(tmp_path / "run")[-1] == 12
@@ -177,10 +186,10 @@ def test_a_disk_that_fills_up_costs_no_earlier_state(tiny_folder, held_out, tmp_
     code = """
 import resource, sys
 from surgery import *
-from surgery.healing import Healing, Settings
+from surgery.healing import HealingRun, Settings
 base = Base.open(sys.argv[1])
 told = Settings(steps=6, batch=2, window=16, sampled_tokens=64, held_out=sys.argv[3], save_every=2)
-run = Healing(base, Plan.parse("0:2, 4:6", 6), told, sys.argv[2])
+run = HealingRun(base, Plan.parse("0:2, 4:6", 6), told, sys.argv[2])
 try:
     for event in run:
         if event.step == 3:
@@ -188,7 +197,7 @@ try:
 except SaveError as error:
     print(error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-run = Healing(base, Plan.parse("0:2, 4:6", 6), told, sys.argv[2])
+run = HealingRun(base, Plan.parse("0:2, 4:6", 6), told, sys.argv[2])
 print(run.step, [event.step for event in run])
 """
     folder = tmp_path / "run"
@@ -205,11 +214,11 @@ def test_memory_is_looked_at_first(base, plan, settings, tmp_path, monkeypatch):
 
     monkeypatch.setattr("surgery.healing.cost.main_memory", lambda: Room("cpu", 100_000))
     with pytest.raises(SurgeryError, match=r"Healing would need about .* are free"):
-        Healing(base, plan, settings(), tmp_path / "run")
+        HealingRun(base, plan, settings(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_save_errors_are_the_library_s(base, plan, settings, tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises((SaveError, SurgeryError)):
-        Healing(base, plan, settings(), tmp_path / "file" / "run")
+        HealingRun(base, plan, settings(), tmp_path / "file" / "run")

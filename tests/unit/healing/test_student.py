@@ -5,11 +5,11 @@ import torch
 
 from surgery import Base, Plan, SurgeryError
 from surgery.healing.settings import Settings
-from surgery.healing.student import chosen, make, trainable
+from surgery.healing.student import make_student, trainable, trained_layers
 
 
 def positions(text, **settings):
-    return chosen(Plan.parse(text, 6), Settings(steps=1, **settings))
+    return trained_layers(Plan.parse(text, 6), Settings(steps=1, **settings))
 
 
 def test_seams_are_where_a_plan_leaves_the_base_s_order():
@@ -39,7 +39,7 @@ def test_what_is_frozen_is_the_base_s_own_memory(tiny_folder, family, train):
     base = Base.open(str(tiny_folder(family)))
     for parameter in base.model.parameters():
         parameter.requires_grad_(True)  # by other code
-    model = make(
+    model = make_student(
         base.operate(Plan.parse("0:3, 2@identity, 4:6", 6)), Settings(steps=1, train=train)
     )
     theirs = {p.data_ptr() for p in base.model.parameters()}

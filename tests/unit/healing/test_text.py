@@ -41,10 +41,13 @@ def test_files_that_are_none(base, tmp_path):
         ("short", "shorter than one"),
         ("bytes", "UTF-8"),
         ("empty", "is empty"),
-        ("numbers.jsonl", "Line 2 of numbers.jsonl is no row of JSON"),
-        ("columns.jsonl", "No column of columns.jsonl is called text: it has a, b"),
+        ("numbers.jsonl", "Line 2 of numbers.jsonl is not a JSON object"),
+        (
+            "columns.jsonl",
+            "columns.jsonl has no column with text that can be recognised: its columns are a, b",
+        ),
         ("bytes.jsonl", "UTF-8"),
-        ("half.jsonl", "bytes that are no text"),
+        ("half.jsonl", "bytes that are not text"),
         ("none.jsonl", "can't be read"),
     ):
         with pytest.raises(SurgeryError, match=said):

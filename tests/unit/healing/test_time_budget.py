@@ -8,19 +8,19 @@ from surgery.healing import Settings, time_budget
 def test_short_runs_look_less_often():
     """A tenth of the time at most goes to looks, ten of them at most, one at least."""
     for given, each, count in ((14, 5, 10), (5, 7, 4), (2, 7, 1), (0.1, 7, 1), (5, 0, 10)):
-        assert time_budget.looks(Settings(minutes=given), each) == count
-    assert time_budget.looks(Settings(steps=5), 7) == 10
+        assert time_budget.evaluations(Settings(minutes=given), each) == count
+    assert time_budget.evaluations(Settings(steps=5), 7) == 10
 
 
 def test_what_is_left_is_divided():
-    told = Settings(minutes=5)
-    assert time_budget.left(told, 25, 7) == 300 - 25 - 5 * 7
-    assert time_budget.writing(told, 25, 7) == pytest.approx(0.55 * 240)
-    assert time_budget.writing(told, 999, 7) == 0
+    settings = Settings(minutes=5)
+    assert time_budget.left(settings, 25, 7) == 300 - 25 - 5 * 7
+    assert time_budget.writing(settings, 25, 7) == pytest.approx(0.55 * 240)
+    assert time_budget.writing(settings, 999, 7) == 0
 
 
 @pytest.mark.parametrize(
-    "told",
+    "settings",
     [
         dict(steps=5),
         dict(minutes=5, text="a file"),
@@ -28,5 +28,5 @@ def test_what_is_left_is_divided():
         dict(minutes=5, sampled_tokens=512),
     ],
 )
-def test_only_what_is_not_said_takes_time(told):
-    assert time_budget.writing(Settings(**told), 25, 7) is None
+def test_only_what_is_not_said_takes_time(settings):
+    assert time_budget.writing(Settings(**settings), 25, 7) is None
