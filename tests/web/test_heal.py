@@ -206,7 +206,7 @@ def base_text(page, tokens):
         ((FILE, {"name": "x", "text": " \n"}, None), "The file is empty"),
         ((FILE, {"name": "x", "text": "too short"}, None), "shorter than one sequence"),
         ((FILE, {"name": "x.jsonl", "text": "[1]\n" * 99}, None), "Line 1 of your text.jsonl"),
-        ((FILE, {"name": "x", "text": "\ud800" * 99}, None), "no text in UTF-8"),
+        ((FILE, {"name": "x", "text": "\ud800" * 99}, None), "not text in UTF-8"),
         ((DATA, None, None), "Name a data set"),
         ((DATA, None, "/etc/passwd"), "not a data set on the Hub"),
         ((DATA, None, "json"), "not a data set on the Hub"),
