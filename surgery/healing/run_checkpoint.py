@@ -38,6 +38,8 @@ _FILES = ("trained.safetensors", "moments.safetensors")
 _CHUNK = 8 << 20
 _STATE = re.compile(r"state-([0-9]{8})")
 _UNREADABLE = re.compile(r"unreadable-[0-9]{8}-[0-9a-f]{8}")
+_PARTIAL = re.compile(r"\.state-[0-9]{8}\.[0-9a-f]{8}\.partial")  # of a process that was killed
+_OURS = (_STATE, _UNREADABLE, _PARTIAL)
 
 
 def begin(folder: Path, facts: Mapping, text: torch.Tensor) -> None:
@@ -153,7 +155,7 @@ def remove(folder: Path) -> None:
     for path in (folder / "run.json", folder / _TEXT):
         path.unlink(missing_ok=True)
     for path in folder.iterdir():
-        if _STATE.fullmatch(path.name) or _UNREADABLE.fullmatch(path.name):
+        if any(pattern.fullmatch(path.name) for pattern in _OURS):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in (folder / _TEXT.parent, folder):
         with contextlib.suppress(OSError):  # not empty

@@ -180,8 +180,8 @@ def test_a_text_of_one_s_own(page, session):
         healed = page.patient()
         assert healed.facts["text"] == "a text file" and name not in json.dumps(healed.facts)
         facts = {run: run_checkpoint.facts_of(run).settings for run in _runs(page)}
-        (run,) = (run for run in facts if facts[run]["text"].endswith(name[-4:]))
-        read = base_text(page, run_checkpoint.text_of(run, facts[run]["window"]))
+        (run,) = (run for run in facts if facts[run].text.endswith(name[-4:]))
+        read = base_text(page, run_checkpoint.text_of(run, facts[run].window))
         assert read.startswith(TEXT[:60]) and "{" not in read
     page.runs.forget("one")
     assert not list(page.runs.folder.iterdir())

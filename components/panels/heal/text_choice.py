@@ -85,7 +85,7 @@ def with_text(
     if kind == FILE:
         given = chosen(file)
         deployment.check_training_text(len(given.text.encode("utf-8", "surrogatepass")))
-        return replace(settings, text=str(store(given.text, given.ending)))
+        return settings.replace(text=str(store(given.text, given.ending)))
     if kind == DATA:
         from surgery.texts import check_name
 

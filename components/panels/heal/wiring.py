@@ -32,7 +32,7 @@ from .text_choice import SAMPLED, with_text
 
 if TYPE_CHECKING:
     from surgery import Base
-    from surgery.healing import Healed, Healing, Settings
+    from surgery.healing import Healed, HealingRun, Settings
 
 _EVERY = 0.5  # seconds between drawings
 _EVALUATED_ON = "all four kinds"  # of text: a run without a held-out file is evaluated on those
@@ -112,11 +112,11 @@ def read(values: tuple, deployment: Deployment) -> Settings:
 def price(services: Services, operation: Operation, values: tuple) -> tuple[dict, dict]:
     """Values for status and cost: what a run would take, before anything is loaded. Raises
     `SurgeryError`."""
-    from surgery.healing import cost
+    from surgery.healing import estimate_cost
 
     settings = read(values, services.deployment)
     base = services.bases.get(operation.spec)
-    return note(""), heal_board.of_cost(cost(base, operation.plan, settings))
+    return note(""), heal_board.of_cost(estimate_cost(base, operation.plan, settings))
 
 
 def heal(
@@ -137,11 +137,11 @@ def heal(
     settings = with_text(
         read(values, deployment), *text, deployment, lambda *given: runs.text(who, *given)
     )
-    begun: list[Healing] = []
+    begun: list[HealingRun] = []
     drawn = 0.0
 
     def work(progress) -> Healed:
-        from surgery.healing import Healing
+        from surgery.healing import HealingRun
 
         with healed.busy.taken(progress):
             base = bases.load(operation.spec, progress)
@@ -149,7 +149,7 @@ def heal(
             place = runs.place(who, operation, settings)
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
-                run = Healing(base, operation.plan, settings, place, progress=progress)
+                run = HealingRun(base, operation.plan, settings, place, progress=progress)
                 begun.append(run)
                 for _ in run:
                     pass
@@ -193,7 +193,7 @@ def entries(base: Base, operation: Operation) -> list[Entry]:
     ]
 
 
-def _drawn(panel: HealPanel, run: Healing) -> dict:
+def _drawn(panel: HealPanel, run: HealingRun) -> dict:
     """The board, and the picture once there is something in it."""
-    picture = gr.update(value=curve(run.losses, run.looks), visible=bool(run.losses))
+    picture = gr.update(value=curve(run.losses, run.evaluations), visible=bool(run.losses))
     return {panel.board: heal_board.of_run(run), panel.curve: picture}
