@@ -133,18 +133,18 @@ def _spread(anatomy: Anatomy, devices: tuple[str, ...], gpus: list, dtype: torch
     free = {room.device: room.free for room in gpus}
     limits = {int(d.rpartition(":")[2]): int(free[d] * HEADROOM) for d in devices}
     layers = anatomy.model.get_submodule(anatomy.stack.paths[0])
-    found = infer_auto_device_map(
+    result = infer_auto_device_map(
         anatomy.model,
         max_memory=limits,
         no_split_module_classes=sorted({type(layer).__name__ for layer in layers}),
         dtype=dtype,
     )
-    if not all(isinstance(device, int) for device in found.values()):
+    if not all(isinstance(device, int) for device in result.values()):
         raise BaseError(
             "The weights don't fit on the GPUs together once whole layers are kept on one. "
             "Choose a smaller model or free memory on them."
         )
-    return found
+    return result
 
 
 @contextmanager

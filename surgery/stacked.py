@@ -120,12 +120,12 @@ class Stack(Base):
 
     def stored(self, progress: Progress = silent) -> tuple[Path, Mapping[str, Tensor]]:
         """The first base's folder, and the tensors of all bases with the paths of their files."""
-        found = {name: base.stored(progress) for name, base in self.bases.items()}
+        opened = {name: base.stored(progress) for name, base in self.bases.items()}
         tensors = {
             which: {name: replace(t, file=str(folder / t.file)) for name, t in tensors.items()}
-            for which, (folder, tensors) in found.items()
+            for which, (folder, tensors) in opened.items()
         }
-        return found[self._first][0], self._merged(tensors)
+        return opened[self._first][0], self._merged(tensors)
 
     def _base_of(self, layer: int) -> str:
         return next(name for name in reversed(self.offset) if self.offset[name] <= layer)
@@ -137,16 +137,16 @@ class Stack(Base):
     def _merged(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Stored tensors under the names that they have in the stack."""
         merged: dict[str, Tensor] = {}
-        for which, found in tensors.items():
+        for which, stored in tensors.items():
             base = self.bases[which]
             translate = loader_names(base.anatomy)
-            for name, where in disk_layers(base.anatomy, found).items():
+            for name, where in disk_layers(base.anatomy, stored).items():
                 if where is None:
                     if self._outer(translate(name)) == which:
-                        merged[name] = found[name]
+                        merged[name] = stored[name]
                 elif where[1] < base.depth:
                     head, layer, rest = where
-                    merged[f"{head}{self.offset[which] + layer}{rest}"] = found[name]
+                    merged[f"{head}{self.offset[which] + layer}{rest}"] = stored[name]
         return merged
 
 

@@ -139,12 +139,12 @@ def saved_bytes(base: Model, plan: Plan, dtype: str | None) -> int:
 def _companions(base: Model, folder: Path, progress: Progress) -> dict[str, Path]:
     """The files beside the base's weights to copy: {name in the checkpoint: path}."""
     with reading(folder):
-        found = {name: folder / name for name in companions(folder)}
+        result = {name: folder / name for name in companions(folder)}
         home = base.source.tokenizer_folder(progress)
         if home and home != folder:
             # A bare config may be in any folder, among unrelated files.
-            found = {name: home / name for name in companions(home, needed_only=True)} | found
-    return found
+            result = {name: home / name for name in companions(home, needed_only=True)} | result
+    return result
 
 
 def _leaves_out(base: Model, plan: Plan) -> bool:

@@ -47,9 +47,9 @@ def digests(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["tensors"]
-        if all(isinstance(v, str) for pair in found.items() for v in pair):
-            return found
+        sums = json.loads(path.read_text(encoding="utf-8"))["tensors"]
+        if all(isinstance(v, str) for pair in sums.items() for v in pair):
+            return sums
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         pass
     raise SaveError(f"{path} can't be read, so what was trained can't be verified.")

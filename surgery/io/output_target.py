@@ -181,10 +181,10 @@ def _check_no_cache(out: Path) -> None:
 
 def _is_marked(path: Path, key: str) -> bool:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and key in found
+    return isinstance(content, dict) and key in content
 
 
 def _names(folder: Path, above: str = "") -> Iterator[str]:

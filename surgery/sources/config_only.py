@@ -38,9 +38,9 @@ def open_config_only(
     path = path_of(place)
     is_file = place.endswith(".json") or (path.exists() and not path.is_dir())
     if not is_file and not (path / "config.json").is_file():
-        found = open_other(place, progress)
-        name, config, home, files = found.name, found.config, found.home, found.files
-        identity, tokenizer = found.identity, found.get_tokenizer
+        source = open_other(place, progress)
+        name, config, home, files = source.name, source.config, source.home, source.files
+        identity, tokenizer = source.identity, source.get_tokenizer
     else:
         path = path / "config.json" if path.is_dir() else path
         config = config_from(read_json(path), path)

@@ -184,15 +184,15 @@ def read_index(path: Path) -> dict[str, str]:
 
 def gather(where: dict[str, str], files: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
     """Merge the shards' tensors, and check them against the index. Raises `BaseError`."""
-    found: dict[str, Tensor] = {}
+    result: dict[str, Tensor] = {}
     for file, tensors in files.items():
-        if twice := found.keys() & tensors.keys():
+        if twice := result.keys() & tensors.keys():
             raise BaseError(f"{file} is broken: {min(twice)} is in another file too.")
-        found |= tensors
+        result |= tensors
     for tensor, file in where.items():
-        if tensor not in found or found[tensor].file != file:
+        if tensor not in result or result[tensor].file != file:
             raise BaseError(f"{file} is broken: the index says that it holds {tensor[:80]}.")
-    return found
+    return result
 
 
 def no_safetensors(name: str, files: Iterable[str]) -> BaseError:

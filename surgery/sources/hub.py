@@ -52,8 +52,8 @@ _FIRST = 100_000  # bytes: most headers are shorter, so one request is enough
 def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
     """Open the model "org/name" or "org/name@revision". Raises `BaseError`."""
     repo, _, revision = spec.partition("@")
-    if found := open_cached(repo, revision or None):
-        return found
+    if source := open_cached(repo, revision or None):
+        return source
     with _explained(repo, revision):
         progress(f"Looking for {repo} on the Hub", 0, 0)
         info = HfApi().model_info(
@@ -118,11 +118,11 @@ def open_cached(repo: str, revision: str | None) -> Source | None:
     if (folder / ADAPTER).exists() and (folder / "config.json").exists():
         raise with_adapter(repo)
     try:
-        found = open_folder(folder)
+        source = open_folder(folder)
     except (OSError, ValueError):  # incomplete
         return None
     return replace(
-        found,
+        source,
         kind="hub",
         name=repo,
         identity=_identity(repo, folder.name),
@@ -149,8 +149,8 @@ def _read_tensors(
         raise BaseError(f"{repo} is not complete on the Hub: it has no {min(missing)}.")
     headers: dict[str, dict[str, Tensor]] = {}
     with ThreadPoolExecutor(8) as pool:
-        found = pool.map(lambda file: _remote_header(repo, commit, file), files)
-        for done, (file, header) in enumerate(zip(files, found, strict=True), 1):
+        headers = pool.map(lambda file: _remote_header(repo, commit, file), files)
+        for done, (file, header) in enumerate(zip(files, headers, strict=True), 1):
             headers[file] = header
             progress("Reading headers from the Hub", done, len(files))
     return gather(where, headers)

@@ -86,8 +86,8 @@ def combine(bases: Mapping[str, Anatomy]) -> PreTrainedConfig:
     layers = [layer for base in bases.values() for layer in range(base.stack.depth)]
     deepest = max(bases.values(), key=lambda base: base.stack.depth)
     for place in (whole, part) if key else (whole,):
-        if isinstance(found := place.get("quantization_config"), dict):
-            place["quantization_config"] = renumber(found, deepest.modules, layers)
+        if isinstance(quantization := place.get("quantization_config"), dict):
+            place["quantization_config"] = renumber(quantization, deepest.modules, layers)
     for field in DEPTH_FIELDS:
         if type(part.get(field)) is int and part[field] == one.stack.depth:
             part[field] = depth

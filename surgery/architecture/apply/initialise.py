@@ -111,12 +111,12 @@ def _shared(base: Anatomy, plan: Plan, position: int) -> str | None:
 
 
 def _shapes(base: Anatomy, layer: int) -> dict[tuple[str, str], torch.Size]:
-    found = {}
+    result = {}
     for name, tensor in base.tensors.items():
         where = base.layer_of(name)
         if where and where[1] == layer:
-            found[where[0], where[2]] = tensor.shape
-    return found
+            result[where[0], where[2]] = tensor.shape
+    return result
 
 
 def changes(plan: Plan, position: int | None, rest: str) -> bool:
@@ -150,7 +150,7 @@ def random_layer(
     layer. Raises `Refused` if the model doesn't define how all of its parameters are initialised.
     """
     model = build_meta(rewrite(base.whole, plan.sources, base.stack.depth, base.modules))
-    found: dict[str, torch.Tensor] = {}
+    result: dict[str, torch.Tensor] = {}
     with Seeded(position), torch.no_grad():
         for path in base.stack.paths:
             layer: nn.Module = model.get_submodule(path)[position]
@@ -172,5 +172,5 @@ def random_layer(
                         f"@random isn't available here: transformers doesn't define how {name} is "
                         "initialised. Use @copy."
                     )
-                found[f"{path}.{position}.{name}"] = tensor.detach()
-    return found
+                result[f"{path}.{position}.{name}"] = tensor.detach()
+    return result

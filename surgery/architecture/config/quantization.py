@@ -188,10 +188,10 @@ class _Renumbering:
         truth = next((base[kind] for kind in first if base[kind]), None)
         if truth is not None:
             always = {first[0], "fullmatch"} if text.startswith("re:") else {first[0]}
-            base = {k: found for k, found in base.items() if found == truth or k in always}
+            base = {k: names for k, names in base.items() if names == truth or k in always}
         required = {
-            kind: {new for new, old in self._source.items() if old in found}
-            for kind, found in base.items()
+            kind: {new for new, old in self._source.items() if old in names}
+            for kind, names in base.items()
         }
         certain = truth is not None and truth == base[first[0]]
         return required[first[0]] if certain else None, required
@@ -211,15 +211,15 @@ def _readings(text: str) -> dict[str, _Reading]:
     """{interpretation: predicate on full module names} of an entry, one for each kind of tool."""
     if text.startswith(("re:", "+:", "-:")):
         return dict(_expressions(text[3:] if text.startswith("re:") else text[2:]))
-    found: dict[str, _Reading] = {
+    result: dict[str, _Reading] = {
         "name": lambda name: f".{text}." in f".{name}.",
         "part": lambda name: text in name,
         "glob": lambda name: fnmatchcase(name, text),
     }
     expressions = dict(_expressions(text))
     if expressions:
-        found["skip"] = lambda name: not should_convert_module(name, [text])
-    return found | expressions
+        result["skip"] = lambda name: not should_convert_module(name, [text])
+    return result | expressions
 
 
 def _expressions(text: str) -> Iterator[tuple[str, _Reading]]:

@@ -70,10 +70,10 @@ def rewrite(
     if "num_encoder_layers" in part and "num_decoder_layers" in part:
         part["num_encoder_layers"] = len(sources)  # ProphetNet likewise
     for place in (whole, part) if key else (whole,):
-        if isinstance(found := place.get("quantization_config"), dict) and found:
+        if isinstance(quantization := place.get("quantization_config"), dict) and quantization:
             if modules is None:
                 raise ValueError("a quantized config needs the names of its model's modules")
-            place["quantization_config"] = renumber(found, modules, sources)
+            place["quantization_config"] = renumber(quantization, modules, sources)
     for stale in ("transformers_version", "_name_or_path"):
         whole.pop(stale, None)
     try:
@@ -126,10 +126,10 @@ def quantization_of(config: PreTrainedConfig) -> dict[str, Any] | None:
     """A copy of the quantization config that transformers uses; None if there is none."""
     text = config.get_text_config(decoder=True)
     for part in (config, text):
-        found = getattr(part, "quantization_config", None)
-        found = found.to_dict() if hasattr(found, "to_dict") else found
-        if isinstance(found, dict) and found:
-            return copy.deepcopy(found)
+        quantization = getattr(part, "quantization_config", None)
+        quantization = quantization.to_dict() if hasattr(quantization, "to_dict") else quantization
+        if isinstance(quantization, dict) and quantization:
+            return copy.deepcopy(quantization)
     return None
 
 

@@ -41,10 +41,10 @@ def with_older_tokenizer_class(content: bytes) -> bytes:
 
 
 def with_older_spellings(
-    fields: Mapping[str, Any], found: Mapping[str, Any], kind: type[PreTrainedConfig]
+    fields: Mapping[str, Any], base_fields: Mapping[str, Any], kind: type[PreTrainedConfig]
 ) -> dict[str, Any]:
-    """Return `fields`, the content of config.json, with older keys added. `found` is the base's own
-    config.json, whose keys are tried first; `kind` is the config class."""
+    """Return `fields`, the content of config.json, with older keys added. `base_fields` is the
+    base's own config.json, whose keys are tried first; `kind` is the config class."""
     out = copy.deepcopy(dict(fields))
     if (config := _config(kind, out)) is None:
         return out
@@ -62,7 +62,7 @@ def with_older_spellings(
                 del level[key]
 
     for path, inner in levels:
-        level, own = _at(out, path), _at(found, path) or {}
+        level, own = _at(out, path), _at(base_fields, path) or {}
         if level.get("dtype"):
             add(path, {"torch_dtype": level["dtype"]})
         add(path, _aliases(inner, level, own))
@@ -166,13 +166,13 @@ def _levels(
     config: PreTrainedConfig, fields: Mapping[str, Any]
 ) -> list[tuple[tuple[str, ...], PreTrainedConfig]]:
     """(path, config) of the config in `fields` and of all nested ones."""
-    found: list[tuple[tuple[str, ...], PreTrainedConfig]] = [((), config)]
-    for path, outer in found:
+    result: list[tuple[tuple[str, ...], PreTrainedConfig]] = [((), config)]
+    for path, outer in result:
         for key in outer.sub_configs:
             inner = getattr(outer, key, None)
             if isinstance(inner, PreTrainedConfig) and isinstance(_at(fields, (*path, key)), dict):
-                found.append(((*path, key), inner))
-    return found
+                result.append(((*path, key), inner))
+    return result
 
 
 def _at(fields: Any, path: tuple[str, ...]) -> Any:

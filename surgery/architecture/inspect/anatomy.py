@@ -72,8 +72,8 @@ class Anatomy:
     def quantized(self) -> str | None:
         """How the stored weights are quantized (“fp8”, “gptq”, …); None if they aren't. The model
         here is the unquantized one, since shapes on meta need no kernels."""
-        found = quantization_of(self.whole)
-        return str(found.get("quant_method", "in an unnamed way")) if found else None
+        quantization = quantization_of(self.whole)
+        return str(quantization.get("quant_method", "in an unnamed way")) if quantization else None
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -106,7 +106,7 @@ class Anatomy:
         """
         depth = self.stack.depth
         grown, length = self._at_another_depth()
-        found = {}
+        result = {}
         for name, old in self.tensors.items():
             new = grown.get(name)
             if new is None or self.layer_of(name) or new.shape == old.shape:
@@ -117,8 +117,8 @@ class Anatomy:
                     f"The shape of {name} depends on the number of layers, but not in equal parts "
                     "per layer. This model can't be operated on."
                 )
-            found[name] = (dims[0], old.shape[dims[0]] // depth)
-        return found
+            result[name] = (dims[0], old.shape[dims[0]] // depth)
+        return result
 
     def _at_another_depth(self) -> tuple[dict[str, torch.Tensor], int]:
         """The tensors of a model with other than the base's layers, and how many it has."""
@@ -202,15 +202,15 @@ class Anatomy:
     def modules(self) -> dict[str, tuple[str, int, str] | None]:
         """{name of a module with a weight matrix: (prefix, layer number, suffix), or None outside
         the layers}: the modules that a quantization config can name."""
-        found: dict[str, tuple[str, int, str] | None] = {}
+        result: dict[str, tuple[str, int, str] | None] = {}
         for name, tensor in self.tensors.items():
             owner = name.rpartition(".")[0]
             if tensor.dim() < 2:
                 continue
             where = self.layer_of(name)
             rest = f".{where[2]}".rpartition(".")[0] if where else ""
-            found[owner] = (f"{where[0]}.", where[1], rest) if where else None
-        return found
+            result[owner] = (f"{where[0]}.", where[1], rest) if where else None
+        return result
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
@@ -235,7 +235,7 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
     weights. The model is built in float32, torch's default, so that a build in one thread can't
     change the dtype that another thread computes in.
     """
-    found, config = config, unquantized(config)
+    original, config = config, unquantized(config)
     declared = config.dtype
     deepest = max(_depths(config), default=0)
     if deepest > MAX_LAYERS:
@@ -253,7 +253,7 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
             f"transformers can't build a {config.model_type} model from this config: “{message}”. "
             "Check its settings."
         ) from error
-    for part in (found, config, model.config, model.config.get_text_config(decoder=True)):
+    for part in (original, config, model.config, model.config.get_text_config(decoder=True)):
         part.dtype = declared
     return model.eval()
 

@@ -145,11 +145,11 @@ def count(base: Anatomy) -> Counts:
 
 def _users(base: Anatomy) -> dict[int, set[int | None]]:
     """{parameter's id: the layers that have it, None for outside}."""
-    found: dict[int, set[int | None]] = {}
+    result: dict[int, set[int | None]] = {}
     for name, parameter in base.model.named_parameters(remove_duplicate=False):
         where = base.layer_of(name)
-        found.setdefault(id(parameter), set()).add(where[1] if where else None)
-    return found
+        result.setdefault(id(parameter), set()).add(where[1] if where else None)
+    return result
 
 
 def _owners(base: Anatomy) -> dict[str, tuple[str, nn.Module]]:
@@ -157,7 +157,7 @@ def _owners(base: Anatomy) -> dict[str, tuple[str, nn.Module]]:
     model = base.model
     inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
     body = {id(p) for p in model.base_model.parameters()}
-    found = {}
+    result = {}
     for path, module in model.named_modules():
         for leaf in module._parameters:
             name = f"{path}.{leaf}" if path else leaf
@@ -171,8 +171,8 @@ def _owners(base: Anatomy) -> dict[str, tuple[str, nn.Module]]:
                 component = "norms"
             else:
                 component = _component(base, name)
-            found[name] = (component, module)
-    return found
+            result[name] = (component, module)
+    return result
 
 
 def _component(base: Anatomy, name: str) -> str:

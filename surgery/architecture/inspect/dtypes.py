@@ -70,10 +70,10 @@ def loaded_dtypes(anatomy: Anatomy, dtype: torch.dtype) -> dict[str, torch.dtype
     """{name in the model: dtype} after `from_pretrained(…, dtype=dtype)`."""
     with _Default(dtype):
         model = build_meta(anatomy.whole)
-    found = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    result = {name: tensor.dtype for name, tensor in model.state_dict().items()}
     if kept := model._get_dtype_plan(dtype):
         pattern, globs, _ = build_glob_alternation(list(kept))
-        for name in found:
-            if found[name].is_floating_point and (match := pattern.search(name)):
-                found[name] = kept[globs[match.lastgroup]]
-    return found
+        for name in result:
+            if result[name].is_floating_point and (match := pattern.search(name)):
+                result[name] = kept[globs[match.lastgroup]]
+    return result

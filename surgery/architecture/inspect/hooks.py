@@ -146,11 +146,11 @@ def _same_alone(
     position: int,
     ids: torch.Tensor,
 ) -> bool:
-    found = []
+    outputs = []
 
     def called(p: int, _, output: Any) -> None:
         if p == position:
-            found.append(output)
+            outputs.append(output)
             raise _Enough
 
     before = {p: output for p, output in kept.items() if p < position}
@@ -161,7 +161,7 @@ def _same_alone(
         pass
     except Exception:  # something that an earlier layer should have left isn't there
         return False
-    ours, theirs = tree_leaves(found), tree_leaves([kept[position]])
+    ours, theirs = tree_leaves(outputs), tree_leaves([kept[position]])
     return len(ours) == len(theirs) and all(
         torch.equal(a, b) if isinstance(a, torch.Tensor) else type(a) is type(b)
         for a, b in zip(ours, theirs, strict=True)

@@ -43,14 +43,14 @@ def layer_inputs(model: PreTrainedModel, path: str, returns: Sequence[Any]) -> L
 
     Layers don't run: layer p returns `returns[p]`, which makes the pass cheap.
     """
-    found: LayerInputs = {}
+    result: LayerInputs = {}
     layers = model.get_submodule(path)
 
     def stand_in(index):
         def forward(*args, **kwargs):
-            if index in found:
+            if index in result:
                 raise RuntimeError("a layer is called twice")
-            found[index] = {keystr(p): x for p, x in tree_flatten_with_path((args, kwargs))[0]}
+            result[index] = {keystr(p): x for p, x in tree_flatten_with_path((args, kwargs))[0]}
             return tree_map_only(torch.Tensor, torch.empty_like, returns[index])
 
         return forward
@@ -64,7 +64,7 @@ def layer_inputs(model: PreTrainedModel, path: str, returns: Sequence[Any]) -> L
     finally:
         for layer in layers:
             vars(layer).pop("forward", None)
-    return found
+    return result
 
 
 def first_difference(old: LayerInputs, new: LayerInputs, sources: Sequence[int]) -> str | None:

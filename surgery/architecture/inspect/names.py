@@ -78,8 +78,8 @@ def _sharers(anatomy: Anatomy, name: str, at: dict[int, list[int]]) -> list[int]
         for other, value in anatomy.tensors.items()
         if value is tensor and other != name
     )
-    found = [at[o[1]][0] for o in others if o and o[2] == where[2] and o[1] in at]
-    return [min(found)] if found else []
+    result = [at[o[1]][0] for o in others if o and o[2] == where[2] and o[1] in at]
+    return [min(result)] if result else []
 
 
 def disk_layers(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[str, int, str] | None]:
@@ -87,11 +87,11 @@ def disk_layers(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[str,
     layers}."""
     translate = loader_names(anatomy)
     heads: set[str] = set()
-    found: dict[str, tuple[str, int, str] | None] = {}
+    result: dict[str, tuple[str, int, str] | None] = {}
     for name in stored:
         where = anatomy.layer_of(translate(name))
         if where is None:
-            found[name] = None
+            result[name] = None
             continue
         m = _FIRST_NUMBER.fullmatch(name)
         if not m or int(m[2]) != where[1]:
@@ -100,15 +100,15 @@ def disk_layers(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[str,
                 "name; this checkpoint can't be renumbered safely."
             )
         heads.add(m[1])
-        found[name] = (m[1], int(m[2]), m[3])
+        result[name] = (m[1], int(m[2]), m[3])
     # Layers behind the stack are no part of the model, so the loader has no name for them.
-    for name, where in found.items():
+    for name, where in result.items():
         m = _FIRST_NUMBER.fullmatch(name)
         if where is None and m and m[1] in heads and int(m[2]) >= anatomy.stack.depth:
-            found[name] = (m[1], int(m[2]), m[3])
+            result[name] = (m[1], int(m[2]), m[3])
     if not heads:
         raise Refused("None of the stored tensors belongs to a layer of this model.")
-    return found
+    return result
 
 
 def disk_tables(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[int, int]]:
@@ -138,7 +138,7 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, Stored]) -> None:
     translate = loader_names(anatomy)
     layers = disk_layers(anatomy, stored)
     passed_over = _passed_over(anatomy)
-    found = set()
+    present = set()
     for name, tensor in stored.items():
         new, shape = translate(name), tensor.shape
         expected = anatomy.tensors.get(new)
@@ -164,7 +164,7 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, Stored]) -> None:
                     "without it. Look at model_type and at the settings for biases and norms."
                 )
             continue
-        found.add(id(expected))
+        present.add(id(expected))
         # Quantization packs matrices into other dtypes; what is in these stays as it is.
         plain = not anatomy.quantized or tensor.dtype in ("BF16", "F16", "F32")
         if plain and name in (new, new.partition(".")[2]) and tuple(expected.shape) != tuple(shape):
@@ -175,8 +175,8 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, Stored]) -> None:
     if anatomy.quantized:  # a weight is stored in several tensors of names and shapes of its own
         owners = {translate(name).rpartition(".")[0] for name in stored}
         owners |= {owner.rpartition(".")[0] for owner in owners}  # “weight.absmax”
-        found |= {id(t) for n, t in anatomy.tensors.items() if n.rpartition(".")[0] in owners}
-    missing = [n for n, t in anatomy.model.named_parameters() if id(t) not in found]
+        present |= {id(t) for n, t in anatomy.tensors.items() if n.rpartition(".")[0] in owners}
+    missing = [n for n, t in anatomy.model.named_parameters() if id(t) not in present]
     head = anatomy.model.get_output_embeddings()
     if head is not None and missing and all(anatomy.tensors[n] is head.weight for n in missing):
         made_for = ", ".join(map(str, anatomy.whole.architectures or ())) or "another task"
@@ -197,11 +197,11 @@ def stored_twice(anatomy: Anatomy, stored: Mapping[str, Stored]) -> list[tuple[s
     translate = loader_names(anatomy)
     first: dict[int, str] = {}
     pairs = []
-    for name, found in stored.items():
+    for name, entry in stored.items():
         tensor = anatomy.tensors.get(translate(name))
         if tensor is None or anatomy.layer_of(translate(name)):
             continue
-        if tuple(tensor.shape) != tuple(found.shape):
+        if tuple(tensor.shape) != tuple(entry.shape):
             continue  # part of a tensor: experts stored separately
         if (other := first.setdefault(id(tensor), name)) != name:
             pairs.append((other, name))
@@ -212,7 +212,7 @@ def old_buffers(anatomy: Anatomy, stored: Mapping[str, Stored]) -> set[str]:
     """Names of stored tensors that transformers ignores because it now computes them, such as
     GPT-2's causal masks: both the names on disk and those given by the loader."""
     translate = loader_names(anatomy)
-    found = set()
+    result = set()
     for name, tensor in stored.items():
         new = translate(name)
         owner, _, leaf = new.rpartition(".")
@@ -221,8 +221,8 @@ def old_buffers(anatomy: Anatomy, stored: Mapping[str, Stored]) -> set[str]:
         if new in anatomy.tensors or (mask and f"{owner}.weight" in anatomy.tensors):
             continue
         if mask or _OLD_BUFFER.search(new):
-            found |= {name, new}
-    return found
+            result |= {name, new}
+    return result
 
 
 def _computed_with(anatomy: Anatomy, name: str) -> bool:

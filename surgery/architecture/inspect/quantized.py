@@ -72,7 +72,7 @@ class OnDisk:
 def modules_on_disk(anatomy: Anatomy, stored: Mapping[str, Stored]) -> dict[str, OnDisk]:
     """{stored name: module} for all modules with tensors in the checkpoint."""
     translate = loader_names(anatomy)
-    found: dict[str, OnDisk] = {}
+    result: dict[str, OnDisk] = {}
     known: dict[str, str | None] = {}
 
     def model_name(owner: str) -> str | None:
@@ -93,9 +93,9 @@ def modules_on_disk(anatomy: Anatomy, stored: Mapping[str, Stored]) -> dict[str,
                 break
         rest = place and owner[len(place[0]) + len(str(place[1])) :]
         where = place and (place[0], place[1], rest)
-        module = found.setdefault(owner, OnDisk(own or owner, where))
+        module = result.setdefault(owner, OnDisk(own or owner, where))
         module.tensors[name[len(owner) :].removeprefix(".")] = stored[name].dtype
-    return found
+    return result
 
 
 def module_names(anatomy: Anatomy, stored: Mapping[str, Stored]) -> Modules:
@@ -226,8 +226,8 @@ def _in_blocks(anatomy: Anatomy, quantization: Mapping[str, Any]) -> _Says:
     rules = list(quantization.get("dynamic") or ())
 
     def of(name: str) -> bool:
-        found = (x for x in rules if re.match(x[2:] if x[:2] in ("-:", "+:") else x, name))
-        if next(found, "").startswith("-:"):  # the first match counts
+        matches = (x for x in rules if re.match(x[2:] if x[:2] in ("-:", "+:") else x, name))
+        if next(matches, "").startswith("-:"):  # the first match counts
             return False
         if inside and not any(name.endswith(part) for part in inside):
             return False
