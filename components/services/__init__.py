@@ -1,1 +1,1 @@
-"""What all sessions of a process share."""
+"""What all sessions of a page share."""

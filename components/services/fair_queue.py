@@ -21,8 +21,8 @@ from .client_address import Visitor, party
 from .jobs import steps
 
 Item = TypeVar("Item")
-_LOOK = 0.3  # seconds between looks at the place
-_MOST = 64  # that wait; more would only wait in vain
+_LOOK = 0.3  # seconds between checks of the place
+_MOST = 64  # that wait at a time
 # One for each processor: two answers on a processor each come sooner than one after the other on
 # both, which for small models spend their time waiting for one another.
 AT_ONCE = max(1, min(4, os.cpu_count() or 1))

@@ -49,7 +49,7 @@ def wait(progress: Progress = silent) -> None:
     with _importing.taken(progress):
         if _ready.is_set():
             return
-        # Thousands of modules are created and stay: collecting garbage would be in vain.
+        # Thousands of modules are created and stay: there is no garbage to collect.
         gc.disable()
         try:
             for name in _HEAVY:

@@ -1,4 +1,4 @@
-"""A Stop button: it cancels what runs, and then says so."""
+"""A Stop button: it cancels running events, then shows that they were stopped."""
 
 from __future__ import annotations
 

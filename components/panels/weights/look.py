@@ -26,8 +26,8 @@ class Look:
         return Look()  # Gradio copies a state's first value for every page that is opened
 
     def select(self, request: object) -> None:
-        """What the browser says is selected, unless it said so later already; nothing of it is
-        trusted."""
+        """Note what the browser has selected, unless a later selection arrived before; nothing in
+        the request is trusted."""
         at = request.get("at") if isinstance(request, Mapping) else None
         if isinstance(at, (int, float)):
             if at < self._selected_at:

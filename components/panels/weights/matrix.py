@@ -1,4 +1,4 @@
-"""One matrix in the weights panel: which one is shown, and how the plan lets it begin."""
+"""Choose one matrix of a layer, and draw it as the plan initialises it."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _EXTRAS = {score.label: key for key, score in SCORES.items() if not score.default}
 _EVERY = 0.7  # seconds between drawings while it is measured
-_SPAN = 8  # layers of the repeat map unless it is said: 36 variants
+_SPAN = 8  # layers of the repeat map unless given: 36 variants
 _STOPPED = note("Stopped. Measurements are kept: Measure resumes from here.")
 
 

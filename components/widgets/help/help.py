@@ -1,4 +1,4 @@
-"""The theme switch and the help sheet. Knows nothing of models."""
+"""The theme switch and the help sheet."""
 
 from components.widgets.html_component import LiveHTML
 

@@ -1,7 +1,6 @@
-"""A text file that a visitor brings along: read in the browser, so that no upload is needed for it.
+"""A text file of the visitor's own, read in the browser so that no upload is needed for it.
 
-Knows which files are taken, and what may come from a browser that is not to be trusted. The text
-travels with the event that needs it and is kept nowhere before.
+The text travels with the event that needs it; nothing keeps it before. Nothing in it is trusted.
 """
 
 from __future__ import annotations
