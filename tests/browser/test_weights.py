@@ -72,7 +72,7 @@ def test_the_strip_and_the_pictures_point_at_one_another(page):
     open_weights(page)
     write_plan(page, "0:5, 3:30")
     depth(page, 32)
-    expect(page.locator("#weights-depth .plot-hint")).to_contain_text("1 seam ")
+    expect(page.locator("#weights-depth .plot-hint")).to_contain_text("the seam of the plan")
     # From the strip: a selection of the patient, then one of the base that stands there twice.
     select(page, 6, 8)
     for name in ("heat", "depth"):
@@ -124,7 +124,7 @@ def test_the_numbers_can_be_taken_away(page, bundled):
     open_weights(page)
     with page.expect_download() as download:
         page.locator("#weights-heat").get_by_role("button", name="CSV").click()
-    assert download.value.suggested_filename == "all-layers-all-weights.csv"
+    assert download.value.suggested_filename == "distribution-by-layer-all-weights.csv"
     rows = list(csv.reader(download.value.path().read_text().splitlines()))
     counts: dict[str, int] = {}
     for position, _, _, count in rows[1:]:

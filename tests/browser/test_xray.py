@@ -87,7 +87,7 @@ def test_a_suggestion_is_one_click_away(page):
     page.get_by_role("tab", name="Suggestions").click()
     page.locator("#suggest-size input").fill("29")
     page.locator("#suggest-start").click()
-    expect(status(page, "suggest")).to_contain_text("Lowest measured", timeout=SLOW)
+    expect(status(page, "suggest")).to_contain_text("Sorted by measured perplexity", timeout=SLOW)
     found = page.locator("#suggestions li")
     expect(found).to_have_count(5)
     first = found.first.locator("code").inner_text()
