@@ -8,9 +8,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-import tiny
 from hypothesis import HealthCheck, settings
-from transformers.utils import logging
 
 TESTS = Path(__file__).parent
 # Two workers drive a browser, each with servers of its own. These files take as long as the others.
@@ -21,8 +19,6 @@ _ANY = dict(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("any machine", **_ANY)
 settings.register_profile("thousands", max_examples=5000, **_ANY)
 settings.load_profile("any machine")
-logging.set_verbosity_error()
-logging.disable_progress_bar()
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -52,9 +48,20 @@ def _later(item: pytest.Item) -> tuple[bool, ...]:
     return (not browser, not slow, bool(zoo))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quiet():
+    # Imported here and not above, so that the process that deals out the tests does without torch.
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """A function: the folder of a family's tiny checkpoint, with a tokenizer."""
+    import tiny
+
     made = {}
 
     def folder(family: str, **save_options):
