@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def accelerators() -> list[Room]:
     import torch  # takes a second: asking for main memory must not
 
     if torch.cuda.is_available():
-        numbers = range(torch.cuda.device_count())
+        numbers: Sequence[int] = range(torch.cuda.device_count())
         mine = os.environ.get("LOCAL_RANK", "")
         if os.environ.get("WORLD_SIZE", "1") != "1" and mine.isdigit() and int(mine) in numbers:
             numbers = [int(mine)]

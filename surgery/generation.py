@@ -9,11 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopPLogitsWarper
 from transformers.generation.utils import ALL_CACHE_NAMES
+
+from surgery.architecture.inspect.layer_list import embedding_table
 
 from .errors import SurgeryError, one_line
 
@@ -55,7 +58,7 @@ class Stream:
     ) -> None:
         self.stats = Stats(prompt_tokens=len(prompt_ids))
         self._model, self._tokenizer = model, tokenizer
-        device = model.get_input_embeddings().weight.device
+        device = embedding_table(model).device
         self._next_input = torch.tensor([prompt_ids], device=device)
         self._cache: dict = {}
         self._limit = max_new_tokens
@@ -125,7 +128,7 @@ class Stream:
         if self._greedy:
             token = int(logits.argmax())
         else:
-            shares = self._warpers(None, logits).softmax(-1)
+            shares = self._warpers(cast(torch.LongTensor, self._next_input), logits).softmax(-1)
             token = int(torch.multinomial(shares, 1, generator=self._random))
         fed = torch.tensor([[token]], device=self._next_input.device)
         if name is None:  # a model without a cache sees everything again
@@ -137,8 +140,10 @@ class Stream:
 
     def _new_text(self) -> str:
         """The text that the last tokens added; whole characters only."""
-        text = self._tokenizer.decode(
-            self._ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        text = str(
+            self._tokenizer.decode(
+                self._ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
         )
         if self.stats.finished is None and text.endswith("\N{REPLACEMENT CHARACTER}"):
             return ""  # half of a character: the next token brings the rest

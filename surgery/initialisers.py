@@ -66,6 +66,11 @@ class Initialiser:
         """Whether the new values follow from the source layer's alone, value by value."""
         return not (self.drawn or self.reads_next)
 
+    def new_values(self, own: Any, after: Any, factor: float) -> Any:
+        """`values` of a tensor and the next layer's. Not for initialisers without `values`."""
+        assert self.values is not None, self.name
+        return self.values(own, after, factor)
+
     def changes_tensor(self, is_output_projection: bool) -> bool:
         """Whether it changes a tensor that is, or is not, an output projection."""
         return self.changes is Changes.EVERYTHING or (

@@ -13,6 +13,8 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers import modeling_gguf_pytorch_utils as gguf_reader
 from transformers.utils import logging as transformers_logging
 
+from surgery.architecture.inspect.layer_list import layer_list
+
 from .architecture import Anatomy
 from .architecture.apply.inplace_rescaling import disable_inplace_rescaling
 from .architecture.inspect.dtypes import default_of_its_own
@@ -132,7 +134,7 @@ def _spread(anatomy: Anatomy, devices: tuple[str, ...], gpus: list, dtype: torch
 
     free = {room.device: room.free for room in gpus}
     limits = {int(d.rpartition(":")[2]): int(free[d] * HEADROOM) for d in devices}
-    layers = anatomy.model.get_submodule(anatomy.stack.paths[0])
+    layers = layer_list(anatomy.model, anatomy.stack.paths[0])
     result = infer_auto_device_map(
         anatomy.model,
         max_memory=limits,

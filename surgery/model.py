@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from surgery.architecture.inspect.layer_list import embedding_table
+
 from .architecture import Anatomy
 from .architecture.inspect.counts import Counts, StoredBytes, count
 from .architecture.inspect.loader import auto_class
@@ -119,8 +121,12 @@ class Model:
         for tensor in self.source.tensors.values():
             sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.end - tensor.start
         stored = _DTYPES.get(max(sizes, key=sizes.__getitem__)) if sizes else None
+        if stored is not None:
+            return stored
         declared = self.source.config.dtype
-        return stored or (declared if declared in _DTYPES.values() else torch.float32)
+        if isinstance(declared, torch.dtype) and declared in _DTYPES.values():
+            return declared
+        return torch.float32
 
     @property
     def dtype(self) -> str:
@@ -163,7 +169,8 @@ class Model:
     @property
     def has_chat_template(self) -> bool:
         """Whether its tokenizer has a chat template."""
-        return self.has_tokenizer and bool(self._tokenizer[0].chat_template)
+        tokenizer = self._tokenizer[0]
+        return tokenizer is not None and bool(tokenizer.chat_template)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -183,7 +190,7 @@ class Model:
     @property
     def known_tokens(self) -> int:
         """The number of rows of the embedding; the tokenizer may have fewer or more tokens."""
-        return self.anatomy.model.get_input_embeddings().weight.shape[0]
+        return embedding_table(self.anatomy.model).shape[0]
 
     def check_tokens(self, ids: Iterable[int]) -> None:
         """Raise `SurgeryError` if the model has no embedding for one of these tokens."""
@@ -224,7 +231,7 @@ class Model:
                     )
                 else:
                     self.stored_bytes  # noqa: B018  a config that lies is found out here
-                    folder = self.source.fetch(report)
+                    folder = self.source.files_folder(report)
                     self._check_tied(folder)
                     buffers = old_buffers(self.anatomy, self.source.tensors)
                     model = load(self.anatomy, folder, self.torch_dtype, size, report, buffers)
@@ -254,7 +261,7 @@ class Model:
                     self._written = folder
             folder = self._written
         else:
-            folder = self.source.fetch(progress)
+            folder = self.source.files_folder(progress)
             self.source.check()
             self._check_tied(folder)
         tensors = self.source.tensors or open_source(str(folder)).tensors
@@ -274,15 +281,16 @@ class Model:
             return None
         check_declared(self.anatomy, self.source.tensors)
         check_stored(self.anatomy, self.source.tensors)
-        if self.kind == "folder":
+        if self.kind == "folder" and self.source.home is not None:
             self._check_tied(self.source.home)
         outside, layers = 0, [0] * self.depth
         where = disk_layers(self.anatomy, self.source.tensors)
         for name, tensor in self.source.tensors.items():
-            if where[name] is None:
+            place = where[name]
+            if place is None:
                 outside += tensor.end - tensor.start
-            elif where[name][1] < self.depth:
-                layers[where[name][1]] += tensor.end - tensor.start
+            elif place[1] < self.depth:
+                layers[place[1]] += tensor.end - tensor.start
         return StoredBytes(outside, tuple(layers))
 
     def _check_tied(self, folder: Path) -> None:

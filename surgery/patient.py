@@ -96,8 +96,12 @@ class Patient:
         """Put the prompt into the base's chat template, which is untrusted: transformers renders it
         in a sandbox that reaches nothing but the message."""
         try:
-            return self.base.tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
+            return str(
+                self.base.tokenizer.apply_chat_template(
+                    [{"role": "user", "content": prompt}],
+                    add_generation_prompt=True,
+                    tokenize=False,
+                )
             )
         except Exception as error:  # whatever a template runs into, or tries
             message = one_line(error, 200)

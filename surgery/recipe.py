@@ -285,12 +285,11 @@ def _check_models(recipe: Recipe) -> None:
         )
     if any("+" in model for model in models):
         raise Refused("The recipe applies a LoRA (model+adapter): merge it into its base first.")
-    if recipe.base_model not in (None, *models):
-        raise Refused(f"base_model {recipe.base_model[:80]} is another than the slices' model.")
-    if recipe.tokenizer_source not in (None, "base", "union", *models):  # all have the same
-        raise Refused(
-            f"tokenizer_source {recipe.tokenizer_source[:80]}: the base's own tokenizer is kept."
-        )
+    named, tokenizer = recipe.base_model, recipe.tokenizer_source
+    if named is not None and named not in models:
+        raise Refused(f"base_model {named[:80]} is another than the slices' model.")
+    if tokenizer is not None and tokenizer not in ("base", "union", *models):  # all have the same
+        raise Refused(f"tokenizer_source {tokenizer[:80]}: the base's own tokenizer is kept.")
     if recipe.chat_template not in (None, "auto"):  # “auto” keeps the base's own
         raise Refused("The recipe sets `chat_template`. The base's own is kept: remove the key.")
     first, last = recipe.dtype, recipe.out_dtype

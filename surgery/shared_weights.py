@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ def share(model: PreTrainedModel) -> PreTrainedModel:
     """Make a model read-only: it refuses to change or save its weights. Returns the model."""
     model.requires_grad_(False)
     for module in model.modules():
-        module.__class__ = _guarded(type(module))
+        module.__class__ = _guarded(type(module))  # type: ignore[arg-type]  # a class is hashable
     return model
 
 
@@ -56,7 +57,13 @@ def _free(device: torch.device) -> int:
     return rooms.get(device, rooms.get(torch.device(device.type), 0))
 
 
-class _Guard:
+if TYPE_CHECKING:
+    _Module = nn.Module
+else:
+    _Module = object  # a mixin for subclasses of nn.Module
+
+
+class _Guard(_Module):
     """Overrides of the methods that change or save a model or its modules."""
 
     _unguarded: type[nn.Module]
@@ -125,4 +132,5 @@ def _guarded(cls: type[nn.Module]) -> type[nn.Module]:
         return cls
     # Keep the name and module of the class: transformers looks up models by them.
     same = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "_unguarded": cls}
-    return type(cls)(cls.__name__, (_Guard, cls), same)
+    metaclass: type[type] = type(cls)
+    return metaclass(cls.__name__, (_Guard, cls), same)

@@ -66,9 +66,14 @@ class Stack(Base):
         config = combine(shown)
         self._before, self._after = outer_parts(bases[first].anatomy)
         if first != last:
-            check_tied(bases[first].anatomy, self._after)
+            check_tied(bases[first].anatomy, sorted(self._after))
         opened = [base.source for base in self.bases.values()]
         complete = all(source.tensors for source in opened)
+
+        def check() -> None:
+            for source in opened:
+                source.check()
+
         super().__init__(
             Source(
                 kind="stack",
@@ -81,7 +86,7 @@ class Stack(Base):
                 licence=opened[0].licence if len({s.licence for s in opened}) == 1 else None,
                 note="; ".join(f"{s.name} is {s.note}" for s in opened if s.note),
                 home=opened[0].home,
-                check=lambda: [source.check() for source in opened],
+                check=check,
                 get_tokenizer=self.bases[first].source.tokenizer_folder,
             )
         )

@@ -182,7 +182,7 @@ class ForwardRunner:
 
     @contextmanager
     def counting(
-        self, layers: Sequence[nn.Module], ids: torch.Tensor, times: int = 1
+        self, layers: Sequence[nn.Module] | nn.ModuleList, ids: torch.Tensor, times: int = 1
     ) -> Iterator[None]:
         """Within, every call of a layer on `ids` counts as `times` layer-forwards."""
         with watched(layers, lambda *_: self._count(ids, times)):

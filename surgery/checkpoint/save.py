@@ -72,7 +72,7 @@ def save(
     remote = _leaves_out(base, plan)
     if remote:
         folder, stored = base.source.companions_folder(progress), base.source.tensors
-        opener = base.source.open_range
+        opener = base.source.open_range or opener_of(folder)
     else:
         folder, stored = base.stored(progress)
         opener = opener_of(folder)

@@ -115,12 +115,13 @@ def tensor_specs(
             after = after // tensor.shape[dim] * shape[dim]
             make = partial(_gathered, tensor, dim, block, plan, cast)
             specs.append(TensorSpec(name, word, tuple(shape), after, make=make))
-        elif changed and initialiser.reads_next:
+        elif changed and initialiser.reads_next and position is not None and cast is not None:
             other = stored[sibling(old, plan.layers[position + 1].source)]
             make = partial(_from_two, tensor, other, plan, position, cast)
             specs.append(TensorSpec(name, word, tensor.shape, after, make=make))
         else:
-            change = cast and partial(_changed, plan, position if changed else None, cast)
+            at_position = position if changed else None
+            change = partial(_changed, plan, at_position, cast) if cast is not None else None
             copy = seen.get(old, 0)
             place = (tensor.file, tensor.start, size)
             spec = TensorSpec(name, word, tensor.shape, after, *place, change=change, copy=copy)
@@ -266,8 +267,13 @@ def _from_two(
                 read = bytearray(min(step * width, at.end - at.start - done * width))
                 fill(file, at.start + done * width, read)
                 values.append(kind.read(read))
-            new = new_values(plan, position, lambda layer, v=values: v[0 if layer == own else 1])
-            yield cast.bytes(new)
+            yield cast.bytes(
+                new_values(plan, position, partial(_of_two, own, values[0], values[1]))
+            )
+
+
+def _of_two(own: int, one: torch.Tensor, two: torch.Tensor, layer: int) -> torch.Tensor:
+    return one if layer == own else two
 
 
 def _gathered(

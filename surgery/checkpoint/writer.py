@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from surgery.io.copy import Mover, at_once, equal, fill, write_all
+from surgery.io.copy import Mover, Readable, at_once, equal, fill, write_all
 from surgery.progress import Meter
 
 from .tensor_spec import Opener, TensorSpec
@@ -112,13 +112,12 @@ def runs(places: Iterable[tuple[TensorSpec, int]]) -> Iterator[Run]:
     """Join adjacent tensors into runs; `places` are in the order of their offsets."""
     run: Run | None = None
     for spec, at in places:
-        together = (
+        if (
             run
             and run.spec.as_stored
             and spec.as_stored
             and (run.spec.file, run.end, run.at + run.size) == (spec.file, spec.start, at)
-        )
-        if together:
+        ):
             run = replace(run, size=run.size + spec.size)
             continue
         if run:
@@ -133,7 +132,7 @@ def write_shards(folder: Path, shards: list[Shard], opener: Opener, meter: Meter
     expects. `meter` counts bytes as they are written. Raises `BaseError` or `OSError`."""
     mover = Mover()
 
-    def write(source: BinaryIO, target: BinaryIO, run: Run) -> None:
+    def write(source: Readable, target: BinaryIO, run: Run) -> None:
         if run.spec.as_stored:
             mover.move(source, run.start, target, run.at, run.size, meter)
             return
@@ -171,7 +170,7 @@ def differing(
     """
     names: list[str] = []
 
-    def check(source: BinaryIO, target: BinaryIO, run: Run) -> None:
+    def check(source: Readable, target: Readable, run: Run) -> None:
         if run.spec.as_stored:
             same = equal(source, run.start, target, run.at, run.size, meter)
         else:
@@ -213,11 +212,12 @@ def _with_files(work, opener: Opener, path: Path, mode: str, run: Run) -> None:
             work(source, target, run)
 
 
-def _new_bytes(source: BinaryIO | None, spec: TensorSpec, opener: Opener) -> Iterator[memoryview]:
+def _new_bytes(source: Readable | None, spec: TensorSpec, opener: Opener) -> Iterator[memoryview]:
     """The bytes of a tensor that is not the base's own, a block at a time."""
     if spec.make:
         yield from spec.make(opener)
         return
+    assert source is not None and spec.change is not None
     for done in range(0, spec.stored, BLOCK):
         values = bytearray(min(BLOCK, spec.stored - done))
         fill(source, spec.start + done, values)

@@ -53,6 +53,7 @@ def read_sample(
 
     if sum(x is not None for x in (text, kind, dataset)) > 1:
         raise SurgeryError("Choose one text: --text, --kind or --dataset.")
+    words: str | list[str]
     if text is not None:
         try:
             words, name = text.expanduser().read_text(encoding="utf-8"), f"the text {text}"

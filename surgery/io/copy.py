@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
 
@@ -26,8 +26,21 @@ CHUNK = 8 << 20
 BUFFER = 1 << 20
 WORKERS = min(4, os.cpu_count() or 1)
 
+
+class Readable(Protocol):
+    """An open file to read from: a local one, or a part of a remote one."""
+
+    @property
+    def name(self) -> Any: ...
+    def fileno(self) -> int: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def readinto(self, buffer: Any, /) -> int | None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: Any) -> None: ...
+
+
 # (source, its offset, target, its offset, bytes wanted) -> bytes moved, 0 if it could move none
-Way = Callable[[BinaryIO, int, BinaryIO, int, int], int]
+Way = Callable[[Readable, int, BinaryIO, int, int], int]
 
 
 @contextmanager
@@ -40,7 +53,7 @@ def reading(path: object) -> Iterator[None]:
         raise BaseError(f"{path} can't be read: {error.strerror or error}.") from error
 
 
-def open_file(path: Path, start: int, end: int) -> BinaryIO:
+def open_file(path: Path, start: int, end: int) -> Readable:
     """Open a local file to read bytes [start, end). Raises `BaseError`."""
     with reading(path):
         file = open(path, "rb", buffering=0)  # noqa: SIM115  the caller closes it
@@ -48,18 +61,18 @@ def open_file(path: Path, start: int, end: int) -> BinaryIO:
         return file
 
 
-def opener_of(folder: Path) -> Callable[[str, int, int], BinaryIO]:
+def opener_of(folder: Path) -> Callable[[str, int, int], Readable]:
     """Return a function that opens bytes [start, end) of a file in `folder`."""
     return lambda file, start, end: open_file(folder / file, start, end)
 
 
-def by_kernel(source: BinaryIO, start: int, target: BinaryIO, at: int, size: int) -> int:
+def by_kernel(source: Readable, start: int, target: BinaryIO, at: int, size: int) -> int:
     """Copy within the kernel: some file systems share the blocks (XFS, Btrfs), some servers copy by
     themselves (NFS)."""
     return os.copy_file_range(source.fileno(), target.fileno(), size, start, at)
 
 
-def by_buffer(source: BinaryIO, start: int, target: BinaryIO, at: int, size: int) -> int:
+def by_buffer(source: Readable, start: int, target: BinaryIO, at: int, size: int) -> int:
     """Copy through a small buffer, which works everywhere."""
     view = memoryview(bytearray(min(BUFFER, size)))
     with reading(source.name):
@@ -94,7 +107,7 @@ class Mover:
         self._choosing = threading.Lock()
 
     def move(
-        self, source: BinaryIO, start: int, target: BinaryIO, at: int, size: int, meter: Meter
+        self, source: Readable, start: int, target: BinaryIO, at: int, size: int, meter: Meter
     ) -> None:
         """Bytes [start, start + size) of `source` to offset `at` of `target`, which is new.
 
@@ -111,10 +124,14 @@ class Mover:
             start, at, size = start + count, at + count, size - count
             meter.add(count)
 
-    def _chunk(self, source: BinaryIO, start: int, target: BinaryIO, at: int, size: int) -> int:
+    def _chunk(self, source: Readable, start: int, target: BinaryIO, at: int, size: int) -> int:
         while True:
             with self._choosing:
-                way = self._trials.pop() if self._trials else min(self.ways, key=self.best.get)
+                way = (
+                    self._trials.pop()
+                    if self._trials
+                    else min(self.ways, key=self.best.__getitem__)
+                )
             last = way is self.ways[-1]
             begin = time.perf_counter()
             try:
@@ -139,7 +156,7 @@ def write_all(target: BinaryIO, data) -> None:
         view = view[target.write(view) :]
 
 
-def equal(source: BinaryIO, start: int, target: BinaryIO, at: int, size: int, meter: Meter) -> bool:
+def equal(source: Readable, start: int, target: Readable, at: int, size: int, meter: Meter) -> bool:
     """Whether bytes [start, start + size) of `source` are those at offset `at` of `target`."""
     ours, theirs = (np.empty(min(BUFFER, size), np.uint8) for _ in range(2))
     while size:
@@ -154,7 +171,7 @@ def equal(source: BinaryIO, start: int, target: BinaryIO, at: int, size: int, me
     return True
 
 
-def fill(file: BinaryIO, start: int, into) -> None:
+def fill(file: Readable, start: int, into) -> None:
     """Read as many bytes from offset `start` as `into` holds. Raises `BaseError`."""
     view = memoryview(into)
     with reading(file.name):
@@ -168,7 +185,7 @@ def fill(file: BinaryIO, start: int, into) -> None:
             view = view[count:]
 
 
-def is_hole(file: BinaryIO, start: int, end: int) -> bool:
+def is_hole(file: Readable, start: int, end: int) -> bool:
     """Whether nothing is stored for these bytes, so that they read as zeros."""
     if not hasattr(os, "SEEK_DATA"):
         return False

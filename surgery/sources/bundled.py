@@ -118,7 +118,8 @@ def _pip_download(work: Path, progress: Progress) -> Path:
         finally:
             if process.poll() is None:
                 _stop(process)
-            process.stdin.close()
+            if process.stdin is not None:
+                process.stdin.close()
     if process.returncode:
         lines = log.read_text(errors="replace").strip().splitlines()
         message = next((line for line in lines if line.startswith("ERROR")), "".join(lines[-1:]))

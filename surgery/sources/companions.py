@@ -127,7 +127,8 @@ def is_needed(name: str) -> bool:
 def choose(files: Iterable[tuple[str, int]], where: str) -> list[str]:
     """Choose from (name, size) pairs the files to copy: all needed ones, and others up to the
     limits. Raises `BaseError` if the needed ones exceed the limits."""
-    chosen, total = [], 0
+    chosen: list[str] = []
+    total = 0
 
     def rank(entry: tuple[str, int]) -> tuple:
         name, _ = entry

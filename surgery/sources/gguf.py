@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import gguf
@@ -86,7 +87,7 @@ def convert(path: Path, out: Path, progress: Progress) -> None:
             weights = sum(int(tensor.n_elements) for tensor in gguf.GGUFReader(str(path)).tensors)
             choose(2 * weights, [], main_memory())  # raises if they don't fit
             progress("Reading the GGUF file", 1, 2)
-            model, info = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path.parent,
                 gguf_file=path.name,
                 quantization_config=GgufConfig(dequantize=True),
@@ -102,6 +103,7 @@ def convert(path: Path, out: Path, progress: Progress) -> None:
         raise
     except Exception as error:  # the reader fails in many ways on a broken file
         raise _unread(path, error) from error
+    model, info = loaded
     check_whole(info)
     taken = sum(parameter.numel() for parameter in model.parameters())
     if taken != weights:

@@ -60,7 +60,8 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
             repo, revision=revision or None, timeout=timeout, files_metadata=True
         )
         commit = info.sha
-        names = [sibling.rfilename for sibling in info.siblings or []]
+        siblings = info.siblings or []
+        names = [sibling.rfilename for sibling in siblings]
         if "config.json" not in names:
             if ADAPTER in names:
                 raise BaseError(f"{repo} is a LoRA adapter, not a model: name its base instead.")
@@ -68,7 +69,7 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
         if ADAPTER in names:
             raise with_adapter(repo)
         # Chosen before anything is downloaded: files beside the weights could fill the disk.
-        sizes = {file.rfilename: file.size or 0 for file in info.siblings}
+        sizes = {file.rfilename: file.size or 0 for file in siblings}
         # The README has the licence; side files name quantized modules.
         described = ["config.json", "README.md", *SIDE_FILES]
         for name in described:

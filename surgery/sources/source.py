@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from transformers import PreTrainedConfig
 
+from surgery.errors import BaseError
+from surgery.io.copy import Readable
 from surgery.progress import Progress, silent
 
 
@@ -55,7 +56,7 @@ class Source:
     home: Path | None = field(default=None, repr=False)
     files: tuple[Path, ...] = field(default=(), repr=False)
     check: Callable[[], None] = field(default=_unchanging, repr=False)
-    open_range: Callable[[str, int, int], BinaryIO] | None = field(default=None, repr=False)
+    open_range: Callable[[str, int, int], Readable] | None = field(default=None, repr=False)
     get_files: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
     get_companions: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
     get_tokenizer: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
@@ -73,9 +74,18 @@ class Source:
         or convert, once. Raises `BaseError`."""
         return self.get_files(progress)
 
-    def companions_folder(self, progress: Progress = silent) -> Path | None:
+    def files_folder(self, progress: Progress = silent) -> Path:
+        """`fetch` for a source that has files. Raises `BaseError`."""
+        return self._present(self.fetch(progress))
+
+    def companions_folder(self, progress: Progress = silent) -> Path:
         """Return a local folder with everything but the weights. Raises `BaseError`."""
-        return self.get_companions(progress)
+        return self._present(self.get_companions(progress))
+
+    def _present(self, folder: Path | None) -> Path:
+        if folder is None:
+            raise BaseError(f"{self.name} has no files: it is a config alone.")
+        return folder
 
     def tokenizer_folder(self, progress: Progress = silent) -> Path | None:
         """Return a local folder with the tokenizer's files, if there are any."""

@@ -90,7 +90,7 @@ def corner(base: Base, matrix: Matrix, size: int = 12, init: Init = COPY) -> np.
     values = _read(base, matrix, lambda rows: rows[:size, :size])
     initialiser = init.initialiser
     if initialiser.from_source and initialiser.changes_tensor(matrix.output):
-        values = initialiser.values(values, None, init.factor)
+        values = initialiser.new_values(values, None, init.factor)
     return values.float().numpy()
 
 

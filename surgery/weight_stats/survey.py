@@ -129,7 +129,7 @@ def initialised(before: ValueCounts, init: Init, dtype: torch.dtype) -> ValueCou
     """The counts of a tensor of `dtype` that is initialised from its own values alone."""
     special = np.array([np.nan, np.inf, -np.inf], np.float32)
     values = torch.from_numpy(np.concatenate([before.values, special])).to(dtype)
-    values = init.initialiser.values(values, None, init.factor)
+    values = init.initialiser.new_values(values, None, init.factor)
     counts = np.concatenate([before.counts, [before.nan, before.above, before.below]])
     return ValueCounts.of(values.float().numpy(), counts, before.rounded)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedConfig
@@ -20,6 +21,7 @@ from surgery.architecture.config.rewrite import (
     text_key,
 )
 from surgery.architecture.inspect.anatomy import Anatomy, build_meta
+from surgery.architecture.inspect.layer_list import layer_list
 from surgery.architecture.inspect.meta import run
 from surgery.errors import Refused, one_line
 
@@ -110,7 +112,7 @@ def _join(ours: dict, theirs: dict, depth: int, more: int) -> list[str]:
         if field in INDEX_LISTS and isinstance(a, list) and isinstance(b, list):
             ours[field] = [*a, *(i + depth for i in b)]
         elif is_per_layer(field, a, depth) and is_per_layer(field, b, more):
-            ours[field] = [*a, *b]
+            ours[field] = [*(a or ()), *(b or ())]
         elif a != b:
             odd.append(field)
     return odd
@@ -123,7 +125,7 @@ def _is_free(field: str) -> bool:
 def _around(ours: dict, theirs: dict, key: str) -> list[str]:
     """Fields of two multimodal configs that differ outside the text config `key`."""
 
-    def plain(value: object) -> object:
+    def plain(value: Any) -> Any:
         if not isinstance(value, dict):
             return value
         return {field: plain(inner) for field, inner in value.items() if not _is_free(str(field))}
@@ -139,7 +141,7 @@ def outer_parts(base: Anatomy) -> tuple[frozenset[str], frozenset[str]]:
     the embeddings, which they feed. Raises `Refused`."""
     model = build_meta(copy.deepcopy(base.whole))
     path = base.stack.paths[0]
-    layers = model.get_submodule(path)
+    layers = layer_list(model, path)
     before: set[str] = set()
     after: set[str] = set()
     entered: list[int] = []

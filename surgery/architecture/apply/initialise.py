@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import nn
 
 from surgery.architecture.config.rewrite import rewrite
 from surgery.architecture.inspect.anatomy import Anatomy, build_meta
 from surgery.architecture.inspect.identity_proof import is_output_projection
+from surgery.architecture.inspect.layer_list import layer_list
 from surgery.errors import Refused
 from surgery.initialisers import Changes, Needs
 from surgery.plan import Plan
@@ -57,7 +57,7 @@ def _check_residual(base: Anatomy, plan: Plan, position: int) -> str | None:
 def _check_plain_outputs(base: Anatomy, plan: Plan, position: int) -> str | None:
     """Check that no norm follows the output projections, as in Gemma 2 and 3 and OLMo 2."""
     layer = plan.layers[position]
-    module = base.model.get_submodule(base.stack.paths[0])[layer.source]
+    module = layer_list(base.model, base.stack.paths[0])[layer.source]
     if not any(
         word in name
         for name, _ in module.named_children()
@@ -138,7 +138,7 @@ def new_values(plan: Plan, position: int, read: Read) -> torch.Tensor:
     after = None
     if layer.init.initialiser.reads_next:
         after = read(plan.layers[position + 1].source).detach()
-    return layer.init.initialiser.values(tensor, after, layer.init.factor)
+    return layer.init.initialiser.new_values(tensor, after, layer.init.factor)
 
 
 def random_layer(
@@ -153,7 +153,7 @@ def random_layer(
     result: dict[str, torch.Tensor] = {}
     with Seeded(position), torch.no_grad():
         for path in base.stack.paths:
-            layer: nn.Module = model.get_submodule(path)[position]
+            layer = layer_list(model, path)[position]
             layer.to(dtype).to_empty(device="cpu")
             stored = {
                 name: tensor
@@ -164,7 +164,7 @@ def random_layer(
                 tensor.fill_(torch.nan)  # whatever nobody fills is noticed
                 tensor._is_hf_initialized = False
             for module in layer.modules():
-                module._is_hf_initialized = False
+                vars(module)["_is_hf_initialized"] = False
                 model._init_weights(module)
             for name, tensor in stored.items():
                 if not torch.isfinite(tensor).all():

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from surgery.architecture.inspect.anatomy import Anatomy
+from surgery.architecture.inspect.layer_list import layer_list
 from surgery.architecture.inspect.module_diff import INDEX_FIELDS
 from surgery.errors import Refused
 
@@ -21,7 +22,7 @@ def forget_final_norm(base: Anatomy, new: PreTrainedModel) -> None:
     instead of the base's. Raises `Refused` if there is none, or if transformers doesn't define how
     it is initialised."""
     norm = _final_norm(base, new)
-    norm._is_hf_initialized = False
+    vars(norm)["_is_hf_initialized"] = False
     for name, old in list(norm.named_parameters(recurse=False)):
         fresh = torch.full_like(old, torch.nan)  # whatever nobody fills is noticed
         norm._parameters[name] = nn.Parameter(fresh, old.requires_grad)
@@ -36,7 +37,7 @@ def keep_old_indices(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]
     at position p. Returns how many modules have a wrong index."""
     wrong = 0
     for path in base.stack.paths:
-        old_layers, new_layers = base.model.get_submodule(path), new.get_submodule(path)
+        old_layers, new_layers = layer_list(base.model, path), layer_list(new, path)
         for position, source in enumerate(sources):
             was = dict(old_layers[source].named_modules())
             for name, module in new_layers[position].named_modules():

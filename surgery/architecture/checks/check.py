@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from surgery.architecture.inspect.anatomy import Anatomy
 from surgery.architecture.inspect.layer_inputs import first_difference, layer_inputs
+from surgery.architecture.inspect.layer_list import layer_list
 from surgery.architecture.inspect.loader import auto_class
 from surgery.architecture.inspect.meta import cached_length
 from surgery.architecture.inspect.module_diff import INDEX_FIELDS, ModuleDiff, computed_buffers
@@ -161,9 +162,10 @@ def check_layer_inputs(base: Anatomy, new: PreTrainedModel, sources: Sequence[in
             f"{type(base.model).__name__} can't be run on text alone without weights, so the "
             "result of rearranging its layers can't be checked."
         )
-    if len(base.stack.paths) > 1 or base.layer_inputs is None:
+    outputs = base.layer_outputs
+    if len(base.stack.paths) > 1 or base.layer_inputs is None or outputs is None:
         return  # can't be run without memory; what can be read was read
-    now = layer_inputs(new, base.stack.paths[0], [base.layer_outputs[i] for i in sources])
+    now = layer_inputs(new, base.stack.paths[0], [outputs[i] for i in sources])
     if now is None:
         raise Refused(
             "The model that transformers builds for this plan does not run. Try a plan that keeps "
@@ -204,7 +206,7 @@ def _sharers(base: Anatomy) -> set[frozenset[int]]:
 def _keyed(base: Anatomy, group: frozenset[int]) -> str | None:
     """The attribute by which a block shared by these layers tells them apart (Zamba 2 has an
     adapter for each, looked up by the layer's index); None if it has none."""
-    layer = base.model.get_submodule(base.stack.paths[0])[min(group)]
+    layer = layer_list(base.model, base.stack.paths[0])[min(group)]
     for module in layer.modules():
         for key, value in vars(module).items():
             plain = isinstance(value, (list, tuple, dict)) and all(type(x) is int for x in value)

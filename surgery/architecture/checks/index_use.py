@@ -11,7 +11,9 @@ import ast
 import inspect
 import operator
 import textwrap
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from torch import nn
 
@@ -32,7 +34,7 @@ _KEEPERS = ("cache", "past", "state")
 def index_use_changes(module: nn.Module, old: dict[str, int], new: dict[str, int]) -> str | None:
     """Return the first line of code by which a module with the indices `new` would act differently
     than with `old`; None if there is none. Both are {attribute: value}."""
-    for use in _uses(type(module)):
+    for use in _uses(type(module)):  # type: ignore[arg-type]  # a class is hashable
         a, b = old.get(use.attribute), new.get(use.attribute)
         if a == b or (use.test is not None and use.test(a) == use.test(b)):
             continue
@@ -101,6 +103,7 @@ def _judged(node: ast.Attribute, parents: dict) -> _Use | None:
             if isinstance(parent.ops[0], (ast.Is, ast.IsNot)):
                 return None
             if isinstance(other, ast.Constant) and type(parent.ops[0]) in _COMPARE:
-                compare, value = _COMPARE[type(parent.ops[0])], other.value
-                return _Use(node.attr, code, lambda x: compare(x, value))
+                compare: Callable[[Any, Any], Any] = _COMPARE[type(parent.ops[0])]
+                value = other.value
+                return _Use(node.attr, code, lambda x: bool(compare(x, value)))
     return _Use(node.attr, ast.unparse(parents[node]))

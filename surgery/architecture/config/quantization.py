@@ -116,7 +116,7 @@ class _Renumbering:
             return [text]
         moved = self._moved(text)
         head = next((h for h in self._heads if literal and text.startswith(h)), None)
-        if head and re.match(r"\d+\.\w", text[len(head) :]):
+        if moved is not None and head and re.match(r"\d+\.\w", text[len(head) :]):
             return moved  # the number is delimited on both sides, so all tools agree
         wanted, required = self._selected(text, field, literal)
         for names in (moved, [text], *self._moved_elsewhere(text)):
@@ -127,7 +127,7 @@ class _Renumbering:
         where = (w for w in self._modules.values() if w and text == f"{w[0]}{w[1]}")
         if parts := dict.fromkeys(rest.split(".")[1] for _, _, rest in where):
             # A whole layer: list its children, since “layers.1” is also a prefix of “layers.10”.
-            return [f"{name}.{part}" for name in moved for part in parts]
+            return [f"{name}.{part}" for name in moved or () for part in parts]
         exact = text.startswith("re:")  # tools with such patterns compare full names
         if len(wanted) <= _MOST_NAMES and (exact or not self._are_parts(wanted)):
             return sorted(wanted, key=_in_order)
@@ -147,7 +147,7 @@ class _Renumbering:
         number."""
         for m in self._number.finditer(text) if self._number else ():
             before = text[: m.start()].replace("\\.", ".").replace("[.]", ".")
-            prefix = "." + re.search(r"[\w.]*$", before)[0].lstrip(".") + m[1]
+            prefix = "." + re.findall(r"[\w.]*$", before)[0].lstrip(".") + m[1]
             heads = ["." + head.rstrip(".") for head in self._heads]
             if any(head.endswith(prefix) or prefix.endswith(head) for head in heads):
                 return self._placed(text, *m.span(3))

@@ -127,7 +127,8 @@ def quantization_of(config: PreTrainedConfig) -> dict[str, Any] | None:
     text = config.get_text_config(decoder=True)
     for part in (config, text):
         quantization = getattr(part, "quantization_config", None)
-        quantization = quantization.to_dict() if hasattr(quantization, "to_dict") else quantization
+        if quantization is not None and hasattr(quantization, "to_dict"):
+            quantization = quantization.to_dict()
         if isinstance(quantization, dict) and quantization:
             return copy.deepcopy(quantization)
     return None
@@ -144,7 +145,7 @@ def unquantized(config: PreTrainedConfig) -> PreTrainedConfig:
         return config
     config = copy.deepcopy(config)
     for part in (config, *(getattr(config, key, None) for key in config.sub_configs)):
-        if hasattr(part, "quantization_config"):
+        if part is not None and hasattr(part, "quantization_config"):
             del part.quantization_config
     return config
 
@@ -319,11 +320,12 @@ def _periodic(flags: list[bool], kind: str) -> tuple[int, int]:
 
 def _check_shared_indices(kinds: list[str] | None, plan: list[int], depth: int) -> None:
     """Check that layers which reuse an earlier layer's top-k indices still follow that layer."""
-    if "shared" not in (kinds or ()):
+    if kinds is None or "shared" not in kinds:
         return
 
     def producers(order: Sequence[int]) -> list[int | None]:
-        last, out = None, []
+        last: int | None = None
+        out: list[int | None] = []
         for position, i in enumerate(order):
             last = position if kinds[i] == "full" else last
             out.append(last)
@@ -331,7 +333,8 @@ def _check_shared_indices(kinds: list[str] | None, plan: list[int], depth: int) 
 
     before, after = producers(range(depth)), producers(plan)
     for p, i in enumerate(plan):
-        if after[p] is None or plan[after[p]] != before[i]:
+        producer = after[p]
+        if producer is None or plan[producer] != before[i]:
             raise Refused(
                 f"Layer {i} reuses the indices that layer {before[i]} selects, which would no "
                 "longer be the one before it. Keep both, in this order."

@@ -18,6 +18,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from surgery.architecture.config.rewrite import DEPTH_FIELDS, quantization_of, rewrite, unquantized
+from surgery.architecture.inspect.layer_list import layer_list
 from surgery.errors import Refused, one_line
 from surgery.plan import MAX_LAYERS
 from surgery.progress import Turn, current
@@ -223,7 +224,7 @@ class Anatomy:
                 parts.append([str(v).replace("_attention", "").replace("_", " ") for v in values])
         names = [" · ".join(words) for words in zip(*parts, strict=True)] if parts else []
         if not names:
-            layers = self.model.get_submodule(self.stack.paths[0])
+            layers = layer_list(self.model, self.stack.paths[0])
             names = [" · ".join(sorted({type(m).__name__ for m in x.children()})) for x in layers]
         return tuple(names) if len(set(names)) > 1 else ("",) * self.stack.depth
 
@@ -307,6 +308,6 @@ def _owner_type(model: PreTrainedModel, name: str) -> str | None:
     parts = name.split(".")
     for end in range(len(parts) - 1, -1, -1):
         config = getattr(model.get_submodule(".".join(parts[:end])), "config", None)
-        if getattr(config, "model_type", None):
-            return config.model_type
+        if model_type := getattr(config, "model_type", None):
+            return model_type
     return None

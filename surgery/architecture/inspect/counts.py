@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from surgery.architecture.inspect.layer_list import embedding_table, layer_list
 from surgery.progress import alive
 
 from .anatomy import Anatomy
@@ -115,7 +116,9 @@ def count(base: Anatomy) -> Counts:
             tally[1] += 2 * int(size * share)  # multiplied with in every layer that uses it
         if len(places) > 1 and None not in places:
             if first:
-                shared.append(Shared(size, component, frozenset(places)))
+                shared.append(
+                    Shared(size, component, frozenset(p for p in places if p is not None))
+                )
             continue
         tally[0] += int(size * share)
         if name in base.tables:
@@ -126,7 +129,7 @@ def count(base: Anatomy) -> Counts:
             target.parameters[component] += size
     if _head_is_tied(base):
         # The table is looked up on the way in and multiplied with on the way out.
-        totals[None][1] += 2 * base.model.get_input_embeddings().weight.numel()
+        totals[None][1] += 2 * embedding_table(base.model).numel()
     cache = cached_values(base)
 
     def finished(c: Count, place: int | None) -> Count:
@@ -202,5 +205,5 @@ def _active_share(base: Anatomy, name: str, component: str, parameter: torch.Ten
     if chosen is None:
         return 1.0
     m = re.match(r"(.*experts)\.\d+\.", name)  # one module an expert, or all packed into one tensor
-    total = len(base.model.get_submodule(m[1])) if m else parameter.shape[0]
+    total = len(layer_list(base.model, m[1])) if m else parameter.shape[0]
     return min(1.0, chosen / total)

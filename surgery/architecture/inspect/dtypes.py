@@ -74,6 +74,7 @@ def loaded_dtypes(anatomy: Anatomy, dtype: torch.dtype) -> dict[str, torch.dtype
     if kept := model._get_dtype_plan(dtype):
         pattern, globs, _ = build_glob_alternation(list(kept))
         for name in result:
-            if result[name].is_floating_point and (match := pattern.search(name)):
+            match = pattern.search(name)
+            if result[name].is_floating_point and match and match.lastgroup:
                 result[name] = kept[globs[match.lastgroup]]
     return result

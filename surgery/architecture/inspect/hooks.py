@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 from transformers import PreTrainedModel
 
+from surgery.architecture.inspect.layer_list import layer_list
 from surgery.errors import Refused
 
 from .anatomy import Anatomy
@@ -27,12 +28,12 @@ class _Enough(Exception):
     """Ends a pass once it has shown what it was for."""
 
 
-def layers_of(base: Anatomy, model: PreTrainedModel) -> Sequence[nn.Module] | None:
+def layers_of(base: Anatomy, model: PreTrainedModel) -> nn.ModuleList | None:
     """The layers of a model of this base, in running order; None if their parts lie in several
     lists (XLM), so that no module is a layer."""
     if len(base.stack.paths) > 1:
         return None
-    return model.get_submodule(base.stack.paths[0])
+    return layer_list(model, base.stack.paths[0])
 
 
 def hidden_in(args: tuple, kwargs: Mapping[str, Any]) -> torch.Tensor | None:
@@ -75,7 +76,7 @@ def copied(output: Any) -> Any:
 
 @contextmanager
 def watched(
-    layers: Sequence[nn.Module],
+    layers: Sequence[nn.Module] | nn.ModuleList,
     called: Callable[[int, torch.Tensor | None, Any], None],
     first: int = 0,
 ) -> Iterator[None]:
@@ -91,12 +92,14 @@ def watched(
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        for handle in hooks:
+            handle.remove()
 
 
 @contextmanager
-def standing_in(layers: Sequence[nn.Module], outputs: Mapping[int, Any]) -> Iterator[None]:
+def standing_in(
+    layers: Sequence[nn.Module] | nn.ModuleList, outputs: Mapping[int, Any]
+) -> Iterator[None]:
     """During the block, the layers at these positions return these values without computing; masks
     and positions still come from the model's own code."""
 
@@ -141,7 +144,7 @@ def skippable(base: Anatomy, model: PreTrainedModel, ids: torch.Tensor) -> bool:
 
 def _same_alone(
     model: PreTrainedModel,
-    layers: Sequence[nn.Module],
+    layers: Sequence[nn.Module] | nn.ModuleList,
     kept: Mapping[int, Any],
     position: int,
     ids: torch.Tensor,

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
+from surgery.architecture.inspect.layer_list import layer_list
 from surgery.progress import alive
 
 # The last matrix of attention and of the MLP, or of each expert, as models call it. Names only
@@ -107,7 +108,7 @@ def identity_layers(model: PreTrainedModel, paths: Iterable[str]) -> frozenset[i
     (path, *others) = paths
     if others:  # layers whose parts lie in several lists have no input and output of their own
         return frozenset()
-    layers = model.get_submodule(path)
+    layers = layer_list(model, path)
     if _has_experts(model):
         model.set_experts_implementation("batched_mm")  # the one that looks at no values
     trace = _Trace()

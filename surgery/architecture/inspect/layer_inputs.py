@@ -15,6 +15,8 @@ import torch
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_map_only
 from transformers import PreTrainedModel
 
+from surgery.architecture.inspect.layer_list import layer_list
+
 from .meta import run
 
 LayerInputs = dict[int, dict[str, Any]]  # {layer: {where: value}}
@@ -24,7 +26,7 @@ _TOKENS = 5
 def layer_outputs(model: PreTrainedModel, path: str) -> list[Any] | None:
     """Record what each layer at `path` returns, None for one that isn't called. None in all if the
     model can't run on meta."""
-    layers = model.get_submodule(path)
+    layers = layer_list(model, path)
     out: list[Any] = [None] * len(layers)
     with contextlib.ExitStack() as hooks:
         for i, layer in enumerate(layers):
@@ -44,7 +46,7 @@ def layer_inputs(model: PreTrainedModel, path: str, returns: Sequence[Any]) -> L
     Layers don't run: layer p returns `returns[p]`, which makes the pass cheap.
     """
     result: LayerInputs = {}
-    layers = model.get_submodule(path)
+    layers = layer_list(model, path)
 
     def stand_in(index):
         def forward(*args, **kwargs):

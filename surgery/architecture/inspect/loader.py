@@ -6,6 +6,9 @@ model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -14,6 +17,7 @@ from transformers import (
     AutoModelForTokenClassification,
     PreTrainedConfig,
 )
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
@@ -22,19 +26,20 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING_NAMES,
 )
 
+_Classes = dict[type[_BaseAutoModelClass], Mapping[str, Any]]
 # {Auto class: {model type: model class}}; the first match is used.
-_WRITERS = {
+_WRITERS: _Classes = {
     AutoModelForCausalLM: MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     AutoModelForMultimodalLM: MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
 }
-_OTHERS = {
+_OTHERS: _Classes = {
     AutoModelForSequenceClassification: MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     AutoModelForTokenClassification: MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
     AutoModel: MODEL_MAPPING_NAMES,
 }
 
 
-def auto_class(config: PreTrainedConfig) -> type:
+def auto_class(config: PreTrainedConfig) -> type[_BaseAutoModelClass]:
     """Return the Auto class that maps this config to a class in its `architectures`;
     `AutoModelForCausalLM` if there is none."""
     named = config.architectures or ()

@@ -7,7 +7,7 @@ fields that were rewritten. Which modules are compared, and what a difference me
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +80,7 @@ class ModuleDiff:
             return len(a) == len(b) and all(map(self._alike, a, b))
         if isinstance(a, (set, frozenset, _PLAIN)) or isinstance(b, _PLAIN):
             return a == b
-        if isinstance(a, Callable) and isinstance(b, Callable):
+        if callable(a) and callable(b):
             return getattr(a, "__qualname__", type(a)) == getattr(b, "__qualname__", type(b))
         return type(a) is type(b)
 
@@ -173,8 +173,9 @@ def computed_buffers(model: PreTrainedModel) -> dict[str, torch.Tensor]:
         module = model.get_submodule(owner)
         # Building called these initialised, on meta; their parents may be who computes the values.
         for end in range(len(owner.split(".")) + 1):
-            model.get_submodule(".".join(owner.split(".")[:end]))._is_hf_initialized = False
-        module._buffers[leaf] = torch.zeros_like(module._buffers[leaf], device="cpu")
+            parent = model.get_submodule(".".join(owner.split(".")[:end]))
+            vars(parent)["_is_hf_initialized"] = False
+        module._buffers[leaf] = torch.zeros_like(module.get_buffer(leaf), device="cpu")
     for tensor in model.state_dict(keep_vars=True).values():
         tensor._is_hf_initialized = True  # what is stored need not be drawn: that takes longest
     with Seeded(0), torch.no_grad():

@@ -71,7 +71,7 @@ def _sharers(anatomy: Anatomy, name: str, at: dict[int, list[int]]) -> list[int]
     of them; without that layer, the next one has to bring it.
     """
     tensor, where = anatomy.tensors.get(name), anatomy.layer_of(name)
-    if tensor is None:
+    if tensor is None or where is None:
         return []
     others = (
         anatomy.layer_of(other)
@@ -124,8 +124,10 @@ def disk_tables(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[int,
 class Stored(Protocol):
     """What a file's header says about a tensor: safetensors' name of its dtype, and its shape."""
 
-    dtype: str
-    shape: tuple[int, ...]
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
 
 def check_stored(anatomy: Anatomy, stored: Mapping[str, Stored]) -> None:
@@ -140,21 +142,17 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, Stored]) -> None:
     passed_over = _passed_over(anatomy)
     present = set()
     for name, tensor in stored.items():
-        new, shape = translate(name), tensor.shape
+        new, shape, where = translate(name), tensor.shape, layers[name]
         expected = anatomy.tensors.get(new)
         if expected is None:
-            if (
-                layers[name]
-                and layers[name][1] >= anatomy.stack.depth
-                and not _extra_heads(anatomy)
-            ):
+            if where and where[1] >= anatomy.stack.depth and not _extra_heads(anatomy):
                 raise BaseError(
                     f"The checkpoint does not fit its config: {name} belongs to layer "
-                    f"{layers[name][1]}, and the config says {anatomy.stack.depth} layers."
+                    f"{where[1]}, and the config says {anatomy.stack.depth} layers."
                 )
             if (
-                layers[name]
-                and layers[name][1] < anatomy.stack.depth
+                where
+                and where[1] < anatomy.stack.depth
                 and _computed_with(anatomy, new)
                 and not passed_over(new)
             ):
@@ -254,13 +252,12 @@ def _extra_heads(anatomy: Anatomy) -> bool:
 
 def sibling(name: str, layer: int) -> str:
     """The stored name of the same tensor in another layer."""
-    m = _FIRST_NUMBER.fullmatch(name)
-    return f"{m[1]}{layer}{m[3]}"
+    return _FIRST_NUMBER.sub(rf"\g<1>{layer}\g<3>", name)
 
 
 def behind_number(name: str) -> str:
     """A stored name without its layer's prefix."""
-    return _FIRST_NUMBER.fullmatch(name)[3].removeprefix(".")
+    return _FIRST_NUMBER.sub(r"\g<3>", name).removeprefix(".")
 
 
 def positions(sources: Sequence[int]) -> dict[int, list[int]]:

@@ -91,8 +91,10 @@ def modules_on_disk(anatomy: Anatomy, stored: Mapping[str, Stored]) -> dict[str,
             if known[shorter] is not None:
                 owner, own = shorter, known[shorter]
                 break
-        rest = place and owner[len(place[0]) + len(str(place[1])) :]
-        where = place and (place[0], place[1], rest)
+        where = None
+        if place:
+            head, index, _ = place
+            where = (head, index, owner[len(head) + len(str(index)) :])
         module = result.setdefault(owner, OnDisk(own or owner, where))
         module.tensors[name[len(owner) :].removeprefix(".")] = stored[name].dtype
     return result
@@ -110,7 +112,9 @@ def check_declared(anatomy: Anatomy, stored: Mapping[str, Stored]) -> None:
     if anatomy.quantized:
         return
     suspects = sorted(name for name in stored if _PACKED.search(name))
-    translate = loader_names(anatomy) if suspects else None
+    if not suspects:
+        return
+    translate = loader_names(anatomy)
     for name in suspects:
         if translate(name) not in anatomy.tensors:
             raise BaseError(
@@ -175,7 +179,7 @@ def _without_habits(wrong: dict[str, str], modules: Mapping[str, OnDisk]) -> dic
     return {
         owner: why
         for owner, why in wrong.items()
-        if modules[owner].packed or not modules[owner].where or modules[owner].where[::2] in packed
+        if modules[owner].packed or (where := modules[owner].where) is None or where[::2] in packed
     }
 
 
@@ -200,7 +204,7 @@ def _skipping(anatomy: Anatomy, quantization: Mapping[str, Any], method: str) ->
     patterns = HfQuantizer.get_modules_to_not_convert(
         anatomy.model,
         listed,
-        anatomy.model._keep_in_fp32_modules,
+        list(anatomy.model._keep_in_fp32_modules or ()),
         add_default_skips=method == "awq",
     )
 

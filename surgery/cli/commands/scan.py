@@ -59,14 +59,16 @@ def scan(
     opened = open_base(base)
     with progress_bar() as progress:
         sample, name = read_sample(opened, text, kind, dataset, window, limit, progress)
-        what = {"scores": tuple(score or DEFAULT), "within": _span(within)}
+        scores, span = tuple(score or DEFAULT), _span(within)
         if launched():
             report_to = progress if is_first() else silent
-            result = distributed_scan(opened, sample, **what, progress=report_to)
+            result = distributed_scan(
+                opened, sample, scores=scores, within=span, progress=report_to
+            )
         else:
             from surgery.analysis import scan as measure
 
-            result = measure(opened, sample, **what, progress=progress)
+            result = measure(opened, sample, scores=scores, within=span, progress=progress)
     if launched() and not is_first():
         return
     if as_json:
