@@ -150,8 +150,8 @@ def _read_tensors(
         raise BaseError(f"{repo} is not complete on the Hub: it has no {min(missing)}.")
     headers: dict[str, dict[str, Tensor]] = {}
     with ThreadPoolExecutor(8) as pool:
-        headers = pool.map(lambda file: _remote_header(repo, commit, file), files)
-        for done, (file, header) in enumerate(zip(files, headers, strict=True), 1):
+        read = pool.map(lambda file: _remote_header(repo, commit, file), files)
+        for done, (file, header) in enumerate(zip(files, read, strict=True), 1):
             headers[file] = header
             progress("Reading headers from the Hub", done, len(files))
     return gather(where, headers)
