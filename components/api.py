@@ -93,7 +93,7 @@ class Endpoints:
             plan: Layers in running order, such as "0:13, 17:30".
             prompt: The text to go on from.
             max_new_tokens: Stop after so many tokens at most.
-            greedy: Always take the likeliest token; else draw by seed, temperature and top_p.
+            greedy: Always take the most likely token; else draw by seed, temperature and top_p.
             seed: The same seed gives the same text.
             temperature: Higher is wilder.
             top_p: Share of likely tokens to draw from.

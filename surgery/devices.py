@@ -84,7 +84,7 @@ def choose(size: int, gpus: list[Room], cpu: Room) -> tuple[str, ...]:
         return (cpu.device,)
     places = ", ".join(f"{gigabytes(r.free)} on {r.device}" for r in (*gpus, cpu))
     raise BaseError(
-        f"The weights need {gigabytes(size)}, and free is {places}. Close other programs, choose a "
+        f"The weights need {gigabytes(size)}; available: {places}. Close other programs, choose a "
         "smaller model, or use a machine with more memory; previews and saving work without them."
     )
 

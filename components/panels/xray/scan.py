@@ -21,6 +21,7 @@ from components.widgets.status.status import Status, failed, note
 from components.widgets.stop_button import stops
 from surgery import SurgeryError
 from surgery.analysis import DEFAULT, SCORES
+from surgery.numbers import perplexity
 
 from . import figures
 from .sample_picker import DATASET, SamplePicker, sample_of
@@ -183,10 +184,11 @@ def _span(depth: int, text: str) -> tuple[int, int]:
 
 
 def _words(result: Scan) -> str:
-    score = result.perplexity
+    score, count = result.perplexity, result.sequences
     words = (
-        f"Perplexity {score.perplexity:.4g} ({score.low:.4g} to {score.high:.4g}, 95 %) "
-        f"on {result.tokens:,} tokens in {result.sequences} sequences."
+        f"Perplexity {perplexity(score.perplexity)} (95 % interval {perplexity(score.low)} to "
+        f"{perplexity(score.high)}) on {result.tokens:,} tokens in "
+        f"{count:,} sequence{'s' if count > 1 else ''}."
     )
     if result.naive_layer_forwards:
         share = result.layer_forwards / result.naive_layer_forwards

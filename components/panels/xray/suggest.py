@@ -22,6 +22,7 @@ from components.widgets.status.status import Status, note
 from components.widgets.stop_button import stops
 from surgery import SurgeryError
 from surgery.analysis import METHODS
+from surgery.numbers import number, perplexity
 from surgery.operation import Operation
 
 from .sample_picker import SamplePicker, name_of, sample_of
@@ -158,11 +159,11 @@ def _row(base: Base, one: Suggestion) -> dict:
         "words": one.words,
         "plan": str(one.plan),
         "size": f"{after.layers} layers, {after.parameters / 1e6:,.1f} M",
-        "expected": "" if one.expected is None else f"{one.scale} {_short(one.expected)}",
-        "measured": "" if one.measured is None else _short(one.measured.perplexity),
+        "expected": "" if one.expected is None else f"{one.scale} {number(one.expected)}",
+        "measured": "" if one.measured is None else perplexity(one.measured.perplexity),
         "span": ""
         if one.measured is None
-        else f"{_short(one.measured.low)} to {_short(one.measured.high)}",
+        else f"{perplexity(one.measured.low)} to {perplexity(one.measured.high)}",
         "control": one.method == "random",
     }
 
@@ -176,7 +177,3 @@ def _size(size, unit: str) -> dict:
     if int(size) != size:
         raise SurgeryError("The number of layers must be a whole number.")
     return {"layers": int(size)}
-
-
-def _short(x: float) -> str:
-    return "∞" if math.isinf(x) else f"{x:,.4g}" if abs(x) < 1e6 else f"{x:.2e}"
