@@ -54,7 +54,7 @@ def test_start_watch_pause_and_go_on(page, tiny_folder):
     prepare(page, tiny_folder("llama"), 1000)
     page.locator("#heal-price").click()
     expect(page.locator("#heal-cost")).to_contain_text("for 32,000 tokens")
-    expect(page.locator("#heal-cost")).to_contain_text("which fits here")
+    expect(page.locator("#heal-cost")).to_contain_text("fits in memory")
     page.locator("#heal").click()
     status, board = page.locator("#heal-status"), page.locator("#heal-board")
     step = board.locator("b").first
