@@ -18,7 +18,7 @@ _COMMAND = "python -m surgery.cli.reference > docs/reference/cli.md"
 
 def markdown() -> str:
     """The whole page."""
-    group = typer.main.get_command(app)
+    group: Any = typer.main.get_command(app)
     lines = [
         "# Command line",
         "",

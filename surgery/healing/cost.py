@@ -101,8 +101,8 @@ def estimate_cost(
     if not 0 < mfu <= 1 or devices < 1:
         raise SurgeryError("The MFU must be above 0 and at most 1, with one device or more.")
     before, after = base.preview(Plan.whole(base.depth)), base.preview(plan)
-    known = ACCELERATORS.get(accelerator)
-    peak = known.peak if known else measured_peak(base)
+    hardware = ACCELERATORS.get(accelerator)
+    peak = hardware.peak if hardware else measured_peak(base)
     speed = peak * mfu * devices
     per_token = 6.0 * after.active_parameters
     if settings.objective == "distill":
@@ -114,8 +114,8 @@ def estimate_cost(
         tokens = (settings.steps or 0) * settings.tokens_per_step
     flops = per_token * tokens
     hours = flops / (3600 * speed) if minutes is None else minutes / 60
-    rent = price if price is not None else known.price if known else None
-    room = int(known.memory * HEADROOM) if known else _room(base)
+    rent = price if price is not None else hardware.price if hardware else None
+    room = int(hardware.memory * HEADROOM) if hardware else _room(base)
     return CostEstimate(
         tokens,
         after.parameters,

@@ -83,7 +83,7 @@ def check_same(folder: Path, facts: Mapping) -> None:
         new, old = mine.as_dict(), there.settings.as_dict()
         other = next(key for key in new if new[key] != old[key])
         raise SurgeryError(
-            f"{folder} holds a run with other settings ({described(other).title.lower()} was "
+            f"{folder} holds a run with other settings ({str(described(other).title).lower()} was "
             f"{old[other]}): use the same settings to resume it, or choose another folder."
         )
 

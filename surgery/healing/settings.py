@@ -26,9 +26,9 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
     },
     "train": {
         "seams": "layers next to seams",
-        "new": "layers that the plan adds",
-        "all": "every layer",
-        "lora": "LoRA adapters on every layer",
+        "new": "added layers",
+        "all": "all layers",
+        "lora": "LoRA adapters on all layers",
     },
     "schedule": {
         "cosine": "down to a tenth by a cosine",
@@ -113,7 +113,7 @@ class Settings(BaseModel):
         (), "Layers", "Train the layers at these positions instead, such as 11:15.", strict=False
     )
     radius: int = _setting(4, "Radius", "Layers on each side of a seam.", 1, 4096, unit="layers")
-    rank: int = _setting(16, "Rank", "Rank of the LoRA adapters.", 1, 4096)
+    rank: int = _setting(16, "LoRA rank", "Rank of the LoRA adapters.", 1, 4096)
     alpha: float | None = _setting(
         None, "Alpha", "Scale of the LoRA adapters; else the rank.", 1e-6, 1e6
     )
@@ -130,9 +130,7 @@ class Settings(BaseModel):
         unit="minutes",
         basic=True,
     )
-    batch: int = _setting(
-        2, "Batch size", "Sequences per step, over all processes.", 1, 10**6, unit="sequences"
-    )
+    batch: int = _setting(2, "Batch size", "Sequences per step.", 1, 10**6, unit="sequences")
     window: int = _setting(256, "Sequence length", "Tokens per sequence.", 2, 10**7, unit="tokens")
     accumulate: int = _setting(
         1,
@@ -142,7 +140,7 @@ class Settings(BaseModel):
         10**6,
     )
     learning_rate: float = _setting(
-        5e-4, "Learning rate", "Peak learning rate; too high makes training diverge.", 1e-9, 10
+        5e-4, "Learning rate", "Peak rate; too high makes training diverge.", 1e-9, 10
     )
     schedule: Literal["cosine", "linear", "constant"] = _setting(
         "cosine", "Schedule", "Learning rate after the warm-up."

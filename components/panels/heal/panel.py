@@ -9,18 +9,15 @@ import gradio as gr
 from components.services.services import Services
 from components.widgets.plotly_view.plotly_view import PlotlyView
 from components.widgets.status.status import Status, note
+from surgery.healing.settings import CHOICES, bounds, described, is_whole
 
 from .board import HealBoard
 from .text_choice import TextChoice, kind_of_text, text_choice
 
 LONGEST = {True: 10, False: 240}  # minutes, on a public page and on one's own
-TRAIN = {
-    "layers next to seams": "seams",
-    "added layers": "new",
-    "all layers": "all",
-    "LoRA adapters on all layers": "lora",
-}
-OBJECTIVE = {"distillation from the base": "distill", "next-token prediction": "next-token"}
+TRAIN, OBJECTIVE = (
+    {label: value for value, label in CHOICES[name].items()} for name in ("train", "objective")
+)
 
 
 @dataclass(frozen=True)
@@ -49,23 +46,23 @@ def layout(services: Services) -> HealPanel:
         train = gr.Dropdown(
             list(TRAIN),
             value=next(iter(TRAIN)),
-            label="Train",
+            label=described("train").title,
             info="The base itself is not changed.",
             elem_id="heal-train",
         )
         objective = gr.Dropdown(
             list(OBJECTIVE),
             value=next(iter(OBJECTIVE)),
-            label="Objective",
+            label=described("objective").title,
             info="In distillation the base is the teacher.",
             elem_id="heal-objective",
         )
         kind = kind_of_text(public)
-        minutes = gr.Number(
+        minutes = number_of(
+            "minutes",
             value=5,
             minimum=0.1,
             maximum=LONGEST[public],
-            label="Minutes",
             info="Longer recovers more.",
             elem_id="heal-minutes",
         )
@@ -91,47 +88,34 @@ def layout(services: Services) -> HealPanel:
         gr.Accordion("Advanced settings", open=False, elem_id="heal-finer"),
         gr.Row(elem_classes="fields"),
     ):
-        steps = gr.Number(
+        steps = number_of(
+            "steps",
             value=0,
-            precision=0,
             minimum=0,
-            label="Steps",
             info="0: as many as fit in the minutes.",
             elem_id="heal-steps",
         )
-        batch = gr.Number(
-            value=2,
-            precision=0,
-            minimum=1,
-            maximum=64,
-            label="Batch size",
-            info="Sequences per step.",
-            elem_id="heal-batch",
-        )
-        window = gr.Number(
-            value=256,
-            precision=0,
-            minimum=16,
-            maximum=2048,
-            label="Sequence length",
-            info="Tokens per sequence.",
-            elem_id="heal-window",
-        )
-        rate = gr.Number(
-            value=5e-4,
-            minimum=1e-7,
-            maximum=1,
-            label="Learning rate",
-            info="Too high makes training diverge.",
-        )
-        rank = gr.Number(
-            value=16,
-            precision=0,
-            minimum=1,
-            maximum=512,
-            label="LoRA rank",
-            info="Of the adapter matrices.",
-        )
-        seed = gr.Number(value=0, precision=0, minimum=0, label="Seed", info="Same seed, same run.")
+        batch = number_of("batch", maximum=64, elem_id="heal-batch")
+        window = number_of("window", minimum=16, maximum=2048, elem_id="heal-window")
+        rate = number_of("learning_rate", minimum=1e-7, maximum=1)
+        rank = number_of("rank", maximum=512)
+        seed = number_of("seed")
     settings = (train, objective, steps, minutes, batch, window, rate, rank, seed)
     return HealPanel(settings, text, price, start, pause, status, priced, board, picture)
+
+
+def number_of(name: str, **narrower) -> gr.Number:
+    """A field for a number of `surgery.healing.Settings`. Label, default, bounds and description
+    are the setting's, except where the page has `narrower` ones."""
+    field, (low, high) = described(name), bounds(name)
+    return gr.Number(
+        **{
+            "value": field.default,
+            "precision": 0 if is_whole(name) else None,
+            "minimum": low,
+            "maximum": high,
+            "label": field.title,
+            "info": field.description,
+            **narrower,
+        }
+    )

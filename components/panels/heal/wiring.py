@@ -86,7 +86,7 @@ def wire(panel: HealPanel, parts: PageParts) -> None:
 
 def read(values: tuple, deployment: Deployment) -> Settings:
     """The settings in the page's controls, but for the text. Raises `SurgeryError`."""
-    from surgery.healing import Settings
+    from surgery.healing.settings import Settings, described
 
     public = deployment.public
     train, objective, steps, minutes, batch, window, rate, rank, seed = values
@@ -94,19 +94,18 @@ def read(values: tuple, deployment: Deployment) -> Settings:
         raise SurgeryError("Choose what to train and the objective from the lists.")
     steps = int(steps or 0)
     minutes = min(float(minutes or 5), LONGEST[public])
-    if public and (steps > 1000 or int(batch or 1) * int(window or 1) > 4096):
-        raise SurgeryError("A public page does 1,000 steps of 4,096 tokens at most.")
-    return Settings(
+    given = {"batch": batch, "window": window, "rank": rank, "seed": seed}
+    settings = Settings(
         train=TRAIN[train],
         objective=OBJECTIVE[objective],
         steps=steps or None,
         minutes=None if steps else minutes,
-        batch=int(batch or 1),
-        window=int(window or 256),
-        learning_rate=float(rate or 5e-4),
-        rank=int(rank or 16),
-        seed=int(seed or 0),
+        learning_rate=float(rate or described("learning_rate").default),
+        **{name: int(value) for name, value in given.items() if value},  # empty: the default
     )
+    if public and (steps > 1000 or settings.tokens_per_step > 4096):
+        raise SurgeryError("A public page does 1,000 steps of 4,096 tokens at most.")
+    return settings
 
 
 def price(services: Services, operation: Operation, values: tuple) -> tuple[dict, dict]:

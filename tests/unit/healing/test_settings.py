@@ -24,7 +24,7 @@ from surgery.healing.settings import CHOICES, allowed
         (dict(batch=2.5), "Batch size must be a whole number"),
         (dict(batch=True), "Batch size must be a whole number"),
         (dict(window=1), "Sequence length must be"),
-        (dict(rank=0), "Rank must be"),
+        (dict(rank=0), "LoRA rank must be"),
         (dict(batch=4, accumulate=3), "multiple of the parts"),
         (dict(text="a", data="b"), "Choose one source of text"),
         (dict(minutes=1.0), "a number of steps, or minutes"),
