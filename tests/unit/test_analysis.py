@@ -107,7 +107,7 @@ def test_compare_with_layers_of_another_base(run, folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["scan", "{}", "--kind", "poem"], "no text “poem”"),
         (["scan", "{}", "--kind", "code", "--text", "x"], "Choose one text"),
@@ -122,6 +122,6 @@ def test_compare_with_layers_of_another_base(run, folder, tmp_path):
         (["compare", "{}", "0:9"], "past the last layer"),
     ],
 )
-def test_an_error_is_one_plain_line(run, folder, arguments, said):
+def test_an_error_is_one_plain_line(run, folder, arguments, message):
     status, out, err = run(*(a.replace("{}", folder) for a in arguments))
-    assert status == 1 and out == "" and said in err and err.count("\n") == 1
+    assert status == 1 and out == "" and message in err and err.count("\n") == 1

@@ -24,10 +24,10 @@ def test_it_holds_the_folder_and_takes_its_place(saved, tmp_path):
     (saved / "1_Pooling").mkdir()
     (saved / "1_Pooling" / "config.json").write_text("{}")
     files = contents(saved)
-    heard = []
-    out = zip_folder(saved, tmp_path / "mine.zip", lambda *report: heard.append(report))
+    reports = []
+    out = zip_folder(saved, tmp_path / "mine.zip", lambda *report: reports.append(report))
     total = sum(map(len, files.values()))
-    assert heard[-1] == ("Packing it for download", total, total)
+    assert reports[-1] == ("Packing it for download", total, total)
     with zipfile.ZipFile(out) as archive:
         assert archive.testzip() is None
         assert {info.filename for info in archive.infolist()} == {f"mine/{name}" for name in files}

@@ -73,8 +73,8 @@ def test_files_may_not_grow_any_more(tiny_folder, tmp_path):
         "except SaveError as error: print(error)"
     )
     command = [sys.executable, "-c", code, str(tiny_folder("llama")), str(tmp_path / "out")]
-    said = subprocess.run(command, capture_output=True, text=True).stdout
-    assert said == f"{tmp_path}/out could not be written: File too large\n"
+    message = subprocess.run(command, capture_output=True, text=True).stdout
+    assert message == f"{tmp_path}/out could not be written: File too large\n"
     assert not names(tmp_path)
 
 

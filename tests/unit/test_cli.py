@@ -133,7 +133,7 @@ def test_generate(run, folder):
 
 def test_save(run, folder, tmp_path):
     out = tmp_path / "out"
-    status, said, err = run(
+    status, message, err = run(
         "save", folder, "0:4, 2:6", out, "--dtype", "bfloat16", "--shard-size", "100KB"
     )
     assert (status, err) == (0, "")
@@ -141,13 +141,13 @@ def test_save(run, folder, tmp_path):
     assert (preview["layers"], preview["dtype"]) == (8, "bfloat16")
     files = list(out.iterdir())
     size = sum(path.stat().st_size for path in files)
-    assert said == (
+    assert message == (
         f"{out}: 8 layers, {preview['parameters']:,} parameters, "
         f"{size / 1e6:,.1f} MB in {len(files)} files\n"
     )
     assert len(list(out.glob("*.safetensors"))) > 2
-    status, said, _ = run("save", folder, "0:2", out, "--overwrite", "--json")
-    listed = json.loads(said)
+    status, message, _ = run("save", folder, "0:2", out, "--overwrite", "--json")
+    listed = json.loads(message)
     assert (status, listed["folder"]) == (0, str(out))
     assert listed["files"] == {path.name: path.stat().st_size for path in out.iterdir()}
 
@@ -170,8 +170,8 @@ def test_help_explains_bases_plans_and_presets(run):
     for word in ("bundled", "org/name@revision", "file.gguf", "config:", *presets.PRESETS):
         assert word in out
     for plan in re.findall(r'^    "(.+?)"  ', out, re.M):
-        status, said, _ = run("preview", "bundled", plan, "--json")
-        assert status == 0 and Plan.parse(json.loads(said)["plan"], 30) == Plan.parse(plan, 30)
+        status, message, _ = run("preview", "bundled", plan, "--json")
+        assert status == 0 and Plan.parse(json.loads(message)["plan"], 30) == Plan.parse(plan, 30)
     assert "preview" in out and "..." not in out.partition("Commands:")[2]  # nothing is cut off
 
 
@@ -179,7 +179,7 @@ def test_help_explains_bases_plans_and_presets(run):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["preview", "{base}", "0:7"], "“0:7” reaches past the last layer"),
         (["preview", "{base}", "slr m=2"], "There is no preset “slr”"),
@@ -203,18 +203,18 @@ def test_help_explains_bases_plans_and_presets(run):
         (["save", "{base}", "0:6", "{out}", "--shard-size", "-1"], "5GB or 500MB"),
     ],
 )
-def test_an_error_is_one_plain_line(run, folder, tmp_path, arguments, said):
+def test_an_error_is_one_plain_line(run, folder, tmp_path, arguments, message):
     filled = [a.format(base=folder, out=tmp_path / "out") for a in arguments]
     status, out, err = run(*filled)
     assert (status, out) == (1, "")
-    assert err.startswith("Error: ") and said in err
+    assert err.startswith("Error: ") and message in err
     assert err.endswith("\n") and err[:-1].isprintable()  # so it has no line break either
     assert "should not" not in err
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["operate"], "No such command 'operate'"),
         (["inspect"], "Missing argument 'BASE'"),
@@ -225,10 +225,10 @@ def test_an_error_is_one_plain_line(run, folder, tmp_path, arguments, said):
         (["generate", "x", "0:2", "--prompt", "a", "--seed", "²"], "valid integer"),
     ],
 )
-def test_wrong_usage_is_told_apart(run, arguments, said):
+def test_wrong_usage_is_told_apart(run, arguments, message):
     status, out, err = run(*arguments)
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert said in err and "Try: python -m surgery" in err and "--help" in err
+    assert message in err and "Try: python -m surgery" in err and "--help" in err
 
 
 def test_a_bug_of_ours_is_one_line_too(run, monkeypatch, folder):
@@ -276,18 +276,18 @@ def test_a_text_that_is_stopped():
 
 
 @pytest.mark.parametrize(
-    ("redirection", "status", "said"),
+    ("redirection", "status", "message"),
     [
         ("| head -c 1 >&2; exit ${PIPESTATUS[0]}", 0, "{"),
         (">&- 2>&-", 0, ""),
         ("> /dev/full", 1, "Error: The system says: No space left on device.\n"),
     ],
 )
-def test_output_that_goes_nowhere(folder, redirection, status, said):
+def test_output_that_goes_nowhere(folder, redirection, status, message):
     script = f'"$0" -m surgery inspect "$1" --json {redirection}'
     command = ["bash", "-c", script, sys.executable, folder]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (status, "", said)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", message)
 
 
 def test_a_reader_who_has_had_enough(folder):

@@ -161,7 +161,7 @@ def test_holes_stay_holes(tmp_path):
 
 
 def test_the_first_error_stops_all():
-    counted, heard = meter(), []
+    counted, reports = meter(), []
     begun = threading.Event()
 
     def fails():
@@ -174,9 +174,9 @@ def test_the_first_error_stops_all():
             while True:
                 counted.add(1)
         except Cancelled:
-            heard.append("stopped")
+            reports.append("stopped")
             raise
 
     with pytest.raises(BaseError, match="broken"):
-        at_once([fails, goes_on, *[lambda: heard.append("begun too late")] * 100], counted, 2)
-    assert heard == ["stopped"]
+        at_once([fails, goes_on, *[lambda: reports.append("begun too late")] * 100], counted, 2)
+    assert reports == ["stopped"]

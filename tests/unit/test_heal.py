@@ -18,8 +18,8 @@ def run(capsys, tiny_folder, tmp_path):
     held_out.write_text("A text that nobody trains on, of a few dozen letters.")
 
     def run(*arguments, plan="0:2, 4:6"):
-        told = [str(tiny_folder("llama")), plan, str(tmp_path / "out"), *SHORT]
-        status = main.main(["heal", *told, "--held-out", str(held_out), *arguments])
+        args = [str(tiny_folder("llama")), plan, str(tmp_path / "out"), *SHORT]
+        status = main.main(["heal", *args, "--held-out", str(held_out), *arguments])
         return status, *capsys.readouterr()
 
     return run
@@ -79,7 +79,7 @@ def test_what_it_would_cost(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--adapter"], "Only LoRA gives an adapter"),
         (["--objective", "magic"], "Objective can't be “magic”"),
@@ -89,9 +89,9 @@ def test_what_it_would_cost(run, tmp_path):
         (["--cost", "--accelerator", "abacus"], "is not a known accelerator"),
     ],
 )
-def test_refusals_are_one_line(run, tmp_path, arguments, said):
+def test_refusals_are_one_line(run, tmp_path, arguments, message):
     status, out, err = run(*arguments)
-    assert (status, out) == (1, "") and said in err and len(err.splitlines()) == 1
+    assert (status, out) == (1, "") and message in err and len(err.splitlines()) == 1
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.healing").exists()
 
 

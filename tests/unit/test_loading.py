@@ -28,13 +28,13 @@ def test_progress_is_heard_and_can_stop_it(folder):
     with pytest.raises(Cancelled):
         base.load(stop)
     assert not base.is_loaded
-    heard = []
-    base.load(lambda *report: heard.append(report))
-    what, done, total = heard[-1]
+    reports = []
+    base.load(lambda *report: reports.append(report))
+    what, done, total = reports[-1]
     assert what == "Loading weights" and done == total > 0
-    count = len(heard)
-    assert base.load(lambda *report: heard.append(report)) is base.model
-    assert len(heard) == count  # nothing was loaded again
+    count = len(reports)
+    assert base.load(lambda *report: reports.append(report)) is base.model
+    assert len(reports) == count  # nothing was loaded again
 
 
 def test_weights_that_do_not_fit_are_not_begun(folder, monkeypatch):

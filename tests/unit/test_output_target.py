@@ -214,14 +214,14 @@ def test_an_adapter_replaces_only_an_adapter(base, tmp_path):
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
     home = base.source.home
     base.save(WHOLE, tmp_path / "model")
-    for out, said in (
+    for out, message in (
         (tmp_path / "thesis", "holds no saved adapter"),
         (tmp_path / "model", "holds no saved adapter"),
         (tmp_path / "run", "holds no saved adapter"),
         (home, "base itself is stored in"),
     ):
         before = names(out)
-        with pytest.raises(SaveError, match=said):
+        with pytest.raises(SaveError, match=message):
             healed.save_adapter(out, overwrite=True)
         assert names(out) == before
     for _ in range(2):

@@ -36,13 +36,13 @@ def test_the_whole_plan_is_the_base(bundled):
 def test_greedy_streams_are_what_transformers_generates(bundled, text):
     patient = bundled.operate(Plan.parse(text, 30))
     stream = patient.stream(PROMPT, max_new_tokens=24, greedy=True)
-    said = "".join(stream)
+    message = "".join(stream)
     ids = bundled.tokenizer(PROMPT, return_tensors="pt")["input_ids"]
     for cache in (True, False):
         full = patient.model.generate(ids, max_new_tokens=24, do_sample=False, use_cache=cache)
         new = full[0, ids.shape[1] :].tolist()
         assert [t for t in new if t != bundled.tokenizer.eos_token_id] == stream.ids
-    assert said == bundled.tokenizer.decode(stream.ids, skip_special_tokens=True)
+    assert message == bundled.tokenizer.decode(stream.ids, skip_special_tokens=True)
 
 
 def test_a_seed_says_which_text(cut):
@@ -136,7 +136,7 @@ def test_characters_come_whole(tmp_path, bundled):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (dict(max_new_tokens=0), "max_new_tokens"),
         (dict(max_new_tokens=9000), "context holds 8,192"),
@@ -147,8 +147,8 @@ def test_characters_come_whole(tmp_path, bundled):
         (dict(seed=-1), "seed"),
     ],
 )
-def test_settings_that_do_not_fit(cut, settings, said):
-    with pytest.raises(SurgeryError, match=said):
+def test_settings_that_do_not_fit(cut, settings, message):
+    with pytest.raises(SurgeryError, match=message):
         cut.stream(PROMPT, **settings)
 
 

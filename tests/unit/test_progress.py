@@ -25,16 +25,16 @@ def holding(turn, *news):
 
 
 def test_who_waits_sees_the_holders_progress_and_takes_over():
-    turn, heard = Turn(), []
+    turn, reports = Turn(), []
     go = holding(turn, "Loading weights", 3, 4)
 
     def progress(*news):
-        heard.append(news)
+        reports.append(news)
         go.set()
 
     with turn.taken(progress) as report:
         report("Mine", 1, 1)
-    assert heard[0] == ("Loading weights", 3, 4) and heard[-1] == ("Mine", 1, 1)
+    assert reports[0] == ("Loading weights", 3, 4) and reports[-1] == ("Mine", 1, 1)
 
 
 def test_who_waits_can_leave_and_the_turn_is_given_on_whatever_happens():
@@ -112,15 +112,15 @@ def test_random_weights_are_drawn_with_progress_and_can_be_stopped(tmp_path):
 
     tiny.config("llama", num_hidden_layers=12).save_pretrained(tmp_path)
     base = Base.open(f"config:{tmp_path / 'config.json'}")
-    heard = []
+    reports = []
 
     def stop_half_way(what, done, total):
-        heard.append((what, done, total))
+        reports.append((what, done, total))
         if done > total / 2 > 0:
             raise Cancelled
 
     with pytest.raises(Cancelled):
         base.load(stop_half_way)
-    assert not base.is_loaded and {what for what, *_ in heard} == {"Drawing random weights"}
-    assert heard[-1][2] == base.counts.total and len(heard) > 12
+    assert not base.is_loaded and {what for what, *_ in reports} == {"Drawing random weights"}
+    assert reports[-1][2] == base.counts.total and len(reports) > 12
     assert base.load() is base.model

@@ -40,7 +40,7 @@ def opened(place, fields: dict) -> Base:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         ("t5", "t5 is an encoder-decoder model"),
         ("bart", "bart is an encoder-decoder model"),
@@ -55,15 +55,15 @@ def opened(place, fields: dict) -> Base:
         ("decision_transformer", "decision_transformer is not a language model"),
     ],
 )
-def test_what_is_no_decoder(tmp_path, kind, said):
+def test_what_is_no_decoder(tmp_path, kind, message):
     base = opened(tmp_path, {"model_type": kind})
-    with pytest.raises(Refused, match=said) as caught:
+    with pytest.raises(Refused, match=message) as caught:
         base.preview(Plan.whole(1))
     assert "decoder-only" in str(caught.value) and "GPT2Config" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"model_type": "frob"}, "“frob” as its model_type, .* does not know"),
         ({"model_type": "frob", "auto_map": {"AutoConfig": "a.B"}}, "“frob”.* needs code of its"),
@@ -72,8 +72,8 @@ def test_what_is_no_decoder(tmp_path, kind, said):
         ({"_class_name": "UNet2DConditionModel"}, "component of a diffusion model"),
     ],
 )
-def test_configs_of_no_known_model(tmp_path, fields, said):
-    with pytest.raises(BaseError, match=said):
+def test_configs_of_no_known_model(tmp_path, fields, message):
+    with pytest.raises(BaseError, match=message):
         opened(tmp_path, fields)
 
 
@@ -84,7 +84,7 @@ def test_a_diffusion_model(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         (lambda: t.BartForConditionalGeneration(t.BartConfig(**SMALL)), "encoder-decoder"),
         (
@@ -101,7 +101,7 @@ def test_a_diffusion_model(tmp_path):
     ],
     ids=["bart", "whisper", "bert", "value head"],
 )
-def test_real_checkpoints_of_them_are_neither_run_nor_saved(tmp_path, model, said):
+def test_real_checkpoints_of_them_are_neither_run_nor_saved(tmp_path, model, message):
     model().save_pretrained(tmp_path / "base")
     config = tmp_path / "base" / "config.json"
     # A head of somebody's own, which transformers has no class for.
@@ -113,7 +113,7 @@ def test_real_checkpoints_of_them_are_neither_run_nor_saved(tmp_path, model, sai
         lambda: base.operate(Plan.whole(base.depth)),
         lambda: base.save(Plan.whole(base.depth), tmp_path / "out"),
     ):
-        with pytest.raises((Refused, BaseError), match=said):
+        with pytest.raises((Refused, BaseError), match=message):
             attempt()
     assert not (tmp_path / "out").exists()
 

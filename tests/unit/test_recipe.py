@@ -128,7 +128,7 @@ def test_dtypes_are_followed(more, saved):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "no mergekit recipe"),
         (sources([0, 2], dtype="bfloat"), "dtype.*“bfloat” is not a supported dtype"),
@@ -173,8 +173,8 @@ def test_dtypes_are_followed(more, saved):
         ("#" * (3 << 20), "longer than 2 MB"),
     ],
 )
-def test_what_is_not_done_is_said(text, said):
-    with pytest.raises(SurgeryError, match=f"(?is){said}") as caught:
+def test_what_is_not_done_is_said(text, message):
+    with pytest.raises(SurgeryError, match=f"(?is){message}") as caught:
         read(text).plan(12, LLAMA)
     assert isinstance(caught.value, (PlanError, Refused)) and len(str(caught.value)) < 500
 

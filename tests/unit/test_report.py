@@ -29,10 +29,10 @@ def test_json_is_what_the_weights_are(run, tiny_folder):
     assert [layer["source"] for layer in facts["layers"]] == [0, 1, 4, 5, 5]
     model = tiny.model("llama")
     weight = model.model.layers[4].mlp.up_proj.weight
-    said = facts["layers"][2]["kinds"]["up"]
-    assert said["values"] == weight.numel() and facts["layers"][2]["rounded_to_bfloat16"]
-    assert said["deviation"] == pytest.approx(weight.double().std(correction=0).item(), rel=1e-3)
-    assert said["maximum"] == pytest.approx(weight.max().item(), rel=1 / 256)
+    message = facts["layers"][2]["kinds"]["up"]
+    assert message["values"] == weight.numel() and facts["layers"][2]["rounded_to_bfloat16"]
+    assert message["deviation"] == pytest.approx(weight.double().std(correction=0).item(), rel=1e-3)
+    assert message["maximum"] == pytest.approx(weight.max().item(), rel=1 / 256)
     last = facts["layers"][4]
     assert last["init"] == "identity" and last["kinds"]["o"]["zeros"] == 64 * 64
     assert last["kinds"]["o"]["kurtosis"] is None

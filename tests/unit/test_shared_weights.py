@@ -64,13 +64,13 @@ def everyone(base):
     ]
 
     def unchanged():
-        for model, (said, state) in zip(models, before, strict=True):
+        for model, (message, state) in zip(models, before, strict=True):
             now = model.state_dict()
             assert now.keys() == state.keys() and not model.training
             assert all(
                 torch.equal(now[k], v) and now[k].dtype == dtype for k, (v, dtype) in state.items()
             )
-            assert torch.equal(logits(model), said)
+            assert torch.equal(logits(model), message)
             assert not any(p.requires_grad for p in model.parameters())
 
     return unchanged
@@ -80,11 +80,11 @@ def everyone(base):
 @pytest.mark.parametrize("whose", ["patient", "base"])
 def test_what_would_change_shared_weights_is_refused(base, everyone, tmp_path, attempt, whose):
     model = base.model if whose == "base" else patient_of(base).model
-    said = logits(model)
+    message = logits(model)
     with pytest.raises(Refused, match=r"patient\.copy\(\)"):
         ATTEMPTS[attempt](model, tmp_path)
     everyone()
-    assert torch.equal(logits(model), said) and not (tmp_path / "out").exists()
+    assert torch.equal(logits(model), message) and not (tmp_path / "out").exists()
 
 
 def test_what_changes_nothing_goes_on_working(base, everyone):
@@ -141,10 +141,10 @@ def test_a_copy_takes_adapters_and_merges_them_layer_by_layer(base, everyone, tm
         model(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    said = logits(model.eval())
-    assert not torch.allclose(said, logits(patient.model), atol=0.1)
+    message = logits(model.eval())
+    assert not torch.allclose(message, logits(patient.model), atol=0.1)
     merged = model.merge_and_unload()
-    assert torch.allclose(logits(merged), said, atol=1e-4)
+    assert torch.allclose(logits(merged), message, atol=1e-4)
     merged.save_pretrained(tmp_path / "out")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
     assert torch.equal(logits(again), logits(merged))

@@ -185,7 +185,7 @@ def test_towers_beside_the_text_model_are_compared(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("family", "changes", "said"),
+    ("family", "changes", "message"),
     [
         ("llama", dict(hidden_size=32), "hidden_size is 64 in one and 32"),
         ("llama", dict(vocab_size=100), "vocab_size is 128 in one and 100"),
@@ -196,10 +196,10 @@ def test_towers_beside_the_text_model_are_compared(tmp_path):
         ("qwen2", dict(sliding_window=4), "sliding_window"),
     ],
 )
-def test_what_does_not_fit_is_named(tmp_path, family, changes, said):
+def test_what_does_not_fit_is_named(tmp_path, family, changes, message):
     one = save(tmp_path / "one", "llama" if family == "mistral" else family)
     two = save(tmp_path / "two", family, **changes)
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(Refused, match=message):
         stack(one, {"b": two}, Plan.parse("0:4, b/2:6", 6, {"b": 6}))
 
 
@@ -245,8 +245,8 @@ def test_the_command_line_stacks_too(tmp_path, capsys, monkeypatch):
     assert AutoModelForCausalLM.from_pretrained(out).config.num_hidden_layers == 8
     capsys.readouterr()
     assert main(["recipe", base, "0:4, b/2:6", "--with", other]) == 0
-    said = capsys.readouterr().out
-    assert "model: one" in said and "model: two" in said and said.count("- 2\n") == 1
+    message = capsys.readouterr().out
+    assert "model: one" in message and "model: two" in message and message.count("- 2\n") == 1
     assert main(["preview", base, "0:4, c/2:6", "--with", other]) == 1
     assert "names a base that is not known (b)" in capsys.readouterr().err
     assert main(["preview", base, "0:4", "--with", "x"]) == 1

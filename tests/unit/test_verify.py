@@ -21,7 +21,7 @@ def saved(tiny_folder, tmp_path):
     return home, out
 
 
-def check(home, out, progress=lambda *told: None):
+def check(home, out, progress=lambda *args: None):
     return verify_saved(out, str(home), progress, Base.open)
 
 
@@ -46,13 +46,13 @@ def test_what_was_saved_is_as_planned(tiny_folder, tmp_path, dtype):
     base = Base.open(str(tiny_folder("mixtral")))
     plan = Plan.parse("0:3, 2@identity, 4@scale=0.5, 5", 6)
     out = base.save(plan, tmp_path / "out", dtype=dtype)
-    heard = []
+    reports = []
     count, size = check(
-        tiny_folder("mixtral"), out, lambda what, done, total: heard.append((what, done, total))
+        tiny_folder("mixtral"), out, lambda what, done, total: reports.append((what, done, total))
     )
     assert size == base.preview(plan).bytes // (2 if dtype else 1)
     assert count == len(Base.open(str(out)).source.tensors)
-    assert ("Verifying", 0, size) in heard and ("Verifying", size, size) in heard
+    assert ("Verifying", 0, size) in reports and ("Verifying", size, size) in reports
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def test_names_shapes_and_dtypes(saved):
     name = "model.layers.1.self_attn.q_proj.weight"
     path = holder(out, name)
     raw, head, begin = header(path)
-    for change, said in (
+    for change, message in (
         (dict(shape=[64, 64, 1]), r"q_proj.weight is F32 \[64, 64, 1\], not"),
         (dict(dtype="I32"), r"q_proj.weight is I32 \[64, 64\], not F32"),
     ):
         write(path, {**head, name: {**head[name], **change}}, raw[begin:])
-        with pytest.raises(SaveError, match=said):
+        with pytest.raises(SaveError, match=message):
             check(home, out)
     index = out / "model.safetensors.index.json"
     fields = json.loads(index.read_text())
@@ -99,14 +99,14 @@ def test_a_config_that_does_not_fit(saved):
     """Every tensor is as planned, and the model would still load wrong."""
     home, out = saved
     config = json.loads((out / "config.json").read_text())
-    for change, said in (
+    for change, message in (
         (dict(num_hidden_layers=7), "is missing"),
         (dict(num_hidden_layers=5), "has no place in the model"),
         (dict(intermediate_size=97), "shape"),
         (dict(model_type="nonsense"), "can't load the checkpoint"),
     ):
         (out / "config.json").write_text(json.dumps({**config, **change}))
-        with pytest.raises(SaveError, match=said):
+        with pytest.raises(SaveError, match=message):
             check(home, out)
 
 
@@ -142,7 +142,7 @@ def test_it_can_be_stopped(tiny_folder, tmp_path):
 def test_what_can_t_be_verified(saved, tmp_path):
     home, out = saved
     with pytest.raises(BaseError, match="Name the base: verify OUT BASE"):
-        verify_saved(out, None, lambda *told: None, lambda spec: Base.open("./gone/"))
+        verify_saved(out, None, lambda *args: None, lambda spec: Base.open("./gone/"))
     with pytest.raises(SaveError, match="no folder"):
         check(home, tmp_path / "nowhere")
     shutil.copytree(home, tmp_path / "other")
@@ -165,8 +165,8 @@ def test_a_stack_of_several_bases(tiny_folder, tmp_path):
     def open_base(model):
         return {a.name: a, b.name: b}[model]
 
-    tensors, _ = verify_saved(tmp_path / "out", None, lambda *told: None, open_base)
+    tensors, _ = verify_saved(tmp_path / "out", None, lambda *args: None, open_base)
     assert tensors == len(a.source.tensors) + 2 * 9
     # The same layers from the first base alone are not what was saved.
     with pytest.raises(SaveError, match="differ"):
-        verify_saved(tmp_path / "out", str(one), lambda *told: None, Base.open, {"b": str(one)})
+        verify_saved(tmp_path / "out", str(one), lambda *args: None, Base.open, {"b": str(one)})

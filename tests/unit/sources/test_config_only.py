@@ -31,7 +31,7 @@ def test_settings_are_changed_and_previewed_without_memory(lesson):
     assert base.depth == 32 and not base.is_loaded
     # Mistral-7B's shape: its published count.
     assert base.preview(Plan.whole(32)).parameters == 7_241_732_096
-    assert "num_hidden_layers 32" in base.name and "random weights" in base.note
+    assert "num_hidden_layers 32" in base.name and "randomly initialised" in base.note
 
 
 def test_any_base_will_do(bundled):
@@ -61,7 +61,7 @@ def test_patterns_of_layers_go_on(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "error", "said"),
+    ("settings", "error", "message"),
     [
         ("hiden_size=64", Refused, "Did you mean hidden_size"),
         ("hidden_size=abc", Refused, "does not accept"),
@@ -72,6 +72,6 @@ def test_patterns_of_layers_go_on(tmp_path):
         ("rope_parameters={}", BaseError, "one number or word"),
     ],
 )
-def test_settings_that_make_no_sense(lesson, settings, error, said):
-    with pytest.raises(error, match=said):
+def test_settings_that_make_no_sense(lesson, settings, error, message):
+    with pytest.raises(error, match=message):
         _ = Base.open(f"{lesson},{settings}").depth

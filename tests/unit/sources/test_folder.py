@@ -142,7 +142,7 @@ def test_an_adapter_beside_a_gguf_file_is_not_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"model_type": "no_such_type"}, "no_such_type.*update transformers"),
         ({"model_type": None}, "has no model_type"),
@@ -158,9 +158,9 @@ def test_an_adapter_beside_a_gguf_file_is_not_passed_over(tmp_path):
         ({"text_config": {"some_layers": 1e300}}, "some_layers = 1e"),
     ],
 )
-def test_configs_that_do_not_hold(folder, fields, said):
+def test_configs_that_do_not_hold(folder, fields, message):
     change(folder, **fields)
-    with pytest.raises(BaseError, match=said):
+    with pytest.raises(BaseError, match=message):
         open_source(str(folder))
 
 

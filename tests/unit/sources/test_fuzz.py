@@ -254,8 +254,8 @@ def used(folder: Path, out: Path) -> None:
         try:
             return step()
         except SurgeryError as error:
-            said = str(error)
-            assert len(said) > 20 and said[-1] in ".…)”" and "\n" not in said, said
+            message = str(error)
+            assert len(message) > 20 and message[-1] in ".…)”" and "\n" not in message, message
             return None
 
     if (base := tried(lambda: Base.open(str(folder)))) is None or not tried(lambda: base.depth):
@@ -286,7 +286,7 @@ def test_every_file_beside_the_weights(complete, data):
 
 
 @pytest.mark.parametrize(
-    ("name", "fields", "said"),
+    ("name", "fields", "message"),
     [
         ("generation_config.json", {"eos_token_id": {"a": 1}}, "generation_config.json"),
         ("generation_config.json", {"eos_token_id": ["</s>"]}, "generation_config.json"),
@@ -298,7 +298,7 @@ def test_every_file_beside_the_weights(complete, data):
         ("model.safetensors.index.json", {"metadata": [1]}, "metadata is not a JSON object"),
     ],
 )
-def test_the_file_that_is_broken_is_named(complete, tmp_path, capsys, name, fields, said):
+def test_the_file_that_is_broken_is_named(complete, tmp_path, capsys, name, fields, message):
     """Through the command line: one plain line."""
     folder, files = complete
     shutil.copytree(folder, tmp_path / "model")
@@ -308,4 +308,4 @@ def test_the_file_that_is_broken_is_named(complete, tmp_path, capsys, name, fiel
     command = ["generate", str(tmp_path / "model"), "0:6", "--prompt", "x", "--chat"]
     assert main.main([*command, "--max-new-tokens", "2", "--greedy"]) == 1
     out, err = capsys.readouterr()
-    assert out == "" and said in err and "should not" not in err and err.count("\n") == 1
+    assert out == "" and message in err and "should not" not in err and err.count("\n") == 1

@@ -126,13 +126,13 @@ def test_a_gated_model(hub, run):
 
 def test_no_network(hub, run):
     hub.close()
-    said = run(OPEN.format(spec="org/single"))
-    assert "Hub can't be reached" in said
+    message = run(OPEN.format(spec="org/single"))
+    assert "Hub can't be reached" in message
     assert "HF_HUB_OFFLINE" in run(OPEN.format(spec="org/single"), HF_HUB_OFFLINE="1")
 
 
 def test_a_repository_of_pickles_or_adapters(hub, run, tmp_path):
-    for name, files, said in (
+    for name, files, message in (
         ("org/pickles", ["config.json", "pytorch_model.bin"], "pickles only"),
         ("org/adapter", ["adapter_config.json", "adapter_model.safetensors"], "LoRA adapter"),
         ("org/data", ["README.md"], "no config.json"),
@@ -144,7 +144,7 @@ def test_a_repository_of_pickles_or_adapters(hub, run, tmp_path):
         if "config.json" in files:
             shutil.copy(hub.repos["org/single"] / "config.json", folder)
         hub.repos[name] = folder
-        assert said in run(OPEN.format(spec=name))
+        assert message in run(OPEN.format(spec=name))
 
 
 def test_an_adapter_beside_a_model(hub, run, tmp_path):
@@ -153,13 +153,13 @@ def test_an_adapter_beside_a_model(hub, run, tmp_path):
     shutil.copytree(hub.repos["org/single"], folder)
     hub.repos["org/adapted"] = folder
     (folder / "adapter_config.json").write_text("{}")
-    said = "org/adapted has an adapter beside its model"
-    assert said in run(OPEN.format(spec="org/adapted"))
+    message = "org/adapted has an adapter beside its model"
+    assert message in run(OPEN.format(spec="org/adapted"))
     assert not [path for _, path, _ in hub.requests if "/resolve/" in path]
     fetch = "from huggingface_hub import snapshot_download as get; print(json.dumps(get({!r})))"
     assert "models--org--adapted" in run(fetch.format("org/adapted"))
     hub.close()
-    assert said in run(OPEN.format(spec="org/adapted"), HF_HUB_OFFLINE="1")
+    assert message in run(OPEN.format(spec="org/adapted"), HF_HUB_OFFLINE="1")
 
 
 BESIDE = ["tekken.json", "bpe.codes", "source.spm", "LICENSE", "USE_POLICY.md", "modules.json"]
@@ -197,14 +197,14 @@ def test_a_line_that_goes_dead(hub, run):
     """The download fails with a message, and the next one gets there."""
     hub.cut_after = 20_000
     load = "b = Base.open('org/single'); b.load(); print(json.dumps(b.is_loaded))"
-    said = run(load, HF_HUB_DOWNLOAD_TIMEOUT="1", HF_HUB_ETAG_TIMEOUT="1")
-    assert isinstance(said, str) and said.startswith("surgery.errors.BaseError")
+    message = run(load, HF_HUB_DOWNLOAD_TIMEOUT="1", HF_HUB_ETAG_TIMEOUT="1")
+    assert isinstance(message, str) and message.startswith("surgery.errors.BaseError")
     hub.cut_after = None
     assert run(load) is True
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         ("drops", "Hub can't be reached"),
         ("loops", "Hub can't be reached"),
@@ -214,9 +214,9 @@ def test_a_line_that_goes_dead(hub, run):
         ("lies about ranges", "model.safetensors is broken"),
     ],
 )
-def test_a_hub_that_misbehaves(hub, run, fault, said):
+def test_a_hub_that_misbehaves(hub, run, fault, message):
     hub.fault = fault
-    assert said in run(OPEN.format(spec="org/single"))
+    assert message in run(OPEN.format(spec="org/single"))
 
 
 def test_files_that_lie_elsewhere(hub, run):
@@ -282,6 +282,6 @@ def test_a_line_that_breaks_in_mid_save(hub, run, tmp_path):
 
 def test_a_repository_can_not_fill_the_disk_with_what_is_no_weights(run, hub):
     hub.claimed["tokenizer.json"] = 10**12
-    said = run(OPEN.format(spec="org/single"))
-    assert "tokenizer.json in org/single is 1,000,000 MB" in said and "not opened" in said
+    message = run(OPEN.format(spec="org/single"))
+    assert "tokenizer.json in org/single is 1,000,000 MB" in message and "not opened" in message
     assert not any("/resolve/" in path for _, path, _ in hub.requests)

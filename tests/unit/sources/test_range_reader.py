@@ -80,11 +80,11 @@ def test_patience_ends():
         with pytest.raises(BaseError, match=r"The connection to org/name/file broke \(reset\)"):
             read(part, 1)
     assert len(server.asked) == 1 + len(range_reader.PATIENCE) and server.open == 0
-    said = BaseError("The Hub can't be reached.")
-    with RangeReader("x", Server(*[0] * 100, error=said).request, 0, 10) as part:
+    message = BaseError("The Hub can't be reached.")
+    with RangeReader("x", Server(*[0] * 100, error=message).request, 0, 10) as part:
         with pytest.raises(BaseError) as caught:
             read(part, 1)
-        assert caught.value is said
+        assert caught.value is message
 
 
 def test_a_server_that_sends_too_little_or_too_much():
