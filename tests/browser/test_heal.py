@@ -88,7 +88,7 @@ def test_a_text_of_one_s_own_heals_what_x_ray_and_log_then_see(page, tiny_folder
     expect(status).to_contain_text("Choose a file")
     for name, text, said in (
         ("empty.txt", " ", "empty.txt is empty"),
-        ("<b>bytes</b>.txt", b"\xff\xfe\x00", "<b>bytes</b>.txt is no text in UTF-8"),
+        ("<b>bytes</b>.txt", b"\xff\xfe\x00", "<b>bytes</b>.txt is not text in UTF-8"),
         ("<b>mine</b>.txt", TEXT, "<b>mine</b>.txt, 3.2 kB"),
     ):
         chooser.set_input_files(file(name, text))
@@ -151,7 +151,7 @@ def test_a_public_page_that_allows_it_takes_a_small_file(healing_app, open_page)
     choose(page, "your own file")
     chooser, line = page.locator("#heal-file input"), page.locator("#heal-file p")
     chooser.set_input_files(file("large.txt", "x" * 400_001))
-    expect(line).to_contain_text("large.txt has 400.0 kB, and 400.0 kB are allowed here")
+    expect(line).to_contain_text("large.txt has 400.0 kB; the limit is 400.0 kB")
     chooser.set_input_files(file("full.txt", '\n"' * 200_000))  # the most, and each escaped
     expect(line).to_have_text("full.txt, 400.0 kB")
     page.get_by_role("button", name="Advanced settings").click()
