@@ -21,7 +21,8 @@ def with_settings(command: Callable) -> Callable:
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     options = [_option(name) for name in Settings.model_fields]
     first = [p for p in own if p.kind is not p.KEYWORD_ONLY]
-    command.__signature__ = signature.replace(parameters=[*first, *options, *own[len(first) :]])
+    replaced = signature.replace(parameters=[*first, *options, *own[len(first) :]])
+    vars(command)["__signature__"] = replaced
     return command
 
 
@@ -42,7 +43,7 @@ def _option(name: str) -> inspect.Parameter:
     field = described(name)
     kind: type = str if bounds(name) is None else int if is_whole(name) else float
     values = allowed(name)
-    text = field.description.removesuffix(".")
+    text = (field.description or "").removesuffix(".")
     if name in CHOICES:
         text += f": {values}"
     elif values and not values.startswith(_GUARD):

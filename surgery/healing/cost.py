@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from surgery import numbers
+from surgery.architecture.inspect.layer_list import embedding_table
 from surgery.devices import HEADROOM, accelerators, gigabytes, main_memory
 from surgery.errors import SurgeryError
 from surgery.plan import Plan
@@ -96,8 +97,8 @@ def estimate_cost(
     device and hour. Raises `SurgeryError`.
     """
     if accelerator != "here" and accelerator not in ACCELERATORS:
-        known = numbers.listed(["here", *ACCELERATORS])
-        raise SurgeryError(f"“{accelerator[:40]}” is not a known accelerator: choose {known}.")
+        names = numbers.listed(["here", *ACCELERATORS])
+        raise SurgeryError(f"“{accelerator[:40]}” is not a known accelerator: choose {names}.")
     if not 0 < mfu <= 1 or devices < 1:
         raise SurgeryError("The MFU must be above 0 and at most 1, with one device or more.")
     before, after = base.preview(Plan.whole(base.depth)), base.preview(plan)
@@ -142,8 +143,7 @@ def memory(base: Base, plan: Plan, settings: Settings, devices: int = 1) -> dict
     size = base.torch_dtype.itemsize
     trained = trained_parameters(base, plan, settings)
     text = base.anatomy.config.get_text_config(decoder=True)
-    width = base.anatomy.model.get_input_embeddings().weight.shape[1]
-    vocabulary = base.anatomy.model.get_input_embeddings().weight.shape[0]
+    vocabulary, width = embedding_table(base.anatomy.model).shape
     windows = -(-settings.batch // (devices * settings.accumulate))
     here = windows * settings.window
     above = len(plan) - min(trained_layers(plan, settings))

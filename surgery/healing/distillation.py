@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from surgery.architecture.inspect.layer_list import layer_list
 from surgery.base import Base
 from surgery.plan import Plan
 
@@ -24,8 +25,8 @@ class Distillation:
         self._half = base.torch_dtype in (torch.bfloat16, torch.float16)
         # At a seam the student should have the hidden states that the teacher has before the layer
         # that follows.
-        pairs = zip(plan.seams, _followers(plan), strict=True) if settings.hidden else ()
-        pairs = [(p, source) for p, source in pairs if p and source]
+        seams = zip(plan.seams, _followers(plan), strict=True) if settings.hidden else ()
+        pairs = [(p, source) for p, source in seams if p and source]
         self._of_student = objective.HiddenStates(_before(base, student, [p for p, _ in pairs]))
         self._of_teacher = objective.HiddenStates(
             _before(base, self.teacher, [s for _, s in pairs])
@@ -56,7 +57,7 @@ class Distillation:
 
 
 def _before(base: Base, model: nn.Module, positions: list[int]) -> list[nn.Module]:
-    layers = model.get_submodule(base.anatomy.stack.paths[0])
+    layers = layer_list(model, base.anatomy.stack.paths[0])
     return [layers[p - 1] for p in positions]
 
 

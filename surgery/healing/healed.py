@@ -52,7 +52,7 @@ class Healed(Patient):
         model = base.operate(plan).model
         for name, tensor in tensors.items():
             module, leaf = _place(model, name)
-            old = module._parameters[leaf]
+            old = module.get_parameter(leaf)
             new = tensor.to(old.device, old.dtype, copy=True)
             module._parameters[leaf] = nn.Parameter(new, requires_grad=False)
         return cls(base, plan, model, settings, tensors, adapter, facts)
@@ -74,7 +74,7 @@ class Healed(Patient):
     @property
     def description(self) -> str:
         """What was done, for a model card."""
-        facts, s = self.facts, self.settings
+        facts, s = self.facts, self.settings or Settings()
         where = ", ".join(str(p) for p in facts["layers"])
         how = (
             f"LoRA adapters (rank {s.rank}), merged," if s.train == "lora" else "the whole weights"

@@ -5,6 +5,8 @@ Each is a mean over tokens, so equal parts of a batch can be averaged.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -45,7 +47,7 @@ class HiddenStates:
         for module in set(modules):
             module.register_forward_hook(self._keep)
 
-    def _keep(self, module: nn.Module, args: tuple, output: object) -> None:
+    def _keep(self, module: nn.Module, args: tuple, output: Any) -> None:
         self._outputs[module] = output[0] if isinstance(output, tuple) else output
 
     def take(self) -> list[torch.Tensor]:

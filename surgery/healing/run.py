@@ -336,7 +336,7 @@ class HealingRun:
             every = max(
                 1, self.steps // time_budget.evaluations(self.settings, self.evaluator.seconds)
             )
-        return bool(every) and self.step % every == 0
+        return every is not None and self.step % every == 0
 
     def _should_save(self) -> bool:
         every = self.settings.save_every

@@ -15,7 +15,8 @@ def windows_of(step: int, batch: int, count: int, seed: int) -> list[int]:
 
     Every sequence is read once before any is read again; each epoch has its own order.
     """
-    chosen, place = [], step * batch
+    chosen: list[int] = []
+    place = step * batch
     while len(chosen) < batch:
         epoch, start = divmod(place, count)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)

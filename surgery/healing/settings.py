@@ -52,7 +52,7 @@ def _setting(
     **more: Any,
 ) -> Any:
     """A field. `basic` ones stand in the open, the others under advanced settings."""
-    extra = {"unit": unit, "group": "basic" if basic else "advanced"}
+    extra: Any = {"unit": unit, "group": "basic" if basic else "advanced"}
     return Field(
         default,
         title=label,

@@ -6,6 +6,7 @@ The parameters may be sharded over several processes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import nn
@@ -73,8 +74,9 @@ def _like(tensor: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
     """A whole tensor on the device of a parameter, and sharded as it is."""
     tensor = tensor.to(parameter.device if not hasattr(parameter, "device_mesh") else "cpu")
     if hasattr(parameter, "device_mesh"):
-        from torch.distributed.tensor import distribute_tensor
+        from torch.distributed.tensor import DTensor, distribute_tensor
 
-        mesh = parameter.device_mesh
-        return distribute_tensor(tensor.to(mesh.device_type), mesh, parameter.placements)
+        sharded = cast(DTensor, parameter)
+        mesh = sharded.device_mesh
+        return distribute_tensor(tensor.to(mesh.device_type), mesh, sharded.placements)
     return tensor

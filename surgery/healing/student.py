@@ -7,12 +7,14 @@ process; trained ones are float32 copies, or adapters beside them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from surgery.architecture import Anatomy
+from surgery.architecture.inspect.layer_list import layer_list
 from surgery.architecture.inspect.names import memory_names
 from surgery.errors import Refused, SurgeryError
 from surgery.optional import require
@@ -83,7 +85,7 @@ def make_student(patient: Patient, settings: Settings) -> nn.Module:
     for name in names:
         owner, _, leaf = name.rpartition(".")
         module = model.get_submodule(owner)
-        value = module._parameters[leaf].detach()
+        value = module.get_parameter(leaf).detach()
         module._parameters[leaf] = nn.Parameter(value.to(torch.float32, copy=True))
     return model
 
@@ -103,7 +105,7 @@ def _parameters_of(patient: Patient, positions: Iterable[int]) -> list[str]:
         if (w := anatomy.layer_of(name)) and len(owners[id(tensor)]) > 1
     }
     for path in paths:
-        layers = patient.model.get_submodule(path)
+        layers = layer_list(patient.model, path)
         for p in sorted(wanted):
             for rest, parameter in layers[p].named_parameters():
                 if not parameter.is_floating_point():
@@ -127,7 +129,7 @@ def _with_adapters(
         f"{path}.{p}.{rest}"
         for path in patient.base.anatomy.stack.paths
         for p in positions
-        for rest, module in model.get_submodule(path)[p].named_modules()
+        for rest, module in layer_list(model, path)[p].named_modules()
         if isinstance(module, (nn.Linear, Conv1D))
     ]
     if not targets:
@@ -152,7 +154,7 @@ def linear_shapes(anatomy: Anatomy, layer: int) -> list[tuple[int, int]]:
     return [
         tuple(module.weight.shape)
         for path in anatomy.stack.paths
-        for module in anatomy.model.get_submodule(path)[layer].modules()
+        for module in layer_list(anatomy.model, path)[layer].modules()
         if isinstance(module, (nn.Linear, Conv1D))
     ]
 
@@ -171,7 +173,7 @@ def trained_tensors(model: nn.Module, values: dict[str, torch.Tensor]) -> dict[s
     if not hasattr(model, "peft_config"):
         return {name: value.detach().float().cpu() for name, value in values.items()}
     merged = {}
-    inner = model.get_base_model()
+    inner = cast(Any, model).get_base_model()
     for name, module in inner.named_modules():
         if not hasattr(module, "lora_A"):
             continue
@@ -207,7 +209,7 @@ def names_in_patient(model: nn.Module) -> list[str]:
     """Names in the patient of all tensors that training changes, adapters merged."""
     if not hasattr(model, "peft_config"):
         return list(trainable(model))
-    inner = model.get_base_model()
+    inner = cast(Any, model).get_base_model()
     return [f"{name}.weight" for name, m in inner.named_modules() if hasattr(m, "lora_A")]
 
 
@@ -216,7 +218,7 @@ def adapter_of(
 ) -> tuple[dict[str, torch.Tensor], dict]:
     """(tensors, config) of a PEFT adapter, as its files have them. `values` as in
     `trained_tensors`."""
-    config = model.peft_config["default"].to_dict()
+    config = cast(Any, model).peft_config["default"].to_dict()
     config = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
     config |= {"inference_mode": True, "base_model_name_or_path": None}
     tensors = {name.replace(".default.", "."): v.contiguous() for name, v in values.items()}

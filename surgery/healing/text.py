@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers.generation.utils import ALL_CACHE_NAMES
 
+from surgery.architecture.inspect.layer_list import embedding_table
 from surgery.base import Base
 from surgery.errors import BaseError, SurgeryError
 from surgery.optional import require
@@ -157,8 +159,9 @@ def _continued(
     """Rows of one token, (rows, 1), continued to (rows, window). `written` is called with the
     number of tokens so far."""
     model = base.model
-    device = model.get_input_embeddings().weight.device
-    rows, fed, cache = [first], first, {}
+    device = embedding_table(model).device
+    rows, fed = [first], first
+    cache: dict[str, Any] = {}
     for place in range(1, window):
         with torch.inference_mode():
             output = model(input_ids=fed.to(device), use_cache=True, **cache)
