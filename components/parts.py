@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import gradio as gr
 
@@ -16,9 +17,9 @@ from .widgets.layer_strip.layer_strip import LayerStrip
 from .widgets.tiles.tiles import Tiles
 from .widgets.tiles.tiles import view as tiles_view
 
-QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 # Events that compute take turns; those that only draw don't wait for them.
-COMPUTE = {"concurrency_limit": 4, "concurrency_id": "compute"}
+COMPUTE: dict[str, Any] = {"concurrency_limit": 4, "concurrency_id": "compute"}
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from surgery import SurgeryError
 from surgery.progress import Cancelled, Progress, reporting_to
@@ -62,7 +62,7 @@ class Job(Generic[Result]):
         self._error: BaseException | None = None
         self._thread = _thread(self._run)
 
-    def __iter__(self) -> Iterator[Report]:
+    def __iter__(self) -> Generator[Report, None, None]:
         since = time.monotonic()
         while len(ending()) >= _MOST_ENDING:
             if time.monotonic() - since > _PATIENCE:
@@ -89,7 +89,7 @@ class Job(Generic[Result]):
         """Return or raise what the work did."""
         if self._error is not None:
             raise self._error
-        return self._result
+        return cast(Result, self._result)
 
     def _run(self) -> None:
         try:

@@ -5,7 +5,7 @@ A panel yields updates, as Gradio takes them. `show` makes one from a status val
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from typing import Any, TypeVar
 
@@ -64,7 +64,7 @@ def run_job(
         yield {**update, **cleared} if cleared else update
 
 
-def watch(work: Callable[[Progress], Result], show: Show) -> Iterator[Any]:
+def watch(work: Callable[[Progress], Result], show: Show) -> Generator[Any, None, Result]:
     """Run `work(progress)` in a thread, yield updates that show its progress, and return or raise
     what it does."""
     job = Job(work)

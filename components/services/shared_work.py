@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from surgery import BaseError
 from surgery.progress import Cancelled, Progress, reporting_to
@@ -86,7 +86,7 @@ class SharedWork:
 
     def _begin(self, key: Hashable, work: Callable[[Progress], Result]) -> _Preparation[Result]:
         one = _Preparation()
-        options = {"args": (key, one, work), "daemon": True, "name": "preparing"}
+        options: dict[str, Any] = {"args": (key, one, work), "daemon": True, "name": "preparing"}
         threading.Thread(target=self._run, **options).start()
         return one
 

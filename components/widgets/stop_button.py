@@ -14,6 +14,6 @@ def stops(
     """Have a button cancel events and show what `message` returns, as two events in this order:
     Gradio runs an event's function before it cancels others, and a late report would cover the
     message. Through the queue the message comes after the last report."""
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     button.click(None, None, None, cancels=running, queue=False, **quiet)
     button.click(message, inputs, outputs, concurrency_limit=None, **quiet)

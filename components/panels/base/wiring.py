@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from surgery import Base
 
 _LEAVES = 0.15  # seconds for a drawing to leave before importing holds everything up
-_OPEN = {"concurrency_limit": 8, "concurrency_id": "open"}
+_OPEN: dict[str, Any] = {"concurrency_limit": 8, "concurrency_id": "open"}
 
 
 def wire(

@@ -5,13 +5,13 @@ Each demonstration yields a status value and the blocks to show so far.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from components.services.bases import Bases
 from components.services.jobs import steps
-from components.services.run_job import watch
+from components.services.run_job import Result, watch
 from components.widgets.status.status import note
 from surgery import Plan
 from surgery.lesson.course import LONG, SHORT, WHOLE, Step
@@ -20,9 +20,10 @@ from . import blocks
 
 if TYPE_CHECKING:
     from surgery.lesson.contrast import Difference
+    from surgery.progress import Progress
 
 _FAULT_TOKENS = 24
-Shown = Iterator[tuple[dict, list[dict]]]
+Shown = Generator[tuple[dict, list[dict]], None, None]
 
 
 def count_weights(bases: Bases, step: Step) -> Shown:
@@ -157,7 +158,9 @@ def price_of_healing(bases: Bases, step: Step) -> Shown:
     )
 
 
-def _watch(work: Callable, blocks: list[dict]) -> Iterator[tuple[dict, list[dict]]]:
+def _watch(
+    work: Callable[[Progress], Result], blocks: list[dict]
+) -> Generator[tuple[dict, list[dict]], None, Result]:
     """Run the work in a thread, yield its progress with the blocks so far, return its result."""
     return (yield from watch(work, lambda status: (status, blocks)))
 

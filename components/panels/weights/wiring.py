@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -92,7 +92,7 @@ def wire(panel: WeightsPanel, parts: PageParts) -> None:
     def followed(session: Session, look: Look, request: gr.Request, *settings: str) -> Iterator:
         yield from run("draw", request, updates.redraw(session, look, settings))
 
-    work = {"inputs": inputs, "outputs": updates.outputs, **QUIET}
+    work: dict[str, Any] = {"inputs": inputs, "outputs": updates.outputs, **QUIET}
     counting = [parts.tabs.select(turned, **work, **COMPUTE)]
     counting += [event.then(began, **work, **COMPUTE) for event in parts.opened]
     inputs_of = [panel.kind.input, panel.scale.input, panel.measure.input, panel.matrix.input]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -108,7 +108,7 @@ def wire(panel: ScanPanel, picker: SamplePicker, parts: PageParts, tab: str) -> 
         updates = measure(panel, services, session, *settings)
         yield from run_job(services, "measure", request, updates, panel.ended, stopped=_STOPPED)
 
-    work = {"inputs": inputs, "outputs": outputs, **QUIET}
+    work: dict[str, Any] = {"inputs": inputs, "outputs": outputs, **QUIET}
     parts.tabs.select(turned, **work, **COMPUTE)
     for event in parts.opened:
         event.then(again, **work, **COMPUTE)
