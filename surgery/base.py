@@ -15,7 +15,7 @@ from .preview import Preview, preview_of
 from .progress import Progress, silent
 from .sources import open_source
 
-# Bases in use, by what their files are: whoever opens the same one shares its weights.
+# Bases in use, by the identity of their files: opening the same one again shares its weights.
 _open: weakref.WeakValueDictionary[str, Base] = weakref.WeakValueDictionary()
 _opening = threading.Lock()
 

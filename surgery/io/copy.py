@@ -112,7 +112,7 @@ class Mover:
         """Bytes [start, start + size) of `source` to offset `at` of `target`, which is new.
 
         Holes stay holes: nothing is written for them, so a hole at its end leaves the file short.
-        Lengthening it is for the caller to do, once nobody writes to it any more.
+        The caller has to lengthen it, once all writes are done.
 
         Raises `BaseError` for trouble with the source, `OSError` for trouble with the target, and
         whatever `meter` raises to stop it.

@@ -37,7 +37,7 @@ def kind_of(spec: str) -> str:
     try:
         if restored(path := Path(spec).expanduser()) and path.is_dir():
             return "folder"
-    except (OSError, RuntimeError, ValueError):  # too long, nobody's home, not UTF-8
+    except (OSError, RuntimeError, ValueError):  # too long, an unknown home, not UTF-8
         pass
     if spec.startswith(("/", "./", "../", "~", "\\")) or spec.endswith("/") or spec in (".", ".."):
         return "folder"
@@ -77,5 +77,5 @@ def open_source(spec: str, progress: Progress = silent) -> Source:
 def _path(text: str) -> Path:
     try:
         return Path(text).expanduser().resolve()
-    except (RuntimeError, ValueError) as error:  # a loop of links, nobody's home, not UTF-8
+    except (RuntimeError, ValueError) as error:  # a loop of links, an unknown home, not UTF-8
         raise BaseError(f"“{text[:80]}” is no path on this machine: {error}") from error

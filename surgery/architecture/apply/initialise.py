@@ -161,7 +161,7 @@ def random_layer(
                 if tensor.is_floating_point()
             }
             for tensor in stored.values():
-                tensor.fill_(torch.nan)  # whatever nobody fills is noticed
+                tensor.fill_(torch.nan)  # so that values which stay unset are noticed
                 tensor._is_hf_initialized = False
             for module in layer.modules():
                 vars(module)["_is_hf_initialized"] = False

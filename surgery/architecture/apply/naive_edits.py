@@ -24,7 +24,7 @@ def forget_final_norm(base: Anatomy, new: PreTrainedModel) -> None:
     norm = _final_norm(base, new)
     vars(norm)["_is_hf_initialized"] = False
     for name, old in list(norm.named_parameters(recurse=False)):
-        fresh = torch.full_like(old, torch.nan)  # whatever nobody fills is noticed
+        fresh = torch.full_like(old, torch.nan)  # so that values which stay unset are noticed
         norm._parameters[name] = nn.Parameter(fresh, old.requires_grad)
     with torch.no_grad():
         new._init_weights(norm)
