@@ -8,7 +8,7 @@ Gradio reads types from the signatures at runtime, so annotations are not postpo
 """
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from .parts import COMPUTE
 from .services import checkpoints
 from .services.checkpoints import AS_STORED
 from .services.client_address import visitor
-from .services.run_job import watch
+from .services.run_job import Result, watch
 from .services.services import Services
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ _LONGEST_SAMPLE = 4096  # tokens
 _EVERY = 4  # tokens between yields
 
 
+_GIVEN: Any = None  # Gradio passes the request
+
+
 class Endpoints:
     """The endpoints of one page."""
 
@@ -42,14 +45,14 @@ class Endpoints:
 
     def publish(self) -> None:
         """Publish the endpoints, in the current blocks."""
-        quick = {"queue": True, "concurrency_limit": 8, "concurrency_id": "facts"}
-        for work in (self.inspect, self.preview):
-            gr.api(work, api_name=work.__name__, **quick)
+        quick: dict[str, Any] = {"queue": True, "concurrency_limit": 8, "concurrency_id": "facts"}
+        for quick_one in (self.inspect, self.preview):
+            gr.api(quick_one, api_name=quick_one.__name__, **quick)
         gr.api(self.generate, api_name="generate", concurrency_limit=None)  # has the fair queue
         for work in (self.save, self.scan, self.suggest):
             gr.api(work, api_name=work.__name__, **COMPUTE)
 
-    def inspect(self, base: str = "bundled", request: gr.Request = None) -> dict:
+    def inspect(self, base: str = "bundled", request: gr.Request = _GIVEN) -> dict:
         """Say what a language model is: architecture, layers, parameters, bytes. Reads no weights.
 
         Args:
@@ -58,7 +61,7 @@ class Endpoints:
         with self._answering("call", request):
             return facts.of_base(self.bases.get(_spec(base)))
 
-    def preview(self, base: str, plan: str, request: gr.Request = None) -> dict:
+    def preview(self, base: str, plan: str, request: gr.Request = _GIVEN) -> dict:
         """Say what a plan would make of a model: layers, parameters, bytes, KV cache, before and
         after. Reads no weights.
 
@@ -84,7 +87,7 @@ class Endpoints:
         temperature: float = 0.8,
         top_p: float = 0.95,
         chat: bool = False,
-        request: gr.Request = None,
+        request: gr.Request = _GIVEN,
     ) -> Iterator[dict]:
         """Let the operated model go on from a prompt. Yields {text, tokens, finished} as it grows.
 
@@ -106,7 +109,7 @@ class Endpoints:
             if not isinstance(max_new_tokens, int) or max_new_tokens > allowed.max_new_tokens:
                 raise SurgeryError(f"max_new_tokens can be 1 to {allowed.max_new_tokens:,} here.")
             model, operation = yield from _watched(partial(self._operation, base, plan))
-            settings = dict(
+            settings: dict[str, Any] = dict(
                 max_new_tokens=max_new_tokens,
                 greedy=bool(greedy),
                 seed=int(seed),
@@ -120,7 +123,7 @@ class Endpoints:
             with self.bases.in_use(model):
                 if gpu:
                     plans = {"it": str(operation.plan)}
-                    stream = gpu.streams(operation.spec, plans, prompt, settings)["it"]
+                    stream: Any = gpu.streams(operation.spec, plans, prompt, settings)["it"]
                 else:
                     patient = yield from _watched(lambda progress: operation.patient(model))
                     stream = patient.stream(prompt, **settings)
@@ -142,7 +145,7 @@ class Endpoints:
         plan: str,
         name: str = "",
         dtype: str = AS_STORED,
-        request: gr.Request = None,
+        request: gr.Request = _GIVEN,
     ) -> Iterator[dict]:
         """Write the operated model as a checkpoint that transformers loads, to be fetched for an
         hour. Yields {progress, share}, and at last {file, bytes, address}.
@@ -180,7 +183,7 @@ class Endpoints:
             yield {"file": path.name, "bytes": size, "address": address, **_notes(plan)}
 
     def scan(
-        self, base: str = "bundled", text: str = "", limit: int = 512, request: gr.Request = None
+        self, base: str = "bundled", text: str = "", limit: int = 512, request: gr.Request = _GIVEN
     ) -> Iterator[dict]:
         """Measure what each layer is worth: Block Influence, angular distances, and the perplexity
         without it and with it twice. Yields {progress, share}, and at last the scores with their
@@ -210,7 +213,7 @@ class Endpoints:
         parameters: int = 0,
         text: str = "",
         limit: int = 512,
-        request: gr.Request = None,
+        request: gr.Request = _GIVEN,
     ) -> Iterator[dict]:
         """Propose plans for a size, each with its measured cost, and a random one as the control.
         Yields {progress, share}, and at last the suggestions, cheapest first.
@@ -303,7 +306,7 @@ def _waiting(place: int) -> dict:
     return {"progress": f"Place {place} in the queue" if place else "Computing", "share": None}
 
 
-def _watched(work: Callable[[Progress], Any]) -> Iterator[dict]:
+def _watched(work: Callable[[Progress], Result]) -> Generator[dict, None, Result]:
     """Run it in a thread, yield its progress, return its result."""
 
     def show(status: dict) -> dict:

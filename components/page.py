@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -83,10 +84,20 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
         restored, plan = link.wire(sharing, parts, demo, picking.name, prompt, settings)
         base.wire(picking, parts, restored, plan)
         talk.wire(talking, parts)
+        fields: tuple[Any, ...] = settings
+        greedy, chat, tokens, seed, *_ = fields
         beside = lesson.Beside(
-            *(picking.name, picking.status, prompt, *settings[:4], saving.name, weighing.kind),
-            describe=base.describe,
-            choices=weights.choices,
+            picking.name,
+            picking.status,
+            prompt,
+            greedy,
+            chat,
+            tokens,
+            seed,
+            saving.name,
+            weighing.kind,
+            base.describe,
+            weights.choices,
         )
         lesson.wire(teaching, parts, beside, first)
         weights.wire(weighing, parts)
@@ -98,9 +109,10 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
         def leave(request: gr.Request) -> None:
             if services.refused("leave", request):
                 return
-            services.cleanup.release(demo.state_holder, request.session_hash, keep=Session)
-            services.downloads.forget(request.session_hash)
-            services.runs.forget(request.session_hash)
+            own = request.session_hash or ""
+            services.cleanup.release(demo.state_holder, own, keep=Session)
+            services.downloads.forget(own)
+            services.runs.forget(own)
 
         demo.unload(leave)
         Endpoints(services).publish()

@@ -9,6 +9,7 @@ once writing stubs is optional.
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 _META = ("gradio.component_meta", "ComponentMeta")
 _getfile = inspect.getfile
@@ -19,8 +20,8 @@ def skip() -> None:
     inspect.getfile = _without_components
 
 
-def _without_components(thing: object) -> str:
-    kind = type(thing)
+def _without_components(object: Any) -> str:  # the parameter's name is inspect's
+    kind = type(object)
     if (kind.__module__, kind.__name__) == _META:
         raise OSError("Hidden, so that no stub is written.")
-    return _getfile(thing)
+    return _getfile(object)

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from surgery import SurgeryError
 from surgery.progress import Cancelled, Progress, reporting_to
@@ -122,7 +122,8 @@ def steps(work: Iterator[Item], ended: Callable[[], None] = lambda: None) -> Ite
     early, that may happen later.
     """
     asked, answered = threading.Semaphore(0), threading.Event()
-    closed, answer = threading.Event(), []  # one of (item,), error, or () at the end
+    closed = threading.Event()
+    answer: list[Any] = []  # one of (item,), error, or () at the end
 
     def run() -> None:
         try:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from surgery import BaseError
 from surgery.progress import Cancelled, Progress, reporting_to
@@ -82,10 +82,10 @@ class SharedWork:
                 one.left = time.monotonic()
         if one.error is not None:
             raise one.error
-        return one.result
+        return cast(Result, one.result)
 
     def _begin(self, key: Hashable, work: Callable[[Progress], Result]) -> _Preparation[Result]:
-        one = _Preparation()
+        one: _Preparation[Result] = _Preparation()
         options: dict[str, Any] = {"args": (key, one, work), "daemon": True, "name": "preparing"}
         threading.Thread(target=self._run, **options).start()
         return one

@@ -60,9 +60,20 @@ class Entry:
             note = f"healed, {operation.healed.facts['steps']:,} steps"
         elif plan.is_whole:
             note = "the base"
-        numbers = (score.perplexity, score.low, score.high, score.tokens)
-        sizes = len(plan), base.preview(plan).parameters
-        return cls(spec, base.name, text_of_plan, *sizes, *numbers, text, note, healing)
+        return cls(
+            spec,
+            base.name,
+            text_of_plan,
+            len(plan),
+            base.preview(plan).parameters,
+            score.perplexity,
+            score.low,
+            score.high,
+            score.tokens,
+            text,
+            note,
+            healing,
+        )
 
     @property
     def key(self) -> tuple:

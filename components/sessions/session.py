@@ -124,7 +124,7 @@ class Session:
         if self._history is None:
             return {}
         with self._lock:
-            history, plan = self._history, self._history.present
+            history, plan = self._history, self.plan
             seen: Counter = Counter()
             patient = []
             for layer in plan.layers:
@@ -164,7 +164,7 @@ class Session:
     # ------------------------------------------------------------------ operations
 
     def _apply(self, request: Mapping) -> None:
-        history, plan = self._history, self._history.present
+        history, plan = self._history, self.plan
         op = str(request.get("op"))
         if op in ("undo", "redo"):
             self._history = getattr(history, op)()
@@ -185,8 +185,9 @@ class Session:
             self._become(_preset(name, request.get("values"), plan.depth), None, f"Preset {name}")
             return
         if op == "try":
-            presets = request.get("presets")
-            for name in PRESETS.keys() & (presets if isinstance(presets, Mapping) else {}):
+            asked = request.get("presets")
+            presets: Mapping = asked if isinstance(asked, Mapping) else {}
+            for name in PRESETS.keys() & presets:
                 try:
                     trial = _preset(name, presets[name], plan.depth)
                     self._deployment.check_plan(len(trial))
@@ -210,10 +211,10 @@ class Session:
 
     def _drop(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
         if chosen.strip == "base":
-            gone = range(chosen.start, chosen.end)
-            kept = tuple(layer for layer in plan.layers if layer.source not in gone)
+            wanted = range(chosen.start, chosen.end)
+            kept = tuple(layer for layer in plan.layers if layer.source not in wanted)
             if len(kept) == len(plan):
-                raise PlanError(f"{_named(gone)} dropped already.")
+                raise PlanError(f"{_named(wanted)} dropped already.")
             new = Plan(kept, plan.depth)
         else:
             new = plan.drop(chosen.start, chosen.end)
@@ -270,6 +271,7 @@ class Session:
 
     def _become(self, plan: Plan, selection: Selection | None, what: str) -> None:
         self._deployment.check_plan(len(plan))
+        assert self._history is not None  # an operation began with its plan
         self._history = self._history.do(plan).within(self._deployment.max_steps)
         self._selection = selection
         self._message = f"{what}: {layers_text(len(plan))} now"

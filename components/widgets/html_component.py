@@ -24,7 +24,7 @@ class LiveHTML(gr.HTML):
     stem = ""
 
     def __init__(self, value: dict | None = None, **options) -> None:
-        here = Path(sys.modules[type(self).__module__].__file__).parent
+        here = Path(str(sys.modules[type(self).__module__].__file__)).parent
         super().__init__(
             value=value,
             html_template=self.fill_in((here / f"{self.stem}.html").read_text(encoding="utf-8")),

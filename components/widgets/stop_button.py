@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
 
 
 def stops(
-    button: gr.Button, running: list, message: Callable, inputs: Any, outputs: list[gr.Component]
+    button: gr.Button,
+    running: list,
+    message: Callable,
+    inputs: Any,
+    outputs: Sequence[gr.Component],
 ) -> None:
     """Have a button cancel events and show what `message` returns, as two events in this order:
     Gradio runs an event's function before it cancels others, and a late report would cover the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -32,7 +33,7 @@ class BasePicker:
 
 def layout(services: Services, first: str) -> BasePicker:
     """Lay the panel out in the current row, with `first` as the base to open."""
-    offered = [*_OFFERED]
+    offered: list[Any] = [*_OFFERED]
     if first != "bundled" and first not in offered:
         offered.insert(0, first)
     public = services.deployment.public

@@ -107,7 +107,7 @@ def layout(services: Services) -> HealPanel:
 def number_of(name: str, **narrower) -> gr.Number:
     """A field for a number of `surgery.healing.Settings`. Label, default, bounds and description
     are the setting's, except where the page has `narrower` ones."""
-    field, (low, high) = described(name), bounds(name)
+    field, (low, high) = described(name), bounds(name) or (None, None)
     return gr.Number(
         **{
             "value": field.default,

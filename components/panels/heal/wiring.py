@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -56,7 +56,7 @@ def wire(panel: HealPanel, parts: PageParts) -> None:
     def train(
         session: Session, healed: HealedStore, request: gr.Request, kind, file, data, *values
     ) -> Iterator[dict]:
-        who, text = request.session_hash, (kind, file, data)
+        who, text = request.session_hash or "", (kind, file, data)
         updates = heal(panel, services, session, healed, who, values, text)
         try:
             yield from run_job(
@@ -125,7 +125,7 @@ def heal(
     healed: HealedStore,
     who: str,
     values: tuple,
-    text: tuple = (SAMPLED, None, None),
+    text: tuple[Any, Any, Any] = (SAMPLED, None, None),
 ) -> Iterator[dict]:
     """Heal the session's patient, until the run is at its end or paused. `who` is the browser's
     session, `text` the values of the text's choice. Raises `SurgeryError`, or `Cancelled` once it
@@ -177,10 +177,13 @@ def heal(
 
 def entries(base: Base, operation: Operation) -> list[Entry]:
     """For the log: base, cut and healed, as the run evaluated them on the same text."""
+    if operation.healed is None:
+        return []
     scores = operation.healed.facts["perplexity"]
 
     def measured(who: str) -> Measure:
-        return Measure(scores[who], *scores["intervals"][who], scores["tokens"])
+        low, high = scores["intervals"][who]
+        return Measure(scores[who], low, high, scores["tokens"])
 
     return [
         Entry.of(base, of, measured(name), _EVALUATED_ON)

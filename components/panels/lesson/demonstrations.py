@@ -5,7 +5,7 @@ Each demonstration yields a status value and the blocks to show so far.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -50,7 +50,7 @@ def keep_indices(bases: Bases, step: Step) -> Shown:
 
 def _side_by_side(
     bases: Bases, mistake: str, step: Step, plan: str, title: str, before: list[dict]
-) -> Iterator[tuple[dict, list[dict]]]:
+) -> Generator[tuple[dict, list[dict]], None, list[dict]]:
     """Stream the right and the wrong model, then compare their logits. Returns all blocks."""
     from surgery.lesson.contrast import Contrast
 

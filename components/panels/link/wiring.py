@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import gradio as gr
 
@@ -49,7 +50,8 @@ def wire(
 
     panel.draw(draw, None, panel, queue=False, **QUIET)
     inputs = [parts.strip, prompt, *settings]
-    written = [parts.strip.change, prompt.change, *(setting.change for setting in settings)]
+    changing: list[Any] = [parts.strip, prompt, *settings]
+    written = [component.change for component in changing]
     gr.on(written, fn=None, inputs=inputs, js=_WRITE, **QUIET)
     restored = page.load(restore, None, [base, plan, prompt, *settings], queue=False, **QUIET)
     return restored, plan

@@ -37,7 +37,7 @@ def wire(panel: SavePanel, parts: PageParts) -> None:
         where: str,
         request: gr.Request,
     ) -> Iterator[tuple[dict, dict, dict]]:
-        downloads, own = services.downloads, request.session_hash
+        downloads, own = services.downloads, request.session_hash or ""
 
         def updates() -> Iterator[tuple[dict, dict, dict]]:
             operation = healed.operation(session.spec, session.plan)

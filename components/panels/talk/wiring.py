@@ -43,7 +43,8 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
     ) -> Iterator[tuple[dict, dict]]:
         def updates() -> Iterator[tuple[dict, dict]]:
             operation = healed.operation(session.spec, session.plan)
-            yield from talk(services, operation, *settings, who=visitor(request))
+            speaking_of = partial(talk, who=visitor(request))
+            yield from speaking_of(services, operation, *settings)
 
         yield from run_job(services, "speak", request, updates(), only_status)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -125,7 +125,7 @@ def detail(base: ValueCounts, patient: ValueCounts, name: str, log: bool) -> dic
                 "hovertemplate": "%{y:,.3~r} % near %{x:,.3~r}",
             }
         )
-    axis = {"title": {"text": "% of weights per bin"}, "tickformat": ",.3~r"}
+    axis: dict[str, Any] = {"title": {"text": "% of weights per bin"}, "tickformat": ",.3~r"}
     axis |= {"type": "log", "exponentformat": "power"} if log else {"rangemode": "tozero"}
     if log:
         axis |= {"tickformat": "", "dtick": 1}
@@ -327,15 +327,15 @@ def _facts(base: ValueCounts, patient: ValueCounts) -> dict:
     )
     known = [base.facts().as_dict(), patient.facts().as_dict()]
     # Nobody misses a column of no NaN.
-    columns = [c for c in columns if c[1] not in ("nan", "infinite") or any(f[c[1]] for f in known)]
+    shown = [c for c in columns if c[1] not in ("nan", "infinite") or any(f[c[1]] for f in known)]
     rows = []
     for label, facts in zip(("base", "patient"), known, strict=True):
-        said = ["–" if facts[key] is None else form(facts[key]) for _, key, form in columns]
+        said = ["–" if facts[key] is None else form(facts[key]) for _, key, form in shown]
         rows.append([label, *(text.replace("-", "−") for text in said)])
     normal = {"kurtosis": "0", "beyond_2": _percent(normal_beyond(2))}
     normal["beyond_4"] = _percent(normal_beyond(4))
-    rows.append(["normal", *(normal.get(key, "") for _, key, _ in columns)])
-    return {"columns": ["", *(label for label, _, _ in columns)], "rows": rows}
+    rows.append(["normal", *(normal.get(key, "") for _, key, _ in shown)])
+    return {"columns": ["", *(label for label, _, _ in shown)], "rows": rows}
 
 
 def _figure(value: float) -> str:

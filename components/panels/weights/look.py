@@ -36,8 +36,9 @@ class Look:
         self.selected = None
         if isinstance(request, Mapping):
             strip, start, end = (request.get(key) for key in ("strip", "start", "end"))
-            whole = type(start) is int and type(end) is int and 0 <= start < end
-            if strip in ("base", "patient") and whole:
+            if type(start) is not int or type(end) is not int or not 0 <= start < end:
+                return
+            if strip == "base" or strip == "patient":
                 self.selected = (strip, start, end)
 
     def positions(self, plan: Plan) -> tuple[list[int], list[int]]:

@@ -351,7 +351,8 @@ def _at(scan: Scan, start: int, n: int) -> float | None:
 
 
 def _is_wide(values: Sequence[float | None] | None) -> bool:
-    known = [x for x in values or () if x is not None and x > 0]
+    values = values or ()
+    known = [x for x in values if x is not None and x > 0]
     return bool(known) and len(known) == len(values) and max(known) > 30 * min(known)
 
 

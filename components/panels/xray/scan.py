@@ -177,10 +177,10 @@ def _span(depth: int, text: str) -> tuple[int, int]:
     if not text.strip():
         start = max(0, (depth - _SPAN) // 2)
         return start, min(depth, start + _SPAN)
-    start, colon, end = (part.strip() for part in text.partition(":"))
-    if not (colon and start.isdecimal() and end.isdecimal()):
+    first, colon, end = (part.strip() for part in text.partition(":"))
+    if not (colon and first.isdecimal() and end.isdecimal()):
         raise SurgeryError(f"Write the range of the repeat map as start:end, such as 0:{depth}.")
-    return int(start), int(end)
+    return int(first), int(end)
 
 
 def _words(result: Scan) -> str:

@@ -6,6 +6,7 @@ Drawing, gestures and keys are in the ES modules beside this file.
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 from components.widgets.colours import layer_colour
 from components.widgets.html_component import LiveHTML
@@ -27,7 +28,7 @@ class LayerStrip(LiveHTML):
         hints = " ".join(f"{one.name.capitalize()}: {escape(one.hint)}." for one in known)
         return template.replace("INITIALISER_OPTIONS", options).replace("INITIALISER_HINTS", hints)
 
-    def postprocess(self, value: dict | None) -> dict | None:
+    def postprocess(self, value: Any) -> Any:
         """The value with the colour of every layer of the base."""
         if not value:
             return value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import FileResponse
@@ -15,7 +16,9 @@ from starlette.routing import Route
 
 from components.widgets.html_component import LiveHTML
 
-LIBRARY = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
+_PLOTLY = find_spec("plotly")
+assert _PLOTLY is not None, "the page needs plotly"
+LIBRARY = Path(_PLOTLY.origin or "").parent / "package_data" / "plotly.min.js"
 # Relative, so that it holds under any address that the page is served from; and it says nothing of
 # where the file lies.
 _ADDRESS = "plotly.min.js"
@@ -40,6 +43,6 @@ class PlotlyView(LiveHTML):
     stem = "plotly_view"
     scripts = ("plotly_view", "plotly_link")
 
-    def postprocess(self, value: dict | None) -> dict | None:
+    def postprocess(self, value: Any) -> Any:
         """With the place of the library: properties beside the value don't reach a hidden tab."""
         return {**value, "plotly": _ADDRESS} if value else value
