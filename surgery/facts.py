@@ -10,10 +10,11 @@ from .plan import Plan
 
 if TYPE_CHECKING:
     from .base import Base
+    from .known_base import KnownBase
     from .recipe import Recipe
 
 
-def of_base(base: Base) -> dict[str, Any]:
+def of_base(base: Base | KnownBase) -> dict[str, Any]:
     """Describe a base. Reads no weights."""
     return {
         "name": base.name,
@@ -24,13 +25,13 @@ def of_base(base: Base) -> dict[str, Any]:
         "layer_kinds": list(base.kinds) if any(base.kinds) else None,
         "has_tokenizer": base.has_tokenizer,
         "has_chat_template": base.has_chat_template,
-        "licence": base.source.licence,
+        "licence": base.licence,
         "note": base.note or None,
         **asdict(base.preview(Plan.whole(base.depth))),
     }
 
 
-def of_plan(base: Base, wanted: Plan, before: Any, after: Any) -> dict[str, Any]:
+def of_plan(base: Base | KnownBase, wanted: Plan, before: Any, after: Any) -> dict[str, Any]:
     """Describe a plan for a base, from the previews of both."""
     return {
         "base": base.name,

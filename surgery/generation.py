@@ -16,8 +16,9 @@ from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokeniz
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopPLogitsWarper
 from transformers.generation.utils import ALL_CACHE_NAMES
 
-from surgery.architecture.inspect.layer_list import embedding_table
-
+from .architecture.inspect.kv_cache import match_dtypes
+from .architecture.inspect.layer_list import embedding_table
+from .compute import many_rows, stored_dtype
 from .errors import SurgeryError, one_line
 
 
@@ -112,7 +113,7 @@ class Stream:
     @torch.inference_mode()
     def _step(self) -> int:
         try:
-            output = self._model(input_ids=self._next_input, use_cache=True, **self._cache)
+            output = self._forward()
         except (RuntimeError, IndexError) as error:  # shapes that don't go together, no memory left
             self._finish("stopped")
             message = one_line(error, 200)
@@ -137,6 +138,19 @@ class Stream:
             self._cache = {name: output[name]}
         self._next_input = fed
         return token
+
+    def _forward(self):
+        """The model's output for the next input: a prompt in `compute_dtype`, a token as stored."""
+        rows = self._next_input.shape[1]
+        with many_rows(self._model, rows):
+            output = self._model(input_ids=self._next_input, use_cache=True, **self._cache)
+        if not self._cache and output.logits.dtype != stored_dtype(self._model):
+            # Decoding goes on as stored, so the cache has to have the dtypes that it would have.
+            stored = self._model(input_ids=self._next_input[:, :1], use_cache=True)
+            for name in ALL_CACHE_NAMES:
+                if output.get(name) is not None:
+                    match_dtypes(output[name], stored[name])
+        return output
 
     def _new_text(self) -> str:
         """The text that the last tokens added; whole characters only."""

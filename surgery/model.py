@@ -16,10 +16,11 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from surgery.architecture.inspect.layer_list import embedding_table
 
 from .architecture import Anatomy
-from .architecture.inspect.counts import Counts, StoredBytes, count
+from .architecture.inspect.counts import count
 from .architecture.inspect.loader import auto_class
 from .architecture.inspect.names import check_stored, disk_layers, old_buffers, stored_twice
 from .architecture.inspect.quantized import check_declared
+from .counts import Counts, StoredBytes
 from .devices import accelerators
 from .errors import BaseError, SurgeryError, one_line
 from .io.copy import equal, open_file
@@ -63,6 +64,11 @@ class Model:
     def note(self) -> str:
         """A remark on where the weights come from; may be empty."""
         return self.source.note
+
+    @property
+    def licence(self) -> str | None:
+        """Its licence, where that is stated."""
+        return self.source.licence
 
     @property
     def pinned_id(self) -> str | None:
@@ -216,6 +222,11 @@ class Model:
         if self._model is not None:
             return str(self._model.device)
         return next((room.device for room in accelerators()), "cpu")
+
+    @property
+    def is_larger_than_memory(self) -> bool:
+        """Whether weights are read from their files whenever they are used."""
+        return False
 
     def load(self, progress: Progress = silent) -> PreTrainedModel:
         """Return the model with its weights: loaded once per process, shared and read-only.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .architecture.inspect.counts import COMPONENTS, Counts, StoredBytes
+from .counts import COMPONENTS, Counts, StoredBytes
 from .plan import Plan
 
 if TYPE_CHECKING:

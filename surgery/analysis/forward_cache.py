@@ -9,7 +9,7 @@ pass is run whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from surgery.architecture.inspect.chain import PROBED, Chain
 from surgery.architecture.inspect.embedding import input_embedding
 from surgery.architecture.inspect.hooks import (
     CHECK,
@@ -29,17 +30,20 @@ from surgery.architecture.inspect.hooks import (
     standing_in,
     watched,
 )
+from surgery.compute import compute_dtype, many_rows
 from surgery.devices import HEADROOM, gigabytes, main_memory
 from surgery.errors import Refused, SurgeryError, one_line
-from surgery.plan import Plan
+from surgery.plan import COPY, Plan
 from surgery.progress import Meter, Progress, silent
 
+from .layer_major import LayerMajor, Run
 from .sample import Sample
 from .score import Score
 
 if TYPE_CHECKING:
     from surgery.base import Base
 
+_STATES = 0.25  # of free memory for the hidden states of plans in a sweep
 _LOGITS = 1 << 26  # values in the logits of one batch, at most
 
 # (batch, position, hidden states given, those returned), each by token, None where there are none
@@ -64,9 +68,14 @@ def perplexity(model: PreTrainedModel, sample: Sample, progress: Progress = sile
 def run(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     """Logits of a pass without the cache: (windows, length, vocabulary). Raises `SurgeryError`."""
     try:
-        return model(input_ids=ids, use_cache=False).logits
+        with many_rows(model, ids.numel()):
+            return model(input_ids=ids, use_cache=False).logits
     except (RuntimeError, IndexError) as error:  # shapes that don't go together, no memory left
-        raise SurgeryError(f"The model can't run over this text: {one_line(error, 200)}") from error
+        raise _cannot_run(error) from error
+
+
+def _cannot_run(error: Exception) -> SurgeryError:
+    return SurgeryError(f"The model can't run over this text: {one_line(error, 200)}")
 
 
 def nll(logits: torch.Tensor, ids: torch.Tensor) -> np.ndarray:
@@ -106,7 +115,8 @@ class ForwardRunner:
         self._batches = batches_of(self._whole, sample)
         self._size = sum(map(len, sample.windows))
         self._tokens = 0  # through one layer each
-        self.skips = reuse and self._may_skip()
+        self.layer_major = self._layer_by_layer() if reuse else None
+        self.skips = reuse and (self.layer_major is not None or self._may_skip())
 
     @property
     def forwards(self) -> int:
@@ -136,6 +146,116 @@ class ForwardRunner:
         model = self.model(plan)
         start = self._start(plan, cached)
         self._check_room(model, len(plan))
+        record = self._record_by_layer if self.layer_major else self._record_whole
+        with self.computing():
+            try:
+                return record(plan, model, start, cached, watch)
+            except (RuntimeError, IndexError) as error:  # shapes that don't match, no memory
+                raise _cannot_run(error) from error
+
+    def each_losses(
+        self, plans: Sequence[Plan], cached: CachedForward
+    ) -> Iterator[tuple[Plan, np.ndarray | Refused]]:
+        """−ln p of every scored token under each plan, in the order in which they are known. A plan
+        that can't be operated has the refusal in its place."""
+        with self.computing():
+            if self.layer_major:
+                for group in _groups(plans, self._at_once(cached)):
+                    yield from self._sweep(group, cached)
+            else:
+                for group in _together(plans, cached.plan):
+                    yield from zip(group, self._losses_together(group, cached), strict=True)
+
+    def computing(self) -> AbstractContextManager:
+        """The context of passes over the sample, in the dtype for many rows. To hold it over
+        several calls saves converting the weights again for each."""
+        return many_rows(self._whole)
+
+    @contextmanager
+    def counting(
+        self, layers: Sequence[nn.Module] | nn.ModuleList, ids: torch.Tensor, times: int = 1
+    ) -> Iterator[None]:
+        """Within, every call of a layer on `ids` counts as `times` layer-forwards."""
+        with watched(layers, lambda *_: self._count(ids, times)):
+            yield
+
+    def cost(self, plan: Plan, recorded: Plan) -> int:
+        """The layer-forwards that `plan` takes once a pass of another is recorded."""
+        return len(plan) - (same_layers(plan, recorded) if self.skips else 0)
+
+    # ------------------------------------------------------------------ inside
+
+    def _record_by_layer(
+        self,
+        plan: Plan,
+        model: PreTrainedModel,
+        start: int,
+        cached: CachedForward | None,
+        watch: Watch | None,
+    ) -> CachedForward:
+        outputs = tuple(
+            {p: cached.outputs[batch][p] for p in range(start)} if start else {}
+            for batch in self.batches
+        )
+
+        def called(batch: int, p: int, given: torch.Tensor, after: torch.Tensor) -> None:
+            outputs[batch][p] = after
+            if watch:
+                ids = self.ids(batch)
+                watch(batch, p, by_token(given, ids), by_token(after, ids))
+
+        run = self._begin(plan, model, start, cached)
+        while run.source is not None:
+            self.layer_major.step(run, called)
+        return CachedForward(plan, self._nll(run), outputs)
+
+    def _sweep(
+        self, plans: Sequence[Plan], cached: CachedForward
+    ) -> Iterator[tuple[Plan, np.ndarray | Refused]]:
+        runs = []
+        for plan in plans:
+            try:
+                model = self.model(plan)
+            except Refused as error:
+                yield plan, error
+                continue
+            runs.append(self._begin(plan, model, self._start(plan, cached), cached))
+        try:
+            yield from self.layer_major.sweep(runs, self._nll)
+        except (RuntimeError, IndexError) as error:  # shapes that don't go together, no memory
+            raise _cannot_run(error) from error
+
+    def _begin(
+        self, plan: Plan, model: PreTrainedModel, start: int, cached: CachedForward | None
+    ) -> Run:
+        """A plan after the first `start` layers of a cached pass."""
+        layers = layers_of(self.base.anatomy, model)
+        own = {p: layers[p] for p, layer in enumerate(plan.layers) if layer.init != COPY}
+        run = self.layer_major.start(plan, own)
+        if start:
+            run.done = start
+            run.states = [cached.outputs[batch][start - 1] for batch in self.batches]
+        return run
+
+    def _nll(self, run: Run) -> np.ndarray:
+        return np.concatenate([nll(logits, ids) for logits, ids in self.layer_major.logits(run)])
+
+    def _at_once(self, cached: CachedForward) -> int:
+        """How many plans to run side by side: one after another while weights are in memory, so
+        that results come early; as many as fit if weights are read anew for every sweep."""
+        if not self.base.is_larger_than_memory:
+            return 1
+        state = sum(outputs[0].nbytes for outputs in cached.outputs)
+        return max(1, int(main_memory().free * _STATES / max(1, state)))
+
+    def _record_whole(
+        self,
+        plan: Plan,
+        model: PreTrainedModel,
+        start: int,
+        cached: CachedForward | None,
+        watch: Watch | None,
+    ) -> CachedForward:
         losses, outputs = [], []
         for batch in self.batches:
             ids = self.ids(batch)
@@ -154,12 +274,7 @@ class ForwardRunner:
             outputs.append(known)
         return CachedForward(plan, np.concatenate(losses), tuple(outputs))
 
-    def losses(self, plan: Plan, cached: CachedForward) -> np.ndarray:
-        """−ln p of every scored token under a plan. Raises `Refused`."""
-        (losses,) = self._losses(self.model(plan), [plan], [self._start(plan, cached)], cached)
-        return losses
-
-    def losses_together(
+    def _losses_together(
         self, plans: Sequence[Plan], cached: CachedForward
     ) -> list[np.ndarray | Refused]:
         """The losses of plans that leave `cached` at different places and go on with the same
@@ -179,20 +294,6 @@ class ForwardRunner:
             losses = self._losses(models[group[0]], group, [starts[p] for p in group], cached)
             results |= zip(group, losses, strict=True)
         return [results[plan] for plan in plans]
-
-    @contextmanager
-    def counting(
-        self, layers: Sequence[nn.Module] | nn.ModuleList, ids: torch.Tensor, times: int = 1
-    ) -> Iterator[None]:
-        """Within, every call of a layer on `ids` counts as `times` layer-forwards."""
-        with watched(layers, lambda *_: self._count(ids, times)):
-            yield
-
-    def cost(self, plan: Plan, recorded: Plan) -> int:
-        """The layer-forwards that `plan` takes once a pass of another is recorded."""
-        return len(plan) - (same_layers(plan, recorded) if self.skips else 0)
-
-    # ------------------------------------------------------------------ inside
 
     def _losses(
         self,
@@ -251,6 +352,14 @@ class ForwardRunner:
             for x in cached.outputs[batch].values()
         ) and all(len(outputs) == len(cached.plan) for outputs in cached.outputs)
 
+    def _layer_by_layer(self) -> LayerMajor | None:
+        """None if this model's layers can't be run one by one."""
+        batches = [self.ids(batch) for batch in self.batches]
+        with self.computing():
+            self._tokens += self.base.depth * PROBED
+            chain = Chain.of(self.base.anatomy, self._whole, batches[0])
+            return LayerMajor(chain, batches, lambda ids: self._count(ids, 1)) if chain else None
+
     def _may_skip(self) -> bool:
         ids = self.ids(0)
         self._tokens += self.base.depth * CHECK
@@ -259,7 +368,7 @@ class ForwardRunner:
     def _check_room(self, model: PreTrainedModel, depth: int) -> None:
         """Raises `SurgeryError` if what the layers return doesn't fit in memory."""
         width = getattr(model.config.get_text_config(decoder=True), "hidden_size", 0) or 0
-        need = depth * self._size * width * model.dtype.itemsize
+        need = depth * self._size * width * compute_dtype(model).itemsize
         free = main_memory().free
         if self.skips and need > free * HEADROOM:
             raise SurgeryError(
@@ -279,6 +388,18 @@ def same_layers(plan: Plan, other: Plan) -> int:
     while count and plan.layers[count - 1].init.initialiser.reads_next:
         count -= 1
     return count
+
+
+def _together(plans: Sequence[Plan], whole: Plan) -> list[list[Plan]]:
+    """Plans in groups that go on with the same layers once they leave another."""
+    groups: dict[tuple, list[Plan]] = {}
+    for plan in plans:
+        groups.setdefault(plan.layers[same_layers(plan, whole) :], []).append(plan)
+    return list(groups.values())
+
+
+def _groups(plans: Sequence[Plan], size: int) -> list[Sequence[Plan]]:
+    return [plans[i : i + size] for i in range(0, len(plans), size)]
 
 
 def _most_tokens(model: PreTrainedModel) -> int:

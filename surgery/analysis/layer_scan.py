@@ -255,6 +255,7 @@ class Work:
         meter = Meter(progress, "Measuring layers", todo)
         runner = ForwardRunner(self.base, self.sample, meter, reuse=bool(plans))
         if not runner.skips:
+            meter.what = "Measuring whole passes: this model's layers can't be run one by one"
             meter.total = todo + sum(same_layers(plan, self.whole) for plan in plans)
 
         def updated() -> None:
@@ -272,26 +273,25 @@ class Work:
             for probe in probes.values():
                 probe(*call)
 
-        whole = runner.record(self.whole, watch=watch)
-        self.cache.put(self.whole, whole.nll)
-        self.naive += self.depth
-        for key, probe in probes.items():
-            self.cache.put(key, probe.result())
-        updated()
-        for group in _together(plans, self.whole):
-            results = runner.losses_together(group, whole)
-            for plan, losses in zip(group, results, strict=True):
+        with runner.computing():
+            whole = runner.record(self.whole, watch=watch)
+            self.cache.put(self.whole, whole.nll)
+            self.naive += self.depth
+            for key, probe in probes.items():
+                self.cache.put(key, probe.result())
+            updated()
+            for plan, losses in runner.each_losses(plans, whole):
                 if isinstance(losses, Refused):
                     self.refused[plan] = str(losses)
                 else:
                     self.cache.put(plan, losses)
                     self.naive += len(plan)
-            updated()
-        for score in extra:
-            assert score.measure
-            self.cache.put(score.key, score.measure(runner))
-            self.naive += score.forwards * self.depth
-            updated()
+                updated()
+            for score in extra:
+                assert score.measure
+                self.cache.put(score.key, score.measure(runner))
+                self.naive += score.forwards * self.depth
+                updated()
 
     def losses(self, plan: Plan) -> np.ndarray | None:
         """The cached losses of a plan."""
@@ -358,14 +358,6 @@ class Work:
             made = Variant(span[0], plan, score.perplexity, score.low, score.high, cost)
         self._variants[key, span] = made
         return made
-
-
-def _together(plans: Sequence[Plan], whole: Plan) -> list[list[Plan]]:
-    """Plans in groups that go on with the same layers once they leave the base."""
-    groups: dict[tuple, list[Plan]] = {}
-    for plan in plans:
-        groups.setdefault(plan.layers[same_layers(plan, whole) :], []).append(plan)
-    return list(groups.values())
 
 
 def _numbers(row: np.ndarray) -> tuple[float | None, ...]:

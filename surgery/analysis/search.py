@@ -81,14 +81,13 @@ class _Measuring:
             total = sum(self.runner.cost(v, plan) for v in todo)
             total += len(plan) - (same_layers(plan, self.recorded.plan) if self.recorded else 0)
             self.runner.meter = Meter(self.progress, what, total)
-            self.recorded = self.runner.record(plan, self.recorded)
-            self.cache.put(plan, self.recorded.nll)
-            for variant in todo:
-                try:
-                    losses[variant] = self.runner.losses(variant, self.recorded)
-                except Refused:
-                    continue
-                self.cache.put(variant, losses[variant])
+            with self.runner.computing():
+                self.recorded = self.runner.record(plan, self.recorded)
+                self.cache.put(plan, self.recorded.nll)
+                for variant, values in self.runner.each_losses(todo, self.recorded):
+                    if not isinstance(values, Refused):
+                        losses[variant] = values
+                        self.cache.put(variant, values)
         return losses
 
 

@@ -23,6 +23,7 @@ from surgery.plan import Plan
 
 if TYPE_CHECKING:
     from surgery.base import Base
+    from surgery.known_base import KnownBase
     from surgery.progress import Progress
     from surgery.recipe import Recipe
 
@@ -60,6 +61,13 @@ def open_base(spec: str) -> Base:
     warnings.simplefilter("ignore")  # libraries' advice to programmers
     with progress_bar() as progress:
         return Base.open(spec, progress)
+
+
+def describe(spec: str) -> KnownBase:
+    """What a base is: as remembered, or found out by opening it."""
+    from surgery import known_base
+
+    return known_base.recall(spec) or known_base.remember(spec, open_base(spec))
 
 
 def open_operation(

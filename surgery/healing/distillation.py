@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from surgery.architecture.inspect.layer_list import layer_list
 from surgery.base import Base
+from surgery.compute import Float32, compute_dtype, stored_dtype
 from surgery.plan import Plan
 
 from . import objective
@@ -47,8 +50,11 @@ class Distillation:
             loss = loss + s.hidden * sum(objective.distance(a, b) for a, b in pairs)
         return loss
 
-    def computing(self, device: torch.device) -> torch.autocast:
-        """Autocast to bfloat16 if the base is in half precision; sums stay in float32."""
+    def computing(self, device: torch.device) -> AbstractContextManager:
+        """If the base is in half precision: float32 where the device multiplies that faster, else
+        autocast to bfloat16. Sums stay in float32."""
+        if compute_dtype(self.teacher) != stored_dtype(self.teacher):
+            return Float32(keep=True)
         return torch.autocast(device.type, torch.bfloat16, enabled=self._half)
 
     def forget(self) -> None:

@@ -8,7 +8,8 @@ from transformers import LlamaConfig, MistralConfig, MixtralConfig, Qwen2Config
 
 from surgery import Plan
 from surgery.architecture import Anatomy, skeleton
-from surgery.architecture.inspect.counts import StoredBytes, count
+from surgery.architecture.inspect.counts import count
+from surgery.counts import StoredBytes
 from surgery.preview import preview
 
 LESSON = dict(

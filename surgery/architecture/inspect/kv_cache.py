@@ -1,4 +1,4 @@
-"""Count the values that each layer adds to the KV cache per token, by running the model on meta.
+"""Count the values that each layer adds to the KV cache per token, and match caches' dtypes.
 
 A model may cache keys and values of some heads, a compressed latent, a state that never grows, or
 two slots per layer. So it runs for two lengths, and the sizes of its cache are compared.
@@ -67,3 +67,33 @@ def _values(thing, seen: set[int]) -> int:
     elif not isinstance(thing, (list, tuple)):
         return 0
     return sum(_values(x, seen) for x in thing)
+
+
+def match_dtypes(cache, like) -> None:
+    """Convert a cache's floating-point tensors, in place, to the dtypes that the same places have
+    in another cache of the same model."""
+    _match(cache, like, set())
+
+
+def _match(thing, like, seen: set[int]) -> None:
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, list):
+        places = [(i, thing[i], like[i]) for i in range(min(len(thing), len(like)))]
+        put = thing.__setitem__
+    else:
+        mine, other = (
+            x if isinstance(x, dict) else getattr(x, "__dict__", {}) for x in (thing, like)
+        )
+        if not isinstance(mine, dict):  # a class
+            return
+        places = [(name, mine[name], other[name]) for name in mine if name in other]
+        put = mine.__setitem__
+    for place, value, model in places:
+        if isinstance(value, torch.Tensor):
+            halved = isinstance(model, torch.Tensor) and value.is_floating_point()
+            if halved and value.dtype != model.dtype:
+                put(place, value.to(model.dtype))
+        else:
+            _match(value, model, seen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.markup import escape
 
-from surgery import facts
+from surgery import facts, presets
 from surgery.plan import Plan
 
 from ..common import (
@@ -12,6 +12,7 @@ from ..common import (
     JsonOption,
     PlanArgument,
     WithOption,
+    describe,
     open_operation,
     out,
     print_json,
@@ -23,7 +24,11 @@ def preview(
     base: BaseArgument, plan: PlanArgument, with_: WithOption = None, as_json: JsonOption = False
 ) -> None:
     """Show what a plan would make of a base. Reads no weights."""
-    opened, written, (made, flat) = open_operation(base, plan, with_)
+    if with_ or plan.startswith("@"):
+        opened, written, (made, flat) = open_operation(base, plan, with_)
+    else:
+        opened = made = describe(base)
+        written = flat = presets.parse(plan, opened.depth) or Plan.parse(plan, opened.depth)
     before, after = opened.preview(Plan.whole(opened.depth)), made.preview(flat)
     if as_json:
         print_json(facts.of_plan(opened, written, before, after))

@@ -13,6 +13,7 @@ from surgery.plan import Plan
 
 if TYPE_CHECKING:
     from surgery.base import Base
+    from surgery.known_base import KnownBase
     from surgery.preview import Preview
 
 _KEYS = (
@@ -25,7 +26,7 @@ _KEYS = (
 )
 
 
-def base_table(base: Base) -> Table:
+def base_table(base: Base | KnownBase) -> Table:
     """What a base is, from its config and headers."""
     whole = asdict(base.preview(Plan.whole(base.depth)))
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -34,7 +35,7 @@ def base_table(base: Base) -> Table:
         ("source", base.kind + (f", {base.note}" if base.note else "")),
         ("architecture", base.architecture),
         ("dtype", base.dtype),
-        ("licence", base.source.licence or "not stated"),
+        ("licence", base.licence or "not stated"),
         ("tokenizer", _tokenizer(base)),
     ):
         table.add_row(label, escape(str(value)))
@@ -78,7 +79,7 @@ def _sizes(values: dict) -> list[tuple[str, str]]:
     ]
 
 
-def _tokenizer(base: Base) -> str:
+def _tokenizer(base: Base | KnownBase) -> str:
     if not base.has_tokenizer:
         return "none: text generation unavailable; operating and saving work"
     return "with a chat template" if base.has_chat_template else "without a chat template"

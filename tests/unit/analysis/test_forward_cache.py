@@ -1,4 +1,4 @@
-"""ForwardRunner that begin where they differ, and models for which that would be wrong."""
+"""Passes that start where plans differ, and models for which that would be wrong."""
 
 import pytest
 import tiny
@@ -9,6 +9,7 @@ from traps import TRAPS, trap
 from surgery import Base, Plan
 from surgery.analysis import Sample, perplexity, scan
 from surgery.analysis.forward_cache import ForwardRunner, same_layers
+from surgery.architecture.inspect.chain import Chain
 
 _LEFT: dict[str, torch.Tensor] = {}
 
@@ -39,6 +40,19 @@ trap("layers that leave something", _Leaving)
 trap("layers that leave something that lasts", _Lasting)
 
 
+@pytest.fixture(params=["one by one", "side by side", "whole passes"])
+def way(request, monkeypatch):
+    """The three ways in which plans are run."""
+    if request.param == "side by side":
+        monkeypatch.setattr(Base, "is_larger_than_memory", True)
+    if request.param == "whole passes":
+        monkeypatch.setattr(Chain, "of", lambda *_: None)
+
+
+def _losses(runner, plan, recorded):
+    return dict(runner.each_losses([plan], recorded))[plan]
+
+
 def open_trap(what, folder):
     config = TRAPS[what].config_class(
         **{k: v for k, v in tiny.FAMILIES["llama"][1].items() if k != "head_dim"}
@@ -51,7 +65,7 @@ def open_trap(what, folder):
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "qwen3", "gemma3", "gpt2"])
-def test_layers_are_skipped_and_nothing_changes(opened, family):
+def test_layers_are_skipped_and_nothing_changes(opened, family, way):
     base, sample = opened(family)
     runner = ForwardRunner(base, sample)
     assert runner.skips
@@ -59,10 +73,10 @@ def test_layers_are_skipped_and_nothing_changes(opened, family):
     for text in ("0:3, 4:6", "0:5, 3:6", "0:2, 1@identity, 2:6", "0:3, 3@average, 4:6", "0:4, 5"):
         plan = Plan.parse(text, 6)
         expected = perplexity(base.operate(plan).model, sample)
-        assert runner.losses(plan, recorded) == pytest.approx(expected.nll, abs=1e-5)
+        assert _losses(runner, plan, recorded) == pytest.approx(expected.nll, abs=1e-5)
 
 
-def test_a_pass_can_go_on_from_another_plan(opened):
+def test_a_pass_can_go_on_from_another_plan(opened, way):
     base, sample = opened("llama")
     runner = ForwardRunner(base, sample)
     first = runner.record(Plan.whole(6))
@@ -71,16 +85,15 @@ def test_a_pass_can_go_on_from_another_plan(opened):
     assert runner.forwards - before == 2
     last = Plan.parse("0:3, 4", 6)
     expected = perplexity(base.operate(last).model, sample).nll
-    assert runner.losses(last, second) == pytest.approx(expected, abs=1e-5)
+    assert _losses(runner, last, second) == pytest.approx(expected, abs=1e-5)
 
 
-def test_several_plans_with_one_tail(opened):
+def test_several_plans(opened, way):
     base, sample = opened("mixtral")
     runner = ForwardRunner(base, sample)
     recorded = runner.record(Plan.whole(6))
     plans = [Plan.of([*range(j), *range(2, 6)], 6) for j in (1, 3, 4, 6)]
-    found = runner.losses_together(plans, recorded)
-    for plan, losses in zip(plans, found, strict=True):
+    for plan, losses in runner.each_losses(plans, recorded):
         expected = perplexity(base.operate(plan).model, sample).nll
         assert losses == pytest.approx(expected, abs=1e-5)
 

@@ -1,0 +1,138 @@
+"""Run a model's layers one by one, as the model's own loop would call them.
+
+Most models pass hidden states from layer to layer and nothing else. Then each layer is a
+function of its hidden states, and the arguments beside them (masks, positions, rotary embeddings)
+follow from the tokens alone: a pass in which no layer computes anything shows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from .anatomy import Anatomy
+from .hooks import copied, hidden_in, hidden_out, layers_of, replaced, watched
+
+PROBE = 8  # tokens that show whether layers can be run one by one
+PROBED = 3 * PROBE  # tokens through each layer that showing it takes
+
+
+@dataclass(frozen=True)
+class Calls:
+    """How the loop calls every layer for some tokens: arguments beside the hidden states."""
+
+    first: torch.Tensor  # hidden states given to the first layer
+    arguments: tuple[tuple[tuple, Mapping[str, Any]], ...]
+
+
+class Chain:
+    """The layers of one model of a base, which nobody else may use meanwhile."""
+
+    def __init__(
+        self, model: PreTrainedModel, layers: Sequence[nn.Module], outputs: Sequence[Any]
+    ) -> None:
+        self._model, self.layers, self._outputs = model, layers, outputs
+
+    @classmethod
+    def of(cls, base: Anatomy, model: PreTrainedModel, ids: torch.Tensor) -> Chain | None:
+        """The chain of a model, or None where its layers can't be run one by one.
+
+        Shown on the first few tokens of `ids`, (windows, length): each layer is given what the
+        layer before returned, and run alone returns exactly what it returns within the model.
+        """
+        layers = layers_of(base, model)
+        if layers is None or base.handed is None:
+            return None
+        ids = ids[:1, :PROBE]
+        seen: dict[int, tuple[torch.Tensor | None, Any]] = {}
+
+        def called(p: int, given: torch.Tensor | None, output: Any) -> None:
+            seen[p] = copied(given), copied(output)
+
+        with torch.no_grad(), watched(layers, called):
+            logits = model(input_ids=ids, use_cache=False).logits
+        if len(seen) != len(layers):  # layers that text alone doesn't run
+            return None
+        chain = cls(model, layers, [seen[p][1] for p in range(len(layers))])
+        try:
+            chained = chain._is_chained(seen, ids, logits)
+        except Exception:  # whatever a model's code runs into when its layers don't compute
+            return None
+        return chain if chained else None
+
+    @torch.no_grad()
+    def _is_chained(
+        self, seen: Mapping[int, tuple], ids: torch.Tensor, logits: torch.Tensor
+    ) -> bool:
+        # Over other tokens, so that nothing that was left on a module passes for the layer's own.
+        self._model(input_ids=ids.flip(1), use_cache=False)
+        calls = self.calls(ids)
+        hidden = calls.first
+        # From the last to the first, so that none finds what the one before has just left.
+        for p, layer in reversed(list(enumerate(self.layers))):
+            given, output = seen[p]
+            before = hidden_out(seen[p - 1][1]) if p else hidden
+            if given is None or not torch.equal(before, given):
+                return False
+            if not torch.equal(self.run(calls, p, layer, given), hidden_out(output)):
+                return False
+        last = hidden_out(seen[len(self.layers) - 1][1])
+        return torch.equal(self.logits(ids, last), logits)
+
+    @torch.no_grad()
+    def calls(self, ids: torch.Tensor) -> Calls:
+        """How layers are called for these tokens. No layer computes anything."""
+        first: list[torch.Tensor] = []
+        arguments: list[tuple[tuple, Mapping[str, Any]]] = []
+
+        def passed_on(p: int, args: tuple, kwargs: dict) -> torch.Tensor:
+            hidden = hidden_in(args, kwargs)
+            if not first:
+                first.append(hidden.clone())
+            rest = {name: value for name, value in kwargs.items() if name != "hidden_states"}
+            arguments.append((args[1:], rest))
+            return hidden
+
+        with self._instead(passed_on):
+            self._model(input_ids=ids, use_cache=False)
+        return Calls(first[0], tuple(arguments))
+
+    @torch.no_grad()
+    def run(
+        self, calls: Calls, position: int, layer: nn.Module, hidden: torch.Tensor
+    ) -> torch.Tensor:
+        """What `layer` returns for hidden states, called as the loop calls that at `position`."""
+        args, kwargs = calls.arguments[position]
+        return hidden_out(layer(hidden.clone(), *args, **kwargs))
+
+    @torch.no_grad()
+    def logits(self, ids: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        """The model's logits if its last layer returned `hidden`: (windows, length, vocabulary)."""
+        last = len(self.layers) - 1
+
+        def passed_on(p: int, args: tuple, kwargs: dict) -> torch.Tensor:
+            return hidden.clone() if p == last else hidden_in(args, kwargs)
+
+        with self._instead(passed_on):
+            return self._model(input_ids=ids, use_cache=False).logits
+
+    @contextmanager
+    def _instead(self, hidden_of: Callable[[int, tuple, dict], torch.Tensor]) -> Iterator[None]:
+        """While this lasts, layers return what `hidden_of` says in the form that is theirs."""
+
+        def stand_in(p: int) -> Callable:
+            return lambda *args, **kwargs: replaced(self._outputs[p], hidden_of(p, args, kwargs))
+
+        try:
+            for p, layer in enumerate(self.layers):
+                layer.forward = stand_in(p)
+            yield
+        finally:
+            for layer in self.layers:
+                vars(layer).pop("forward", None)

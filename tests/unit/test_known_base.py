@@ -1,0 +1,91 @@
+"""A remembered base says what the opened one says, until a file or a version changes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from surgery import Base, Plan, known_base
+
+PLAN = "0:2, 4:6, 5"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral", "gemma3", "gpt2"])
+def test_a_remembered_base_answers_as_the_opened_one(tiny_folder, family):
+    folder = str(tiny_folder(family))
+    assert known_base.recall(folder) is None
+    base = Base.open(folder)
+    known_base.remember(folder, base)
+    known = known_base.recall(folder)
+    assert known == known_base.KnownBase.of(base)
+    for plan in (Plan.whole(base.depth), Plan.parse(PLAN, base.depth)):
+        assert known.preview(plan) == base.preview(plan)
+    assert type(known.counts.outside.parameters) is type(base.counts.outside.parameters)
+
+
+def _copy(tiny_folder, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for path in tiny_folder("llama").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    known_base.remember(str(folder), Base.open(str(folder)))
+    assert known_base.recall(str(folder))
+    return folder
+
+
+def _edit(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 4}))
+
+
+def _touch(folder):
+    os.utime(folder / "model.safetensors", (1, 1))
+
+
+def _remove(folder):
+    (folder / "tokenizer.json").unlink()
+
+
+def _add(folder):
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+
+
+@pytest.mark.parametrize("change", [_edit, _touch, _remove, _add])
+def test_changed_files_make_it_unknown(tiny_folder, tmp_path, change):
+    folder = _copy(tiny_folder, tmp_path)
+    change(folder)
+    assert known_base.recall(str(folder)) is None
+
+
+def test_another_version_makes_it_unknown(tiny_folder, tmp_path, monkeypatch):
+    folder = _copy(tiny_folder, tmp_path)
+    monkeypatch.setattr(known_base, "__version__", "0.0.1")
+    assert known_base.recall(str(folder)) is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"versions": [], "files": {}, "base": {}}'])
+def test_a_damaged_record_makes_it_unknown(tiny_folder, tmp_path, content):
+    folder = _copy(tiny_folder, tmp_path)
+    (record,) = (tmp_path / "cache" / "known-bases").glob("*.json")
+    record.write_text(content)
+    assert known_base.recall(str(folder)) is None
+
+
+def test_a_known_base_is_previewed_without_torch(tiny_folder):
+    folder = str(tiny_folder("llama"))
+    known_base.remember(folder, Base.open(folder))
+    code = (
+        "import sys; from surgery.cli.main import main; "
+        f"status = main(['preview', {folder!r}, {PLAN!r}]) or main(['inspect', {folder!r}]); "
+        "sys.exit(status or 'torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "parameters" in done.stdout
