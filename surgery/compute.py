@@ -61,7 +61,7 @@ _PRODUCTS = {
 }
 _LOOKUPS = {F.embedding, torch.embedding}
 _active = threading.local()  # how many `Float32` contexts this thread is in
-_DTYPE = torch.Tensor.dtype.__get__
+_DTYPE = vars(torch._C.TensorBase)["dtype"].__get__
 
 
 def compute_dtype(model: nn.Module) -> torch.dtype:

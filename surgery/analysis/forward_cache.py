@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -146,10 +147,11 @@ class ForwardRunner:
         model = self.model(plan)
         start = self._start(plan, cached)
         self._check_room(model, len(plan))
-        record = self._record_by_layer if self.layer_major else self._record_whole
         with self.computing():
             try:
-                return record(plan, model, start, cached, watch)
+                if self.layer_major:
+                    return self._record_by_layer(self.layer_major, plan, start, cached, watch)
+                return self._record_whole(plan, model, start, cached, watch)
             except (RuntimeError, IndexError) as error:  # shapes that don't match, no memory
                 raise _cannot_run(error) from error
 
@@ -161,7 +163,7 @@ class ForwardRunner:
         with self.computing():
             if self.layer_major:
                 for group in _groups(plans, self._at_once(cached)):
-                    yield from self._sweep(group, cached)
+                    yield from self._sweep(self.layer_major, group, cached)
             else:
                 for group in _together(plans, cached.plan):
                     yield from zip(group, self._losses_together(group, cached), strict=True)
@@ -187,14 +189,15 @@ class ForwardRunner:
 
     def _record_by_layer(
         self,
+        layer_major: LayerMajor,
         plan: Plan,
-        model: PreTrainedModel,
         start: int,
         cached: CachedForward | None,
         watch: Watch | None,
     ) -> CachedForward:
+        run = self._begin(layer_major, plan, cached)
         outputs = tuple(
-            {p: cached.outputs[batch][p] for p in range(start)} if start else {}
+            {p: cached.outputs[batch][p] for p in range(start)} if cached else {}
             for batch in self.batches
         )
 
@@ -204,41 +207,33 @@ class ForwardRunner:
                 ids = self.ids(batch)
                 watch(batch, p, by_token(given, ids), by_token(after, ids))
 
-        run = self._begin(plan, model, start, cached)
         while run.source is not None:
-            self.layer_major.step(run, called)
-        return CachedForward(plan, self._nll(run), outputs)
+            layer_major.step(run, called)
+        return CachedForward(plan, _nll_of(layer_major, run), outputs)
 
     def _sweep(
-        self, plans: Sequence[Plan], cached: CachedForward
+        self, layer_major: LayerMajor, plans: Sequence[Plan], cached: CachedForward
     ) -> Iterator[tuple[Plan, np.ndarray | Refused]]:
         runs = []
         for plan in plans:
             try:
-                model = self.model(plan)
+                runs.append(self._begin(layer_major, plan, cached))
             except Refused as error:
                 yield plan, error
-                continue
-            runs.append(self._begin(plan, model, self._start(plan, cached), cached))
         try:
-            yield from self.layer_major.sweep(runs, self._nll)
-        except (RuntimeError, IndexError) as error:  # shapes that don't go together, no memory
+            yield from layer_major.sweep(runs, partial(_nll_of, layer_major))
+        except (RuntimeError, IndexError) as error:  # shapes that don't match, no memory
             raise _cannot_run(error) from error
 
-    def _begin(
-        self, plan: Plan, model: PreTrainedModel, start: int, cached: CachedForward | None
-    ) -> Run:
-        """A plan after the first `start` layers of a cached pass."""
-        layers = layers_of(self.base.anatomy, model)
+    def _begin(self, layer_major: LayerMajor, plan: Plan, cached: CachedForward | None) -> Run:
+        """A plan after the layers that it shares with a cached pass. Raises `Refused`."""
+        layers = layers_of(self.base.anatomy, self.model(plan)) or ()
         own = {p: layers[p] for p, layer in enumerate(plan.layers) if layer.init != COPY}
-        run = self.layer_major.start(plan, own)
-        if start:
+        run = layer_major.start(plan, own)
+        if cached and (start := self._start(plan, cached)):
             run.done = start
             run.states = [cached.outputs[batch][start - 1] for batch in self.batches]
         return run
-
-    def _nll(self, run: Run) -> np.ndarray:
-        return np.concatenate([nll(logits, ids) for logits, ids in self.layer_major.logits(run)])
 
     def _at_once(self, cached: CachedForward) -> int:
         """How many plans to run side by side: one after another while weights are in memory, so
@@ -388,6 +383,10 @@ def same_layers(plan: Plan, other: Plan) -> int:
     while count and plan.layers[count - 1].init.initialiser.reads_next:
         count -= 1
     return count
+
+
+def _nll_of(layer_major: LayerMajor, run: Run) -> np.ndarray:
+    return np.concatenate([nll(logits, ids) for logits, ids in layer_major.logits(run)])
 
 
 def _together(plans: Sequence[Plan], whole: Plan) -> list[list[Plan]]:

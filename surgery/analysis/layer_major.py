@@ -54,7 +54,7 @@ class LayerMajor:
     def step(self, run: Run, watch: Watch | None = None) -> None:
         """Run one layer. `watch` gets the batch, the position, and hidden states before and after,
         in the form that the model has them."""
-        source = run.source
+        source = run.plan.sources[run.done]
         layer = run.own.get(run.done, self._chain.layers[source])
         for batch, (ids, calls) in enumerate(zip(self._batches, self._calls, strict=True)):
             before = run.states[batch]

@@ -47,7 +47,7 @@ class Chain:
         layer before returned, and run alone returns exactly what it returns within the model.
         """
         layers = layers_of(base, model)
-        if layers is None or base.handed is None:
+        if layers is None or base.layer_inputs is None:
             return None
         ids = ids[:1, :PROBE]
         seen: dict[int, tuple[torch.Tensor | None, Any]] = {}
@@ -73,17 +73,15 @@ class Chain:
         # Over other tokens, so that nothing that was left on a module passes for the layer's own.
         self._model(input_ids=ids.flip(1), use_cache=False)
         calls = self.calls(ids)
-        hidden = calls.first
         # From the last to the first, so that none finds what the one before has just left.
         for p, layer in reversed(list(enumerate(self.layers))):
             given, output = seen[p]
-            before = hidden_out(seen[p - 1][1]) if p else hidden
+            before = _states(seen[p - 1][1]) if p else calls.first
             if given is None or not torch.equal(before, given):
                 return False
-            if not torch.equal(self.run(calls, p, layer, given), hidden_out(output)):
+            if not torch.equal(self.run(calls, p, layer, given), _states(output)):
                 return False
-        last = hidden_out(seen[len(self.layers) - 1][1])
-        return torch.equal(self.logits(ids, last), logits)
+        return torch.equal(self.logits(ids, _states(seen[len(self.layers) - 1][1])), logits)
 
     @torch.no_grad()
     def calls(self, ids: torch.Tensor) -> Calls:
@@ -92,7 +90,7 @@ class Chain:
         arguments: list[tuple[tuple, Mapping[str, Any]]] = []
 
         def passed_on(p: int, args: tuple, kwargs: dict) -> torch.Tensor:
-            hidden = hidden_in(args, kwargs)
+            hidden = _given(args, kwargs)
             if not first:
                 first.append(hidden.clone())
             rest = {name: value for name, value in kwargs.items() if name != "hidden_states"}
@@ -109,7 +107,7 @@ class Chain:
     ) -> torch.Tensor:
         """What `layer` returns for hidden states, called as the loop calls that at `position`."""
         args, kwargs = calls.arguments[position]
-        return hidden_out(layer(hidden.clone(), *args, **kwargs))
+        return _states(layer(hidden.clone(), *args, **kwargs))
 
     @torch.no_grad()
     def logits(self, ids: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
@@ -117,7 +115,7 @@ class Chain:
         last = len(self.layers) - 1
 
         def passed_on(p: int, args: tuple, kwargs: dict) -> torch.Tensor:
-            return hidden.clone() if p == last else hidden_in(args, kwargs)
+            return hidden.clone() if p == last else _given(args, kwargs)
 
         with self._instead(passed_on):
             return self._model(input_ids=ids, use_cache=False).logits
@@ -136,3 +134,15 @@ class Chain:
         finally:
             for layer in self.layers:
                 vars(layer).pop("forward", None)
+
+
+def _given(args: tuple, kwargs: Mapping[str, Any]) -> torch.Tensor:
+    hidden = hidden_in(args, kwargs)
+    assert hidden is not None, "a layer is called without hidden states"
+    return hidden
+
+
+def _states(output: Any) -> torch.Tensor:
+    hidden = hidden_out(output)
+    assert hidden is not None, "a layer returned no hidden states"
+    return hidden
