@@ -15,8 +15,9 @@ from .preview import Preview, preview_of
 from .progress import Progress, silent
 from .sources import open_source
 
-# Bases in use, by the identity of their files: opening the same one again shares its weights.
-_open: weakref.WeakValueDictionary[str, Base] = weakref.WeakValueDictionary()
+# Bases in use, by the identity of their files and whether weights are read from disk: opening the
+# same one again shares its weights.
+_open: weakref.WeakValueDictionary[tuple[str, bool], Base] = weakref.WeakValueDictionary()
 _opening = threading.Lock()
 
 
@@ -24,17 +25,22 @@ class Base(Model):
     """A base model. Get one with `Base.open`; equal files give the same object."""
 
     @classmethod
-    def open(cls, spec: str, progress: Progress = silent) -> Base:
+    def open(cls, spec: str, progress: Progress = silent, *, from_disk: bool = False) -> Base:
         """Open "bundled", "org/name[@revision]", a folder, "file.gguf" or "config:file.json".
+
+        `from_disk` lets the weights be larger than the CPU's memory: they are read from their files
+        whenever they are used. Scans then read each layer once for all plans that need it; text
+        comes as slowly as the disk reads all weights for every token.
 
         Reads the config and the safetensors headers alone, from the Hub by range requests; never
         weights, never pickles, never remote code. Raises `BaseError`.
         """
         source = open_source(spec, progress)
         with _opening:
-            if (base := _open.get(source.identity)) is None:
-                base = cls(source)
-                _open[source.identity] = base
+            key = (source.identity, from_disk)
+            if (base := _open.get(key)) is None:
+                base = cls(source, from_disk)
+                _open[key] = base
             return base
 
     def preview(self, plan: Plan) -> Preview:

@@ -70,17 +70,17 @@ def main_memory() -> Room:
     return Room("cpu", max(0, free))
 
 
-def choose(size: int, gpus: list[Room], cpu: Room) -> tuple[str, ...]:
+def choose(size: int, gpus: list[Room], cpu: Room, copied: int | None = None) -> tuple[str, ...]:
     """The devices for `size` bytes of weights: one GPU, else several, else the CPU.
 
-    Several names mean that the layers are spread over all of them. Raises `BaseError` if the
-    weights fit nowhere.
+    Several names mean that the layers are spread over all of them. `copied` of the bytes have to
+    fit in main memory: all unless given. Raises `BaseError` if the weights fit nowhere.
     """
     if gpus and size <= gpus[0].free * HEADROOM:
         return (gpus[0].device,)
     if len(gpus) > 1 and size <= sum(room.free for room in gpus) * HEADROOM:
         return tuple(room.device for room in gpus)
-    if size <= cpu.free * HEADROOM:
+    if (size if copied is None else copied) <= cpu.free * HEADROOM:
         return (cpu.device,)
     places = ", ".join(f"{gigabytes(r.free)} on {r.device}" for r in (*gpus, cpu))
     raise BaseError(

@@ -18,7 +18,13 @@ from surgery.architecture.inspect.layer_list import embedding_table
 from .architecture import Anatomy
 from .architecture.inspect.counts import count
 from .architecture.inspect.loader import auto_class
-from .architecture.inspect.names import check_stored, disk_layers, old_buffers, stored_twice
+from .architecture.inspect.names import (
+    check_stored,
+    disk_layers,
+    loader_names,
+    old_buffers,
+    stored_twice,
+)
 from .architecture.inspect.quantized import check_declared
 from .counts import Counts, StoredBytes
 from .devices import accelerators
@@ -39,8 +45,8 @@ _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "
 class Model:
     """A model as found. `Base` adds what can be done with a plan."""
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, source: Source, from_disk: bool = False) -> None:
+        self.source, self.from_disk = source, from_disk
         self._model: PreTrainedModel | None = None
         self._loading = Turn("Waiting for the weights")
         self._written: Path | None = None
@@ -223,11 +229,6 @@ class Model:
             return str(self._model.device)
         return next((room.device for room in accelerators()), "cpu")
 
-    @property
-    def is_larger_than_memory(self) -> bool:
-        """Whether weights are read from their files whenever they are used."""
-        return False
-
     def load(self, progress: Progress = silent) -> PreTrainedModel:
         """Return the model with its weights: loaded once per process, shared and read-only.
         Raises `BaseError` if the weights can't be loaded or don't fit into memory."""
@@ -245,10 +246,29 @@ class Model:
                     folder = self.source.files_folder(report)
                     self._check_tied(folder)
                     buffers = old_buffers(self.anatomy, self.source.tensors)
-                    model = load(self.anatomy, folder, self.torch_dtype, size, report, buffers)
+                    copied = self._copied_bytes() if self.from_disk else size
+                    model = load(
+                        self.anatomy, folder, self.torch_dtype, size, copied, report, buffers
+                    )
                     self.source.check()
                 self._model = share(model)
             return self._model
+
+    def _copied_bytes(self) -> int:
+        """Bytes of weights that are copied into memory when they are loaded on the CPU. Those
+        stored in the dtype and shape of the model are used as they lie in their files: the system
+        reads them when they are needed, and drops them when memory runs short."""
+        translate = loader_names(self.anatomy)
+        mapped = {
+            id(tensor)
+            for name, stored in self.source.tensors.items()
+            if (tensor := self.anatomy.tensors.get(translate(name))) is not None
+            and tuple(tensor.shape) == tuple(stored.shape)
+            and _DTYPES.get(stored.dtype) == self.torch_dtype
+        }
+        tensors = {id(tensor): tensor for tensor in self.anatomy.tensors.values()}
+        values = sum(tensor.numel() for key, tensor in tensors.items() if key not in mapped)
+        return values * self.torch_dtype.itemsize
 
     @property
     def model(self) -> PreTrainedModel:

@@ -117,7 +117,7 @@ PRESETS = {
             "llama-pro",
             llama_pro,
             (Parameter("every", lambda d: min(4, d), "layers between new ones"),),
-            "Insert new layers, initialised as identity (LLaMA-Pro)",
+            "Insert new layers as the identity (LLaMA-Pro)",
         ),
         Preset(
             "repeat",

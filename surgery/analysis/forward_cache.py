@@ -238,7 +238,7 @@ class ForwardRunner:
     def _at_once(self, cached: CachedForward) -> int:
         """How many plans to run side by side: one after another while weights are in memory, so
         that results come early; as many as fit if weights are read anew for every sweep."""
-        if not self.base.is_larger_than_memory:
+        if not self.base.from_disk:
             return 1
         state = sum(outputs[0].nbytes for outputs in cached.outputs)
         return max(1, int(main_memory().free * _STATES / max(1, state)))

@@ -231,7 +231,9 @@ def test_wrong_usage_is_told_apart(run, arguments, message):
     assert message in err and "Try: python -m surgery" in err and "--help" in err
 
 
-def test_a_bug_of_ours_is_one_line_too(run, monkeypatch, folder):
+def test_a_bug_of_ours_is_one_line_too(run, monkeypatch, folder, tmp_path):
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path))  # where no base is remembered
+
     def broken(*args):
         raise ZeroDivisionError("oops\nand more")
 

@@ -35,7 +35,7 @@ class Chain:
     """The layers of one model of a base, which nobody else may use meanwhile."""
 
     def __init__(
-        self, model: PreTrainedModel, layers: Sequence[nn.Module], outputs: Sequence[Any]
+        self, model: PreTrainedModel, layers: nn.ModuleList, outputs: Sequence[Any]
     ) -> None:
         self._model, self.layers, self._outputs = model, layers, outputs
 
