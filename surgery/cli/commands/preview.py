@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.markup import escape
 
 from surgery import facts, presets
@@ -19,11 +21,17 @@ from ..common import (
 )
 from ..reports.preview import change_table
 
+if TYPE_CHECKING:
+    from surgery.base import Base
+    from surgery.known_base import KnownBase
+
 
 def preview(
     base: BaseArgument, plan: PlanArgument, with_: WithOption = None, as_json: JsonOption = False
 ) -> None:
     """Show what a plan would make of a base. Reads no weights."""
+    opened: Base | KnownBase
+    made: Base | KnownBase
     if with_ or plan.startswith("@"):
         opened, written, (made, flat) = open_operation(base, plan, with_)
     else:
