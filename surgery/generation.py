@@ -149,7 +149,7 @@ class Stream:
             stored = self._model(input_ids=self._next_input[:, :1], use_cache=True)
             for name in ALL_CACHE_NAMES:
                 if output.get(name) is not None:
-                    match_dtypes(output[name], stored[name])
+                    output[name] = match_dtypes(output[name], stored[name])
         return output
 
     def _new_text(self) -> str:

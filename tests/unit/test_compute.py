@@ -6,6 +6,7 @@ import torch
 
 from surgery import Base, Plan, SurgeryError, compute
 from surgery.analysis import Sample, perplexity
+from surgery.architecture.inspect.kv_cache import match_dtypes
 
 IDS = torch.arange(3, 43).view(2, 20)
 FAMILIES = ["llama", "qwen2", "qwen3", "mixtral", "gemma2", "gemma3", "gpt2"]
@@ -103,3 +104,14 @@ def test_few_rows_compute_as_stored(half, in_float32):
 def test_the_gain_is_measured():
     assert 0.01 < compute.float32_gain(torch.bfloat16) < 1000
     assert torch.get_num_threads() >= 1
+
+
+def test_caches_of_any_form_get_the_stored_dtypes():
+    def cache(first, second):
+        numbers = torch.tensor([1])
+        return {"a": [torch.ones(2, dtype=first), (torch.ones(3, dtype=second), numbers)], "b": 3}
+
+    mine = match_dtypes(cache(torch.float32, torch.float32), cache(torch.bfloat16, torch.float32))
+    assert mine["a"][0].dtype is torch.bfloat16
+    assert [x.dtype for x in mine["a"][1]] == [torch.float32, torch.int64]
+    assert mine["b"] == 3

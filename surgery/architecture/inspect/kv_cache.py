@@ -69,31 +69,27 @@ def _values(thing, seen: set[int]) -> int:
     return sum(_values(x, seen) for x in thing)
 
 
-def match_dtypes(cache, like) -> None:
-    """Convert a cache's floating-point tensors, in place, to the dtypes that the same places have
-    in another cache of the same model."""
-    _match(cache, like, set())
+def match_dtypes(cache, like):
+    """Convert a cache's floating-point tensors to the dtypes that the same places have in another
+    cache of the same model. Returns the cache; only tuples are made anew."""
+    return _match(cache, like, set())
 
 
-def _match(thing, like, seen: set[int]) -> None:
-    if id(thing) in seen:
-        return
-    seen.add(id(thing))
-    if isinstance(thing, list):
-        places = [(i, thing[i], like[i]) for i in range(min(len(thing), len(like)))]
-        put = thing.__setitem__
-    else:
-        mine, other = (
-            x if isinstance(x, dict) else getattr(x, "__dict__", {}) for x in (thing, like)
-        )
-        if not isinstance(mine, dict):  # a class
-            return
-        places = [(name, mine[name], other[name]) for name in mine if name in other]
-        put = mine.__setitem__
-    for place, value, model in places:
-        if isinstance(value, torch.Tensor):
-            halved = isinstance(model, torch.Tensor) and value.is_floating_point()
-            if halved and value.dtype != model.dtype:
-                put(place, value.to(model.dtype))
-        else:
-            _match(value, model, seen)
+def _match(value, like, seen: set[int]):
+    if isinstance(value, torch.Tensor):
+        tensors = isinstance(like, torch.Tensor) and value.is_floating_point()
+        return value.to(like.dtype) if tensors else value
+    if id(value) in seen:
+        return value
+    seen.add(id(value))
+    if isinstance(value, tuple) and isinstance(like, tuple):
+        parts = [_match(*pair, seen) for pair in zip(value, like, strict=False)]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(value, list) and isinstance(like, list):
+        value[: len(like)] = [_match(*pair, seen) for pair in zip(value, like, strict=False)]
+        return value
+    mine, other = (x if isinstance(x, dict) else getattr(x, "__dict__", {}) for x in (value, like))
+    if isinstance(mine, dict):  # a class has a read-only mapping
+        for name in mine.keys() & other.keys():
+            mine[name] = _match(mine[name], other[name], seen)
+    return value
