@@ -78,7 +78,7 @@ class Scan:
 
     @property
     def angular(self) -> tuple[tuple[float | None, ...], ...] | None:
-        """Angular distances d(l, n), at [l][n]."""
+        """Angular distances d(l, n), at `[l][n]`."""
         return self.values.get("angular")
 
     @property
