@@ -36,11 +36,11 @@ PLANS = (
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
     """Every tensor in a folder's safetensors."""
-    found = {}
+    result = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
-            found |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return found
+            result |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return result
 
 
 def install(folder: Path) -> Path:
@@ -92,8 +92,8 @@ def main() -> None:
                     env={**os.environ, "HF_HUB_OFFLINE": "1"},
                 )
                 if done.returncode:
-                    said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-                    result = f"mergekit failed: {said[:200]}"
+                    message = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+                    result = f"mergekit failed: {message[:200]}"
                 else:
                     result = difference(tensors(ours), tensors(theirs)) or "the same"
                 failed += result != "the same"

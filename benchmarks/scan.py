@@ -43,12 +43,12 @@ def main() -> None:
         mock.patch.dict("os.environ", LAYER_SURGERY_CACHE=folder),
     ):
         begun = time.perf_counter()
-        found = scan(base, sample, on_update=lambda _: first.append(time.perf_counter() - begun))
+        result = scan(base, sample, on_update=lambda _: first.append(time.perf_counter() - begun))
         seconds = time.perf_counter() - begun
     layer = sum(p.numel() for p in model.model.layers[0].parameters())
-    heads = 1 + len(found.drop_one) + len(found.repeat_one)
+    heads = 1 + len(result.drop_one) + len(result.repeat_one)
     tokens = sum(map(len, sample.windows))
-    flops = 2 * tokens * (found.layer_forwards * layer + heads * model.lm_head.weight.numel())
+    flops = 2 * tokens * (result.layer_forwards * layer + heads * model.lm_head.weight.numel())
     peaks = {dtype: peak(dtype) for dtype in (torch.float32, model.dtype)}
     limit = flops / max(peaks.values())
     patient = base.operate(Plan.whole(base.depth)).model

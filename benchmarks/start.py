@@ -105,8 +105,8 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         start(browser, folder, others)  # warms every cache
         for _ in range(options.times):
-            found = {name: importing(code) for name, code in IMPORTS.items()}
-            for phase, seconds in (found | start(browser, folder, others)).items():
+            result = {name: importing(code) for name, code in IMPORTS.items()}
+            for phase, seconds in (result | start(browser, folder, others)).items():
                 taken.setdefault(phase, []).append(seconds)
         browser.close()
     print(f"{'seconds, of ' + str(options.times) + ' starts':44s} {'median':>7s} {'best':>7s}")

@@ -98,7 +98,7 @@ class Endpoints:
             max_new_tokens: Stop after so many tokens at most.
             greedy: Always take the most likely token; else draw by seed, temperature and top_p.
             seed: The same seed gives the same text.
-            temperature: Higher is wilder.
+            temperature: Higher is more random.
             top_p: Share of likely tokens to draw from.
             chat: Put the prompt into the model's chat template.
         """
@@ -185,8 +185,8 @@ class Endpoints:
     def scan(
         self, base: str = "bundled", text: str = "", limit: int = 512, request: gr.Request = _GIVEN
     ) -> Iterator[dict]:
-        """Measure what each layer is worth: Block Influence, angular distances, and the perplexity
-        without it and with it twice. Yields {progress, share}, and at last the scores with their
+        """Measure layer importance: Block Influence, angular distances, and perplexity
+        without each layer and with it twice. Yields {progress, share}, and at last the scores with their
         intervals.
 
         Args:

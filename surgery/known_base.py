@@ -118,8 +118,8 @@ def _states(paths: Iterable[str]) -> dict[str, list[int]]:
     """Size and time of the last change of each file or folder. Raises `OSError`."""
     states = {}
     for path in paths:
-        found = Path(path).stat()
-        states[path] = [found.st_size, found.st_mtime_ns, found.st_ino]
+        state = Path(path).stat()
+        states[path] = [state.st_size, state.st_mtime_ns, state.st_ino]
     return states
 
 

@@ -142,9 +142,9 @@ def main() -> None:
         for name in given.cases or CASES:
             # transformers 5 also writes other tensor names for models with towers.
             for spelling in ("4",) if "text_config" in CASES[name][1] else ("4", "5"):
-                said = _case(name, spelling, Path(folder) / f"{name}-{spelling}", other)
-                failed += bool(said)
-                print(f"{name:32} spelt as in {spelling}: {said or 'the same'}", flush=True)
+                message = _case(name, spelling, Path(folder) / f"{name}-{spelling}", other)
+                failed += bool(message)
+                print(f"{name:32} spelt as in {spelling}: {message or 'the same'}", flush=True)
         other.stdin.close()
         other.wait()
     sys.exit(bool(failed))
@@ -214,9 +214,9 @@ def _case(name: str, spelling: str, folder: Path, other: subprocess.Popen) -> st
             return f"this transformers is {far:.0e} off"
     torch.save(ids, out / "ids.pt")
     print(json.dumps(str(out)), file=other.stdin, flush=True)
-    said = next((line[2:] for line in other.stdout if line.startswith("= ")), '"it died"')
-    if said := json.loads(said):
-        return said
+    message = next((line[2:] for line in other.stdout if line.startswith("= ")), '"it died"')
+    if message := json.loads(message):
+        return message
     far = _far(torch.load(out / "old.pt"), logits)
     return f"transformers {OLD} is {far:.0e} off" if far > TOLERANCE else ""
 

@@ -51,8 +51,8 @@ def on_disk(tiny_folder, tmp_path):
 
 def test_a_disk_without_room_is_said_before_the_first_byte(on_disk):
     run, _ = on_disk
-    said = run("print(save('out')); print(list(disk.iterdir()))", "size=4m")
-    assert said[0].startswith("SaveError: There is no room for it") and said[1] == "[]"
+    message = run("print(save('out')); print(list(disk.iterdir()))", "size=4m")
+    assert message[0].startswith("SaveError: There is no room for it") and message[1] == "[]"
 
 
 @pytest.mark.parametrize("moment", ["Writing weights", "Verifying"])
@@ -60,7 +60,7 @@ def test_a_disk_that_fills_up_on_the_way(on_disk, moment):
     """Someone else takes the room; when it is given back, the same save succeeds, and the model
     that was there before has stayed all along."""
     run, disk = on_disk
-    said = run(f"""
+    message = run(f"""
 print(save("out"))
 before = (disk / "out" / "model.safetensors").read_bytes()
 def fill(what, done, total):
@@ -75,7 +75,7 @@ print(before == (disk / "out" / "model.safetensors").read_bytes())
 (disk / "filler").unlink()
 print(save("out", overwrite=True))
 """)
-    assert said == [
+    assert message == [
         "saved out",
         f"SaveError: The disk of {disk} is full. Free some space, or choose another folder.",
         "['filler', 'out']",
@@ -86,18 +86,18 @@ print(save("out", overwrite=True))
 
 def test_a_disk_that_is_read_only(on_disk):
     run, disk = on_disk
-    said = run("""
+    message = run("""
 subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
 print(save("out")); print(list(disk.iterdir()))
 """)
     refused = f"SaveError: {disk} can't be written to. Choose a folder with write permission."
-    assert said == [refused, "[]"]
+    assert message == [refused, "[]"]
 
 
 def test_a_disk_that_becomes_read_only_on_the_way(on_disk):
     """Another mount on top of the disk, since one with an open file can't be made read-only."""
     run, disk = on_disk
-    said = run("""
+    message = run("""
 def lock(what, done, total):
     if what == "Checking that it loads":
         subprocess.run(["mount", "--bind", str(disk), str(disk)], check=True)
@@ -107,9 +107,9 @@ subprocess.run(["umount", str(disk)], check=True)
 print(len(list(disk.iterdir())))
 print(save("out")); print([path.name for path in disk.iterdir()])
 """)
-    assert said[0].startswith(f"SaveError: {disk} can't be written to")
+    assert message[0].startswith(f"SaveError: {disk} can't be written to")
     # Leftovers that could not be removed: the next save removes them, though the process lives.
-    assert said[1:] == ["1", "saved out", "['out']"]
+    assert message[1:] == ["1", "saved out", "['out']"]
 
 
 WRITERS = """
@@ -152,7 +152,7 @@ def test_every_writer_leaves_the_old_or_the_new(on_disk):
     """The disk fills up after more and more bytes, for all kinds of output: a model, an adapter, a
     healing run and its states, a download."""
     run, _ = on_disk
-    said = run(
+    message = run(
         WRITERS
         + """
 print("model", attempt(lambda: base.save(plan, disk / "model")))
@@ -169,6 +169,6 @@ print("healed", attempt(lambda: healed.save(disk / "healed")))
 """,
         "size=32m",
     )
-    found = dict(line.rsplit(" ", 1) for line in said)
-    assert list(found) == ["model", "again", "run", "state", "adapter", "adapter again", "healed"]
-    assert all(int(tries) > 0 for tries in found.values()), found
+    result = dict(line.rsplit(" ", 1) for line in message)
+    assert list(result) == ["model", "again", "run", "state", "adapter", "adapter again", "healed"]
+    assert all(int(tries) > 0 for tries in result.values()), result

@@ -33,17 +33,17 @@ class Naive:
 
     def losses(self, sources):
         """−ln p of every token but each window's first."""
-        found = []
+        result = []
         for ids, one in zip(self.windows, self._oracles, strict=True):
             rows = one.logits(sources)[0].double()
             for position, token in enumerate(ids[0, 1:]):
-                found.append(float(torch.logsumexp(rows[position], 0) - rows[position, token]))
-        return found
+                result.append(float(torch.logsumexp(rows[position], 0) - rows[position, token]))
+        return result
 
     def perplexity(self, sources):
         """exp of the mean loss."""
-        found = self.losses(sources)
-        return math.exp(sum(found) / len(found))
+        result = self.losses(sources)
+        return math.exp(sum(result) / len(result))
 
     def block_influence(self, layer):
         """1 − mean cosine between input and output."""

@@ -140,7 +140,7 @@ class Oracle:
 
     def _find_streams(self) -> dict[tuple, tuple]:
         """{where a layer is given it: where the layer before returned it}."""
-        found = []
+        result = []
         for call, previous in zip(self.calls[1:], self.calls, strict=False):
             live = _leaves((call.args, call.kwargs))
             links = {}
@@ -150,12 +150,12 @@ class Oracle:
                         if not _equal(call.given[path], was):
                             raise NoOracle("results are changed on the way to the next layer")
                         links.setdefault(path, slot)
-            found.append(links)
-        if not found[0] or any(links != found[0] for links in found):
+            result.append(links)
+        if not result[0] or any(links != result[0] for links in result):
             raise NoOracle("what a layer returns is not what the next one is given")
-        if not found[0].keys() <= self.calls[0].given.keys():
+        if not result[0].keys() <= self.calls[0].given.keys():
             raise NoOracle("the first layer is called in another way than the next")
-        return found[0]
+        return result[0]
 
     # ------------------------------------------------------------------ can it be trusted?
 

@@ -138,14 +138,14 @@ def imports_of(root: Path) -> dict[str, set[str]]:
     for path in (root / "app.py", *root.glob("components/**/*.py"), *root.glob("surgery/**/*.py")):
         parts = path.relative_to(root).with_suffix("").parts
         paths[".".join(part for part in parts if part != "__init__")] = path
-    found = {}
+    result = {}
     for module, path in paths.items():
         package = module if path.name == "__init__.py" else module.rpartition(".")[0]
         names = _imported(ast.parse(path.read_text(encoding="utf-8")), package)
         # The last part is a module or something in one.
         mine = {n if n in paths or (m := n.rpartition(".")[0]) not in paths else m for n in names}
-        found[module] = mine - {module}
-    return found
+        result[module] = mine - {module}
+    return result
 
 
 def _imported(tree: ast.AST, package: str) -> Iterator[str]:
@@ -174,14 +174,14 @@ def by_package(imports: Imports) -> dict[str, set[str]]:
         parent = module.rpartition(".")[0]
         return parent if "." in parent and module not in packages else module
 
-    found: dict[str, set[str]] = {}
+    result: dict[str, set[str]] = {}
     for module, others in imports.items():
         mine = owner(module)
         theirs = {owner(other) for other in others if other in imports}
         # A package may use the packages within it, and they what lies beside them.
         apart = {x for x in theirs if not _within(x, mine) and not _within(mine, x)}
-        found.setdefault(mine, set()).update(apart)
-    return found
+        result.setdefault(mine, set()).update(apart)
+    return result
 
 
 def circle(imports: Imports) -> list[str]:
@@ -250,8 +250,8 @@ def test_rules_are_read_off_the_files(tmp_path):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    found = imports_of(tmp_path)
-    assert {module: others for module, others in found.items() if others} == {
+    result = imports_of(tmp_path)
+    assert {module: others for module, others in result.items() if others} == {
         "app": {"components.page"},
         "components.page": {"torch.nn", "surgery"},
         "components.panels.talk.panel": {"components.panels.weights.panel"},
@@ -260,7 +260,7 @@ def test_rules_are_read_off_the_files(tmp_path):
         "surgery.io.atomic": {"surgery.base"},
         "surgery.io.copy": {"importlib", "gradio"},
     }
-    broken = {breach for rule in RULES for breach in rule.broken(found)}
+    broken = {breach for rule in RULES for breach in rule.broken(result)}
     assert broken == {
         "surgery.io.copy → gradio",
         "components.page → torch.nn",
@@ -268,9 +268,9 @@ def test_rules_are_read_off_the_files(tmp_path):
         "surgery.io.atomic → surgery.base",
     }
     panels = "components.panels.talk.panel → components.panels.weights.panel"
-    assert _across_panels(found) == [panels]
-    assert set(circle(found)) == {"surgery.base", "surgery.io.atomic"}
-    assert set(circle(by_package(found))) == {"surgery.base", "surgery.io"}
+    assert _across_panels(result) == [panels]
+    assert set(circle(result)) == {"surgery.base", "surgery.io.atomic"}
+    assert set(circle(by_package(result))) == {"surgery.base", "surgery.io"}
 
 
 def test_the_library_runs_without_gradio():

@@ -211,8 +211,8 @@ class HealingRun:
                 accelerator.backward(loss)
             total += loss.detach()
         norm = accelerator.clip_grad_norm_(self.model.parameters(), s.clip)
-        found = float(accelerator.reduce(total, "mean"))
-        if not (math.isfinite(found) and math.isfinite(float(norm))):
+        mean = float(accelerator.reduce(total, "mean"))
+        if not (math.isfinite(mean) and math.isfinite(float(norm))):
             self._diverge(f"The loss is not finite at step {self.step + 1}")
         self._good = self.step
         if grown := growth(self.losses):
@@ -223,7 +223,7 @@ class HealingRun:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return found, rate
+        return mean, rate
 
     def _loss(self, ids: torch.Tensor) -> torch.Tensor:
         return self.distillation.loss(self.model, ids)
@@ -315,8 +315,8 @@ class HealingRun:
 
     def _parameters(self) -> dict[str, nn.Parameter]:
         """{name in the student: trained parameter}."""
-        found = trainable(self.accelerator.unwrap_model(self.model))
-        return dict(zip(self.names, found.values(), strict=True))
+        parameters = trainable(self.accelerator.unwrap_model(self.model))
+        return dict(zip(self.names, parameters.values(), strict=True))
 
     # ------------------------------------------------------------------ evaluating and saving
 

@@ -39,21 +39,21 @@ def trained_layers(plan: Plan, settings: Settings) -> tuple[int, ...]:
     if settings.train in ("lora", "all"):
         return everything
     if settings.train == "new":
-        found = _new(plan)
-        if not found:
+        positions = _new(plan)
+        if not positions:
             raise SurgeryError(
                 "This plan adds no layers, so there is nothing new to train: choose seams, all or "
                 "lora."
             )
-        return found
+        return positions
     near = set()
     for seam in plan.seams:
         near |= set(range(seam - settings.radius, seam + settings.radius))
     near |= {p for p, layer in enumerate(plan.layers) if layer.init != COPY}
-    found = tuple(sorted(near & set(everything)))
-    if not found:
+    positions = tuple(sorted(near & set(everything)))
+    if not positions:
         raise SurgeryError("The plan leaves the base unchanged: there is no seam to heal.")
-    return found
+    return positions
 
 
 def _new(plan: Plan) -> tuple[int, ...]:
@@ -62,13 +62,13 @@ def _new(plan: Plan) -> tuple[int, ...]:
     Of `7, 7@identity` the second is new; of `7@identity, 7` the first.
     """
     seen: set[int] = set()
-    found = []
+    positions = []
     for position, layer in enumerate(plan.layers):
         if layer.init != COPY or layer.source in seen:
-            found.append(position)
+            positions.append(position)
         else:
             seen.add(layer.source)
-    return tuple(found)
+    return tuple(positions)
 
 
 def make_student(patient: Patient, settings: Settings) -> nn.Module:
@@ -92,7 +92,7 @@ def make_student(patient: Patient, settings: Settings) -> nn.Module:
 
 def _parameters_of(patient: Patient, positions: Iterable[int]) -> list[str]:
     """The names of the floating-point parameters of the layers at these positions."""
-    wanted, found = set(positions), []
+    wanted, names = set(positions), []
     anatomy = patient.base.anatomy
     paths = anatomy.stack.paths
     owners: dict[int, set[tuple[str, int]]] = {}
@@ -115,8 +115,8 @@ def _parameters_of(patient: Patient, positions: Iterable[int]) -> list[str]:
                         f"{path}.{p}.{rest} is shared by several layers of this model, so it can't "
                         "be trained in one alone: heal it with LoRA."
                     )
-                found.append(f"{path}.{p}.{rest}")
-    return found
+                names.append(f"{path}.{p}.{rest}")
+    return names
 
 
 def _with_adapters(

@@ -51,8 +51,8 @@ def serve(folder: Path, *options: str):
         else:
             raise AssertionError(f"The app did not start:\n{log.read_text()}")
         yield url
-        said = log.read_text()
-        assert "Traceback" not in said, said
+        message = log.read_text()
+        assert "Traceback" not in message, message
     finally:
         process.terminate()
         process.wait(20)

@@ -71,8 +71,8 @@ def test_start_watch_pause_and_go_on(page, tiny_folder):
     expect(step).to_have_text("1,000 of 1,000")
     expect(board).to_contain_text("after step 1,000")
     expect(page.locator("#heal-curve .scatterlayer .trace").first).to_be_visible()
-    found = Axe().run(page, options={"resultTypes": ["violations"]})
-    assert not found.response["violations"], found.generate_report()
+    result = Axe().run(page, options={"resultTypes": ["violations"]})
+    assert not result.response["violations"], result.generate_report()
     page.get_by_role("tab", name="Talk").click()
     page.locator("#prompt textarea").fill("Once")
     page.locator("#stream").click()
@@ -86,16 +86,16 @@ def test_a_text_of_one_s_own_heals_what_x_ray_and_log_then_see(page, tiny_folder
     status = page.locator("#heal-status")
     page.locator("#heal").click()
     expect(status).to_contain_text("Choose a file")
-    for name, text, said in (
+    for name, text, message in (
         ("empty.txt", " ", "empty.txt is empty"),
         ("<b>bytes</b>.txt", b"\xff\xfe\x00", "<b>bytes</b>.txt is not text in UTF-8"),
         ("<b>mine</b>.txt", TEXT, "<b>mine</b>.txt, 3.2 kB"),
     ):
         chooser.set_input_files(file(name, text))
-        expect(line).to_contain_text(said)
+        expect(line).to_contain_text(message)
     assert page.locator("#heal-file b").count() == 0
-    found = Axe().run(page, options={"resultTypes": ["violations"]})
-    assert not found.response["violations"], found.generate_report()
+    result = Axe().run(page, options={"resultTypes": ["violations"]})
+    assert not result.response["violations"], result.generate_report()
     page.locator("#heal").click()
     expect(status).to_contain_text("Healed.", timeout=60_000)
 
@@ -126,13 +126,13 @@ def test_a_data_set_that_is_none_is_said(page, tiny_folder):
     prepare(page, tiny_folder("llama"), 5)
     choose(page, "a data set on the Hub")
     status, name = page.locator("#heal-status"), page.locator("#heal-data textarea")
-    for text, said in (
+    for text, message in (
         ("", "Name a data set"),
         ("/etc/<b>x</b>", "“/etc/<b>x</b>” is not a data set"),
     ):
         name.fill(text)
         page.locator("#heal").click()
-        expect(status).to_contain_text(said)
+        expect(status).to_contain_text(message)
     assert page.locator("#heal-status b").count() == 0
 
 

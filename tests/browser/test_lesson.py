@@ -41,7 +41,7 @@ def checked(page: Page, step) -> None:
 @pytest.mark.timeout(600)
 def test_a_walk_through_the_lesson(app, open_page):
     page = open_page(app)
-    said = page.locator("[data-who=patient] .talk-said")
+    message = page.locator("[data-who=patient] .talk-said")
     open_lesson(page)
     for number, step in enumerate(STEPS, 1):
         expect(page.locator(".lesson h2")).to_have_text(step.title)
@@ -53,7 +53,7 @@ def test_a_walk_through_the_lesson(app, open_page):
         )
         results = page.locator(".lesson-results")
         if step.act == "talk":
-            expect(said).not_to_have_text("")
+            expect(message).not_to_have_text("")
             expect(page.locator("[data-who=patient] .talk-prompt")).to_have_text(step.prompt)
         elif step.act == "drawn":
             beyond = results.locator("tr", has_text="beyond").locator("td").first.inner_text()

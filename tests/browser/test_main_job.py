@@ -34,8 +34,8 @@ def test_cut_undo_redo_hear_save_and_load(page, bundled, tmp_path):
 
     page.locator("#prompt textarea").fill("The capital of France is")
     page.locator("#stream").click()
-    said = {who: page.locator(f"[data-who={who}] .talk-said") for who in ("base", "patient")}
-    expect(said["base"]).to_contain_text("Paris", timeout=120_000)
+    message = {who: page.locator(f"[data-who={who}] .talk-said") for who in ("base", "patient")}
+    expect(message["base"]).to_contain_text("Paris", timeout=120_000)
     figures = page.locator("[data-who=patient] output")
     expect(figures).to_have_text(
         re.compile(r"\d+ tokens · [\d.]+ tokens/s · first after [\d.]+ s"), timeout=120_000
@@ -44,7 +44,7 @@ def test_cut_undo_redo_hear_save_and_load(page, bundled, tmp_path):
     for who, text in (("base", "0:30"), ("patient", "0:13, 17:30")):
         patient = bundled.operate(Plan.parse(text, 30))
         stream = patient.stream("The capital of France is", max_new_tokens=64, greedy=True)
-        assert said[who].evaluate("node => node.textContent") == "".join(stream)
+        assert message[who].evaluate("node => node.textContent") == "".join(stream)
 
     page.get_by_role("tab", name="Save").click()
     page.get_by_label("Name").fill("cut")
@@ -74,14 +74,14 @@ def test_a_stream_stops_when_asked(page):
     page.get_by_label("number input for Length").fill("512")
     page.get_by_label("number input for Length").press("Enter")
     page.locator("#stream").click()
-    said = page.locator("[data-who=patient] .talk-said")
-    expect(said).to_have_text(re.compile(r"\w"), timeout=120_000)
+    message = page.locator("[data-who=patient] .talk-said")
+    expect(message).to_have_text(re.compile(r"\w"), timeout=120_000)
     page.locator("#stop").click()
     expect(page.locator(".talk-caret")).to_have_count(0)
     expect(page.locator("#talk-status p")).to_have_text("Stopped.")
-    before = said.inner_text()
+    before = message.inner_text()
     page.wait_for_timeout(1500)
-    assert said.inner_text() == before
+    assert message.inner_text() == before
 
 
 def test_it_saves_into_a_folder_of_this_machine(page, app_folder):

@@ -46,9 +46,9 @@ def ask(url: str, body: dict | bytes | None = None, method: str | None = None) -
     ],
 )
 def test_no_file_of_the_machine_comes_out(public_app, path):
-    status, said = ask(f"{public_app}/{path}")
-    assert status in (403, 404, 405), said
-    assert "root:" not in said and "Traceback" not in said and "import " not in said
+    status, message = ask(f"{public_app}/{path}")
+    assert status in (403, 404, 405), message
+    assert "root:" not in message and "Traceback" not in message and "import " not in message
 
 
 def test_nothing_is_taken_in(public_app):
@@ -111,11 +111,11 @@ def told(url: str, session: str, name: str, data: list) -> str:
 def test_a_download_tells_nothing_of_where_it_lies(public_app, open_page):
     """Neither what the events say nor what stands on the page names a folder of the machine."""
     session = secrets.token_hex(6)
-    heard = told(public_app, session, "choose", ["bundled"])
-    heard += told(
+    reports = told(public_app, session, "choose", ["bundled"])
+    reports += told(
         public_app, session, "keep", [None, None, "four", "as stored", "a download (.zip)"]
     )
-    assert "four.zip is ready" in heard
+    assert "four.zip is ready" in reports
     page = open_page(public_app)
     page.get_by_role("tab", name="Save").click()
     page.get_by_label("Name").fill("../mine")
@@ -124,7 +124,7 @@ def test_a_download_tells_nothing_of_where_it_lies(public_app, open_page):
     expect(button).to_be_visible(timeout=120_000)
     address = button.get_attribute("href")
     assert re.fullmatch(r"downloads/[\w-]{32}/mine\.zip", address)
-    for text in (heard, page.content()):
+    for text in (reports, page.content()):
         for place in (f"{tempfile.gettempdir()}/", "layer-surgery-downloads", "file="):
             assert place not in text
 

@@ -17,8 +17,8 @@ def test_who_waits_sees_the_place_and_a_closed_tab_gives_its_turn_on(public_app,
     for page in talking:
         page.locator("#stream").click()
     for page in talking:  # each has a turn, which lasts for both models' 256 tokens
-        said = page.locator("[data-who=base] .talk-said")
-        expect(said).to_have_text(re.compile(r"\w"), timeout=120_000)
+        message = page.locator("[data-who=base] .talk-said")
+        expect(message).to_have_text(re.compile(r"\w"), timeout=120_000)
     waiting.locator("#stream").click()
     line = waiting.locator("#talk-status p")
     expect(line).to_contain_text("Place 1 in the queue", timeout=60_000)
@@ -26,8 +26,8 @@ def test_who_waits_sees_the_place_and_a_closed_tab_gives_its_turn_on(public_app,
     depth(waiting, 5)
     for page in talking:
         page.close()
-    said = waiting.locator("[data-who=patient] .talk-said")
-    expect(said).to_have_text(re.compile(r"\w"), timeout=60_000)  # within the minute
+    message = waiting.locator("[data-who=patient] .talk-said")
+    expect(message).to_have_text(re.compile(r"\w"), timeout=60_000)  # within the minute
 
 
 def test_tabs_that_are_closed_in_silent_work_keep_nobody_from_working(app, open_page):

@@ -39,16 +39,16 @@ def test_scan_in_json(run, folder):
     facts = json.loads(out)
     assert (status, err) == (0, "")
     base = Base.open(folder)
-    found = scan(base, Sample.of(base, texts.get("prose"), window=60, limit=120))
+    result = scan(base, Sample.of(base, texts.get("prose"), window=60, limit=120))
     assert facts["tokens"] == 118 and facts["sequences"] == 2
-    assert facts["perplexity"] == found.perplexity.perplexity
+    assert facts["perplexity"] == result.perplexity.perplexity
     assert facts["low"] < facts["perplexity"] < facts["high"]
-    assert facts["block_influence"] == list(found.block_influence)
-    assert facts["angular"] == [list(row) for row in found.angular]
+    assert facts["block_influence"] == list(result.block_influence)
+    assert facts["angular"] == [list(row) for row in result.angular]
     assert facts["angular"][2][4] is not None and facts["angular"][2][5] is None
     for name in ("drop_one", "repeat_one"):
         assert [row["layer"] for row in facts[name]] == list(range(tiny.DEPTH))
-        for row, one in zip(facts[name], getattr(found, name), strict=True):
+        for row, one in zip(facts[name], getattr(result, name), strict=True):
             assert (row["perplexity"], row["low"], row["high"]) == (
                 one.perplexity,
                 one.low,

@@ -163,16 +163,16 @@ def test_an_existing_output_is_not_overwritten_without_being_asked(tiny_folder, 
 
 def test_a_cancelled_save_leaves_nothing(tiny_folder, tmp_path):
     base = Base.open(str(tiny_folder("llama")))
-    heard = []
+    reports = []
 
     def stop(what, done, total):
-        heard.append((done, total))
+        reports.append((done, total))
         if done > total / 2:
             raise Cancelled
 
     with pytest.raises(Cancelled):
         base.save(Plan.whole(6), tmp_path / "out", progress=stop)
-    assert heard[0][0] == 0 and heard[0][1] == base.preview(Plan.whole(6)).bytes
+    assert reports[0][0] == 0 and reports[0][1] == base.preview(Plan.whole(6)).bytes
     assert not list(tmp_path.iterdir())
 
 
@@ -262,7 +262,7 @@ def test_a_killed_save_leaves_nothing_that_looks_finished(tiny_folder, tmp_path)
 
 
 def test_a_config_that_lies_is_found_out_without_reading_weights(tiny_folder, tmp_path):
-    for field, value, said in (
+    for field, value, message in (
         ("num_hidden_layers", 4, "the config says 4 layers"),
         ("num_hidden_layers", 8, "no tensor for"),
         ("intermediate_size", 90, "is stored as"),
@@ -272,11 +272,11 @@ def test_a_config_that_lies_is_found_out_without_reading_weights(tiny_folder, tm
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, field: value}))
         base = Base.open(str(folder))
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             base.preview(Plan.whole(base.depth))
         with pytest.raises(ValueError):
             base.save(Plan.whole(base.depth), tmp_path / "out")
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             base.load()
 
 

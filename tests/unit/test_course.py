@@ -92,9 +92,9 @@ def test_a_forgotten_norm_changes_the_logits_and_nothing_of_the_base(tiny_folder
     fresh = tiny.model(family).__class__(base.source.config)  # as transformers begins it
     parent = base.anatomy.stack.paths[0].rpartition(".")[0]
     norm = [m for m in fresh.get_submodule(parent).children() if "orm" in type(m).__name__][-1]
-    found = naive_edits._final_norm(base.anatomy, contrast.wrong.model)
+    result = naive_edits._final_norm(base.anatomy, contrast.wrong.model)
     for name, parameter in norm.named_parameters():
-        assert torch.equal(found.get_parameter(name), parameter)
+        assert torch.equal(result.get_parameter(name), parameter)
     apart = contrast.difference("hello")
     assert apart.largest > 0.01 and apart.error == ""
     assert apart.uncached == pytest.approx(apart.largest, rel=0.2)
@@ -165,20 +165,20 @@ def test_starting_weights_are_a_plain_normal_distribution(tmp_path):
     config = tiny.config("llama", num_hidden_layers=4, hidden_size=256, intermediate_size=512)
     config.save_pretrained(tmp_path)
     base = Base.open(f"config:{tmp_path}/config.json")
-    found = initial_weights(base)
+    result = initial_weights(base)
     layers = base.model.model.layers
     values = np.concatenate(
         [p.detach().float().numpy().ravel() for p in layers.parameters() if p.dim() == 2]
     )
-    assert found.values == values.size
-    assert found.sigma == pytest.approx(values.std(), rel=1e-3)
-    assert found.sigma == pytest.approx(0.02, rel=0.01)
-    assert found.beyond == pytest.approx(0.0455, abs=0.0025) and found.normal == pytest.approx(
+    assert result.values == values.size
+    assert result.sigma == pytest.approx(values.std(), rel=1e-3)
+    assert result.sigma == pytest.approx(0.02, rel=0.01)
+    assert result.beyond == pytest.approx(0.0455, abs=0.0025) and result.normal == pytest.approx(
         0.0455, abs=1e-4
     )
-    assert found.zeros == (values == 0).sum()
-    assert found.truncated_beyond == 0
-    assert found.truncated_zeros - found.zeros == round(found.beyond * found.values)
+    assert result.zeros == (values == 0).sum()
+    assert result.truncated_beyond == 0
+    assert result.truncated_zeros - result.zeros == round(result.beyond * result.values)
 
 
 def test_weights_that_are_truncated_would_be_noticed(tmp_path):
@@ -188,8 +188,8 @@ def test_weights_that_are_truncated_would_be_noticed(tmp_path):
             if parameter.dim() == 2:
                 torch.nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
     model.save_pretrained(tmp_path)
-    found = initial_weights(Base.open(str(tmp_path)))
-    assert found.beyond < 0.04  # of its own, smaller, deviation
+    result = initial_weights(Base.open(str(tmp_path)))
+    assert result.beyond < 0.04  # of its own, smaller, deviation
 
 
 def test_operations_harm_the_real_model(bundled):

@@ -120,10 +120,10 @@ def test_every_dtype_is_the_one_that_transformers_gives(tmp_path, model_type):
     build.model(model_type).to(torch.bfloat16).save_pretrained(tmp_path)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
     model = Base.open(str(tmp_path)).load()
-    for found, expected in zip(
+    for result, expected in zip(
         [*model.named_parameters(), *model.named_buffers()],
         [*plain.named_parameters(), *plain.named_buffers()],
         strict=True,
     ):
-        assert (found[0], found[1].dtype) == (expected[0], expected[1].dtype)
-        assert torch.equal(found[1], expected[1])
+        assert (result[0], result[1].dtype) == (expected[0], expected[1].dtype)
+        assert torch.equal(result[1], expected[1])

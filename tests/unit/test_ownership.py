@@ -85,8 +85,8 @@ def test_links_are_left_alone(place):
 
 
 def free(folder):
-    with left_behind(folder, ["inner"]) as found:
-        return found
+    with left_behind(folder, ["inner"]) as result:
+        return result
 
 
 def test_held_until_it_is_released(tmp_path):

@@ -48,14 +48,14 @@ def http_error(status, text=""):
 
 
 def test_a_push_is_private_and_one_commit(hub, folder):
-    heard = []
-    url = push(folder, "me/new", token=TOKEN, progress=lambda *told: heard.append(told))
+    reports = []
+    url = push(folder, "me/new", token=TOKEN, progress=lambda *told: reports.append(told))
     assert url.endswith("/me/new")
     (made, listed, sent) = hub.calls
     assert made[:3] == ("create_repo", ("me/new",), {"private": True, "exist_ok": True})
     assert sent[0] == "upload_folder" and sent[2]["folder_path"] == folder
     assert {call[3] for call in hub.calls} == {TOKEN} and listed[0] == "list_repo_files"
-    assert heard and TOKEN not in repr(heard)
+    assert reports and TOKEN not in repr(reports)
 
 
 def test_what_is_there_is_not_added_to_without_being_asked(hub, folder):
@@ -78,9 +78,9 @@ def test_what_is_there_is_not_added_to_without_being_asked(hub, folder):
         (OSError(5, f"Input/output error {TOKEN}"), "Run it again"),
     ],
 )
-def test_every_failure_says_what_to_do_and_hides_the_token(hub, folder, place, error, said):
+def test_every_failure_says_what_to_do_and_hides_the_token(hub, folder, place, error, message):
     hub.place, hub.error = place, error
-    with pytest.raises(SaveError, match=said) as caught:
+    with pytest.raises(SaveError, match=message) as caught:
         push(folder, "me/new", token=TOKEN)
     assert TOKEN not in str(caught.value) and caught.value.__cause__ is None
     assert caught.value.__suppress_context__

@@ -41,9 +41,9 @@ def test_the_numbers_are_those_of_the_seed_and_the_common_generator_stays():
     torch.manual_seed(1)
     before = torch.get_rng_state()
     with Seeded(5):
-        found = draws()
+        result = draws()
     assert torch.equal(torch.get_rng_state(), before)
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(result, expected, strict=True):
         assert torch.equal(ours, theirs)
 
 

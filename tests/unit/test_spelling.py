@@ -63,7 +63,7 @@ def written(model_type, older):
 @pytest.mark.parametrize("model_type", OLDER)
 @torch.no_grad()
 def test_a_saved_config_is_read_alike_by_old_and_new(tmp_path, model_type, spelling):
-    older, text, found = OLDER[model_type]
+    older, text, result = OLDER[model_type]
     fields, new = written(model_type, older)
     model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[model_type].from_dict(dict(new)))
     model.eval().save_pretrained(tmp_path / "base")
@@ -73,7 +73,7 @@ def test_a_saved_config_is_read_alike_by_old_and_new(tmp_path, model_type, spell
     plan = Plan.parse(text, 6)
     out = base.save(plan, tmp_path / "out", dtype="bfloat16")
     saved = json.loads((out / "config.json").read_text())
-    for key, value in ({**older, **found, "torch_dtype": "bfloat16"}).items():
+    for key, value in ({**older, **result, "torch_dtype": "bfloat16"}).items():
         assert saved[key] == value, key
     assert saved["dtype"] == "bfloat16" and saved["num_hidden_layers"] == 4
     # This transformers reads the same config with, without and from only the older keys.

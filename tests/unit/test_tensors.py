@@ -54,8 +54,8 @@ def mixed(tmp_path_factory):
 
 def header(folder):
     raw = (folder / "model.safetensors").read_bytes()
-    found = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-    return {name: entry["dtype"] for name, entry in found.items() if name != "__metadata__"}
+    result = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    return {name: entry["dtype"] for name, entry in result.items() if name != "__metadata__"}
 
 
 @pytest.mark.parametrize("word", STORED)
@@ -146,8 +146,8 @@ def test_a_trained_tensor_is_not_written_as_coarse_as_float8(mixed, tmp_path):
     healed = TrainedTensors({name: trained}, "healed", {})
     for dtype, word in ((None, "BF16"), ("float32", "F32")):
         out = base.save(plan, tmp_path / word, healed=healed, dtype=dtype)
-        found = load_file(out / "model.safetensors")[name]
-        assert header(out)[name] == word and torch.equal(found, trained.to(found.dtype))
+        result = load_file(out / "model.safetensors")[name]
+        assert header(out)[name] == word and torch.equal(result, trained.to(result.dtype))
 
 
 def test_the_parts_of_a_config_name_the_dtype_that_was_asked_for(tmp_path):

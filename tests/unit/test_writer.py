@@ -22,23 +22,23 @@ def spec(name, dtype, values, file, start, copy=0):
 @st.composite
 def checkpoints(draw):
     """Pieces as they may lie in two files, each taken up to three times."""
-    found = []
+    result = []
     for file in ("a", "b"):
         at = 8 * draw(st.integers(1, 2000))
         for i in range(draw(st.integers(1, 12))):
             dtype = draw(st.sampled_from(sorted(WIDTHS)))
             values = draw(st.integers(0, 3000))
             for copy in range(draw(st.integers(0, 3))):
-                found.append(spec(f"{file}.{i}.{copy}", dtype, values, file, at, copy))
+                result.append(spec(f"{file}.{i}.{copy}", dtype, values, file, at, copy))
             at += WIDTHS[dtype] * values
-    return found or [spec("only", "F32", 4, "a", 8)]
+    return result or [spec("only", "F32", 4, "a", 8)]
 
 
 @given(checkpoints(), st.integers(1, 40_000))
-def test_every_tensor_has_its_place(found, limit):
-    shards = arrange(found, limit)
+def test_every_tensor_has_its_place(result, limit):
+    shards = arrange(result, limit)
     placed = [spec.name for shard in shards for spec, _ in shard.places]
-    assert sorted(placed) == sorted(spec.name for spec in found)
+    assert sorted(placed) == sorted(spec.name for spec in result)
     for shard in shards:
         (length,) = struct.unpack("<Q", shard.head[:8])
         header = json.loads(shard.head[8:])
@@ -54,9 +54,9 @@ def test_every_tensor_has_its_place(found, limit):
 
 
 @given(checkpoints())
-def test_runs_move_every_byte_once(found):
-    (shard,) = arrange(found, 1 << 40)
-    assert sum(run.size for run in runs(shard.places)) == sum(p.size for p in found)
+def test_runs_move_every_byte_once(result):
+    (shard,) = arrange(result, 1 << 40)
+    assert sum(run.size for run in runs(shard.places)) == sum(p.size for p in result)
     for spec, at in shard.places:
         if not spec.size:
             continue
@@ -68,12 +68,12 @@ def test_a_base_s_order_makes_long_runs():
     """Two copies of a file of ten tensors without the middle: four runs, the longest in step with
     the pages of its source."""
     names = [n for n in range(10) if n not in (5, 6)]
-    found = [
+    result = [
         spec(f"{copy}.{n}", "BF16", 5000, "a", 1000 + n * 10_000, copy)
         for n in names
         for copy in (1, 0)
     ]
-    (shard,) = arrange(found, 1 << 40)
+    (shard,) = arrange(result, 1 << 40)
     moved = list(runs(shard.places))
     assert [run.size for run in moved] == [50_000, 30_000, 50_000, 30_000]
     assert (moved[0].at - moved[0].start) % PAGE == 0
@@ -89,11 +89,11 @@ def test_sparse_files_by_many_workers(tmp_path, monkeypatch):
         for at in range(0, size - (1 << 20), 1 << 16):  # its end is a hole
             file.seek(at)
             file.write(at.to_bytes(8, "big") * 1024)
-    found = [spec(str(n), "U8", size // 16, "a", n * size // 16) for n in range(16)]
+    result = [spec(str(n), "U8", size // 16, "a", n * size // 16) for n in range(16)]
     for attempt in range(5):
         folder = tmp_path / f"out{attempt}"
         folder.mkdir()
-        shards = arrange(found, size // 2)
+        shards = arrange(result, size // 2)
         opener = opener_of(tmp_path)
         write_shards(folder, shards, opener, Meter(silent, "", 0))
         places = {folder / shard.name: shard.places for shard in shards}

@@ -60,11 +60,11 @@ def test_nothing_but_the_endpoints_is_published(client):
 
 def test_inspect_and_preview_say_what_the_library_says(client, spec):
     base = Base.open(spec)
-    told = client.predict(base=spec, api_name="/inspect")
-    assert (told["depth"], told["parameters"]) == (6, base.counts.total)
-    told = client.predict(base=spec, plan="0:4, 2:6", api_name="/preview")
-    assert told["parameters"] == base.preview(Plan.parse("0:4, 2:6", 6)).parameters
-    assert told["before"]["layers"] == 6 and told["layers"] == 8
+    result = client.predict(base=spec, api_name="/inspect")
+    assert (result["depth"], result["parameters"]) == (6, base.counts.total)
+    result = client.predict(base=spec, plan="0:4, 2:6", api_name="/preview")
+    assert result["parameters"] == base.preview(Plan.parse("0:4, 2:6", 6)).parameters
+    assert result["before"]["layers"] == 6 and result["layers"] == 8
     recipe = (
         "slices:\n- sources:\n  - model: x\n    layer_range: [0, 2]\nmerge_method: passthrough\n"
     )
@@ -86,11 +86,11 @@ def test_generate_streams_and_ends_as_the_library_does(client, spec):
 
 
 def test_what_is_saved_can_be_fetched_and_loaded(client, app, spec, tmp_path):
-    told = client.predict(base=spec, plan="0:3", name="../three", api_name="/save")
-    assert told["file"] == "three.zip"
-    where = f"{app}/{urllib.parse.quote(told['address'], safe='/=')}"
+    result = client.predict(base=spec, plan="0:3", name="../three", api_name="/save")
+    assert result["file"] == "three.zip"
+    where = f"{app}/{urllib.parse.quote(result['address'], safe='/=')}"
     path, _ = urllib.request.urlretrieve(where, tmp_path / "x.zip")
-    assert path.stat().st_size == told["bytes"]
+    assert path.stat().st_size == result["bytes"]
     with zipfile.ZipFile(path) as archive:
         archive.extractall(tmp_path)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "three").config.num_hidden_layers == 3
@@ -98,19 +98,19 @@ def test_what_is_saved_can_be_fetched_and_loaded(client, app, spec, tmp_path):
 
 def test_the_dtype_of_a_recipe_is_followed(client, app, spec, tmp_path):
     recipe = "slices: [{sources: [{model: x, layer_range: [0, 2]}]}]\ndtype: float16\n"
-    told = client.predict(base=spec, plan=recipe, api_name="/save")
-    path, _ = urllib.request.urlretrieve(f"{app}/{told['address']}", tmp_path / "x.zip")
+    result = client.predict(base=spec, plan=recipe, api_name="/save")
+    path, _ = urllib.request.urlretrieve(f"{app}/{result['address']}", tmp_path / "x.zip")
     with zipfile.ZipFile(path) as archive:
         archive.extractall(tmp_path)
-    assert Base.open(str(tmp_path / told["file"].removesuffix(".zip"))).dtype == "float16"
+    assert Base.open(str(tmp_path / result["file"].removesuffix(".zip"))).dtype == "float16"
 
 
 def test_scan_and_suggest_measure(client, spec):
     text = "the quick brown fox jumps over the lazy dog " * 4
-    told = client.predict(base=spec, text=text, limit=100, api_name="/scan")
-    assert len(told["block_influence"]) == 6 and told["tokens"] <= 100
-    told = client.predict(base=spec, layers=4, text=text, limit=100, api_name="/suggest")
-    assert told["suggestions"] and {one["layers"] for one in told["suggestions"]} == {4}
+    result = client.predict(base=spec, text=text, limit=100, api_name="/scan")
+    assert len(result["block_influence"]) == 6 and result["tokens"] <= 100
+    result = client.predict(base=spec, layers=4, text=text, limit=100, api_name="/suggest")
+    assert result["suggestions"] and {one["layers"] for one in result["suggestions"]} == {4}
 
 
 @pytest.mark.parametrize(
@@ -132,11 +132,11 @@ def test_scan_and_suggest_measure(client, spec):
         ("suggest", {"layers": 4, "text": "x"}, "too short"),
     ],
 )
-def test_what_can_not_be_done_is_one_plain_sentence(client, spec, name, values, said):
+def test_what_can_not_be_done_is_one_plain_sentence(client, spec, name, values, messages):
     with pytest.raises(AppError) as caught:
         client.predict(**{"base": spec, **values}, api_name=f"/{name}")
     message = str(caught.value)
-    assert said in message and "\n" not in message and "Traceback" not in message
+    assert messages in message and "\n" not in message and "Traceback" not in message
 
 
 def test_the_main_job_by_mcp(app, spec):
@@ -147,7 +147,7 @@ def test_the_main_job_by_mcp(app, spec):
         ):
             await session.initialize()
             tools = {tool.name: tool for tool in (await session.list_tools()).tools}
-            found = [tools]
+            result = [tools]
             for name, values in (
                 ("preview", {"base": spec, "plan": "0:4"}),
                 ("generate", {"base": spec, "plan": "0:4", "prompt": "hi", "max_new_tokens": 4}),
@@ -155,16 +155,16 @@ def test_the_main_job_by_mcp(app, spec):
                 ("preview", {"base": spec, "plan": "0:99"}),
             ):
                 (tool,) = (t for t in tools if t.endswith(name))
-                found.append(await session.call_tool(tool, values))
-            return found
+                result.append(await session.call_tool(tool, values))
+            return result
 
     # In a thread of its own: a browser test before this one may have left a loop running here.
     with ThreadPoolExecutor(1) as pool:
-        tools, previewed, said, saved, wrong = pool.submit(asyncio.run, work()).result()
+        tools, previewed, message, saved, wrong = pool.submit(asyncio.run, work()).result()
     assert len(tools) == len(api.NAMES)
     assert all(tool.description and "request" not in tool.inputSchema for tool in tools.values())
     assert '"layers": 4' in previewed.content[0].text.replace("'", '"')
-    assert '"tokens": 4' in said.content[0].text.replace("'", '"')
+    assert '"tokens": 4' in message.content[0].text.replace("'", '"')
     assert "4-layers.zip" in saved.content[0].text
     assert wrong.isError and "reaches past" in wrong.content[0].text
 
@@ -176,8 +176,8 @@ def test_the_examples_of_the_docs_run(app, bundled, tmp_path, monkeypatch, capsy
     names: dict = {}
     for example in examples:
         exec(example.replace("http://127.0.0.1:7860", app), names)
-    said = capsys.readouterr().out
+    message = capsys.readouterr().out
     for shown in re.findall(r"^# prints (.+)$", text, re.M):
-        assert shown in said
+        assert shown in message
     for call in re.findall(r"```json\n(.*?)```", text, re.S):
         json.loads(call)

@@ -173,14 +173,14 @@ def test_several_at_once_and_no_more_than_can_wait():
 
 
 def test_the_work_is_told_among_how_many_it_shares_the_machine():
-    told, log = [], []
-    turns = FairQueue(2, share=told.append)
+    result, log = [], []
+    turns = FairQueue(2, share=result.append)
     first = turns.queued("a", work(log, "a"), lambda p: p)
-    assert next(first) == "a" and told == [1]
+    assert next(first) == "a" and result == [1]
     second = turns.queued("b", work(log, "b"), lambda p: p)
-    assert next(second) == "b" and told == [1, 2]
-    assert list(first) == [] and told == [1, 2, 2]
-    assert list(second) == [] and told == [1, 2, 2, 1]
+    assert next(second) == "b" and result == [1, 2]
+    assert list(first) == [] and result == [1, 2, 2]
+    assert list(second) == [] and result == [1, 2, 2, 1]
 
 
 def test_speaking_alone_has_all_processors_and_a_share_of_them_among_others(monkeypatch):

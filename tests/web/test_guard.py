@@ -24,8 +24,8 @@ def client():
     async def anything(request: Request):
         if "boom" in request.query_params:
             raise KeyError("a secret")
-        said = request.headers.get("x-forwarded-for")
-        return {"size": len(await request.body()), "from": request.client.host, "said": said}
+        message = request.headers.get("x-forwarded-for")
+        return {"size": len(await request.body()), "from": request.client.host, "said": message}
 
     return TestClient(app, client=("203.0.113.9", 1234))
 
@@ -137,8 +137,8 @@ def test_a_body_that_gradio_would_choke_on_is_answered_with_a_sentence(client, b
 def test_what_fails_in_gradios_routes_is_a_sentence_too(client, capfd):
     answer = client.post("/gradio_api/queue/join?boom=1", content=b"{}")
     assert answer.status_code == 400 and "secret" not in answer.text
-    said = capfd.readouterr().err
-    assert "KeyError" in said and "Traceback" not in said
+    message = capfd.readouterr().err
+    assert "KeyError" in message and "Traceback" not in message
 
 
 def test_an_address_can_not_be_made_up(client):
@@ -256,9 +256,9 @@ def blocks():
         ([1, 2, 3], "Expected 2 values (a, b), got 3."),
     ],
 )
-def test_values_that_do_not_fit_are_counted_in_a_sentence(blocks, values, said, capfd):
+def test_values_that_do_not_fit_are_counted_in_a_sentence(blocks, values, message, capfd):
     answer = httpx.post(f"{blocks}gradio_api/run/add", json={"data": values})
-    assert answer.json()["error"] == said
+    assert answer.json()["error"] == message
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
@@ -266,7 +266,7 @@ def test_values_that_do_not_fit_are_counted_in_a_sentence(blocks, values, said, 
     ("value", "said"),
     [([], "A value has the wrong type."), (3, "This call failed with the given values.")],
 )
-def test_values_that_nobody_can_use_leave_a_line_in_a_public_log(blocks, value, said, capfd):
+def test_values_that_nobody_can_use_leave_a_line_in_a_public_log(blocks, value, message, capfd):
     answer = httpx.post(f"{blocks}gradio_api/run/fail", json={"data": [value]})
-    assert answer.json()["error"] == said
+    assert answer.json()["error"] == message
     assert "Traceback" not in "".join(capfd.readouterr())

@@ -131,8 +131,8 @@ def test_the_log_tells_the_healed_from_the_unhealed(page, session):
     base, cut, healed = session.measurements
     assert [e.note for e in (base, cut, healed)] == ["the base", "", "healed, 6 steps"]
     assert cut.plan == healed.plan == WRITTEN and cut.perplexity != healed.perplexity
-    found = page.patient().facts["perplexity"]
-    assert (healed.perplexity, healed.tokens) == (found["healed"], found["tokens"])
+    result = page.patient().facts["perplexity"]
+    assert (healed.perplexity, healed.tokens) == (result["healed"], result["tokens"])
     assert healed.low < healed.perplexity < healed.high and healed.parameters == cut.parameters
     points = log.picture(session.measurements, session.spec)["data"][1]
     assert points["marker"]["symbol"] == ["circle", "circle", "diamond"]
@@ -216,7 +216,7 @@ def base_text(page, tokens):
         ((None, None, None), "from the list"),
     ],
 )
-def test_a_text_that_is_none_is_said(page, monkeypatch, text, said):
+def test_a_text_that_is_none_is_said(page, monkeypatch, text, message):
     import datasets
 
     def unreachable(*_, **__):
@@ -224,7 +224,7 @@ def test_a_text_that_is_none_is_said(page, monkeypatch, text, said):
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     last = page.outcome(text=text)
-    assert last["status"]["failed"] and said in last["status"]["text"]
+    assert last["status"]["failed"] and message in last["status"]["text"]
     assert page.patient() is None
 
 

@@ -17,9 +17,9 @@ MOUNTED = [path for path in MODULES if "export function mount(" in path.read_tex
 
 @pytest.fixture(scope="module")
 def node() -> str:
-    found = shutil.which("node")
-    assert found, "Node.js is missing: install it, for example by apt-get install nodejs."
-    return found
+    result = shutil.which("node")
+    assert result, "Node.js is missing: install it, for example by apt-get install nodejs."
+    return result
 
 
 def run(*command) -> None:

@@ -21,9 +21,9 @@ def step(tiny_folder, monkeypatch):
     monkeypatch.setattr(demonstrations, "WHOLE", "0:6")
 
     def made(act: str) -> Step:
-        found = next(step for step in STEPS if step.act == act)
+        result = next(step for step in STEPS if step.act == act)
         changes = dict(base=str(tiny_folder("llama")), plan="0:4, 2:6", prompt="hello")
-        return Step(**{**found.__dict__, **changes})
+        return Step(**{**result.__dict__, **changes})
 
     return made
 
@@ -80,8 +80,8 @@ def test_old_numbers_are_shown_on_both_models(last):
 def test_a_mistake_that_does_not_show_is_not_called_one():
     (line,) = blocks.difference_lines(Difference(9, 0.0, 40.0, 0, 0.0), False)
     assert line == (False, "No difference was found: this mistake does not show here.")
-    *_, (same, said) = blocks.difference_lines(Difference(9, 3.0, 40.0, 0, 1.5), True)
-    assert same is False and "by up to 1.5" in said
+    *_, (same, message) = blocks.difference_lines(Difference(9, 3.0, 40.0, 0, 1.5), True)
+    assert same is False and "by up to 1.5" in message
 
 
 def test_weights_are_counted_and_judged_by_their_counts(last):

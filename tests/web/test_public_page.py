@@ -80,14 +80,14 @@ def ask(page, method: str, path: str) -> tuple[int, str]:
     connection.endheaders(body or None)
     answer = connection.getresponse()
     # Streams don't end, so only their status is read.
-    said = "" if answer.status == 200 else answer.read(10_000).decode("utf-8", "replace")
+    message = "" if answer.status == 200 else answer.read(10_000).decode("utf-8", "replace")
     connection.close()
-    return answer.status, said
+    return answer.status, message
 
 
-def routes(found, before: str = ""):
+def routes(result, before: str = ""):
     """(path, methods) of an app's routes, mounted and included ones among them."""
-    for route in found:
+    for route in result:
         inner = getattr(route, "original_router", None)
         if inner is not None:
             yield from routes(inner.routes, before)
@@ -111,10 +111,10 @@ def fill(path: str) -> str:
 
 def test_every_route_is_on_the_list_or_closed(page):
     guard = Guard(None, names=api.NAMES)
-    found = list(routes(page.app.routes))
-    assert len(found) > 60
+    result = list(routes(page.app.routes))
+    assert len(result) > 60
     seen = {method: set() for method in OPEN}
-    for path, methods in found:
+    for path, methods in result:
         for method in methods | {"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"}:
             allowed = OPEN.get("GET" if method == "HEAD" else method, set())
             listed = path in allowed
@@ -122,8 +122,8 @@ def test_every_route_is_on_the_list_or_closed(page):
                 seen["GET" if method == "HEAD" else method].add(path)
             assert guard.opens(method, fill(path)) == listed, (method, path)
             if not listed:
-                status, said = ask(page, method, fill(path))
-                assert status in (403, 405), (method, path, status, said)
+                status, message = ask(page, method, fill(path))
+                assert status in (403, 405), (method, path, status, message)
     assert seen == OPEN  # every listed route exists
 
 
@@ -195,9 +195,9 @@ def prepared(page, bundled) -> SessionState:
         elif isinstance(value, Look):
             value.open = True
         elif isinstance(value, Seen):
-            found = SimpleNamespace(tokens=[SimpleNamespace(window=0)] * 3)
+            result = SimpleNamespace(tokens=[SimpleNamespace(window=0)] * 3)
             whole = Operation("bundled", Plan.whole(bundled.depth))
-            value.of = (whole, None, found)
+            value.of = (whole, None, result)
     return state
 
 

@@ -184,9 +184,9 @@ def test_models_are_loaded_one_after_the_other(tiny_folder, tmp_path, monkeypatc
         return inner(self, *args)
 
     monkeypatch.setattr(surgery.Base, "load", slow)
-    bases, said = Bases(), []
+    bases, message = Bases(), []
     threads = [
-        threading.Thread(target=bases.load, args=(folder, lambda *w: said.append(w)))
+        threading.Thread(target=bases.load, args=(folder, lambda *w: message.append(w)))
         for folder in folders
     ]
     for thread in threads:
@@ -194,7 +194,7 @@ def test_models_are_loaded_one_after_the_other(tiny_folder, tmp_path, monkeypatc
     for thread in threads:
         thread.join(60)
     assert most == [1, 1]
-    assert ("Waiting for another model to load", 0, 0) in said
+    assert ("Waiting for another model to load", 0, 0) in message
 
 
 def test_everything_is_written_there_and_the_owners_token_stays_at_home(tiny_folder, tmp_path):
@@ -243,9 +243,9 @@ print(json.dumps([base.depth, str(made.folder), temporary, made.used(), said,
         assert not done.returncode, done.stderr
     finally:
         hub.close()
-    depth, folder, temporary, used, said, models = json.loads(done.stdout.splitlines()[-1])
+    depth, folder, temporary, used, message, models = json.loads(done.stdout.splitlines()[-1])
     assert depth == 6 and used > 100_000 and "models--org--llama" in models
-    assert temporary.startswith(folder) and "There is no model" in said
+    assert temporary.startswith(folder) and "There is no model" in message
     assert sorted(owner.rglob("*")) == before  # nothing came into the owner's folders
     assert hub.tokens == {None}
     assert not Path(folder).exists()  # gone with the process

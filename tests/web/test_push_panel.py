@@ -50,13 +50,13 @@ def test_a_push_goes_to_ones_own_namespace_and_is_private(
 ):
     caplog.set_level(logging.DEBUG)
     operation = Operation(str(tiny_folder("llama")), Plan.parse("0:3", 6))
-    said = list(upload(services, operation, "../other/model x", True, "me", lambda: TOKEN))
+    message = list(upload(services, operation, "../other/model x", True, "me", lambda: TOKEN))
     files, place, private, token = sent[1]
     assert place == "me/model-x" and private and token == TOKEN
     assert "config.json" in files and "model.safetensors" in files
-    assert said[-1]["text"] == "It is at https://hub.invalid/me/model-x"
+    assert message[-1]["text"] == "It is at https://hub.invalid/me/model-x"
     out = capfd.readouterr()
-    assert TOKEN not in repr(said) + caplog.text + out.out + out.err
+    assert TOKEN not in repr(message) + caplog.text + out.out + out.err
     assert not list(services.downloads.folder.iterdir())
 
 

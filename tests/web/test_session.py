@@ -77,8 +77,8 @@ def test_one_layer_is_not_called_layers():
 def test_an_edit(before, op, where, more, after, chosen):
     view = ask(session(before), op, *where, **more)
     assert (view["text"], view["error"]) == (after, "")
-    found = view["selection"]
-    assert (found and tuple(found.values())) == chosen
+    result = view["selection"]
+    assert (result and tuple(result.values())) == chosen
 
 
 def test_undo_and_redo_reach_the_start():
@@ -131,13 +131,13 @@ def test_an_edit_for_an_older_plan_is_not_applied():
         (None, "not an edit"),
     ],
 )
-def test_nonsense_changes_nothing_and_is_named(request_, said):
+def test_nonsense_changes_nothing_and_is_named(request_, message):
     made = session()
     if isinstance(request_, dict):
         request_ = {**request_, "revision": made.view()["revision"]}
     made.apply(request_)
     view = made.view()
-    assert said in view["error"]
+    assert message in view["error"]
     assert made.plan == Plan.whole(DEPTH) and not view["undo"]
 
 

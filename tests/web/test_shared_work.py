@@ -32,10 +32,10 @@ class Work:
 
 def asking(shared, work, **options):
     """A visitor in a thread: its progress and result, and a way to leave."""
-    heard, came, leave = [], [], threading.Event()
+    reports, came, leave = [], [], threading.Event()
 
     def progress(*news):
-        heard.append(news)
+        reports.append(news)
         if leave.is_set():
             raise Cancelled
 
@@ -47,7 +47,7 @@ def asking(shared, work, **options):
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    return thread, heard, came, leave
+    return thread, reports, came, leave
 
 
 def until(condition):
@@ -76,8 +76,8 @@ def test_it_is_done_once_and_everybody_sees_how_far_it_is(sharing):
     shared = sharing()
     work = Work()
     all_of_them = [asking(shared, work) for _ in range(3)]
-    for _, heard, _, _ in all_of_them:
-        until(lambda heard=heard: ("Unpacking", 1, 4) in heard)
+    for _, reports, _, _ in all_of_them:
+        until(lambda reports=reports: ("Unpacking", 1, 4) in reports)
     work.go.set()
     for thread, _, came, _ in all_of_them:
         thread.join(5)
@@ -90,8 +90,8 @@ def test_who_leaves_stops_nothing_that_another_waits_for(sharing):
     work = Work()
     first, _, came_first, leave = asking(shared, work)
     assert work.running.wait(5)
-    second, heard, came_second, _ = asking(shared, work)
-    until(lambda: heard)
+    second, reports, came_second, _ = asking(shared, work)
+    until(lambda: reports)
     leave.set()
     first.join(5)
     assert isinstance(came_first[0], Cancelled) and not work.stopped.wait(0.3)
@@ -107,8 +107,8 @@ def test_who_comes_back_soon_finds_it_as_far_as_it_was(sharing):
     assert work.running.wait(5)
     leave.set()
     thread.join(5)
-    again, heard, came, _ = asking(shared, work)
-    until(lambda: heard)
+    again, reports, came, _ = asking(shared, work)
+    until(lambda: reports)
     work.go.set()
     again.join(5)
     assert came == [1] and work.begun == 1
@@ -144,8 +144,8 @@ def test_a_failure_is_told_to_all_and_can_be_tried_again(sharing):
     shared = sharing()
     work = Work(BaseError("no network"))
     both = [asking(shared, work) for _ in range(2)]
-    for _, heard, _, _ in both:
-        until(lambda heard=heard: heard)
+    for _, reports, _, _ in both:
+        until(lambda reports=reports: reports)
     work.go.set()
     for thread, _, came, _ in both:
         thread.join(5)

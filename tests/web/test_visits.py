@@ -299,6 +299,6 @@ def test_a_hundred_visits_leave_nothing_behind(page, steps):
         if stage in ("opening", "fetching", "silent"):
             continue
         data = {"value": weights.TAB, "index": 1, "selected": True} if stage == "counting" else None
-        said = json.dumps(newcomer.do(module, name, {**fields, "heal-steps": 2}, data)["output"])
-        assert '"failed": true' not in said, (stage, said[:500])
+        message = json.dumps(newcomer.do(module, name, {**fields, "heal-steps": 2}, data)["output"])
+        assert '"failed": true' not in message, (stage, message[:500])
     newcomer.close()

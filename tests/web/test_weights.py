@@ -89,12 +89,12 @@ def test_a_big_base_is_sampled_first(services, panel, tiny_folder, monkeypatch):
     monkeypatch.setattr(sys.modules[Updates.__module__], "BIG", 1)
     monkeypatch.setattr("surgery.weight_stats.survey._SAMPLE_EACH", 1024)
     session, look = opened(services, str(tiny_folder("llama")))
-    said = [
+    message = [
         update[panel.status]["text"]
         for update in Updates(panel, services).count(session, look, SETTINGS)
         if panel.detail in update
     ]
-    assert "A sample of" in said[0] and "sample" not in said[-1]
+    assert "A sample of" in message[0] and "sample" not in message[-1]
 
 
 @pytest.mark.parametrize(
@@ -186,8 +186,8 @@ def handlers(services: Services, api_names: set[str]) -> dict:
         edited = strip.edit(lambda: None, None, None)
         healed = gr.State(HealedStore())
         weights.wire(panel, PageParts(services, session, healed, strip, tiles, tabs, edited))
-    found = {fn.api_name: fn.fn for fn in demo.fns.values() if fn.api_name in api_names}
-    return {"panel": panel, **found}
+    result = {fn.api_name: fn.fn for fn in demo.fns.values() if fn.api_name in api_names}
+    return {"panel": panel, **result}
 
 
 def test_strangers_count_only_so_often(tiny_folder, monkeypatch):
@@ -206,8 +206,8 @@ def test_strangers_count_only_so_often(tiny_folder, monkeypatch):
             values = shown(page[name](session, look, request, *settings))
         else:
             values = shown(page[name](session, look, *settings, event, request))
-        said = values[panel.status]
-        return not (isinstance(said, dict) and "Too many requests" in said.get("text", ""))
+        message = values[panel.status]
+        return not (isinstance(message, dict) and "Too many requests" in message.get("text", ""))
 
     turned = SimpleNamespace(value=weights.TAB)
     picked = SimpleNamespace(_data={"strip": "base", "start": 0, "end": 1})

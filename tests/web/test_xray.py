@@ -80,9 +80,9 @@ def scanned(costs: list[float], influence: list[float]) -> Scan:
 def test_layers_that_only_look_harmless_are_called_out():
     influence = [0.9, 0.3, *[0.04] * 5, 0.2, 0.5]
     costs = [5.0, 3.0, 0.1, 0.1, 2.0, 0.1, 0.1, 1.5, 2.0]
-    found = scanned(costs, influence)
-    assert overlooked(found) == [4]  # 7 costs as much, and Block Influence says so
-    assert "layer 4 as harmless" in figures.layers(found)["hint"]
+    result = scanned(costs, influence)
+    assert overlooked(result) == [4]  # 7 costs as much, and Block Influence says so
+    assert "layer 4 as harmless" in figures.layers(result)["hint"]
     assert overlooked(scanned([0.1] * 9, influence)) == []
 
 

@@ -33,9 +33,9 @@ def main() -> None:
     formats = quantized.FORMATS if not given.types or "quantized" in given.types else []
     findings, saves = [], []
     with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn"), quiet) as pool:
-        for found in pool.map(examine, types):
-            findings.append(found)
-            print(table.line(found), flush=True)
+        for result in pool.map(examine, types):
+            findings.append(result)
+            print(table.line(result), flush=True)
         for saved in pool.map(quantized.examine, formats):
             saves.append(saved)
             print(table.saves_line(saved), flush=True)
@@ -45,7 +45,7 @@ def main() -> None:
         PAGE.parent.mkdir(exist_ok=True)
         PAGE.write_text(table.page(findings, saves), encoding="utf-8")
         print(f"Written: {PAGE.relative_to(Path.cwd())}")
-    sys.exit(any(found.wrong for found in [*findings, *saves]))
+    sys.exit(any(result.wrong for result in [*findings, *saves]))
 
 
 if __name__ == "__main__":

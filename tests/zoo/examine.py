@@ -86,7 +86,7 @@ def quiet() -> None:
 
 def examine(model_type: str, plans: dict[str, str] = PLANS | BEGINNINGS) -> Finding:
     """Build a tiny model of a type, save it, and operate on what was saved."""
-    found = Finding(model_type)
+    result = Finding(model_type)
     with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
         home = Path(folder)
         try:
@@ -95,63 +95,63 @@ def examine(model_type: str, plans: dict[str, str] = PLANS | BEGINNINGS) -> Find
                 made(input_ids=build.tokens(), use_cache=False)
             made.save_pretrained(home / "base")
         except Exception as error:
-            found.broken = _said(error)
-            return found
-        found.cls = type(made).__name__
+            result.broken = _said(error)
+            return result
+        result.cls = type(made).__name__
         # AutoModel needs the config as it was made, also where the class took only a part of it.
         build.config(model_type).save_pretrained(home / "base")
         try:
             base = Base.open(str(home / "base"))
             base.load()
-            found.stack = ", ".join(base.anatomy.stack.paths)
+            result.stack = ", ".join(base.anatomy.stack.paths)
         except Refused as error:
-            found.plans = {name: Outcome("refused", _said(error)) for name in plans}
-            return found
-        examine_base(base, home, plans, found)
+            result.plans = {name: Outcome("refused", _said(error)) for name in plans}
+            return result
+        examine_base(base, home, plans, result)
         del base, made
     gc.collect()
-    return found
+    return result
 
 
-def examine_base(base: Base, home: Path, plans: dict[str, str], found: Finding) -> None:
+def examine_base(base: Base, home: Path, plans: dict[str, str], result: Finding) -> None:
     """Every plan on an open base; results go into `found`."""
     ids = build.tokens()
     try:
         truth = oracle.of(base.model, base.anatomy.stack.paths, ids)
     except oracle.NoOracle as error:
         truth, no_truth = None, str(error)
-        found.notes.append(f"no oracle: {error}")
-    limit = _cache_limit(base, ids, found)
+        result.notes.append(f"no oracle: {error}")
+    limit = _cache_limit(base, ids, result)
     for name, text in plans.items():
         out = home / name.replace(" ", "-")
         plan = Plan.parse(text, DEPTH)
         try:
             patient = base.operate(plan).model
         except Refused as error:
-            found.plans[name] = _refused(base, plan, out, error)
+            result.plans[name] = _refused(base, plan, out, error)
             continue
         except Exception as error:
-            found.plans[name] = Outcome("wrong", _said(error))
+            result.plans[name] = Outcome("wrong", _said(error))
             continue
         if truth is None and name != "keep" and name not in BEGINNINGS:
-            found.plans[name] = Outcome("wrong", f"neither shown nor refused: {no_truth}")
+            result.plans[name] = Outcome("wrong", f"neither shown nor refused: {no_truth}")
             continue
         try:
-            found.plans[name] = _compared(base, plan, patient, truth, ids, out, limit)
+            result.plans[name] = _compared(base, plan, patient, truth, ids, out, limit)
         except Exception as error:
-            found.plans[name] = Outcome("wrong", _said(error))
+            result.plans[name] = Outcome("wrong", _said(error))
 
 
-def _cache_limit(base: Base, ids: torch.Tensor, found: Finding) -> float | None:
+def _cache_limit(base: Base, ids: torch.Tensor, result: Finding) -> float | None:
     """How far cached text may be from a full pass: little more than the unmodified model's own is.
     None where that has no cache, or one that computes something else."""
     own = _full_and_cached(base.model, ids)
     if own is None:
-        found.notes.append("no cache to compare: the unmodified model has none")
+        result.notes.append("no cache to compare: the unmodified model has none")
         return None
     far = _far(*own)
     if far > ROUNDING:
-        found.notes.append(f"no cache to compare: the unmodified model's is {far:.0e} off itself")
+        result.notes.append(f"no cache to compare: the unmodified model's is {far:.0e} off itself")
         return None
     return max(TOLERANCE, 10 * far)
 
@@ -211,14 +211,14 @@ def _compared(
 
 def _previewed(base: Base, plan: Plan, again: PreTrainedModel, ids: torch.Tensor) -> Outcome:
     """Does the preview say what the reloaded checkpoint is?"""
-    said = base.preview(plan)
+    message = base.preview(plan)
     have = sum(p.numel() for p in again.parameters())
-    if said.parameters != have:
-        return Outcome("wrong", f"preview says {said.parameters} parameters, it has {have}")
+    if message.parameters != have:
+        return Outcome("wrong", f"preview says {message.parameters} parameters, it has {have}")
     grown = cache_growth(again, ids)
-    if said.kv_bytes_per_token is None:
+    if message.kv_bytes_per_token is None:
         return Outcome("exact", "cache: unknown to the preview")
-    values = said.kv_bytes_per_token // base.torch_dtype.itemsize
+    values = message.kv_bytes_per_token // base.torch_dtype.itemsize
     if grown is not None and grown != values:
         return Outcome("wrong", f"preview says {values} cached values a token, it keeps {grown}")
     return Outcome("exact")

@@ -71,7 +71,7 @@ class Saves:
 def examine(title: str) -> Saves:
     """Save every plan from one base, one after the other, and check the files."""
     kind = FORMATS[title]
-    found = Saves(kind.name, kind.family)
+    result = Saves(kind.name, kind.family)
     with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
         home = Path(folder)
         make(kind, home / "base")
@@ -83,13 +83,13 @@ def examine(title: str) -> Saves:
                 base.save(plan, out)
                 verify_saved(out, str(home / "base"), lambda *_: None, Base.open)
             except SurgeryError as error:
-                found.plans[name] = Outcome("refused", str(error))
+                result.plans[name] = Outcome("refused", str(error))
                 continue
             why = _wrong(kind, home / "base", out, plan)
             if base.source.config.to_json_string() != before:
                 why = "the base's own config changed"
-            found.plans[name] = Outcome("wrong", why) if why else Outcome("exact")
-    return found
+            result.plans[name] = Outcome("wrong", why) if why else Outcome("exact")
+    return result
 
 
 def make(kind: Format, folder: Path) -> None:

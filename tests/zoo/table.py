@@ -13,27 +13,27 @@ from .quantized import Saves
 _SIGNS = {"exact": "✓", "refused": "–", "wrong": "✗"}
 
 
-def line(found: Finding) -> str:
+def line(result: Finding) -> str:
     """One finding on one line of a terminal."""
-    if found.broken:
-        return f"{found.type:26} does not build or run: {found.broken[:120]}"
-    signs = " ".join(_SIGNS[outcome.state] for outcome in found.plans.values())
-    return f"{found.type:26} {signs}  {_reason(found)[:200]}"
+    if result.broken:
+        return f"{result.type:26} does not build or run: {result.broken[:120]}"
+    signs = " ".join(_SIGNS[outcome.state] for outcome in result.plans.values())
+    return f"{result.type:26} {signs}  {_reason(result)[:200]}"
 
 
-def saves_line(found: Saves) -> str:
+def saves_line(result: Saves) -> str:
     """The result for a quantized base, on one line of a terminal."""
-    signs = " ".join(_SIGNS[outcome.state] for outcome in found.plans.values())
-    return f"{found.method}, {found.family}".ljust(34) + f" {signs}  {_why(found)[:200]}"
+    signs = " ".join(_SIGNS[outcome.state] for outcome in result.plans.values())
+    return f"{result.method}, {result.family}".ljust(34) + f" {signs}  {_why(result)[:200]}"
 
 
 def saves_table(saves: Sequence[Saves]) -> str:
     """The table of quantized saves, with a row for each base."""
     rows = [f"| method | type | {' | '.join(quantized.PLANS)} | why not |"]
     rows.append("|---" * (len(quantized.PLANS) + 3) + "|")
-    for found in saves:
-        signs = " | ".join(_SIGNS[found.plans[name].state] for name in quantized.PLANS)
-        rows.append(f"| {found.method} | {found.family} | {signs} | {_cell(_why(found))} |")
+    for result in saves:
+        signs = " | ".join(_SIGNS[result.plans[name].state] for name in quantized.PLANS)
+        rows.append(f"| {result.method} | {result.family} | {signs} | {_cell(_why(result))} |")
     return "\n".join(rows)
 
 
@@ -79,21 +79,21 @@ def page(findings: Sequence[Finding], saves: Sequence[Saves]) -> str:
     )
 
 
-def _why(found: Saves) -> str:
-    return " ".join(f"{name}: {o.why}" for name, o in found.plans.items() if o.why)
+def _why(result: Saves) -> str:
+    return " ".join(f"{name}: {o.why}" for name, o in result.plans.items() if o.why)
 
 
-def _reason(found: Finding) -> str:
+def _reason(result: Finding) -> str:
     """Why plans were refused, said once for all plans with the same reason; then the notes."""
     reasons: dict[str, list[str]] = {}
-    for name, outcome in found.plans.items():
+    for name, outcome in result.plans.items():
         if outcome.why:
             reasons.setdefault(outcome.why, []).append(name)
     parts = [
-        why if len(names) == len(found.plans) else f"{', '.join(names)}: {why}"
+        why if len(names) == len(result.plans) else f"{', '.join(names)}: {why}"
         for why, names in reasons.items()
     ]
-    return " ".join([*parts, *(f"[{note}]" for note in found.notes)])
+    return " ".join([*parts, *(f"[{note}]" for note in result.notes)])
 
 
 def _cell(text: str) -> str:

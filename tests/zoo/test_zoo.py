@@ -46,39 +46,41 @@ REFUSED = ["beam", "diffllama", "gpt-sw3", "hrm_text", "inkling2_text", "zamba2"
 @pytest.mark.parametrize("model_type", COMMON)
 def test_a_patient_is_exact_or_refused(model_type):
     plans = {name: PLANS[name] for name in ("drop", "repeat", "swap")}
-    found = examine(model_type, plans)
-    assert not found.broken and not found.wrong, found
-    assert found.exact("drop", "repeat"), found
+    result = examine(model_type, plans)
+    assert not result.broken and not result.wrong, result
+    assert result.exact("drop", "repeat"), result
 
 
 @pytest.mark.parametrize("model_type", REFUSED)
 def test_what_depends_on_its_position_is_refused_before_anything_is_written(model_type):
-    found = examine(model_type, {"drop": PLANS["drop"]})
-    assert not found.broken and found.plans["drop"].state == "refused" and found.plans["drop"].why
+    result = examine(model_type, {"drop": PLANS["drop"]})
+    assert (
+        not result.broken and result.plans["drop"].state == "refused" and result.plans["drop"].why
+    )
 
 
 def test_a_shared_block_survives_the_layer_that_it_is_stored_in():
-    found = examine("zamba", {"without the first": "0, 2:6", "twice": "0:2, 1:6"})
-    assert found.exact("without the first", "twice"), found
+    result = examine("zamba", {"without the first": "0, 2:6", "twice": "0:2, 1:6"})
+    assert result.exact("without the first", "twice"), result
 
 
 def test_a_shared_block_begins_as_it_is_or_not_at_all():
     """A layer of its own in memory would be the shared one again after a reload."""
     others = {"scale": "0:4, 3@scale=0.5, 4:6", "random": "0:4, 3@random, 4:6"}
     own = {"of a layer that shares nothing": "0:5, 4@random, 5"}
-    found = examine("zamba", others | own)
-    assert all(found.plans[name].state == "refused" for name in others), found
-    assert all("one tensor with another part" in found.plans[name].why for name in others), found
-    assert found.exact(*own), found
+    result = examine("zamba", others | own)
+    assert all(result.plans[name].state == "refused" for name in others), result
+    assert all("one tensor with another part" in result.plans[name].why for name in others), result
+    assert result.exact(*own), result
 
 
 def test_producers_of_shared_keys_and_values_may_be_repeated():
     """Layers 4 and 5 reuse the keys and values of the last layers of their types, 2 and 3."""
     exact = ["0:4, 3, 4:6", "0:3, 2:6", "0:4*2, 4:6", "2:6", "3, 5", "0:4, 5"]
     refused = ["0:2, 4:6", "0:4, 1, 4:6"]
-    found = examine("gemma3n_text", {text: text for text in (*exact, *refused)})
-    assert found.exact(*exact), found
-    assert all("reuse the keys and values" in found.plans[text].why for text in refused), found
+    result = examine("gemma3n_text", {text: text for text in (*exact, *refused)})
+    assert result.exact(*exact), result
+    assert all("reuse the keys and values" in result.plans[text].why for text in refused), result
 
 
 @torch.no_grad()
@@ -101,20 +103,20 @@ def test_producers_in_gemma_4(monkeypatch):
 
 
 def test_layers_of_one_kind_alone():
-    found = examine("gemma4_text", {text: text for text in ("2, 5", "5", "2, 5, 2, 5")})
-    assert found.exact(*found.plans), found
+    result = examine("gemma4_text", {text: text for text in ("2, 5", "5", "2, 5, 2, 5")})
+    assert result.exact(*result.plans), result
 
 
 def test_a_first_layer_that_keeps_nothing_is_refused():
     """Mllama's cross-attention to images keeps nothing of a text."""
-    found = examine("mllama", {"drop first": PLANS["drop first"]})
-    assert found.plans["drop first"].state == "refused", found
+    result = examine("mllama", {"drop first": PLANS["drop first"]})
+    assert result.plans["drop first"].state == "refused", result
 
 
 def test_a_cache_without_its_kind_of_layer_is_refused():
     """Every attention layer of this Jamba is at an odd place, and its cache counts by those."""
-    found = examine("jamba", {"every other": PLANS["every other"]})
-    assert found.plans["every other"].state == "refused", found
+    result = examine("jamba", {"every other": PLANS["every other"]})
+    assert result.plans["every other"].state == "refused", result
 
 
 @pytest.mark.parametrize("what", traps.SEEN_THROUGH)
@@ -143,8 +145,8 @@ def test_the_oracle_tells_layers_apart():
 @pytest.mark.parametrize("title", quantized.FORMATS)
 def test_quantized_saves_are_exact(title):
     """The same bytes and a matching config, from one base for every plan."""
-    found = quantized.examine(title)
-    assert {outcome.state for outcome in found.plans.values()} == {"exact"}, found
+    result = quantized.examine(title)
+    assert {outcome.state for outcome in result.plans.values()} == {"exact"}, result
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_quantized_saves_are_exact(title):
         ("jamba", [0, 0, 1, 2, 3, 4, 5], "regular distances only"),
     ],
 )
-def test_refusals_say_what_the_plan_needs(model_type, sources, said):
-    with pytest.raises(Refused, match=said) as caught:
+def test_refusals_say_what_the_plan_needs(model_type, sources, message):
+    with pytest.raises(Refused, match=message) as caught:
         skeleton(Anatomy.of(build.config(model_type)), sources)
     assert sources[0] != 0 or "keep layer 0 first" not in str(caught.value)

@@ -33,7 +33,7 @@ def of_run(run: HealingRun) -> dict:
 
 
 def _evaluated(result: EvalResult) -> list[dict]:
-    found = [
+    rows = [
         _number(
             "Perplexity: base, cut, now",
             f"On {result.tokens:,} tokens of held-out text. Lower is better. The range is the 95 % "
@@ -44,7 +44,7 @@ def _evaluated(result: EvalResult) -> list[dict]:
     ]
     if result.recovered:
         share, low, high = result.recovered
-        found.append(
+        rows.append(
             _number(
                 "Recovered",
                 "Share of the rise in log perplexity that healing undid, with its 95 % interval.",
@@ -52,43 +52,42 @@ def _evaluated(result: EvalResult) -> list[dict]:
                 f"{low:.0%} to {high:.0%} of the loss from the cut",
             )
         )
-    return found
+    return rows
 
 
-def of_cost(found: CostEstimate) -> dict:
+def of_cost(cost: CostEstimate) -> dict:
     """What a run would take."""
-    minutes = 60 * found.hours
+    minutes = 60 * cost.hours
     numbers = [
         _number(
             "Estimated time",
             "Assumes 40 % of this machine's speed at matrix products. Generating text with the "
             "base takes extra time.",
             f"{minutes:,.1f} minutes" if minutes >= 0.1 else f"{60 * minutes:,.1f} seconds",
-            f"for {found.tokens:,} tokens",
+            f"for {cost.tokens:,} tokens",
         ),
         _number(
             "Trainable parameters",
             "All other weights are the base's own and stay frozen.",
-            f"{found.trained / 1e6:,.2f} M",
-            f"of {found.parameters / 1e6:,.2f} M parameters",
+            f"{cost.trained / 1e6:,.2f} M",
+            f"of {cost.parameters / 1e6:,.2f} M parameters",
         ),
         _number(
             "Compute",
             "6·N·D for the patient plus 2·N·D for the teacher, if there is one: an upper bound.",
-            scaled(found.flops, "FLOPs"),
+            scaled(cost.flops, "FLOPs"),
             "at most",
         ),
         _number(
             "Memory",
             "The sum of the components below.",
-            f"{found.bytes / 1e6:,.0f} MB",
-            "fits in memory" if found.fits else "does not fit in memory",
+            f"{cost.bytes / 1e6:,.0f} MB",
+            "fits in memory" if cost.fits else "does not fit in memory",
         ),
     ]
-    most = max(found.memory.values())
+    most = max(cost.memory.values())
     rows = [
-        [name, f"{size / 1e6:,.0f} MB", round(size / most, 4)]
-        for name, size in found.memory.items()
+        [name, f"{size / 1e6:,.0f} MB", round(size / most, 4)] for name, size in cost.memory.items()
     ]
     return {"numbers": numbers, "rows": rows}
 

@@ -330,8 +330,8 @@ def _facts(base: ValueCounts, patient: ValueCounts) -> dict:
     shown = [c for c in columns if c[1] not in ("nan", "infinite") or any(f[c[1]] for f in known)]
     rows = []
     for label, facts in zip(("base", "patient"), known, strict=True):
-        said = ["–" if facts[key] is None else form(facts[key]) for _, key, form in shown]
-        rows.append([label, *(text.replace("-", "−") for text in said)])
+        words = ["–" if facts[key] is None else form(facts[key]) for _, key, form in shown]
+        rows.append([label, *(text.replace("-", "−") for text in words)])
     normal = {"kurtosis": "0", "beyond_2": _percent(normal_beyond(2))}
     normal["beyond_4"] = _percent(normal_beyond(4))
     rows.append(["normal", *(normal.get(key, "") for _, key, _ in shown)])

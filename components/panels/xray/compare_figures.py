@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 _LONGEST = 12  # characters of a token in a cell
 
 
-def norms(plan: Plan, found: Norms | None) -> dict:
+def norms(plan: Plan, measured: Norms | None) -> dict:
     """The mean norm of the hidden states after each layer."""
-    if found is None:
+    if measured is None:
         return {}
     lines = [
         {
@@ -30,8 +30,8 @@ def norms(plan: Plan, found: Norms | None) -> dict:
             "hovertemplate": f"{name}, position %{{x}}: %{{y:,.4~r}}<extra></extra>",
         }
         for name, values, colour, width, dash in (
-            ("base", found.base, BASE, 4, "solid"),
-            ("patient", found.patient, PATIENT, 2, "solid"),
+            ("base", measured.base, BASE, 4, "solid"),
+            ("patient", measured.patient, PATIENT, 2, "solid"),
         )
     ]
     return {

@@ -18,46 +18,47 @@ class Damage(LiveHTML):
     stem = "damage"
 
 
-def view(found: Comparison, picked: int) -> dict:
+def view(comparison: Comparison, picked: int) -> dict:
     """What is drawn: numbers on top, then every token."""
+    base, patient = comparison.base, comparison.patient
     return {
         "numbers": [
             _number(
                 "Perplexity",
                 "exp of the mean loss: how many equally likely tokens the model is choosing "
                 "between. Lower is better. The range is the 95 % confidence interval.",
-                f"{perplexity(found.base.perplexity)} → {perplexity(found.patient.perplexity)}",
-                f"[{_span(found.base)}] → [{_span(found.patient)}]",
+                f"{perplexity(base.perplexity)} → {perplexity(patient.perplexity)}",
+                f"[{_span(base)}] → [{_span(patient)}]",
             ),
             _number(
                 "Cost",
                 "Rise in loss per token, paired token by token, in nats (1 nat: 2.7 times less "
                 "likely).",
-                f"{found.cost.mean:+.3f} nats per token",
-                f"{found.cost.low:+.3f} to {found.cost.high:+.3f}",
+                f"{comparison.cost.mean:+.3f} nats per token",
+                f"{comparison.cost.low:+.3f} to {comparison.cost.high:+.3f}",
             ),
             _number(
                 "KL divergence",
                 "How far the patient's predictions are from the base's, over the whole "
                 "vocabulary. 0: identical.",
-                f"{number(found.kl)} nats per token",
-                f"{number(found.kl_low)} to {number(found.kl_high)}",
+                f"{number(comparison.kl)} nats per token",
+                f"{number(comparison.kl_low)} to {number(comparison.kl_high)}",
             ),
             _number(
                 "Measured on",
                 "More tokens make the ranges narrower.",
-                f"{len(found.tokens):,} tokens",
+                f"{len(comparison.tokens):,} tokens",
                 "95 % intervals by block bootstrap",
             ),
         ],
-        "tokens": [_token(token) for token in found.tokens],
+        "tokens": [_token(token) for token in comparison.tokens],
         "picked": picked,
     }
 
 
-def worst(found: Comparison) -> int:
+def worst(comparison: Comparison) -> int:
     """The index of the token that the patient is most surprised by, compared with the base."""
-    damages = [t.damage if math.isfinite(t.damage) else math.inf for t in found.tokens]
+    damages = [t.damage if math.isfinite(t.damage) else math.inf for t in comparison.tokens]
     return max(range(len(damages)), key=damages.__getitem__)
 
 

@@ -145,21 +145,21 @@ def blocks(scan: Scan) -> dict:
 
 def repeats(scan: Scan) -> dict:
     """What running layers i to j twice costs, for every pair."""
-    found = scan.repeat_map
-    if not found:
+    measured = scan.repeat_map
+    if not measured:
         return {}
-    starts = sorted({i for i, _ in found})
-    ends = sorted({j for _, j in found})
+    starts = sorted({i for i, _ in measured})
+    ends = sorted({j for _, j in measured})
 
     def cost(i: int, j: int) -> float | None:
-        variant = found.get((i, j))
+        variant = measured.get((i, j))
         ok = variant is not None and variant.cost is not None
         return (
             float(f"{variant.cost.mean:.4g}") if ok and math.isfinite(variant.cost.mean) else None
         )
 
     def words(i: int, j: int) -> str:
-        variant = found.get((i, j))
+        variant = measured.get((i, j))
         if variant is None or variant.perplexity is None:
             return ""
         return f"{perplexity(variant.perplexity)} ({_interval(variant)})"

@@ -18,17 +18,17 @@ def logits(model, window):
 
 
 def states(model, layers, window):
-    found = []
+    result = []
     hooks = [
         x.register_forward_hook(
-            lambda _, __, out: found.append(out[0] if isinstance(out, tuple) else out)
+            lambda _, __, out: result.append(out[0] if isinstance(out, tuple) else out)
         )
         for x in layers
     ]
     logits(model, window)
     for hook in hooks:
         hook.remove()
-    return [x.reshape(-1, x.shape[-1]).double() for x in found]
+    return [x.reshape(-1, x.shape[-1]).double() for x in result]
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "mixtral", "gpt2"])
@@ -36,11 +36,11 @@ def test_a_comparison(opened, family):
     base, sample = opened(family)
     plan = Plan.parse(PLAN, 6)
     model = base.operate(plan).model
-    found = compare(base, plan, sample)
-    assert found.base.nll == pytest.approx(perplexity(base.model, sample).nll, abs=1e-5)
-    assert found.patient.nll == pytest.approx(perplexity(model, sample).nll, abs=1e-5)
-    assert found.cost.mean == pytest.approx(found.patient.mean - found.base.mean, abs=1e-6)
-    divergence, tokens = [], iter(found.tokens)
+    result = compare(base, plan, sample)
+    assert result.base.nll == pytest.approx(perplexity(base.model, sample).nll, abs=1e-5)
+    assert result.patient.nll == pytest.approx(perplexity(model, sample).nll, abs=1e-5)
+    assert result.cost.mean == pytest.approx(result.patient.mean - result.base.mean, abs=1e-6)
+    divergence, tokens = [], iter(result.tokens)
     for number, window in enumerate(sample.windows):
         p, q = (logits(m, window).log_softmax(-1) for m in (base.model, model))
         divergence += (p.exp() * (p - q)).sum(-1)[:-1].tolist()
@@ -55,36 +55,36 @@ def test_a_comparison(opened, family):
                 assert [g.probability for g in says] == pytest.approx(likely, abs=1e-5)
     assert next(tokens, None) is None
     mean = sum(divergence) / len(divergence)
-    assert found.kl == pytest.approx(mean, abs=1e-5) and found.kl_low < mean < found.kl_high
+    assert result.kl == pytest.approx(mean, abs=1e-5) and result.kl_low < mean < result.kl_high
     layers = model.get_submodule(base.anatomy.stack.paths[0])
     per_window = [states(model, layers, window) for window in sample.windows]
-    for p, norm in enumerate(found.norms.patient):
+    for p, norm in enumerate(result.norms.patient):
         expected = torch.cat([x[p] for x in per_window]).norm(dim=-1).mean()
         assert norm == pytest.approx(float(expected), rel=1e-5)
-    assert len(found.norms.base) == 6
+    assert len(result.norms.base) == 6
 
 
 def test_the_plan_that_changes_nothing_costs_nothing(opened):
     base, sample = opened("llama")
-    found = compare(base, Plan.whole(6), sample)
-    assert found.kl == pytest.approx(0, abs=1e-7)
-    assert (found.cost.mean, found.cost.low, found.cost.high) == (0, 0, 0)
-    assert found.norms.base == found.norms.patient
+    result = compare(base, Plan.whole(6), sample)
+    assert result.kl == pytest.approx(0, abs=1e-7)
+    assert (result.cost.mean, result.cost.low, result.cost.high) == (0, 0, 0)
+    assert result.norms.base == result.norms.patient
 
 
 def test_similarity(opened):
     base, sample = opened("llama")
     plan = Plan.parse(PLAN, 6)
     model = base.operate(plan).model
-    found = similarity(base, plan, sample)
+    result = similarity(base, plan, sample)
     ours = [states(base.model, base.model.model.layers, w) for w in sample.windows]
     theirs = [states(model, model.model.layers, w) for w in sample.windows]
     for i in range(6):
         for p in range(len(plan)):
             a, b = (torch.cat([x[k] for x in xs]) for xs, k in ((ours, i), (theirs, p)))
             expected = float(torch.cosine_similarity(a, b, dim=-1).mean())
-            assert found[i][p] == pytest.approx(expected, abs=1e-5)
-    assert found[0][0] == pytest.approx(1) and found[1][1] == pytest.approx(1)
+            assert result[i][p] == pytest.approx(expected, abs=1e-5)
+    assert result[0][0] == pytest.approx(1) and result[1][1] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt2"])
@@ -104,12 +104,12 @@ def test_the_logit_lens(opened, family):
                 shares = model.lm_head(norm(x.float())).softmax(-1)
             likely, tokens = shares.topk(2)
             for at in range(len(ids)):
-                said = [g.probability for g in rows[p][at]]
-                assert said == pytest.approx(likely[at].tolist(), rel=1e-4)
+                message = [g.probability for g in rows[p][at]]
+                assert message == pytest.approx(likely[at].tolist(), rel=1e-4)
                 assert rows[p][at][0].text == token_texts(base, [int(tokens[at, 0])])[0]
-    said = logits(base.model, ids).softmax(-1).max(-1).values.tolist()
+    message = logits(base.model, ids).softmax(-1).max(-1).values.tolist()
     last = [g[0].probability for g in logit_lens(base, ids)[-1]]
-    assert last == pytest.approx(said, rel=1e-4)
+    assert last == pytest.approx(message, rel=1e-4)
     assert not any("forward" in vars(m) for m in patient.model.modules())
 
 
@@ -128,11 +128,11 @@ def test_a_broken_layer(tmp_path, opened):
         model.model.layers[3].mlp.down_proj.weight[0] = math.nan
     model.save_pretrained(tmp_path / "base")
     base = Base.open(str(tmp_path / "base"))
-    found = compare(base, Plan.parse("0:3, 4:6", 6), sample)
-    assert found.base.perplexity == found.kl == math.inf and found.cost.mean == -math.inf
-    assert math.isfinite(found.patient.perplexity)
-    assert found.tokens[0].base_guesses == () and found.tokens[0].patient_guesses
-    assert found.tokens[0].text == f"⟨{sample.windows[0][1]}⟩"  # there is no tokenizer here
+    result = compare(base, Plan.parse("0:3, 4:6", 6), sample)
+    assert result.base.perplexity == result.kl == math.inf and result.cost.mean == -math.inf
+    assert math.isfinite(result.patient.perplexity)
+    assert result.tokens[0].base_guesses == () and result.tokens[0].patient_guesses
+    assert result.tokens[0].text == f"⟨{sample.windows[0][1]}⟩"  # there is no tokenizer here
 
 
 def test_it_stops_when_asked(opened):

@@ -39,10 +39,10 @@ def test_two_processes(tiny_folder, tmp_path):
     one = start(tmp_path / "one", *ask)
     together, alone = (run.communicate() for run in (both, one))
     assert both.returncode == 0, together[1].decode()
-    found, expected = (json.loads(out) for out, _ in (together, alone))
+    result, expected = (json.loads(out) for out, _ in (together, alone))
     # Each ran a pass of its own, so that together they did one more.
     assert expected["naive_layer_forwards"] == 6 + 6 * 5 + 3 * 6
-    assert found["naive_layer_forwards"] == expected["naive_layer_forwards"] + 6
-    for both_sides in (found, expected):
+    assert result["naive_layer_forwards"] == expected["naive_layer_forwards"] + 6
+    for both_sides in (result, expected):
         both_sides.pop("layer_forwards"), both_sides.pop("naive_layer_forwards")
-    assert found == expected
+    assert result == expected

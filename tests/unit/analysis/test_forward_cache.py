@@ -104,9 +104,9 @@ def test_layers_that_leave_something_are_never_skipped(what, tmp_path):
     sample = Sample.of(base, "The ferry ran twice a day in summer. " * 3, window=40)
     runner = ForwardRunner(base, sample)
     assert not runner.skips
-    found = scan(base, sample, scores=["drop_one"])
-    assert found.layer_forwards >= found.naive_layer_forwards  # counted as what it is
-    for row in found.drop_one[:3]:
+    result = scan(base, sample, scores=["drop_one"])
+    assert result.layer_forwards >= result.naive_layer_forwards  # counted as what it is
+    for row in result.drop_one[:3]:
         whole = perplexity(base.operate(row.plan).model, sample)
         assert row.perplexity == pytest.approx(whole.perplexity, rel=1e-6)
 

@@ -42,7 +42,7 @@ def test_every_score_is_what_the_long_way_gives(opened, family):
     before = {n: p.clone() for n, p in base.model.named_parameters()}
     asked = [(p.requires_grad, p.grad) for p in base.model.parameters()]
     hooks = [len(m._forward_hooks) for m in base.model.modules()]
-    found = scan(base, sample, scores=SCORES, within=(1, 4))
+    result = scan(base, sample, scores=SCORES, within=(1, 4))
     # The base is as it was.
     assert all(torch.equal(p, before[n]) for n, p in base.model.named_parameters())
     assert asked == [(p.requires_grad, p.grad) for p in base.model.parameters()]
@@ -50,28 +50,28 @@ def test_every_score_is_what_the_long_way_gives(opened, family):
     assert hooks == [len(m._forward_hooks) for m in base.model.modules()]
 
     naive = Naive(base, sample)
-    assert found.finished and found.tokens == sample.tokens
-    assert found.perplexity.perplexity == pytest.approx(naive.perplexity(whole), 1e-5)
-    assert found.perplexity.nll == pytest.approx(naive.losses(whole), abs=1e-4)
+    assert result.finished and result.tokens == sample.tokens
+    assert result.perplexity.perplexity == pytest.approx(naive.perplexity(whole), 1e-5)
+    assert result.perplexity.nll == pytest.approx(naive.losses(whole), abs=1e-4)
     influence = [naive.block_influence(i) for i in whole]
-    assert found.block_influence == pytest.approx(influence, abs=1e-5)
-    assert found.taylor == pytest.approx(naive.taylor(), rel=1e-5)
+    assert result.block_influence == pytest.approx(influence, abs=1e-5)
+    assert result.taylor == pytest.approx(naive.taylor(), rel=1e-5)
     for start in range(depth):
         for n in range(1, depth + 1):
-            d = found.angular[start][n]
+            d = result.angular[start][n]
             if start + n > depth:
                 assert d is None
             else:
                 assert d == pytest.approx(naive.angular(start, n), abs=1e-5)
     for i in whole:
         without, twice = whole[:i] + whole[i + 1 :], whole[: i + 1] + whole[i:]
-        for row, sources in ((found.drop_one[i], without), (found.repeat_one[i], twice)):
+        for row, sources in ((result.drop_one[i], without), (result.repeat_one[i], twice)):
             assert row.layer == i and row.plan.sources == tuple(sources)
             assert row.perplexity == pytest.approx(naive.perplexity(sources), 1e-5)
             assert row.low < row.perplexity < row.high
             assert row.cost.low <= row.cost.mean <= row.cost.high
-    assert set(found.repeat_map) == {(i, j) for i in range(1, 4) for j in range(i + 1, 5)}
-    for (i, j), row in found.repeat_map.items():
+    assert set(result.repeat_map) == {(i, j) for i in range(1, 4) for j in range(i + 1, 5)}
+    for (i, j), row in result.repeat_map.items():
         expected = naive.perplexity(whole[:j] + whole[i:])
         assert row.perplexity == pytest.approx(expected, 1e-5)
 
@@ -92,13 +92,13 @@ def test_influence_is_not_read_behind_the_final_norm(opened):
 
 def test_the_best_block_never_holds_the_last_layer(opened):
     base, sample = opened("llama")
-    found = scan(base, sample, scores=["angular"])
-    blocks, naive = best_blocks(found), Naive(base, sample)
+    result = scan(base, sample, scores=["angular"])
+    blocks, naive = best_blocks(result), Naive(base, sample)
     assert [block.n for block in blocks] == [1, 2, 3, 4, 5]
     for block in blocks:
         others = [naive.angular(s, block.n) for s in range(6 - block.n)]
         assert block.end <= 5 and block.distance == pytest.approx(min(others), abs=1e-5)
-    assert all(block.start >= 2 for block in best_blocks(found, first=2))
+    assert all(block.start >= 2 for block in best_blocks(result, first=2))
 
 
 def test_layer_forwards_are_counted_and_few(tmp_path, monkeypatch):
@@ -115,27 +115,27 @@ def test_layer_forwards_are_counted_and_few(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(LlamaMLP, "forward", counting)
-        found = scan(base, sample, scores=["drop_one"])
-    assert found.naive_layer_forwards == 16 + 16 * 15
-    assert found.layer_forwards <= 0.55 * found.naive_layer_forwards
+        result = scan(base, sample, scores=["drop_one"])
+    assert result.naive_layer_forwards == 16 + 16 * 15
+    assert result.layer_forwards <= 0.55 * result.naive_layer_forwards
     # What it says it ran is what ran; on top of the passes comes the check that it can skip.
     ran, passes = sum(calls) / 256, 16 + sum(15 - i for i in range(16))
-    assert passes <= ran <= found.layer_forwards <= passes + 2
+    assert passes <= ran <= result.layer_forwards <= passes + 2
     pairs = scan(base, sample, scores=["repeat_map"], within=(6, 11))
     spans = [(i, j) for i in range(6, 11) for j in range(i + 1, 12)]
     assert pairs.naive_layer_forwards == 16 + sum(16 + j - i for i, j in spans)
     assert pairs.layer_forwards <= 16 + sum(16 - i for i, _ in spans) + 2
     again = scan(base, sample, scores=["drop_one", "repeat_map"], within=(6, 11))
     assert again.layer_forwards == again.naive_layer_forwards == 0
-    assert again.drop_one == found.drop_one
+    assert again.drop_one == result.drop_one
 
 
 def test_progress_reaches_its_end(opened):
     base, sample = opened("llama")
-    heard = []
-    scan(base, sample, scores=SCORES, progress=lambda *what: heard.append(what))
-    done = [d for what, d, _ in heard if what == "Measuring layers"]
-    assert done == sorted(done) and done[-1] == pytest.approx(heard[-1][2])
+    reports = []
+    scan(base, sample, scores=SCORES, progress=lambda *what: reports.append(what))
+    done = [d for what, d, _ in reports if what == "Measuring layers"]
+    assert done == sorted(done) and done[-1] == pytest.approx(reports[-1][2])
 
 
 def test_a_scan_that_is_stopped_goes_on(opened):
@@ -196,11 +196,11 @@ def test_a_plan_that_is_refused_has_no_number(opened, monkeypatch):
         return operate(self, plan)
 
     monkeypatch.setattr(Base, "operate", picky)
-    found = scan(base, sample)
-    row = found.drop_one[2]
+    result = scan(base, sample)
+    row = result.drop_one[2]
     assert (row.perplexity, row.low, row.high, row.cost) == (None,) * 4
-    assert row.refused == "Layer 2 has to stay." and found.finished
-    assert found.drop_one[3].perplexity and found.repeat_one[3].perplexity
+    assert row.refused == "Layer 2 has to stay." and result.finished
+    assert result.drop_one[3].perplexity and result.repeat_one[3].perplexity
 
 
 @pytest.mark.parametrize(
@@ -211,9 +211,9 @@ def test_a_plan_that_is_refused_has_no_number(opened, monkeypatch):
         ({"within": (0, 7)}, "within 0:6"),
     ],
 )
-def test_what_is_no_scan(opened, options, said):
+def test_what_is_no_scan(opened, options, message):
     base, sample = opened("llama")
-    with pytest.raises(SurgeryError, match=said):
+    with pytest.raises(SurgeryError, match=message):
         scan(base, sample, **options)
 
 
@@ -232,10 +232,10 @@ def test_a_model_that_says_nothing_is_infinitely_surprised(tmp_path):
     model.save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
     base = Base.open(str(tmp_path))
-    found = scan(base, Sample.of(base, texts.get("facts"), window=40, limit=80))
-    assert found.perplexity.perplexity == math.inf
-    assert found.drop_one[2].perplexity == math.inf
-    assert math.isfinite(found.drop_one[3].perplexity)
+    result = scan(base, Sample.of(base, texts.get("facts"), window=40, limit=80))
+    assert result.perplexity.perplexity == math.inf
+    assert result.drop_one[2].perplexity == math.inf
+    assert math.isfinite(result.drop_one[3].perplexity)
 
 
 def test_the_two_layers_that_the_cosine_misses(bundled):
@@ -244,12 +244,12 @@ def test_the_two_layers_that_the_cosine_misses(bundled):
     scores = scan(bundled, sample, scores=["block_influence"]).block_influence
     near = range(5, 15)
     plans = {i: Plan.whole(30).drop(i, i + 1) for i in near}
-    found = measure_all(bundled, list(plans.values()), sample)
-    by_damage = sorted(near, key=lambda i: -found[plans[i]].perplexity)
+    result = measure_all(bundled, list(plans.values()), sample)
+    by_damage = sorted(near, key=lambda i: -result[plans[i]].perplexity)
     assert set(by_damage[:2]) == {8, 11}
-    others = [found[plans[i]].perplexity for i in near if i not in (8, 11)]
-    assert found[plans[11]].perplexity > 2 * np.median(others)
-    assert found[plans[8]].perplexity > 1.5 * np.median(others)
+    others = [result[plans[i]].perplexity for i in near if i not in (8, 11)]
+    assert result[plans[11]].perplexity > 2 * np.median(others)
+    assert result[plans[8]].perplexity > 1.5 * np.median(others)
     middle = np.median([scores[i] for i in range(2, 28)])
     assert scores[8] < 1.5 * middle and scores[11] < 1.5 * middle
 
@@ -311,10 +311,10 @@ def test_a_new_score_needs_one_entry(opened, monkeypatch):
     )
     monkeypatch.setitem(SCORES, "halves", entry)
     base, sample = opened("llama")
-    found = scan(base, sample, scores=["halves"])
-    assert found.values == {"halves": (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)}
-    assert known_scan(base, sample, scores=["halves"]).values == found.values
-    assert report.scan_json(base, "a text", found)["halves"] == list(found.values["halves"])
-    (table,) = [part for part in report.scan_tables(base, found) if not isinstance(part, str)]
+    result = scan(base, sample, scores=["halves"])
+    assert result.values == {"halves": (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)}
+    assert known_scan(base, sample, scores=["halves"]).values == result.values
+    assert report.scan_json(base, "a text", result)["halves"] == list(result.values["halves"])
+    (table,) = [part for part in report.scan_tables(base, result) if not isinstance(part, str)]
     assert [column.header for column in table.columns] == ["layer", "half"]
     assert list(table.columns[1].cells) == ["0.0", "0.5", "1.0", "1.5", "2.0", "2.5"]

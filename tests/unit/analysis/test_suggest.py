@@ -12,40 +12,40 @@ from surgery.analysis.target import Target
 LAYERS = range(1, 5)  # the ends are protected
 
 
-def by_method(found):
-    return {one.method: one for one in found}
+def by_method(result):
+    return {one.method: one for one in result}
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])
 def test_shrinking_to_a_number_of_layers(opened, family):
     base, sample = opened(family)
     naive = Naive(base, sample)
-    found = by_method(suggest(base, sample, layers=4))
-    assert set(found) == {"block", "influence", "drop_one", "greedy", "random"}
-    for one in found.values():
+    result = by_method(suggest(base, sample, layers=4))
+    assert set(result) == {"block", "influence", "drop_one", "greedy", "random"}
+    for one in result.values():
         assert len(one.plan) == 4 and {0, 5} <= set(one.plan.sources)
         expected = naive.perplexity(one.plan.sources)
         assert one.measured.perplexity == pytest.approx(expected, rel=1e-5)
         assert all(str(i) in one.words for i in one.plan.dropped)
     start = min((1, 2, 3), key=lambda s: naive.angular(s, 2))
-    assert found["block"].plan.dropped == (start, start + 1)
-    assert found["block"].expected == pytest.approx(naive.angular(start, 2), abs=1e-5)
+    assert result["block"].plan.dropped == (start, start + 1)
+    assert result["block"].expected == pytest.approx(naive.angular(start, 2), abs=1e-5)
     influence = sorted(LAYERS, key=naive.block_influence)[:2]
-    assert set(found["influence"].plan.dropped) == set(influence)
+    assert set(result["influence"].plan.dropped) == set(influence)
     total = sum(map(naive.block_influence, influence))
-    assert found["influence"].expected == pytest.approx(total, abs=1e-5)
+    assert result["influence"].expected == pytest.approx(total, abs=1e-5)
 
     def without(*gone):
         return naive.perplexity([i for i in range(6) if i not in gone])
 
     alone = sorted(LAYERS, key=without)[:2]
-    assert set(found["drop_one"].plan.dropped) == set(alone)
+    assert set(result["drop_one"].plan.dropped) == set(alone)
     intact = without()
     product = without(alone[0]) * without(alone[1]) / intact
-    assert found["drop_one"].expected == pytest.approx(product, rel=1e-4)
+    assert result["drop_one"].expected == pytest.approx(product, rel=1e-4)
     first = min(LAYERS, key=without)
     second = min(set(LAYERS) - {first}, key=lambda i: without(first, i))
-    assert set(found["greedy"].plan.dropped) == {first, second}
+    assert set(result["greedy"].plan.dropped) == {first, second}
     measured = [one.measured.perplexity for one in suggest(base, sample, layers=4)]
     assert measured == sorted(measured)
 
@@ -53,16 +53,16 @@ def test_shrinking_to_a_number_of_layers(opened, family):
 def test_growing_to_a_number_of_layers(opened):
     base, sample = opened("llama")
     naive = Naive(base, sample)
-    found = by_method(suggest(base, sample, layers=8))
-    assert set(found) == {"repeat_one", "repeat_block", "random"}
+    result = by_method(suggest(base, sample, layers=8))
+    assert set(result) == {"repeat_one", "repeat_block", "random"}
     whole = list(range(6))
     alone = sorted(LAYERS, key=lambda i: naive.perplexity(sorted([*whole, i])))[:2]
-    assert found["repeat_one"].plan.sources == tuple(sorted([*whole, *alone]))
+    assert result["repeat_one"].plan.sources == tuple(sorted([*whole, *alone]))
     blocks = {s: naive.perplexity([*range(s + 2), *range(s, 6)]) for s in (1, 2, 3)}
     best = min(blocks, key=blocks.get)
-    assert found["repeat_block"].plan.sources == (*range(best + 2), *range(best, 6))
-    assert found["repeat_block"].measured.perplexity == pytest.approx(blocks[best], rel=1e-5)
-    assert len(found["random"].plan) == 8
+    assert result["repeat_block"].plan.sources == (*range(best + 2), *range(best, 6))
+    assert result["repeat_block"].measured.perplexity == pytest.approx(blocks[best], rel=1e-5)
+    assert len(result["random"].plan) == 8
     # More than all of them once comes round again.
     assert len(suggest(base, sample, layers=11, methods=["repeat_one"])[0].plan) == 11
 
@@ -95,30 +95,30 @@ def test_the_control_is_the_same_again(opened):
 
 def test_a_search_that_is_stopped_goes_on(opened):
     base, sample = opened("llama")
-    heard = []
+    reports = []
 
     def stop(what, done, total):
-        heard.append(what)
+        reports.append(what)
         if what == "Searching: 2 dropped" and done > total / 2:
             raise Cancelled
 
     with pytest.raises(Cancelled):
         suggest(base, sample, layers=3, methods=["greedy"], progress=stop)
-    heard.clear()
-    found = suggest(
-        base, sample, layers=3, methods=["greedy"], progress=lambda what, *_: heard.append(what)
+    reports.clear()
+    result = suggest(
+        base, sample, layers=3, methods=["greedy"], progress=lambda what, *_: reports.append(what)
     )
-    assert "Searching: 1 dropped" not in heard and "Searching: 2 dropped" in heard
+    assert "Searching: 1 dropped" not in reports and "Searching: 2 dropped" in reports
     MeasurementCache(base, sample).forget()
-    assert suggest(base, sample, layers=3, methods=["greedy"]) == found
+    assert suggest(base, sample, layers=3, methods=["greedy"]) == result
 
 
 def test_what_was_scanned_is_not_measured_again(opened):
     base, sample = opened("llama")
     scan(base, sample)
-    heard = []
-    suggest(base, sample, layers=5, progress=lambda what, *_: heard.append(what))
-    assert set(heard) <= {"Measuring perplexity", "Measuring layers"}
+    reports = []
+    suggest(base, sample, layers=5, progress=lambda what, *_: reports.append(what))
+    assert set(reports) <= {"Measuring perplexity", "Measuring layers"}
     score = measured_score(base, Plan.parse("0:3, 4:6", 6), sample)
     assert score == measured_score(base, Plan.parse("0:3, 4:6", 6), sample)
 
@@ -136,9 +136,9 @@ def test_what_was_scanned_is_not_measured_again(opened):
         ({"layers": 4, "protect": (3, 3)}, "none is left to change"),
     ],
 )
-def test_what_can_not_be_suggested(opened, asked, said):
+def test_what_can_not_be_suggested(opened, asked, message):
     base, sample = opened("llama")
-    with pytest.raises(SurgeryError, match=said):
+    with pytest.raises(SurgeryError, match=message):
         suggest(base, sample, **asked)
 
 

@@ -72,8 +72,8 @@ def test_minutes_are_what_they_are(base, plan):
     assert whole.dollars == pytest.approx(0.4)
     assert whole.flops == pytest.approx(1800 * 121e12 * 0.4, rel=1e-6)
     assert estimate.tokens == pytest.approx(0.45 * whole.tokens, abs=1)
-    said = estimate_cost(base, plan, settings, tokens=whole.tokens, accelerator="L4")
-    assert said.hours == pytest.approx(0.5) and said.flops == whole.flops
+    message = estimate_cost(base, plan, settings, tokens=whole.tokens, accelerator="L4")
+    assert message.hours == pytest.approx(0.5) and message.flops == whole.flops
 
 
 def test_whether_it_fits(base, plan):

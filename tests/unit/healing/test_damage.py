@@ -100,47 +100,47 @@ def tensors(change):
     """Other tensors in a file, with a matching checksum in state.json."""
 
     def damage(path):
-        found = load_file(path)
-        change(found, sorted(found)[0])
-        found = {name: tensor.clone().contiguous() for name, tensor in found.items()}
+        result = load_file(path)
+        change(result, sorted(result)[0])
+        result = {name: tensor.clone().contiguous() for name, tensor in result.items()}
         path.unlink()
-        save_file(found, path)
+        save_file(result, path)
         field("files", path.name, to=zlib.crc32(path.read_bytes()))(path.parent / "state.json")
 
     return damage
 
 
-def one_number(found, name):
-    found[name] = torch.ones(1)
+def one_number(result, name):
+    result[name] = torch.ones(1)
 
 
-def one_row(found, name):
-    found[name] = found[name].reshape(-1)[:1].expand(1, 1)
+def one_row(result, name):
+    result[name] = result[name].reshape(-1)[:1].expand(1, 1)
 
 
-def transposed(found, name):
-    name = next(name for name, tensor in found.items() if tensor.ndim == 2)
-    found[name] = found[name].T if len(set(found[name].shape)) == 2 else found[name][:-1]
+def transposed(result, name):
+    name = next(name for name, tensor in result.items() if tensor.ndim == 2)
+    result[name] = result[name].T if len(set(result[name].shape)) == 2 else result[name][:-1]
 
 
-def half(found, name):
-    found[name] = found[name].half()
+def half(result, name):
+    result[name] = result[name].half()
 
 
-def double(found, name):
-    found[name] = found[name].double()
+def double(result, name):
+    result[name] = result[name].double()
 
 
-def renamed(found, name):
-    found[f"{name}x"] = found.pop(name)
+def renamed(result, name):
+    result[f"{name}x"] = result.pop(name)
 
 
-def missing(found, name):
-    del found[name]
+def missing(result, name):
+    del result[name]
 
 
-def another(found, name):
-    found["more"] = found[name]
+def another(result, name):
+    result["more"] = result[name]
 
 
 ANYWHERE = {
@@ -260,9 +260,9 @@ def tokens(change):
     """Other tokens, with a matching checksum in run.json."""
 
     def damage(path):
-        found = change(load_file(path)["tokens"]).clone().contiguous()
+        result = change(load_file(path)["tokens"]).clone().contiguous()
         path.unlink()
-        save_file({"tokens": found}, path)
+        save_file({"tokens": result}, path)
         field("text", to=zlib.crc32(path.read_bytes()))(path.parent.parent / "run.json")
 
     return damage
@@ -339,16 +339,16 @@ def test_a_damaged_text_is_refused(run, folder, damage):
         (f"{LAST}/trained.safetensors", tensors(one_number), 0, "resuming after step 2"),
     ],
 )
-def test_the_command_says_it_too(run, folder, capsys, tmp_path, file, change, status, said):
+def test_the_command_says_it_too(run, folder, capsys, tmp_path, file, change, status, message):
     base, settings, _, _ = run
     folder.rename(tmp_path / "out.healing")
     change(tmp_path / "out.healing" / file)
-    told = "--steps 6 --batch 2 --window 16 --lr 3e-3 --warmup 2 --sampled-tokens 64 --layers 1"
-    given = [str(base.source.home), str(PLAN), str(tmp_path / "out"), *told.split()]
+    result = "--steps 6 --batch 2 --window 16 --lr 3e-3 --warmup 2 --sampled-tokens 64 --layers 1"
+    given = [str(base.source.home), str(PLAN), str(tmp_path / "out"), *result.split()]
     given += ["--save-every", "2", "--evaluate-every", "100", "--held-out", settings.held_out]
     assert main.main(["heal", *given]) == status
     err = capsys.readouterr().err
-    assert said in " ".join(err.split()) and "Traceback" not in err
+    assert message in " ".join(err.split()) and "Traceback" not in err
     assert (tmp_path / "out").exists() == (status == 0)
     assert (tmp_path / "out.healing").exists() == (status != 0)
 

@@ -87,8 +87,8 @@ def test_it_is_seen_through_as_itself(base, plan, settings, tmp_path, train, mon
     ids = sample.windows[0][:12]
     last = [guesses[0].probability for guesses in analysis.logit_lens(healed, ids)[-1]]
     with torch.no_grad():
-        said = healed.model(torch.tensor([ids])).logits[0].softmax(-1).max(-1).values
-    assert last == pytest.approx(said.tolist(), rel=1e-4)
+        message = healed.model(torch.tensor([ids])).logits[0].softmax(-1).max(-1).values
+    assert last == pytest.approx(message.tolist(), rel=1e-4)
     assert not any(m._forward_hooks or "forward" in vars(m) for m in healed.model.modules())
 
 
@@ -127,8 +127,8 @@ def test_it_says_what_was_done(base, plan, settings, held_out, tmp_path):
     assert "of layers 0, 1, 2, 3 were trained by distillation" in card
     assert "text sampled from the base" in card and "Layers were moved, not trained" not in card
     facts = json.loads((out / "healing.json").read_text())
-    found = facts["perplexity"]
-    assert f"base {found['base']:.2f}" in card and f"healed {found['healed']:.2f}" in card
+    result = facts["perplexity"]
+    assert f"base {result['base']:.2f}" in card and f"healed {result['healed']:.2f}" in card
     assert facts["settings"]["held_out"] == "held-out.txt"  # no paths of this machine
     assert len(facts["tensors"]) == len(healed.tensors)
 

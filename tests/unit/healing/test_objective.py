@@ -36,8 +36,8 @@ def test_watched_modules_come_in_the_order_asked_for():
     watched, x = HiddenStates([b, a, b]), torch.ones(1, 2)
     middle = a(x)
     last = b(middle)
-    found = watched.take()
-    assert [torch.equal(f, t) for f, t in zip(found, (last, middle, last), strict=True)] == [
+    result = watched.take()
+    assert [torch.equal(f, t) for f, t in zip(result, (last, middle, last), strict=True)] == [
         True
     ] * 3
     assert watched.take() == []

@@ -30,8 +30,8 @@ def command(tiny_folder, place):
 
     def made(out):
         where = [str(tiny_folder("llama")), "0:2, 4:6", str(place / out)]
-        told = [*SHORT.split(), "--held-out", str(held_out), "--evaluate-every", "100", "--json"]
-        return ["-m", "surgery", "heal", *where, *told]
+        result = [*SHORT.split(), "--held-out", str(held_out), "--evaluate-every", "100", "--json"]
+        return ["-m", "surgery", "heal", *where, *result]
 
     return made
 

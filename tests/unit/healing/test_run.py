@@ -32,8 +32,8 @@ def losses(run):
 def test_the_loss_falls_and_the_base_stays(base, plan, settings, tmp_path, settings_):
     before = {name: value.clone() for name, value in base.model.state_dict().items()}
     run = HealingRun(base, plan, settings(steps=24, **settings_), tmp_path / "run")
-    found = losses(run)
-    assert len(found) == 24 and sum(found[-6:]) < 0.97 * sum(found[:6])
+    result = losses(run)
+    assert len(result) == 24 and sum(result[-6:]) < 0.97 * sum(result[:6])
     healed = run.result()
     for name, value in base.model.state_dict().items():
         assert torch.equal(value, before[name]), name
@@ -115,11 +115,11 @@ def test_minutes_become_steps_once_and_for_all(base, plan, settings, tmp_path):
 
 def test_a_folder_belongs_to_one_run(base, plan, settings, tmp_path):
     HealingRun(base, plan, settings(), tmp_path / "run")
-    for other, changes, said in (
+    for other, changes, message in (
         (plan, dict(seed=1), "other settings .seed was 0"),
         (Plan.parse("0:3, 4:6", 6), {}, "a different plan"),
     ):
-        with pytest.raises(SurgeryError, match=said):
+        with pytest.raises(SurgeryError, match=message):
             HealingRun(base, other, settings(**changes), tmp_path / "run")
     (tmp_path / "thesis").mkdir()
     with pytest.raises(SurgeryError, match="holds no readable healing run"):

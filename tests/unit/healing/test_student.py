@@ -13,8 +13,8 @@ def positions(text, **settings):
 
 
 def test_seams_are_where_a_plan_leaves_the_base_s_order():
-    found = {text: Plan.parse(text, 6).seams for text in ("0:6", "0:2, 4:6", "2:4", "0:4, 2:6")}
-    assert found == {"0:6": (), "0:2, 4:6": (2,), "2:4": (0, 2), "0:4, 2:6": (4,)}
+    result = {text: Plan.parse(text, 6).seams for text in ("0:6", "0:2, 4:6", "2:4", "0:4, 2:6")}
+    assert result == {"0:6": (), "0:2, 4:6": (2,), "2:4": (0, 2), "0:4, 2:6": (4,)}
 
 
 def test_which_layers_train():
@@ -24,12 +24,12 @@ def test_which_layers_train():
     assert positions("0:4, 3@identity, 4:6", train="new") == (4,)
     assert positions("0:4, 2:6", train="new") == (4, 5)
     assert positions("0:4", layers=(3, 1, 3)) == (1, 3)
-    for text, settings, said in (
+    for text, settings, message in (
         ("0:6", {}, "no seam to heal"),
         ("0:4", dict(train="new"), "adds no layers"),
         ("0:4", dict(layers=(4,)), "no layer 4 to train"),
     ):
-        with pytest.raises(SurgeryError, match=said):
+        with pytest.raises(SurgeryError, match=message):
             positions(text, **settings)
 
 

@@ -22,9 +22,9 @@ def test_a_file_is_cut_into_windows(base, tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("".join(chr(33 + i % 90) for i in range(1000)), encoding="utf-8")
     ids = base.tokenizer(path.read_text())["input_ids"]
-    found = text.of_file(base, str(path), 64)
-    assert found.shape == (len(ids) // 64, 64)
-    assert found.flatten().tolist() == ids[: found.numel()]
+    result = text.of_file(base, str(path), 64)
+    assert result.shape == (len(ids) // 64, 64)
+    assert result.flatten().tolist() == ids[: result.numel()]
     assert text.of_file(base, str(path), 64, most=100).shape == (2, 64)
 
 
@@ -36,7 +36,7 @@ def test_files_that_are_none(base, tmp_path):
     (tmp_path / "columns.jsonl").write_text('{"a": "x", "b": "y"}\n')
     (tmp_path / "bytes.jsonl").write_bytes(b'{"text": "\xff"}')
     (tmp_path / "half.jsonl").write_text('{"text": "\\ud800"}\n')
-    for name, said in (
+    for name, message in (
         ("none", "can't be read"),
         ("short", "shorter than one"),
         ("bytes", "UTF-8"),
@@ -50,7 +50,7 @@ def test_files_that_are_none(base, tmp_path):
         ("half.jsonl", "bytes that are not text"),
         ("none.jsonl", "can't be read"),
     ):
-        with pytest.raises(SurgeryError, match=said):
+        with pytest.raises(SurgeryError, match=message):
             text.of_file(base, str(tmp_path / name), 64)
 
 
@@ -59,10 +59,10 @@ def test_a_data_set_is_streamed_row_by_row(base, tmp_path):
     (tmp_path / "train.jsonl").write_text(
         '{"text": "first row", "n": 1}\n{"text": "next", "n": 2}\n'
     )
-    found = text.of_data_set(base, str(tmp_path), 5, None)
+    result = text.of_data_set(base, str(tmp_path), 5, None)
     end = base.tokenizer.eos_token_id
     ids = [t for row in ("first row", "next") for t in [*base.tokenizer(row)["input_ids"], end]]
-    assert found.flatten().tolist() == ids[: len(ids) // 5 * 5]
+    assert result.flatten().tolist() == ids[: len(ids) // 5 * 5]
     with pytest.raises(SurgeryError, match="can't be read"):
         text.of_data_set(base, str(tmp_path / "none"), 5, None)
 
@@ -71,18 +71,18 @@ def test_rows_of_a_file_are_read_as_those_of_a_data_set(base, tmp_path):
     rows = ("first row", "", "next")
     path = tmp_path / "rows.JSONL"
     path.write_text("\n".join(json.dumps({"text": row, "n": 1}) for row in rows) + "\n\n")
-    found = text.of_file(base, str(path), 5)
+    result = text.of_file(base, str(path), 5)
     end = base.tokenizer.eos_token_id
     ids = [t for row in rows if row for t in [*base.tokenizer(row)["input_ids"], end]]
-    assert found.flatten().tolist() == ids[: len(ids) // 5 * 5]
+    assert result.flatten().tolist() == ids[: len(ids) // 5 * 5]
 
 
 def test_settings_say_what_is_read(base, settings, held_out, monkeypatch):
     """And progress says how much was."""
-    heard = []
-    found = text.read(base, settings(text=held_out, steps=1), lambda *said: heard.append(said))
-    assert torch.equal(found, text.of_file(base, held_out, 16, 64))
-    assert heard[0] == ("Reading the text", 0, 64) and heard[-1][1] >= 64
+    reports = []
+    result = text.read(base, settings(text=held_out, steps=1), lambda *said: reports.append(said))
+    assert torch.equal(result, text.of_file(base, held_out, 16, 64))
+    assert reports[0] == ("Reading the text", 0, 64) and reports[-1][1] >= 64
     assert text.read(base, settings(sampled_tokens=100)).shape == (6, 16)
     asked = []
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **b: asked.append((a, b)) or [])
@@ -111,20 +111,20 @@ def test_seconds_say_how_much_the_base_writes(base, settings, monkeypatch, secon
     now, asked, real = [0.0], [], text._continued
 
     def continued(base, first, window, random, written):
-        found = real(base, first, window, random, written)
+        result = real(base, first, window, random, written)
         asked.append(len(first))
-        now[0] += found.numel() * 0.002
-        return found
+        now[0] += result.numel() * 0.002
+        return result
 
-    heard = []
+    reports = []
     monkeypatch.setattr(text, "_continued", continued)
     monkeypatch.setattr(text, "_MOST_SAMPLED", 200 * 16)
     monkeypatch.setattr(text.time, "monotonic", lambda: now[0])
     timed = settings(sampled_tokens=0, steps=None, minutes=1)
-    found = text.read(base, timed, lambda *said: heard.append(said), seconds)
-    assert asked == rows and found.shape == (sum(rows), 16)
-    assert len(found.unique(dim=0)) == len(found)
-    assert all(done <= total == seconds for what, done, total in heard if what == text._WRITING)
+    result = text.read(base, timed, lambda *said: reports.append(said), seconds)
+    assert asked == rows and result.shape == (sum(rows), 16)
+    assert len(result.unique(dim=0)) == len(result)
+    assert all(done <= total == seconds for what, done, total in reports if what == text._WRITING)
 
 
 def test_a_large_cache_is_written_in_fewer_rows(base, settings, monkeypatch):
@@ -135,8 +135,8 @@ def test_a_large_cache_is_written_in_fewer_rows(base, settings, monkeypatch):
     assert text.rows_at_once(base, 16) == 5
     assert text.writing_bytes(base, settings(sampled_tokens=0)) == 5 * 16 * each
     assert text.writing_bytes(base, settings(text="a file")) == 0
-    found = text.sampled(base, 12, 16, 0)
-    assert found.shape == (12, 16) and len(found.unique(dim=0)) == 12
+    result = text.sampled(base, 12, 16, 0)
+    assert result.shape == (12, 16) and len(result.unique(dim=0)) == 12
     monkeypatch.setattr(text, "_cached", lambda base: 0)
     assert text.rows_at_once(base, 16) == 48
 
@@ -160,11 +160,11 @@ def test_a_data_set_is_asked_for_in_nobody_s_name_where_that_is_forbidden(
     doesn't, and there the token goes along."""
     hub = Hub()
     try:
-        told = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_owner", "HF_HOME": str(tmp_path)}
-        told |= {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"} if hidden else {}
+        result = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_owner", "HF_HOME": str(tmp_path)}
+        result |= {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"} if hidden else {}
         command = [sys.executable, "-c", OTHERS_TOKEN, str(tiny_folder("llama"))]
         done = subprocess.run(
-            command, env={**os.environ, **told}, cwd=ROOT, capture_output=True, text=True
+            command, env={**os.environ, **result}, cwd=ROOT, capture_output=True, text=True
         )
     finally:
         hub.close()
@@ -174,10 +174,10 @@ def test_a_data_set_is_asked_for_in_nobody_s_name_where_that_is_forbidden(
 
 
 def test_the_base_writes_the_same_for_a_seed(base):
-    found = text.sampled(base, 3, 12, seed=1)
-    assert found.shape == (3, 12) and found.dtype == torch.int32
-    assert torch.equal(found, text.sampled(base, 3, 12, seed=1))
-    assert not torch.equal(found, text.sampled(base, 3, 12, seed=2))
+    result = text.sampled(base, 3, 12, seed=1)
+    assert result.shape == (3, 12) and result.dtype == torch.int32
+    assert torch.equal(result, text.sampled(base, 3, 12, seed=1))
+    assert not torch.equal(result, text.sampled(base, 3, 12, seed=2))
     with pytest.raises(SurgeryError, match="longer than the context"):
         text.sampled(base, 1, 300, seed=0)
 

@@ -177,15 +177,15 @@ def test_who_waits_for_a_build_sees_how_far_it_is_and_can_leave(tmp_path):
     first = threading.Thread(target=cache.once, args=(tmp_path / "m", 1, build, silent))
     first.start()
     assert begun.wait(5)
-    heard = []
+    reports = []
 
     def leave(*news):
-        heard.append(news)
+        reports.append(news)
         raise Cancelled
 
     with pytest.raises(Cancelled):
         cache.once(tmp_path / "m", 1, build, leave)
-    assert heard == [("Converting", 1, 2)]
+    assert reports == [("Converting", 1, 2)]
     go.set()
     first.join(5)
     assert (tmp_path / "m").is_dir()
@@ -193,13 +193,13 @@ def test_who_waits_for_a_build_sees_how_far_it_is_and_can_leave(tmp_path):
 
 def test_pip_ends_with_a_process_that_is_killed(tmp_path):
     """kill -9 in the middle of the download."""
-    told = tmp_path / "told"
+    result = tmp_path / "told"
     process = _downloading(
         tmp_path,
-        f"print(os.getpid(), flush=True, file=open({str(told)!r}, 'w'))\ntime.sleep(60)\n",
+        f"print(os.getpid(), flush=True, file=open({str(result)!r}, 'w'))\ntime.sleep(60)\n",
     )
-    _until(lambda: told.exists() and told.read_text().strip())
-    pip = psutil.Process(int(told.read_text()))
+    _until(lambda: result.exists() and result.read_text().strip())
+    pip = psutil.Process(int(result.read_text()))
     process.send_signal(signal.SIGKILL)
     process.wait()
     _until(lambda: not pip.is_running() or pip.status() == psutil.STATUS_ZOMBIE)
@@ -209,8 +209,8 @@ def test_pip_that_ends_by_itself_ends_well(tmp_path):
     process = _downloading(
         tmp_path, "open(sys.argv[sys.argv.index('--dest') + 1] + '/a.whl', 'w').close()\n"
     )
-    said = process.communicate(timeout=60)[0]
-    assert (process.returncode, said) == (0, "a.whl\n")
+    message = process.communicate(timeout=60)[0]
+    assert (process.returncode, message) == (0, "a.whl\n")
 
 
 def _downloading(folder, pip: str) -> subprocess.Popen:

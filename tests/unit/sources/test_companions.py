@@ -114,8 +114,8 @@ def test_a_save_carries_what_belongs_to_the_model(folder, tmp_path):
 
 def test_sizes_and_numbers_are_bounded():
     many = [(f"extra{i:05}.json", 10) for i in range(5000)]
-    found = choose([*many, ("tokenizer.json", 10), ("zzz/tokenizer.json", 5)], "x")
-    assert len(found) == 100 and found[0] == "tokenizer.json"
+    result = choose([*many, ("tokenizer.json", 10), ("zzz/tokenizer.json", 5)], "x")
+    assert len(result) == 100 and result[0] == "tokenizer.json"
     assert choose([("LICENSE", LARGEST + 1), ("NOTICE", 5)], "x") == ["NOTICE"]
     assert len(choose([(f"n{i}.json", LARGEST) for i in range(5)], "x")) == 2
     with pytest.raises(BaseError, match=r"tokenizer\.json in x is 10,000 MB"):

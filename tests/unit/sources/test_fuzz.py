@@ -72,18 +72,18 @@ def test_headers(raw):
         path = Path(folder) / "model.safetensors"
         path.write_bytes(raw)
         try:
-            found = read_file(path)
+            result = read_file(path)
         except BaseError as error:
             assert "\n" not in str(error) and path.name in str(error)
             return
         # What is accepted is what the format's own library sees, and lies within the file.
-        spans = sorted((t.start, t.end) for t in found.values())
+        spans = sorted((t.start, t.end) for t in result.values())
         assert all(8 <= start <= end <= len(raw) for start, end in spans)
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
         try:
             with safe_open(path, framework="np") as file:
-                assert set(file.keys()) == set(found)
-                for name, tensor in found.items():
+                assert set(file.keys()) == set(result)
+                for name, tensor in result.items():
                     assert tuple(file.get_slice(name).get_shape()) == tensor.shape
         except SafetensorError:
             pass  # stricter than we are: loading says so
@@ -198,10 +198,10 @@ TEMPLATES = ["", "{{", "{% for %}", "{{ 1/0 }}", "{{ x.y }}", "{{ messages }}", 
 def places(value, at=()):
     """Every path into a JSON value, except the root."""
     inner = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, found in inner:
+    for key, result in inner:
         yield (*at, key)
-        if isinstance(found, (dict, list)):
-            yield from places(found, (*at, key))
+        if isinstance(result, (dict, list)):
+            yield from places(result, (*at, key))
 
 
 @st.composite

@@ -31,8 +31,8 @@ def test_the_column_is_found_or_named(rows):
     assert texts_of(two, "org/name", None, 9) == ["b"]
     assert texts_of(two, "org/name", "title", 9) == ["a"]
     assert texts_of(rows({"line": "only", "n": 1}), "org/name", None, 9) == ["only"]
-    for column, said in (("n", "holds no text"), ("x", "no column “x”")):
-        with pytest.raises(SurgeryError, match=said):
+    for column, message in (("n", "holds no text"), ("x", "no column “x”")):
+        with pytest.raises(SurgeryError, match=message):
             texts_of(two, "org/name", column, 9)
     with pytest.raises(SurgeryError, match="Say which column"):
         texts_of(rows({"question": "a", "answer": "b"}), "org/name", None, 9)

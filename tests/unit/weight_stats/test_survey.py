@@ -166,10 +166,10 @@ def test_a_corner_and_a_spectrum(tmp_path):
     assert np.array_equal(corner(base, matrix, 5), weight[:5, :5].numpy())
     (layer,) = Plan.parse("4@identity", 6).layers
     assert not corner(base, matrix, 5, layer.init).any()
-    found = spectrum(base, matrix)
+    result = spectrum(base, matrix)
     expected = np.linalg.svd(weight.double().numpy(), compute_uv=False)
-    assert found.values == pytest.approx(expected, rel=1e-4)
-    assert found.stable_rank == pytest.approx((expected**2).sum() / expected[0] ** 2, rel=1e-4)
+    assert result.values == pytest.approx(expected, rel=1e-4)
+    assert result.stable_rank == pytest.approx((expected**2).sum() / expected[0] ** 2, rel=1e-4)
     assert len(matrices(base)) == 6 * 7 + 2
     with pytest.raises(ValueError, match="no stored matrix of kind “router” in layer 0"):
         find(base, 0, "router")
