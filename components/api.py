@@ -185,8 +185,8 @@ class Endpoints:
     def scan(
         self, base: str = "bundled", text: str = "", limit: int = 512, request: gr.Request = _GIVEN
     ) -> Iterator[dict]:
-        """Measure layer importance: Block Influence, angular distances, and perplexity
-        without each layer and with it twice. Yields {progress, share}, and at last the scores with their
+        """Measure layer importance: Block Influence, angular distances, and perplexity without
+        each layer and with it twice. Yields {progress, share}, and at last the scores with their
         intervals.
 
         Args:
