@@ -73,7 +73,9 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
                 session.refuse(error)
                 return session.view(), gr.skip()
             session.apply(event_data(event))
-            view = {**session.view(), "sizes": sizes_of(services, session)}
+            view = session.view()
+            if view:  # empty until a base is open
+                view = {**view, "sizes": sizes_of(services, session)}
             return view, tiles_of(services, session)
 
         edited = strip.edit(

@@ -20,7 +20,7 @@ def jump(page: Page, number: int) -> None:
     expect(page.locator(".lesson-count")).to_have_text(f"Step {number} of {len(STEPS)}")
 
 
-def do(page: Page, seconds: int = 90) -> None:
+def do(page: Page, seconds: int = 240) -> None:
     """Press the step's button and wait until its work is over."""
     page.locator(".lesson-act").click()
     expect(page.locator(".lesson [data-do=stop]")).to_be_hidden(timeout=1000 * seconds)

@@ -85,7 +85,10 @@ def test_from_a_cut_to_its_damage_and_back_from_the_log(page):
 def test_a_suggestion_is_one_click_away(page):
     own_text(page)
     page.get_by_role("tab", name="Suggestions").click()
-    page.locator("#suggest-size input").fill("29")
+    size = page.locator("#suggest-size input")
+    size.fill("29")
+    size.press("Tab")
+    expect(size).to_have_value("29")
     page.locator("#suggest-start").click()
     expect(status(page, "suggest")).to_contain_text("Sorted by measured perplexity", timeout=SLOW)
     result = page.locator("#suggestions li")
@@ -95,7 +98,10 @@ def test_a_suggestion_is_one_click_away(page):
     depth(page, 29)
     expect(plan_box(page)).to_have_value(first)
     part(page, "Suggestions")
-    page.locator("#suggest-size input").fill("30")
+    size = page.locator("#suggest-size input")
+    size.fill("30")
+    size.press("Tab")
+    expect(size).to_have_value("30")
     page.locator("#suggest-start").click()
     expect(status(page, "suggest")).to_contain_text("already has that size", timeout=SLOW)
 

@@ -56,7 +56,8 @@ def test_scan_in_json(run, folder):
             )
 
 
-def test_scan_for_people(run, folder, tmp_path):
+def test_scan_for_people(run, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path))  # where nothing is measured yet
     text = tmp_path / "text.txt"
     text.write_text("The ferry ran twice a day in summer.\n" * 4, encoding="utf-8")
     ask = ["scan", folder, "--text", text, "--score", "repeat_map", "--score", "taylor"]

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny
 from hub_server import Hub
 from updates import run
 
@@ -159,9 +160,10 @@ def test_of_two_saves_that_only_fit_one_by_one_the_second_is_told_so(
     assert not status["failed"], status  # one exists, and the other fits beside it
 
 
-def test_what_a_model_takes_in_memory_is_bounded_too(public_page, tiny_folder):
+def test_what_a_model_takes_in_memory_is_bounded_too(public_page, tmp_path):
     """Weights stored in 8 bits take 16 once they are loaded."""
-    spec = str(tiny_folder("llama"))
+    tiny.model("llama").save_pretrained(tmp_path / "m")  # a model that nobody else has loaded
+    spec = str(tmp_path / "m")
     bases = public_page().bases
     size = weight_bytes(bases.get(spec))
     bases.deployment = Deployment.of(public=True, max_model_bytes=size - 1)

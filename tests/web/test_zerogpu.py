@@ -74,7 +74,7 @@ def test_a_gpu_that_is_taken_away_is_said():
     cut = iter([("it", "so", {"tokens": 1}), ("it", " far", {"tokens": 2})])
     stream = Stream("it", Line(cut, ["it"]))
     assert [next(stream), next(stream)] == ["so", " far"]
-    with pytest.raises(SurgeryError, match="taken away"):
+    with pytest.raises(SurgeryError, match="reclaimed"):
         next(stream)
 
 
