@@ -33,13 +33,13 @@ def test_another_base_from_a_folder(page, tmp_path):
         ("<b>bold</b>", "<b>bold</b>"),
     ],
 )
-def test_a_base_that_can_not_be_opened(page, spec, message):
+def test_a_base_that_can_not_be_opened(page, spec, said):
     select(page, 0, 0)
     page.keyboard.press("Delete")
     depth(page, 29)
     open_base(page, spec)
     line = page.locator("#about .status.failed p")
-    expect(line).to_contain_text(message)
+    expect(line).to_contain_text(said)
     depth(page, 29)  # what was open stays open
     assert page.locator("#about b").count() == 0
 

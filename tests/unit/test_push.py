@@ -78,9 +78,9 @@ def test_what_is_there_is_not_added_to_without_being_asked(hub, folder):
         (OSError(5, f"Input/output error {TOKEN}"), "Run it again"),
     ],
 )
-def test_every_failure_says_what_to_do_and_hides_the_token(hub, folder, place, error, message):
+def test_every_failure_says_what_to_do_and_hides_the_token(hub, folder, place, error, said):
     hub.place, hub.error = place, error
-    with pytest.raises(SaveError, match=message) as caught:
+    with pytest.raises(SaveError, match=said) as caught:
         push(folder, "me/new", token=TOKEN)
     assert TOKEN not in str(caught.value) and caught.value.__cause__ is None
     assert caught.value.__suppress_context__

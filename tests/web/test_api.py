@@ -132,11 +132,11 @@ def test_scan_and_suggest_measure(client, spec):
         ("suggest", {"layers": 4, "text": "x"}, "too short"),
     ],
 )
-def test_what_can_not_be_done_is_one_plain_sentence(client, spec, name, values, messages):
+def test_what_can_not_be_done_is_one_plain_sentence(client, spec, name, values, said):
     with pytest.raises(AppError) as caught:
         client.predict(**{"base": spec, **values}, api_name=f"/{name}")
     message = str(caught.value)
-    assert messages in message and "\n" not in message and "Traceback" not in message
+    assert said in message and "\n" not in message and "Traceback" not in message
 
 
 def test_the_main_job_by_mcp(app, spec):

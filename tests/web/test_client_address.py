@@ -20,8 +20,8 @@ from components.services.client_address import UNKNOWN, client, party
         (["nonsense"], "10.1.2.3"),
     ],
 )
-def test_behind_a_proxy_the_last_public_hop_counts(forwarded, result):
-    assert client("10.1.2.3", forwarded, proxied=True) == result
+def test_behind_a_proxy_the_last_public_hop_counts(forwarded, found):
+    assert client("10.1.2.3", forwarded, proxied=True) == found
 
 
 @pytest.mark.parametrize("forwarded", ["8.8.8.8", "1.1.1.1, 8.8.8.8", "127.0.0.1"])

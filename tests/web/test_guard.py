@@ -256,9 +256,9 @@ def blocks():
         ([1, 2, 3], "Expected 2 values (a, b), got 3."),
     ],
 )
-def test_values_that_do_not_fit_are_counted_in_a_sentence(blocks, values, message, capfd):
+def test_values_that_do_not_fit_are_counted_in_a_sentence(blocks, values, said, capfd):
     answer = httpx.post(f"{blocks}gradio_api/run/add", json={"data": values})
-    assert answer.json()["error"] == message
+    assert answer.json()["error"] == said
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
@@ -266,7 +266,7 @@ def test_values_that_do_not_fit_are_counted_in_a_sentence(blocks, values, messag
     ("value", "said"),
     [([], "A value has the wrong type."), (3, "This call failed with the given values.")],
 )
-def test_values_that_nobody_can_use_leave_a_line_in_a_public_log(blocks, value, message, capfd):
+def test_values_that_nobody_can_use_leave_a_line_in_a_public_log(blocks, value, said, capfd):
     answer = httpx.post(f"{blocks}gradio_api/run/fail", json={"data": [value]})
-    assert answer.json()["error"] == message
+    assert answer.json()["error"] == said
     assert "Traceback" not in "".join(capfd.readouterr())

@@ -216,7 +216,7 @@ def base_text(page, tokens):
         ((None, None, None), "from the list"),
     ],
 )
-def test_a_text_that_is_none_is_said(page, monkeypatch, text, message):
+def test_a_text_that_is_none_is_said(page, monkeypatch, text, said):
     import datasets
 
     def unreachable(*_, **__):
@@ -224,7 +224,7 @@ def test_a_text_that_is_none_is_said(page, monkeypatch, text, message):
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     last = page.outcome(text=text)
-    assert last["status"]["failed"] and message in last["status"]["text"]
+    assert last["status"]["failed"] and said in last["status"]["text"]
     assert page.patient() is None
 
 

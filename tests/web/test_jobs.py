@@ -123,5 +123,5 @@ def until(condition):
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0.2, "1 s"), (59, "59 s"), (61, "1 min"), (9000, "2.5 h")]
 )
-def test_an_estimate_in_words(seconds, message):
-    assert Report("Copying", 1, 2, seconds).view()["text"] == f"Copying, about {message} left"
+def test_an_estimate_in_words(seconds, said):
+    assert Report("Copying", 1, 2, seconds).view()["text"] == f"Copying, about {said} left"

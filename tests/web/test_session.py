@@ -131,13 +131,13 @@ def test_an_edit_for_an_older_plan_is_not_applied():
         (None, "not an edit"),
     ],
 )
-def test_nonsense_changes_nothing_and_is_named(request_, message):
+def test_nonsense_changes_nothing_and_is_named(request_, said):
     made = session()
     if isinstance(request_, dict):
         request_ = {**request_, "revision": made.view()["revision"]}
     made.apply(request_)
     view = made.view()
-    assert message in view["error"]
+    assert said in view["error"]
     assert made.plan == Plan.whole(DEPTH) and not view["undo"]
 
 

@@ -44,9 +44,9 @@ def test_one_seed_for_both(services, tiny_folder):
         (dict(seed=-5), "seed"),
     ],
 )
-def test_what_does_not_fit_is_said(services, tiny_folder, changes, message):
+def test_what_does_not_fit_is_said(services, tiny_folder, changes, said):
     status, shown = run(services, str(tiny_folder("llama")), Plan.whole(6), **changes)[-1]
-    assert status["failed"] and message in status["text"] and shown == {}
+    assert status["failed"] and said in status["text"] and shown == {}
 
 
 def test_a_plan_that_is_refused_is_said(services, tiny_folder):

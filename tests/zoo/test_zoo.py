@@ -158,7 +158,7 @@ def test_quantized_saves_are_exact(title):
         ("jamba", [0, 0, 1, 2, 3, 4, 5], "regular distances only"),
     ],
 )
-def test_refusals_say_what_the_plan_needs(model_type, sources, message):
-    with pytest.raises(Refused, match=message) as caught:
+def test_refusals_say_what_the_plan_needs(model_type, sources, said):
+    with pytest.raises(Refused, match=said) as caught:
         skeleton(Anatomy.of(build.config(model_type)), sources)
     assert sources[0] != 0 or "keep layer 0 first" not in str(caught.value)

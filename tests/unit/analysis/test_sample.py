@@ -70,8 +70,8 @@ def test_a_key_is_of_tokens_and_windows(base):
         ("x" * 90 + "\udc80", {}, "UTF-8"),
     ],
 )
-def test_what_can_not_be_measured(base, text, options, message):
-    with pytest.raises(SurgeryError, match=message):
+def test_what_can_not_be_measured(base, text, options, said):
+    with pytest.raises(SurgeryError, match=said):
         Sample.of(base, text, **options)
 
 

@@ -211,9 +211,9 @@ def test_a_plan_that_is_refused_has_no_number(opened, monkeypatch):
         ({"within": (0, 7)}, "within 0:6"),
     ],
 )
-def test_what_is_no_scan(opened, options, message):
+def test_what_is_no_scan(opened, options, said):
     base, sample = opened("llama")
-    with pytest.raises(SurgeryError, match=message):
+    with pytest.raises(SurgeryError, match=said):
         scan(base, sample, **options)
 
 

@@ -12,8 +12,8 @@ from surgery.analysis.target import Target
 LAYERS = range(1, 5)  # the ends are protected
 
 
-def by_method(result):
-    return {one.method: one for one in result}
+def by_method(found):
+    return {one.method: one for one in found}
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])
@@ -136,9 +136,9 @@ def test_what_was_scanned_is_not_measured_again(opened):
         ({"layers": 4, "protect": (3, 3)}, "none is left to change"),
     ],
 )
-def test_what_can_not_be_suggested(opened, asked, message):
+def test_what_can_not_be_suggested(opened, asked, said):
     base, sample = opened("llama")
-    with pytest.raises(SurgeryError, match=message):
+    with pytest.raises(SurgeryError, match=said):
         suggest(base, sample, **asked)
 
 

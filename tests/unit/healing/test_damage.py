@@ -110,37 +110,37 @@ def tensors(change):
     return damage
 
 
-def one_number(result, name):
-    result[name] = torch.ones(1)
+def one_number(found, name):
+    found[name] = torch.ones(1)
 
 
-def one_row(result, name):
-    result[name] = result[name].reshape(-1)[:1].expand(1, 1)
+def one_row(found, name):
+    found[name] = found[name].reshape(-1)[:1].expand(1, 1)
 
 
-def transposed(result, name):
-    name = next(name for name, tensor in result.items() if tensor.ndim == 2)
-    result[name] = result[name].T if len(set(result[name].shape)) == 2 else result[name][:-1]
+def transposed(found, name):
+    name = next(name for name, tensor in found.items() if tensor.ndim == 2)
+    found[name] = found[name].T if len(set(found[name].shape)) == 2 else found[name][:-1]
 
 
-def half(result, name):
-    result[name] = result[name].half()
+def half(found, name):
+    found[name] = found[name].half()
 
 
-def double(result, name):
-    result[name] = result[name].double()
+def double(found, name):
+    found[name] = found[name].double()
 
 
-def renamed(result, name):
-    result[f"{name}x"] = result.pop(name)
+def renamed(found, name):
+    found[f"{name}x"] = found.pop(name)
 
 
-def missing(result, name):
-    del result[name]
+def missing(found, name):
+    del found[name]
 
 
-def another(result, name):
-    result["more"] = result[name]
+def another(found, name):
+    found["more"] = found[name]
 
 
 ANYWHERE = {
@@ -339,7 +339,7 @@ def test_a_damaged_text_is_refused(run, folder, damage):
         (f"{LAST}/trained.safetensors", tensors(one_number), 0, "resuming after step 2"),
     ],
 )
-def test_the_command_says_it_too(run, folder, capsys, tmp_path, file, change, status, message):
+def test_the_command_says_it_too(run, folder, capsys, tmp_path, file, change, status, said):
     base, settings, _, _ = run
     folder.rename(tmp_path / "out.healing")
     change(tmp_path / "out.healing" / file)
@@ -348,7 +348,7 @@ def test_the_command_says_it_too(run, folder, capsys, tmp_path, file, change, st
     given += ["--save-every", "2", "--evaluate-every", "100", "--held-out", settings.held_out]
     assert main.main(["heal", *given]) == status
     err = capsys.readouterr().err
-    assert message in " ".join(err.split()) and "Traceback" not in err
+    assert said in " ".join(err.split()) and "Traceback" not in err
     assert (tmp_path / "out").exists() == (status == 0)
     assert (tmp_path / "out.healing").exists() == (status != 0)
 

@@ -37,10 +37,10 @@ from surgery.healing.settings import CHOICES, allowed
         (dict(magic=1), "“magic” is not a setting"),
     ],
 )
-def test_what_makes_no_sense_is_refused(changes, message):
+def test_what_makes_no_sense_is_refused(changes, said):
     with pytest.raises(SurgeryError) as error:
         Settings(**{"steps": 10, **changes})
-    assert message in str(error.value) and "\n" not in str(error.value)
+    assert said in str(error.value) and "\n" not in str(error.value)
 
 
 def test_they_survive_json():
