@@ -15,8 +15,9 @@ def small_memory(monkeypatch):
     monkeypatch.setattr(loading, "accelerators", list)
 
 
-def test_weights_larger_than_memory_are_refused_unless_read_from_disk(tiny_folder, small_memory):
-    folder = str(tiny_folder("llama"))
+def test_weights_larger_than_memory_are_refused_unless_read_from_disk(tmp_path, small_memory):
+    tiny.model("llama").save_pretrained(tmp_path)  # a model that no other test has loaded
+    folder = str(tmp_path)
     with pytest.raises(BaseError, match="The weights need"):
         Base.open(folder).load()
     base = Base.open(folder, from_disk=True)
