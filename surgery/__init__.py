@@ -13,7 +13,7 @@
 Names are imported when they are first used: plans and `--help` need no torch.
 """
 
-from importlib import import_module
+from .lazy import lazy_names
 
 __version__ = "0.2.0"
 
@@ -36,9 +36,4 @@ _HOMES = {
     "stack": "stacked",
 }
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__ = lazy_names(__name__, _HOMES)

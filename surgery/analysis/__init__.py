@@ -20,7 +20,7 @@ Every function takes a base and a text, measures on it, and returns plain values
     report         all of it as JSON and as tables
 """
 
-from importlib import import_module
+from surgery.lazy import lazy_names
 
 # Imported when first used: the registries need no torch.
 _HOMES = {
@@ -58,9 +58,4 @@ _HOMES = {
     "token_texts": "comparison",
 }
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -253,8 +253,8 @@ class Work:
         todo = len(self.whole) + self.depth * sum(score.forwards for score in extra)
         todo += sum(len(plan) - same_layers(plan, self.whole) for plan in plans)
         meter = Meter(progress, "Measuring layers", todo)
-        runner = ForwardRunner(self.base, self.sample, meter, reuse=bool(plans))
-        if not runner.skips:
+        runner = ForwardRunner(self.base, self.sample, meter)
+        if runner.layer_major is None:
             meter.what = "Measuring whole passes: this model's layers can't be run one by one"
             meter.total = todo + sum(same_layers(plan, self.whole) for plan in plans)
 

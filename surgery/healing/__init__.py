@@ -23,7 +23,7 @@ The loop is plain PyTorch with accelerate, so that the same run can use several 
 imported when they are first used: settings need no torch.
 """
 
-from importlib import import_module
+from surgery.lazy import lazy_names
 
 _HOMES = {
     "ACCELERATORS": "cost",
@@ -40,9 +40,4 @@ _HOMES = {
     "heal": "run",
 }
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__ = lazy_names(__name__, _HOMES)

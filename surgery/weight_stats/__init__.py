@@ -14,7 +14,7 @@ zeros and outliers all follow from the counts without reading the weights again.
     report        output of the `weights` command
 """
 
-from importlib import import_module
+from surgery.lazy import lazy_names
 
 # Imported when first used: drawing from counts needs no torch.
 _HOMES = {
@@ -26,9 +26,4 @@ _HOMES = {
     "survey_base": "cache",
 }
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__ = lazy_names(__name__, _HOMES)

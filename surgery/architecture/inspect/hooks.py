@@ -1,4 +1,4 @@
-"""Record or replace the hidden states between layers, or skip the first layers, while a model runs.
+"""Record or replace the hidden states between layers while a model runs.
 
 Relies on how the loop around the layers calls them: hidden states are the first argument, and the
 result or its first item. Use it only on a patient that nobody else runs; every change is undone.
@@ -12,20 +12,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 from transformers import PreTrainedModel
 
 from surgery.architecture.inspect.layer_list import layer_list
 from surgery.errors import Refused
 
 from .anatomy import Anatomy
-
-_CHECKED = 8  # tokens that tell whether layers can be skipped
-CHECK = 3 * _CHECKED
-
-
-class _Enough(Exception):
-    """Ends a pass once it has shown what it was for."""
 
 
 def layers_of(base: Anatomy, model: PreTrainedModel) -> nn.ModuleList | None:
@@ -113,62 +106,6 @@ def standing_in(
     finally:
         for p in outputs:
             vars(layers[p]).pop("forward", None)
-
-
-def skippable(base: Anatomy, model: PreTrainedModel, ids: torch.Tensor) -> bool:
-    """Can this model's first layers be left out of a pass by returning what they returned before?
-
-    Not if a layer leaves something for a later one besides what it returns. Seen on meta, where
-    every layer is skipped, and then in numbers: each layer alone is run with all before it skipped
-    and has to return what it did. A pass over other tokens in between makes sure that nothing left
-    on a module passes for it. Costs as much as three passes over the first few of `ids`, (1,
-    length): CHECK tokens through each layer.
-    """
-    layers = layers_of(base, model)
-    if layers is None or base.layer_inputs is None:
-        return False
-    ids = ids[:1, :_CHECKED]
-    kept: dict[int, Any] = {}
-    with torch.no_grad():
-        with watched(layers, lambda p, _, output: kept.__setitem__(p, copied(output))):
-            logits = model(input_ids=ids, use_cache=False).logits
-        if not kept:
-            return False
-        model(input_ids=ids.flip(1), use_cache=False)
-        with standing_in(layers, kept):
-            if not torch.equal(model(input_ids=ids, use_cache=False).logits, logits):
-                return False
-        # From the last to the first, so that none finds what the one before has just left.
-        return all(_same_alone(model, layers, kept, p, ids) for p in sorted(kept, reverse=True))
-
-
-def _same_alone(
-    model: PreTrainedModel,
-    layers: Sequence[nn.Module] | nn.ModuleList,
-    kept: Mapping[int, Any],
-    position: int,
-    ids: torch.Tensor,
-) -> bool:
-    outputs = []
-
-    def called(p: int, _, output: Any) -> None:
-        if p == position:
-            outputs.append(output)
-            raise _Enough
-
-    before = {p: output for p, output in kept.items() if p < position}
-    try:
-        with standing_in(layers, before), watched(layers, called, position):
-            model(input_ids=ids, use_cache=False)
-    except _Enough:
-        pass
-    except Exception:  # something that an earlier layer should have left isn't there
-        return False
-    ours, theirs = tree_leaves(outputs), tree_leaves([kept[position]])
-    return len(ours) == len(theirs) and all(
-        torch.equal(a, b) if isinstance(a, torch.Tensor) else type(a) is type(b)
-        for a, b in zip(ours, theirs, strict=True)
-    )
 
 
 def states_refused() -> Refused:

@@ -65,10 +65,9 @@ def open_trap(what, folder):
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "qwen3", "gemma3", "gpt2"])
-def test_layers_are_skipped_and_nothing_changes(opened, family, way):
+def test_shared_layers_are_not_computed_again_and_nothing_changes(opened, family, way):
     base, sample = opened(family)
     runner = ForwardRunner(base, sample)
-    assert runner.skips
     recorded = runner.record(Plan.whole(6))
     for text in ("0:3, 4:6", "0:5, 3:6", "0:2, 1@identity, 2:6", "0:3, 3@average, 4:6", "0:4, 5"):
         plan = Plan.parse(text, 6)
@@ -82,7 +81,7 @@ def test_a_pass_can_go_on_from_another_plan(opened, way):
     first = runner.record(Plan.whole(6))
     before = runner.forwards
     second = runner.record(Plan.parse("0:3, 4:6", 6), first)
-    assert runner.forwards - before == 2
+    assert runner.forwards - before == (2 if runner.layer_major else 5)
     last = Plan.parse("0:3, 4", 6)
     expected = perplexity(base.operate(last).model, sample).nll
     assert _losses(runner, last, second) == pytest.approx(expected, abs=1e-5)
@@ -99,11 +98,11 @@ def test_several_plans(opened, way):
 
 
 @pytest.mark.parametrize("what", ["layers that leave something", *list(TRAPS)[-1:]])
-def test_layers_that_leave_something_are_never_skipped(what, tmp_path):
+def test_layers_that_leave_something_are_run_in_whole_passes(what, tmp_path):
     base = open_trap(what, tmp_path)
     sample = Sample.of(base, "The ferry ran twice a day in summer. " * 3, window=40)
     runner = ForwardRunner(base, sample)
-    assert not runner.skips
+    assert runner.layer_major is None
     result = scan(base, sample, scores=["drop_one"])
     assert result.layer_forwards >= result.naive_layer_forwards  # counted as what it is
     for row in result.drop_one[:3]:
