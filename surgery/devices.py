@@ -70,22 +70,27 @@ def main_memory() -> Room:
     return Room("cpu", max(0, free))
 
 
-def choose(size: int, gpus: list[Room], cpu: Room, copied: int | None = None) -> tuple[str, ...]:
+def choose(
+    size: int, gpus: list[Room], cpu: Room, copied: int | None = None, advice: str = ""
+) -> tuple[str, ...]:
     """The devices for `size` bytes of weights: one GPU, else several, else the CPU.
 
-    Several names mean that the layers are spread over all of them. `copied` of the bytes have to
-    fit in main memory: all unless given. Raises `BaseError` if the weights fit nowhere.
+    Several names mean that the layers are spread over all of them. On the CPU, `copied` of the
+    bytes have to fit in memory: all unless given. Raises `BaseError`, which ends with `advice`, if
+    the weights fit nowhere.
     """
     if gpus and size <= gpus[0].free * HEADROOM:
         return (gpus[0].device,)
     if len(gpus) > 1 and size <= sum(room.free for room in gpus) * HEADROOM:
         return tuple(room.device for room in gpus)
-    if (size if copied is None else copied) <= cpu.free * HEADROOM:
+    needed = size if copied is None else copied
+    if needed <= cpu.free * HEADROOM:
         return (cpu.device,)
     places = ", ".join(f"{gigabytes(r.free)} on {r.device}" for r in (*gpus, cpu))
     raise BaseError(
-        f"The weights need {gigabytes(size)}; available: {places}. Close other programs, choose a "
-        "smaller model, or use a machine with more memory; previews and saving work without them."
+        f"The weights need {gigabytes(needed)}; available: {places}. Close other programs, choose "
+        "a smaller model, or use a machine with more memory; previews and saving work without "
+        f"them.{advice}"
     )
 
 

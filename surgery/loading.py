@@ -36,15 +36,17 @@ def load(
     copied: int,
     progress: Progress,
     passed_over: Collection[str] = (),
+    advice: str = "",
 ) -> PreTrainedModel:
     """Load the model in `folder` with `size` bytes of weights, in `dtype`. On the CPU, `copied` of
-    them have to fit in memory. Stored tensors in `passed_over` need no counterpart in the model.
+    them have to fit in memory; `advice` follows the message if they don't. Stored tensors in
+    `passed_over` need no counterpart in the model.
 
     Raises `BaseError` if the weights don't fit, or if tensors are missing or left over: a model
     with random weights in some place must never pass for the real one.
     """
     gpus = accelerators()
-    devices = choose(size, gpus, main_memory(), copied)
+    devices = choose(size, gpus, main_memory(), copied, advice)
     device_map = {"": devices[0]} if len(devices) == 1 else _spread(anatomy, devices, gpus, dtype)
     try:
         with loading(progress):

@@ -6,7 +6,7 @@ Opening one reads its config and tensor headers; weights are loaded on demand, o
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -34,12 +34,14 @@ from .io.output_target import explained
 from .io.ownership import temporary
 from .loading import initialise, load
 from .progress import Meter, Progress, Turn, current, silent
+from .read_ahead import HEAD
 from .shared_weights import share
 from .sources import Source, Tensor, open_source
 from .sources.companions import companions
 
 # safetensors' names of dtypes that weights are computed in.
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
+_FROM_DISK = " Or add --from-disk: weights are then read whenever they are used, which is slow."
 
 
 class Model:
@@ -246,29 +248,67 @@ class Model:
                     folder = self.source.files_folder(report)
                     self._check_tied(folder)
                     buffers = old_buffers(self.anatomy, self.source.tensors)
-                    copied = self._copied_bytes() if self.from_disk else size
                     model = load(
-                        self.anatomy, folder, self.torch_dtype, size, copied, report, buffers
+                        self.anatomy,
+                        folder,
+                        self.torch_dtype,
+                        size,
+                        self.memory_bytes,
+                        report,
+                        buffers,
+                        "" if self.from_disk or not self.mapped else _FROM_DISK,
                     )
                     self.source.check()
                 self._model = share(model)
             return self._model
 
-    def _copied_bytes(self) -> int:
-        """Bytes of weights that are copied into memory when they are loaded on the CPU. Those
-        stored in the dtype and shape of the model are used as they lie in their files: the system
-        reads them when they are needed, and drops them when memory runs short."""
-        translate = loader_names(self.anatomy)
-        mapped = {
-            id(tensor)
+    @property
+    def reads_from_disk(self) -> bool:
+        """Whether its weights are read from their files whenever they are used."""
+        return self.from_disk and self.is_loaded and self.device == "cpu"
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of memory that its weights take once loaded on the CPU."""
+        values = self.counts.total
+        if self.from_disk:
+            mapped = {id(tensor): tensor for tensor in map(self._tensor, self.mapped)}
+            values -= sum(tensor.numel() for tensor in mapped.values() if tensor is not None)
+        return values * self.torch_dtype.itemsize
+
+    @cached_property
+    def mapped(self) -> Mapping[str, Tensor]:
+        """The stored tensors in the dtype and shape that the model has them in. On the CPU they can
+        be used as they lie in their files: the system reads them when they are needed, and drops
+        them when memory runs short."""
+        return {
+            name: stored
             for name, stored in self.source.tensors.items()
-            if (tensor := self.anatomy.tensors.get(translate(name))) is not None
+            if (tensor := self._tensor(name)) is not None
             and tuple(tensor.shape) == tuple(stored.shape)
             and _DTYPES.get(stored.dtype) == self.torch_dtype
         }
-        tensors = {id(tensor): tensor for tensor in self.anatomy.tensors.values()}
-        values = sum(tensor.numel() for key, tensor in tensors.items() if key not in mapped)
-        return values * self.torch_dtype.itemsize
+
+    def _tensor(self, stored_name: str) -> torch.Tensor | None:
+        return self.anatomy.tensors.get(self._loader_name(stored_name))
+
+    @cached_property
+    def _loader_name(self) -> Callable[[str], str]:
+        return loader_names(self.anatomy)
+
+    @cached_property
+    def mapped_layers(self) -> Mapping[int, list[Tensor]]:
+        """The tensors of `mapped` by layer, and under `HEAD` those of the model's head."""
+        head = self.anatomy.model.get_output_embeddings()
+        where = disk_layers(self.anatomy, self.source.tensors)
+        layers: dict[int, list[Tensor]] = {}
+        for name, stored in self.mapped.items():
+            place = where[name]
+            if place is not None:
+                layers.setdefault(place[1], []).append(stored)
+            elif head is not None and self._tensor(name) is head.weight:
+                layers.setdefault(HEAD, []).append(stored)
+        return layers
 
     @property
     def model(self) -> PreTrainedModel:

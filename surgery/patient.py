@@ -12,6 +12,7 @@ from .architecture.apply.build import build_patient
 from .errors import SurgeryError, one_line
 from .generation import Stream
 from .plan import Plan
+from .read_ahead import ReadAhead
 from .shared_weights import copied, share
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ class Patient:
         memory for weights once the base is loaded. Raises `Refused` if it can't be guaranteed
         correct."""
         check_loadable(base.anatomy)  # before weights are asked for
-        return cls(base, plan, share(build_patient(base.anatomy, base.model, plan)))
+        model = share(build_patient(base.anatomy, base.model, plan))
+        if base.reads_from_disk:
+            reader = ReadAhead(base.source.files_folder(), base.mapped_layers)
+            reader.attach(base.anatomy, model, plan.sources)
+        return cls(base, plan, model)
 
     def again(self) -> Patient:
         """Return the same patient in another skeleton over the same parameters, so that its layers

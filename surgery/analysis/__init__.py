@@ -4,6 +4,8 @@ Every function takes a base and a text, measures on it, and returns plain values
 
     sample         a text as windows of tokens
     score          perplexity, and intervals from resampled blocks of tokens
+    passes         passes of one model: logits, losses, perplexity
+    layer_major    passes of several plans that take each layer of the base once
     forward_cache  passes over the sample that start at the first layer that differs
     importance     the registry of layer-importance scores
     probes         Block Influence and angular distance, from the base's hidden states
@@ -51,7 +53,7 @@ _HOMES = {
     "measure_all": "search",
     "measured_score": "suggestions",
     "overlooked": "layer_scan",
-    "perplexity": "forward_cache",
+    "perplexity": "passes",
     "scan": "layer_scan",
     "similarity": "comparison",
     "suggest": "suggestions",

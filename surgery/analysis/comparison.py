@@ -25,7 +25,7 @@ from surgery.plan import Plan
 from surgery.progress import Meter, Progress, silent
 
 from .cache import MeasurementCache
-from .forward_cache import batches_of, ids_of, nll, run
+from .passes import Watch, batches_of, each_logits, ids_of, nll, run
 from .sample import Sample
 from .score import LossIncrease, Score, interval
 
@@ -113,25 +113,22 @@ def compare(
     divergence: list[np.ndarray] = []
     tokens: list[Token] = []
     text = TokenTexts(other)
-    for start, end in batches_of(whole, sample, share=3):
-        ids = ids_of(whole, sample, start, end)
-        share = ids.numel() / size
-        both = []
-        for series, which, anatomy, means in zip(
-            losses, (whole, model), (other.anatomy, base.anatomy), norms, strict=True
-        ):
-            layers = layers_of(anatomy, which)
 
-            def called(p, _, output, means=means, share=share, ids=ids):
-                means.add(p, by_token(hidden_out(output), ids))
-                meter.add(share)
+    def watch(means: _NormMeans) -> Watch:
+        def called(ids: torch.Tensor, p: int, states: torch.Tensor | None) -> None:
+            means.add(p, states)
+            meter.add(ids.numel() / size)
 
-            if layers is None:
-                both.append(run(which, ids))
-            else:
-                with watched(layers, called):
-                    both.append(run(which, ids))
-            series.append(nll(both[-1], ids))
+        return called
+
+    ranges = batches_of(whole, sample, share=3)
+    batches = [ids_of(whole, sample, *batch) for batch in ranges]
+    of_base = each_logits(other, whole, batches, watch(norms[0]))
+    of_patient = each_logits(base, model, batches, watch(norms[1]))
+    for (start, end), ids in zip(ranges, batches, strict=True):
+        both = next(of_base), next(of_patient)
+        for series, logits in zip(losses, both, strict=True):
+            series.append(nll(logits, ids))
         per_window = [x[-1].reshape(len(ids), -1) for x in losses]
         for row, window in enumerate(range(start, end)):
             p, q = (x[row, :-1].float().log_softmax(-1) for x in both)
@@ -146,7 +143,7 @@ def compare(
                 per_window[1][row].tolist(),
                 *guesses,
             )
-        del both
+        del both, logits  # before the next ones are computed
     scores = [Score.of(np.concatenate(x)) for x in losses]
     if against is None:
         cache = MeasurementCache(base, sample)

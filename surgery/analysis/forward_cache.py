@@ -19,66 +19,24 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from surgery.architecture.inspect.chain import PROBED, Chain
-from surgery.architecture.inspect.embedding import input_embedding
 from surgery.architecture.inspect.hooks import by_token, hidden_out, layers_of, watched
 from surgery.compute import compute_dtype, many_rows
 from surgery.devices import HEADROOM, gigabytes, main_memory
-from surgery.errors import Refused, SurgeryError, one_line
+from surgery.errors import Refused, SurgeryError
 from surgery.plan import COPY, Plan
-from surgery.progress import Meter, Progress, silent
+from surgery.progress import Meter
 
 from .layer_major import LayerMajor, Run
+from .passes import batches_of, cannot_run, ids_of, nll, run
 from .sample import Sample
-from .score import Score
 
 if TYPE_CHECKING:
     from surgery.base import Base
 
 _STATES = 0.25  # of free memory for the hidden states of plans in a sweep
-_LOGITS = 1 << 26  # values in the logits of one batch, at most
 
 # (batch, position, hidden states given, those returned), each by token, None where there are none
 Watch = Callable[[int, int, torch.Tensor | None, torch.Tensor | None], None]
-
-
-def perplexity(model: PreTrainedModel, sample: Sample, progress: Progress = silent) -> Score:
-    """The perplexity of any causal language model of transformers on a sample, without its cache.
-
-    `progress` counts tokens and may raise. Raises `SurgeryError` if it can't be computed.
-    """
-    meter = Meter(progress, "Measuring perplexity", sum(map(len, sample.windows)))
-    losses = []
-    for start, end in batches_of(model, sample):
-        ids = ids_of(model, sample, start, end)
-        losses.append(nll(run(model, ids), ids))
-        meter.add(ids.numel())
-    return Score.of(np.concatenate(losses))
-
-
-@torch.no_grad()
-def run(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
-    """Logits of a pass without the cache: (windows, length, vocabulary). Raises `SurgeryError`."""
-    try:
-        with many_rows(model, ids.numel()):
-            return model(input_ids=ids, use_cache=False).logits
-    except (RuntimeError, IndexError) as error:  # shapes that don't go together, no memory left
-        raise _cannot_run(error) from error
-
-
-def _cannot_run(error: Exception) -> SurgeryError:
-    return SurgeryError(f"The model can't run over this text: {one_line(error, 200)}")
-
-
-def nll(logits: torch.Tensor, ids: torch.Tensor) -> np.ndarray:
-    """−ln p of every token but each window's first, in reading order: (windows · (length − 1),).
-
-    Computed in float32, window by window.
-    """
-    losses = [
-        torch.nn.functional.cross_entropy(row[:-1].float(), tokens[1:], reduction="none")
-        for row, tokens in zip(logits, ids.to(logits.device), strict=True)
-    ]
-    return torch.cat(losses).cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -137,7 +95,7 @@ class ForwardRunner:
             try:
                 return self._record(self.layer_major, plan, cached, watch)
             except (RuntimeError, IndexError) as error:  # shapes that don't match, no memory
-                raise _cannot_run(error) from error
+                raise cannot_run(error) from error
 
     def each_losses(
         self, plans: Sequence[Plan], cached: CachedForward
@@ -228,7 +186,7 @@ class ForwardRunner:
         try:
             yield from layer_major.sweep(runs, partial(_nll_of, layer_major))
         except (RuntimeError, IndexError) as error:  # shapes that don't match, no memory
-            raise _cannot_run(error) from error
+            raise cannot_run(error) from error
 
     def _begin(self, layer_major: LayerMajor, plan: Plan, cached: CachedForward | None) -> Run:
         """A plan after the layers that it shares with a cached pass. Raises `Refused`."""
@@ -243,7 +201,7 @@ class ForwardRunner:
     def _at_once(self, cached: CachedForward) -> int:
         """How many plans to run side by side: one after another while weights are in memory, so
         that results come early; as many as fit if weights are read anew for every sweep."""
-        if not self.base.from_disk:
+        if not self.base.reads_from_disk:
             return 1
         state = sum(outputs[0].nbytes for outputs in cached.outputs)
         return max(1, int(main_memory().free * _STATES / max(1, state)))
@@ -288,17 +246,3 @@ def same_layers(plan: Plan, other: Plan) -> int:
 
 def _nll_of(layer_major: LayerMajor, run: Run) -> np.ndarray:
     return np.concatenate([nll(logits, ids) for logits, ids in layer_major.logits(run)])
-
-
-def _most_tokens(model: PreTrainedModel) -> int:
-    return max(1, _LOGITS // len(input_embedding(model)))
-
-
-def batches_of(model: PreTrainedModel, sample: Sample, share: int = 1) -> list[tuple[int, int]]:
-    """Ranges of windows that a model runs over together; `share` divides the usual batch size."""
-    return sample.batches(_most_tokens(model) // share)
-
-
-def ids_of(model: PreTrainedModel, sample: Sample, start: int, end: int) -> torch.Tensor:
-    """The tokens of windows of one length, on the model's device: (windows, length)."""
-    return torch.tensor(sample.windows[start:end], device=input_embedding(model).device)

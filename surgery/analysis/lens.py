@@ -27,7 +27,7 @@ from surgery.plan import Plan
 from surgery.progress import Progress, silent
 
 from .comparison import Guess, TokenTexts
-from .forward_cache import run
+from .passes import run
 
 if TYPE_CHECKING:
     from surgery.patient import Patient

@@ -17,9 +17,9 @@ from surgery.plan import Plan
 from surgery.progress import Progress, silent
 
 from .cache import MeasurementCache
-from .forward_cache import perplexity
 from .layer_scan import scan
 from .methods import GROW, METHODS, SHRINK, Case, Suggestion
+from .passes import perplexity
 from .sample import Sample
 from .score import Score
 from .target import Target
@@ -89,7 +89,7 @@ def measured_score(base: Base, plan: Plan, sample: Sample, progress: Progress = 
     cache = MeasurementCache(base, sample)
     losses = cache.get(plan, (sample.tokens,))
     if losses is None:
-        score = perplexity(base.operate(plan).model, sample, progress)
+        score = perplexity(base.operate(plan).model, sample, progress, base)
         cache.put(plan, np.array(score.nll, np.float32))
         return score
     return Score.of(losses)
