@@ -49,9 +49,7 @@ def disk_reads(base: Model, plan: Plan) -> DiskReads | None:
     if not base.reads_from_disk:
         return None
     order = [*plan.sources, HEAD]
-    layers = [
-        layer for layer, before in zip(order, [None, *order], strict=False) if layer != before
-    ]
+    layers = [layer for layer, _ in groupby(order)]  # one that follows itself is read once
     size = sum(t.end - t.start for i in layers for t in base.mapped_layers.get(i, ()))
     folder = base.source.files_folder()
     files = {folder / tensor.file for tensor in base.mapped.values()}
