@@ -78,6 +78,16 @@ def tiny_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def warm():
+    """What processes are forked from that have torch and this project imported."""
+    from warm import Warm
+
+    warm = Warm()
+    yield warm
+    warm.close()
+
+
+@pytest.fixture(scope="session")
 def bundled():
     """The real thing: SmolLM2-135M-Instruct, its weights loaded."""
     from surgery import Base

@@ -64,7 +64,7 @@ def test_a_place_without_permission(base, tmp_path, monkeypatch):
     assert not names(tmp_path)
 
 
-def test_files_may_not_grow_any_more(tiny_folder, tmp_path):
+def test_files_may_not_grow_any_more(warm, tiny_folder, tmp_path):
     """A real refusal by the system in mid-file, as on a disk that is full."""
     code = (
         "import resource, sys; from surgery import *\n"
@@ -72,8 +72,7 @@ def test_files_may_not_grow_any_more(tiny_folder, tmp_path):
         "try: Base.open(sys.argv[1]).save(Plan.whole(6), sys.argv[2])\n"
         "except SaveError as error: print(error)"
     )
-    command = [sys.executable, "-c", code, str(tiny_folder("llama")), str(tmp_path / "out")]
-    message = subprocess.run(command, capture_output=True, text=True).stdout
+    message = warm.run("-c", code, tiny_folder("llama"), tmp_path / "out").stdout
     assert message == f"{tmp_path}/out could not be written: File too large\n"
     assert not names(tmp_path)
 

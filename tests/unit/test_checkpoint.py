@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 
 import pytest
@@ -240,7 +238,7 @@ def test_a_source_that_does_so_in_mid_save(tiny_folder, tmp_path, what, dtype):
     assert [p.name for p in tmp_path.iterdir()] == ["base"]
 
 
-def test_a_killed_save_leaves_nothing_that_looks_finished(tiny_folder, tmp_path):
+def test_a_killed_save_leaves_nothing_that_looks_finished(warm, tiny_folder, tmp_path):
     """kill -9 in the middle; the next run sweeps up."""
     out = tmp_path / "out"
     code = (
@@ -248,9 +246,9 @@ def test_a_killed_save_leaves_nothing_that_looks_finished(tiny_folder, tmp_path)
         "def slow(what, done, total): print('at', done, flush=True); time.sleep(0.2)\n"
         f"Base.open({str(tiny_folder('llama'))!r}).save(Plan.whole(6), {str(out)!r}, progress=slow)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    process = warm.start("-c", code)
     for line in process.stdout:
-        if line.startswith("at") and line != "at 0\n":
+        if line.startswith(b"at") and line != b"at 0\n":
             break
     process.kill()
     process.wait()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,12 +38,10 @@ def run(capsys, monkeypatch):
     return run
 
 
-def start(*arguments, **options):
-    """Start it as a process of its own, which a signal interrupts: where tests run side by side
-    they are told to ignore it, and a child inherits that."""
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": ROOT, **options}
-    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], **options)
+@pytest.fixture
+def start(warm):
+    """Start it as a process of its own."""
+    return partial(warm.start, "-m", "surgery")
 
 
 # ---------------------------------------------------------------- what it says
@@ -248,32 +247,32 @@ def test_a_bug_of_ours_is_one_line_too(run, monkeypatch, folder, tmp_path):
 # ---------------------------------------------------------------- as a process
 
 
-def test_the_bundled_model(tmp_path):
-    process = start("preview", "bundled", "0:22, 8:30", "--json", cwd=ROOT)
-    out, err = process.communicate(timeout=120)
-    assert (process.returncode, err) == (0, b"")
-    assert json.loads(out)["parameters"] == 184_076_352
+def test_the_bundled_model():
+    command = [*COMMAND, "preview", "bundled", "0:22, 8:30", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["parameters"] == 184_076_352
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_save_that_is_stopped_leaves_nothing(tmp_path, how):
+def test_a_save_that_is_stopped_leaves_nothing(start, tmp_path, how):
     process = start("save", "bundled", "0:30*9", tmp_path / "deep" / "out")
     while process.poll() is None and not list(
         tmp_path.glob("deep/.out.*.partial/new/*.safetensors")
     ):
         time.sleep(0.005)
     process.send_signal(how)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate()
     assert (process.returncode, out, err) == (130, b"", b"Stopped.\n")
     assert [path.name for path in tmp_path.rglob("*")] == ["deep"]
 
 
-def test_a_text_that_is_stopped():
+def test_a_text_that_is_stopped(start):
     process = start("generate", "bundled", "0:30", "--prompt", "Count: 1 2 3 4", "--greedy",
                     "--max-new-tokens", 4000)  # fmt: skip
     assert process.stdout.read(1)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate()
     assert (process.returncode, err) == (130, b"Stopped.\n")
 
 
@@ -292,12 +291,12 @@ def test_output_that_goes_nowhere(folder, redirection, status, message):
     assert (done.returncode, done.stdout, done.stderr) == (status, "", message)
 
 
-def test_a_reader_who_has_had_enough(folder):
+def test_a_reader_who_has_had_enough(start, folder):
     """In mid-text, that is: what comes next finds a broken pipe."""
     process = start("generate", folder, "0:6", "--prompt", "abc", "--max-new-tokens", 200)
     process.stdout.read(1)
     process.stdout.close()
-    assert (process.stderr.read(), process.wait(timeout=120)) == (b"", 0)
+    assert (process.stderr.read(), process.wait()) == (b"", 0)
 
 
 def test_a_terminal_that_knows_ascii_only(folder):
@@ -325,8 +324,13 @@ def test_a_terminal_that_knows_ascii_only(folder):
 def test_a_terminal_shows_progress(tmp_path, folder):
     """A bar on stderr while it works, gone when it is done; stdout has the result alone."""
     ours, theirs = pty.openpty()
-    process = start("save", "bundled", "0:30", tmp_path / "out", stderr=theirs,
-                    env={**os.environ, "TERM": "xterm", "COLUMNS": "80"})  # fmt: skip
+    process = subprocess.Popen(
+        [*COMMAND, "save", "bundled", "0:30", str(tmp_path / "out")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
+    )
     os.close(theirs)
     seen = b""
     try:

@@ -37,8 +37,6 @@ from ..reports.heal import cost_lines, evaluation_line, sample_line
 if TYPE_CHECKING:
     from surgery.healing import EvalResult, Event, HealingRun
 
-_PRINTS = int(os.environ.get("RANK", "0")) == 0
-
 
 @with_settings
 def heal(
@@ -98,17 +96,17 @@ def heal(
     if keep and not place.is_dir():
         raise SurgeryError(f"There is no stopped run in {place}.")
     with progress_bar() as progress:
-        run = HealingRun(made, flat, chosen, place, progress=progress if _PRINTS else silent)
-        if run.unread and _PRINTS:
+        run = HealingRun(made, flat, chosen, place, progress=progress if _prints() else silent)
+        if run.unread and _prints():
             lost = ", ".join(f"{step:,}" for step in run.unread)
             err.print(f"The state saved after step {lost} can't be read; using an earlier one.")
-        if run.step and _PRINTS:
+        if run.step and _prints():
             err.print(f"[dim]resuming after step {run.step:,}[/dim]")
         with _stoppable(run):
             if not keep:
                 _train(run)
         if not (run.finished or keep):
-            if _PRINTS:
+            if _prints():
                 err.print(
                     f"Stopped after step {run.step:,}; saved in {escape(str(place))}. The same "
                     "command resumes it; with --keep it writes the result so far."
@@ -116,7 +114,7 @@ def heal(
             raise KeyboardInterrupt
         healed = run.result()
         run.accelerator.wait_for_everyone()
-        if not _PRINTS:
+        if not _prints():
             return
         if adapter:
             healed.save_adapter(target)
@@ -140,11 +138,16 @@ def _train(run: HealingRun) -> None:
 
 
 def _report(evaluation: EvalResult, event: Event | None) -> None:
-    if not _PRINTS:
+    if not _prints():
         return
     err.print(escape(evaluation_line(evaluation, event)))
     err.print(f"[dim]{escape(sample_line(evaluation))}[/dim]")
     sys.stderr.flush()
+
+
+def _prints() -> bool:
+    """Whether this process prints: of several that were launched together, only the first."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 @contextmanager

@@ -1,42 +1,41 @@
 """One scan over two processes, as launchers start them, gives what one process gives."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[3]
 # accelerate's own way to several processes on one machine; without a GPU they talk by gloo.
 LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
 OPTIONS = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
 
 
-def start(cache, *arguments, launcher=()):
-    environment = {
-        **os.environ,
-        "LAYER_SURGERY_CACHE": str(cache),
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, *launcher, "-m", "surgery", *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
 @pytest.mark.timeout(240)
-def test_two_processes(tiny_folder, tmp_path):
+def test_two_processes(warm, tiny_folder, tmp_path):
     folder = tiny_folder("llama")
-    ask = ["scan", folder, "--kind", "facts", "--limit", "200", "--json", "--score", "drop_one"]
+    ask = [
+        "-m",
+        "surgery",
+        "scan",
+        folder,
+        "--kind",
+        "facts",
+        "--limit",
+        "200",
+        "--json",
+        "--score",
+        "drop_one",
+    ]
     ask += ["--score", "block_influence", "--score", "taylor"]
     launcher = [*LAUNCH, "--main_process_port", "0", *OPTIONS]
-    both = start(tmp_path / "two", *ask, launcher=launcher)
-    one = start(tmp_path / "one", *ask)
+    env = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHON_EXEC": warm.executable}
+
+    def start(name, *command):
+        return warm.start(*command, env=env | {"LAYER_SURGERY_CACHE": str(tmp_path / name)})
+
+    both = start("two", *launcher, *ask)
+    one = start("one", *ask)
     together, alone = (run.communicate() for run in (both, one))
     assert both.returncode == 0, together[1].decode()
     result, expected = (json.loads(out) for out, _ in (together, alone))

@@ -3,16 +3,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[3]
 SHORT = "--steps 10 --batch 4 --window 16 --lr 3e-3 --warmup 2 --sampled-tokens 256 --save-every 2"
 
 
@@ -37,28 +33,28 @@ def command(tiny_folder, place):
 
 
 @pytest.fixture(scope="module")
-def one(command):
+def one(run, command):
     """What a run says that is one process and that nobody disturbs."""
     return run(*command("one"))
 
 
-def run(*command):
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, env=env)
-    assert done.returncode == 0, done.stderr.decode()
-    return json.loads(done.stdout)
+@pytest.fixture(scope="module")
+def run(warm):
+    """A function: what a command prints in JSON."""
+
+    def run(*command):
+        env = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "PYTHON_EXEC": warm.executable}
+        done = warm.run(*command, env=env)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
 
 
-def test_kill_9_and_the_same_command_goes_on(one, command, place):
+def test_kill_9_and_the_same_command_goes_on(warm, run, one, command, place):
     """The losses after it are those of a run that nobody killed, to the last bit."""
     whole, folder = one["losses"], place / "out.healing"
-    process = subprocess.Popen(
-        [sys.executable, *command("out")],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    process = warm.start(*command("out"), env={"OMP_NUM_THREADS": "1"})
     while not (folder / "state-00000004").is_dir():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.002)
@@ -79,7 +75,7 @@ def launched(count, *more):
     ]
 
 
-def test_two_processes_compute_what_one_does(one, command):
+def test_two_processes_compute_what_one_does(run, one, command):
     """Each batch is split between the two (gloo): the same losses but for the order of sums."""
     two = run(*launched(2, "--multi_gpu"), *command("two"))
     assert len(two["losses"]) == 10
@@ -88,7 +84,7 @@ def test_two_processes_compute_what_one_does(one, command):
     assert healed[0] == pytest.approx(healed[1], rel=1e-4)
 
 
-def test_sharded_over_two_processes(one, command):
+def test_sharded_over_two_processes(run, one, command):
     """FSDP: parameters, gradients and moments lie half on each."""
     two = run(*launched(2, "--use_fsdp", "--fsdp_version", "2"), *command("sharded"))
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)

@@ -2,17 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from surgery import Cancelled, Plan, SaveError, SurgeryError
 from surgery.healing import Diverged, HealingRun, heal, run_checkpoint
-
-ROOT = Path(__file__).parents[3]
 
 
 def losses(run):
@@ -181,15 +176,17 @@ def test_a_loss_that_runs_away_stops_it(base, plan, settings, tmp_path, monkeypa
     assert run.step < 60 and run_checkpoint.states(tmp_path / "run")[-1] == 12
 
 
-def test_a_disk_that_fills_up_costs_no_earlier_state(tiny_folder, held_out, tmp_path):
+def test_a_disk_that_fills_up_costs_no_earlier_state(warm, tiny_folder, held_out, tmp_path):
     """A real refusal by the system in the middle of a state, as on a disk that is full."""
     code = """
 import resource, sys
 from surgery import *
 from surgery.healing import HealingRun, Settings
 base = Base.open(sys.argv[1])
-told = Settings(steps=6, batch=2, window=16, sampled_tokens=64, held_out=sys.argv[3], save_every=2)
-run = HealingRun(base, Plan.parse("0:2, 4:6", 6), told, sys.argv[2])
+chosen = Settings(
+    steps=6, batch=2, window=16, sampled_tokens=64, held_out=sys.argv[3], save_every=2
+)
+run = HealingRun(base, Plan.parse("0:2, 4:6", 6), chosen, sys.argv[2])
 try:
     for event in run:
         if event.step == 3:
@@ -197,12 +194,11 @@ try:
 except SaveError as error:
     print(error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-run = HealingRun(base, Plan.parse("0:2, 4:6", 6), told, sys.argv[2])
+run = HealingRun(base, Plan.parse("0:2, 4:6", 6), chosen, sys.argv[2])
 print(run.step, [event.step for event in run])
 """
     folder = tmp_path / "run"
-    command = [sys.executable, "-c", code, str(tiny_folder("llama")), str(folder), held_out]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    done = warm.run("-c", code, tiny_folder("llama"), folder, held_out)
     first, second = done.stdout.splitlines()
     assert "could not be written: " in first and "arge" in first, first
     assert second == "2 [3, 4, 5, 6]", done.stderr

