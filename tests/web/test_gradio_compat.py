@@ -17,7 +17,7 @@ import httpx
 import pytest
 from gradio.state_holder import StateHolder
 
-from components.gradio_compat import queue_state, session_state
+from components.gradio_compat import queue_pace, queue_state, session_state
 from components.gradio_compat.event_data import event_data
 from components.gradio_compat.readable_errors import ReadableErrors
 
@@ -121,6 +121,30 @@ def test_gradio_keeps_what_a_closed_page_showed():
     assert session_state.is_known(holder, "page") and session_state.is_closed(holder, "page")
     session_state.drop(holder, "page")
     assert not session_state.is_known(holder, "page")
+
+
+# ---------------------------------------------------------------- queue_pace
+
+
+def test_gradio_looks_for_events_more_often_than_needed(monkeypatch):
+    with gr.Blocks(analytics_enabled=False) as blocks:
+        blocks.queue()
+    queue, pauses = queue_state.queue_of(blocks), []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        queue.stopped = len(pauses) % 3 == 0
+
+    def look() -> None:
+        queue.stopped = False
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(lambda: asyncio.run(queue.start_processing())).result()
+
+    monkeypatch.setattr(gr.queueing.asyncio, "sleep", sleep)
+    look()
+    queue_pace.slow_down(blocks)
+    look()
+    assert pauses[3:] == [queue_pace.PAUSE] * 3 and max(pauses[:3]) < queue_pace.PAUSE / 10
 
 
 # ---------------------------------------------------------------- queue_state
