@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from hands import layers
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks._chromium import CHROMIUM, FLAGS
 
@@ -72,14 +72,8 @@ def app(bundled, app_folder):
 
 @pytest.fixture(scope="session")
 def public_app(bundled, tmp_path_factory):
-    """The app as strangers get it."""
-    yield from serve(tmp_path_factory.mktemp("public"), "--public")
-
-
-@pytest.fixture(scope="module")
-def healing_app(bundled, tmp_path_factory):
-    """The app as strangers get it where they may heal."""
-    yield from serve(tmp_path_factory.mktemp("healing"), "--public", "--allow-healing")
+    """The app as strangers get it where they may heal: they can't do more on any page."""
+    yield from serve(tmp_path_factory.mktemp("public"), "--public", "--allow-healing")
 
 
 @pytest.fixture(scope="session")
@@ -90,34 +84,72 @@ def chromium():
         browser.close()
 
 
+class Tabs:
+    """Browser contexts with one page each. After a test its context is emptied and used again: a
+    new one compiles the page's JavaScript anew, which takes over a second."""
+
+    def __init__(self, chromium: Browser) -> None:
+        self._chromium = chromium
+        self._idle: list[Page] = []
+
+    def take(self, width: int, height: int, scheme: str, phone: bool) -> Page:
+        """An empty page, as in a new window. A phone has a touch screen and no mouse."""
+        if self._idle and not phone:
+            page = self._idle.pop()
+        else:
+            page = self._chromium.new_context(has_touch=phone, is_mobile=phone).new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        # Without motion, tiles are where they belong at once.
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        return page
+
+    def give_back(self, page: Page, phone: bool) -> None:
+        """Leave the page, with nothing stored; one that was closed is not used again."""
+        if phone or page.is_closed():
+            page.context.close()
+            return
+        page.evaluate("localStorage.clear(); sessionStorage.clear()")
+        page.context.clear_cookies()
+        page.goto("about:blank")
+        self._idle.append(page)
+
+
+@pytest.fixture(scope="session")
+def tabs(chromium) -> Tabs:
+    return Tabs(chromium)
+
+
 @pytest.fixture
-def open_page(chromium):
+def open_page(tabs):
     """A function: the page at an address, in a session of its own. Errors on it fail the test, and
     so does any request that leaves for another host."""
-    contexts, problems = [], []
+    pages, problems = [], []
 
-    def opened(url: str, width: int = 1600, height: int = 900, **options) -> Page:
-        options = {"reduced_motion": "reduce", **options}  # tiles are where they belong at once
-        context = chromium.new_context(viewport={"width": width, "height": height}, **options)
-        contexts.append(context)
-        page = context.new_page()
+    def on_error(error) -> None:
+        problems.append(str(error))
+
+    def opened(
+        url: str, width: int = 1600, height: int = 900, scheme: str = "light", phone: bool = False
+    ) -> Page:
+        page = tabs.take(width, height, scheme, phone)
         origin = "/".join(url.split("/")[:3])
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url.startswith((origin, "data:", "blob:"))
-                else problems.append(f"asked {request.url}")
-            ),
-        )
+
+        def on_request(request) -> None:
+            if not request.url.startswith((origin, "data:", "blob:")):
+                problems.append(f"asked {request.url}")
+
+        page.on("pageerror", on_error)
+        page.on("request", on_request)
+        pages.append((page, phone, on_request))
         page.goto(url)
         expect(layers(page, "patient").first).to_be_visible()
         return page
 
     yield opened
-    for context in contexts:
-        context.close()
+    for page, phone, on_request in pages:
+        page.remove_listener("pageerror", on_error)
+        page.remove_listener("request", on_request)
+        tabs.give_back(page, phone)
     assert not problems
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
+
+from surgery.lesson.course import STEPS
 
 
 def layers(page: Page, strip: str):
@@ -77,3 +81,61 @@ def tile_text(page: Page, name: str) -> str:
     """What a tile of numbers says."""
     tile = page.locator(".tile", has=page.locator(".tile-name", has_text=re.compile(f"^{name}$")))
     return tile.inner_text()
+
+
+def open_lesson(page: Page) -> None:
+    """Open the lesson."""
+    page.get_by_role("button", name="Lesson", exact=True).click()
+    expect(page.locator(".lesson")).to_be_visible()
+
+
+def jump(page: Page, number: int) -> None:
+    """Go to a step of the lesson."""
+    page.locator(".lesson-steps button").nth(number - 1).click()
+    expect(page.locator(".lesson-count")).to_have_text(f"Step {number} of {len(STEPS)}")
+
+
+def do_step(page: Page, seconds: int = 240) -> None:
+    """Press the step's button and wait until its work is over."""
+    page.locator(".lesson-act").click()
+    expect(page.locator(".lesson [data-do=stop]")).to_be_hidden(timeout=1000 * seconds)
+    expect(page.locator(".lesson-status.failed")).to_have_count(0)
+
+
+def step_checked(page: Page, step) -> None:
+    """The page's own number is the expected one, and is said to be."""
+    expect(page.locator(".lesson-check.right")).to_have_text(
+        f"✓{step.parameters:,} parameters, as expected"
+    )
+    expect(page.locator(".tile", has_text="Parameters").first).to_contain_text(
+        f"{step.parameters:,}"
+    )
+    expect(plan_box(page)).to_have_value(step.plan)
+
+
+def settled(page: Page) -> None:
+    """Wait until nothing moves or fades any more."""
+    page.wait_for_function("document.getAnimations().every(one => one.playState === 'finished')")
+
+
+def both_schemes(page: Page) -> Iterator[str]:
+    """The page in light colours, as it was opened, then in dark ones, its figures drawn again."""
+    settled(page)
+    yield "light"
+    figures = "document.querySelectorAll('.plot:not(.empty) [data-drawn]')"
+    drawn = f"[...{figures}].map(area => area.dataset.drawn)"
+    before = page.evaluate(drawn)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("document.body.classList.contains('dark')")
+    page.wait_for_function(f"before => {drawn}.every((n, i) => n !== before[i])", arg=before)
+    settled(page)
+    yield "dark"
+
+
+def faults(page: Page) -> list:
+    """What axe-core finds that is serious."""
+    return [
+        (fault["id"], [node["html"][:160] for node in fault["nodes"]])
+        for fault in Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]

@@ -136,15 +136,9 @@ def test_a_data_set_that_is_none_is_said(page, tiny_folder):
     assert page.locator("#heal-status b").count() == 0
 
 
-def test_a_public_page_has_no_healing_unless_it_is_allowed(public_app, open_page):
-    page = open_page(public_app)
-    expect(page.get_by_role("tab", name="Talk")).to_be_visible()
-    assert page.get_by_role("tab", name="Heal").count() == 0
-
-
-def test_a_public_page_that_allows_it_takes_a_small_file(healing_app, open_page):
+def test_a_public_page_that_allows_it_takes_a_small_file(public_app, open_page):
     """Through the guard, which takes no uploads and no large requests."""
-    page = open_page(healing_app)
+    page = open_page(public_app)
     write_plan(page, "0:13, 17:30")
     depth(page, 26)
     page.get_by_role("tab", name="Heal").click()

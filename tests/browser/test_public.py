@@ -1,4 +1,5 @@
-"""A public page, attacked over the wire: files, uploads, other people's sessions, markup."""
+"""A public page, attacked over the wire: files, uploads, other people's sessions, markup;
+and what it still offers."""
 
 import json
 import re
@@ -11,8 +12,21 @@ import urllib.request
 import zipfile
 
 import pytest
-from hands import depth, layers, open_base, plan_box, write_plan
+import tiny
+from hands import (
+    depth,
+    do_step,
+    jump,
+    layers,
+    open_base,
+    open_lesson,
+    plan_box,
+    step_checked,
+    write_plan,
+)
 from playwright.sync_api import expect
+
+from surgery.lesson.course import STEPS
 
 
 def ask(url: str, body: dict | bytes | None = None, method: str | None = None) -> tuple[int, str]:
@@ -175,3 +189,30 @@ def test_every_panel_asks_its_own_server_alone(public_app, open_page):
     )
     assert set(sources) <= {public_app, "null"}
     assert not refused  # the page needs none of the routes that are closed
+
+
+def test_strangers_get_nothing_of_this_machine(public_app, open_page, tmp_path):
+    page = open_page(public_app)
+    tiny.model("llama").save_pretrained(tmp_path)
+    for spec in (str(tmp_path), f"config:{tmp_path}/config.json", "x.gguf", "../"):
+        open_base(page, spec)
+        expect(page.locator("#about .status.failed p")).to_contain_text("On a public page")
+    page.get_by_role("tab", name="Save").click()
+    expect(page.get_by_label("a download (.zip)")).to_be_visible()
+    assert page.get_by_label("a folder on this machine").count() == 0
+
+
+def test_a_public_page_takes_no_path_from_a_link(public_app, open_page, chromium):
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(f"{public_app}/?base=/etc&plan=0:3")
+    expect(page.locator("#about .status.failed p")).to_contain_text("On a public page")
+    context.close()
+
+
+def test_strangers_can_take_the_lesson(public_app, open_page):
+    page = open_page(public_app)
+    open_lesson(page)
+    jump(page, 4)
+    do_step(page)
+    step_checked(page, STEPS[3])

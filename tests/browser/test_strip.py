@@ -206,7 +206,7 @@ def test_few_and_many_layers(page, configs, count):
 
 
 def test_a_finger_on_a_phone(app, open_page):
-    page = open_page(app, 390, 844, has_touch=True, is_mobile=True)
+    page = open_page(app, 390, 844, phone=True)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     select(page, 13, 16)
     page.get_by_role("button", name="Drop").tap()

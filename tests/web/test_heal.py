@@ -6,6 +6,7 @@ import gradio as gr
 import pytest
 from updates import shown
 
+from components.page import build
 from components.panels import heal as healing
 from components.panels.heal.figures import curve
 from components.panels.heal.text_choice import DATA, FILE, SAMPLED, kind_of_text, with_text
@@ -265,6 +266,13 @@ def test_healing_is_off_in_public_unless_it_is_allowed(session):
     last = page.outcome(text=(FILE, {"name": "x", "text": TEXT}, None))
     assert last["status"]["failed"] and "switched off" in last["status"]["text"]
     assert not list(page.runs.folder.iterdir())  # not even the text was kept
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_public_page_has_a_heal_panel_if_it_is_allowed(allowed):
+    page = build(services=Services.of(Deployment.of(public=True, healing=allowed)))
+    (tab,) = (block for block in page.blocks.values() if getattr(block, "label", "") == "Heal")
+    assert isinstance(tab, gr.Tab) and tab.visible is allowed
 
 
 def test_the_same_text_is_the_same_run(tmp_path):
