@@ -123,8 +123,8 @@ def compare(
 
     ranges = batches_of(whole, sample, share=3)
     batches = [ids_of(whole, sample, *batch) for batch in ranges]
-    of_base = each_logits(other, whole, batches, watch(norms[0]))
-    of_patient = each_logits(base, model, batches, watch(norms[1]))
+    of_base = each_logits(other, whole, Plan.whole(other.depth), batches, watch(norms[0]))
+    of_patient = each_logits(base, model, plan, batches, watch(norms[1]))
     for (start, end), ids in zip(ranges, batches, strict=True):
         both = next(of_base), next(of_patient)
         for series, logits in zip(losses, both, strict=True):

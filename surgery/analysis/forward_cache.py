@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from surgery.architecture.inspect.chain import PROBED, Chain
+from surgery.architecture.inspect.chain import PROBED, Chain, is_shown
 from surgery.architecture.inspect.hooks import by_token, hidden_out, layers_of, watched
 from surgery.compute import compute_dtype, many_rows
 from surgery.devices import HEADROOM, gigabytes, main_memory
@@ -215,8 +215,8 @@ class ForwardRunner:
         """None if this model's layers can't be run one by one."""
         batches = [self.ids(batch) for batch in self.batches]
         with self.computing():
-            self._tokens += self.base.depth * PROBED
-            chain = Chain.of(self.base.anatomy, self._whole, batches[0])
+            self._tokens += 0 if is_shown(self.base.anatomy) else self.base.depth * PROBED
+            chain = Chain.of(self.base.anatomy, self._whole, batches[0], range(self.base.depth))
             return LayerMajor(chain, batches, lambda ids: self._count(ids, 1)) if chain else None
 
     def _check_room(self, depth: int) -> None:

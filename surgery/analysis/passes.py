@@ -35,18 +35,20 @@ def perplexity(
     model: PreTrainedModel,
     sample: Sample,
     progress: Progress = silent,
-    base: Model | None = None,
+    of: tuple[Model, Plan] | None = None,
 ) -> Score:
     """The perplexity of any causal language model of transformers on a sample, without its cache.
 
-    `base` is the one that a patient was made from: where its weights are read from disk, each layer
-    is read once. `progress` counts tokens and may raise. Raises `SurgeryError` if it can't be
+    `of` is the base and plan that a patient was made from: where weights are read from disk, each
+    layer is read once. `progress` counts tokens and may raise. Raises `SurgeryError` if it can't be
     computed.
     """
     batches = [ids_of(model, sample, *batch) for batch in batches_of(model, sample)]
     meter = Meter(progress, "Measuring perplexity", sum(map(len, sample.windows)))
     losses = []
-    passes = each_logits(base, model, batches) if base else (run(model, ids) for ids in batches)
+    passes = (
+        each_logits(of[0], model, of[1], batches) if of else (run(model, ids) for ids in batches)
+    )
     for ids in batches:  # zip would keep the last logits while the next are computed
         losses.append(nll(next(passes), ids))
         meter.add(ids.numel())
@@ -83,16 +85,19 @@ def nll(logits: torch.Tensor, ids: torch.Tensor) -> np.ndarray:
 def each_logits(
     base: Model,
     model: PreTrainedModel,
+    plan: Plan,
     batches: Sequence[torch.Tensor],
     watch: Watch = lambda ids, position, states: None,
 ) -> Iterator[torch.Tensor]:
-    """The logits of a base or patient for each batch of tokens: (windows, length, vocabulary).
+    """The logits of a plan's model for each batch of tokens: (windows, length, vocabulary).
 
     Where weights are read from disk, all batches run through a layer before the next one is used,
     so that it is read once, if the layers can be run one by one. `watch` is called after each
     layer. Raises `SurgeryError`.
     """
-    chain = Chain.of(base.anatomy, model, batches[0]) if base.reads_from_disk else None
+    chain = None
+    if base.reads_from_disk:
+        chain = Chain.of(base.anatomy, model, batches[0], plan.sources)
     if chain is None:
         for ids in batches:
             yield _watched_pass(base, model, ids, watch)

@@ -89,7 +89,7 @@ def measured_score(base: Base, plan: Plan, sample: Sample, progress: Progress = 
     cache = MeasurementCache(base, sample)
     losses = cache.get(plan, (sample.tokens,))
     if losses is None:
-        score = perplexity(base.operate(plan).model, sample, progress, base)
+        score = perplexity(base.operate(plan).model, sample, progress, (base, plan))
         cache.put(plan, np.array(score.nll, np.float32))
         return score
     return Score.of(losses)

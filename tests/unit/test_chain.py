@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from surgery import Base, Plan
-from surgery.architecture.inspect.chain import Chain
+from surgery.architecture.inspect.chain import Chain, is_shown
 
 IDS = torch.arange(3, 43).view(2, 20)
 FAMILIES = ["llama", "qwen2", "qwen3", "mixtral", "gemma2", "gemma3", "gpt2"]
@@ -14,7 +14,7 @@ FAMILIES = ["llama", "qwen2", "qwen3", "mixtral", "gemma2", "gemma3", "gpt2"]
 
 def _chain(base):
     model = base.operate(Plan.whole(base.depth)).model
-    return Chain.of(base.anatomy, model, IDS)
+    return Chain.of(base.anatomy, model, IDS, range(base.depth))
 
 
 def _through(chain, sources):
@@ -54,10 +54,32 @@ class _Remembering(nn.Module):
         return self.layer(hidden + 0.1 * kept, *args, **kwargs)
 
 
-def test_layers_that_pass_on_something_else_are_no_chain(tiny_folder):
-    base = Base.open(str(tiny_folder("llama")))
+def test_layers_that_pass_on_something_else_are_no_chain(tmp_path):
+    tiny.model("llama").save_pretrained(tmp_path)  # a base of which nothing was shown before
+    base = Base.open(str(tmp_path))
     model = tiny.model("llama").eval()
     for i, layer in enumerate(list(model.model.layers)):
         before = model.model.layers[i - 1] if i else None
         model.model.layers[i] = _Remembering(layer, before)
-    assert Chain.of(base.anatomy, model, IDS) is None
+    assert Chain.of(base.anatomy, model, IDS, range(base.depth)) is None
+    assert not is_shown(base.anatomy)
+
+
+def test_what_was_shown_for_a_base_holds_for_its_patients(tmp_path):
+    tiny.model("llama").save_pretrained(tmp_path)
+    base = Base.open(str(tmp_path))
+    plan = Plan.parse("0:2, 1:4", base.depth)
+    patient = base.operate(plan).model
+    assert Chain.of(base.anatomy, patient, IDS, plan.sources) is not None
+    assert not is_shown(base.anatomy)  # a patient alone shows nothing of the other layers
+    _chain(base)
+    assert is_shown(base.anatomy)
+    ran = []
+    patient.model.layers[0].register_forward_pre_hook(lambda *_: ran.append(0))
+    chain = Chain.of(base.anatomy, patient, IDS, plan.sources)
+    assert not ran
+    hidden, calls = chain.calls(IDS).first, chain.calls(IDS)
+    for p, layer in enumerate(chain.layers):
+        hidden = chain.run(calls, p, layer, hidden)
+    with torch.no_grad():
+        assert torch.equal(chain.logits(IDS, hidden), patient(IDS, use_cache=False).logits)

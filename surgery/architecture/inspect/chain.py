@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -21,6 +22,15 @@ from .hooks import copied, hidden_in, hidden_out, layers_of, replaced, watched
 
 PROBE = 8  # tokens that show whether layers can be run one by one
 PROBED = 3 * PROBE  # tokens through each layer that showing it takes
+
+# What the layers of a whole base returned for a few tokens, by the base's model without weights: it
+# shows the form in which layers return hidden states.
+_shown: WeakKeyDictionary[PreTrainedModel, Sequence[Any]] = WeakKeyDictionary()
+
+
+def is_shown(base: Anatomy) -> bool:
+    """Whether it was shown before that the layers of this base can be run one by one."""
+    return base.model in _shown
 
 
 @dataclass(frozen=True)
@@ -40,15 +50,21 @@ class Chain:
         self._model, self.layers, self._outputs = model, layers, outputs
 
     @classmethod
-    def of(cls, base: Anatomy, model: PreTrainedModel, ids: torch.Tensor) -> Chain | None:
-        """The chain of a model, or None where its layers can't be run one by one.
+    def of(
+        cls, base: Anatomy, model: PreTrainedModel, ids: torch.Tensor, sources: Sequence[int]
+    ) -> Chain | None:
+        """The chain of a model with the base's layers `sources`, or None where they can't be run
+        one by one.
 
         Shown on the first few tokens of `ids`, (windows, length): each layer is given what the
-        layer before returned, and run alone returns exactly what it returns within the model.
+        layer before returned, and run alone returns exactly what it returns within the model. What
+        was shown for the whole base holds for its patients.
         """
         layers = layers_of(base, model)
         if layers is None or base.layer_inputs is None:
             return None
+        if (shown := _shown.get(base.model)) is not None:
+            return cls(model, layers, [shown[source] for source in sources])
         ids = ids[:1, :PROBE]
         seen: dict[int, tuple[torch.Tensor | None, Any]] = {}
 
@@ -64,6 +80,8 @@ class Chain:
             chained = chain._is_chained(seen, ids, logits)
         except Exception:  # whatever a model's code runs into when its layers don't compute
             return None
+        if chained and list(sources) == list(range(base.stack.depth)):
+            _shown[base.model] = chain._outputs
         return chain if chained else None
 
     @torch.no_grad()
