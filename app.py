@@ -6,6 +6,8 @@ import argparse
 import gc
 import os
 
+from surgery.compute_choice import CHOICES, set_compute_dtype
+
 # Before Gradio is imported: the page asks nothing of the outside world.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
@@ -33,6 +35,12 @@ def arguments() -> argparse.Namespace:
         metavar="N",
         help="limits per network address, as a multiple of one visitor's (40)",
     )
+    parser.add_argument(
+        "--compute-dtype",
+        choices=CHOICES,
+        help="how prompts, scores and training are computed: auto is float32 where that is clearly "
+        "faster than the stored dtype",
+    )
     return parser.parse_args()
 
 
@@ -45,6 +53,7 @@ def _people(text: str) -> int:
 def main() -> None:
     """Serve until interrupted. On a Hugging Face Space and over a share link it is public."""
     options = arguments()
+    set_compute_dtype(options.compute_dtype)
     gc.disable()  # what is imported stays; `heavy_imports` enables it again
     on_space = "SPACE_ID" in os.environ
     public = options.public or options.share or on_space

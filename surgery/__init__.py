@@ -33,6 +33,7 @@ _HOMES = {
     "Refused": "errors",
     "SaveError": "errors",
     "SurgeryError": "errors",
+    "set_compute_dtype": "compute_choice",
     "stack": "stacked",
 }
 __all__ = sorted(_HOMES)

@@ -9,7 +9,6 @@ Stored bytes, saved files and published counts don't change.
 from __future__ import annotations
 
 import functools
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -21,14 +20,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from .compute_choice import compute_dtype_of, recall_gain, remember_gain
 from .devices import main_memory
-from .errors import SurgeryError
 
-VARIABLE = "LAYER_SURGERY_COMPUTE_DTYPE"  # overrides the measurement
-CHOICES = ("auto", "float32", "stored")
 _HALVES = (torch.bfloat16, torch.float16)
 _FEW_ROWS = 8  # at most so many rows are read-bound, and fastest as stored
-_CLEARLY = 1.5  # times faster than the stored dtype, or it isn't worth the conversions
 _SHARE = 0.25  # of free memory for float32 copies of weights
 
 # Functions that want one dtype, and are slow in a half where the processor lacks instructions for
@@ -67,21 +63,22 @@ _DTYPE = vars(torch._C.TensorBase)["dtype"].__get__
 def compute_dtype(model: nn.Module) -> torch.dtype:
     """The dtype for products of many rows: float32, or the one the model's weights are stored in.
 
-    float32 where weights are stored in a half on a CPU that multiplies float32 clearly faster. The
-    environment variable `LAYER_SURGERY_COMPUTE_DTYPE` (auto, float32, stored) overrides the
-    measurement. Raises `SurgeryError` for another value.
+    It is the one chosen with `set_compute_dtype` or the environment variable
+    `LAYER_SURGERY_COMPUTE_DTYPE`; unless one was, float32 where weights are stored in a half on a
+    CPU that multiplies float32 clearly faster. Quantized weights compute as stored. Raises
+    `SurgeryError` if the variable has a value that can't be chosen.
     """
     stored = stored_dtype(model)
-    wanted = os.environ.get(VARIABLE, "auto")
-    if wanted not in CHOICES:
-        raise SurgeryError(f"{VARIABLE} is “{wanted[:40]}”: it can be {', '.join(CHOICES)}.")
-    if stored not in _HALVES or wanted == "stored" or not _is_plain(model):
-        return stored
-    if wanted == "float32":
-        return torch.float32
+    converts = stored in _HALVES and _is_plain(model)
     on_cpu = next(model.parameters()).device.type == "cpu"
-    faster = on_cpu and float32_gain(stored) > _CLEARLY
-    return torch.float32 if faster else stored
+    name = compute_dtype_of(dtype_name(stored), converts, on_cpu, float32_gain)
+    assert name  # the gain is measured where it decides
+    return getattr(torch, name)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Such as “bfloat16”."""
+    return str(dtype).removeprefix("torch.")
 
 
 def stored_dtype(model: nn.Module) -> torch.dtype:
@@ -90,22 +87,31 @@ def stored_dtype(model: nn.Module) -> torch.dtype:
 
 
 @functools.cache
-def float32_gain(stored: torch.dtype) -> float:
+def float32_gain(stored: str) -> float:
     """How many times faster this machine's CPU multiplies float32 matrices than `stored` ones.
 
-    Measured once per process, in hundredths of a second: 256 rows by a square matrix of 1,024.
+    Measured once, in tenths of a second, with 256 rows and a square matrix of 1,024, and kept for
+    other processes.
     """
+    gain = recall_gain(stored)
+    if gain is None:
+        gain = _measured_gain(stored)
+        remember_gain(stored, gain)
+    return gain
+
+
+def _measured_gain(stored: str) -> float:
     gains: list[float] = []
+
+    def measure() -> None:
+        torch.set_num_threads(1)  # so that the thread's own time is all of it, whatever else runs
+        gains.append(_seconds(getattr(torch, stored)) / _seconds(torch.float32))
+
     # In a thread of its own, because the number of threads is set for one.
-    thread = threading.Thread(target=lambda: gains.append(_measured_gain(stored)))
+    thread = threading.Thread(target=measure)
     thread.start()
     thread.join()
     return gains[0]
-
-
-def _measured_gain(stored: torch.dtype) -> float:
-    torch.set_num_threads(1)  # so that the thread's own time is all of it, whatever else runs
-    return _seconds(stored) / _seconds(torch.float32)
 
 
 def _seconds(dtype: torch.dtype) -> float:

@@ -21,6 +21,7 @@ def of_base(base: Base | KnownBase) -> dict[str, Any]:
         "kind": base.kind,
         "architecture": base.architecture,
         "dtype": base.dtype,
+        "compute_dtype": base.compute_dtype,
         "depth": base.depth,
         "layer_kinds": list(base.kinds) if any(base.kinds) else None,
         "has_tokenizer": base.has_tokenizer,
@@ -29,6 +30,16 @@ def of_base(base: Base | KnownBase) -> dict[str, Any]:
         "note": base.note or None,
         **asdict(base.preview(Plan.whole(base.depth))),
     }
+
+
+def dtypes(base: Base | KnownBase) -> str:
+    """In a few words, the dtypes that a base is stored and computed in, as far as known."""
+    computed = base.compute_dtype
+    if computed is None:
+        return f"stored {base.dtype}"
+    if computed == base.dtype:
+        return f"stored and computed in {base.dtype}"
+    return f"stored {base.dtype}, computed in {computed}"
 
 
 def of_plan(base: Base | KnownBase, wanted: Plan, before: Any, after: Any) -> dict[str, Any]:

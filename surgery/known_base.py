@@ -7,19 +7,17 @@ and this package; anything else is unknown, and the base is opened again.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import json
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .compute_choice import compute_dtype_of, recall_gain
 from .counts import Count, Counts, Shared, StoredBytes
-from .io.cache_file import whole_file
 from .io.cache_folder import cache_folder
+from .io.json_cache import JsonCache
 from .plan import Plan
 from .preview import Preview, preview
 
@@ -38,6 +36,8 @@ class KnownBase:
     note: str
     architecture: str
     dtype: str
+    device: str
+    is_quantized: bool
     bytes_per_value: int
     depth: int
     kinds: tuple[str, ...]
@@ -56,6 +56,8 @@ class KnownBase:
             note=base.note,
             architecture=base.architecture,
             dtype=base.dtype,
+            device=base.device,
+            is_quantized=base.is_quantized,
             bytes_per_value=base.torch_dtype.itemsize,
             depth=base.depth,
             kinds=tuple(base.kinds),
@@ -66,6 +68,13 @@ class KnownBase:
             stored_bytes=base.stored_bytes,
         )
 
+    @property
+    def compute_dtype(self) -> str | None:
+        """The same as of the opened base; None if that depends on this machine's speed, and it was
+        never measured."""
+        on_cpu = self.device == "cpu"
+        return compute_dtype_of(self.dtype, not self.is_quantized, on_cpu, recall_gain)
+
     def preview(self, plan: Plan) -> Preview:
         """The patient in numbers."""
         return preview(self.counts, plan, self.bytes_per_value, self.stored_bytes)
@@ -74,59 +83,36 @@ class KnownBase:
 def recall(spec: str) -> KnownBase | None:
     """The base that `spec` names, if it is remembered and its files are unchanged; else None."""
     try:
-        record = json.loads(_path(spec).read_bytes())
-        if record["versions"] != _versions() or record["files"] != _states(record["files"]):
-            return None
-        return _from_json(record["base"])
-    except Exception:  # absent, cut off, written by hand: as good as unknown
+        record = _cache().get(_key(spec))
+        return _from_json(record["base"]) if record["versions"] == _versions() else None
+    except (KeyError, TypeError, ValueError):  # absent, or written by hand
         return None
 
 
 def remember(spec: str, base: Model) -> KnownBase:
-    """Describe a base, and remember it if all of it is on this machine."""
+    """Describe a base, and remember it if all of it is on this machine. Measures what its
+    `compute_dtype` depends on."""
     known = KnownBase.of(base)
+    base.compute_dtype  # noqa: B018  measured, so that the remembered base has it too
     files = [path.absolute() for path in base.local_files()]
     if files and base.kind in ("bundled", "folder", "gguf"):
         folders = {path.parent for path in files}  # their times change when files come or go
-        record = {
-            "versions": _versions(),
-            "files": _states(map(str, [*files, *folders])),
-            "base": known,
-        }
-        try:
-            with whole_file(_path(spec)) as file:
-                file.write(json.dumps(record, default=_plain).encode())
-            _delete_old(_path(spec).parent)
-        except OSError:  # a full disk, missing permissions
-            pass
+        record = {"versions": _versions(), "base": known}
+        _cache().put(_key(spec), record, [*files, *folders], default=_plain)
     return known
 
 
-def _path(spec: str) -> Path:
+def _cache() -> JsonCache:
+    return JsonCache(cache_folder() / "known-bases", _MOST)
+
+
+def _key(spec: str) -> str:
     name = spec.strip()
-    if name != "bundled":
-        name = str(Path(name).expanduser().absolute())
-    key = hashlib.sha256(name.encode()).hexdigest()[:32]
-    return cache_folder() / "known-bases" / f"{key}.json"
+    return name if name == "bundled" else str(Path(name).expanduser().absolute())
 
 
 def _versions() -> list[str]:
     return [__version__, *map(importlib.metadata.version, ("torch", "transformers"))]
-
-
-def _states(paths: Iterable[str]) -> dict[str, list[int]]:
-    """Size and time of the last change of each file or folder. Raises `OSError`."""
-    states = {}
-    for path in paths:
-        state = Path(path).stat()
-        states[path] = [state.st_size, state.st_mtime_ns, state.st_ino]
-    return states
-
-
-def _delete_old(folder: Path) -> None:
-    files = sorted(folder.glob("*.json"), key=lambda path: -path.stat().st_mtime)
-    for path in files[_MOST:]:
-        path.unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> Any:

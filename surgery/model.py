@@ -26,6 +26,8 @@ from .architecture.inspect.names import (
     stored_twice,
 )
 from .architecture.inspect.quantized import check_declared
+from .compute import dtype_name, float32_gain
+from .compute_choice import compute_dtype_of
 from .counts import Counts, StoredBytes
 from .devices import accelerators
 from .errors import BaseError, SurgeryError, one_line
@@ -130,7 +132,7 @@ class Model:
 
     @cached_property
     def torch_dtype(self) -> torch.dtype:
-        """The dtype it computes in: the one that most of its weights are stored in."""
+        """The dtype of its weights in memory: the one that most of them are stored in."""
         sizes: dict[str, int] = {}
         for tensor in self.source.tensors.values():
             sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.end - tensor.start
@@ -145,7 +147,21 @@ class Model:
     @property
     def dtype(self) -> str:
         """The name of that dtype, such as “bfloat16”."""
-        return str(self.torch_dtype).removeprefix("torch.")
+        return dtype_name(self.torch_dtype)
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether transformers loads its weights quantized."""
+        return getattr(self.source.config, "quantization_config", None) is not None
+
+    @property
+    def compute_dtype(self) -> str:
+        """The name of the dtype that prompts, scores and training are computed in
+        (`set_compute_dtype`); single tokens are decoded as stored. May measure this machine."""
+        on_cpu = self.device == "cpu"
+        name = compute_dtype_of(self.dtype, not self.is_quantized, on_cpu, float32_gain)
+        assert name  # the gain is measured where it decides
+        return name
 
     # ------------------------------------------------------------------ text
 

@@ -102,6 +102,7 @@ class Bases:
             self.deployment.check_size(size)
         progress("Reading the tokenizer", 0, 0)
         base.has_tokenizer  # noqa: B018  a GGUF file is converted for it
+        base.compute_dtype  # noqa: B018  this machine may be measured for it
         with self._lock:
             self._bases[spec] = base
             self._bases.move_to_end(spec)

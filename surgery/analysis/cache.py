@@ -24,26 +24,27 @@ if TYPE_CHECKING:
     from surgery.base import Base
 
 _IN_MEMORY, _ON_DISK = 8, 64  # samples: of each base, and of all
-_VERSION = 1  # of the measurements; files of another one are ignored
+_VERSION = 2  # of the measurements; files of another one are ignored
 _LASTING_KINDS = ("bundled", "hub", "folder", "gguf")  # the weights of others have no lasting name
 _lock = threading.Lock()
 _memory: WeakKeyDictionary[Base, OrderedDict[str, dict[str, np.ndarray]]] = WeakKeyDictionary()
 
 
 class MeasurementCache:
-    """The measurements of one base on one sample, shared by everything in the process.
+    """The measurements of one base on one sample in one dtype, shared by everything in the process.
 
     A key is a name, or a plan, whose entry is its losses.
     """
 
     def __init__(self, base: Base, sample: Sample) -> None:
+        settings = f"{sample.key}:{base.compute_dtype}"
         with _lock:
             samples = _memory.setdefault(base, OrderedDict())
-            self._arrays = samples.setdefault(sample.key, {})
-            samples.move_to_end(sample.key)
+            self._arrays = samples.setdefault(settings, {})
+            samples.move_to_end(settings)
             while len(samples) > _IN_MEMORY:
                 samples.popitem(last=False)
-        self._group = f"{base.source.identity}:{sample.key}"
+        self._group = f"{base.source.identity}:{settings}"
         self._disk = None
         if base.kind in _LASTING_KINDS:
             self._disk = ArrayCache(cache_folder() / "analysis", _ON_DISK, _VERSION)

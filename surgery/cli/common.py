@@ -18,6 +18,7 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from surgery import presets
+from surgery.compute_choice import Choice, set_compute_dtype
 from surgery.errors import PlanError
 from surgery.plan import Plan
 
@@ -46,6 +47,16 @@ WithOption = Annotated[
         "--with",
         metavar="NAME=BASE",
         help="Name another base of the same shape, for plans such as 0:16, b/8:24.",
+    ),
+]
+# For this process: the commands that take it need not pass it on.
+ComputeDtypeOption = Annotated[
+    Choice | None,
+    typer.Option(
+        metavar="DTYPE",
+        callback=set_compute_dtype,
+        help="Compute prompts, scores and training in float32 or as stored. The default, auto, is "
+        "float32 where this machine's CPU is clearly faster in it.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]

@@ -15,7 +15,9 @@ def test_another_base_from_a_folder(page, tmp_path):
     tiny.model("gemma3_text").save_pretrained(tmp_path / "tiny gemma")
     open_base(page, f"{tmp_path}/tiny gemma")
     depth(page, 6)
-    expect(page.locator("#about p")).to_contain_text("Gemma3 · 6 layers · float32")
+    expect(page.locator("#about p")).to_contain_text(
+        "Gemma3 · 6 layers · stored and computed in float32"
+    )
     expect(layers(page, "base").nth(0)).to_have_attribute(
         "title", "Layer 0, sliding: at position 0 of the patient"
     )

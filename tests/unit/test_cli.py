@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
 
-from surgery import Plan, presets
+from surgery import Base, Plan, compute_choice, presets
 from surgery.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,7 @@ def test_inspect_in_json(run, folder):
     assert (status, err) == (0, "")
     assert facts["depth"] == facts["layers"] == tiny.DEPTH
     assert (facts["kind"], facts["architecture"], facts["dtype"]) == ("folder", "Llama", "float32")
+    assert facts["compute_dtype"] == "float32"
     assert facts["parameters"] == sum(p.numel() for p in tiny.model("llama").parameters())
     assert facts["bytes"] == 4 * facts["parameters"] == 4 * sum(facts["by_component"].values())
     assert facts["has_tokenizer"] is True and facts["has_chat_template"] is False
@@ -128,6 +130,23 @@ def test_generate(run, folder):
     wild = [*arguments, "--temperature", 5]
     texts = [run(*wild, "--seed", seed)[1] for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_the_compute_dtype_is_an_option(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(compute_choice, "_chosen", None)
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
+    tiny.model("llama", dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
+    tiny.tokenizer().save_pretrained(tmp_path / "half")
+    ask = ["scan", tmp_path / "half", "--limit", 100, "--score", "drop_one", "--json"]
+    found = {}
+    for choice in ("stored", "float32"):
+        status, out, _ = run(*ask, "--compute-dtype", choice)
+        assert status == 0 and Base.open(str(tmp_path / "half")).compute_dtype == (
+            "float32" if choice == "float32" else "bfloat16"
+        )
+        found[choice] = json.loads(out)["perplexity"]
+    assert found["stored"] != found["float32"]  # measured anew, not taken from the other's cache
+    assert found["stored"] == pytest.approx(found["float32"], rel=0.01)
 
 
 def test_save(run, folder, tmp_path):
@@ -222,6 +241,16 @@ def test_an_error_is_one_plain_line(run, folder, tmp_path, arguments, message):
         (["inspect", "x", "--nope"], "No such option"),
         (["generate", "x", "0:2"], "Missing option '--prompt'"),
         (["generate", "x", "0:2", "--prompt", "a", "--seed", "²"], "valid integer"),
+        *(
+            ([*command, "--compute-dtype", "half"], "not one of 'auto', 'float32', 'stored'")
+            for command in (
+                ["scan", "x"],
+                ["suggest", "x"],
+                ["compare", "x", "0:2"],
+                ["generate", "x", "0:2", "--prompt", "a"],
+                ["heal", "x", "0:2", "out"],
+            )
+        ),
     ],
 )
 def test_wrong_usage_is_told_apart(run, arguments, message):

@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-from surgery import Base, Plan, SurgeryError, compute
+from surgery import Base, Plan, SurgeryError, compute, compute_choice, facts, set_compute_dtype
 from surgery.analysis import Sample, perplexity
 from surgery.architecture.inspect.kv_cache import match_dtypes
 
@@ -26,7 +26,22 @@ def half(tmp_path):
 
 @pytest.fixture
 def in_float32(monkeypatch):
-    monkeypatch.setenv(compute.VARIABLE, "float32")
+    monkeypatch.setenv(compute_choice.VARIABLE, "float32")
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """A function: have float32 be so many times as fast on this machine, which remembers it."""
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(compute_choice, "_chosen", None)
+    compute.float32_gain.cache_clear()
+
+    def measured(gain):
+        monkeypatch.setattr(compute, "_measured_gain", lambda stored: gain)
+        compute.float32_gain.cache_clear()
+
+    yield measured
+    compute.float32_gain.cache_clear()
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -75,22 +90,58 @@ def test_perplexity_is_that_of_a_float32_copy(half, in_float32):
     assert ours.perplexity == pytest.approx(copied.perplexity, rel=1e-6)
 
 
-def test_the_dtype_follows_the_machine_s_speed(half, monkeypatch):
-    model = half("llama").model
-    monkeypatch.setattr(compute, "float32_gain", lambda stored: 6.0)
-    assert compute.compute_dtype(model) is torch.float32
-    monkeypatch.setattr(compute, "float32_gain", lambda stored: 0.5)
-    assert compute.compute_dtype(model) is torch.bfloat16
+@pytest.mark.parametrize(("gain", "dtype"), [(6.0, "float32"), (0.5, "bfloat16")])
+def test_the_dtype_follows_the_machine_s_speed(half, measured, gain, dtype):
+    measured(gain)
+    base = half("llama")
+    assert compute.compute_dtype(base.model) is getattr(torch, dtype)
+    assert base.compute_dtype == facts.of_base(base)["compute_dtype"] == dtype
 
 
-def test_the_dtype_can_be_chosen(half, monkeypatch):
-    model = half("llama").model
-    monkeypatch.setattr(compute, "float32_gain", lambda stored: 6.0)
-    monkeypatch.setenv(compute.VARIABLE, "stored")
-    assert compute.compute_dtype(model) is torch.bfloat16
-    monkeypatch.setenv(compute.VARIABLE, "float16")
+def test_the_dtype_can_be_chosen(half, measured, monkeypatch):
+    measured(6.0)
+    base = half("llama")
+    monkeypatch.setenv(compute_choice.VARIABLE, "stored")
+    assert compute.compute_dtype(base.model) is torch.bfloat16 and base.compute_dtype == "bfloat16"
+    set_compute_dtype("float32")
+    assert compute.compute_dtype(base.model) is torch.float32 and base.compute_dtype == "float32"
+    set_compute_dtype("stored")
+    monkeypatch.setenv(compute_choice.VARIABLE, "float32")
+    assert base.compute_dtype == "bfloat16"
+    set_compute_dtype(None)
+    assert base.compute_dtype == "float32"
+    monkeypatch.setenv(compute_choice.VARIABLE, "float16")
     with pytest.raises(SurgeryError, match="float16"):
-        compute.compute_dtype(model)
+        compute.compute_dtype(base.model)
+    with pytest.raises(SurgeryError, match="“half”: it can be auto, float32, stored"):
+        set_compute_dtype("half")
+
+
+def test_what_is_stored_in_float32_or_quantized_computes_as_stored(tiny_folder, half, in_float32):
+    assert Base.open(str(tiny_folder("llama"))).compute_dtype == "float32"
+    base = half("llama")
+    base.source.config.quantization_config = {"quant_method": "gptq"}
+    assert base.compute_dtype == "bfloat16"
+
+
+def test_both_dtypes_are_told(tiny_folder, half, measured):
+    measured(6.0)
+    base = half("llama")
+    assert facts.dtypes(base) == "stored bfloat16, computed in float32"
+    measured(1.0)
+    compute_choice.remember_gain("bfloat16", 1.0)
+    assert facts.dtypes(base) == "stored and computed in bfloat16"
+
+
+def test_the_machine_is_measured_once(measured, monkeypatch):
+    assert compute_choice.recall_gain("bfloat16") is None
+    measured(3.0)
+    assert compute.float32_gain("bfloat16") == 3.0
+    measured(4.0)  # as in another process
+    assert compute.float32_gain("bfloat16") == compute_choice.recall_gain("bfloat16") == 3.0
+    assert compute.float32_gain("float16") == 4.0
+    monkeypatch.setattr(compute_choice, "_processor", lambda: "another")
+    assert compute_choice.recall_gain("bfloat16") is None
 
 
 def test_few_rows_compute_as_stored(half, in_float32):
@@ -102,8 +153,9 @@ def test_few_rows_compute_as_stored(half, in_float32):
 
 
 def test_the_gain_is_measured():
-    assert 0.01 < compute.float32_gain(torch.bfloat16) < 1000
-    assert torch.get_num_threads() >= 1
+    threads = torch.get_num_threads()
+    assert 0.01 < compute._measured_gain("bfloat16") < 1000
+    assert torch.get_num_threads() == threads
 
 
 def test_caches_of_any_form_get_the_stored_dtypes():

@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import pytest
+import tiny
+import torch
 
-from surgery import Base, Plan, known_base
+from surgery import Base, Plan, compute, known_base
 
 PLAN = "0:2, 4:6, 5"
 
@@ -78,6 +80,19 @@ def test_a_damaged_record_makes_it_unknown(tiny_folder, tmp_path, content):
     assert known_base.recall(str(folder)) is None
 
 
+def test_the_dtype_of_computation_is_known_once_it_is_measured(tmp_path, monkeypatch):
+    tiny.model("llama", dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
+    monkeypatch.setattr(compute, "_measured_gain", lambda stored: 3.0)
+    compute.float32_gain.cache_clear()
+    spec = str(tmp_path / "half")
+    known = known_base.remember(spec, Base.open(spec))
+    compute.float32_gain.cache_clear()
+    assert known_base.recall(spec) == known and known.compute_dtype == "float32"
+    for record in (tmp_path / "cache" / "float32-gain").iterdir():
+        record.unlink()
+    assert known_base.recall(spec).compute_dtype is None
+
+
 def test_a_known_base_is_previewed_without_torch(tiny_folder):
     folder = str(tiny_folder("llama"))
     known_base.remember(folder, Base.open(folder))
@@ -88,4 +103,4 @@ def test_a_known_base_is_previewed_without_torch(tiny_folder):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "parameters" in done.stdout
+    assert "parameters" in done.stdout and "stored and computed in float32" in done.stdout

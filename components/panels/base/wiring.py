@@ -17,6 +17,7 @@ from components.services.services import Services
 from components.sessions.session import Session, layers_text
 from components.widgets.status.status import note
 from components.widgets.stop_button import stops
+from surgery.facts import dtypes
 
 from .panel import BasePicker
 
@@ -114,7 +115,7 @@ def describe(base: Base) -> dict:
     facts = [
         base.architecture,
         layers_text(base.depth),
-        base.dtype,
+        dtypes(base),
         base.device.upper() if base.device == "cpu" else base.device,
     ]
     if base.source.revision:

@@ -6,6 +6,7 @@ from rich.markup import escape
 
 from ..common import (
     BaseArgument,
+    ComputeDtypeOption,
     JsonOption,
     PlanArgument,
     WithOption,
@@ -34,6 +35,7 @@ def compare(
     dataset: DatasetOption = None,
     window: WindowOption = None,
     limit: LimitOption = LIMIT,
+    compute_dtype: ComputeDtypeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what a plan did to a base, token by token.

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from ..common import BaseArgument, PlanArgument, WithOption, err, open_operation, progress_bar
+from ..common import (
+    BaseArgument,
+    ComputeDtypeOption,
+    PlanArgument,
+    WithOption,
+    err,
+    open_operation,
+    progress_bar,
+)
 
 
 def generate(
@@ -29,6 +37,7 @@ def generate(
         bool, typer.Option("--chat", help="Apply the chat template to the prompt.")
     ] = False,
     with_: WithOption = None,
+    compute_dtype: ComputeDtypeOption = None,
 ) -> None:
     """Generate text with the operated model. Text streams to stdout, statistics go to stderr."""
     _, _, (made, flat) = open_operation(base, plan, with_)

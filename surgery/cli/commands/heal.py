@@ -21,6 +21,7 @@ from surgery.progress import silent
 
 from ..common import (
     BaseArgument,
+    ComputeDtypeOption,
     JsonOption,
     OutArgument,
     PlanArgument,
@@ -65,6 +66,7 @@ def heal(
         bool, typer.Option("--keep", help="Write the result of a stopped run; don't train on.")
     ] = False,
     with_: WithOption = None,
+    compute_dtype: ComputeDtypeOption = None,
     as_json: JsonOption = False,
     **settings: Any,
 ) -> None:

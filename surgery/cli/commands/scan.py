@@ -12,7 +12,16 @@ from surgery.analysis import DEFAULT, SCORES
 from surgery.errors import SurgeryError
 from surgery.progress import silent
 
-from ..common import BaseArgument, JsonOption, err, open_base, out, print_json, progress_bar
+from ..common import (
+    BaseArgument,
+    ComputeDtypeOption,
+    JsonOption,
+    err,
+    open_base,
+    out,
+    print_json,
+    progress_bar,
+)
 from ..sample import (
     LIMIT,
     DatasetOption,
@@ -44,6 +53,7 @@ def scan(
     within: Annotated[
         str, typer.Option(metavar="I:J", help="Span of layers that the repeat map covers.")
     ] = "",
+    compute_dtype: ComputeDtypeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the importance of each layer.

@@ -11,7 +11,15 @@ from rich.markup import escape
 from surgery.analysis import GROW, SHRINK
 from surgery.errors import SurgeryError
 
-from ..common import BaseArgument, JsonOption, open_base, out, print_json, progress_bar
+from ..common import (
+    BaseArgument,
+    ComputeDtypeOption,
+    JsonOption,
+    open_base,
+    out,
+    print_json,
+    progress_bar,
+)
 from ..sample import (
     LIMIT,
     DatasetOption,
@@ -51,6 +59,7 @@ def suggest(
     dataset: DatasetOption = None,
     window: WindowOption = None,
     limit: LimitOption = LIMIT,
+    compute_dtype: ComputeDtypeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Propose plans for a target size, each with its measured cost.

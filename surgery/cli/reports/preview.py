@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from surgery import numbers
+from surgery import facts, numbers
 from surgery.plan import Plan
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def base_table(base: Base | KnownBase) -> Table:
         ("name", base.name),
         ("source", base.kind + (f", {base.note}" if base.note else "")),
         ("architecture", base.architecture),
-        ("dtype", base.dtype),
+        ("dtype", facts.dtypes(base)),
         ("licence", base.licence or "not stated"),
         ("tokenizer", _tokenizer(base)),
     ):

@@ -1,0 +1,65 @@
+"""Keep small JSON values on disk between runs, one file per key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from .cache_file import whole_file
+
+
+class JsonCache:
+    """Values by key in `folder`: the `most` that were written last.
+
+    A value may depend on files and folders: it counts as absent once the size, inode or time of the
+    last change of one of them differs. So does one that can't be read. Files are written
+    atomically; a value that can't be written is dropped. Callers find such values out again.
+    """
+
+    def __init__(self, folder: Path, most: int) -> None:
+        self.folder, self.most = folder, most
+
+    def get(self, key: str) -> Any:
+        """The value of a key, or None."""
+        try:
+            record = json.loads(self._path(key).read_bytes())
+            return record["value"] if record["files"] == _states(record["files"]) else None
+        except (OSError, ValueError, KeyError, TypeError):  # absent, cut off, written by hand
+            return None
+
+    def put(
+        self,
+        key: str,
+        value: Any,
+        files: Iterable[Path] = (),
+        default: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """Write a value, and delete the oldest beyond the limit. `default` is that of
+        `json.dumps`."""
+        try:
+            record = {"files": _states(map(str, files)), "value": value}
+            with whole_file(self._path(key)) as file:
+                file.write(json.dumps(record, default=default).encode())
+            for path in sorted(self.folder.glob("*.json"), key=_age)[self.most :]:
+                path.unlink(missing_ok=True)
+        except OSError:  # a full disk, missing permissions
+            return
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+
+def _age(path: Path) -> float:
+    return -path.stat().st_mtime
+
+
+def _states(paths: Iterable[str]) -> dict[str, list[int]]:
+    """Size, time of the last change and inode of each file or folder. Raises `OSError`."""
+    states = {}
+    for path in paths:
+        state = Path(path).stat()
+        states[path] = [state.st_size, state.st_mtime_ns, state.st_ino]
+    return states
