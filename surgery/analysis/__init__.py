@@ -17,7 +17,8 @@ Every function takes a base and a text, measures on it, and returns plain values
     search         greedy search, and measuring many plans at once
     comparison     what a plan did, token by token and layer by layer
     lens           what each layer would predict
-    distributed    one scan over several processes
+    distributed    one scan over several processes that were launched together
+    parts          one scan in parts, by processes or machines that don't talk
     cache          measurements in memory and on disk
     report         all of it as JSON and as tables
 """
@@ -37,6 +38,7 @@ _HOMES = {
     "MeasurementCache": "cache",
     "Method": "methods",
     "Norms": "comparison",
+    "Part": "parts",
     "SCORES": "importance",
     "SHRINK": "methods",
     "Sample": "sample",
@@ -55,6 +57,7 @@ _HOMES = {
     "overlooked": "layer_scan",
     "perplexity": "passes",
     "scan": "layer_scan",
+    "scan_part": "parts",
     "similarity": "comparison",
     "suggest": "suggestions",
     "token_texts": "comparison",

@@ -1,7 +1,8 @@
 """Measurements of a base on a sample, kept in memory and on disk so that none is repeated.
 
-Each is written as soon as it is made: a measurement that is stopped resumes where it was, and any
-number of processes can add to the same base and sample.
+Each is written as soon as it is made, to a file of its own: a measurement that is stopped resumes
+where it was, and any number of processes can add to the same base and sample. Where a base lies
+doesn't matter, so files that another machine measured can be copied into the folder.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from surgery.errors import BaseError
 from surgery.io.array_cache import ArrayCache
 from surgery.io.cache_folder import cache_folder
 from surgery.plan import Plan
+from surgery.progress import Progress, silent
+from surgery.sources.fingerprint import fingerprint
 
 from .sample import Sample
 
@@ -28,6 +32,7 @@ _VERSION = 2  # of the measurements; files of another one are ignored
 _LASTING_KINDS = ("bundled", "hub", "folder", "gguf")  # the weights of others have no lasting name
 _lock = threading.Lock()
 _memory: WeakKeyDictionary[Base, OrderedDict[str, dict[str, np.ndarray]]] = WeakKeyDictionary()
+_fingerprints: WeakKeyDictionary[Base, str] = WeakKeyDictionary()
 
 
 class MeasurementCache:
@@ -36,7 +41,10 @@ class MeasurementCache:
     A key is a name, or a plan, whose entry is its losses.
     """
 
-    def __init__(self, base: Base, sample: Sample) -> None:
+    def __init__(self, base: Base, sample: Sample, progress: Progress | None = silent) -> None:
+        """`progress` counts the bytes of weights that are read to identify a base, once. If it is
+        None, none are read: a base that was never measured on this machine has nothing on disk
+        then. Raises `BaseError` if its files can't be read."""
         settings = f"{sample.key}:{base.compute_dtype}"
         with _lock:
             samples = _memory.setdefault(base, OrderedDict())
@@ -44,9 +52,9 @@ class MeasurementCache:
             samples.move_to_end(settings)
             while len(samples) > _IN_MEMORY:
                 samples.popitem(last=False)
-        self._group = f"{base.source.identity}:{settings}"
         self._disk = None
-        if base.kind in _LASTING_KINDS:
+        if base.kind in _LASTING_KINDS and (name := _fingerprint(base, progress)):
+            self._group = f"{name}:{settings}"
             self._disk = ArrayCache(cache_folder() / "analysis", _ON_DISK, _VERSION)
 
     def get(self, key: str | Plan, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -65,11 +73,33 @@ class MeasurementCache:
         if self._disk is not None:
             self._disk.put(self._group, _name(key), {"values": values})
 
+    @property
+    def is_lasting(self) -> bool:
+        """Whether other processes share it: not where weights exist in memory only."""
+        return self._disk is not None
+
+    def is_stored(self, key: str | Plan) -> bool:
+        """Whether other processes find a measurement."""
+        return self._disk is not None and self._disk.get(self._group, _name(key)) is not None
+
     def forget(self) -> None:
         """Remove all of them from memory and disk."""
         self._arrays.clear()
         if self._disk is not None:
             self._disk.delete(self._group)
+
+
+def _fingerprint(base: Base, progress: Progress | None) -> str | None:
+    if base not in _fingerprints:
+        try:
+            name = fingerprint(base.source, progress)
+        except OSError as error:
+            reason = error.strerror or error
+            raise BaseError(f"{error.filename} can't be read: {reason}.") from error
+        if name is None:
+            return None
+        _fingerprints[base] = name
+    return _fingerprints[base]
 
 
 def _name(key: str | Plan) -> str:

@@ -146,7 +146,7 @@ def compare(
         del both, logits  # before the next ones are computed
     scores = [Score.of(np.concatenate(x)) for x in losses]
     if against is None:
-        cache = MeasurementCache(base, sample)
+        cache = MeasurementCache(base, sample, progress)
         cache.put(Plan.whole(base.depth), np.concatenate(losses[0]))
         if unhealed:  # the cache's entry of a plan is the unhealed patient's
             cache.put(plan, np.concatenate(losses[1]))

@@ -48,7 +48,7 @@ def distributed_scan(
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
-    work = Work(base, sample, scores, within)  # refused in all processes or in none
+    work = Work(base, sample, scores, within, progress)  # refused in all processes or in none
     state = PartialState(cpu=not torch.cuda.is_available())
     error, losses = None, {}
     try:

@@ -171,7 +171,7 @@ def scan(
     `progress` counts layer-forwards and may raise to stop; what is measured by then stays cached,
     and `known_scan` returns it. Raises `SurgeryError`.
     """
-    work = Work(base, sample, scores, within)
+    work = Work(base, sample, scores, within, progress)
     work.measure(on_update=on_update, progress=progress)
     return work.result(finished=True)
 
@@ -184,18 +184,23 @@ def known_scan(
     within: Span | None = None,
 ) -> Scan:
     """What is cached of a scan; nothing is measured. Raises `SurgeryError`."""
-    work = Work(base, sample, scores, within)
+    work = Work(base, sample, scores, within, progress=None)
     return work.result(finished=not work.missing() and not work.missing_arrays())
 
 
 class Work:
     """One scan: the plans and arrays it takes, which of them are cached, and what they say.
 
-    Variants go by (score, (start, end)).
+    Variants go by (score, (start, end)). `progress` is that of `MeasurementCache`.
     """
 
     def __init__(
-        self, base: Base, sample: Sample, scores: Sequence[str], within: Span | None
+        self,
+        base: Base,
+        sample: Sample,
+        scores: Sequence[str],
+        within: Span | None,
+        progress: Progress | None = silent,
     ) -> None:
         depth = base.depth
         if unknown := [s for s in scores if s not in SCORES]:
@@ -209,7 +214,7 @@ class Work:
                 "be empty."
             )
         self.base, self.sample, self.depth = base, sample, depth
-        self.cache = MeasurementCache(base, sample)
+        self.cache = MeasurementCache(base, sample, progress)
         self.whole = Plan.whole(depth)
         self._scores = [score for key, score in SCORES.items() if key in scores]
         self.plans = {
@@ -227,10 +232,13 @@ class Work:
         self._intervals: dict[str, tuple[tuple[float, float] | None, ...]] = {}
 
     def missing(self, part: tuple[int, int] = (0, 1)) -> list[Plan]:
-        """The plans still to be measured, without the base's own; of part (k, n), every n-th plan
-        from the k-th on."""
-        plans = list(dict.fromkeys(self.plans.values()))[part[0] :: part[1]]
+        """The plans of a part still to be measured, without the base's own."""
+        plans = self.plans_of(part)
         return [p for p in plans if self.losses(p) is None and p not in self.refused]
+
+    def plans_of(self, part: tuple[int, int]) -> list[Plan]:
+        """The plans of part (k, n), without the base's own: every n-th from the k-th on."""
+        return list(dict.fromkeys(self.plans.values()))[part[0] :: part[1]]
 
     def missing_arrays(self) -> set[str]:
         """The scores still to be read off the base's own passes, “perplexity” among them."""

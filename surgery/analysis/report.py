@@ -16,6 +16,7 @@ from .comparison import Comparison, Guess
 from .importance import SCORES
 from .layer_scan import Scan, Variant, best_blocks, overlooked
 from .methods import Suggestion
+from .parts import Part
 from .score import Score
 
 if TYPE_CHECKING:
@@ -77,6 +78,31 @@ def scan_json(base: Base, text: str, scan: Scan) -> dict:
     result["layer_forwards"] = scan.layer_forwards
     result["naive_layer_forwards"] = scan.naive_layer_forwards
     return plain(result)
+
+
+def part_json(base: Base, text: str, part: Part) -> dict:
+    """What one part of a scan did."""
+    return {
+        "base": base.name,
+        "text": text,
+        "part": part.number,
+        "parts": part.of,
+        "measured": part.measured,
+        "known": part.known,
+        "missing": part.missing,
+    }
+
+
+def part_line(part: Part) -> str:
+    """The same in a line, with what to do next."""
+    known = f", {part.known:,} were known" if part.known else ""
+    what = f"Part {part.number} of {part.of}: {part.measured:,} variants measured{known}. "
+    if part.missing:
+        return what + (
+            f"{part.missing:,} measurements of the whole scan are missing here: the same command "
+            "without --part makes them and shows the scan."
+        )
+    return what + "The scan is complete here: the same command without --part shows it."
 
 
 def _variant(row: Variant) -> dict:

@@ -66,7 +66,7 @@ class _Measuring:
 
     def __init__(self, base: Base, sample: Sample, progress: Progress) -> None:
         self.base, self.sample, self.progress = base, sample, progress
-        self.cache = MeasurementCache(base, sample)
+        self.cache = MeasurementCache(base, sample, progress)
         self.runner: ForwardRunner | None = None
         self.recorded: CachedForward | None = None
 

@@ -86,7 +86,7 @@ def measure(
 
 def measured_score(base: Base, plan: Plan, sample: Sample, progress: Progress = silent) -> Score:
     """The perplexity of a plan on a sample, measured only if it isn't cached."""
-    cache = MeasurementCache(base, sample)
+    cache = MeasurementCache(base, sample, progress)
     losses = cache.get(plan, (sample.tokens,))
     if losses is None:
         score = perplexity(base.operate(plan).model, sample, progress, (base, plan))

@@ -53,45 +53,65 @@ def scan(
     within: Annotated[
         str, typer.Option(metavar="I:J", help="Span of layers that the repeat map covers.")
     ] = "",
+    part: Annotated[
+        str,
+        typer.Option(
+            metavar="K/N",
+            help="Measure only part K of N, K from 1. `scan` without it shows what all parts "
+            "measured.",
+        ),
+    ] = "",
     compute_dtype: ComputeDtypeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the importance of each layer.
 
     It shows where to cut and what to repeat. Results are cached, so an interrupted scan resumes.
-    `accelerate launch -m surgery scan …` splits the work between processes.
+    `accelerate launch -m surgery scan …` splits the work between processes, and --part between
+    processes or machines that share a cache folder.
     """
-    from surgery.analysis import report
+    from surgery.analysis import report, scan_part
+    from surgery.analysis import scan as measure
     from surgery.analysis.distributed import distributed_scan, is_first, launched
 
+    share = _pair(part, "/", "a part of a scan", "1/4")
+    if share and launched():
+        raise SurgeryError("Either `accelerate launch` divides a scan, or --part does: choose one.")
     if launched() and not is_first():
         err.quiet = out.quiet = True  # only the first process prints
     opened = open_base(base)
     with progress_bar() as progress:
         sample, name = read_sample(opened, text, kind, dataset, window, limit, progress)
-        scores, span = tuple(score or DEFAULT), _span(within)
-        if launched():
+        scores, span = tuple(score or DEFAULT), _pair(within, ":", "a span of layers", "8:20")
+        if share:
+            made = scan_part(opened, sample, *share, scores=scores, within=span, progress=progress)
+        elif launched():
             report_to = progress if is_first() else silent
             result = distributed_scan(
                 opened, sample, scores=scores, within=span, progress=report_to
             )
         else:
-            from surgery.analysis import scan as measure
-
             result = measure(opened, sample, scores=scores, within=span, progress=progress)
+    if share:
+        if as_json:
+            print_json(report.part_json(opened, name, made))
+        else:
+            out.print(escape(report.part_line(made)))
+        return
     if launched() and not is_first():
         return
     if as_json:
         print_json(report.scan_json(opened, name, result))
         return
     out.print(f"{escape(opened.name)}, {escape(name)}")
-    for part in report.scan_tables(opened, result):
-        out.print(part)
+    for table in report.scan_tables(opened, result):
+        out.print(table)
 
 
-def _span(text: str) -> tuple[int, int] | None:
+def _pair(text: str, mark: str, what: str, example: str) -> tuple[int, int] | None:
+    """Two whole numbers with a mark between them, if anything is written."""
     if not text:
         return None
-    if not (m := re.fullmatch(r"\s*(\d{1,6})\s*:\s*(\d{1,6})\s*", text)):
-        raise SurgeryError(f"“{text[:40]}” is not a span of layers: write it as 8:20.")
+    if not (m := re.fullmatch(rf"\s*(\d{{1,6}})\s*{mark}\s*(\d{{1,6}})\s*", text)):
+        raise SurgeryError(f"“{text[:40]}” is not {what}: write it as {example}.")
     return int(m[1]), int(m[2])
