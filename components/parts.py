@@ -58,7 +58,7 @@ class PageParts:
 def tiles_of(services: Services, session: Session) -> dict:
     """The tiles for a session's plan, or why there are none."""
     try:
-        return tiles_view(services.bases.get(session.spec), session.plan)
+        return tiles_view(services.bases.numbers(session.spec), session.plan)
     except SurgeryError as error:
         return {"error": services.deployment.words(error)}
 
@@ -70,7 +70,7 @@ def sizes_of(services: Services, session: Session) -> dict[str, str]:
         try:
             if isinstance(plan, PlanError):
                 raise plan
-            size = services.bases.get(session.spec).preview(plan)
+            size = services.bases.numbers(session.spec).preview(plan)
             sizes[name] = f"{layers_text(size.layers)}, {size.parameters:,} parameters"
         except SurgeryError as error:
             sizes[name] = services.deployment.words(error)

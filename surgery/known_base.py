@@ -1,4 +1,4 @@
-"""Remember what a base on this machine is, so that `inspect` and `preview` answer without torch.
+"""Remember what a base on this machine is, so that its numbers are there without importing torch.
 
 Remembered are a base's description and its counts, never what they are computed from. They hold for
 the same files (path, size, time of the last change) and the same versions of torch, transformers
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .model import Model
 
 _MOST = 200  # remembered bases
+_ON_THIS_MACHINE = ("bundled", "folder", "gguf")  # kinds whose files are all there is to them
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class KnownBase:
     name: str
     kind: str
     note: str
+    revision: str | None
     architecture: str
     dtype: str
     device: str
@@ -54,6 +56,7 @@ class KnownBase:
             name=base.name,
             kind=base.kind,
             note=base.note,
+            revision=base.revision,
             architecture=base.architecture,
             dtype=base.dtype,
             device=base.device,
@@ -80,22 +83,29 @@ class KnownBase:
         return preview(self.counts, plan, self.bytes_per_value, self.stored_bytes)
 
 
-def recall(spec: str) -> KnownBase | None:
-    """The base that `spec` names, if it is remembered and its files are unchanged; else None."""
+def recall(spec: str, *, unconfirmed: bool = False) -> KnownBase | None:
+    """The base that `spec` names, if it is remembered and its files are unchanged; else None.
+
+    With `unconfirmed` also one that may have changed elsewhere: on the Hub, or with the folder that
+    a relative path starts from. It is for callers that open the base nevertheless, to make sure.
+    """
     try:
         record = _cache().get(_key(spec))
-        return _from_json(record["base"]) if record["versions"] == _versions() else None
-    except (KeyError, TypeError, ValueError):  # absent, or written by hand
+        if record["versions"] != _versions():
+            return None
+        known = _from_json(record["base"])
+        return known if unconfirmed or known.kind in _ON_THIS_MACHINE else None
+    except (KeyError, TypeError, ValueError, OSError):  # absent, or written by hand
         return None
 
 
 def remember(spec: str, base: Model) -> KnownBase:
-    """Describe a base, and remember it if all of it is on this machine. Measures what its
+    """Describe a base, and remember it if it has files on this machine. Measures what its
     `compute_dtype` depends on."""
     known = KnownBase.of(base)
     base.compute_dtype  # noqa: B018  measured, so that the remembered base has it too
     files = [path.absolute() for path in base.local_files()]
-    if files and base.kind in ("bundled", "folder", "gguf"):
+    if files:
         folders = {path.parent for path in files}  # their times change when files come or go
         record = {"versions": _versions(), "base": known}
         _cache().put(_key(spec), record, [*files, *folders], default=_plain)
@@ -108,7 +118,8 @@ def _cache() -> JsonCache:
 
 def _key(spec: str) -> str:
     name = spec.strip()
-    return name if name == "bundled" else str(Path(name).expanduser().absolute())
+    path = Path(name).expanduser()
+    return str(path.absolute()) if name != "bundled" and path.exists() else name
 
 
 def _versions() -> list[str]:

@@ -81,6 +81,11 @@ class Model:
         return self.source.licence
 
     @property
+    def revision(self) -> str | None:
+        """The commit on the Hub, if it is from there."""
+        return self.source.revision
+
+    @property
     def pinned_id(self) -> str | None:
         """Its Hub id, with the revision if it is known."""
         source = self.source

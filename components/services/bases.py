@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import surgery
-from surgery import BaseError, Plan, SurgeryError
+from surgery import BaseError, Plan, SurgeryError, known_base
 from surgery.devices import main_memory
 from surgery.progress import Cancelled, Progress, Turn, reporting_to, silent
 
@@ -28,6 +28,7 @@ from .shared_work import SharedWork, at_most
 
 if TYPE_CHECKING:
     from surgery import Base
+    from surgery.known_base import KnownBase
 
 _SILENT = 30.0  # seconds that callers without progress wait for a base to open
 _SHARE = 0.6  # of the memory that is free or taken by bases: the budget for weights
@@ -53,6 +54,7 @@ class Bases:
         self.shared = SharedWork(linger)
         self._most = most
         self._bases: OrderedDict[str, Base] = OrderedDict()
+        self._expected: dict[str, KnownBase] = {}
         self._used: Counter[int] = Counter()  # by the object's id
         self._lock = threading.Lock()
         self._loading = Turn("Waiting for another model to load")
@@ -82,6 +84,24 @@ class Bases:
         progress = progress or at_most(_SILENT)
         return self.shared.run(("open", spec), partial(self._open, spec), progress)
 
+    def expect(self, spec: str) -> KnownBase | None:
+        """What is remembered of a base that is about to be opened. None on a public page, which
+        keeps nothing."""
+        if self.deployment.public:
+            return None
+        known = known_base.recall(spec, unconfirmed=True)
+        with self._lock:
+            if known and spec not in self._bases:
+                self._expected[spec] = known
+        return known
+
+    def numbers(self, spec: str) -> Base | KnownBase:
+        """Return the base called `spec` for its numbers alone: as it is remembered until an
+        expected one is open, else as `get` does."""
+        with self._lock:
+            known = None if spec in self._bases else self._expected.get(spec)
+        return known or self.get(spec)
+
     def prepare(self, spec: str) -> None:
         """Open a base at startup, without a visitor. Errors are ignored here: opening the base
         again retries, and reports them."""
@@ -103,9 +123,12 @@ class Bases:
         progress("Reading the tokenizer", 0, 0)
         base.has_tokenizer  # noqa: B018  a GGUF file is converted for it
         base.compute_dtype  # noqa: B018  this machine may be measured for it
+        if not self.deployment.public:
+            known_base.remember(spec, base)
         with self._lock:
             self._bases[spec] = base
             self._bases.move_to_end(spec)
+            self._expected.pop(spec, None)
             idle = [name for name in self._bases if not self._is_used(name) and name != spec]
             for name in idle[: max(0, len(self._bases) - self._most)]:
                 del self._bases[name]

@@ -20,8 +20,8 @@ from surgery.plan import COPY
 from .measurements import Measurements
 
 if TYPE_CHECKING:
-    from components.services.base_preview_cache import BasePreview
     from surgery import Base
+    from surgery.known_base import KnownBase
 
 _LONGEST_TEXT = 20_000  # characters of a plan's notation
 
@@ -65,7 +65,7 @@ class Session:
             raise PlanError("Open a base first.")
         return self._history.present
 
-    def open(self, spec: str, base: Base | BasePreview) -> None:
+    def open(self, spec: str, base: Base | KnownBase) -> None:
         """Start over with another base and its whole plan."""
         with self._lock:
             self.spec = spec

@@ -20,9 +20,10 @@ def test_a_value_comes_back(cache, tmp_path):
 
 
 def test_a_value_lasts_as_long_as_its_files(cache, tmp_path):
-    file = tmp_path / "file"
+    file = tmp_path / "model" / "file"
+    file.parent.mkdir()
     file.write_text("one")
-    cache.put("a", 1, [file, tmp_path])
+    cache.put("a", 1, [file, file.parent])
     assert cache.get("a") == 1
     os.utime(file, (1, 1))
     assert cache.get("a") is None

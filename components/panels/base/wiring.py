@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from components.parts import QUIET, PageParts, tiles_of
-from components.services import base_preview_cache, heavy_imports
-from components.services.base_preview_cache import BasePreview
+from components.services import heavy_imports
 from components.services.run_job import run_job, watch
 from components.services.services import Services
 from components.sessions.session import Session, layers_text
@@ -23,7 +22,9 @@ from .panel import BasePicker
 
 if TYPE_CHECKING:
     from surgery import Base
+    from surgery.known_base import KnownBase
 
+_QUIET = 15.0  # seconds for which a base is opened silently behind its remembered numbers
 _LEAVES = 0.15  # seconds for a drawing to leave before importing holds everything up
 _OPEN: dict[str, Any] = {"concurrency_limit": 8, "concurrency_id": "open"}
 
@@ -66,26 +67,29 @@ def open_for(
     services: Services, session: Session, wanted: str, plan: str, request: gr.Request | None
 ) -> Iterator[tuple[dict, object, object, dict]]:
     """Open a base in a session, with `plan` if there is one: values for status, strip, tiles and
-    the Stop button. While the library is being imported the strip is drawn from the cached preview.
-    It ends early once the session opens another base."""
+    the Stop button. While the library is being imported the page shows what is remembered of the
+    base. It ends early once the session opens another base."""
     latest = session.opening = object()
-    wanted = str(wanted or "").strip()
-    private = not services.deployment.public
-    early = private and not heavy_imports.is_ready() and base_preview_cache.recall(wanted)
+    wanted, begun = str(wanted or "").strip(), time.monotonic()
+    known = None if heavy_imports.is_ready() else services.bases.expect(wanted)
 
-    def begin(base: Base | BasePreview) -> None:
+    def begin(base: Base | KnownBase) -> None:
         session.open(wanted, base)
         if plan:
             session.become(plan)
 
-    def strip() -> object:  # in every update: the first may be lost among those that follow
-        return session.view() if early else gr.skip()
+    def shown() -> tuple:  # in every update: the first may be lost among those that follow
+        if not known or session.opening is not latest:
+            return gr.skip(), gr.skip()
+        return session.view(), tiles_of(services, session)
 
     def running(status: dict) -> tuple:
-        return status, strip(), gr.skip(), gr.update(visible=True)
+        if known and time.monotonic() - begun < _QUIET:
+            return describe(known), *shown(), gr.skip()
+        return status, *shown(), gr.update(visible=True)
 
     def ended(status: dict) -> tuple:
-        return status, strip(), gr.skip(), gr.update(visible=False)
+        return status, *shown(), gr.update(visible=False)
 
     def updates() -> Iterator[tuple]:
         base = yield from watch(partial(services.bases.get, wanted), running)
@@ -94,14 +98,12 @@ def open_for(
         # If it was open already, what was done meanwhile is kept.
         if not session.shows(wanted, base):
             begin(base)
-        if private:
-            base_preview_cache.remember(wanted, base)
         hidden = gr.update(visible=False)
         yield describe(base), session.view(), tiles_of(services, session), hidden
 
-    if early:
-        begin(early)
-        yield note("Loading the numbers …"), strip(), gr.skip(), gr.skip()
+    if known:
+        begin(known)
+        yield describe(known), *shown(), gr.skip()
         time.sleep(_LEAVES)
     heavy_imports.picture_is_drawn()
     for update in run_job(services, "open", request, updates(), ended):
@@ -110,7 +112,7 @@ def open_for(
         yield update
 
 
-def describe(base: Base) -> dict:
+def describe(base: Base | KnownBase) -> dict:
     """A status value that says what the base is."""
     facts = [
         base.architecture,
@@ -118,8 +120,8 @@ def describe(base: Base) -> dict:
         dtypes(base),
         base.device.upper() if base.device == "cpu" else base.device,
     ]
-    if base.source.revision:
-        facts.append(f"revision {base.source.revision[:8]}")
+    if base.revision:
+        facts.append(f"revision {base.revision[:8]}")
     if base.note:
         facts.append(base.note)
     if not base.has_tokenizer:

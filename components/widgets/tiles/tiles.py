@@ -8,6 +8,8 @@ from components.widgets.html_component import LiveHTML
 from surgery import Plan
 
 if TYPE_CHECKING:
+    from surgery import Base
+    from surgery.known_base import KnownBase
     from surgery.preview import Preview
 
 _WINDOW = 8192  # tokens for which the KV cache is spelled out
@@ -22,9 +24,9 @@ class Tiles(LiveHTML):
     stem = "tiles"
 
 
-def view(base, plan: Plan) -> dict:
-    """What the tiles show for a base (a `surgery.Base`) and a plan. Raises `SurgeryError` for a
-    plan that is refused."""
+def view(base: Base | KnownBase, plan: Plan) -> dict:
+    """What the tiles show for a base and a plan. Raises `SurgeryError` for a plan that is
+    refused."""
     old, new = base.preview(Plan.whole(base.depth)), base.preview(plan)
     return {
         "error": "",

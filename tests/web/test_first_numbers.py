@@ -1,0 +1,116 @@
+"""How a page shows a base that it remembers before the library is there."""
+
+import os
+import time
+
+import pytest
+
+from components.panels.base.wiring import open_for
+from components.parts import tiles_of
+from components.services import heavy_imports
+from components.services.services import Services
+from components.sessions.session import Session
+from surgery import Base, BaseError, known_base
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def copy(tiny_folder, tmp_path):
+    """A base in a folder that may be written to."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in tiny_folder("gemma3_text").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def starting(monkeypatch):
+    """The library is not imported yet."""
+    monkeypatch.setattr(heavy_imports, "is_ready", lambda: False)
+
+
+def opened(services: Services, spec: str, plan: str = "") -> list:
+    return list(open_for(services, Session(), spec, plan, None))
+
+
+def test_numbers_are_shown_before_the_library_is_there(copy, starting):
+    spec = str(copy)
+    *_, last = opened(Services.of(), spec, "0:4")  # once, so that it is remembered
+    services, session = Services.of(), Session()
+    steps = open_for(services, session, spec, "0:4", None)
+    about, strip, tiles, _ = next(steps)
+    assert services.bases.names == []
+    assert len(strip["patient"]) == 4 and strip["depth"] == 6
+    assert (about, tiles) == (last[0], last[2])
+    assert tiles["parameters"]["base"] > tiles["parameters"]["patient"] > 0
+    # An edit is answered in numbers, too.
+    session.apply({"op": "write", "text": "0:2", "revision": strip["revision"]})
+    edited = tiles_of(services, session)
+    assert services.bases.names == [] and edited != tiles
+    rest = list(steps)
+    assert {step[0]["text"] for step in rest} == {about["text"]}  # it doesn't flicker
+    about, strip, tiles, _ = rest[-1]
+    assert services.bases.names == [spec]
+    assert strip["text"] == "0:2"  # what was done meanwhile stays
+    assert tiles == edited
+
+
+def test_a_base_that_takes_long_shows_its_progress(copy, starting, monkeypatch):
+    opened(Services.of(), str(copy))
+    monkeypatch.setattr("components.panels.base.wiring._QUIET", 0.0)
+    services = Services.of()
+    real = services.bases.get
+
+    def slowly(spec, progress=None):
+        if progress:
+            progress("Opening", 1, 2)
+            time.sleep(1)
+        return real(spec, progress)
+
+    monkeypatch.setattr(services.bases, "get", slowly)
+    steps = opened(services, str(copy))
+    assert any(step[0]["share"] == 0.5 and step[3]["visible"] for step in steps)
+
+
+def test_a_memory_that_was_wrong_is_drawn_over(copy, tiny_folder, starting, monkeypatch):
+    wrong = known_base.KnownBase.of(Base.open(str(tiny_folder("gpt2"))))
+    monkeypatch.setattr(known_base, "recall", lambda spec, **_: wrong)
+    steps = opened(Services.of(), str(copy), "0:2")
+    assert steps[0][1]["name"] == wrong.name
+    assert steps[-1][1]["name"] == "model" and steps[-1][1]["text"] == "0:2"
+    assert steps[-1][2]["parameters"] != steps[0][2]["parameters"]
+
+
+def test_what_can_not_be_opened_after_all_is_said(copy, starting, monkeypatch):
+    opened(Services.of(), str(copy))
+    services = Services.of()
+
+    def fails(spec, progress):
+        raise BaseError("It is gone.")
+
+    monkeypatch.setattr(services.bases, "get", fails)
+    steps = opened(services, str(copy))
+    assert steps[0][2]["parameters"]
+    assert steps[-1][0] == {"text": "It is gone.", "share": None, "failed": True}
+
+
+def test_a_base_that_changed_is_not_shown_as_it_was(copy, starting):
+    opened(Services.of(), str(copy))
+    os.utime(copy / "config.json", ns=(1, 1))
+    first, *_ = opened(Services.of(), str(copy))
+    assert not (isinstance(first[1], dict) and first[1].get("patient"))
+
+
+def test_a_public_page_remembers_nothing(public_services, own_cache, copy, starting, monkeypatch):
+    base = Base.open(str(copy))
+    monkeypatch.setattr(public_services.bases, "get", lambda *_: base)
+    monkeypatch.setattr(known_base, "recall", lambda *_, **__: pytest.fail("recalled"))
+    steps = opened(public_services, "org/model")
+    assert steps[-1][1]["depth"] == 6
+    assert not (own_cache / "known-bases").exists()
