@@ -124,6 +124,15 @@ def test_what_is_stored_in_float32_or_quantized_computes_as_stored(tiny_folder, 
     assert base.compute_dtype == "bfloat16"
 
 
+def test_on_an_accelerator_weights_compute_as_stored_unless_chosen(monkeypatch):
+    monkeypatch.setattr(compute_choice, "_chosen", None)
+    monkeypatch.delenv(compute_choice.VARIABLE, raising=False)
+    asked = dict(stored="float16", converts=True, on_cpu=False, gain=lambda _: pytest.fail("asked"))
+    assert compute_choice.compute_dtype_of(**asked) == "float16"
+    set_compute_dtype("float32")
+    assert compute_choice.compute_dtype_of(**asked) == "float32"
+
+
 def test_both_dtypes_are_told(tiny_folder, half, measured):
     measured(6.0)
     base = half("llama")

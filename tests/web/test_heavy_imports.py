@@ -1,5 +1,9 @@
 """Startup tasks besides importing the library."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 from components.services import heavy_imports
 
 
@@ -15,3 +19,16 @@ def test_no_cache_is_nothing_to_tidy(tmp_path, monkeypatch):
     monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "nowhere"))
     heavy_imports.tidy()
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_the_app_takes_the_compute_dtype():
+    """Said of an app that ends before it serves: a public page opens no folders."""
+    code = (
+        "import sys, app; from surgery import compute_choice\n"
+        "sys.argv = ['app.py', '--public', '--base=/', '--compute-dtype=float32']\n"
+        "try: app.main()\n"
+        "except SystemExit as end: print(compute_choice._chosen, end)"
+    )
+    command, root = [sys.executable, "-c", code], Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.stdout.startswith("float32 --base /: On a public page"), done.stderr
