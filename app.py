@@ -41,6 +41,11 @@ def arguments() -> argparse.Namespace:
         help="how prompts, scores and training are computed: auto is float32 where that is clearly "
         "faster than the stored dtype",
     )
+    parser.add_argument(
+        "--from-disk",
+        action="store_true",
+        help="read weights that are larger than memory from disk whenever they are used: slow",
+    )
     return parser.parse_args()
 
 
@@ -70,7 +75,9 @@ def main() -> None:
     from components.services.deployment import Deployment
     from components.services.services import Services
 
-    allowed = Deployment.of(public, options.allow_healing, people=options.people_per_address)
+    allowed = Deployment.of(
+        public, options.allow_healing, options.from_disk, people=options.people_per_address
+    )
     try:
         allowed.check_spec(options.base)
     except ValueError as error:

@@ -28,8 +28,8 @@ class Base(Model):
     def open(cls, spec: str, progress: Progress = silent, *, from_disk: bool = False) -> Base:
         """Open "bundled", "org/name[@revision]", a folder, "file.gguf" or "config:file.json".
 
-        `from_disk` lets the weights be larger than the CPU's memory: they are read from their files
-        whenever they are used. Scans then read each layer once for all plans that need it; text
+        `from_disk` lets the weights be larger than the CPU's memory: then they are read from their
+        files whenever they are used. Scans read each layer once for all plans that need it; text
         comes as slowly as the disk reads all weights for every token.
 
         Reads the config and the safetensors headers alone, from the Hub by range requests; never

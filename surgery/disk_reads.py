@@ -42,6 +42,12 @@ class DiskReads:
         )
 
 
+def text_speed(base: Model, plan: Plan) -> str:
+    """A sentence on how fast text comes at most; empty if weights aren't read from disk."""
+    reads = disk_reads(base, plan)
+    return f"{reads}: at most {1 / reads.seconds:.2g} tokens/s." if reads else ""
+
+
 def disk_reads(base: Model, plan: Plan) -> DiskReads | None:
     """What a pass of `plan` reads; None if weights aren't read from disk. Loads the base. Raises
     `BaseError`."""

@@ -29,7 +29,7 @@ from .architecture.inspect.quantized import check_declared
 from .compute import dtype_name, float32_gain
 from .compute_choice import compute_dtype_of
 from .counts import Counts, StoredBytes
-from .devices import accelerators
+from .devices import HEADROOM, accelerators, main_memory
 from .errors import BaseError, SurgeryError, one_line
 from .io.copy import equal, open_file
 from .io.output_target import explained
@@ -50,7 +50,9 @@ class Model:
     """A model as found. `Base` adds what can be done with a plan."""
 
     def __init__(self, source: Source, from_disk: bool = False) -> None:
-        self.source, self.from_disk = source, from_disk
+        self.source, self._from_disk = source, from_disk
+        #: Whether its weights are larger than memory, and so read whenever they are used.
+        self.reads_from_disk = False
         self._model: PreTrainedModel | None = None
         self._loading = Turn("Waiting for the weights")
         self._written: Path | None = None
@@ -259,7 +261,7 @@ class Model:
             return self._model
         with self._loading.taken(progress) as report:
             if self._model is None:
-                size = self.counts.total * self.torch_dtype.itemsize
+                size = self.memory_bytes
                 if self.kind == "config":
                     model = initialise(
                         self.source.config, self.torch_dtype, size, seed=0, progress=report
@@ -269,33 +271,35 @@ class Model:
                     folder = self.source.files_folder(report)
                     self._check_tied(folder)
                     buffers = old_buffers(self.anatomy, self.source.tensors)
+                    fits = size <= main_memory().free * HEADROOM
                     model = load(
                         self.anatomy,
                         folder,
                         self.torch_dtype,
                         size,
-                        self.memory_bytes,
+                        self._copied_bytes if self._from_disk else size,
                         report,
                         buffers,
-                        "" if self.from_disk or not self.mapped else _FROM_DISK,
+                        "" if self._from_disk or not self.mapped else _FROM_DISK,
                     )
                     self.source.check()
+                    self.reads_from_disk = not fits and model.device.type == "cpu"
                 self._model = share(model)
             return self._model
 
     @property
-    def reads_from_disk(self) -> bool:
-        """Whether its weights are read from their files whenever they are used."""
-        return self.from_disk and self.is_loaded and self.device == "cpu"
-
-    @property
     def memory_bytes(self) -> int:
-        """Bytes of memory that its weights take once loaded on the CPU."""
-        values = self.counts.total
-        if self.from_disk:
-            mapped = {id(tensor): tensor for tensor in map(self._tensor, self.mapped)}
-            values -= sum(tensor.numel() for tensor in mapped.values() if tensor is not None)
-        return values * self.torch_dtype.itemsize
+        """Bytes of memory that its weights take once loaded."""
+        if self.reads_from_disk:
+            return self._copied_bytes
+        return self.counts.total * self.torch_dtype.itemsize
+
+    @cached_property
+    def _copied_bytes(self) -> int:
+        """Bytes of its weights that can't be used as they lie in their files."""
+        mapped = {id(tensor): tensor for tensor in map(self._tensor, self.mapped)}
+        values = sum(tensor.numel() for tensor in mapped.values() if tensor is not None)
+        return (self.counts.total - values) * self.torch_dtype.itemsize
 
     @cached_property
     def mapped(self) -> Mapping[str, Tensor]:

@@ -38,7 +38,7 @@ class Patient:
         check_loadable(base.anatomy)  # before weights are asked for
         model = share(build_patient(base.anatomy, base.model, plan))
         if base.reads_from_disk:
-            reader = ReadAhead(base.source.files_folder(), base.mapped_layers)
+            reader = ReadAhead(base.source.files_folder(), base.mapped_layers, base.source.check)
             reader.attach(base.anatomy, model, plan.sources)
         return cls(base, plan, model)
 

@@ -8,7 +8,7 @@ speed, and the product finds them in the system's page cache.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +25,16 @@ _CHUNK = 8 << 20  # bytes
 
 
 class ReadAhead:
-    """Reads the stored tensors of a layer, `tensors[layer]`, from the files in `folder`."""
+    """Reads the stored tensors of a layer, `tensors[layer]`, from the files in `folder`. `check`
+    raises `BaseError` if these have changed."""
 
-    def __init__(self, folder: Path, tensors: Mapping[int, Iterable[Tensor]]) -> None:
-        self._folder, self._tensors = folder, tensors
+    def __init__(
+        self,
+        folder: Path,
+        tensors: Mapping[int, Iterable[Tensor]],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._folder, self._tensors, self._check = folder, tensors, check
         self._lock = threading.Lock()
         self._reading: dict[int, threading.Thread] = {}  # the layer that runs, and the next one
         self._error: OSError | None = None
@@ -47,7 +53,8 @@ class ReadAhead:
 
     def need(self, layer: int, following: int) -> None:
         """Return once a layer has been read, and begin to read the one that follows. Raises
-        `BaseError` if the files can't be read."""
+        `BaseError` if the files can't be read, or have changed."""
+        self._check()
         with self._lock:
             thread = self._begin(layer)
         thread.join()

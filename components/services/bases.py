@@ -112,7 +112,7 @@ class Bases:
     def _open(self, spec: str, progress: Progress) -> Base:
         """Open a base and compute everything that the page needs of it, with progress."""
         heavy_imports.wait(progress)
-        base = surgery.Base.open(spec, progress)
+        base = surgery.Base.open(spec, progress, from_disk=self.deployment.from_disk)
         if self.deployment.public:
             self.deployment.check_config(base.source.config.to_dict())
         progress("Building the layers", 0, 0)
@@ -143,7 +143,7 @@ class Bases:
         return self.shared.run(("load", spec), partial(self._load, base), progress)
 
     def _load(self, base: Base, progress: Progress) -> Base:
-        size = weight_bytes(base)
+        size = base.memory_bytes
         self.deployment.check_size(size, "In memory the model's weights")
         self.fetch(base, progress)
         random = base.kind == "config"
@@ -210,7 +210,7 @@ class Bases:
     def loaded_bytes(self) -> int:
         """Bytes of memory that the weights of all open bases take now."""
         with self._lock:
-            return sum(weight_bytes(base) for base in set(self._bases.values()) if base.is_loaded)
+            return sum(base.memory_bytes for base in set(self._bases.values()) if base.is_loaded)
 
     def budget(self) -> int:
         """Bytes that the weights of open bases may take together, on this machine as it is now."""
@@ -241,7 +241,7 @@ class Bases:
         with self._lock:
             loaded = [n for n, base in self._bases.items() if base.is_loaded and base is not wanted]
             for name in loaded:
-                taken = sum(weight_bytes(b) for b in self._bases.values() if b.is_loaded)
+                taken = sum(b.memory_bytes for b in self._bases.values() if b.is_loaded)
                 if size + taken <= limit:
                     break
                 if not self._is_used(name):
@@ -257,8 +257,3 @@ class Bases:
 
 class _TooLong(Cancelled):
     """Raised to stop work that exceeds the time limit of a public page."""
-
-
-def weight_bytes(base: Base) -> int:
-    """Bytes of memory that the base's weights take once loaded."""
-    return base.counts.total * base.torch_dtype.itemsize

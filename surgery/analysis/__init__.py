@@ -49,6 +49,7 @@ _HOMES = {
     "Variant": "layer_scan",
     "best_blocks": "layer_scan",
     "compare": "comparison",
+    "disk_passes": "layer_scan",
     "known_scan": "layer_scan",
     "logit_lens": "lens",
     "measure": "suggestions",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,7 +111,7 @@ class ForwardRunner:
                     except Refused as error:
                         yield plan, error
                 return
-            size = self._at_once(cached)
+            size = plans_at_once(self.base, self.sample)
             for first in range(0, len(plans), size):
                 yield from self._sweep(self.layer_major, plans[first : first + size], cached)
 
@@ -198,14 +199,6 @@ class ForwardRunner:
             run.states = [states[shared - 1] for states in cached.outputs]
         return run
 
-    def _at_once(self, cached: CachedForward) -> int:
-        """How many plans to run side by side: one after another while weights are in memory, so
-        that results come early; as many as fit if weights are read anew for every sweep."""
-        if not self.base.reads_from_disk:
-            return 1
-        state = sum(outputs[0].nbytes for outputs in cached.outputs)
-        return max(1, int(main_memory().free * _STATES / max(1, state)))
-
     def _count(self, ids: torch.Tensor, layers: int) -> None:
         self._tokens += ids.numel() * layers
         if self.meter:
@@ -221,14 +214,39 @@ class ForwardRunner:
 
     def _check_room(self, depth: int) -> None:
         """Raises `SurgeryError` if the hidden states after every layer don't fit in memory."""
-        width = getattr(self._whole.config.get_text_config(decoder=True), "hidden_size", 0) or 0
-        need = depth * self._size * width * compute_dtype(self._whole).itemsize
+        need = depth * _state_bytes(self.base, self.sample)
         free = main_memory().free
         if need > free * HEADROOM:
             raise SurgeryError(
                 f"Recording what every layer returns takes {gigabytes(need)} and "
                 f"{gigabytes(free)} are free: choose a shorter text, or a lower limit of tokens."
             )
+
+
+def plans_at_once(base: Base, sample: Sample) -> int:
+    """How many plans to run side by side: one after another while weights are in memory, so that
+    results come early; as many as fit if weights are read anew for every sweep."""
+    if not base.reads_from_disk:
+        return 1
+    return max(1, int(main_memory().free * _STATES / _state_bytes(base, sample)))
+
+
+def sweeps(base: Base, sample: Sample, plans: Sequence[Plan]) -> int:
+    """How many times the layers of a base are gone through for the losses of some plans."""
+    size = plans_at_once(base, sample)
+    groups = [plans[first : first + size] for first in range(0, len(plans), size)]
+    return sum(1 + max(map(_turns_back, group)) for group in groups)
+
+
+def _turns_back(plan: Plan) -> int:
+    """How often a layer follows a later one of the base."""
+    return sum(after < before for before, after in pairwise(plan.sources))
+
+
+def _state_bytes(base: Base, sample: Sample) -> int:
+    """Bytes of the hidden states of a sample after one layer."""
+    width = getattr(base.anatomy.config.get_text_config(decoder=True), "hidden_size", 0) or 1
+    return sum(map(len, sample.windows)) * width * compute_dtype(base.model).itemsize
 
 
 def same_layers(plan: Plan, other: Plan) -> int:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from surgery.architecture.inspect.chain import PASSES_SHOWING, is_shown
 from surgery.errors import Refused, SurgeryError
 from surgery.plan import Plan
 from surgery.progress import Meter, Progress, silent
 
 from .cache import MeasurementCache
-from .forward_cache import ForwardRunner, same_layers
+from .forward_cache import ForwardRunner, same_layers, sweeps
 from .importance import DEFAULT, SCORES, Span
 from .sample import Sample
 from .score import LossIncrease, Score, interval
@@ -186,6 +187,25 @@ def known_scan(
     """What is cached of a scan; nothing is measured. Raises `SurgeryError`."""
     work = Work(base, sample, scores, within, progress=None)
     return work.result(finished=not work.missing() and not work.missing_arrays())
+
+
+def disk_passes(
+    base: Base,
+    sample: Sample,
+    *,
+    scores: Sequence[str] = DEFAULT,
+    within: Span | None = None,
+) -> int:
+    """About how many times a scan reads all weights, where they are read from disk. Raises
+    `SurgeryError`."""
+    work = Work(base, sample, scores, within)
+    plans = work.missing()
+    if not plans and not work.missing_arrays():
+        return 0
+    base.load()
+    shown = 0 if is_shown(base.anatomy) else PASSES_SHOWING
+    extra = sum(SCORES[key].forwards for key in work.missing_arrays() if key in SCORES)
+    return shown + 1 + extra + sweeps(base, sample, plans)
 
 
 class Work:

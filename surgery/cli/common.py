@@ -59,10 +59,17 @@ ComputeDtypeOption = Annotated[
         "float32 where this machine's CPU is clearly faster in it.",
     ),
 ]
+FromDiskOption = Annotated[
+    bool,
+    typer.Option(
+        "--from-disk",
+        help="Read weights that are larger than memory from disk whenever they are used: slow.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 
 
-def open_base(spec: str) -> Base:
+def open_base(spec: str, from_disk: bool = False) -> Base:
     """Open a base, with a progress bar and without the libraries' warnings."""
     from transformers.utils import logging
 
@@ -71,7 +78,7 @@ def open_base(spec: str) -> Base:
     logging.set_verbosity_error()
     warnings.simplefilter("ignore")  # libraries' advice to programmers
     with progress_bar() as progress:
-        return Base.open(spec, progress)
+        return Base.open(spec, progress, from_disk=from_disk)
 
 
 def describe(spec: str) -> KnownBase:
@@ -82,7 +89,7 @@ def describe(spec: str) -> KnownBase:
 
 
 def open_operation(
-    base: str, plan: str, with_: list[str] | None
+    base: str, plan: str, with_: list[str] | None, from_disk: bool = False
 ) -> tuple[Base, Plan, tuple[Base, Plan]]:
     """(base, plan as written, (base, plan) as they are carried out).
 
@@ -91,13 +98,13 @@ def open_operation(
     """
     from surgery.stacked import stack
 
-    opened, recipe = open_base(base), read_recipe(plan)
+    opened, recipe = open_base(base, from_disk), read_recipe(plan)
     specs = named_bases(with_)
     if recipe:
         for note in recipe.notes:
             err.print(escape(note))
         specs = {name: model for model, name in recipe.names.items() if name} | specs
-    others = {name: open_base(spec) for name, spec in specs.items()}
+    others = {name: open_base(spec, from_disk) for name, spec in specs.items()}
     depths = {name: other.depth for name, other in others.items()}
     if recipe:
         from surgery.recipe import layer_tensors
@@ -149,6 +156,16 @@ def progress_bar() -> Iterator[Progress]:
 
     with bars:
         yield report
+
+
+def print_disk_reads(base: Base, plan: Plan, passes: int) -> None:
+    """Say what reading the weights from disk for some passes over the layers takes, before it
+    starts, if they are read so."""
+    from surgery.disk_reads import disk_reads
+
+    if reads := disk_reads(base, plan):
+        rest = f"about {passes} passes, {passes * reads.seconds:,.0f} s of reading"
+        err.print(f"[dim]{escape(str(reads))}: {rest}.[/dim]")
 
 
 def print_json(value: dict) -> None:

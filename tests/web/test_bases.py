@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from components.services.bases import Bases, weight_bytes
+from components.services.bases import Bases
 from components.services.deployment import Deployment
 from surgery import Base, BaseError
 from surgery.progress import silent
@@ -33,7 +33,7 @@ def test_a_few_bases_are_kept_open_and_the_oldest_closed(specs):
 
 
 def test_weights_beyond_the_budget_go_those_used_least_lately_first(bases, specs, monkeypatch):
-    size = weight_bytes(bases.load(specs[0], silent))
+    size = bases.load(specs[0], silent).memory_bytes
     monkeypatch.setattr(bases, "budget", lambda: 3 * size)
     for spec in specs[1:3]:
         bases.load(spec, silent)

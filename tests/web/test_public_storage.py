@@ -15,7 +15,7 @@ from updates import run
 
 import surgery
 from components.panels.save.wiring import only_status, save
-from components.services.bases import Bases, weight_bytes
+from components.services.bases import Bases
 from components.services.checkpoints import AS_STORED
 from components.services.deployment import Deployment
 from components.services.public_storage import Storage
@@ -165,7 +165,7 @@ def test_what_a_model_takes_in_memory_is_bounded_too(public_page, tmp_path):
     tiny.model("llama").save_pretrained(tmp_path / "m")  # a model that nobody else has loaded
     spec = str(tmp_path / "m")
     bases = public_page().bases
-    size = weight_bytes(bases.get(spec))
+    size = bases.get(spec).memory_bytes
     bases.deployment = Deployment.of(public=True, max_model_bytes=size - 1)
     with pytest.raises(BaseError, match="In memory the model's weights take"):
         bases.load(spec, lambda *_: None)

@@ -110,6 +110,7 @@ def talk(
             streams = yield from watch(
                 lambda progress: _streams(base, operation, prompt, settings, progress), show
             )
+        slow = yield from watch(lambda _: _text_speed(base, operation), show)
         plans = {"base": "", "patient": str(operation)}
         texts = dict.fromkeys(streams, "")
         drawn = 0.0
@@ -122,11 +123,17 @@ def talk(
             texts[side] += piece
             if time.monotonic() - drawn > _EVERY:
                 # Later ones leave the line alone: they may arrive after somebody pressed Stop.
-                cleared = gr.skip() if drawn else note("")
+                cleared = gr.skip() if drawn else note(slow)
                 drawn = time.monotonic()
                 yield cleared, {**shown, **_sides(streams, texts, plans)}
         last = {**shown, **_sides(streams, texts, plans), "running": False}
         yield gr.skip() if drawn else note(""), last
+
+
+def _text_speed(base: Base, operation: Operation) -> str:
+    from surgery.disk_reads import text_speed
+
+    return text_speed(base, operation.plan)
 
 
 def _streams(

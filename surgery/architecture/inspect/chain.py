@@ -21,7 +21,8 @@ from .anatomy import Anatomy
 from .hooks import copied, hidden_in, hidden_out, layers_of, replaced, watched
 
 PROBE = 8  # tokens that show whether layers can be run one by one
-PROBED = 3 * PROBE  # tokens through each layer that showing it takes
+PASSES_SHOWING = 3  # over all layers, that showing it takes
+PROBED = PASSES_SHOWING * PROBE  # tokens through each layer that showing it takes
 
 # What the layers of a whole base returned for a few tokens, by the base's model without weights: it
 # shows the form in which layers return hidden states.

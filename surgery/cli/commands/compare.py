@@ -7,11 +7,13 @@ from rich.markup import escape
 from ..common import (
     BaseArgument,
     ComputeDtypeOption,
+    FromDiskOption,
     JsonOption,
     PlanArgument,
     WithOption,
     open_operation,
     out,
+    print_disk_reads,
     print_json,
     progress_bar,
 )
@@ -36,6 +38,7 @@ def compare(
     window: WindowOption = None,
     limit: LimitOption = LIMIT,
     compute_dtype: ComputeDtypeOption = None,
+    from_disk: FromDiskOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what a plan did to a base, token by token.
@@ -45,11 +48,12 @@ def compare(
     from surgery.analysis import compare as measure
     from surgery.analysis import report
 
-    opened, written, (made, flat) = open_operation(base, plan, with_)
+    opened, written, (made, flat) = open_operation(base, plan, with_, from_disk)
     with progress_bar() as progress:
         made.load(progress)
         sample, name = read_sample(opened, text, kind, dataset, window, limit, progress)
         against = None if made is opened else opened
+        print_disk_reads(made, flat, passes=5)  # three show how layers are run, once
         result = measure(made, flat, sample, progress, against=against)
     if as_json:
         print_json(report.compare_json(opened, written, name, result))

@@ -7,10 +7,12 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from ..common import (
     BaseArgument,
     ComputeDtypeOption,
+    FromDiskOption,
     PlanArgument,
     WithOption,
     err,
@@ -38,11 +40,16 @@ def generate(
     ] = False,
     with_: WithOption = None,
     compute_dtype: ComputeDtypeOption = None,
+    from_disk: FromDiskOption = False,
 ) -> None:
     """Generate text with the operated model. Text streams to stdout, statistics go to stderr."""
-    _, _, (made, flat) = open_operation(base, plan, with_)
+    from surgery.disk_reads import text_speed
+
+    _, _, (made, flat) = open_operation(base, plan, with_, from_disk)
     with progress_bar() as progress:
         made.load(progress)
+    if slow := text_speed(made, flat):
+        err.print(f"[dim]{escape(slow)}[/dim]")
     patient = made.operate(flat)
     stream = patient.stream(
         os.fsencode(prompt).decode("utf-8", "surrogateescape"),  # whatever the locale took it for

@@ -10,15 +10,18 @@ from rich.markup import escape
 
 from surgery.analysis import DEFAULT, SCORES
 from surgery.errors import SurgeryError
+from surgery.plan import Plan
 from surgery.progress import silent
 
 from ..common import (
     BaseArgument,
     ComputeDtypeOption,
+    FromDiskOption,
     JsonOption,
     err,
     open_base,
     out,
+    print_disk_reads,
     print_json,
     progress_bar,
 )
@@ -62,6 +65,7 @@ def scan(
         ),
     ] = "",
     compute_dtype: ComputeDtypeOption = None,
+    from_disk: FromDiskOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the importance of each layer.
@@ -70,7 +74,7 @@ def scan(
     `accelerate launch -m surgery scan …` splits the work between processes, and --part between
     processes or machines that share a cache folder.
     """
-    from surgery.analysis import report, scan_part
+    from surgery.analysis import disk_passes, report, scan_part
     from surgery.analysis import scan as measure
     from surgery.analysis.distributed import distributed_scan, is_first, launched
 
@@ -79,10 +83,13 @@ def scan(
         raise SurgeryError("Either `accelerate launch` divides a scan, or --part does: choose one.")
     if launched() and not is_first():
         err.quiet = out.quiet = True  # only the first process prints
-    opened = open_base(base)
+    opened = open_base(base, from_disk)
     with progress_bar() as progress:
         sample, name = read_sample(opened, text, kind, dataset, window, limit, progress)
         scores, span = tuple(score or DEFAULT), _pair(within, ":", "a span of layers", "8:20")
+        if from_disk:
+            passes = disk_passes(opened, sample, scores=scores, within=span)
+            print_disk_reads(opened, Plan.whole(opened.depth), passes)
         if share:
             made = scan_part(opened, sample, *share, scores=scores, within=span, progress=progress)
         elif launched():

@@ -14,6 +14,7 @@ from surgery.errors import SurgeryError
 from ..common import (
     BaseArgument,
     ComputeDtypeOption,
+    FromDiskOption,
     JsonOption,
     open_base,
     out,
@@ -60,6 +61,7 @@ def suggest(
     window: WindowOption = None,
     limit: LimitOption = LIMIT,
     compute_dtype: ComputeDtypeOption = None,
+    from_disk: FromDiskOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Propose plans for a target size, each with its measured cost.
@@ -70,7 +72,7 @@ def suggest(
     from surgery.analysis import suggest as propose
     from surgery.plan import Plan
 
-    opened = open_base(base)
+    opened = open_base(base, from_disk)
     with progress_bar() as progress:
         sample, name = read_sample(opened, text, kind, dataset, window, limit, progress)
         plans = propose(
