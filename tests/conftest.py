@@ -63,7 +63,9 @@ def tiny_folder(tmp_path_factory):
     """A function: the folder of a family's tiny checkpoint, with a tokenizer."""
     import tiny
 
-    made = {}
+    from surgery import Base
+
+    made, opened = {}, Base.open  # which tests replace
 
     def folder(family: str, **save_options):
         key = (family, *sorted(save_options.items()))
@@ -71,8 +73,9 @@ def tiny_folder(tmp_path_factory):
             path = tmp_path_factory.mktemp(family)
             tiny.model(family).save_pretrained(path, **save_options)
             tiny.tokenizer().save_pretrained(path)
-            made[key] = path
-        return made[key]
+            # Kept open, so that what follows from its config is worked out once for all tests.
+            made[key] = path, opened(str(path))
+        return made[key][0]
 
     return folder
 

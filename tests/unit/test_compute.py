@@ -1,5 +1,7 @@
 """Products of many rows in float32 are those of a float32 copy; decoding goes on as stored."""
 
+from functools import cache
+
 import pytest
 import tiny
 import torch
@@ -12,14 +14,16 @@ IDS = torch.arange(3, 43).view(2, 20)
 FAMILIES = ["llama", "qwen2", "qwen3", "mixtral", "gemma2", "gemma3", "gpt2"]
 
 
-@pytest.fixture
-def half(tmp_path):
+@pytest.fixture(scope="module")
+def half(tmp_path_factory):
     """A function: a base stored in bfloat16."""
 
+    @cache
     def opened(family):
-        tiny.model(family, dtype=torch.bfloat16).save_pretrained(tmp_path / family)
-        tiny.tokenizer().save_pretrained(tmp_path / family)
-        return Base.open(str(tmp_path / family))
+        folder = tmp_path_factory.mktemp(family)
+        tiny.model(family, dtype=torch.bfloat16).save_pretrained(folder)
+        tiny.tokenizer().save_pretrained(folder)
+        return Base.open(str(folder))
 
     return opened
 

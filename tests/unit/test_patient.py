@@ -35,11 +35,11 @@ def test_the_whole_plan_is_the_base(bundled):
 @pytest.mark.parametrize("text", ["0:13, 17:30", "0:22, 8:30"])
 def test_greedy_streams_are_what_transformers_generates(bundled, text):
     patient = bundled.operate(Plan.parse(text, 30))
-    stream = patient.stream(PROMPT, max_new_tokens=24, greedy=True)
+    stream = patient.stream(PROMPT, max_new_tokens=12, greedy=True)
     message = "".join(stream)
     ids = bundled.tokenizer(PROMPT, return_tensors="pt")["input_ids"]
     for cache in (True, False):
-        full = patient.model.generate(ids, max_new_tokens=24, do_sample=False, use_cache=cache)
+        full = patient.model.generate(ids, max_new_tokens=12, do_sample=False, use_cache=cache)
         new = full[0, ids.shape[1] :].tolist()
         assert [t for t in new if t != bundled.tokenizer.eos_token_id] == stream.ids
     assert message == bundled.tokenizer.decode(stream.ids, skip_special_tokens=True)

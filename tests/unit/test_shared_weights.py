@@ -38,12 +38,13 @@ ATTEMPTS = {
 }
 
 
-@pytest.fixture
-def base(tmp_path):
-    """A separate base, so that a failing test can't affect the next one."""
-    tiny.model("llama-tied-biased").save_pretrained(tmp_path / "base")
-    tiny.tokenizer().save_pretrained(tmp_path / "base")
-    return Base.open(str(tmp_path / "base"))
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A base of this file's own, so that a failing test can't affect those of others."""
+    folder = tmp_path_factory.mktemp("base")
+    tiny.model("llama-tied-biased").save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return Base.open(str(folder))
 
 
 def patient_of(base, text=REPEATS):
@@ -55,7 +56,7 @@ def logits(model):
         return model(input_ids=tiny.tokens(16)).logits
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def everyone(base):
     """Models over the base's weights, and their initial state."""
     models = [base.model, patient_of(base).model, patient_of(base, "0:3, 5@identity").model]

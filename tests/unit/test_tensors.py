@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import cache
 
 import pytest
 import tiny
@@ -36,7 +37,9 @@ def mixed(tmp_path_factory):
     """A function that makes a bfloat16 base with projections stored in another dtype."""
     plain = tmp_path_factory.mktemp("plain")
     tiny.model("llama", torch.bfloat16).save_pretrained(plain)
+    kept_open = []  # what follows from a config is worked out once for all tests
 
+    @cache
     def folder(word, which="proj"):
         out = tmp_path_factory.mktemp(word)
         shutil.copytree(plain, out, dirs_exist_ok=True)
@@ -47,6 +50,7 @@ def mixed(tmp_path_factory):
                 tensor = tensor if kind.is_floating_point else tensor * 20
                 tensors[name] = (tensor.abs() if word == "F8_E8M0" else tensor).to(kind)
         save_file(tensors, out / "model.safetensors", {"format": "pt"})
+        kept_open.append(Base.open(str(out)))
         return out
 
     return folder
