@@ -35,10 +35,10 @@ for line in sys.stdin:
             logits = model.eval()(input_ids=ids, use_cache=False).logits
         torch.save(logits, f"{folder}/old.pt")
         AutoTokenizer.from_pretrained(folder)
-        said = f"{lost[0]}: {info[lost[0]][:2]}" if lost else ""
+        problem = f"{lost[0]}: {info[lost[0]][:2]}" if lost else ""
     except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-    print("=", json.dumps(said), flush=True)
+        problem = f"{type(error).__name__}: {error}"
+    print("=", json.dumps(problem), flush=True)
 """
 
 _SLIDING, _FULL = "sliding_attention", "full_attention"

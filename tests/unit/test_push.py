@@ -49,7 +49,7 @@ def http_error(status, text=""):
 
 def test_a_push_is_private_and_one_commit(hub, folder):
     reports = []
-    url = push(folder, "me/new", token=TOKEN, progress=lambda *told: reports.append(told))
+    url = push(folder, "me/new", token=TOKEN, progress=lambda *update: reports.append(update))
     assert url.endswith("/me/new")
     (made, listed, sent) = hub.calls
     assert made[:3] == ("create_repo", ("me/new",), {"private": True, "exist_ok": True})
@@ -69,7 +69,7 @@ def test_what_is_there_is_not_added_to_without_being_asked(hub, folder):
 
 @pytest.mark.parametrize("place", ["create_repo", "list_repo_files", "upload_folder"])
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (http_error(401, TOKEN), "does not accept the token"),
         (http_error(403, TOKEN), "may not write to me/new"),
@@ -78,9 +78,9 @@ def test_what_is_there_is_not_added_to_without_being_asked(hub, folder):
         (OSError(5, f"Input/output error {TOKEN}"), "Run it again"),
     ],
 )
-def test_every_failure_says_what_to_do_and_hides_the_token(hub, folder, place, error, said):
+def test_every_failure_says_what_to_do_and_hides_the_token(hub, folder, place, error, message):
     hub.place, hub.error = place, error
-    with pytest.raises(SaveError, match=said) as caught:
+    with pytest.raises(SaveError, match=message) as caught:
         push(folder, "me/new", token=TOKEN)
     assert TOKEN not in str(caught.value) and caught.value.__cause__ is None
     assert caught.value.__suppress_context__

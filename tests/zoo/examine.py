@@ -114,7 +114,7 @@ def examine(model_type: str, plans: dict[str, str] = PLANS | BEGINNINGS) -> Find
 
 
 def examine_base(base: Base, home: Path, plans: dict[str, str], result: Finding) -> None:
-    """Every plan on an open base; results go into `found`."""
+    """Every plan on an open base; results go into `result`."""
     ids = build.tokens()
     try:
         truth = oracle.of(base.model, base.anatomy.stack.paths, ids)

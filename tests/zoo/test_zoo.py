@@ -150,7 +150,7 @@ def test_quantized_saves_are_exact(title):
 
 
 @pytest.mark.parametrize(
-    ("model_type", "sources", "said"),
+    ("model_type", "sources", "message"),
     [
         ("gemma4_text", [0, 1, 2, 3], "has to end with a full attention layer"),
         ("lfm2", [1, 3, 5], "keep layer 0 first and keep a layer of type “full”"),
@@ -158,7 +158,7 @@ def test_quantized_saves_are_exact(title):
         ("jamba", [0, 0, 1, 2, 3, 4, 5], "regular distances only"),
     ],
 )
-def test_refusals_say_what_the_plan_needs(model_type, sources, said):
-    with pytest.raises(Refused, match=said) as caught:
+def test_refusals_say_what_the_plan_needs(model_type, sources, message):
+    with pytest.raises(Refused, match=message) as caught:
         skeleton(Anatomy.of(build.config(model_type)), sources)
     assert sources[0] != 0 or "keep layer 0 first" not in str(caught.value)

@@ -60,7 +60,7 @@ def test_a_key_is_of_tokens_and_windows(base):
 
 
 @pytest.mark.parametrize(
-    ("text", "options", "said"),
+    ("text", "options", "message"),
     [
         ("", {}, "too short"),
         ("too short", {}, "too short: 8 tokens would be scored"),
@@ -70,8 +70,8 @@ def test_a_key_is_of_tokens_and_windows(base):
         ("x" * 90 + "\udc80", {}, "UTF-8"),
     ],
 )
-def test_what_can_not_be_measured(base, text, options, said):
-    with pytest.raises(SurgeryError, match=said):
+def test_what_can_not_be_measured(base, text, options, message):
+    with pytest.raises(SurgeryError, match=message):
         Sample.of(base, text, **options)
 
 

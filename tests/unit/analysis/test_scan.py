@@ -204,16 +204,16 @@ def test_a_plan_that_is_refused_has_no_number(opened, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"scores": ["charm"]}, "“charm” is not a score"),
         ({"within": (4, 4)}, "4:4 is not a span"),
         ({"within": (0, 7)}, "within 0:6"),
     ],
 )
-def test_what_is_no_scan(opened, options, said):
+def test_what_is_no_scan(opened, options, message):
     base, sample = opened("llama")
-    with pytest.raises(SurgeryError, match=said):
+    with pytest.raises(SurgeryError, match=message):
         scan(base, sample, **options)
 
 

@@ -12,8 +12,8 @@ from surgery.analysis.target import Target
 LAYERS = range(1, 5)  # the ends are protected
 
 
-def by_method(found):
-    return {one.method: one for one in found}
+def by_method(suggestions):
+    return {one.method: one for one in suggestions}
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])
@@ -124,7 +124,7 @@ def test_what_was_scanned_is_not_measured_again(opened):
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "message"),
     [
         ({}, "Give a target size"),
         ({"layers": 4, "parameters": 10}, "Give a target size"),
@@ -136,9 +136,9 @@ def test_what_was_scanned_is_not_measured_again(opened):
         ({"layers": 4, "protect": (3, 3)}, "none is left to change"),
     ],
 )
-def test_what_can_not_be_suggested(opened, asked, said):
+def test_what_can_not_be_suggested(opened, asked, message):
     base, sample = opened("llama")
-    with pytest.raises(SurgeryError, match=said):
+    with pytest.raises(SurgeryError, match=message):
         suggest(base, sample, **asked)
 
 

@@ -110,37 +110,37 @@ def tensors(change):
     return damage
 
 
-def one_number(found, name):
-    found[name] = torch.ones(1)
+def one_number(stored, name):
+    stored[name] = torch.ones(1)
 
 
-def one_row(found, name):
-    found[name] = found[name].reshape(-1)[:1].expand(1, 1)
+def one_row(stored, name):
+    stored[name] = stored[name].reshape(-1)[:1].expand(1, 1)
 
 
-def transposed(found, name):
-    name = next(name for name, tensor in found.items() if tensor.ndim == 2)
-    found[name] = found[name].T if len(set(found[name].shape)) == 2 else found[name][:-1]
+def transposed(stored, name):
+    name = next(name for name, tensor in stored.items() if tensor.ndim == 2)
+    stored[name] = stored[name].T if len(set(stored[name].shape)) == 2 else stored[name][:-1]
 
 
-def half(found, name):
-    found[name] = found[name].half()
+def half(stored, name):
+    stored[name] = stored[name].half()
 
 
-def double(found, name):
-    found[name] = found[name].double()
+def double(stored, name):
+    stored[name] = stored[name].double()
 
 
-def renamed(found, name):
-    found[f"{name}x"] = found.pop(name)
+def renamed(stored, name):
+    stored[f"{name}x"] = stored.pop(name)
 
 
-def missing(found, name):
-    del found[name]
+def missing(stored, name):
+    del stored[name]
 
 
-def another(found, name):
-    found["more"] = found[name]
+def another(stored, name):
+    stored["more"] = stored[name]
 
 
 ANYWHERE = {
@@ -269,10 +269,10 @@ def tokens(change):
 
 
 TOKENS |= {
-    "none": tokens(lambda found: found[:0]),
-    "of another window": tokens(lambda found: found[:, :8]),
-    "in a row": tokens(lambda found: found.flatten()),
-    "as numbers with a point": tokens(lambda found: found.float()),
+    "none": tokens(lambda stored: stored[:0]),
+    "of another window": tokens(lambda stored: stored[:, :8]),
+    "in a row": tokens(lambda stored: stored.flatten()),
+    "as numbers with a point": tokens(lambda stored: stored.float()),
 }
 
 
@@ -331,7 +331,7 @@ def test_a_damaged_text_is_refused(run, folder, damage):
 
 
 @pytest.mark.parametrize(
-    ("file", "change", "status", "said"),
+    ("file", "change", "status", "message"),
     [
         ("run.json", truncated, 1, "holds no readable healing run"),
         ("text/tokens.safetensors", flipped, 1, "can't be read (its checksum doesn't match)"),
@@ -339,7 +339,7 @@ def test_a_damaged_text_is_refused(run, folder, damage):
         (f"{LAST}/trained.safetensors", tensors(one_number), 0, "resuming after step 2"),
     ],
 )
-def test_the_command_says_it_too(run, folder, capsys, tmp_path, file, change, status, said):
+def test_the_command_says_it_too(run, folder, capsys, tmp_path, file, change, status, message):
     base, settings, _, _ = run
     folder.rename(tmp_path / "out.healing")
     change(tmp_path / "out.healing" / file)
@@ -348,7 +348,7 @@ def test_the_command_says_it_too(run, folder, capsys, tmp_path, file, change, st
     given += ["--save-every", "2", "--evaluate-every", "100", "--held-out", settings.held_out]
     assert main.main(["heal", *given]) == status
     err = capsys.readouterr().err
-    assert said in " ".join(err.split()) and "Traceback" not in err
+    assert message in " ".join(err.split()) and "Traceback" not in err
     assert (tmp_path / "out").exists() == (status == 0)
     assert (tmp_path / "out.healing").exists() == (status != 0)
 

@@ -11,7 +11,7 @@ from surgery.healing.settings import CHOICES, allowed
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (dict(objective="magic"), "Objective can't be “magic”: choose distill or next-token."),
         (dict(train="everything"), "Train can't be “everything”: choose seams, new, all or lora."),
@@ -37,10 +37,10 @@ from surgery.healing.settings import CHOICES, allowed
         (dict(magic=1), "“magic” is not a setting"),
     ],
 )
-def test_what_makes_no_sense_is_refused(changes, said):
+def test_what_makes_no_sense_is_refused(changes, message):
     with pytest.raises(SurgeryError) as error:
         Settings(**{"steps": 10, **changes})
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_they_survive_json():

@@ -80,7 +80,9 @@ def test_rows_of_a_file_are_read_as_those_of_a_data_set(base, tmp_path):
 def test_settings_say_what_is_read(base, settings, held_out, monkeypatch):
     """And progress says how much was."""
     reports = []
-    result = text.read(base, settings(text=held_out, steps=1), lambda *said: reports.append(said))
+    result = text.read(
+        base, settings(text=held_out, steps=1), lambda *update: reports.append(update)
+    )
     assert torch.equal(result, text.of_file(base, held_out, 16, 64))
     assert reports[0] == ("Reading the text", 0, 64) and reports[-1][1] >= 64
     assert text.read(base, settings(sampled_tokens=100)).shape == (6, 16)
@@ -121,7 +123,7 @@ def test_seconds_say_how_much_the_base_writes(base, settings, monkeypatch, secon
     monkeypatch.setattr(text, "_MOST_SAMPLED", 200 * 16)
     monkeypatch.setattr(text.time, "monotonic", lambda: now[0])
     timed = settings(sampled_tokens=0, steps=None, minutes=1)
-    result = text.read(base, timed, lambda *said: reports.append(said), seconds)
+    result = text.read(base, timed, lambda *update: reports.append(update), seconds)
     assert asked == rows and result.shape == (sum(rows), 16)
     assert len(result.unique(dim=0)) == len(result)
     assert all(done <= total == seconds for what, done, total in reports if what == text._WRITING)

@@ -191,7 +191,7 @@ def test_who_waits_for_a_build_sees_how_far_it_is_and_can_leave(tmp_path):
 
 def test_pip_ends_with_a_process_that_is_killed(warm, tmp_path):
     """kill -9 in the middle of the download."""
-    result = tmp_path / "told"
+    result = tmp_path / "pid"
     process = _downloading(
         warm,
         tmp_path,

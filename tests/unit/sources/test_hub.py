@@ -87,13 +87,13 @@ def test_opening_reads_headers_by_range_requests(hub, run, repo):
 @pytest.mark.parametrize("repo", ["org/single", "org/sharded"])
 def test_weights_come_on_demand_and_then_no_network_is_needed(hub, run, repo):
     code = f"""
-heard = []
+updates = []
 base = Base.open({repo!r})
-base.load(lambda what, done, total: heard.append((what, done, total)))
+base.load(lambda what, done, total: updates.append((what, done, total)))
 patient = base.operate(Plan.parse("0:2, 4:6", base.depth))
 out = base.save(patient.plan, {{out!r}})
 text = "".join(patient.stream("abc", max_new_tokens=4, greedy=True))
-print(json.dumps([base.preview(patient.plan).parameters, text, len(heard)]))
+print(json.dumps([base.preview(patient.plan).parameters, text, len(updates)]))
 """
     with tempfile.TemporaryDirectory() as folder:
         first = run(code.format(out=f"{folder}/a"))
