@@ -72,7 +72,7 @@ def scan(
 
     It shows where to cut and what to repeat. Results are cached, so an interrupted scan resumes.
     `accelerate launch -m surgery scan …` splits the work between processes, and --part between
-    processes or machines that share a cache folder.
+    processes or machines that share the cache folder LAYER_SURGERY_CACHE.
     """
     from surgery.analysis import disk_passes, report, scan_part
     from surgery.analysis import scan as measure
