@@ -195,16 +195,19 @@ def disk_passes(
     *,
     scores: Sequence[str] = DEFAULT,
     within: Span | None = None,
+    part: tuple[int, int] = (0, 1),
+    progress: Progress = silent,
 ) -> int:
-    """About how many times a scan reads all weights, where they are read from disk. Raises
-    `SurgeryError`."""
-    work = Work(base, sample, scores, within)
-    plans = work.missing()
-    if not plans and not work.missing_arrays():
+    """About how many times a scan, or part (k, n) of it, reads all weights, where they are read
+    from disk. Reads them once to identify a base that was never measured. Raises `SurgeryError`."""
+    work = Work(base, sample, scores, within, progress)
+    plans = work.missing(part)
+    arrays = work.missing_arrays() if part[0] == 0 else set()
+    if not plans and not arrays:
         return 0
-    base.load()
+    base.load(progress)
     shown = 0 if is_shown(base.anatomy) else PASSES_SHOWING
-    extra = sum(SCORES[key].forwards for key in work.missing_arrays() if key in SCORES)
+    extra = sum(SCORES[key].forwards for key in arrays if key in SCORES)
     return shown + 1 + extra + sweeps(base, sample, plans)
 
 

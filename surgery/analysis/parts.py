@@ -37,6 +37,13 @@ class Part:
     missing: int
 
 
+def as_dealt(number: int, of: int) -> tuple[int, int]:
+    """A part counted from 1 as (k, n) with k from 0. Raises `SurgeryError` if there is none."""
+    if not 1 <= number <= of:
+        raise SurgeryError(f"There is no part {number} of {of}: parts count from 1.")
+    return number - 1, of
+
+
 def scan_part(
     base: Base,
     sample: Sample,
@@ -52,15 +59,13 @@ def scan_part(
     Scores that need no variants belong to the first part. The other arguments are those of `scan`,
     and the same in every part. Raises `SurgeryError`, also if the measurements can't be kept.
     """
-    if not 1 <= number <= of:
-        raise SurgeryError(f"There is no part {number} of {of}: parts count from 1.")
+    part = as_dealt(number, of)
     work = Work(base, sample, scores, within, progress)
     if not work.cache.is_lasting:
         raise SurgeryError(
             "This base has weights in memory only, so measurements of it are not kept on disk and "
             "its scan can't be divided into parts."
         )
-    part = number - 1, of
     plans, missing = work.plans_of(part), work.missing(part)
     work.measure(part, progress=progress)
     kept = [plan for plan in plans if plan not in work.refused]

@@ -77,8 +77,10 @@ def scan(
     from surgery.analysis import disk_passes, report, scan_part
     from surgery.analysis import scan as measure
     from surgery.analysis.distributed import distributed_scan, is_first, launched
+    from surgery.analysis.parts import as_dealt
 
     share = _pair(part, "/", "a part of a scan", "1/4")
+    dealt = as_dealt(*share) if share else (0, 1)
     if share and launched():
         raise SurgeryError("Either `accelerate launch` divides a scan, or --part does: choose one.")
     if launched() and not is_first():
@@ -88,7 +90,14 @@ def scan(
         sample, name = read_sample(opened, text, kind, dataset, window, limit, progress)
         scores, span = tuple(score or DEFAULT), _pair(within, ":", "a span of layers", "8:20")
         if from_disk:
-            passes = disk_passes(opened, sample, scores=scores, within=span)
+            passes = disk_passes(
+                opened,
+                sample,
+                scores=scores,
+                within=span,
+                part=dealt,
+                progress=progress,
+            )
             print_disk_reads(opened, Plan.whole(opened.depth), passes)
         if share:
             made = scan_part(opened, sample, *share, scores=scores, within=span, progress=progress)

@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from surgery import Base, SurgeryError, texts
-from surgery.analysis import Sample, known_scan, scan, scan_part
+from surgery.analysis import Sample, disk_passes, known_scan, scan, scan_part
 from surgery.analysis.cache import _memory
 from surgery.cli import main
 
@@ -169,6 +169,15 @@ def test_wrong_parts_are_refused(tiny_folder, capsys, part, message):
     ask = ["scan", str(tiny_folder("llama")), "--limit", "100", f"--part={part}"]
     assert main.main(ask) == 1
     assert message in capsys.readouterr().err
+
+
+def test_the_disk_reads_of_a_part_are_told(machine):
+    base, sample = machine("a")
+    every = disk_passes(base, sample, scores=["taylor", "drop_one"])
+    second = disk_passes(base, sample, scores=["taylor", "drop_one"], part=(1, 2))
+    assert every > second > 0  # gradients belong to the first
+    scan_part(base, sample, 2, 2, scores=["taylor", "drop_one"])
+    assert disk_passes(base, sample, scores=["taylor", "drop_one"], part=(1, 2)) == 0
 
 
 def test_a_launched_process_has_its_part_already(tiny_folder, capsys, monkeypatch):
