@@ -61,7 +61,8 @@ class ValueCounts:
     def of(cls, values: np.ndarray, counts: np.ndarray, rounded: bool = False) -> ValueCounts:
         """From values in any order, which may include NaN, infinities and both zeros."""
         values, counts = np.asarray(values, np.float32), np.asarray(counts, np.int64)
-        values, counts = values[counts > 0], counts[counts > 0]
+        present = np.flatnonzero(counts)
+        values, counts = values[present], counts[present]
         finite = np.isfinite(values)
         distinct, summed = _gather(values[finite], counts[finite])
         return cls(
