@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from .architecture import check_loadable
 from .architecture.apply.build import build_patient
 from .errors import SurgeryError, one_line
+from .garbage import uncollected
 from .generation import Stream
 from .plan import Plan
 from .read_ahead import ReadAhead
@@ -36,7 +37,9 @@ class Patient:
         memory for weights once the base is loaded. Raises `Refused` if it can't be guaranteed
         correct."""
         check_loadable(base.anatomy)  # before weights are asked for
-        model = share(build_patient(base.anatomy, base.model, plan))
+        loaded = base.model  # here at the latest, with the collector at work
+        with uncollected():
+            model = share(build_patient(base.anatomy, loaded, plan))
         if base.reads_from_disk:
             reader = ReadAhead(base.source.files_folder(), base.mapped_layers, base.source.check)
             reader.attach(base.anatomy, model, plan.sources)

@@ -20,9 +20,13 @@ from .errors import Refused, SurgeryError
 
 def share(model: PreTrainedModel) -> PreTrainedModel:
     """Make a model read-only: it refuses to change or save its weights. Returns the model."""
-    model.requires_grad_(False)
     for module in model.modules():
-        module.__class__ = _guarded(type(module))  # type: ignore[arg-type]  # a class is hashable
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                parameter.requires_grad_(False)
+        # As `module.__class__ = …` would, past the search for parameters in Module.__setattr__.
+        guarded = _guarded(type(module))  # type: ignore[arg-type]  # a class is hashable
+        object.__setattr__(module, "__class__", guarded)
     return model
 
 

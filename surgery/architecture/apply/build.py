@@ -9,31 +9,52 @@ frequencies and the like, a few kB).
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from surgery.architecture.checks.check import check
-from surgery.architecture.config.rewrite import rewrite
+from surgery.architecture.config.rewrite import config_key, rewrite
 from surgery.architecture.inspect.anatomy import Anatomy, build_meta
 from surgery.architecture.inspect.loader import writes_text
-from surgery.architecture.inspect.module_diff import computed_buffers
+from surgery.architecture.inspect.module_diff import computed_buffers, computed_names
 from surgery.architecture.inspect.names import memory_names
 from surgery.errors import Refused
+from surgery.garbage import uncollected
+from surgery.initialisers import Changes
 from surgery.plan import Plan
 
+from .copy_modules import copy_modules
 from .initialise import changes, check_supported, new_values, random_layer
 from .inplace_rescaling import disable_inplace_rescaling
+
+_KEPT = 4  # of a base: 4 MB each at 126 layers
 
 
 def skeleton(base: Anatomy, sources: Sequence[int]) -> PreTrainedModel:
     """Build the plan's model on the meta device, and check it against the base. Raises
     `Refused`."""
-    new = build_meta(rewrite(base.whole, sources, base.stack.depth, base.modules))
-    check(base, new, sources)
+    with uncollected():
+        new = _laid_out(base, rewrite(base.whole, sources, base.stack.depth, base.modules))
+        check(base, new, sources)
+    return new
+
+
+def _laid_out(base: Anatomy, config: PreTrainedConfig) -> PreTrainedModel:
+    """The model that transformers builds from this config, on meta: a copy of one that it built
+    before from an equal config, if there is one."""
+    key = config_key(config)
+    known = base.skeletons.get(key)
+    if known is not None and (new := copy_modules(known)) is not None:
+        return new
+    new = build_meta(config)
+    base.skeletons[key] = copy_modules(new)
+    while len(base.skeletons) > _KEPT:
+        base.skeletons.popitem(last=False)
     return new
 
 
@@ -53,6 +74,7 @@ def build_patient(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrain
     have, place = _Modules(model), _Modules(new)
     names = memory_names(base, sources)
     unchanged = list(sources) == list(range(base.stack.depth))
+    copied = all(layer.init.initialiser.changes is Changes.NOTHING for layer in plan.layers)
     gathered: dict[str, nn.Parameter] = {}
     fresh = {
         name: value
@@ -68,13 +90,13 @@ def build_patient(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrain
                 rows = [tensor.detach().narrow(dim, i * block, block) for i in sources]
                 gathered[old] = nn.Parameter(torch.cat(rows, dim), requires_grad=False)
             tensor = gathered[old]
-        elif (where := base.layer_of(name)) and changes(plan, where[1], where[2]):
+        elif not copied and (where := base.layer_of(name)) and changes(plan, where[1], where[2]):
             begun = _begun(have, plan, fresh, name, where)
             if isinstance(tensor, nn.Parameter):
                 begun = nn.Parameter(begun, requires_grad=False)
             tensor = begun
         place.put(name, tensor)
-    _copy_other_buffers(base, have, new, sources)
+    _copy_other_buffers(base, have, new, place, sources)
     if left := _without_value(new):
         raise Refused(
             f"transformers leaves {left} of this patient uninitialised, so it can't be run."
@@ -151,18 +173,15 @@ class _Modules:
 
     def __init__(self, model: nn.Module) -> None:
         self._by_name = dict(model.named_modules(remove_duplicate=False))
-        self._model = model
         self._mine: dict[tuple[int, int], nn.Parameter] = {}
-
-    @cached_property
-    def _before(self) -> dict[str, torch.Tensor]:
-        """The model's tensors before any was replaced; tied names share one."""
-        return self._model.state_dict(keep_vars=True)
+        self._alive: list[Any] = []  # an id means nothing once its tensor is gone
 
     def tensor(self, name: str) -> torch.Tensor:
         """The parameter or buffer of this name."""
         owner, _, leaf = name.rpartition(".")
-        return getattr(self._by_name[owner], leaf)
+        module = self._by_name[owner]
+        found = module._parameters.get(leaf)
+        return getattr(module, leaf) if found is None else found
 
     def put(self, name: str, tensor: torch.Tensor) -> None:
         """Set a parameter over the memory of `tensor`, the same for all tied names; for a buffer,
@@ -170,29 +189,30 @@ class _Modules:
         owner, _, leaf = name.rpartition(".")
         module = self._by_name[owner]
         if isinstance(tensor, nn.Parameter):
-            key = (id(self._before[name]), id(tensor))
-            mine = nn.Parameter(tensor.detach(), requires_grad=False)
-            module._parameters[leaf] = self._mine.setdefault(key, mine)
+            before = module._parameters[leaf]
+            mine = self._mine.get((id(before), id(tensor)))
+            if mine is None:
+                mine = nn.Parameter(tensor.detach(), requires_grad=False)
+                # Under its own id too: a module at several places is given each tensor again.
+                self._mine[id(before), id(tensor)] = self._mine[id(mine), id(tensor)] = mine
+                self._alive += (before, tensor)
+            module._parameters[leaf] = mine
         else:
             module._buffers[leaf] = tensor.clone()
 
 
 def _copy_other_buffers(
-    base: Anatomy, have: _Modules, new: nn.Module, sources: Sequence[int]
+    base: Anatomy, have: _Modules, new: nn.Module, place: _Modules, sources: Sequence[int]
 ) -> None:
     """Copy the buffers that no checkpoint stores, each from the corresponding module of the
     base."""
-    stored = new.state_dict().keys()
-    place = _Modules(new)
-    for name, buffer in list(new.named_buffers(remove_duplicate=False)):
-        if name in stored:
-            continue
-        old = name
+    for owner, leaf in computed_names(new):
+        name = old = f"{owner}.{leaf}".lstrip(".")
         if where := base.layer_of(name):
             path, p, rest = where
             old = f"{path}.{sources[p]}.{rest}"
         source = have.tensor(old)
-        if source.shape != buffer.shape:
+        if source.shape != place.tensor(name).shape:
             raise Refused(f"{name} changes its shape with the depth, from {tuple(source.shape)}.")
         place.put(name, source)
 
@@ -202,9 +222,14 @@ def _without_value(model: nn.Module) -> str | None:
     for name, module in model.named_modules():
         for store in (module._parameters, module._buffers, vars(module)):
             for leaf, value in store.items():
+                if type(value) in _PLAIN:  # most attributes, told apart in no time
+                    continue
                 if isinstance(value, torch.Tensor) and value.is_meta:
                     return f"{name}.{leaf}"
     return None
+
+
+_PLAIN = frozenset((bool, int, float, str, type(None), dict, OrderedDict, set))
 
 
 def _carry_over(model: PreTrainedModel, new: PreTrainedModel) -> None:
@@ -214,4 +239,5 @@ def _carry_over(model: PreTrainedModel, new: PreTrainedModel) -> None:
     new.config._attn_implementation = model.config._attn_implementation
     if getattr(model, "generation_config", None) is not None:
         new.generation_config = copy.deepcopy(model.generation_config)
-    new.train(model.training)
+    if new.training != model.training:
+        new.train(model.training)

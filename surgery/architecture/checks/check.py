@@ -7,10 +7,9 @@ not be the base's own layers in another order. No check knows a model type.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from surgery.architecture.inspect.anatomy import Anatomy
@@ -18,7 +17,7 @@ from surgery.architecture.inspect.layer_inputs import first_difference, layer_in
 from surgery.architecture.inspect.layer_list import layer_list
 from surgery.architecture.inspect.loader import auto_class
 from surgery.architecture.inspect.meta import cached_length
-from surgery.architecture.inspect.module_diff import INDEX_FIELDS, ModuleDiff, computed_buffers
+from surgery.architecture.inspect.module_diff import ModuleDiff, computed_buffers
 from surgery.architecture.inspect.names import memory_names
 from surgery.errors import Refused
 from surgery.progress import alive
@@ -32,8 +31,9 @@ def check(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
     """Run all checks that need no weights. Raises `Refused`."""
     if tuple(sources) in base.approved:
         return
-    check_shapes(base, new, sources)
-    check_sharing(base, new, sources)
+    tensors = new.state_dict(keep_vars=True)
+    check_shapes(base, tensors, sources)
+    check_sharing(base, tensors, sources)
     check_modules(base, new, sources)
     check_layer_inputs(base, new, sources)
     check_cache_length(base, new, sources)
@@ -43,17 +43,20 @@ def check(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
         base.approved.popitem(last=False)
 
 
-def check_shapes(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None:
-    """Check that the new model has exactly the plan's tensors, by name and shape."""
-    names = memory_names(base, sources)
-    have = {}
-    for name, old in names.items():
-        shape = list(base.tensors[old].shape)
-        if old in base.tables:
-            dim, block = base.tables[old]
-            shape[dim] = block * len(sources)
-        have[name] = tuple(shape)
-    want = {name: tuple(tensor.shape) for name, tensor in new.state_dict().items()}
+def check_shapes(
+    base: Anatomy, tensors: Mapping[str, torch.Tensor], sources: Sequence[int]
+) -> None:
+    """Check that the new model, whose tensors these are, has exactly the plan's, by name and
+    shape."""
+    shapes = {old: tensor.shape for old, tensor in base.tensors.items()}
+    for old, (dim, block) in base.tables.items():
+        shape = list(shapes[old])
+        shape[dim] = block * len(sources)
+        shapes[old] = torch.Size(shape)
+    have = {name: shapes[old] for name, old in memory_names(base, sources).items()}
+    want = {name: tensor.shape for name, tensor in tensors.items()}
+    if want == have:
+        return
     problems = [
         f"{len(odd)} {what}, such as {min(odd)}"
         for what, odd in (
@@ -63,26 +66,28 @@ def check_shapes(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None:
         )
         if odd
     ]
-    if problems:
-        raise Refused(
-            "The model that transformers builds for this plan does not fit the base's tensors: "
-            + "; ".join(problems)
-            + ". Try a plan that keeps more of the base's order."
-        )
+    raise Refused(
+        "The model that transformers builds for this plan does not fit the base's tensors: "
+        + "; ".join(problems)
+        + ". Try a plan that keeps more of the base's order."
+    )
 
 
-def check_sharing(base: Anatomy, new: nn.Module, sources: Sequence[int]) -> None:
-    """Check that names which share a tensor in the new model share one in the base."""
+def check_sharing(
+    base: Anatomy, tensors: Mapping[str, torch.Tensor], sources: Sequence[int]
+) -> None:
+    """Check that names which share a tensor in the new model, whose tensors these are, share one in
+    the base."""
     names = memory_names(base, sources)
     stands_for: dict[int, torch.Tensor] = {}
-    for name, tensor in new.state_dict(keep_vars=True).items():
+    for name, tensor in tensors.items():
         source = base.tensors[names[name]]
         if stands_for.setdefault(id(tensor), source) is not source:
             raise Refused(
                 f"At these positions {name} would share its weights with another layer, which its "
                 "source does not."
             )
-    for group in _sharers(base):
+    for group in base.sharing_layers:
         moved = [i for i in sources if i in group]
         if moved != sorted(group) and (place := _keyed(base, group)):
             raise Refused(
@@ -129,24 +134,22 @@ def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -
             path, p, rest = where
             source = f"{path}.{sources[p]}.{rest}".removesuffix(".")
         seen.add(source)
-        place = f"Layer {sources[where[1]]} at position {where[1]}" if where else "The model"
         if source not in before:
+            place = _place(where, sources)
             raise Refused(f"{place} would have a part that it did not have: {name}.")
         difference = diff.difference(
             before[source], module, indexed=bool(where), packed=name in tables
         )
         if difference:
             raise Refused(
-                f"{place} would not act as before: {difference} ({name or 'the whole'}). In this "
-                "model behaviour depends on where a layer stands."
+                f"{_place(where, sources)} would not act as before: {difference} "
+                f"({name or 'the whole'}). In this model behaviour depends on where a layer stands."
             )
-        if where:
-            old, own = _indices(before[source]), _indices(module)
-            if code := index_use_changes(module, old, own):
-                raise Refused(
-                    f"{place} would not act as before: its code computes with its position "
-                    f"(`{code}` in {type(module).__name__})."
-                )
+        if where and (code := index_use_changes(before[source], module)):
+            raise Refused(
+                f"{_place(where, sources)} would not act as before: its code computes with its "
+                f"position (`{code}` in {type(module).__name__})."
+            )
     kept = set(sources)
     for name in before.keys() - seen:
         where = base.layer_of(name + ".")
@@ -194,13 +197,8 @@ def check_cache_length(base: Anatomy, new: PreTrainedModel, sources: Sequence[in
         )
 
 
-def _sharers(base: Anatomy) -> set[frozenset[int]]:
-    """Groups of layers that have a parameter in common."""
-    users: dict[int, set[int]] = {}
-    for name, parameter in base.model.named_parameters(remove_duplicate=False):
-        if where := base.layer_of(name):
-            users.setdefault(id(parameter), set()).add(where[1])
-    return {frozenset(group) for group in users.values() if len(group) > 1}
+def _place(where: tuple[str, int, str] | None, sources: Sequence[int]) -> str:
+    return f"Layer {sources[where[1]]} at position {where[1]}" if where else "The model"
 
 
 def _keyed(base: Anatomy, group: frozenset[int]) -> str | None:
@@ -213,10 +211,6 @@ def _keyed(base: Anatomy, group: frozenset[int]) -> str | None:
             if plain and group <= set(value):
                 return f"`{key}` of {type(module).__name__}"
     return None
-
-
-def _indices(module: nn.Module) -> dict[str, int]:
-    return {key: vars(module)[key] for key in INDEX_FIELDS if key in vars(module)}
 
 
 def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:

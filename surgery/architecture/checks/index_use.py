@@ -31,11 +31,11 @@ _COMPARE = {
 _KEEPERS = ("cache", "past", "state")
 
 
-def index_use_changes(module: nn.Module, old: dict[str, int], new: dict[str, int]) -> str | None:
-    """Return the first line of code by which a module with the indices `new` would act differently
-    than with `old`; None if there is none. Both are {attribute: value}."""
-    for use in _uses(type(module)):  # type: ignore[arg-type]  # a class is hashable
-        a, b = old.get(use.attribute), new.get(use.attribute)
+def index_use_changes(old: nn.Module, new: nn.Module) -> str | None:
+    """Return the first line of code by which `new` would act differently than `old`, a module of
+    the same class with other indices; None if there is none."""
+    for use in _uses(type(new)):  # type: ignore[arg-type]  # a class is hashable
+        a, b = vars(old).get(use.attribute), vars(new).get(use.attribute)
         if a == b or (use.test is not None and use.test(a) == use.test(b)):
             continue
         return use.code

@@ -47,6 +47,8 @@ NOT_PER_LAYER_STARTS = ("mtp_",)
 EXTRA_HEADS = ("num_nextn_predict_layers", "num_mtp_layers")
 # Lists that say what each layer is. A config class that changes them would change the patient.
 LAYER_KINDS = ("layer_types", "mlp_layer_types", "layers_block_type")
+# The kernels that a model uses, which are no part of a config's dict.
+_IMPLEMENTATIONS = ("_attn_implementation", "_experts_implementation")
 
 
 def rewrite(
@@ -165,13 +167,24 @@ def _followed(part: Mapping[str, Any]) -> dict[str, int]:
 def _carry_implementations(old: PreTrainedConfig, new: PreTrainedConfig) -> None:
     """Carry over the kernels that the base uses. Setting one sets those of nested configs too,
     which may differ (a vision tower's), so nested ones are set last."""
-    for name in ("_attn_implementation", "_experts_implementation"):
+    for name in _IMPLEMENTATIONS:
         if getattr(old, name, None) is not None:
             setattr(new, name, getattr(old, name))
     for key in old.sub_configs:
         inner, other = getattr(old, key, None), getattr(new, key, None)
         if isinstance(inner, PreTrainedConfig) and isinstance(other, PreTrainedConfig):
             _carry_implementations(inner, other)
+
+
+def config_key(config: PreTrainedConfig) -> tuple:
+    """A key that configs have in common if transformers builds the same model from them."""
+    inner = (getattr(config, key, None) for key in config.sub_configs)
+    return (
+        type(config),
+        repr(config.to_dict()),
+        *(getattr(config, name, None) for name in _IMPLEMENTATIONS),
+        *(config_key(part) for part in inner if isinstance(part, PreTrainedConfig)),
+    )
 
 
 def text_key(config: PreTrainedConfig) -> str | None:

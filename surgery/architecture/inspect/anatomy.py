@@ -20,6 +20,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from surgery.architecture.config.rewrite import DEPTH_FIELDS, quantization_of, rewrite, unquantized
 from surgery.architecture.inspect.layer_list import layer_list
 from surgery.errors import Refused, one_line
+from surgery.garbage import uncollected
 from surgery.plan import MAX_LAYERS
 from surgery.progress import Turn, current
 
@@ -98,6 +99,15 @@ class Anatomy:
         return self._names[id(tensor)]
 
     @cached_property
+    def sharing_layers(self) -> set[frozenset[int]]:
+        """Groups of layers that have a parameter in common."""
+        users: dict[int, set[int]] = {}
+        for name, parameter in self.model.named_parameters(remove_duplicate=False):
+            if where := self.layer_of(name):
+                users.setdefault(id(parameter), set()).add(where[1])
+        return {frozenset(group) for group in users.values() if len(group) > 1}
+
+    @cached_property
     def tables(self) -> dict[str, tuple[int, int]]:
         """Packed per-layer tables: name -> (dimension, entries per layer).
 
@@ -160,6 +170,12 @@ class Anatomy:
     @cached_property
     def approved(self) -> OrderedDict[tuple[int, ...], None]:
         """The last plans that passed every check, so that a save need not check again."""
+        return OrderedDict()
+
+    @cached_property
+    def skeletons(self) -> OrderedDict[tuple, PreTrainedModel | None]:
+        """Models of the last plans by `config_key`, on meta and as they were built, to be copied;
+        None for one that can't be."""
         return OrderedDict()
 
     @cached_property
@@ -244,7 +260,7 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
             f"The config says {deepest:,} layers, and no more than {MAX_LAYERS:,} are allowed."
         )
     try:
-        with _building.taken(current()), torch.device("meta"), Unfilled():
+        with _building.taken(current()), uncollected(), torch.device("meta"), Unfilled():
             model = auto_class(config).from_config(config, dtype=torch.float32)
     except Refused:
         raise

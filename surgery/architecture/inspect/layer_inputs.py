@@ -47,13 +47,14 @@ def layer_inputs(model: PreTrainedModel, path: str, returns: Sequence[Any]) -> L
     """
     result: LayerInputs = {}
     layers = layer_list(model, path)
+    returns = [tree_map_only(torch.Tensor, torch.empty_like, value) for value in returns]
 
     def stand_in(index):
         def forward(*args, **kwargs):
             if index in result:
                 raise RuntimeError("a layer is called twice")
             result[index] = {keystr(p): x for p, x in tree_flatten_with_path((args, kwargs))[0]}
-            return tree_map_only(torch.Tensor, torch.empty_like, returns[index])
+            return returns[index]
 
         return forward
 

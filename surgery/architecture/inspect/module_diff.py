@@ -53,12 +53,15 @@ class ModuleDiff:
         """
         if type(x) is not type(y):
             return f"{type(x).__name__} became {type(y).__name__}"
-        for key in sorted(vars(x).keys() | vars(y).keys()):
-            if key in _IGNORED or key in _MACHINERY or (indexed and key in INDEX_FIELDS):
+        is_model = isinstance(x, PreTrainedModel)
+        for key in sorted((vars(x).keys() | vars(y).keys()) - _NOT_COMPARED):
+            if indexed and key in INDEX_FIELDS:
                 continue
-            if isinstance(x, PreTrainedModel) and (key in _ADMINISTRATION or key[0] == "_"):
+            if is_model and (key in _ADMINISTRATION or key[0] == "_"):
                 continue
             a, b = getattr(x, key, None), getattr(y, key, None)
+            if a is b:
+                continue
             if packed and type(a) is type(b) is int and a * len(self.sources) == b * self.depth:
                 continue
             if not self._alike(a, b) and not self._settled(key, a, b):
@@ -101,6 +104,8 @@ class ModuleDiff:
     def _is_own(config: PreTrainedConfig, model: PreTrainedModel) -> bool:
         """Is it the model's config, one nested in it, or a copy? Compared as dicts, since configs
         with per-layer settings don't support comparison."""
+        if config is model.config:
+            return True
         text = model.config.get_text_config(decoder=True)
         nested = (getattr(model.config, key) for key in model.config.sub_configs)
         return any(
@@ -158,6 +163,7 @@ _PROVENANCE = {"_name_or_path", "transformers_version", "architectures", "dtype"
 _ADMINISTRATION = {"name_or_path", "generation_config", "warnings_issued", "all_tied_weights_keys"}
 # What torch keeps on every module.
 _MACHINERY = set(vars(nn.Module()))
+_NOT_COMPARED = _IGNORED | _MACHINERY
 
 
 def computed_buffers(model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -166,22 +172,33 @@ def computed_buffers(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     `model` is on meta; these buffers become real on it, a few kB each. This is what
     `from_pretrained` does: build on meta, then let the model initialise what was not loaded.
     """
-    stored = model.state_dict().keys()
-    names = [n for n, _ in model.named_buffers(remove_duplicate=False) if n not in stored]
-    for name in names:
-        owner, _, leaf = name.rpartition(".")
-        module = model.get_submodule(owner)
+    computed = computed_names(model)
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for owner, leaf in computed:
+        module = modules[owner]
         # Building called these initialised, on meta; their parents may be who computes the values.
         for end in range(len(owner.split(".")) + 1):
-            parent = model.get_submodule(".".join(owner.split(".")[:end]))
-            vars(parent)["_is_hf_initialized"] = False
+            modules[".".join(owner.split(".")[:end])].__dict__["_is_hf_initialized"] = False
         module._buffers[leaf] = torch.zeros_like(module.get_buffer(leaf), device="cpu")
-    for tensor in model.state_dict(keep_vars=True).values():
-        tensor._is_hf_initialized = True  # what is stored need not be drawn: that takes longest
+    for module in modules.values():  # what is stored need not be drawn: that takes longest
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None and name not in module._non_persistent_buffers_set:
+                tensor._is_hf_initialized = True
     with Seeded(0), torch.no_grad():
         model.initialize_weights()
-    buffers = dict(model.named_buffers(remove_duplicate=False))
-    return {name: buffers[name] for name in names}
+    return {
+        f"{owner}.{leaf}".lstrip("."): modules[owner].get_buffer(leaf) for owner, leaf in computed
+    }
+
+
+def computed_names(model: nn.Module) -> list[tuple[str, str]]:
+    """The buffers that no checkpoint stores, each as (name of its module, its name there)."""
+    return [
+        (name, leaf)
+        for name, module in model.named_modules(remove_duplicate=False)
+        for leaf in sorted(module._non_persistent_buffers_set)
+        if module._buffers.get(leaf) is not None
+    ]
 
 
 def _short(value: Any) -> str:
