@@ -47,16 +47,16 @@ def test_greedy_streams_are_what_transformers_generates(bundled, text):
 
 def test_a_seed_says_which_text(cut):
     def text(seed):
-        return "".join(cut.stream(PROMPT, max_new_tokens=16, seed=seed, temperature=1.0))
+        return "".join(cut.stream(PROMPT, max_new_tokens=8, seed=seed, temperature=1.0))
 
     assert text(1) == text(1) and text(1) != text(2)
 
 
 def test_streams_side_by_side_do_not_disturb_each_other(bundled, cut):
     alone = [
-        "".join(cut.stream(PROMPT, max_new_tokens=12, seed=s, temperature=1.0)) for s in range(3)
+        "".join(cut.stream(PROMPT, max_new_tokens=6, seed=s, temperature=1.0)) for s in range(3)
     ]
-    streams = [cut.stream(PROMPT, max_new_tokens=12, seed=s, temperature=1.0) for s in range(3)]
+    streams = [cut.stream(PROMPT, max_new_tokens=6, seed=s, temperature=1.0) for s in range(3)]
     texts = ["", "", ""]
     while any(s.stats.finished is None for s in streams):  # in turn
         for i, s in enumerate(streams):
@@ -65,7 +65,7 @@ def test_streams_side_by_side_do_not_disturb_each_other(bundled, cut):
     results = {}
 
     def run(seed):  # and in threads
-        stream = cut.stream(PROMPT, max_new_tokens=12, seed=seed, temperature=1.0)
+        stream = cut.stream(PROMPT, max_new_tokens=6, seed=seed, temperature=1.0)
         results[seed] = "".join(stream)
         bundled.operate(Plan.parse("0:20, 10:30", 30))
 
