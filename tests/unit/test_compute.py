@@ -121,10 +121,13 @@ def test_the_dtype_can_be_chosen(half, measured, monkeypatch):
         set_compute_dtype("half")
 
 
-def test_what_is_stored_in_float32_or_quantized_computes_as_stored(tiny_folder, half, in_float32):
+def test_what_is_stored_in_float32_or_quantized_computes_as_stored(
+    tiny_folder, half, in_float32, monkeypatch
+):
     assert Base.open(str(tiny_folder("llama"))).compute_dtype == "float32"
     base = half("llama")
-    base.source.config.quantization_config = {"quant_method": "gptq"}
+    quantization = {"quant_method": "gptq"}
+    monkeypatch.setattr(base.source.config, "quantization_config", quantization, raising=False)
     assert base.compute_dtype == "bfloat16"
 
 
