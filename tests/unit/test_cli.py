@@ -262,7 +262,7 @@ def test_wrong_usage_is_told_apart(run, arguments, message):
 def test_a_bug_of_ours_is_one_line_too(run, monkeypatch, folder, tmp_path):
     monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path))  # where no base is remembered
 
-    def broken(*args):
+    def broken(*args, **options):
         raise ZeroDivisionError("oops\nand more")
 
     monkeypatch.setattr("surgery.base.Base.open", broken)
