@@ -18,6 +18,8 @@ from components.sessions.measurements import Entry
 from components.sessions.session import Session
 from surgery import Plan, SurgeryError
 from surgery.analysis import LossIncrease, Scan, Score, Variant, overlooked
+from surgery.analysis.cache import _memory
+from surgery.cli.main import main
 from surgery.progress import silent
 
 TEXT = "The boat climbed each wave with patience and came down on the other side. " * 4
@@ -53,6 +55,19 @@ def test_what_is_measured_is_drawn_and_known_the_next_time(services, session):
     assert values[panel.status]["text"].startswith("Perplexity")
     again = scan.look(panel, services, session, *settings)
     assert again[panel.layers] == values[panel.layers]
+
+
+def test_parts_measured_on_the_command_line_are_shown_and_completed(services, session):
+    with gr.Blocks():
+        panel = scan.layout()
+    assert main(["scan", session.spec, "--kind", "facts", "--part", "1/2"]) == 0
+    _memory.clear()  # as if another process had measured it
+    before = scan.look(panel, services, session, "facts", "", [], "")
+    drawn = {trace["name"]: trace for trace in before[panel.layers]["data"] if "name" in trace}
+    assert drawn["dropped"]["x"] == drawn["repeated"]["x"] == [0, 2, 4]
+    values = shown(scan.measure(panel, services, session, "facts", "", [], ""))
+    drawn = {trace["name"]: trace for trace in values[panel.layers]["data"] if "name" in trace}
+    assert drawn["dropped"]["x"] == drawn["repeated"]["x"] == list(range(6))
 
 
 def test_a_span_that_is_none_is_said(services, session):
