@@ -1,13 +1,14 @@
 """Remember what a base on this machine is, so that its numbers are there without importing torch.
 
 Remembered are a base's description and its counts, never what they are computed from. They hold for
-the same files (path, size, time of the last change) and the same versions of torch, transformers
-and this package; anything else is unknown, and the base is opened again.
+the same files (path, size, time of the last change), the same versions of torch, transformers and
+this package, and the same accelerators; anything else is unknown, and the base is opened again.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from .model import Model
 
 _MOST = 200  # remembered bases
+_DEVICES = ("nvidia[0-9]*", "kfd")  # CUDA's and ROCm's
+_VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 _ON_THIS_MACHINE = ("bundled", "folder", "gguf")  # kinds whose files are all there is to them
 
 
@@ -91,7 +94,7 @@ def recall(spec: str, *, unconfirmed: bool = False) -> KnownBase | None:
     """
     try:
         record = _cache().get(_key(spec))
-        if record["versions"] != _versions():
+        if record["conditions"] != _conditions():
             return None
         known = _from_json(record["base"])
         return known if unconfirmed or known.kind in _ON_THIS_MACHINE else None
@@ -107,7 +110,7 @@ def remember(spec: str, base: Model) -> KnownBase:
     files = [path.absolute() for path in base.local_files()]
     if files:
         folders = {path.parent for path in files}  # their times change when files come or go
-        record = {"versions": _versions(), "base": known}
+        record = {"conditions": _conditions(), "base": known}
         _cache().put(_key(spec), record, [*files, *folders], default=_plain)
     return known
 
@@ -122,8 +125,12 @@ def _key(spec: str) -> str:
     return str(path.absolute()) if name != "bundled" and path.exists() else name
 
 
-def _versions() -> list[str]:
-    return [__version__, *map(importlib.metadata.version, ("torch", "transformers"))]
+def _conditions() -> list[str]:
+    """What a description holds for besides the files: the versions that made it, and the
+    accelerators that there are, as far as known without torch."""
+    versions = [__version__, *map(importlib.metadata.version, ("torch", "transformers"))]
+    devices = sorted(str(path) for name in _DEVICES for path in Path("/dev").glob(name))
+    return versions + devices + [os.environ.get(name, "all") for name in _VISIBLE]
 
 
 def _plain(value: Any) -> Any:

@@ -72,7 +72,15 @@ def test_another_version_makes_it_unknown(tiny_folder, tmp_path, monkeypatch):
     assert known_base.recall(str(folder)) is None
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"versions": [], "files": {}, "base": {}}'])
+def test_other_accelerators_make_it_unknown(tiny_folder, tmp_path, monkeypatch):
+    folder = _copy(tiny_folder, tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    assert known_base.recall(str(folder)) is None
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"files": {}, "value": {"conditions": [], "base": {}}}']
+)
 def test_a_damaged_record_makes_it_unknown(tiny_folder, tmp_path, content):
     folder = _copy(tiny_folder, tmp_path)
     (record,) = (tmp_path / "cache" / "known-bases").glob("*.json")

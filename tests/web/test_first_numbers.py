@@ -1,7 +1,7 @@
 """How a page shows a base that it remembers before the library is there."""
 
 import os
-import time
+import threading
 
 import pytest
 
@@ -65,17 +65,20 @@ def test_a_base_that_takes_long_shows_its_progress(copy, starting, monkeypatch):
     opened(Services.of(), str(copy))
     monkeypatch.setattr("components.panels.base.wiring._QUIET", 0.0)
     services = Services.of()
-    real = services.bases.get
+    real, seen = services.bases.get, threading.Event()
 
     def slowly(spec, progress=None):
         if progress:
             progress("Opening", 1, 2)
-            time.sleep(1)
+            seen.wait(60)
         return real(spec, progress)
 
     monkeypatch.setattr(services.bases, "get", slowly)
-    steps = opened(services, str(copy))
-    assert any(step[0]["share"] == 0.5 and step[3]["visible"] for step in steps)
+    for status, _, _, stop in open_for(services, Session(), str(copy), "", None):
+        if status["share"] == 0.5:
+            assert stop["visible"]
+            seen.set()
+    assert seen.is_set()
 
 
 def test_a_memory_that_was_wrong_is_drawn_over(copy, tiny_folder, starting, monkeypatch):
@@ -102,9 +105,9 @@ def test_what_can_not_be_opened_after_all_is_said(copy, starting, monkeypatch):
 
 def test_a_base_that_changed_is_not_shown_as_it_was(copy, starting):
     opened(Services.of(), str(copy))
+    assert Services.of().bases.expect(str(copy)).depth == 6
     os.utime(copy / "config.json", ns=(1, 1))
-    first, *_ = opened(Services.of(), str(copy))
-    assert not (isinstance(first[1], dict) and first[1].get("patient"))
+    assert Services.of().bases.expect(str(copy)) is None
 
 
 def test_a_public_page_remembers_nothing(public_services, own_cache, copy, starting, monkeypatch):
