@@ -108,6 +108,7 @@ class Tabs:
         if phone or page.is_closed():
             page.context.close()
             return
+        page.mouse.move(0, 0)
         page.evaluate("localStorage.clear(); sessionStorage.clear()")
         page.context.clear_cookies()
         page.goto("about:blank")

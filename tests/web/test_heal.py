@@ -101,7 +101,7 @@ def test_a_run_is_shown_and_its_patient_kept(page):
 
 
 def test_paused_it_goes_on_where_it_was(page):
-    long = (*SHORT[:2], 400, *SHORT[3:])
+    long = (*SHORT[:2], 150, *SHORT[3:])
     updates = page.heal(long)
     for update in updates:
         if update["status"]["text"].startswith("Healing"):
@@ -110,10 +110,10 @@ def test_paused_it_goes_on_where_it_was(page):
     with page.healed.busy.taken(silent):  # it finishes its step first
         (folder,) = next(page.runs.folder.iterdir()).iterdir()
         done = run_checkpoint.states(folder)[-1]
-    assert 0 < done < 400 and page.patient() is None
+    assert 0 < done < 150 and page.patient() is None
     boards = [update["board"] for update in page.heal(long) if "board" in update]
     assert int(boards[0]["numbers"][0]["value"].split()[0]) >= done
-    assert page.patient().facts["steps"] == 400
+    assert page.patient().facts["steps"] == 150
 
 
 def test_who_leaves_while_it_runs_leaves_nothing_behind(page):
