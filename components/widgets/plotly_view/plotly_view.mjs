@@ -85,19 +85,9 @@ export function mount({ element, trigger, props, watch }) {
   let drawing = 0;
   let marking = 0;
   let emitting = 0;
-  let text = '';
-  let parsed = null;
-
-  function current() {
-    if (props.value !== text) {
-      text = props.value;
-      parsed = text ? JSON.parse(text) : null;
-    }
-    return parsed;
-  }
 
   async function draw() {
-    const value = current();
+    const value = props.value;
     figure.classList.toggle('empty', !value || !value.data);
     if (!value || !value.data) return;
     const turn = (drawing += 1);
@@ -122,18 +112,17 @@ export function mount({ element, trigger, props, watch }) {
   // ---------------------------------------------------------------- layers
 
   function mark() {
-    if (!area.data || !current()?.link || marking) return;
+    if (!area.data || !props.value?.link || marking) return;
     marking = requestAnimationFrame(() => {
       marking = 0;
-      const { link, layout } = current();
       const colours = pageColours(element);
-      const selected = columnsOf(link, marks.select);
-      const hovered = columnsOf(link, marks.hover);
+      const selected = columnsOf(props.value.link, marks.select);
+      const hovered = columnsOf(props.value.link, marks.hover);
       area.dataset.selected = selected.join(' ');
       area.dataset.hovered = hovered.join(' ');
       window.Plotly.relayout(area, {
         shapes: [
-          ...withColours(layout.shapes || [], colours),
+          ...withColours(props.value.layout.shapes || [], colours),
           ...frames(hovered, { color: colours.hovered, width: 2, dash: 'dot' }),
           ...frames(selected, { color: colours.selected, width: 3 }),
         ],
@@ -150,7 +139,7 @@ export function mount({ element, trigger, props, watch }) {
     const changed = JSON.stringify(marks.select) !== JSON.stringify(detail);
     marks.select = detail;
     mark();
-    if (current()?.link?.emits && changed) emit();
+    if (props.value?.link?.emits && changed) emit();
   });
 
   // Once a selection has come to rest, and with its time: answers may overtake one another.
@@ -161,7 +150,7 @@ export function mount({ element, trigger, props, watch }) {
     }, REST);
   }
 
-  const linked = () => current()?.link;
+  const linked = () => props.value?.link;
 
   function listenToFigure() {
     const layerAt = (event) => {
@@ -173,7 +162,7 @@ export function mount({ element, trigger, props, watch }) {
     area.on('plotly_click', (event) => {
       if (linked()) send('select', layerAt(event), 'figure');
       const index = event.points[0].customdata;
-      if (current()?.points && Number.isInteger(index)) trigger('select', { index });
+      if (props.value?.points && Number.isInteger(index)) trigger('select', { index });
     });
     if (linked()) send('ask', null, 'figure');
   }
@@ -182,7 +171,7 @@ export function mount({ element, trigger, props, watch }) {
 
   element.querySelector('.plot-save').addEventListener('click', async (event) => {
     const kind = event.target.closest('[data-as]')?.dataset.as;
-    const value = current();
+    const value = props.value;
     if (!kind || !value?.data) return;
     const name = `${fileName(value.title)}.${kind}`;
     if (kind === 'csv') {

@@ -6,7 +6,6 @@ from elsewhere. Knows figures as plain values; what they mean is the panel's aff
 
 from __future__ import annotations
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -45,6 +44,5 @@ class PlotlyView(LiveHTML):
     scripts = ("plotly_view", "plotly_link")
 
     def postprocess(self, value: Any) -> Any:
-        """Return the value as JSON, with the place of the library: properties beside the value
-        don't reach a hidden tab. Gradio's script copies lists and dictionaries, but not a text."""
-        return json.dumps({**value, "plotly": _ADDRESS}, allow_nan=False) if value else ""
+        """With the place of the library: properties beside the value don't reach a hidden tab."""
+        return {**value, "plotly": _ADDRESS} if value else value
