@@ -45,7 +45,7 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
         session = gr.State(Session(allowed))
         healed = gr.State(HealedStore())
         with gr.Row(elem_id="top", equal_height=True):
-            title = gr.HTML("<h1>Layer Surgery</h1>", elem_id="title")
+            gr.HTML("<h1>Layer Surgery</h1>", elem_id="title")
             picking = base.layout(services, first)
             teaching = lesson.layout()
             Help(value={}, elem_id="help")
@@ -118,10 +118,6 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
 
         demo.unload(leave)
         Endpoints(services).publish()
-        # Gradio's script copies the value of each component that could show an event's progress,
-        # whenever any event begins or ends: with figures of a megabyte, half a second each time.
-        for event in demo.fns.values():
-            event.show_progress_on = [title]
     return demo
 
 

@@ -101,6 +101,8 @@ def test_the_strip_and_the_pictures_point_at_one_another(page):
 def test_kinds_measures_and_spectra(page, bundled):
     open_weights(page)
     select(page, 4, 4)
+    # The answer to a selection names the kind that was chosen when it was made.
+    expect(title(page, "raw")).to_have_text("Raw values: layer 4, q")
     page.locator("#weights-kind input").click()
     page.get_by_role("option", name="down", exact=True).click()
     expect(title(page, "detail")).to_have_text("Layer 4: down")

@@ -183,12 +183,6 @@ def call(page, fn, state, event) -> None:
         pool.submit(asyncio.run, go()).result()
 
 
-def test_no_event_has_the_browser_copy_figures(page):
-    """Gradio's script copies the values of all components on which it could show progress."""
-    (title,) = (b._id for b in page.demo.blocks.values() if getattr(b, "elem_id", "") == "title")
-    assert all(d["show_progress_on"] == [title] for d in page.demo.config["dependencies"])
-
-
 def prepared(page, bundled) -> SessionState:
     """A session in which every event has something to do."""
     state = SessionState(page.demo)
