@@ -8,7 +8,7 @@ bfloat16 first. Each thread reuses its buffers, so memory doesn't grow with the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -80,24 +80,42 @@ def count_stored(
     `BaseError`.
     """
     counters: dict[str, Counter] = {}
-    buffer = _buffer()
+    for name, chunk in _chunks(folder, tensors, each, on_read):
+        counter = counters.setdefault(name, Counter(DTYPES[name]))
+        counter.add(torch.frombuffer(chunk, dtype=DTYPES[name]))
+    return ValueCounts.merged(counter.result() for counter in counters.values())
+
+
+def _chunks(
+    folder: Path, tensors: Iterable[Tensor], each: int | None, on_read: Callable[[int], None]
+) -> Iterator[tuple[str, memoryview]]:
+    """Read tensors one after another into this thread's buffer, and yield it as (name of the dtype,
+    bytes) when it is full or another dtype follows: small tensors are counted together."""
+    buffer, filled, dtype = memoryview(_buffer()), 0, ""
     for name, inside in groupby(tensors, lambda tensor: tensor.file):
         path = folder / name
         try:
             with open(path, "rb", buffering=0) as file:
                 for tensor in inside:
-                    dtype = DTYPES[tensor.dtype]
-                    counter = counters.setdefault(tensor.dtype, Counter(dtype))
-                    for start, end in _spans(tensor, dtype.itemsize, each):
+                    if filled and tensor.dtype != dtype:
+                        yield dtype, buffer[:filled]
+                        filled = 0
+                    dtype = tensor.dtype
+                    for start, end in _spans(tensor, DTYPES[dtype].itemsize, each):
                         file.seek(start)
-                        for at in range(start, end, len(buffer)):
-                            view = memoryview(buffer)[: min(len(buffer), end - at)]
+                        while start < end:
+                            view = buffer[filled : filled + end - start]
                             _fill(file, view, path)
-                            counter.add(torch.frombuffer(view, dtype=dtype))
                             on_read(len(view))
+                            start += len(view)
+                            filled += len(view)
+                            if filled == len(buffer):
+                                yield dtype, buffer
+                                filled = 0
         except OSError as error:
             raise BaseError(f"{path} can't be read: {error.strerror or error}.") from error
-    return ValueCounts.merged(counter.result() for counter in counters.values())
+    if filled:
+        yield dtype, buffer[:filled]
 
 
 def _spans(tensor: Tensor, width: int, each: int | None) -> list[tuple[int, int]]:

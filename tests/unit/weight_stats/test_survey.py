@@ -1,15 +1,26 @@
 """A base counted from its files, and patients' pictures held against their own weights."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
 import tiny
 import torch
+from safetensors.torch import save_file
 
 from surgery import Base, BaseError, Plan, stack
 from surgery.progress import Cancelled
-from surgery.weight_stats import cache, count_tensor, known_survey, survey_base
+from surgery.sources.safetensors_header import read_file
+from surgery.weight_stats import (
+    ValueCounts,
+    cache,
+    count_tensor,
+    counting,
+    known_survey,
+    survey_base,
+)
+from surgery.weight_stats.counting import count_stored
 from surgery.weight_stats.matrix import corner, find, matrices, spectrum
 from surgery.weight_stats.survey import take
 
@@ -136,6 +147,27 @@ def test_a_sample_says_how_much_it_saw(tmp_path):
         if part.kind == "up":
             assert sample.parts[part].size < counts.size
             assert sample.parts[part].deviation == pytest.approx(counts.deviation, rel=0.05)
+
+
+def test_tensors_are_counted_across_the_buffers_ends(tmp_path, monkeypatch):
+    """Of several dtypes and files, smaller and larger than the buffer, with one that is empty."""
+    monkeypatch.setattr(counting, "CHUNK", 100)
+    monkeypatch.setattr(counting, "_local", threading.local())
+    bfloat16, float32, float8 = torch.bfloat16, torch.float32, torch.float8_e4m3fn
+    sizes = [(7, bfloat16), (150, bfloat16), (0, bfloat16), (33, float32), (90, float32)]
+    sizes += [(1, float8), (450, float8), (100, bfloat16), (5, bfloat16)]
+    tensors, stored, read = [], [], []
+    for i, (size, dtype) in enumerate(sizes):
+        tensors.append((torch.randn(size) * 0.02).to(dtype))
+        file = tmp_path / f"{i // 4}.safetensors"
+        names = [f"{j}" for j in range(i // 4 * 4, i + 1)]
+        save_file({name: tensors[int(name)] for name in names}, file)
+    for i in range(len(sizes)):
+        stored.append(read_file(tmp_path / f"{i // 4}.safetensors")[f"{i}"])
+    counts = count_stored(tmp_path, stored, on_read=read.append)
+    assert same(counts, ValueCounts.merged(map(count_tensor, tensors)))
+    assert counts.rounded and counts.size == sum(size for size, _ in sizes)
+    assert sum(read) == sum(t.nbytes for t in tensors) and max(read) <= 200
 
 
 def test_it_stops_when_asked(tmp_path):
