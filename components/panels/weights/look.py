@@ -21,6 +21,7 @@ class Look:
         self.spectra: dict[str, Spectrum] = {}  # the last one, by its matrix's name
         self.turn = 0  # of drawing: an older drawing that ends late is not shown
         self.drawn: tuple | None = None  # what the pictures along depth were drawn of
+        self.kinds: tuple[str, ...] = ()  # that the menu offers
 
     def __deepcopy__(self, memo: dict) -> Look:
         return Look()  # Gradio copies a state's first value for every page that is opened

@@ -166,7 +166,6 @@ class Updates:
         log = scale != LINEAR
         sources, positions = look.positions(plan)
         shown = {
-            panel.kind: choices(kinds, kind or ALL),
             **panel.ended(_remark(survey)),
             panel.detail: figures.detail(
                 _together(whole, sources, kind),
@@ -175,6 +174,9 @@ class Updates:
                 log,
             ),
         }
+        # Only where the menu changes, or this would undo a choice that is made meanwhile.
+        if look.kinds != (offered := tuple(kinds)) or kind != (None if chosen == ALL else chosen):
+            shown[panel.kind] = choices(kinds, kind or ALL)
         # A drawing of all that was overtaken by a selection is made up for by it.
         of = (spec, plan, *settings)
         if not selection_only or look.drawn != of:
@@ -190,6 +192,7 @@ class Updates:
         figure = yield from watch(work, panel.running)
         if turn == look.turn:
             # A busy browser may have dropped what this follows closely: the last tells all of it.
+            look.kinds = offered
             yield {**shown, panel.raw: figure}
 
 
