@@ -8,7 +8,7 @@ by one (`architecture.inspect.chain`), every pass is run whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from surgery.architecture.inspect.chain import PROBED, Chain, is_shown
 from surgery.architecture.inspect.hooks import by_token, hidden_out, layers_of, watched
 from surgery.compute import compute_dtype, many_rows
-from surgery.devices import HEADROOM, gigabytes, main_memory
+from surgery.devices import HEADROOM, accelerators, gigabytes, main_memory
 from surgery.errors import Refused, SurgeryError
 from surgery.plan import COPY, Plan
 from surgery.progress import Meter
@@ -34,6 +34,7 @@ from .sample import Sample
 if TYPE_CHECKING:
     from surgery.base import Base
 
+_LOGITS_ROOM = 2 << 30  # bytes on an accelerator for the logits of a batch
 _STATES = 0.25  # of free memory for the hidden states of plans in a sweep
 
 # (batch, position, hidden states given, those returned), each by token, None where there are none
@@ -62,6 +63,7 @@ class ForwardRunner:
         self._batches = batches_of(self._whole, sample)
         self._size = sum(map(len, sample.windows))
         self._tokens = 0  # through one layer each
+        self._device = _accelerator(base, sample)
         self.layer_major = self._layer_by_layer()
 
     @property
@@ -118,7 +120,7 @@ class ForwardRunner:
     def computing(self) -> AbstractContextManager:
         """The context of passes over the sample, in the dtype for many rows. To hold it over
         several calls saves converting the weights again for each."""
-        return many_rows(self._whole)
+        return nullcontext() if self._device else many_rows(self._whole)
 
     @contextmanager
     def counting(
@@ -210,7 +212,11 @@ class ForwardRunner:
         with self.computing():
             self._tokens += 0 if is_shown(self.base.anatomy) else self.base.depth * PROBED
             chain = Chain.of(self.base.anatomy, self._whole, batches[0], range(self.base.depth))
-            return LayerMajor(chain, batches, lambda ids: self._count(ids, 1)) if chain else None
+            if chain is None:
+                return None
+            if self._device:
+                chain.run_on(self._device, self.base.anatomy)
+            return LayerMajor(chain, batches, lambda ids: self._count(ids, 1))
 
     def _check_room(self, depth: int) -> None:
         """Raises `SurgeryError` if the hidden states after every layer don't fit in memory."""
@@ -221,6 +227,21 @@ class ForwardRunner:
                 f"Recording what every layer returns takes {gigabytes(need)} and "
                 f"{gigabytes(free)} are free: choose a shorter text, or a lower limit of tokens."
             )
+
+
+def _accelerator(base: Base, sample: Sample) -> torch.device | None:
+    """An accelerator to run layers on whose weights didn't fit there together, if it has room for
+    what lies outside the layers, for two of them, and for what they return."""
+    rooms = accelerators() if base.device == "cpu" else []
+    if not rooms:
+        return None
+    counts, size = base.counts, base.torch_dtype.itemsize
+    layers = [layer.parameters.total() for layer in counts.layers]
+    weights = counts.outside.parameters.total() + 2 * max(layers)
+    states = (base.depth + 4) * _state_bytes(base, sample)
+    if weights * size + states + _LOGITS_ROOM > rooms[0].free * HEADROOM:
+        return None
+    return torch.device(rooms[0].device)
 
 
 def plans_at_once(base: Base, sample: Sample) -> int:

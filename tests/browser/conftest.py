@@ -143,7 +143,8 @@ def open_page(tabs):
         page.on("request", on_request)
         pages.append((page, phone, on_request))
         page.goto(url)
-        expect(layers(page, "patient").first).to_be_visible()
+        # The app may have just been started.
+        expect(layers(page, "patient").first).to_be_visible(timeout=60_000)
         return page
 
     yield opened

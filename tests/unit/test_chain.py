@@ -1,5 +1,7 @@
 """Layers run one by one give what the model gives, or the chain says that they can't be."""
 
+from itertools import pairwise
+
 import pytest
 import tiny
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 
 from surgery import Base, Plan
 from surgery.architecture.inspect.chain import Chain, is_shown
+from surgery.architecture.inspect.layer_copies import LayerCopies
 
 IDS = torch.arange(3, 43).view(2, 20)
 FAMILIES = ["llama", "qwen2", "qwen3", "mixtral", "gemma2", "gemma3", "gpt2"]
@@ -83,3 +86,27 @@ def test_what_was_shown_for_a_base_holds_for_its_patients(tmp_path):
         hidden = chain.run(calls, p, layer, hidden)
     with torch.no_grad():
         assert torch.equal(chain.logits(IDS, hidden), patient(IDS, use_cache=False).logits)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layers_run_on_another_device_are_the_same(tiny_folder, family):
+    base = Base.open(str(tiny_folder(family)))
+    here, there = _chain(base), _chain(base)
+    there.run_on(torch.device("cpu"), base.anatomy)
+    sources = [0, 1, 1, 2, 5]
+    assert torch.equal(_through(here, sources), _through(there, sources))
+
+
+def test_two_layers_at_a_time_are_on_an_accelerator(tiny_folder):
+    base = Base.open(str(tiny_folder("llama")))
+    layers = base.operate(Plan.whole(base.depth)).model.model.layers
+    copies = LayerCopies(torch.device("meta"))
+    for layer, following in pairwise(layers):
+        tensors = copies.of(layer, following)
+        assert {name: (t.shape, t.dtype) for name, t in tensors.items()} == {
+            name: (p.shape, p.dtype) for name, p in layer.named_parameters()
+        }
+        assert all(tensor.is_meta for tensor in tensors.values())
+        assert set(copies._made) == {layer, following}
+    again = copies.of(following, layer)
+    assert again is copies.of(following, layer)  # copied once

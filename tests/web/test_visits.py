@@ -214,7 +214,7 @@ def page(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
     real = surgery.Base.open
 
-    def opened(spec, progress=None):
+    def opened(spec, progress=None, **options):
         if spec != _SLOW:
             return real(spec, progress)
         for i in range(10_000):  # a slow network

@@ -15,10 +15,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from transformers import PreTrainedModel
 
 from .anatomy import Anatomy
 from .hooks import copied, hidden_in, hidden_out, layers_of, replaced, watched
+from .layer_copies import LayerCopies
 
 PROBE = 8  # tokens that show whether layers can be run one by one
 PASSES_SHOWING = 3  # over all layers, that showing it takes
@@ -49,6 +51,8 @@ class Chain:
         self, model: PreTrainedModel, layers: nn.ModuleList, outputs: Sequence[Any]
     ) -> None:
         self._model, self.layers, self._outputs = model, layers, outputs
+        self._copies: LayerCopies | None = None
+        self._outside: dict[str, torch.Tensor] = {}  # the layers: copies on the accelerator
 
     @classmethod
     def of(
@@ -102,6 +106,17 @@ class Chain:
                 return False
         return torch.equal(self.logits(ids, _states(seen[len(self.layers) - 1][1])), logits)
 
+    def run_on(self, device: torch.device, base: Anatomy) -> None:
+        """Run on `device` from now on, with a copy of what lies outside the layers and of two
+        layers at a time."""
+        tensors = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
+        self._outside = {
+            name: tensor.detach().to(device, copy=True)
+            for name, tensor in tensors.items()
+            if base.layer_of(name) is None
+        }
+        self._copies = LayerCopies(device)
+
     @torch.no_grad()
     def calls(self, ids: torch.Tensor) -> Calls:
         """How layers are called for these tokens. No layer computes anything."""
@@ -117,7 +132,7 @@ class Chain:
             return hidden
 
         with self._instead(passed_on):
-            self._model(input_ids=ids, use_cache=False)
+            self._call(ids)
         return Calls(first[0], tuple(arguments))
 
     @torch.no_grad()
@@ -126,7 +141,10 @@ class Chain:
     ) -> torch.Tensor:
         """What `layer` returns for hidden states, called as the loop calls that at `position`."""
         args, kwargs = calls.arguments[position]
-        return _states(layer(hidden.clone(), *args, **kwargs))
+        if self._copies is None:
+            return _states(layer(hidden.clone(), *args, **kwargs))
+        weights = self._copies.of(layer, self.layers[(position + 1) % len(self.layers)])
+        return _states(functional_call(layer, weights, (hidden.clone(), *args), dict(kwargs)))
 
     @torch.no_grad()
     def logits(self, ids: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
@@ -137,7 +155,15 @@ class Chain:
             return hidden.clone() if p == last else _given(args, kwargs)
 
         with self._instead(passed_on):
-            return self._model(input_ids=ids, use_cache=False).logits
+            return self._call(ids)
+
+    def _call(self, ids: torch.Tensor) -> torch.Tensor:
+        """The logits of the whole model."""
+        options = {"input_ids": ids, "use_cache": False}
+        if self._copies is None:
+            return self._model(**options).logits
+        options["input_ids"] = ids.to(self._copies.device)
+        return functional_call(self._model, self._outside, (), options).logits
 
     @contextmanager
     def _instead(self, hidden_of: Callable[[int, tuple, dict], torch.Tensor]) -> Iterator[None]:

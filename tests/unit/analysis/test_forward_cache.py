@@ -7,9 +7,10 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from traps import TRAPS, trap
 
 from surgery import Base, Plan
-from surgery.analysis import Sample, perplexity, scan
+from surgery.analysis import Sample, forward_cache, perplexity, scan
 from surgery.analysis.forward_cache import ForwardRunner, same_layers
 from surgery.architecture.inspect.chain import Chain
+from surgery.devices import Room
 
 _LEFT: dict[str, torch.Tensor] = {}
 
@@ -40,11 +41,13 @@ trap("layers that leave something", _Leaving)
 trap("layers that leave something that lasts", _Lasting)
 
 
-@pytest.fixture(params=["one by one", "side by side", "whole passes"])
+@pytest.fixture(params=["one by one", "side by side", "layers copied", "whole passes"])
 def way(request, monkeypatch):
-    """The three ways in which plans are run."""
+    """The four ways in which plans are run."""
     if request.param == "side by side":
-        monkeypatch.setattr(ForwardRunner, "_at_once", lambda *_: 100)
+        monkeypatch.setattr(forward_cache, "plans_at_once", lambda *_: 100)
+    if request.param == "layers copied":  # as to an accelerator
+        monkeypatch.setattr(forward_cache, "_accelerator", lambda *_: torch.device("cpu"))
     if request.param == "whole passes":
         monkeypatch.setattr(Chain, "of", lambda *_: None)
 
@@ -118,3 +121,15 @@ def test_layers_that_compute_the_same():
     assert same("0:2, 2@average, 3:6", "0:2, 2@average, 4:6") == 2  # a mean with another layer
     assert same("0:2, 2@random, 3:6", "0:2, 2@random, 4:6") == 2
     assert same("0:2, 2@scale=0.5, 3:6", "0:2, 2@scale=0.5, 4:6") == 3
+
+
+def test_an_accelerator_with_room_for_two_layers_runs_them(tiny_folder, monkeypatch):
+    base = Base.open(str(tiny_folder("llama")))
+    base.load()
+    sample = Sample.of(base, "a b c d e f g h i j k l")
+    monkeypatch.setattr(forward_cache, "accelerators", lambda: [Room("cuda:0", 3 << 30)])
+    assert forward_cache._accelerator(base, sample) == torch.device("cuda:0")
+    monkeypatch.setattr(forward_cache, "accelerators", lambda: [Room("cuda:0", 1 << 30)])
+    assert forward_cache._accelerator(base, sample) is None
+    monkeypatch.setattr(forward_cache, "accelerators", list)
+    assert forward_cache._accelerator(base, sample) is None
