@@ -327,7 +327,7 @@ def machine() -> str:
         cpu += f" limited to {limit}"
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     date = time.strftime("%Y-%m-%d")
-    return f"{cpu}, {os.cpu_count()} cores; GFLOP/s of a core: {speeds}; {versions}; {date}"
+    return f"{cpu}, {os.cpu_count()} cores; GFLOP/s: {speeds}; {versions}; {date}"
 
 
 def _product_seconds(dtype) -> float:

@@ -23,6 +23,7 @@ VARIABLE = "LAYER_SURGERY_COMPUTE_DTYPE"  # the choice, where `set_compute_dtype
 _HALVES = ("bfloat16", "float16")
 _CLEARLY = 1.5  # times faster than the stored dtype, or it isn't worth the conversions
 _CPUINFO = ("model name", "flags", "CPU implementer", "CPU part", "Features")  # on x86 and Arm
+_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")  # on instructions
 _MOST = 50  # remembered measurements
 _chosen: str | None = None
 
@@ -91,7 +92,8 @@ def _key(stored: str) -> str:
 
 @cache
 def _processor() -> str:
-    """The processor's name and, on Linux, its instructions: a virtual machine may hide some."""
+    """The processor's name, limits that are set for PyTorch, and, on Linux, its instructions: a
+    virtual machine may hide some."""
     lines = []
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
@@ -102,4 +104,5 @@ def _processor() -> str:
                     lines.append(line.strip())
     except OSError:
         pass
-    return "; ".join(lines) or f"{platform.processor()} {platform.machine()}"
+    limits = [f"{name}={os.environ[name]}" for name in _LIMITS if name in os.environ]
+    return "; ".join([*(lines or [platform.processor(), platform.machine()]), *limits])

@@ -160,6 +160,16 @@ def test_the_machine_is_measured_once(measured, monkeypatch):
     assert compute_choice.recall_gain("bfloat16") is None
 
 
+def test_a_limit_on_instructions_is_another_machine(measured, monkeypatch):
+    measured(3.0)
+    compute.float32_gain("bfloat16")
+    compute_choice._processor.cache_clear()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+    assert compute_choice.recall_gain("bfloat16") is None
+    monkeypatch.undo()
+    compute_choice._processor.cache_clear()
+
+
 def test_few_rows_compute_as_stored(half, in_float32):
     model = half("llama").model
     with torch.no_grad(), compute.many_rows(model, 1):
