@@ -58,6 +58,7 @@ class Stream:
         greedy: bool,
     ) -> None:
         self.stats = Stats(prompt_tokens=len(prompt_ids))
+        self.prompt_ids = tuple(prompt_ids)
         self._model, self._tokenizer = model, tokenizer
         device = embedding_table(model).device
         self._next_input = torch.tensor([prompt_ids], device=device)
@@ -74,6 +75,8 @@ class Stream:
         self._ends = _end_tokens(model, tokenizer)
         self._ids: list[int] = []
         self._shown = ""
+        self._pieces: list[tuple[str, int]] = []
+        self._counted = 0  # tokens of all pieces
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -101,6 +104,12 @@ class Stream:
     def ids(self) -> list[int]:
         """The tokens so far."""
         return list(self._ids)
+
+    @property
+    def pieces(self) -> list[tuple[str, int]]:
+        """The pieces of text so far, each with the number of its tokens: more than one where a
+        character is made of several."""
+        return list(self._pieces)
 
     def close(self) -> None:
         """Stop at once: no further token is computed."""
@@ -162,6 +171,9 @@ class Stream:
         if self.stats.finished is None and text.endswith("\N{REPLACEMENT CHARACTER}"):
             return ""  # half of a character: the next token brings the rest
         piece, self._shown = text[len(self._shown) :], text
+        if piece:
+            self._pieces.append((piece, len(self._ids) - self._counted))
+            self._counted = len(self._ids)
         return piece
 
 

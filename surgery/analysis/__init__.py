@@ -16,6 +16,7 @@ Every function takes a base and a text, measures on it, and returns plain values
     target         target sizes, and the plans that reach them
     search         greedy search, and measuring many plans at once
     comparison     what a plan did, token by token and layer by layer
+    surprise       a model's probabilities for the text that another one generates
     lens           what each layer would predict
     distributed    one scan over several processes that were launched together
     parts          one scan in parts, by processes or machines that don't talk
@@ -61,6 +62,7 @@ _HOMES = {
     "scan_part": "parts",
     "similarity": "comparison",
     "suggest": "suggestions",
+    "surprises": "surprise",
     "token_texts": "comparison",
 }
 __all__ = sorted(_HOMES)

@@ -55,6 +55,15 @@ def test_a_model_without_a_cache_sees_everything_again():
     assert seen == [[40], [40, 41], [40, 41, 42]]
 
 
+def test_a_piece_has_all_tokens_that_it_took():
+    """A padding token shows nothing: the next piece counts it."""
+    text = stream(Scripted(lambda tokens: one_hot(0 if len(tokens) == 2 else 41)), max_new_tokens=4)
+    list(text)
+    one = tiny.tokenizer().decode([41])
+    assert text.ids == [41, 0, 41, 41] and text.prompt_ids == (40,)
+    assert text.pieces == [(one, 1), (one, 2), (one, 1)]
+
+
 @pytest.mark.parametrize("end", [43, [7, 43], None])
 def test_it_ends_where_the_model_ends(end):
     text = stream(Scripted(lambda tokens: one_hot(tokens[-1] + 1), end=end))
