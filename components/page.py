@@ -85,7 +85,6 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
         prompt, settings = talking.prompt, talking.settings
         restored, plan = link.wire(sharing, parts, demo, picking.name, prompt, settings)
         base.wire(picking, parts, restored, plan)
-        talk.wire(talking, parts)
         fields: tuple[Any, ...] = settings
         greedy, chat, tokens, seed, *_ = fields
         beside = lesson.Beside(
@@ -102,6 +101,7 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
             weights.choices,
         )
         lesson.wire(teaching, parts, beside, first)
+        talk.wire(talking, parts)
         weights.wire(weighing, parts)
         xray.wire(seeing, parts)
         heal.wire(healing, parts)

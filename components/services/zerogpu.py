@@ -59,8 +59,11 @@ def seconds(spec: str, plans: Mapping[str, str], prompt: str, settings: Mapping)
 def generate(
     bases: Bases, spec: str, plans: Mapping[str, str], prompt: str, settings: Mapping
 ) -> Iterator[tuple[str, str, dict]]:
-    """Yield (name, piece of text, statistics so far) of each plan's patient, in turn. Errors are
-    yielded too, without a name: their messages would be lost between the processes."""
+    """Yield (name, piece of text, statistics so far) of each plan's patient, in turn; with its last
+    statistics also the base's `surprises`. Errors are yielded too, without a name: their messages
+    would be lost between the processes."""
+    from surgery.analysis import surprises
+
     try:
         base = bases.load(spec, silent)
         with bases.in_use(base):
@@ -70,8 +73,9 @@ def generate(
             }
             for who, piece in alternate(streams):
                 yield who, piece, asdict(streams[who].stats)
+            whole = base.operate(Plan.whole(base.depth)).model
             for who, stream in streams.items():
-                yield who, "", asdict(stream.stats)
+                yield who, "", {**asdict(stream.stats), "surprises": surprises(whole, stream)}
     except SurgeryError as error:
         yield "", str(error), {}
 
@@ -84,12 +88,14 @@ class Stream:
 
         self._who, self._line, self._stats = who, line, Stats
         self.stats = Stats()
+        self.surprises: list[tuple[str, float]] = []  # known at the end
 
     def __iter__(self) -> Stream:
         return self
 
     def __next__(self) -> str:
         piece, stats = self._line.next_of(self._who)
+        self.surprises = stats.pop("surprises", [])
         self.stats = self._stats(**stats)
         if not piece and self.stats.finished:
             raise StopIteration

@@ -15,8 +15,12 @@ export function download(url, name) {
   link.click();
 }
 
-export function downloadText(text, name, type) {
-  const url = URL.createObjectURL(new Blob([text], { type }));
+export function downloadBlob(blob, name) {
+  const url = URL.createObjectURL(blob);
   download(url, name);
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+export function downloadText(text, name, type) {
+  downloadBlob(new Blob([text], { type }), name);
 }

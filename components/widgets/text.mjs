@@ -19,6 +19,14 @@ export function percent(share, digits = 1) {
   return `${(100 * share).toFixed(digits)} %`;
 }
 
+// The probability of a token from its loss in nats; null stands for one that is not finite.
+export function probabilityText(loss) {
+  if (loss === null) return 'probability 0';
+  const share = 100 * Math.exp(-loss);
+  const text = share < 0.001 ? '< 0.001' : Number(share.toPrecision(2)).toString();
+  return `probability ${text} %`;
+}
+
 export function bytes(size) {
   if (size < 1000) return `${size} bytes`;
   return size < 1e6 ? `${(size / 1e3).toFixed(1)} kB` : `${(size / 1e6).toFixed(1)} MB`;

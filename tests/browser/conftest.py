@@ -21,6 +21,11 @@ from benchmarks._chromium import CHROMIUM, FLAGS
 ROOT = Path(__file__).parents[2]
 expect.set_options(timeout=20_000)
 
+# Tests edit plans all the time: texts follow only where a test wants them to.
+_NO_AUTO_RUN = """if (!location.hash.includes('auto-run')) {
+  try { localStorage.setItem('layer-surgery-auto-run', 'off'); } catch {}
+}"""
+
 
 def _free_port() -> int:
     with socket.socket() as listener:
@@ -97,7 +102,9 @@ class Tabs:
         if self._idle and not phone:
             page = self._idle.pop()
         else:
-            page = self._chromium.new_context(has_touch=phone, is_mobile=phone).new_page()
+            context = self._chromium.new_context(has_touch=phone, is_mobile=phone)
+            context.add_init_script(_NO_AUTO_RUN)
+            page = context.new_page()
         page.set_viewport_size({"width": width, "height": height})
         # Without motion, tiles are where they belong at once.
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")

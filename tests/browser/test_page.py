@@ -21,8 +21,12 @@ def test_another_base_from_a_folder(page, tmp_path):
     expect(layers(page, "base").nth(0)).to_have_attribute(
         "title", "Layer 0, sliding: at position 0 of the patient"
     )
-    page.locator("#stream").click()
+    expect(page.locator("#stream")).to_be_disabled()
     expect(page.locator("#talk-status p")).to_contain_text("has no tokenizer")
+    open_base(page, "bundled")
+    depth(page, 30)
+    expect(page.locator("#stream")).to_be_enabled()
+    expect(page.locator("#talk-status")).to_be_hidden()
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
-  bytes, csv, integer, percent, perplexity, plural,
+  bytes, csv, integer, percent, perplexity, plural, probabilityText,
 } from '../../components/widgets/text.mjs';
 import { parameterCheck } from '../../components/panels/lesson/parameter_check.mjs';
 import { cellText, COLUMNS, csvRows } from '../../components/panels/log/rows.mjs';
 import { speed } from '../../components/panels/talk/speed.mjs';
-import {
-  damageText, probabilityText, strength, visible,
-} from '../../components/panels/xray/damage_text.mjs';
+import { damageText, strength, visible } from '../../components/panels/xray/damage_text.mjs';
 
 test('one format for numbers', () => {
   assert.equal(integer(48910), '48,910');

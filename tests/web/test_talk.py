@@ -1,11 +1,25 @@
-"""Two streams in turn, and what goes wrong with them."""
+"""Two streams in turn, what is kept of them, and what goes wrong with them."""
+
+import copy
+import time
 
 import pytest
+import tiny
 import updates
 
-from components.panels.talk.wiring import only_status, stopped, talk
+from components.panels.talk import wiring
+from components.panels.talk.talk_store import TalkStore
+from components.panels.talk.wiring import (
+    can_speak,
+    loads_unasked,
+    only_status,
+    stopped,
+    talk,
+)
 from surgery import Base, Plan
+from surgery.analysis import surprises
 from surgery.operation import Operation
+from surgery.patient import Patient
 
 SETTINGS = dict(greedy=True, chat=False, tokens=8, seed=0, temperature=0.8, top_p=0.95)
 
@@ -26,6 +40,10 @@ def test_both_speak_as_the_library_does(services, tiny_folder):
         assert shown[who]["tokens"] == stream.stats.tokens > 0
     assert shown["patient"]["plan"] == "0:2, 4:6" and shown["base"]["plan"] == ""
     assert shown["prompt"] == "hello" and not shown["running"]
+    assert (shown["spec"], shown["plan"]) == (spec, "0:2, 4:6")
+    expected = [pytest.approx(nats) for _, nats in surprises(base.model, stream)]
+    assert [nats for _, nats in shown["patient"]["pieces"]] == expected
+    assert "".join(text for text, _ in shown["patient"]["pieces"]) == shown["patient"]["text"]
 
 
 def test_one_seed_for_both(services, tiny_folder):
@@ -61,9 +79,108 @@ def test_leaving_early_closes_the_streams(services, tiny_folder):
         "hello",
         **{**SETTINGS, "tokens": 200},
     )
-    seen = next(x for _, x in running if "base" in x)
+    seen = next(x for _, x in running if x["base"]["text"])
     assert seen["running"]
     running.close()  # as Gradio does when the event is cancelled
     status, shown = stopped(seen)
     assert status["text"] == "Stopped." and not shown["running"]
     assert stopped(None) == ({"text": "", "share": None, "failed": False}, {})
+
+
+def test_the_bases_text_is_generated_once(services, tiny_folder, monkeypatch):
+    spec, store, made, stream = str(tiny_folder("llama")), TalkStore(), [], Patient.stream
+
+    def noted(self, *args, **settings):
+        made.append(str(self.plan))
+        return stream(self, *args, **settings)
+
+    monkeypatch.setattr(Patient, "stream", noted)
+    first = run(services, spec, Plan.parse("0:4", 6), store=store)[-1][1]
+    assert sorted(made) == ["0:4", "0:6"]
+    made.clear()
+    values = [shown for _, shown in run(services, spec, Plan.parse("0:3", 6), store=store)]
+    assert made == ["0:3"]
+    assert all(value["base"] == first["base"] for value in values if isinstance(value, dict))
+    alone = run(services, spec, Plan.parse("0:3", 6))[-1][1]
+    for who in ("base", "patient"):
+        assert values[-1][who]["text"] == alone[who]["text"]
+    assert values[-1]["patient"]["pieces"] == alone["patient"]["pieces"]
+    for changes in (dict(prompt="other"), dict(tokens=16), dict(greedy=False, seed=4)):
+        made.clear()
+        run(services, spec, Plan.parse("0:3", 6), store=store, **changes)
+        assert sorted(made) == ["0:3", "0:6"], changes
+
+
+def test_a_text_is_of_one_opened_base(tiny_folder):
+    store, base = TalkStore(), Base.open(str(tiny_folder("llama")))
+    store.keep_text("key", base, {"text": "said"})
+    assert store.text("key") == store.text("key", base) == {"text": "said"}
+    assert store.text("other") is None
+    assert store.text("key", Base.open(str(tiny_folder("llama")))) is None
+    assert copy.deepcopy(store).text("key") is None
+
+
+def test_a_new_run_ends_the_one_before_and_waits_for_it():
+    store, events = TalkStore(), []
+
+    def work(name):
+        try:
+            while True:
+                events.append(name)
+                yield name
+        finally:
+            events.append(f"{name} ended")
+
+    first, second = store.latest(work("a"), "wait"), store.latest(work("b"), "wait")
+    assert next(first) == "a"
+    assert next(second) == "wait" and "b" not in events
+    assert next(first, None) is None and "a ended" in events
+    for update in second:  # one more wait may have been under way
+        if update == "b":
+            break
+    assert events.index("a ended") < events.index("b")
+    store.stop()
+    assert next(second, None) is None and events[-1] == "b ended"
+    closed = store.latest(work("c"), "wait")
+    assert next(closed) == "c"
+    closed.close()
+    assert events[-1] == "c ended"
+    assert next(store.latest(work("d"), "wait")) == "d"
+
+
+def test_a_run_that_is_replaced_gives_its_turn_back(services, tiny_folder):
+    spec, store = str(tiny_folder("llama")), TalkStore()
+
+    def long_run():
+        settings = {**SETTINGS, "tokens": 200}
+        return store.latest(talk(services, Operation(spec, Plan.whole(6)), "hello", **settings), ())
+
+    first, second = long_run(), long_run()
+    next(update for update in first if update[1]["base"]["text"])
+    assert next(second) == ()
+    assert all(shown["running"] for _, shown in first if isinstance(shown, dict))  # not to its end
+    assert next(update for update in second if update and update[1]["base"]["text"])
+    assert services.queue.sessions == 1
+    second.close()
+    for _ in range(100):
+        if not services.queue.taken:
+            break
+        time.sleep(0.05)
+    assert not services.queue.taken
+
+
+def test_a_base_without_a_tokenizer_says_so(services, tiny_folder, tmp_path):
+    tiny.model("llama").save_pretrained(tmp_path)
+    button, status = can_speak(services, str(tmp_path))
+    assert not button["interactive"] and "has no tokenizer" in status["text"]
+    button, status = can_speak(services, str(tiny_folder("llama")))
+    assert button["interactive"] and not status["text"]
+
+
+def test_only_small_weights_are_loaded_unasked(services, tiny_folder, monkeypatch):
+    spec = str(tiny_folder("gpt2"))
+    assert loads_unasked(services, spec) and not loads_unasked(services, "")
+    monkeypatch.setattr(wiring, "_SMALL", 10)
+    assert not loads_unasked(services, f"config:{spec}/config.json")
+    run(services, spec, Plan.whole(6))
+    assert loads_unasked(services, spec)  # they are in memory

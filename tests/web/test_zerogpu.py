@@ -60,6 +60,7 @@ def test_both_speak_as_they_do_at_home(services, space, lent, tiny_folder):
         for key in ("text", "tokens", "finished", "plan"):
             assert there[who][key] == here[who][key]
     assert there["patient"]["tokens"] == 8 and not there["running"]
+    assert there["patient"]["pieces"] == here["patient"]["pieces"] != []
     assert lent == [pytest.approx(20 + 0.1 * 2 * 8)]
 
 

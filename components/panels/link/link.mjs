@@ -1,10 +1,21 @@
-// Writes what is on the page into its address, shows that as a link and a QR code, and lists the
-// visitor's last plans.
-import { make } from '../../widgets/dom.mjs';
+// Writes what is on the page into its address, shows that as a link and a QR code, lists the
+// visitor's last plans, and draws the page as a picture.
+import { downloadBlob, make } from '../../widgets/dom.mjs';
 import { defaults, plain, query, queryFor, SETTINGS } from './address.mjs';
+import { drawCard } from './card.mjs';
 import { RecentPlans } from './recent_plans.mjs';
 
 const REST = 1200; // milliseconds until a plan counts as one of the last
+
+// What the tiles of numbers say.
+function tiles() {
+  return [...document.querySelectorAll('.tile:has(.tile-value)')].map((tile) => {
+    const [name, value, detail] = ['name', 'value', 'detail'].map((part) => (
+      tile.querySelector(`.tile-${part}`)?.innerText.replace(/\s+/g, ' ').trim() || ''
+    ));
+    return { name, value, detail };
+  });
+}
 
 export function mount({ element, trigger, props, watch }) {
   const opener = element.querySelector('.link-open');
@@ -15,11 +26,13 @@ export function mount({ element, trigger, props, watch }) {
   const recent = new RecentPlans(() => localStorage);
   let initial = null; // the settings as the page starts with them
   let resting = 0;
+  let strip = null; // the strip's last view
 
   // ---------------------------------------------------------------- the address
 
   function write(view, ...values) {
     if (!view?.patient || !element.isConnected) return;
+    strip = view;
     const settings = new Map(SETTINGS.map((name, i) => [name, plain(values[i])]));
     initial ??= defaults(settings, location.search);
     const search = queryFor(view, settings, initial, location.search);
@@ -54,6 +67,19 @@ export function mount({ element, trigger, props, watch }) {
     recent.clear();
     drawPlans();
   });
+
+  // ---------------------------------------------------------------- the picture
+
+  function drawPicture() {
+    if (!strip) return;
+    const card = { view: strip, tiles: tiles() };
+    document.dispatchEvent(new CustomEvent('share-card', { detail: card })); // Talk adds its texts
+    drawCard(card, document.body.classList.contains('dark')).toBlob((png) => {
+      downloadBlob(png, 'layer-surgery.png');
+    });
+  }
+
+  element.querySelector('.link-picture').addEventListener('click', drawPicture);
 
   // ---------------------------------------------------------------- the sheet
 

@@ -12,7 +12,8 @@ from components.widgets.status.status import Status
 
 
 class TalkView(LiveHTML):
-    """Two panes of text; the value is the second that `talk` yields."""
+    """Two panes of text; the value is the second that `talk` yields. At first it has `auto`:
+    whether Auto-run is on for who never switched it. Emits `rerun` and `cease`."""
 
     stem = "talk"
 
@@ -50,7 +51,7 @@ def layout(services: Services) -> TalkPanel:
         )
         stop = gr.Button("Stop", scale=0, min_width=80, size="md", elem_id="stop")
     status = Status(value={}, elem_id="talk-status")
-    output = TalkView(value={}, elem_id="talk")
+    output = TalkView(value={"auto": not allowed.public}, elem_id="talk")
     with (
         gr.Accordion("Sampling settings", open=False, elem_classes="talk-settings"),
         gr.Row(),

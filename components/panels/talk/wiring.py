@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,44 +21,103 @@ from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
 from components.widgets.status.status import note
 from components.widgets.stop_button import stops
-from surgery import Plan
+from surgery import Plan, SurgeryError
 from surgery.operation import Operation
 from surgery.progress import Progress
 
 from .panel import TalkPanel
+from .talk_store import TalkStore
 
 if TYPE_CHECKING:
     from surgery import Base
 
 _runs = itertools.count(1)  # so that the page can tell a late drawing of a run that was stopped
-_PLACE = "place"  # in the queue, where else the name of a side is
+# What comes from the work where else the name of a side is: a place in the queue, surprises.
+_PLACE, _SURPRISE = "place", "surprise"
 _EVERY = 0.06  # seconds between drawings
+_SMALL = 1_000_000_000  # bytes of weights that are loaded without being asked for
+
+# Runs in the browser whenever the plan or the base has changed.
+_CHANGED = "(view) => { window.layerSurgeryTalk?.(view); }"
 
 
 def wire(panel: TalkPanel, parts: PageParts) -> None:
-    """Tie the panel to the page."""
-    services = parts.services
+    """Tie the panel to the page, after all panels that open bases."""
+    services, store = parts.services, gr.State(TalkStore())
 
     def speak(
-        session: Session, healed: HealedStore, request: gr.Request, *settings
+        session: Session,
+        healed: HealedStore,
+        store: TalkStore,
+        request: gr.Request,
+        *settings: Any,
+        asked: bool = True,
     ) -> Iterator[tuple[dict, dict]]:
         def updates() -> Iterator[tuple[dict, dict]]:
+            if not asked and not loads_unasked(services, session.spec):
+                why = "Press Stream both to load the weights; Auto-run then follows."
+                yield note(why), gr.skip()
+                return
             operation = healed.operation(session.spec, session.plan)
-            speaking_of = partial(talk, who=visitor(request))
+            speaking_of = partial(talk, who=visitor(request), store=store)
             yield from speaking_of(services, operation, *settings)
 
-        yield from run_job(services, "speak", request, updates(), only_status)
+        def job() -> Generator[tuple[dict, dict], None, None]:
+            yield from run_job(services, "speak", request, updates(), only_status)
+
+        yield from store.latest(job(), (gr.skip(), gr.skip()))
+
+    def speak_again(
+        session: Session, healed: HealedStore, store: TalkStore, request: gr.Request, *settings: Any
+    ) -> Iterator[tuple[dict, dict]]:
+        yield from speak(session, healed, store, request, *settings, asked=False)
 
     outputs = [panel.status, panel.output]
-    speaking = gr.on(
-        [panel.start.click, panel.prompt.submit],
-        speak,
-        [parts.session, parts.healed, panel.prompt, *panel.settings],
-        outputs,
-        concurrency_limit=None,  # they take turns in the fair queue
+    inputs = [parts.session, parts.healed, store, panel.prompt, *panel.settings]
+    options: dict[str, Any] = {
+        "concurrency_limit": None,  # they take turns in the fair queue
+        "trigger_mode": "multiple",  # a press during a run ends that and begins anew
         **QUIET,
-    )
-    stops(panel.stop, [speaking], stopped, panel.output, outputs)
+    }
+    asked = [panel.start.click, panel.prompt.submit]
+    running = [
+        gr.on(asked, speak, inputs, outputs, **options),
+        panel.output.rerun(speak_again, inputs, outputs, **options),
+    ]
+    panel.output.cease(lambda store: store.stop(), store, None, queue=False, **QUIET)
+    stops(panel.stop, running, stopped, panel.output, outputs)
+    parts.strip.change(None, parts.strip, None, js=_CHANGED, **QUIET)
+
+    def opened(session: Session, request: gr.Request) -> tuple[dict, dict]:
+        if services.refused("draw", request):
+            return gr.skip(), gr.skip()
+        return can_speak(services, session.spec)
+
+    for event in parts.opened:
+        event.then(opened, parts.session, [panel.start, panel.status], queue=False, **QUIET)
+
+
+def can_speak(services: Services, spec: str) -> tuple[dict, dict]:
+    """Updates of the Stream button and the status: whether this base generates text."""
+    try:
+        base = services.bases.numbers(spec)
+    except SurgeryError:  # none is open; the base's own line says why
+        return gr.skip(), gr.skip()
+    if base.has_tokenizer:
+        return gr.update(interactive=True), note("")
+    reason = f"{base.name} has no tokenizer, so it can't generate text. All else works."
+    return gr.update(interactive=False), note(reason)
+
+
+def loads_unasked(services: Services, spec: str) -> bool:
+    """Whether an edit may start a run: the weights are in memory, or small and on this machine."""
+    try:
+        base = services.bases.numbers(spec)
+        loaded = services.gpu is not None or getattr(base, "is_loaded", False)
+        size = base.preview(Plan.whole(base.depth)).bytes
+    except SurgeryError:
+        return False
+    return loaded or (base.kind != "hub" and size <= _SMALL)
 
 
 def only_status(status: dict) -> tuple[dict, dict]:
@@ -76,10 +136,14 @@ def talk(
     temperature: float,
     top_p: float,
     who: Visitor | str | None = None,
+    store: TalkStore | None = None,
 ) -> Iterator[tuple[dict, dict]]:
     """Values for status and view: how the weights load, the place in the queue, then both texts as
-    they grow. `who` is the visitor, for fair queueing. Raises `SurgeryError`."""
+    they grow, and at the end how surprised the base is by the patient's. `who` is the visitor, for
+    fair queueing; `store` has the base's last text, which is not generated again for the same
+    settings. Raises `SurgeryError`."""
     allowed, bases, gpu = services.deployment, services.bases, services.gpu
+    store = store or TalkStore()
     settings = dict(
         greedy=bool(greedy),
         chat=bool(chat),
@@ -89,45 +153,61 @@ def talk(
         top_p=float(top_p or 0.95),
     )
     prompt = str(prompt or "")
+    key = (operation.spec, prompt, *settings.values())
     shown: dict[str, Any] = {
         "run": next(_runs),
+        "spec": operation.spec,
+        "plan": str(operation.plan),
         "prompt": "" if chat else prompt,
         "running": True,
+        "base": store.text(key) or _side(),
+        "patient": _side(str(operation)),
     }
 
     def show(status: dict) -> tuple[dict, dict]:
-        return status, shown
+        return status, dict(shown)
 
     with ExitStack() as used:
         allowed.check_prompt(prompt)
         opened = bases.get if gpu else bases.load
         base = yield from watch(partial(opened, operation.spec), show)
         used.enter_context(bases.in_use(base))
-        if gpu and operation.healed is None:  # a healed patient lives in this process
-            both = {"base": str(Plan.whole(base.depth)), "patient": str(operation.plan)}
-            streams = gpu.streams(operation.spec, both, prompt, settings)
+        known = store.text(key, base)
+        shown["base"] = known or _side()
+        plans = {"base": Plan.whole(base.depth), "patient": operation.plan}
+        if known:
+            del plans["base"]
+        lent = gpu if operation.healed is None else None  # a healed patient lives in this process
+        if lent:
+            texts = {side: str(plan) for side, plan in plans.items()}
+            streams = lent.streams(operation.spec, texts, prompt, settings)
         else:
             streams = yield from watch(
-                lambda progress: _streams(base, operation, prompt, settings, progress), show
+                lambda progress: _streams(base, operation, list(plans), prompt, settings, progress),
+                show,
             )
         slow = yield from watch(lambda _: _text_speed(base, operation), show)
-        plans = {"base": "", "patient": str(operation)}
-        texts = dict.fromkeys(streams, "")
         drawn = 0.0
-        for side, piece in services.queue.queued(who, fair_queue.alternate(streams), _waiting):
+        work = _then_surprise(streams, None if lent else base)
+        for side, piece in services.queue.queued(who, work, _waiting):
             if side == _PLACE:
-                here = int(piece)
-                place = note(f"Place {here} in the queue. Generation starts automatically.")
-                yield (place, shown) if here else (gr.skip(), gr.skip())
+                place = note(f"Place {piece} in the queue. Generation starts automatically.")
+                yield (place, dict(shown)) if piece else (gr.skip(), gr.skip())
                 continue
-            texts[side] += piece
+            if side == _SURPRISE:
+                shown["patient"] = {**shown["patient"], "pieces": piece}
+                continue
+            text = shown[side]["text"] + piece
+            shown[side] = {**shown[side], "text": text, **_stats(streams[side])}
             if time.monotonic() - drawn > _EVERY:
                 # Later ones leave the line alone: they may arrive after somebody pressed Stop.
                 cleared = gr.skip() if drawn else note(slow)
                 drawn = time.monotonic()
-                yield cleared, {**shown, **_sides(streams, texts, plans)}
-        last = {**shown, **_sides(streams, texts, plans), "running": False}
-        yield gr.skip() if drawn else note(""), last
+                yield cleared, dict(shown)
+        for side, stream in streams.items():
+            shown[side] = {**shown[side], **_stats(stream)}
+        store.keep_text(key, base, shown["base"])
+        yield gr.skip() if drawn else note(""), {**shown, "running": False}
 
 
 def _text_speed(base: Base, operation: Operation) -> str:
@@ -137,16 +217,36 @@ def _text_speed(base: Base, operation: Operation) -> str:
 
 
 def _streams(
-    base: Base, operation: Operation, prompt: str, settings: dict, progress: Progress
+    base: Base,
+    operation: Operation,
+    sides: list[str],
+    prompt: str,
+    settings: dict,
+    progress: Progress,
 ) -> dict[str, Any]:
-    """Create the streams of the base and the patient; nothing is generated yet."""
+    """Create the streams of these sides; nothing is generated yet."""
     progress("Building the patient", 0, 0)
-    patient = operation.patient(base)
-    whole = base.operate(Plan.whole(base.depth))
-    return {
-        "base": whole.stream(prompt, **settings),
-        "patient": patient.stream(prompt, **settings),
-    }
+    made = {"patient": operation.patient(base)}
+    if "base" in sides:
+        made = {"base": base.operate(Plan.whole(base.depth)), **made}
+    return {side: patient.stream(prompt, **settings) for side, patient in made.items()}
+
+
+def _then_surprise(streams: dict[str, Any], base: Base | None) -> Iterator[tuple[str, Any]]:
+    """The pieces of all streams in turn, then the pieces of the patient's text with the base's
+    surprise at each, in nats, or None where that is not finite. Without `base` the stream knows."""
+    yield from fair_queue.alternate(streams)
+    try:
+        pieces = _surprises(base, streams["patient"]) if base else streams["patient"].surprises
+    except SurgeryError:  # the texts are there, and are worth more than their colours
+        return
+    yield _SURPRISE, [[text, x if math.isfinite(x) else None] for text, x in pieces]
+
+
+def _surprises(base: Base, stream: Any) -> list[tuple[str, float]]:
+    from surgery.analysis import surprises
+
+    return surprises(base.operate(Plan.whole(base.depth)).model, stream)
 
 
 def stopped(value: dict | None) -> tuple[dict, dict]:
@@ -157,19 +257,18 @@ def stopped(value: dict | None) -> tuple[dict, dict]:
     return note("Stopped."), {**value, "running": False}
 
 
-def _waiting(place: int) -> tuple[str, str]:
-    return _PLACE, str(place)
+def _waiting(place: int) -> tuple[str, int]:
+    return _PLACE, place
 
 
-def _sides(streams: dict[str, Any], texts: dict[str, str], plans: dict[str, str]) -> dict:
+def _side(plan: str = "") -> dict:
+    return {"text": "", "plan": plan, "tokens": 0}
+
+
+def _stats(stream: Any) -> dict:
     return {
-        who: {
-            "text": texts[who],
-            "plan": plans[who],
-            "tokens": stream.stats.tokens,
-            "tokens_per_second": stream.stats.tokens_per_second,
-            "first": stream.stats.first_token_seconds,
-            "finished": stream.stats.finished,
-        }
-        for who, stream in streams.items()
+        "tokens": stream.stats.tokens,
+        "tokens_per_second": stream.stats.tokens_per_second,
+        "first": stream.stats.first_token_seconds,
+        "finished": stream.stats.finished,
     }

@@ -1,8 +1,8 @@
 // Draws tokens in the colour of their damage, and the predictions of base and patient for each.
 // Every word goes onto the page as text.
 import { make } from '../../widgets/dom.mjs';
-import { percent } from '../../widgets/text.mjs';
-import { damageText, probabilityText, strength, visible } from './damage_text.mjs';
+import { percent, probabilityText } from '../../widgets/text.mjs';
+import { damageText, strength, visible } from './damage_text.mjs';
 
 const STEPS = {
   ArrowLeft: -1, ArrowRight: 1, PageUp: -20, PageDown: 20, Home: -1e9, End: 1e9,

@@ -12,13 +12,6 @@ export function damageText(damage) {
   return `${damage >= 0 ? '+' : '−'}${Math.abs(damage).toFixed(2)} nats`;
 }
 
-export function probabilityText(loss) {
-  if (loss === null) return 'probability 0';
-  const share = 100 * Math.exp(-loss);
-  const text = share < 0.001 ? '< 0.001' : Number(share.toPrecision(2)).toString();
-  return `probability ${text} %`;
-}
-
 // A token that can be seen, whatever it consists of.
 export function visible(token) {
   return token.replaceAll('\n', '⏎') || '∅';

@@ -1,0 +1,168 @@
+// Draws the share card: the strip, the numbers and both texts, as a canvas of 1200 × 630. Nothing
+// is asked of a server, and whatever a model or a file is called is drawn as text.
+import { make } from '../../widgets/dom.mjs';
+import { gapOf, numbered, ribbonPath } from '../../widgets/layer_strip/geometry.mjs';
+import { wrapped } from './wrap.mjs';
+
+const [WIDTH, HEIGHT, EDGE] = [1200, 630, 40];
+const STRIP = { left: 118, base: 92, tile: 38, between: 44 };
+const PATIENT = STRIP.base + STRIP.tile + STRIP.between;
+const NUMBERS = PATIENT + STRIP.tile + 28;
+const TEXTS = { top: NUMBERS + 92, height: 246, width: 551, line: 26, lines: 7 };
+const THEMES = {
+  light: {
+    page: '#f6f7f8', card: '#ffffff', line: '#dde1e6', text: '#1b1f24', subdued: '#56606b',
+    accent: '#0b57b5', gone: '#8d97a3', apart: '#ffe9b3', ribbon: 0.3,
+  },
+  dark: {
+    page: '#0e1116', card: '#161b22', line: '#2a323c', text: '#eef1f5', subdued: '#a3aebb',
+    accent: '#7dbbff', gone: '#6b7683', apart: '#54400e', ribbon: 0.4,
+  },
+};
+
+function pathOf(svg) {
+  return new Path2D(svg);
+}
+
+// `card` has the strip's `view`, the `tiles` [{name, value, detail}], and, once there are any, the
+// `prompt` and `texts` [{name, plan, facts, runs}].
+export function drawCard(card, dark) {
+  const canvas = make('canvas');
+  [canvas.width, canvas.height] = [WIDTH, HEIGHT];
+  const pen = canvas.getContext('2d');
+  const colours = THEMES[dark ? 'dark' : 'light'];
+  const sans = getComputedStyle(document.body).fontFamily || 'sans-serif';
+
+  function style(weight, size, colour, family = sans) {
+    return { font: `${weight} ${size}px ${family}`, colour };
+  }
+
+  function measure(text, { font }) {
+    pen.font = font;
+    return pen.measureText(text).width;
+  }
+
+  function write(text, x, y, { font, colour }) {
+    pen.font = font;
+    pen.fillStyle = colour;
+    pen.fillText(text, x, y);
+  }
+
+  // One line, shortened to fit.
+  function line(text, x, y, width, how) {
+    for (const piece of wrapped([{ text, style: how }], width, 1, measure)[0]) {
+      write(piece.text, x + piece.x, y, how);
+    }
+  }
+
+  function box(x, y, width, height, fill, stroke, radius = 12) {
+    pen.beginPath();
+    pen.roundRect(x, y, width, height, radius);
+    if (fill) {
+      pen.fillStyle = fill;
+      pen.fill();
+    }
+    if (stroke) {
+      pen.strokeStyle = stroke;
+      pen.stroke();
+    }
+  }
+
+  function drawHead({ view }) {
+    const name = style(750, 27, colours.text);
+    write('Layer Surgery', EDGE, 58, name);
+    const left = EDGE + measure('Layer Surgery', name) + 24;
+    const base = style(600, 18, colours.text);
+    line(view.name, left, 57, 380, base);
+    const plan = left + Math.min(380, measure(view.name, base)) + 18;
+    const mono = style(500, 17, colours.subdued, 'ui-monospace, monospace');
+    line(view.error ? '' : view.text, plan, 57, WIDTH - EDGE - plan, mono);
+  }
+
+  function drawRow(sources, y, slot, gone) {
+    const shown = numbered(sources, slot);
+    const gap = gapOf(slot);
+    sources.forEach((source, place) => {
+      const x = STRIP.left + place * slot + gap / 2;
+      const isGone = gone(source);
+      box(x, y, slot - gap, STRIP.tile, isGone ? null : card.view.colours[source],
+        isGone ? colours.gone : null, Math.min(5, slot / 4));
+      if (!shown.has(place)) return;
+      const how = style(650, slot < 24 ? 11 : 14, isGone ? colours.subdued : '#0d1117');
+      pen.textAlign = 'center';
+      write(String(source), x + (slot - gap) / 2, y + STRIP.tile / 2 + 5, how);
+      pen.textAlign = 'left';
+    });
+  }
+
+  function drawStrip({ view }) {
+    const sources = view.patient.map((layer) => layer.source);
+    const slot = Math.min(
+      60, (WIDTH - EDGE - STRIP.left) / Math.max(view.depth, sources.length),
+    );
+    const left = (place) => STRIP.left + place * slot + gapOf(slot) / 2;
+    pen.save();
+    pen.translate(0, STRIP.base + STRIP.tile);
+    pen.globalAlpha = colours.ribbon;
+    sources.forEach((source, place) => {
+      const width = slot - gapOf(slot);
+      pen.fillStyle = view.colours[source];
+      pen.fill(pathOf(ribbonPath(left(source), left(place), width, STRIP.between)));
+    });
+    pen.restore();
+    const label = style(650, 16, colours.text);
+    write('Base', EDGE, STRIP.base + 25, label);
+    write('Patient', EDGE, PATIENT + 25, label);
+    const used = new Set(sources);
+    drawRow(Array.from({ length: view.depth }, (_, i) => i), STRIP.base, slot, (i) => !used.has(i));
+    drawRow(sources, PATIENT, slot, () => false);
+  }
+
+  function drawNumbers({ tiles }) {
+    const width = (WIDTH - 2 * EDGE) / Math.max(1, tiles.length);
+    tiles.forEach(({ name, value, detail }, i) => {
+      const x = EDGE + i * width;
+      line(name, x, NUMBERS + 14, width - 14, style(500, 15, colours.subdued));
+      line(value, x, NUMBERS + 43, width - 14, style(700, 21, colours.accent));
+      line(detail, x, NUMBERS + 65, width - 14, style(500, 14, colours.subdued));
+    });
+  }
+
+  function drawText({ name, plan, facts, runs }, x, prompt) {
+    const { top, width, height, lines } = TEXTS;
+    box(x, top, width, height, colours.card, colours.line);
+    const title = name === 'base' ? 'Base' : 'Patient';
+    const bold = style(700, 17, colours.text);
+    write(title, x + 18, top + 30, bold);
+    const beside = x + 18 + measure(title, bold) + 12;
+    const quiet = style(500, 14, colours.subdued);
+    line([plan, facts].filter(Boolean).join(' · '), beside, top + 30, x + width - 18 - beside, quiet);
+    const [asked, said] = [style(400, 18, colours.subdued), style(500, 18, colours.text)];
+    const marked = { ...said, fill: colours.apart };
+    const all = [
+      { text: prompt, style: asked },
+      ...runs.map(({ text, inside }) => ({ text, style: inside ? marked : said })),
+    ];
+    wrapped(all, width - 36, lines, measure).forEach((pieces, row) => {
+      const y = top + 62 + row * TEXTS.line;
+      for (const piece of pieces) {
+        const left = x + 18 + piece.x;
+        const size = measure(piece.text, piece.style);
+        if (piece.style.fill) box(left - 2, y - 19, size + 4, 26, piece.style.fill, null, 5);
+        write(piece.text, left, y, piece.style);
+      }
+    });
+  }
+
+  pen.fillStyle = colours.page;
+  pen.fillRect(0, 0, WIDTH, HEIGHT);
+  pen.lineWidth = 1.5;
+  drawHead(card);
+  drawStrip(card);
+  drawNumbers(card);
+  const places = [EDGE, WIDTH - EDGE - TEXTS.width];
+  const none = { plan: '', facts: 'no text was generated', runs: [] };
+  const texts = card.texts || [{ name: 'base', ...none }, { name: 'patient', ...none }];
+  texts.forEach((text, i) => drawText(text, places[i], card.prompt || ''));
+  return canvas;
+}

@@ -1,0 +1,220 @@
+"""Base and patient side by side: compared, run again, and never taken for another plan's."""
+
+import math
+import re
+
+from hands import both_schemes, depth, faults, open_base, write_plan
+from PIL import Image
+from playwright.sync_api import expect
+
+from surgery import Plan
+from surgery.analysis import surprises
+
+PROMPT = "The three most important inventions in history are"
+
+
+def said(page, who):
+    return page.locator(f"[data-who={who}] .talk-said")
+
+
+def facts(page, who="patient"):
+    return page.locator(f"[data-who={who}] output")
+
+
+def stale(page, who="patient"):
+    return page.locator(f"[data-who={who}] .talk-stale")
+
+
+def caret(page):
+    return page.locator(".talk-caret")
+
+
+def ended(page):
+    """Wait until a run that has begun has come to its end, with the base's surprise."""
+    expect(page.locator("[data-who=patient] .talk-said [title]").first).to_be_attached(
+        timeout=120_000
+    )
+    expect(caret(page)).to_have_count(0)
+
+
+def of_length(page, tokens):
+    page.locator(".talk-settings button").first.click()
+    box = page.get_by_label("number input for Length")
+    box.fill(str(tokens))
+    box.press("Enter")
+
+
+def test_texts_are_compared(page, bundled):
+    expect(page.locator("[data-who=patient] .talk-hint")).to_contain_text("framed")
+    write_plan(page, "0:13, 17:30")
+    depth(page, 26)
+    page.locator("#prompt textarea").fill(PROMPT)
+    page.locator("#stream").click()
+    ended(page)
+    stream = bundled.operate(Plan.parse("0:13, 17:30", 30)).stream(PROMPT, greedy=True)
+    text = "".join(stream)
+    base = "".join(bundled.operate(Plan.whole(30)).stream(PROMPT, greedy=True))
+    word = next(
+        i for i, (a, b) in enumerate(zip(text.split(), base.split(), strict=False)) if a != b
+    )
+    expect(facts(page)).to_contain_text(f"differs from word {word + 1}")
+    for who, one in (("patient", text), ("base", base)):
+        expect(page.locator(f"[data-who={who}] .talk-apart")).to_have_text(one.split()[word])
+
+    # Each token is marked by the base's probability of it, and says it.
+    tokens = page.locator("[data-who=patient] .talk-said [title*=probability]")
+    drawn = tokens.evaluate_all("all => all.map(x => [x.textContent, x.className.at(-1) || '0'])")
+    assert "".join(piece for piece, _ in drawn) == text
+    levels = [
+        (piece, sum(nats > math.log(odds) for odds in (10, 100, 1000)))
+        for piece, nats in surprises(bundled.operate(Plan.whole(30)).model, stream)
+    ]
+    assert len({level for _, level in levels}) > 1
+    assert "".join(level * len(piece) for piece, level in drawn) == "".join(
+        str(level) * len(piece) for piece, level in levels
+    )
+    expect(page.locator(".talk-legend")).to_contain_text("below 0.1 %")
+    for _ in both_schemes(page):
+        assert not faults(page)
+
+
+def test_a_press_during_a_run_begins_anew(page):
+    of_length(page, 512)
+    page.locator("#prompt textarea").fill("Once upon a time")
+    page.locator("#stream").click()
+    expect(said(page, "patient")).to_have_text(re.compile(r"\w"), timeout=120_000)
+    page.locator("#prompt textarea").fill("The capital of France is")
+    write_plan(page, "0:20, 22:30")
+    depth(page, 28)
+    page.locator("#stream").click()
+    expect(page.locator("[data-who=base] .talk-prompt")).to_have_text("The capital of France is")
+    expect(said(page, "base")).to_contain_text("Paris", timeout=60_000)
+    expect(page.locator("[data-who=patient] .talk-plan")).to_have_text("0:20, 22:30")
+
+    # And one right after Stop is not lost.
+    page.locator("#prompt textarea").fill("Water boils at")
+    page.locator("#stop").click()
+    page.locator("#stream").click()
+    expect(page.locator("[data-who=base] .talk-prompt")).to_have_text("Water boils at")
+    expect(said(page, "patient")).to_have_text(re.compile(r"\w"), timeout=60_000)
+    page.locator("#stop").click()
+    expect(caret(page)).to_have_count(0)
+    before = said(page, "patient").inner_text()
+    page.wait_for_timeout(1500)
+    assert said(page, "patient").inner_text() == before
+
+
+def test_a_text_of_an_older_plan_says_so(page, tiny_folder):
+    of_length(page, 8)
+    write_plan(page, "0:13, 17:30")
+    depth(page, 26)
+    page.locator("#stream").click()
+    ended(page)
+    expect(stale(page)).to_have_text("")
+    write_plan(page, "0:13, 18:30")
+    depth(page, 25)
+    expect(stale(page)).to_have_text("older plan")
+    expect(page.locator("[data-who=patient] .talk-plan")).to_have_text("0:13, 17:30")
+    expect(stale(page, "base")).to_have_text("")
+    for _ in both_schemes(page):
+        assert not faults(page)
+    write_plan(page, "nonsense")  # changes nothing
+    expect(page.locator(".strip-error")).to_be_visible()
+    expect(stale(page)).to_have_text("older plan")
+    page.get_by_role("button", name="Undo").click()
+    depth(page, 26)
+    expect(stale(page)).to_have_text("")
+    open_base(page, str(tiny_folder("llama")))
+    depth(page, 6)
+    for who in ("base", "patient"):
+        expect(stale(page, who)).to_have_text("another base")
+
+
+def test_auto_run_follows_the_edits(app, open_page):
+    page = open_page(f"{app}/?tokens=16#auto-run")
+    switch = page.get_by_role("switch", name="Auto-run")
+    expect(switch).to_be_checked()
+    write_plan(page, "0:13, 17:30")
+    depth(page, 26)
+    ended(page)
+    assert stale(page).inner_text() == ""
+    base = facts(page, "base").inner_text()  # with its speed, so it was not generated again
+    write_plan(page, "0:12, 17:30")
+    write_plan(page, "0:11, 17:30")
+    depth(page, 24)
+    expect(page.locator("[data-who=patient] .talk-plan")).to_have_text("0:11, 17:30")
+    expect(stale(page)).to_have_text("")
+    ended(page)
+    assert facts(page, "base").inner_text() == base
+
+    # What was edited elsewhere is run once its panel is back.
+    page.get_by_role("tab", name="Save").click()
+    write_plan(page, "0:10, 17:30")
+    depth(page, 23)
+    page.wait_for_timeout(1500)
+    expect(stale(page)).to_have_text("older plan")
+    page.get_by_role("tab", name="Talk").click()
+    expect(stale(page)).to_have_text("")
+    ended(page)
+
+    switch.uncheck()
+    write_plan(page, "0:9, 17:30")
+    depth(page, 22)
+    page.wait_for_timeout(1500)
+    expect(stale(page)).to_have_text("older plan")
+    switch.check()
+    expect(stale(page)).to_have_text("")
+
+
+def test_an_edit_ends_the_run_of_the_plan_before(app, open_page):
+    page = open_page(f"{app}/?tokens=512#auto-run")
+    write_plan(page, "0:20, 22:30")
+    expect(said(page, "patient")).to_have_text(re.compile(r"\w"), timeout=120_000)
+    page.get_by_role("tab", name="Save").click()  # so that no new one begins
+    write_plan(page, "0:19, 22:30")
+    depth(page, 27)
+    expect(caret(page)).to_have_count(0)
+    before = said(page, "patient").text_content()
+    page.wait_for_timeout(1500)
+    assert said(page, "patient").text_content() == before
+
+
+def test_strangers_switch_auto_run_on_themselves(public_app, open_page):
+    page = open_page(f"{public_app}/#auto-run")
+    expect(page.get_by_role("switch", name="Auto-run")).not_to_be_checked()
+
+
+def picture(page, path) -> Image.Image:
+    """The share card, as a visitor downloads it."""
+    page.get_by_role("button", name="Link").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download picture").click()
+    assert download.value.suggested_filename == "layer-surgery.png"
+    download.value.save_as(path)
+    page.keyboard.press("Escape")
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def test_a_picture_of_the_page(page, tmp_path):
+    """It has the strip in its colours and both texts, in the theme of the page."""
+    of_length(page, 24)
+    write_plan(page, "0:13, 17:30")
+    depth(page, 26)
+    empty = picture(page, tmp_path / "empty.png")
+    assert empty.size == (1200, 630)
+    page.locator("#prompt textarea").fill("<img src=x onerror=alert(1)> is markup for")
+    page.locator("#stream").click()
+    ended(page)
+    light = picture(page, tmp_path / "light.png")
+    colours = {"".join(f"{c:02x}" for c in pixel) for _, pixel in light.getcolors(1 << 20)}
+    tile = page.locator("[data-strip=patient] .layer").last
+    colour = tile.evaluate("node => node.style.getPropertyValue('--layer')")
+    assert colour.removeprefix("#") in colours
+    below = (0, 330, 1200, 630)
+    assert light.crop(below).tobytes() != empty.crop(below).tobytes()
+    assert page.locator("img[src=x]").count() == 0
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("document.body.classList.contains('dark')")
+    dark = picture(page, tmp_path / "dark.png")
+    assert sum(light.getpixel((5, 5))) > 600 and sum(dark.getpixel((5, 5))) < 150
