@@ -116,7 +116,7 @@ def test_a_text_is_of_one_opened_base(tiny_folder):
     store.keep_text("key", base, {"text": "said"})
     assert store.text("key") == store.text("key", base) == {"text": "said"}
     assert store.text("other") is None
-    assert store.text("key", Base.open(str(tiny_folder("llama")))) is None
+    assert store.text("key", Base.open(str(tiny_folder("gpt2")))) is None
     assert copy.deepcopy(store).text("key") is None
 
 

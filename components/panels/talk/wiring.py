@@ -20,7 +20,6 @@ from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
 from components.widgets.status.status import note
-from components.widgets.stop_button import stops
 from surgery import Plan, SurgeryError
 from surgery.operation import Operation
 from surgery.progress import Progress
@@ -80,12 +79,16 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
         **QUIET,
     }
     asked = [panel.start.click, panel.prompt.submit]
-    running = [
-        gr.on(asked, speak, inputs, outputs, **options),
-        panel.output.rerun(speak_again, inputs, outputs, **options),
-    ]
-    panel.output.cease(lambda store: store.stop(), store, None, queue=False, **QUIET)
-    stops(panel.stop, running, stopped, panel.output, outputs)
+    gr.on(asked, speak, inputs, outputs, **options)
+    panel.output.rerun(speak_again, inputs, outputs, **options)
+
+    def cease(store: TalkStore) -> None:
+        store.stop()
+
+    # Not `cancels`: of several runs of one event, Gradio's page cancels any.
+    for event in (panel.stop.click, panel.output.cease):
+        event(cease, store, None, queue=False, **QUIET)
+    panel.stop.click(stopped, panel.output, outputs, concurrency_limit=None, **QUIET)
     parts.strip.change(None, parts.strip, None, js=_CHANGED, **QUIET)
 
     def opened(session: Session, request: gr.Request) -> tuple[dict, dict]:
