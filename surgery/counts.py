@@ -56,6 +56,26 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class LayerPart:
+    """Parameters of one layer that differ in nothing but a number in their name, such as those of
+    its experts: `times` of one `shape`, of a component in `COMPONENTS`. The name has `*` for that
+    number."""
+
+    name: str
+    component: str
+    shape: tuple[int, ...]
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class Layouts:
+    """What each layer consists of, in the model's order: layer i of `distinct[of[i]]`."""
+
+    distinct: tuple[tuple[LayerPart, ...], ...]
+    of: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class StoredBytes:
     """Bytes of a model's stored tensors: outside the layers, and of each layer."""
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .compute_choice import compute_dtype_of, recall_gain
-from .counts import Count, Counts, Shared, StoredBytes
+from .counts import Count, Counts, LayerPart, Layouts, Shared, StoredBytes
 from .io.cache_folder import cache_folder
 from .io.json_cache import JsonCache
 from .plan import Plan
@@ -50,6 +50,7 @@ class KnownBase:
     has_chat_template: bool
     licence: str | None
     counts: Counts
+    layouts: Layouts
     stored_bytes: StoredBytes | None
 
     @classmethod
@@ -71,6 +72,7 @@ class KnownBase:
             has_chat_template=base.has_chat_template,
             licence=base.licence,
             counts=base.counts,
+            layouts=base.layouts,
             stored_bytes=base.stored_bytes,
         )
 
@@ -154,6 +156,10 @@ def _from_json(values: dict[str, Any]) -> KnownBase:
                     ),
                 }
             ),
+            "layouts": Layouts(
+                tuple(tuple(map(_part, one)) for one in values["layouts"]["distinct"]),
+                tuple(values["layouts"]["of"]),
+            ),
             "stored_bytes": stored and StoredBytes(stored["outside"], tuple(stored["layers"])),
         }
     )
@@ -161,3 +167,7 @@ def _from_json(values: dict[str, Any]) -> KnownBase:
 
 def _count(values: dict[str, Any]) -> Count:
     return Count(**values | {"parameters": Counter(values["parameters"])})
+
+
+def _part(values: dict[str, Any]) -> LayerPart:
+    return LayerPart(**values | {"shape": tuple(values["shape"])})

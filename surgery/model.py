@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from surgery.architecture.inspect.layer_list import embedding_table
 
 from .architecture import Anatomy
-from .architecture.inspect.counts import count
+from .architecture.inspect.counts import count, layouts
 from .architecture.inspect.loader import auto_class
 from .architecture.inspect.names import (
     check_stored,
@@ -28,7 +28,7 @@ from .architecture.inspect.names import (
 from .architecture.inspect.quantized import check_declared
 from .compute import dtype_name, float32_gain
 from .compute_choice import compute_dtype_of
-from .counts import Counts, StoredBytes
+from .counts import Counts, Layouts, StoredBytes
 from .devices import HEADROOM, accelerators, main_memory
 from .errors import BaseError, SurgeryError, one_line
 from .io.copy import equal, open_file
@@ -369,6 +369,11 @@ class Model:
     def counts(self) -> Counts:
         """Parameters, cache and compute of each layer, from shapes alone."""
         return count(self.anatomy)
+
+    @cached_property
+    def layouts(self) -> Layouts:
+        """What each layer consists of: modules, shapes, parameters."""
+        return layouts(self.anatomy)
 
     @cached_property
     def stored_bytes(self) -> StoredBytes | None:

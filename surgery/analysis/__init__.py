@@ -11,6 +11,8 @@ Every function takes a base and a text, measures on it, and returns plain values
     probes         Block Influence and angular distance, from the base's hidden states
     taylor         weights times gradients
     layer_scan     measure all scores of a base; the best blocks to drop
+    layer_costs    drop-one costs as far as they are known without measuring
+    ship_costs     measure those of the bundled model, for the package
     methods        the registry of methods that find a plan
     suggestions    plans for a target size, each with its measured perplexity
     target         target sizes, and the plans that reach them
@@ -34,6 +36,7 @@ _HOMES = {
     "GROW": "methods",
     "Guess": "comparison",
     "ImportanceScore": "importance",
+    "LayerCosts": "layer_costs",
     "LossIncrease": "score",
     "METHODS": "methods",
     "MeasurementCache": "cache",
@@ -51,6 +54,7 @@ _HOMES = {
     "best_blocks": "layer_scan",
     "compare": "comparison",
     "disk_passes": "layer_scan",
+    "known_costs": "layer_costs",
     "known_scan": "layer_scan",
     "logit_lens": "lens",
     "measure": "suggestions",

@@ -134,10 +134,20 @@ def best_blocks(scan: Scan, first: int = 0) -> list[Block]:
     return best
 
 
-_MUCH = 4.0  # times the median cost: dropping the layer breaks the model
+_MUCH = 4.0  # times the median cost
 _LITTLE = 1.6  # times the median influence, at most: Block Influence takes it for harmless
 _LEAST_COST = 0.01  # nats per token; medians below it are noise
 _ENDS = (2, 1)  # layers at the start and end, which always cost much
+
+
+def breaking_cost(costs: Mapping[int, float], depth: int) -> float | None:
+    """The cost, in nats per token, above which dropping a layer breaks the model: a multiple of the
+    median of the layers between the ends. None while fewer than half of them are measured."""
+    inner = range(_ENDS[0], depth - _ENDS[1])
+    known = [cost for layer, cost in costs.items() if layer in inner]
+    if len(known) < max(4, len(inner) / 2):
+        return None
+    return _MUCH * max(statistics.median(known), _LEAST_COST)
 
 
 def overlooked(scan: Scan) -> list[int]:
@@ -148,9 +158,9 @@ def overlooked(scan: Scan) -> list[int]:
     inner = range(_ENDS[0], scan.depth - _ENDS[1])
     influence = {i: x for i, x in enumerate(scan.block_influence) if i in inner and x is not None}
     costs = {v.layer: v.cost.mean for v in scan.drop_one if v.layer in influence and v.cost}
-    if len(costs) < max(4, len(inner) / 2):  # too few are measured yet
+    much = breaking_cost(costs, scan.depth)
+    if much is None:
         return []
-    much = _MUCH * max(statistics.median(costs.values()), _LEAST_COST)
     little = _LITTLE * statistics.median(influence[i] for i in costs)
     chosen = [i for i in costs if costs[i] > much and influence[i] <= little]
     return sorted(chosen, key=lambda i: -costs[i])

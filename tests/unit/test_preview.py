@@ -1,5 +1,8 @@
 """Arithmetic against published figures, against real modules, and against torch's FLOP counter."""
 
+import math
+from collections import Counter
+
 import pytest
 import tiny
 import torch
@@ -8,8 +11,8 @@ from transformers import LlamaConfig, MistralConfig, MixtralConfig, Qwen2Config
 
 from surgery import Plan
 from surgery.architecture import Anatomy, skeleton
-from surgery.architecture.inspect.counts import count
-from surgery.counts import StoredBytes
+from surgery.architecture.inspect.counts import count, layouts
+from surgery.counts import LayerPart, StoredBytes
 from surgery.preview import preview
 
 LESSON = dict(
@@ -145,6 +148,30 @@ def test_components_of_a_tied_and_of_an_untied_model():
     assert untied["attention"] == 12 * (2 * 1024 * 1024 + 2 * 1024 * 256)
     assert untied["mlp"] == 12 * 3 * 1024 * 4096
     assert "head" not in previewed(LlamaConfig(**SMOLLM2), "0:30").by_component
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3_text", "mixtral"])
+def test_the_parts_of_a_layer_add_up_to_its_parameters(family):
+    anatomy = Anatomy.of(tiny.config(family))
+    found = layouts(anatomy)
+    for layer, counted in enumerate(count(anatomy).layers):
+        sizes: Counter = Counter()
+        for part in found.distinct[found.of[layer]]:
+            sizes[part.component] += part.times * math.prod(part.shape)
+        assert sizes == counted.parameters
+
+
+def test_experts_of_one_shape_are_one_part():
+    """Where each expert is a module of its own."""
+    anatomy = Anatomy.of(LlamaConfig(**LESSON | dict(num_hidden_layers=2)))
+    layer = anatomy.model.model.layers[0]
+    layer.mlp = torch.nn.ModuleDict(
+        {"experts": torch.nn.ModuleList(torch.nn.Linear(4, 8, bias=False) for _ in range(3))}
+    )
+    found = layouts(anatomy)
+    assert LayerPart("mlp.experts.*.weight", "experts", (8, 4), 3) in found.distinct[found.of[0]]
+    assert found.of == (0, 1)
+    assert LayerPart("mlp.up_proj.weight", "mlp", (4096, 1024)) in found.distinct[1]
 
 
 def test_stored_bytes_are_used_where_they_are_known():

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from surgery.architecture.inspect.layer_list import embedding_table, layer_list
-from surgery.counts import Count, Counts, Shared
+from surgery.counts import Count, Counts, LayerPart, Layouts, Shared
 from surgery.progress import alive
 
 from .anatomy import Anatomy
@@ -88,6 +88,27 @@ def count(base: Anatomy) -> Counts:
         tuple(shared),
         cache is not None,
     )
+
+
+def layouts(base: Anatomy) -> Layouts:
+    """Find what each layer consists of. A parameter that several layers share is part of each."""
+    owners = _owners(base)
+    times: list[Counter] = [Counter() for _ in range(base.stack.depth)]
+    for name, parameter in base.model.named_parameters(remove_duplicate=False):
+        alive()
+        if (where := base.layer_of(name)) is None:
+            continue
+        path, layer, rest = where
+        if path != base.stack.paths[0]:
+            rest = f"{path.rpartition('.')[2]}.{rest}"
+        folded = re.sub(r"\.\d+(?=\.)", ".*", rest)
+        times[layer][folded, owners[name][0], tuple(parameter.shape)] += 1
+    layers = [
+        tuple(LayerPart(part, kind, shape, n) for (part, kind, shape), n in one.items())
+        for one in times
+    ]
+    distinct = tuple(dict.fromkeys(layers))
+    return Layouts(distinct, tuple(map(distinct.index, layers)))
 
 
 def _users(base: Anatomy) -> dict[int, set[int | None]]:
