@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 
 from surgery import SurgeryError
 
+from . import importance
 from .api import NAMES, Endpoints
 from .gradio_compat.event_data import event_data
 from .gradio_compat.readable_errors import ReadableErrors
@@ -50,14 +51,14 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
             teaching = lesson.layout()
             Help(value={}, elem_id="help")
             sharing = link.layout()
-        strip = LayerStrip(elem_id="strip")
+        strip = LayerStrip(value=base.opening(first), elem_id="strip")
         tiles = Tiles(value={}, elem_id="tiles")
         with gr.Tabs(elem_id="panels") as tabs:
             with gr.Tab("Talk"):
                 talking = talk.layout(services)
             with gr.Tab(weights.TAB):
                 weighing = weights.layout()
-            with gr.Tab(xray.TAB):
+            with gr.Tab(xray.TAB, id=xray.TAB):
                 seeing = xray.layout(services)
             with gr.Tab("Log"):
                 logging = log.layout()
@@ -107,6 +108,7 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
         heal.wire(healing, parts)
         log.wire(logging, parts)
         save.wire(saving, parts)
+        importance.wire(parts)
 
         def leave(request: gr.Request) -> None:
             if services.refused("leave", request):

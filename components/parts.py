@@ -35,6 +35,7 @@ class PageParts:
     edited: gr.events.Dependency  # after it the plan has changed
     opened: list[gr.events.Dependency] = field(default_factory=list)  # … another base is open
     measured: list[gr.events.Dependency] = field(default_factory=list)  # … plans were measured
+    scanned: list[gr.events.Dependency] = field(default_factory=list)  # … layers were measured
 
     def changes_plan(
         self, event: Callable, plan_of: Callable[[Session, Mapping], str | None]

@@ -17,6 +17,7 @@ from surgery import PRESETS, History, Init, Plan, PlanError
 from surgery import presets as preset_texts
 from surgery.plan import COPY
 
+from .contents import contents
 from .measurements import Measurements
 
 if TYPE_CHECKING:
@@ -43,9 +44,11 @@ class Session:
         self.spec = ""
         self.opening: object = None  # the latest request to open a base
         self.measurements = Measurements()
+        self.importance: dict | None = None  # of the base's layers, once it has been looked up
         self._lock = threading.Lock()
         self._name = ""
         self._kinds: tuple[str, ...] = ()
+        self._contents: dict = {}
         self._history: History | None = None
         self._selection: Selection | None = None
         self._revision = 0
@@ -65,11 +68,18 @@ class Session:
             raise PlanError("Open a base first.")
         return self._history.present
 
+    @property
+    def name(self) -> str:
+        """The name of the base; empty before one is open."""
+        return self._name
+
     def open(self, spec: str, base: Base | KnownBase) -> None:
         """Start over with another base and its whole plan."""
         with self._lock:
             self.spec = spec
             self._name, self._kinds = base.name, base.kinds
+            self._contents = contents(base)
+            self.importance = None
             self._history = History(Plan.whole(base.depth))
             self._selection = None
             self._revision += 1
@@ -142,10 +152,13 @@ class Session:
                 "name": self._name,
                 "depth": plan.depth,
                 "kinds": list(self._kinds),
+                "contents": self._contents,
+                "importance": self.importance,
                 "patient": patient,
                 "selection": chosen
                 and {"strip": chosen.strip, "start": chosen.start, "end": chosen.end},
                 "text": self._text or str(plan),
+                "unread": bool(self._text),
                 "spec": self.spec,
                 "whole": plan.is_whole,
                 "undo": bool(history.past),

@@ -45,8 +45,29 @@ def test_a_base_that_can_not_be_opened(page, spec, said):
     open_base(page, spec)
     line = page.locator("#about .status.failed p")
     expect(line).to_contain_text(said)
+    expect(line).to_contain_text("SmolLM2-135M-Instruct is still open.")
+    expect(page.locator("[data-of=base] i")).to_have_text("SmolLM2-135M-Instruct")
     depth(page, 29)  # what was open stays open
     assert page.locator("#about b").count() == 0
+
+
+def test_a_first_base_that_can_not_be_opened_leaves_a_line_and_no_skeleton(app, tabs):
+    page = tabs.take(1366, 768, "light", False)
+    page.goto(f"{app}/?base=/no/such/folder")
+    expect(page.locator("#about .failed p")).to_contain_text("There is no folder")
+    expect(page.locator(".strip-empty")).to_contain_text("Choose a base above")
+    expect(page.locator(".strip.opening")).to_have_count(0)
+    tabs.give_back(page, False)
+
+
+def test_a_long_name_ends_before_the_arrow(page):
+    box = page.locator("#base input")
+    box.fill("organisation/a-model-with-a-very-long-name-that-goes-on-and-on-Instruct")
+    padding = box.evaluate("box => parseFloat(getComputedStyle(box).paddingRight)")
+    arrow = page.locator("#base .icon-wrap").bounding_box()
+    edge = box.bounding_box()
+    assert edge["x"] + edge["width"] - padding <= arrow["x"] + 1
+    assert box.evaluate("box => getComputedStyle(box).textOverflow") == "ellipsis"
 
 
 def test_names_and_kinds_are_text(page, tmp_path):

@@ -1,11 +1,13 @@
 """The strip under hands and keys: selecting, dragging, the notation, presets, many layers."""
 
 import json
+import re
 
 import pytest
 from hands import (
     depth,
     drag,
+    faults,
     layers,
     open_base,
     order,
@@ -17,6 +19,7 @@ from hands import (
 from playwright.sync_api import expect
 
 ALL = list(range(30))
+STRIPS = ("base", "patient")
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +204,11 @@ def test_few_and_many_layers(page, configs, count):
     shown = layers(page, "patient").locator(".layer-number:visible")
     boxes = [box for box in (label.bounding_box() for label in shown.all()) if box]
     assert len(boxes) >= 6
+    # Six layers fill the width as 126 do.
+    base = [layers(page, "base").nth(i).bounding_box() for i in (0, count - 1)]
+    assert base[1]["x"] + base[1]["width"] - base[0]["x"] > 0.8 * strip["width"] * (
+        count / (count + 2)
+    )
     page.keyboard.press("Control+z")
     depth(page, count)
 
@@ -208,7 +216,12 @@ def test_few_and_many_layers(page, configs, count):
 def test_a_finger_on_a_phone(app, open_page):
     page = open_page(app, 390, 844, phone=True)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert layers(page, "patient").nth(0).bounding_box()["width"] > 20
+    bar = page.locator(".strip-bar").bounding_box()
+    assert bar["height"] < 110  # two rows
     select(page, 13, 16)
+    tools = page.get_by_role("toolbar", name="Operations").bounding_box()
+    assert tools["x"] >= 0 and tools["x"] + tools["width"] <= 390
     page.get_by_role("button", name="Drop").tap()
     depth(page, 26)
     expect(plan_box(page)).to_have_value("0:13, 17:30")
@@ -226,3 +239,238 @@ def test_the_preset_menu_says_how_large_each_plan_is(page):
     depth(page, 30)
     expect(selected(page)).to_have_count(3)
     expect(page.locator(".strip-error")).to_be_hidden()
+
+
+# ---------------------------------------------------------------- importance, plates, contents
+
+
+def bars(page):
+    return page.locator(".strip-bars i")
+
+
+def test_the_importance_of_the_bundled_model_is_there_at_once(page):
+    expect(bars(page)).to_have_count(30)
+    label = page.locator(".strip-importance-label")
+    expect(label).to_be_visible()
+    hint = label.get_attribute("title")
+    assert "nats per token" in hint and "tokens of" in hint
+    heights = bars(page).evaluate_all("all => all.map(bar => bar.offsetHeight)")
+    assert heights[0] == max(heights) > 2 * heights[17] > 0
+    broken = page.locator(".strip-bars i.breaking").evaluate_all(
+        "all => all.map(bar => [...bar.parentNode.children].indexOf(bar))"
+    )
+    assert {0, 1, 11, 29} <= set(broken) and len(broken) < 10
+    # Each stands over its tile, which says the same to a screen reader.
+    tile, bar = layers(page, "base").nth(11).bounding_box(), bars(page).nth(11).bounding_box()
+    assert abs(tile["x"] - bar["x"]) < 1 and bar["y"] + bar["height"] <= tile["y"]
+    expect(layers(page, "base").nth(11)).to_have_attribute(
+        "aria-label", re.compile("without it the model breaks .* nats per token")
+    )
+    # It arrives after the base, and leaves what was done meanwhile.
+    select(page, 3, 4)
+    page.keyboard.press("Delete")
+    depth(page, 28)
+    expect(bars(page)).to_have_count(30)
+
+
+def test_the_importance_of_another_base_is_measured_on_request(page, tiny_folder):
+    folder = tiny_folder("llama")
+    open_base(page, str(folder))
+    depth(page, 6)
+    measure = page.get_by_role("button", name="Measure importance")
+    expect(bars(page)).to_have_count(0)
+    measure.click()
+    expect(page.get_by_role("tab", name="X-ray")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#xray-status p")).to_contain_text("Perplexity", timeout=60_000)
+    expect(bars(page)).to_have_count(6)
+    expect(measure).to_be_hidden()
+
+
+def test_a_base_that_can_not_read_says_so_and_offers_no_measuring(page, configs):
+    open_base(page, configs(6))
+    depth(page, 6)
+    expect(page.locator(".strip-unmeasured")).to_be_visible()
+    expect(page.get_by_role("button", name="Measure importance")).to_be_hidden()
+    expect(page.locator("#about p")).to_have_text(re.compile("^No tokenizer"))
+
+
+def test_embedding_norm_and_head_stand_at_the_ends(page):
+    for strip in STRIPS:
+        plates = page.locator(f"[data-plates={strip}] .plate")
+        expect(plates).to_have_count(3)
+        expect(plates.nth(0)).to_have_attribute("title", "Embedding: 28,311,552 parameters")
+        expect(plates.nth(1)).to_have_attribute("title", "Final norm: 576 parameters")
+        expect(plates.nth(2)).to_have_attribute("title", "Head: uses the weights of the embedding")
+    write_plan(page, "0:10")
+    depth(page, 10)
+    last = layers(page, "patient").last.bounding_box()
+    norm = page.locator("[data-plates=patient] .plate").nth(1).bounding_box()
+    assert 0 <= norm["x"] - last["x"] - last["width"] < 12
+    first = layers(page, "patient").first.bounding_box()
+    embedding = page.locator("[data-plates=patient] .plate").nth(0).bounding_box()
+    assert 0 <= first["x"] - embedding["x"] - embedding["width"] < 12
+
+
+def test_a_layer_opens_to_what_is_in_it(page):
+    sheet = page.get_by_role("region", name="What is in layer 5")
+    tile = layers(page, "patient").nth(5)
+    tile.click()
+    expect(sheet).to_be_hidden()
+    tile.click()
+    expect(sheet).to_contain_text("Layer 5 has 3,540,096 parameters")
+    expect(sheet).to_contain_text("MLP")
+    expect(sheet.locator(".strip-part-row", has_text="q_proj")).to_contain_text("576 × 576")
+    expect(page.locator(".strip-live")).to_contain_text("Attention 884,736")
+    tile.click()
+    expect(sheet).to_be_hidden()
+    page.keyboard.press("Enter")
+    expect(sheet).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    expect(sheet).to_be_hidden()
+    page.get_by_role("button", name="Details").click()
+    sheet = page.get_by_role("region", name="What is in layer 6")
+    expect(sheet).to_be_visible()
+    assert not faults(page)
+    page.keyboard.press("Escape")
+    expect(sheet).to_be_hidden()
+    expect(selected(page)).to_have_count(1)  # a second one clears the selection
+    page.keyboard.press("Escape")
+    expect(selected(page)).to_have_count(0)
+
+
+# ---------------------------------------------------------------- errors, undo, what can fail
+
+
+def test_only_a_wrong_plan_marks_the_plan_s_box_and_only_while_it_is_there(page):
+    select(page, 3, 3, "base")
+    page.keyboard.press("Delete")
+    depth(page, 29)
+    page.keyboard.press("d")  # of what was dropped
+    error = page.get_by_role("alert")
+    expect(error).to_contain_text("restore them first")
+    expect(plan_box(page)).to_have_attribute("aria-invalid", "false")
+    write_plan(page, "0:99")
+    expect(error).to_contain_text("0:99")
+    expect(plan_box(page)).to_have_attribute("aria-invalid", "true")
+    plan_box(page).fill("0:9")
+    expect(plan_box(page)).to_have_attribute("aria-invalid", "false")
+    expect(error).to_be_hidden()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1366, 768), (390, 844)])
+def test_an_error_moves_nothing(app, open_page, width, height):
+    page = open_page(app, width, height)
+    expect(page.locator("#about p")).to_contain_text("Llama")
+    rows = [page.locator(".strip-stage"), page.locator("#tiles"), page.locator("#panels")]
+    before = [row.bounding_box() for row in rows]
+    write_plan(page, "0:99, " + "1, " * 60)
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert [row.bounding_box() for row in rows] == before
+    open_base(page, "no/such/model/" + "at/all/" * 20)
+    expect(page.locator("#about .failed p")).to_be_visible()
+    assert [row.bounding_box() for row in rows] == before
+
+
+def test_what_can_only_fail_is_not_offered(page):
+    select(page, 13, 16)
+    page.keyboard.press("Delete")
+    depth(page, 26)
+    tools = page.get_by_role("toolbar", name="Operations on the selected layers")
+    for name in ("Drop", "Repeat", "Move left", "Move right", "Reverse"):
+        expect(tools.get_by_role("button", name=name)).to_be_disabled()
+    expect(page.get_by_label("Initialise the selected layers as")).to_be_disabled()
+    expect(tools.get_by_role("button", name="Restore")).to_be_enabled()
+    page.keyboard.press("Escape")
+    expect(tools).to_be_hidden()
+
+
+def test_undo_works_anywhere_but_in_a_text(page):
+    write_plan(page, "0:10")
+    depth(page, 10)
+    page.locator("#tiles").click()
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Control+z")
+    depth(page, 30)
+    page.get_by_role("tab", name="X-ray").focus()
+    page.keyboard.press("Control+y")
+    depth(page, 10)
+    prompt = page.locator("#prompt textarea")
+    prompt.fill("Once")
+    prompt.press("End")
+    prompt.press("x")
+    prompt.press("Control+z")
+    page.get_by_role("tab", name="X-ray").focus()
+    page.keyboard.press("Control+Shift+z")  # there is nothing to redo: the plan was not undone
+    depth(page, 10)
+
+
+def test_ten_quick_undos_leave_what_is_typed_next(page):
+    select(page, 0, 0)
+    for _ in range(10):
+        page.keyboard.press("d")
+    depth(page, 40)
+    for _ in range(10):
+        page.keyboard.press("Control+z")
+    plan_box(page).focus()
+    plan_box(page).fill("0:7")
+    depth(page, 30)
+    expect(plan_box(page)).to_have_value("0:7")
+    plan_box(page).press("Enter")
+    depth(page, 7)
+    # The same with the text on its way before the last undo is answered.
+    select(page, 0, 0)
+    for _ in range(10):
+        page.keyboard.press("d")
+    for _ in range(10):
+        page.keyboard.press("Control+z")
+    write_plan(page, "0:8")
+    depth(page, 8)
+    expect(plan_box(page)).to_have_value("0:8")
+
+
+def test_layers_of_the_base_move_from_where_they_stand_in_the_patient(page):
+    write_plan(page, "20:30, 0:10")
+    depth(page, 20)
+    select(page, 22, 23, "base")
+    page.keyboard.press("Alt+ArrowRight")
+    expect(plan_box(page)).to_have_value("20:22, 24, 22:24, 25:30, 0:10")
+
+
+# ---------------------------------------------------------------- what floats over the strip
+
+
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1366, 768), (390, 844)])
+def test_the_toolbar_stands_at_the_selection(app, open_page, width, height):
+    page = open_page(app, width, height)
+    for strip in STRIPS:
+        select(page, 4, 6, strip)
+        tools = page.get_by_role("toolbar", name="Operations").bounding_box()
+        frame = page.locator(".strip-frame").bounding_box()
+        assert tools["x"] >= 0 and tools["x"] + tools["width"] <= width
+        assert tools["x"] <= frame["x"] + frame["width"]
+        assert frame["x"] <= tools["x"] + tools["width"]
+        # It covers no tile.
+        base, patient = (page.locator(f"[data-strip={s}]").bounding_box() for s in STRIPS)
+        assert tools["y"] >= base["y"] + base["height"] - 1
+        assert tools["y"] + tools["height"] <= patient["y"] + 1
+
+
+def test_a_drag_carries_the_tiles_and_opens_a_gap(page):
+    select(page, 2, 4)
+    tiles = layers(page, "patient")
+    start, end = tiles.nth(3).bounding_box(), tiles.nth(10).bounding_box()
+    page.mouse.move(start["x"] + 20, start["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(end["x"] + 0.9 * end["width"], end["y"] + 20, steps=6)
+    carried = page.locator(".strip-carried .layer")
+    expect(carried).to_have_count(3)
+    assert carried.all_inner_texts() == ["2", "3", "4"]
+    assert abs(carried.nth(1).bounding_box()["x"] - end["x"]) < end["width"] * 1.1
+    expect(page.locator("[data-strip=patient] > .lifted")).to_have_count(3)
+    left, right = (tiles.nth(i).bounding_box() for i in (10, 11))
+    assert right["x"] - left["x"] - left["width"] > 0.5 * left["width"]
+    page.keyboard.press("Escape")
+    expect(carried).to_have_count(0)
+    expect(page.locator(".lifted")).to_have_count(0)
+    page.mouse.up()
+    expect(plan_box(page)).to_have_value("0:30")

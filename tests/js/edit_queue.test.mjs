@@ -98,3 +98,17 @@ test('an edit that waited counts from when it was asked for', (t) => {
   queue.advance(); // sends b, asked for before the selection
   assert.equal(queue.selectionIsNewer, true);
 });
+
+test('an answer is told from others by the edit that it answers', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const { queue } = queueWith();
+  assert.equal(queue.answered(), null);
+  queue.ask({ op: 'undo' });
+  queue.ask({ op: 'write' });
+  assert.deepEqual([queue.has('undo'), queue.has('write'), queue.has('drop')], [true, true, false]);
+  assert.deepEqual(queue.answered(), { op: 'undo' });
+  assert.equal(queue.has('undo'), false);
+  queue.advance();
+  assert.deepEqual(queue.answered(), { op: 'write' });
+  assert.equal(queue.has('write'), false);
+});

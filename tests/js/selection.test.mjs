@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
-  commonInit, completed, contains, counterpart, fitted, range, staysPut, summary,
+  commonInit, completed, contains, counterpart, fitted, inPatient, possible, range, staysPut,
+  summary,
 } from '../../components/widgets/layer_strip/selection.mjs';
 
 // 0, 1, 3, 3 (half as strong), 2 of a base with four layers.
@@ -76,4 +77,33 @@ test('left and right are moves by one, and stop at the ends', () => {
   assert.deepEqual(move('right', patient(1, 3)), { op: 'move', to: 4, ...patient(1, 3) });
   assert.equal(move('left', patient(0, 2)), null);
   assert.equal(move('right', patient(4, 5)), null);
+});
+
+test('layers of the base move from where they are in the patient', () => {
+  const dropped = { depth: 4, patient: [{ source: 2 }, { source: 3 }, { source: 0 }] };
+  const base = (start, end) => ({ strip: 'base', start, end });
+  assert.deepEqual(inPatient(base(2, 4), dropped), patient(0, 2));
+  assert.equal(inPatient(base(1, 2), dropped), null); // dropped
+  assert.equal(inPatient(base(3, 5), view), null); // there twice
+  assert.equal(inPatient(base(0, 2), { patient: [{ source: 1 }, { source: 0 }] }), null);
+  assert.deepEqual(
+    completed({ op: 'right' }, base(2, 4), dropped), { op: 'move', to: 3, ...patient(0, 2) },
+  );
+  assert.equal(completed({ op: 'left' }, base(2, 4), dropped), null);
+});
+
+test('what can only fail is not possible', () => {
+  const can = (chosen, state = view) => (
+    ['drop', 'repeat', 'left', 'right', 'restore', 'reverse', 'initialise']
+      .filter((op) => possible(op, chosen, state))
+  );
+  const base = (start, end) => ({ strip: 'base', start, end });
+  const cut = { depth: 4, patient: [{ source: 0 }, { source: 3 }] };
+  assert.deepEqual(can(null), []);
+  assert.deepEqual(can(base(1, 3), cut), ['restore']); // what was dropped
+  assert.deepEqual(can(patient(0, 2), cut), ['repeat', 'restore', 'reverse', 'initialise']);
+  assert.deepEqual(can(patient(0, 1), cut), ['drop', 'repeat', 'right', 'restore', 'initialise']);
+  assert.deepEqual(can(base(3, 4), cut), ['drop', 'repeat', 'left', 'restore', 'initialise']);
+  assert.equal(possible('undo', null, { ...view, undo: true }), true);
+  assert.equal(possible('redo', null, { ...view, redo: false }), false);
 });

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 import pytest
 
@@ -117,3 +118,31 @@ def test_a_public_page_remembers_nothing(public_services, own_cache, copy, start
     steps = opened(public_services, "org/model")
     assert steps[-1][1]["depth"] == 6
     assert not (own_cache / "known-bases").exists()
+
+
+def test_what_is_opened_is_named_until_it_is_there(copy, monkeypatch):
+    services = Services.of()
+    real = services.bases.get
+
+    def slowly(spec, progress=None):
+        if progress:
+            progress("Reading the config", 0, 0)
+            time.sleep(0.5)
+        return real(spec, progress)
+
+    monkeypatch.setattr(services.bases, "get", slowly)
+    first, *_, last = opened(services, str(copy))
+    assert first[0]["text"].startswith("Opening ")
+    assert first[1] == {"opening": f"Opening {str(copy)[:80]}…"}
+    assert last[1]["name"] == "model"
+
+
+def test_a_base_that_fails_to_open_leaves_the_one_that_is_open(copy):
+    services, session = Services.of(), Session()
+    (*_, (said, strip, *_)) = open_for(services, session, "/no/such/folder", "", None)
+    assert said["failed"] and "still open" not in said["text"]
+    assert strip["note"].startswith("Choose a base above")
+    list(open_for(services, session, str(copy), "", None))
+    (*_, (said, *_)) = open_for(services, session, "/no/such/folder", "", None)
+    assert said["failed"] and said["text"].endswith("model is still open.")
+    assert session.name == "model" and session.view()["depth"] == 6

@@ -1,6 +1,7 @@
 """A session's edits: what a browser may ask for, and what comes of it."""
 
 import copy
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -9,13 +10,25 @@ from hypothesis import strategies as st
 
 from components.sessions.session import Session
 from surgery import Plan, PlanError
+from surgery.counts import Count, Counts, LayerPart, Layouts
 
 DEPTH = 8
 
 
+def base(depth: int = DEPTH) -> SimpleNamespace:
+    part = LayerPart("mlp.up.weight", "mlp", (8, 4))
+    return SimpleNamespace(
+        name="tiny",
+        depth=depth,
+        kinds=("",) * depth,
+        counts=Counts(Count(Counter(embedding=32, norms=4)), (Count(Counter(mlp=32)),) * depth, 0),
+        layouts=Layouts(((part,),), (0,) * depth),
+    )
+
+
 def session(text: str = "0:8") -> Session:
     made = Session()
-    made.open("x", SimpleNamespace(name="tiny", depth=DEPTH, kinds=("",) * DEPTH))
+    made.open("x", base())
     if text != "0:8":
         ask(made, "write", text=text)
     return made
@@ -29,8 +42,23 @@ def ask(made: Session, op: str, strip: str = "patient", start=None, end=None, **
 
 def test_one_layer_is_not_called_layers():
     made = Session()
-    made.open("x", SimpleNamespace(name="tiny", depth=1, kinds=("",)))
+    made.open("x", base(1))
     assert made.view()["message"] == "tiny: 1 layer"
+
+
+def test_the_view_says_what_layers_consist_of():
+    contents = session().view()["contents"]
+    part = {"name": "mlp.up.weight", "component": "mlp", "shape": (8, 4), "times": 1}
+    assert contents["layouts"] == [[part]] and contents["of"] == [0] * DEPTH
+    assert contents["outside"] == {"embedding": 32, "norms": 4}
+
+
+def test_only_a_plan_that_could_not_be_read_is_marked_in_its_box():
+    made = session()
+    assert ask(made, "write", text="0:9")["unread"]
+    failed = ask(made, "drop", "base", 0, DEPTH)
+    assert failed["error"] and not failed["unread"]
+    assert not ask(made, "drop", start=0, end=1)["unread"]
 
 
 @pytest.mark.parametrize(

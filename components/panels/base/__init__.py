@@ -1,6 +1,6 @@
 """Choose the base model."""
 
-from .panel import layout
+from .panel import layout, opening
 from .wiring import describe, wire
 
-__all__ = ["describe", "layout", "wire"]
+__all__ = ["describe", "layout", "opening", "wire"]

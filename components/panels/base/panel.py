@@ -21,6 +21,25 @@ _OFFERED = [
 ]
 
 
+_NAMES = {spec: label for label, spec in (one for one in _OFFERED if isinstance(one, tuple))}
+
+
+def name_of(spec: str) -> str:
+    """A base's name before it is open, short enough for a line."""
+    return _NAMES.get(spec, spec).partition(" · ")[0][:80]
+
+
+def opening(spec: str) -> dict:
+    """A value for the strip while its first base is being opened."""
+    return {"opening": f"Opening {name_of(spec)}…"}
+
+
+def nothing_open(public: bool) -> dict:
+    """A value for the strip when no base could be opened."""
+    places = "a Hub id" if public else "a Hub id, a folder, file.gguf or config:file.json"
+    return {"note": f"Choose a base above, or enter {places}."}
+
+
 @dataclass(frozen=True)
 class BasePicker:
     """The panel's components."""
@@ -36,8 +55,6 @@ def layout(services: Services, first: str) -> BasePicker:
     offered: list[Any] = [*_OFFERED]
     if first != "bundled" and first not in offered:
         offered.insert(0, first)
-    public = services.deployment.public
-    places = "a Hub id" if public else "a Hub id, a folder, file.gguf or config:file.json"
     name = gr.Dropdown(
         offered,
         value=first,
@@ -52,5 +69,5 @@ def layout(services: Services, first: str) -> BasePicker:
     )
     open_button = gr.Button("Open", scale=0, min_width=80, size="md", elem_id="open")
     stop = gr.Button("Stop", scale=0, min_width=80, size="md", elem_id="open-stop", visible=False)
-    status = Status(value=note(f"Choose a base or enter {places}."), scale=6, elem_id="about")
+    status = Status(value=note(f"Opening {name_of(first)}…"), scale=6, elem_id="about")
     return BasePicker(name, open_button, stop, status)

@@ -18,7 +18,7 @@ from components.widgets.status.status import note
 from components.widgets.stop_button import stops
 from surgery.facts import dtypes
 
-from .panel import BasePicker
+from .panel import BasePicker, name_of, nothing_open, opening
 
 if TYPE_CHECKING:
     from surgery import Base
@@ -44,7 +44,7 @@ def wire(
     chosen = [panel.name, parts.session]
     outputs = [panel.status, parts.strip, parts.tiles, panel.stop]
     loading = restored.then(arrive, [*chosen, plan], outputs, **QUIET, **_OPEN)
-    opening = gr.on(
+    choosing = gr.on(
         [panel.open.click, panel.name.input],
         choose,
         chosen,
@@ -53,14 +53,14 @@ def wire(
         **QUIET,
         **_OPEN,
     )
-    stops(
-        panel.stop,
-        [loading, opening],
-        lambda: (note("Stopped."), gr.update(visible=False)),
-        None,
-        [panel.status, panel.stop],
-    )
-    parts.opened.extend([loading, opening])
+
+    def stopped(session: Session) -> tuple:
+        strip = gr.skip() if session.spec else nothing_open(services.deployment.public)
+        return note("Stopped."), strip, gr.update(visible=False)
+
+    outputs = [panel.status, parts.strip, panel.stop]
+    stops(panel.stop, [loading, choosing], stopped, parts.session, outputs)
+    parts.opened.extend([loading, choosing])
 
 
 def open_for(
@@ -86,10 +86,19 @@ def open_for(
     def running(status: dict) -> tuple:
         if known and time.monotonic() - begun < _QUIET:
             return describe(known), *shown(), gr.skip()
-        return status, *shown(), gr.update(visible=True)
+        strip, tiles = shown()
+        if not session.spec:
+            strip = opening(wanted)
+        words = f"Opening {name_of(wanted)}: {status['text']}"
+        return {**status, "text": words}, strip, tiles, gr.update(visible=True)
 
     def ended(status: dict) -> tuple:
-        return status, *shown(), gr.update(visible=False)
+        strip, tiles = shown()
+        if not session.spec:
+            strip = nothing_open(services.deployment.public)
+        elif session.spec != wanted and status["failed"]:
+            status = {**status, "text": f"{status['text']} {session.name} is still open."}
+        return status, strip, tiles, gr.update(visible=False)
 
     def updates() -> Iterator[tuple]:
         base = yield from watch(partial(services.bases.get, wanted), running)
@@ -114,7 +123,8 @@ def open_for(
 
 def describe(base: Base | KnownBase) -> dict:
     """A status value that says what the base is."""
-    facts = [
+    facts = [] if base.has_tokenizer else ["No tokenizer: text generation unavailable"]
+    facts += [
         base.architecture,
         layers_text(base.depth),
         dtypes(base),
@@ -124,6 +134,4 @@ def describe(base: Base | KnownBase) -> dict:
         facts.append(f"revision {base.revision[:8]}")
     if base.note:
         facts.append(base.note)
-    if not base.has_tokenizer:
-        facts.append("no tokenizer: text generation unavailable")
     return note(" · ".join(facts))

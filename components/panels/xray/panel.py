@@ -15,12 +15,14 @@ from .scan import ScanPanel
 from .suggest import SuggestPanel
 
 TAB = "X-ray"
+SCAN = "scan"  # the tab within it
 
 
 @dataclass(frozen=True)
 class XrayPanel:
     """The panel's parts."""
 
+    tabs: gr.Tabs
     sample: SamplePicker
     scan: ScanPanel
     compare: ComparePanel
@@ -31,11 +33,11 @@ def layout(services: Services) -> XrayPanel:
     """Lay the panel out in the current tab."""
     with gr.Row(elem_classes="xray-controls fields", equal_height=True):
         sample = sample_picker(services.deployment.public)
-    with gr.Tabs(elem_id="xray-parts"):
-        with gr.Tab("Where to cut"):
+    with gr.Tabs(elem_id="xray-parts") as tabs:
+        with gr.Tab("Where to cut", id=SCAN):
             seeing = scan.layout()
         with gr.Tab("What the cut did"):
             comparing = compare.layout()
         with gr.Tab("Suggestions"):
             suggesting = suggest.layout()
-    return XrayPanel(sample, seeing, comparing, suggesting)
+    return XrayPanel(tabs, sample, seeing, comparing, suggesting)

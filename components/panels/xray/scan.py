@@ -113,9 +113,11 @@ def wire(panel: ScanPanel, picker: SamplePicker, parts: PageParts, tab: str) -> 
     for event in parts.opened:
         event.then(again, **work, **COMPUTE)
     picker.kind.input(again, **work, trigger_mode="always_last", **COMPUTE)
-    measuring = panel.start.click(begin, **work, **COMPUTE)
+    pressed = (panel.start.click, parts.strip.measure)
+    measuring = [event(begin, **work, **COMPUTE) for event in pressed]
+    parts.scanned.extend(measuring)
     hidden = gr.update(visible=False)
-    stops(panel.stop, [measuring], lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
+    stops(panel.stop, measuring, lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
 
 
 def look(panel: ScanPanel, services: Services, session: Session, kind, own, extras, span) -> dict:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from components.parts import PageParts
+import gradio as gr
+
+from components.parts import QUIET, PageParts
 
 from . import compare, scan, suggest
-from .panel import TAB, XrayPanel
+from .panel import SCAN, TAB, XrayPanel
 
 
 def wire(panel: XrayPanel, parts: PageParts) -> None:
     """Tie the panel to the page."""
+    # The strip's button starts the scan, whose progress is shown here.
+    parts.strip.measure(
+        lambda: (gr.Tabs(selected=TAB), gr.Tabs(selected=SCAN)),
+        None,
+        [parts.tabs, panel.tabs],
+        queue=False,
+        **QUIET,
+    )
     scan.wire(panel.scan, panel.sample, parts, TAB)
     compare.wire(panel.compare, panel.sample, parts)
     suggest.wire(panel.suggest, panel.sample, parts)

@@ -1,4 +1,5 @@
 // Layers in words, for tooltips, badges and screen readers.
+import { integer } from '../text.mjs';
 
 function kindOf(view, source) {
   return view.kinds[source] ? `, ${view.kinds[source]}` : '';
@@ -11,7 +12,40 @@ export function describeBase(view, source, positions) {
   if (positions.length > 1) {
     where = `${positions.length} times in the patient, at positions ${positions.join(', ')}`;
   }
-  return `Layer ${source}${kindOf(view, source)}: ${where}`;
+  const cost = describeCost(view, source);
+  return `Layer ${source}${kindOf(view, source)}: ${where}${cost && `; ${cost}`}`;
+}
+
+// What dropping a layer costs, where that is known.
+export function describeCost(view, source) {
+  const cost = view.importance?.costs?.[source] ?? null;
+  const nats = cost === null ? '' : `${Math.abs(cost).toFixed(2)} nats per token`;
+  if (view.importance?.breaking.includes(source)) {
+    return `without it the model breaks${nats && ` (+${nats})`}`;
+  }
+  if (cost === null) return '';
+  return cost < 0 ? `dropping it alone gains ${nats}` : `dropping it alone costs ${nats}`;
+}
+
+// The plates before and after the layers, as [{key, label, text}].
+export function describeEnds({ outside, per_layer_tables: tables }) {
+  const size = (key) => `${integer(outside[key])} parameters`;
+  const more = [];
+  if (tables) more.push(`${integer(tables)} more for each layer`);
+  if (outside.towers) more.push(`vision and audio towers: ${size('towers')}`);
+  if (outside.other) more.push(`other: ${size('other')}`);
+  const embedding = outside.embedding ? size('embedding') : 'no parameters of its own';
+  return [
+    { key: 'embedding', label: 'emb', text: ['Embedding: ' + embedding, ...more].join('; ') },
+    {
+      key: 'norm', label: 'norm',
+      text: outside.norms ? `Final norm: ${size('norms')}` : 'Final norm: no parameters',
+    },
+    {
+      key: 'head', label: 'head',
+      text: outside.head ? `Head: ${size('head')}` : 'Head: uses the weights of the embedding',
+    },
+  ];
 }
 
 export function describePatient(view, layer, position) {

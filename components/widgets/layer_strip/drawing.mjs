@@ -1,18 +1,32 @@
-// Draws the strip: tiles, ribbons, the frame around a selection, and how they move to their places.
+// Draws the strip: bars, tiles, plates, ribbons, the frame around a selection, and how they move to
+// their places.
 import { make } from '../dom.mjs';
-import { describeBase, describePatient, initBadge } from './describe.mjs';
-import { gapOf, numbered, placeAt, ribbonPath, slotWidth, TIGHT } from './geometry.mjs';
+import {
+  describeBase, describeCost, describeEnds, describePatient, initBadge,
+} from './describe.mjs';
+import {
+  barHeight, gapOf, numbered, placeAt, ribbonPath, slotWidth, TIGHT,
+} from './geometry.mjs';
 
 const EDGE = 12; // pixels around the stage, for outlines
 const MOVE = 240; // milliseconds
+const PLATE = 34; // pixels, with its gap
+const SCROLL = 24; // pixels from the edge where a drag scrolls
+const OPEN = 0.7; // of a slot: the gap where dragged layers would go
 
-export function createDrawing(element) {
+// `moved` is called whenever tiles have changed their places.
+export function createDrawing(element, moved) {
   const stage = element.querySelector('.strip-stage');
   const scroll = element.querySelector('.strip-scroll');
   const ribbons = element.querySelector('.strip-ribbons');
   const rows = {
     base: element.querySelector('[data-strip=base]'),
     patient: element.querySelector('[data-strip=patient]'),
+  };
+  const bars = element.querySelector('.strip-bars');
+  const plates = {
+    base: element.querySelector('[data-plates=base]'),
+    patient: element.querySelector('[data-plates=patient]'),
   };
   const calm = matchMedia('(prefers-reduced-motion: reduce)');
   const outline = make('div', 'strip-frame');
@@ -26,7 +40,12 @@ export function createDrawing(element) {
   let slot = 0;
   let frame = 0;
   let framed = null; // {strip, start, end}
+  let tail = 0; // where the patient ends
+  let carried = null; // copies of the tiles that follow the pointer
+  let gap = null; // the place in the patient that is open for them
   let view = null;
+
+  stage.style.paddingInline = `${PLATE}px ${2 * PLATE}px`;
 
   function addTile(strip) {
     const node = make('div', 'layer');
@@ -60,6 +79,34 @@ export function createDrawing(element) {
       className: positions[i].length ? '' : 'gone',
       badge: positions[i].length > 1 ? `×${positions[i].length}` : '',
     }, i, view.depth));
+  }
+
+  function drawBars() {
+    const { costs, breaking } = view.importance || {};
+    const most = Math.max(...(costs || []));
+    bars.replaceChildren(...(costs || []).map((cost, layer) => {
+      const broken = breaking.includes(layer);
+      const bar = make('i', broken ? 'breaking' : '');
+      bar.title = describeCost(view, layer);
+      // A layer whose losses are not finite has no cost, and the highest bar.
+      const share = cost === null && broken ? 1 : barHeight(cost ?? 0, most);
+      bar.style.height = cost === null && !broken ? '0' : `max(2px, ${100 * share}%)`;
+      return bar;
+    }));
+  }
+
+  function drawPlates() {
+    const ends = describeEnds(view.contents);
+    for (const row of Object.values(plates)) {
+      row.replaceChildren(...ends.map(({ key, label, text }) => {
+        const plate = make('span', 'plate', label);
+        plate.dataset.of = key;
+        plate.title = text;
+        plate.setAttribute('role', 'img');
+        plate.setAttribute('aria-label', text);
+        return plate;
+      }));
+    }
   }
 
   // Tiles are kept by the id of their layer, so that a layer that moves is seen to move.
@@ -110,8 +157,8 @@ export function createDrawing(element) {
     const from = new Map(view.patient.map((layer) => [
       layer.id, start.get(layer.id) ?? layer.source,
     ]));
-    const slotBefore = slot;
-    const slotAfter = wantedSlot();
+    const [slotBefore, tailBefore] = [slot, tail];
+    const [slotAfter, tailAfter] = [wantedSlot(), view.patient.length];
     const began = performance.now();
     const jump = calm.matches || !slotBefore || !start.size;
 
@@ -119,6 +166,7 @@ export function createDrawing(element) {
       const t = jump ? 1 : Math.min(1, (now - began) / MOVE);
       const eased = 1 - (1 - t) ** 3;
       slot = slotBefore + (slotAfter - slotBefore) * eased;
+      tail = tailBefore + (tailAfter - tailBefore) * eased;
       for (const [id, to] of target) places.set(id, from.get(id) + (to - from.get(id)) * eased);
       for (const id of places.keys()) if (!target.has(id)) places.delete(id);
       place();
@@ -128,34 +176,48 @@ export function createDrawing(element) {
   }
 
   function wantedSlot() {
-    const room = scroll.clientWidth - 2 * EDGE;
+    const room = scroll.clientWidth - 2 * EDGE - 3 * PLATE;
     return slotWidth(room, Math.max(view.depth, view.patient.length));
   }
 
   function place() {
-    const gap = gapOf(slot);
-    const width = slot - gap;
-    const left = (at) => at * slot + gap / 2;
+    const between = gapOf(slot);
+    const width = slot - between;
+    const left = (at) => at * slot + between / 2;
+    const shifted = (id, p) => places.get(id) + (gap !== null && p >= gap ? OPEN : 0);
     stage.style.width = `${slot * Math.max(view.depth, view.patient.length)}px`;
     stage.classList.toggle('tight', slot < TIGHT);
     tiles.base.forEach((node, i) => {
       node.style.width = `${width}px`;
       node.style.transform = `translateX(${left(i)}px)`;
     });
-    tiles.patient.forEach((node) => {
+    tiles.patient.forEach((node, p) => {
       node.style.width = `${width}px`;
-      node.style.transform = `translateX(${left(places.get(node.dataset.id))}px)`;
+      node.style.transform = `translateX(${left(shifted(node.dataset.id, p))}px)`;
     });
+    [...bars.children].forEach((bar, i) => {
+      bar.style.width = `${width}px`;
+      bar.style.transform = `translateX(${left(i)}px)`;
+    });
+    const end = tail + (gap === null ? 0 : OPEN);
+    for (const [strip, at] of [['base', view.depth], ['patient', end]]) {
+      const [embedding, ...last] = plates[strip].children;
+      embedding.style.transform = `translateX(${-PLATE}px)`;
+      last.forEach((plate, i) => {
+        plate.style.transform = `translateX(${at * slot + 4 + i * PLATE}px)`;
+      });
+    }
     for (const nodes of Object.values(tiles)) {
       const shown = numbered(nodes.map((node) => Number(node.dataset.source)), slot);
       nodes.forEach((node, p) => node.classList.toggle('mute', !shown.has(p)));
     }
     const height = ribbons.clientHeight;
-    view.patient.forEach(({ id, source }) => {
-      const path = ribbonPath(left(source), left(places.get(id)), width, height);
+    view.patient.forEach(({ id, source }, p) => {
+      const path = ribbonPath(left(source), left(shifted(id, p)), width, height);
       paths.get(id).setAttribute('d', path);
     });
     paintFrame();
+    moved();
   }
 
   function paintFrame() {
@@ -174,6 +236,8 @@ export function createDrawing(element) {
     draw(next) {
       view = next;
       const start = new Map(places);
+      drawBars();
+      drawPlates();
       drawBase();
       drawPatient();
       drawRibbons();
@@ -199,22 +263,70 @@ export function createDrawing(element) {
         if (active) rows[strip].setAttribute('aria-activedescendant', active.id);
       }
       paintFrame();
+      moved();
     },
 
-    // Where layers that are being dragged would go; null takes the caret away.
-    paintCaret(to) {
-      if (to === null) {
-        caret.remove();
+    // Opens a gap where layers that are being dragged would go; null closes it.
+    openGap(to) {
+      if (to === gap) return;
+      gap = to;
+      if (to === null) caret.remove();
+      else {
+        rows.patient.append(caret);
+        caret.style.transform = `translateX(${(to + OPEN / 2) * slot}px)`;
+      }
+      place();
+    },
+
+    // The selected tiles follow the pointer by so much, from where they stay dimmed; without
+    // numbers they go back.
+    carry(x, y) {
+      stage.classList.toggle('carrying', x !== undefined);
+      if (x === undefined) {
+        for (const node of stage.querySelectorAll('.lifted')) node.classList.remove('lifted');
+        carried?.remove();
+        carried = null;
         return;
       }
-      rows.patient.append(caret);
-      caret.style.transform = `translateX(${to * slot}px)`;
+      if (!carried) {
+        const nodes = tiles[framed.strip].slice(framed.start, framed.end);
+        carried = make('div', 'strip-carried');
+        carried.setAttribute('aria-hidden', 'true');
+        carried.append(...nodes.map((node) => {
+          const copy = node.cloneNode(true);
+          for (const name of copy.getAttributeNames()) {
+            if (!['class', 'style'].includes(name)) copy.removeAttribute(name);
+          }
+          return copy;
+        }));
+        rows[framed.strip].parentNode.append(carried);
+        for (const node of nodes) node.classList.add('lifted');
+      }
+      carried.style.translate = `${x}px ${y}px`;
     },
 
-    // The frame follows the pointer by so much; without numbers it goes back.
-    carryFrame(x, y) {
-      outline.classList.toggle('carried', x !== undefined);
-      outline.style.translate = x === undefined ? '' : `${x}px ${y}px`;
+    // The selection's frame on the screen: {left, right}; null without one.
+    frameBox() {
+      if (!framed) return null;
+      const { left } = rows[framed.strip].getBoundingClientRect();
+      return { left: left + framed.start * slot, right: left + framed.end * slot };
+    },
+
+    // A strip that is wider than its room moves on under a pointer at its edge.
+    scrollAt(x) {
+      const box = scroll.getBoundingClientRect();
+      if (x < box.left + SCROLL) scroll.scrollLeft -= SCROLL / 2;
+      else if (x > box.right - SCROLL) scroll.scrollLeft += SCROLL / 2;
+    },
+
+    // Moves as far as needed to see the layer at a place.
+    reveal(at) {
+      const left = PLATE + at * slot;
+      const right = left + slot + 2 * EDGE;
+      if (left < scroll.scrollLeft) scroll.scrollLeft = left;
+      else if (right > scroll.scrollLeft + scroll.clientWidth) {
+        scroll.scrollLeft = right - scroll.clientWidth;
+      }
     },
 
     // Lights up a layer of the base wherever it is drawn; without one, none.

@@ -6,6 +6,7 @@ const PATIENCE = 20_000; // milliseconds after which no answer is expected any m
 export class EditQueue {
   #waiting = [];
   #timer = null; // runs while an edit is under way
+  #current = null; // that edit
   // What came first: the edit that is under way, or the selection as it is?
   #clock = 0;
   #askedAt = 0;
@@ -31,6 +32,7 @@ export class EditQueue {
       const full = this.complete(request);
       if (!full) continue;
       this.#askedAt = askedAt;
+      this.#current = full;
       this.#timer = setTimeout(() => {
         this.answered();
         this.clear();
@@ -40,9 +42,18 @@ export class EditQueue {
     }
   }
 
+  // Returns the edit that was under way; null if there was none.
   answered() {
     clearTimeout(this.#timer);
     this.#timer = null;
+    const edit = this.#current;
+    this.#current = null;
+    return edit;
+  }
+
+  // Whether an edit of this kind is under way or waits.
+  has(op) {
+    return this.#current?.op === op || this.#waiting.some(([request]) => request.op === op);
   }
 
   clear() {

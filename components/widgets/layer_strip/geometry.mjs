@@ -1,11 +1,12 @@
 // Where the strip's tiles, numbers and ribbons go, in pixels. A slot is a tile with its gap.
 
-const WIDEST = 112; // of a slot: six layers need not fill a projector
 const NARROWEST = 7; // below that the strip scrolls sideways
+const FINGER = 24; // the same, where there is room for a phone's screen only
+const PHONE = 600;
 export const TIGHT = 30; // a slot below that has smaller numbers
 
 export function slotWidth(room, count) {
-  return Math.max(NARROWEST, Math.min(WIDEST, room / count));
+  return Math.max(room < PHONE ? FINGER : NARROWEST, room / count);
 }
 
 export function gapOf(slot) {
@@ -39,4 +40,13 @@ export function numbered(sources, slot) {
   sources.forEach((source, p) => { if (p === 0 || source !== sources[p - 1] + 1) show(p); });
   sources.forEach((source, p) => { if (source % every === 0) show(p); });
   return shown;
+}
+
+// The height of a bar, from 0 to 1: close to proportional up to `HALF` nats per token, then
+// logarithmic, so that small costs stay visible beside those of layers that nothing runs without.
+const HALF = 0.1;
+
+export function barHeight(cost, most) {
+  if (!(most > 0)) return 0;
+  return Math.log1p(Math.max(0, cost) / HALF) / Math.log1p(most / HALF);
 }

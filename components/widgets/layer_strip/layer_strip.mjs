@@ -1,12 +1,17 @@
 // The strip as hands and keys use it: select, drag, drop, and ask Python for edits.
 import { listen, send } from '../layer_events.mjs';
 import { plural } from '../text.mjs';
+import { describeBase, describeCost, describePatient } from './describe.mjs';
+import { createDetails } from './details.mjs';
 import { createDrawing } from './drawing.mjs';
 import { EditQueue } from './edit_queue.mjs';
+import { centred, toolbarTop } from './placing.mjs';
 import { createPresetMenu } from './preset_menu.mjs';
 import {
-  commonInit, completed, contains, counterpart, fitted, layerCount, range, staysPut, summary,
+  commonInit, completed, contains, counterpart, fitted, layerCount, possible, range, staysPut,
+  summary,
 } from './selection.mjs';
+import { isTyping, undoKey } from './undo_keys.mjs';
 
 const KEYS = { Delete: 'drop', Backspace: 'drop', d: 'repeat', r: 'restore', v: 'reverse' };
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, Home: -1e9, End: 1e9, PageUp: -10, PageDown: 10 };
@@ -14,13 +19,20 @@ const STRIPS = ['base', 'patient'];
 const DRAG = 6; // pixels that a pointer moves before a press becomes a drag
 
 export function mount({ element, trigger, props, watch }) {
-  const bar = element.querySelector('.strip-bar');
+  const panel = element.querySelector('.strip');
+  const tools = element.querySelector('.strip-tools');
+  const between = element.querySelector('.strip-ribbons');
+  const measure = element.querySelector('.strip-measure');
   const planBox = element.querySelector('.strip-plan input');
   const initBox = element.querySelector('.strip-init select');
+  const look = element.querySelector('.strip-look');
   const errorLine = element.querySelector('.strip-error');
   const live = element.querySelector('.strip-live');
   const info = element.querySelector('.strip-info');
-  const drawing = createDrawing(element);
+  const headline = element.querySelector('.strip-headline');
+  const emptyLine = element.querySelector('.strip-empty');
+  const drawing = createDrawing(element, () => floatOver());
+  const details = createDetails(element);
   const { rows } = drawing;
 
   let view = null;
@@ -28,6 +40,7 @@ export function mount({ element, trigger, props, watch }) {
   let anchor = 0;
   const cursor = { base: 0, patient: 0 };
   let drag = null;
+  let shownText = ''; // the plan in its box, until something else is typed
   let sentText = null; // the plan that was typed and not answered yet
   let sentSelection = ''; // what the figures know
 
@@ -36,7 +49,7 @@ export function mount({ element, trigger, props, watch }) {
     send: (request) => trigger('edit', { ...request, revision: view.revision }),
     giveUp: () => complain('The app does not answer. Check the connection, then reload the page.'),
   });
-  const ask = (op, details = {}) => view && queue.ask({ op, ...details });
+  const ask = (op, more = {}) => view && queue.ask({ op, ...more });
   const menu = createPresetMenu(element, {
     presets: () => view?.presets,
     apply: (name, values) => ask('preset', { name, values }),
@@ -46,10 +59,11 @@ export function mount({ element, trigger, props, watch }) {
     },
   });
 
-  function complain(text) {
+  // `typed` says that what is wrong stands in the plan's box.
+  function complain(text, typed = false) {
     errorLine.textContent = text;
     errorLine.hidden = !text;
-    planBox.setAttribute('aria-invalid', Boolean(text));
+    planBox.setAttribute('aria-invalid', typed && Boolean(text));
   }
 
   // ---------------------------------------------------------------- what Python answers
@@ -57,31 +71,65 @@ export function mount({ element, trigger, props, watch }) {
   function render() {
     const next = props.value;
     const nothing = !next || !next.patient;
-    element.querySelector('.strip').classList.toggle('empty', nothing);
+    panel.classList.toggle('empty', nothing);
+    panel.classList.toggle('opening', Boolean(nothing && next?.opening));
+    emptyLine.textContent = nothing ? next?.opening || next?.note || '' : '';
     if (nothing) return;
     if (view && next.revision < view.revision) return; // a late answer
     const sameBase = view && view.name === next.name && view.depth === next.depth;
+    // More is known of the base; an edit that is under way is still to be answered.
+    const samePlan = sameBase && next.revision === view.revision;
     if (!sameBase) {
       queue.clear();
       menu.close();
     }
     view = next;
-    queue.answered();
+    menu.showSizes(view.sizes || {});
     drawing.draw(view);
+    showFacts();
+    if (samePlan) {
+      paint();
+      return;
+    }
+    const edit = queue.answered();
+    details.close();
     // What was selected after this edit was asked for is kept, as far as it is still there.
     if (!sameBase || !queue.selectionIsNewer) choose(view.selection);
     else if (!drag) choose(fitted(chosen, view));
-    if (document.activeElement !== planBox || planBox.value === sentText) planBox.value = view.text;
-    sentText = null;
-    planBox.title = view.text.length > 30 ? view.text : planBox.dataset.hint;
-    complain(view.error);
-    menu.showSizes(view.sizes || {});
-    for (const strip of STRIPS) {
-      const label = element.querySelector(`[data-of=${strip}] span`);
-      label.textContent = plural(layerCount(view, strip), 'layer');
-    }
+    showPlan(edit);
+    complain(view.error, view.unread);
     live.textContent = view.error || view.message;
     queue.advance();
+  }
+
+  // What is being typed, or waits to be applied, stays as it is.
+  function showPlan(edit) {
+    if (edit?.op === 'write') sentText = null;
+    const answers = edit?.op === 'write' && planBox.value === edit.text;
+    const typing = document.activeElement === planBox && planBox.value !== shownText;
+    if (answers || !(typing || queue.has('write'))) {
+      planBox.value = view.text;
+      shownText = view.text;
+    }
+    planBox.title = view.text.length > 30 ? view.text : planBox.dataset.hint;
+  }
+
+  function showFacts() {
+    for (const row of STRIPS) {
+      const label = element.querySelector(`[data-of=${row}] span`);
+      label.textContent = plural(layerCount(view, row), 'layer');
+    }
+    const name = element.querySelector('[data-of=base] i');
+    name.textContent = view.name;
+    name.title = view.name;
+    headline.classList.toggle('done', view.undo || view.redo);
+    const { costs, measurable, hint = '' } = view.importance || {};
+    const label = element.querySelector('.strip-importance-label');
+    label.classList.toggle('unknown', !costs);
+    label.title = hint;
+    label.querySelector('span').textContent = 'nats if dropped';
+    measure.hidden = Boolean(costs) || !measurable;
+    element.querySelector('.strip-unmeasured').hidden = !view.importance || costs || measurable;
   }
 
   // ---------------------------------------------------------------- selection
@@ -102,6 +150,7 @@ export function mount({ element, trigger, props, watch }) {
 
   function select(strip, from, to) {
     queue.selectionChanged();
+    details.close();
     chosen = range(strip, from, to);
     anchor = from;
     cursor[strip] = to;
@@ -112,13 +161,50 @@ export function mount({ element, trigger, props, watch }) {
     drawing.paintSelection(chosen, cursor);
     sendSelection();
     info.textContent = summary(chosen, view);
-    for (const button of bar.querySelectorAll('[data-op]')) {
-      const { op } = button.dataset;
-      button.disabled = op === 'undo' ? !view.undo : op === 'redo' ? !view.redo : !chosen;
+    for (const button of panel.querySelectorAll('[data-op]')) {
+      button.disabled = !possible(button.dataset.op, chosen, view);
     }
-    bar.querySelector('[data-select=none]').disabled = !chosen;
-    initBox.disabled = !chosen;
+    panel.querySelector('[data-select=none]').disabled = !chosen;
+    initBox.disabled = !possible('initialise', chosen, view);
+    look.hidden = !chosen || chosen.end - chosen.start > 1;
     showInit();
+    floatOver();
+  }
+
+  // The toolbar stands at the selection, and what is in a layer at the layer.
+  function floatOver() {
+    const frame = drawing.frameBox();
+    tools.hidden = !frame || Boolean(drag);
+    if (!frame) return;
+    const box = panel.getBoundingClientRect();
+    const at = (edge) => edge - box.left;
+    const rowsEnd = rows.patient.getBoundingClientRect().bottom - box.top;
+    const { top, bottom } = between.getBoundingClientRect();
+    if (!tools.hidden) {
+      const { width, height } = tools.getBoundingClientRect();
+      const room = { top: top - box.top, bottom: bottom - box.top };
+      tools.style.left = `${centred(at(frame.left), at(frame.right), width, box.width)}px`;
+      tools.style.top = `${toolbarTop(chosen.strip, room, rowsEnd, height)}px`;
+    }
+    if (details.isOpen) {
+      const { width } = details.sheet.getBoundingClientRect();
+      details.sheet.style.left = `${centred(at(frame.left), at(frame.right), width, box.width)}px`;
+      const under = chosen.strip === 'base' ? bottom - box.top : rowsEnd;
+      details.sheet.style.top = `${under + 8}px`;
+    }
+  }
+
+  // ---------------------------------------------------------------- what is in a layer
+
+  function openDetails() {
+    if (!chosen || chosen.end - chosen.start !== 1) return;
+    const at = chosen.start;
+    const layer = chosen.strip === 'base' ? { source: at } : view.patient[at];
+    const where = chosen.strip === 'base'
+      ? describeBase(view, at, view.patient.flatMap(({ source }, p) => (source === at ? [p] : [])))
+      : [describePatient(view, layer, at), describeCost(view, layer.source)].filter(Boolean).join('; ');
+    live.textContent = details.open(view, layer.source, where);
+    floatOver();
   }
 
   // Empty where the menu does not list it.
@@ -134,6 +220,7 @@ export function mount({ element, trigger, props, watch }) {
 
   function selectNone() {
     queue.selectionChanged();
+    details.close();
     choose(null);
     announce();
   }
@@ -198,26 +285,32 @@ export function mount({ element, trigger, props, watch }) {
       const onto = stripAt(event);
       const allowed = onto === 'patient' || (strip === 'patient' && !onto);
       drag.to = allowed ? drawing.placeUnder(event, 'patient').between : null;
-      drawing.paintCaret(drag.to);
-      drawing.carryFrame(dx, strip === 'base' ? dy : 0);
+      drawing.carry(dx, strip === 'base' ? dy : 0);
+      drawing.openGap(drag.to);
     }
+    if (drag.kind !== 'hold') drawing.scrollAt(event.clientX);
   }
 
   function endDrag(strip) {
     if (!drag) return;
-    const { kind, index, to } = drag;
+    const { kind, index, to, before } = drag;
     letGo();
-    if (kind === 'hold') select(strip, index, index);
-    if (kind !== 'carry') announce();
-    else if (to !== null && !staysPut(chosen, to)) {
-      ask(strip === 'base' ? 'insert' : 'move', { to });
+    if (kind === 'carry') {
+      if (to !== null && !staysPut(chosen, to)) ask(strip === 'base' ? 'insert' : 'move', { to });
+    } else if (kind === 'hold' && before.end - before.start === 1) {
+      if (details.isOpen) details.close();
+      else openDetails();
+    } else {
+      if (kind === 'hold') select(strip, index, index);
+      announce();
     }
   }
 
   function letGo() {
     drag = null;
-    drawing.paintCaret(null);
-    drawing.carryFrame();
+    drawing.carry();
+    drawing.openGap(null);
+    floatOver();
   }
 
   function cancelDrag() {
@@ -254,20 +347,24 @@ export function mount({ element, trigger, props, watch }) {
     const command = event.ctrlKey || event.metaKey;
     const strip = document.activeElement === rows.base ? 'base' : 'patient';
     const inRow = Object.values(rows).includes(document.activeElement);
-    if (command && key === 'z') ask(event.shiftKey ? 'redo' : 'undo');
-    else if (command && key === 'y') ask('redo');
+    if (undoKey(event)) ask(undoKey(event));
     else if (command && key === 'a') selectAll(strip);
     else if (event.altKey && (key === 'ArrowLeft' || key === 'ArrowRight')) {
       ask(key === 'ArrowLeft' ? 'left' : 'right');
     } else if (command || event.altKey) return;
     else if (key === 'Escape') {
       if (menu.isOpen) menu.close();
+      else if (details.isOpen) details.close();
       else if (drag) cancelDrag();
       else selectNone();
+    } else if (inRow && key === 'Enter') {
+      if (!chosen) select(strip, cursor[strip], cursor[strip]);
+      openDetails();
     } else if (KEYS[key]) ask(KEYS[key]);
     else if (inRow && key in STEPS) {
       const to = Math.max(0, Math.min(layerCount(view, strip) - 1, cursor[strip] + STEPS[key]));
       select(strip, event.shiftKey && chosen?.strip === strip ? anchor : to, to);
+      drawing.reveal(to);
       announce();
     } else if (inRow && (key === 'ArrowUp' || key === 'ArrowDown')) {
       cross(strip, key === 'ArrowUp' ? 'base' : 'patient');
@@ -282,14 +379,31 @@ export function mount({ element, trigger, props, watch }) {
     const place = counterpart(view, from, cursor[from]);
     rows[to].focus({ preventScroll: true });
     select(to, place, place);
+    drawing.reveal(place);
     announce();
   }
 
-  element.querySelector('.strip').addEventListener('keydown', press);
+  panel.addEventListener('keydown', press);
+
+  // Undo works wherever nothing is being typed.
+  document.addEventListener('keydown', (event) => {
+    const op = undoKey(event);
+    if (!op || !view || !element.isConnected || event.defaultPrevented) return;
+    if (isTyping(event.target) || document.querySelector('dialog[open]')) return;
+    ask(op);
+    event.preventDefault();
+  });
 
   // ---------------------------------------------------------------- buttons and notation
 
-  bar.addEventListener('click', (event) => {
+  look.addEventListener('click', openDetails);
+  element.querySelector('.strip-details-close').addEventListener('click', () => {
+    details.close();
+    if (chosen) rows[chosen.strip].focus({ preventScroll: true });
+  });
+  measure.addEventListener('click', () => trigger('measure', {}));
+
+  panel.addEventListener('click', (event) => {
     const button = event.target.closest('[data-op], [data-select]');
     if (!button || button.disabled || !view) return;
     if (button.dataset.op) ask(button.dataset.op);
@@ -306,12 +420,14 @@ export function mount({ element, trigger, props, watch }) {
   planBox.dataset.hint = planBox.title;
 
   function write() {
-    if (!view || planBox.value === view.text || planBox.value === sentText) return;
+    if (!view || planBox.value === sentText) return;
+    if (planBox.value === view.text && !view.unread && !queue.has('write')) return;
     sentText = planBox.value;
     ask('write', { text: planBox.value });
   }
 
   planBox.addEventListener('change', write);
+  planBox.addEventListener('input', () => complain('')); // of what stood there before
   planBox.addEventListener('keydown', (event) => {
     if (event.key === 'Enter') write();
     if (event.key === 'Escape' && view) {
@@ -320,7 +436,9 @@ export function mount({ element, trigger, props, watch }) {
     }
   });
 
-  new ResizeObserver(drawing.resize).observe(element.querySelector('.strip-scroll'));
+  const scroll = element.querySelector('.strip-scroll');
+  scroll.addEventListener('scroll', floatOver);
+  new ResizeObserver(drawing.resize).observe(scroll);
   watch('value', render);
   render();
 }

@@ -14,7 +14,9 @@ from surgery.initialisers import INITIALISERS
 
 
 class LayerStrip(LiveHTML):
-    """The value is `Session.view`. Emits `edit` with a request for `Session.apply`."""
+    """The value is `Session.view`; before a base is open it is {opening} or {note}, each a line to
+    show. Emits `edit` with a request for `Session.apply`, and `measure` when the layers' importance
+    is to be measured."""
 
     stem = "layer_strip"
 
@@ -30,7 +32,7 @@ class LayerStrip(LiveHTML):
 
     def postprocess(self, value: Any) -> Any:
         """The value with the colour of every layer of the base."""
-        if not value:
+        if not value or "depth" not in value:
             return value
         depth = value["depth"]
         return {**value, "colours": [layer_colour(i, depth) for i in range(depth)]}

@@ -51,13 +51,43 @@ export function staysPut(chosen, to) {
   return chosen.strip === 'patient' && to >= chosen.start && to <= chosen.end;
 }
 
+// The selection as positions of the patient; null unless the base's layers are one run there.
+export function inPatient(chosen, view) {
+  if (chosen.strip === 'patient') return chosen;
+  const size = chosen.end - chosen.start;
+  const start = view.patient.findIndex(({ source }) => source === chosen.start);
+  const copies = view.patient.filter(({ source }) => contains(chosen, 'base', source)).length;
+  const run = view.patient.slice(start, start + size);
+  if (start < 0 || copies !== size || run.length !== size) return null;
+  if (!run.every(({ source }, i) => source === chosen.start + i)) return null;
+  return { strip: 'patient', start, end: start + size };
+}
+
+// Whether an operation can do anything with the selection; a button for one that can't is disabled.
+export function possible(op, chosen, view) {
+  if (op === 'undo' || op === 'redo') return view[op];
+  if (!chosen) return false;
+  if (op === 'restore') return true;
+  if (op === 'drop') {
+    const gone = view.patient.filter(({ source }, p) => (
+      contains(chosen, chosen.strip, chosen.strip === 'base' ? source : p)
+    )).length;
+    return gone > 0 && gone < view.patient.length;
+  }
+  const run = inPatient(chosen, view);
+  if (!run) return false;
+  if (op === 'left') return run.start > 0;
+  if (op === 'right') return run.end < view.patient.length;
+  return op !== 'reverse' || run.end - run.start > 1;
+}
+
 // A request with the selection as it is now, as Python takes it; null if there is nothing to do.
 export function completed(request, chosen, view) {
   if (['undo', 'redo', 'write', 'preset', 'try'].includes(request.op)) return request;
   if (!chosen) return null;
   if (request.op !== 'left' && request.op !== 'right') return { ...request, ...chosen };
-  const to = request.op === 'left' ? chosen.start - 1 : chosen.end + 1;
-  const outside = to < 0 || to > view.patient.length;
-  if (chosen.strip === 'patient' && outside) return null;
-  return { ...request, ...chosen, op: 'move', to };
+  const run = inPatient(chosen, view);
+  if (!run) return { ...request, ...chosen, op: 'move', to: 0 }; // Python says why it can't
+  const to = request.op === 'left' ? run.start - 1 : run.end + 1;
+  return to < 0 || to > view.patient.length ? null : { ...request, ...run, op: 'move', to };
 }
