@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from pathlib import Path
 
 import psutil
 from playwright.sync_api import Browser, sync_playwright
 
+from ._app import ROOT, serving
 from ._chromium import CHROMIUM, FLAGS
 
-ROOT = Path(__file__).parents[1]
 # The page itself notes the frame in which a thing is there first: looking from outside, every half
 # a second, is too coarse.
 NOTED = """
@@ -55,38 +52,22 @@ def importing(code: str) -> float:
 
 def start(browser: Browser, folder: str, options: list[str]) -> dict[str, float]:
     """Seconds from the start of one process to each phase."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
     context = browser.new_context(viewport={"width": 1366, "height": 768})
     page = context.new_page()
     page.add_init_script(NOTED)
-    url = f"http://127.0.0.1:{port}"
     reached = {}
     began = time.time()
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "app.py"), "--no-browser", f"--port={port}", *options],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-    )
     try:
-        while True:
-            try:
-                urllib.request.urlopen(url, timeout=5).close()
-                break
-            except OSError:
-                if process.poll() is not None:
-                    sys.exit("The app did not start.")
-                time.sleep(0.02)
-        reached["the server answers"] = time.time() - began
-        page.goto(url, wait_until="commit")
-        page.wait_for_function("window.reached.layers && window.reached.numbers", timeout=60_000)
-        seen = page.evaluate("window.reached")
-        reached["the layers are drawn"] = seen["layers"] - began
-        reached["the numbers are drawn"] = seen["numbers"] - began
+        with serving(folder, options) as url:
+            reached["the server answers"] = time.time() - began
+            page.goto(url, wait_until="commit")
+            page.wait_for_function(
+                "window.reached.layers && window.reached.numbers", timeout=60_000
+            )
+            seen = page.evaluate("window.reached")
+            reached["the layers are drawn"] = seen["layers"] - began
+            reached["the numbers are drawn"] = seen["numbers"] - began
     finally:
-        process.terminate()
-        process.wait(20)
         context.close()
     return reached
 

@@ -15,7 +15,7 @@ from . import importance
 from .api import NAMES, Endpoints
 from .gradio_compat.event_data import event_data
 from .gradio_compat.readable_errors import ReadableErrors
-from .panels import base, heal, lesson, link, log, save, talk, weights, xray
+from .panels import base, heal, lesson, link, log, quality, save, talk, weights, xray
 from .panels.save import push_offered
 from .parts import QUIET, PageParts, sizes_of, tiles_of
 from .services import session_cleanup
@@ -52,7 +52,9 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
             Help(value={}, elem_id="help")
             sharing = link.layout()
         strip = LayerStrip(value=base.opening(first), elem_id="strip")
-        tiles = Tiles(value={}, elem_id="tiles")
+        with gr.Row(elem_id="numbers"):
+            verdict = quality.layout()
+            tiles = Tiles(value={}, elem_id="tiles")
         with gr.Tabs(elem_id="panels") as tabs:
             with gr.Tab("Talk"):
                 talking = talk.layout(services)
@@ -109,6 +111,7 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
         log.wire(logging, parts)
         save.wire(saving, parts)
         importance.wire(parts)
+        quality.wire(verdict, parts)
 
         def leave(request: gr.Request) -> None:
             if services.refused("leave", request):
@@ -117,6 +120,7 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
             services.cleanup.release(demo.state_holder, own, keep=Session)
             services.downloads.forget(own)
             services.runs.forget(own)
+            services.quality.leave(own)
 
         demo.unload(leave)
         Endpoints(services).publish()

@@ -57,11 +57,15 @@ class PageParts:
 
 
 def tiles_of(services: Services, session: Session) -> dict:
-    """The tiles for a session's plan, or why there are none."""
+    """The tiles for a session's plan, or why there are none; and which plan that is."""
     try:
-        return tiles_view(services.bases.numbers(session.spec), session.plan)
-    except SurgeryError as error:
+        of = {"spec": session.spec, "plan": str(session.plan)}
+    except PlanError as error:
         return {"error": services.deployment.words(error)}
+    try:
+        return {**tiles_view(services.bases.numbers(session.spec), session.plan), "of": of}
+    except SurgeryError as error:
+        return {"error": services.deployment.words(error), "of": of}
 
 
 def sizes_of(services: Services, session: Session) -> dict[str, str]:

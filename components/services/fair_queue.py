@@ -110,6 +110,11 @@ class FairQueue:
         """How many turns are taken."""
         return self._at_once - self._free
 
+    @property
+    def free(self) -> int:
+        """How many turns are not taken."""
+        return self._free
+
     def _join(self, visitor: Visitor | str) -> _Ticket:
         with self._lock:
             arrival = next(self._arrivals)

@@ -24,6 +24,7 @@ PER_MINUTE = {
     "save": 6,
     "count": 60,
     "measure": 12,
+    "quality": 400,  # plans that were edited; one is measured at a time
     "call": 60,
     "leave": 6,
 }

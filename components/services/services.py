@@ -8,13 +8,14 @@ import gradio as gr
 
 from surgery import SurgeryError
 
-from . import heavy_imports, zerogpu
+from . import zerogpu
 from .bases import Bases
 from .client_address import visitor
 from .deployment import Deployment
 from .downloads import Downloads
 from .fair_queue import FairQueue
 from .public_storage import Storage
+from .quality import Quality
 from .rates import Rates
 from .runs import Runs
 from .session_cleanup import SessionCleanup
@@ -29,6 +30,7 @@ class Services:
     bases: Bases
     rates: Rates
     queue: FairQueue
+    quality: Quality
     downloads: Downloads
     runs: Runs
     cleanup: SessionCleanup
@@ -48,11 +50,13 @@ class Services:
         """Make the services for a deployment: the owner's own machine unless given."""
         deployment = deployment or Deployment()
         bases = bases or Bases(deployment, storage)
+        queue, quality = Quality.of(deployment)
         return cls(
             deployment,
             bases,
             rates or Rates(),
-            FairQueue(share=heavy_imports.share_processors, people=deployment.people),
+            queue,
+            quality,
             Downloads(deployment.max_disk_bytes),
             Runs(),
             cleanup or SessionCleanup(),

@@ -17,6 +17,7 @@ Every function takes a base and a text, measures on it, and returns plain values
     suggestions    plans for a target size, each with its measured perplexity
     target         target sizes, and the plans that reach them
     search         greedy search, and measuring many plans at once
+    estimation     what a plan costs, refined window by window
     comparison     what a plan did, token by token and layer by layer
     surprise       a model's probabilities for the text that another one generates
     lens           what each layer would predict
@@ -33,6 +34,7 @@ _HOMES = {
     "Block": "layer_scan",
     "Comparison": "comparison",
     "DEFAULT": "importance",
+    "Estimate": "estimation",
     "GROW": "methods",
     "Guess": "comparison",
     "ImportanceScore": "importance",
@@ -53,8 +55,11 @@ _HOMES = {
     "Variant": "layer_scan",
     "best_blocks": "layer_scan",
     "compare": "comparison",
+    "control": "estimation",
     "disk_passes": "layer_scan",
+    "estimate": "estimation",
     "known_costs": "layer_costs",
+    "known_estimate": "estimation",
     "known_scan": "layer_scan",
     "logit_lens": "lens",
     "measure": "suggestions",

@@ -161,11 +161,15 @@ def _repeat_block(case: Case) -> Suggestion | None:
     return None
 
 
+def random_plan(target: Target, seed: int = 0) -> Plan | None:
+    """Drop or repeat layers drawn at random until the target is reached; None if it never is."""
+    order = list(target.touchable)
+    random.Random(seed).shuffle(order)
+    return target.repeating(order) if target.grows else target.dropping(order)
+
+
 def _random(case: Case) -> Suggestion | None:
-    order = list(case.target.touchable)
-    random.Random(case.seed).shuffle(order)
-    grows = case.target.grows
-    plan = case.target.repeating(order) if grows else case.target.dropping(order)
+    plan, grows = random_plan(case.target, case.seed), case.target.grows
     if plan is None:
         return None
     layers = _list(_extra(plan)) if grows else _list(plan.dropped)

@@ -45,6 +45,7 @@ STAGES = {
     "scanning": ("panels.xray.scan", "begin", {}),
     "comparing": ("panels.xray.compare", "begin", {}),
     "suggesting": ("panels.xray.suggest", "begin", {"size": 4}),
+    "judging": ("panels.quality", "shown", {}),
     "healing": ("panels.heal", "train", {}),
     "saving": ("panels.save", "keep", {"save-where": "a download"}),
     "silent": ("panels.xray.scan", "begin", {"base": None}),
@@ -173,7 +174,7 @@ def in_our_hands(page: Page) -> dict:
             name: n for name, n in names.items() if name in ("job", "preparing", "leaving")
         },
         "turns": services.queue.taken,
-        "waiting": services.queue.sessions,
+        "waiting": services.queue.sessions + services.quality.turns.sessions,
         "preparing": len(services.bases.shared),
         "ending": len(jobs.ending()),
         "in use": services.bases.used,

@@ -53,9 +53,16 @@ export function mount({ element, props, watch }) {
     document.dispatchEvent(new CustomEvent('preview', { detail }));
   }
 
+  // The plan that the page shows, {spec, plan}, travels the same way.
+  function sendPlan() {
+    const detail = props.value?.of || null;
+    document.dispatchEvent(new CustomEvent('plan-shown', { detail }));
+  }
+
   function render() {
     const value = props.value;
     sendParameters();
+    sendPlan();
     if (!value) return;
     errorLine.hidden = !value.error;
     errorLine.textContent = value.error || '';
@@ -65,6 +72,7 @@ export function mount({ element, props, watch }) {
   }
 
   document.addEventListener('preview-ask', () => element.isConnected && sendParameters());
+  document.addEventListener('plan-ask', () => element.isConnected && sendPlan());
   watch('value', render);
   render();
 }

@@ -1,0 +1,172 @@
+"""Measure each plan that the page shows, until it shows another one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from components.gradio_compat.event_data import event_data
+from components.parts import QUIET, PageParts
+from components.services.client_address import Visitor, visitor
+from components.services.quality import ALL, Verdict
+from components.services.run_job import run_job, watch
+from components.services.services import Services
+from components.sessions.healed_store import HealedStore
+from components.sessions.session import Session
+from surgery import texts
+from surgery.progress import Cancelled, Progress
+
+from . import view
+from .panel import QualityTile
+
+if TYPE_CHECKING:
+    from surgery import Base
+    from surgery.analysis import Sample
+    from surgery.operation import Operation
+
+
+class Asked:
+    """What a session wants measured."""
+
+    def __init__(self) -> None:
+        self.latest: object = None  # the latest request; earlier ones end
+        self.text = texts.DEFAULT
+
+    def __deepcopy__(self, memo: dict) -> Asked:
+        return Asked()  # Gradio copies a state's first value for every page that is opened
+
+
+def wire(tile: QualityTile, parts: PageParts) -> None:
+    """Tie the tile to the page. Wire it after the panels that measure."""
+    services = parts.services
+    asked = gr.State(Asked())
+
+    def again(
+        session: Session, healed: HealedStore, asked: Asked, request: gr.Request
+    ) -> Iterator[dict]:
+        yield from judge(services, session, healed, asked, request)
+
+    def shown(
+        session: Session,
+        healed: HealedStore,
+        asked: Asked,
+        event: gr.EventData,
+        request: gr.Request,
+    ) -> Iterator[dict]:
+        wish = event_data(event)
+        choose(asked, wish.get("text"))
+        pressed = wish.get("pressed") is True
+        yield from judge(services, session, healed, asked, request, wanted=pressed)
+
+    work: dict[str, Any] = {
+        "inputs": [parts.session, parts.healed, asked],
+        "outputs": tile,
+        "concurrency_limit": None,  # they take turns in a queue of their own
+        **QUIET,
+    }
+    tile.measure(shown, trigger_mode="multiple", **work)
+    for event in parts.measured:  # the patient may have been healed
+        event.then(again, trigger_mode="multiple", **work)
+
+
+def choose(asked: Asked, text: object) -> None:
+    """Choose the text, if the browser named one that there is."""
+    if isinstance(text, str) and (text == ALL or text in texts.TEXTS):
+        asked.text = text
+
+
+def judge(
+    services: Services,
+    session: Session,
+    healed: HealedStore,
+    asked: Asked,
+    request: gr.Request | None,
+    wanted: bool = False,
+) -> Iterator[dict]:
+    """Values of the tile for the session's plan, until it is measured or no longer wanted. Whether
+    it is measured without having been `wanted` is the service's to say."""
+    if not session.spec:
+        return
+    latest = asked.latest = object()
+    operation, text = healed.operation(session.spec, session.plan), asked.text
+
+    def is_wanted() -> bool:
+        return (asked.latest, session.spec) == (latest, operation.spec) and (
+            session.plan == operation.plan
+        )
+
+    def failed(status: dict) -> dict:
+        return view.failed(operation, text, status["text"])
+
+    services.quality.arrive(getattr(request, "session_hash", None) or "")
+    updates = measure(services, operation, text, is_wanted, visitor(request), wanted)
+    yield from run_job(services, "quality", request, updates, failed)
+
+
+def measure(
+    services: Services,
+    operation: Operation,
+    text: str,
+    is_wanted: Callable[[], bool],
+    who: Visitor,
+    wanted: bool,
+) -> Iterator[dict]:
+    """Values of the tile while a plan is measured, as long as it `is_wanted`. Raises
+    `SurgeryError`."""
+    quality = services.quality
+    latest: list[Verdict] = []
+
+    def check() -> None:
+        if not is_wanted():
+            raise Cancelled
+
+    def running(status: dict) -> dict:
+        check()
+        if latest:
+            doing = "measuring a random plan" if latest[-1].is_final else "refining"
+            return view.verdict(operation, text, latest[-1], doing)
+        return view.progress(operation, text, status["text"])
+
+    def waiting(place: int) -> Any:
+        check()
+        if not place:
+            return gr.skip()
+        return running({"text": f"Place {place} in the queue"})
+
+    def prepare(progress: Progress) -> tuple[Base, Sample]:
+        base = services.bases.get(operation.spec, progress)
+        return base, quality.sample(base, text)
+
+    def work(base: Base, sample: Sample, progress: Progress) -> Verdict:
+        def reported(what: str, done: float, total: float) -> None:
+            check()
+            progress(what, done, total)
+
+        return quality.measure(base, operation, sample, latest.append, reported)
+
+    def turn(base: Base, sample: Sample) -> Iterator[dict]:
+        verdict = yield from watch(partial(work, base, sample), running)
+        yield view.verdict(operation, text, verdict)
+
+    try:
+        base, sample = yield from watch(prepare, running)
+        known = quality.known(base, operation, sample)
+        shown = view.verdict(operation, text, known) if known else None
+        if shown:
+            yield shown
+        if known and known.is_complete:
+            return
+        if not wanted and (reason := quality.why_not(base, operation)):
+            if not known:
+                yield view.offer(operation, text, reason)
+            return
+        if known:
+            latest.append(known)
+        base = yield from watch(partial(services.bases.load, operation.spec), running)
+        with services.bases.in_use(base):
+            yield from quality.turns.queued(who, turn(base, sample), waiting)
+    except Cancelled:  # the page shows another plan now, and its own request for that
+        return

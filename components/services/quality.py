@@ -1,0 +1,210 @@
+"""Measure what plans cost in the background: one at a time, for all sessions of a page.
+
+Texts go first: while all processors generate some, measuring waits. What was measured is
+remembered for everybody.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from surgery import Plan, SurgeryError, texts
+from surgery.numbers import duration
+from surgery.operation import Operation
+from surgery.progress import Progress
+
+from . import heavy_imports
+from .deployment import Deployment
+from .fair_queue import FairQueue
+
+if TYPE_CHECKING:
+    from surgery import Base
+    from surgery.analysis import Estimate, LossIncrease, Sample
+
+ALL = "all four texts"
+_MOST = 1000  # verdicts kept for each base
+_FEW = 3  # visitors of a public page for whom plans are measured without being asked for
+_LONGEST = 10.0  # seconds to the first number, from which on it has to be asked for
+_SPEED = 30e9  # FLOP/s of a slow processor
+_LOOK = 0.05  # seconds between looks whether texts are done
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a plan costs: the increase of the mean loss over the base's in nats per token, and both
+    perplexities, base first. `low` and `high` are of the patient's perplexity. `random` is the
+    increase of a random plan with as many layers, None while it isn't measured and where there is
+    none. `is_final` on the whole text; `is_complete` if nothing at all is left to be measured."""
+
+    increase: LossIncrease
+    perplexities: tuple[float, float]
+    low: float
+    high: float
+    tokens: int
+    is_final: bool
+    random: LossIncrease | None = None
+    is_complete: bool = False
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Verdict:
+        """The numbers of an estimate."""
+        base, patient = estimate.base, estimate.patient
+        return cls(
+            estimate.increase,
+            (base.perplexity, patient.perplexity),
+            patient.low,
+            patient.high,
+            patient.tokens,
+            estimate.is_final,
+        )
+
+
+class Quality:
+    """The verdicts of a page, and turns at measuring them."""
+
+    def __init__(self, deployment: Deployment, streams: FairQueue, turns: FairQueue) -> None:
+        """`streams` are the turns of texts, `turns` those of measuring."""
+        self.turns = turns
+        self._deployment, self._streams = deployment, streams
+        self._lock = Lock()
+        self._known: WeakKeyDictionary[Base, OrderedDict[tuple, Verdict]] = WeakKeyDictionary()
+        self._samples: WeakKeyDictionary[Base, dict[str, Sample]] = WeakKeyDictionary()
+        self._controls: WeakKeyDictionary[Base, dict[int, Plan | None]] = WeakKeyDictionary()
+        self._visitors: OrderedDict[str, None] = OrderedDict()
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> tuple[FairQueue, Quality]:
+        """The turns of texts and the service, which share the processors."""
+        turns = FairQueue(1, people=deployment.people)
+
+        def share(taken: int) -> None:
+            heavy_imports.share_processors(taken + turns.taken)
+
+        streams = FairQueue(share=share, people=deployment.people)
+        return streams, cls(deployment, streams, turns)
+
+    # ------------------------------------------------------------------ when
+
+    def arrive(self, session: str) -> None:
+        """Note that a page is open."""
+        with self._lock:
+            self._visitors[session] = None
+            self._visitors.move_to_end(session)
+            while len(self._visitors) > _MOST:
+                self._visitors.popitem(last=False)
+
+    def leave(self, session: str) -> None:
+        """Note that a page was closed."""
+        with self._lock:
+            self._visitors.pop(session, None)
+
+    def why_not(self, base: Base, operation: Operation) -> str:
+        """Why a plan isn't measured without being asked for; empty if it is."""
+        if self._deployment.public and len(self._visitors) > _FEW:
+            return "Off while several visitors share this page."
+        if base.kind == "config":
+            return "The weights are random."
+        if base.kind == "hub" and not base.is_loaded:
+            return "The weights aren't loaded yet."
+        if base.reads_from_disk:
+            return "The weights are read from disk."
+        from surgery.analysis.sample import WINDOW
+
+        passes = [base.preview(plan) for plan in (Plan.whole(base.depth), operation.plan)]
+        seconds = WINDOW * sum(one.flops_per_token or 0 for one in passes) / _SPEED
+        if base.device == "cpu" and seconds > _LONGEST:
+            return f"This model takes about {duration(seconds)} to measure."
+        return ""
+
+    # ------------------------------------------------------------------ what
+
+    def sample(self, base: Base, name: str) -> Sample:
+        """One of the project's texts, or all of them, tokenised for a base. Raises
+        `SurgeryError`."""
+        from surgery.analysis import Sample
+
+        kept = self._samples.setdefault(base, {})
+        if name not in kept:
+            text = list(texts.TEXTS.values()) if name == ALL else texts.get(name)
+            kept[name] = Sample.of(base, text)
+        return kept[name]
+
+    def known(self, base: Base, operation: Operation, sample: Sample) -> Verdict | None:
+        """The verdict as far as it was measured before, here or elsewhere. Nothing is loaded."""
+        with self._lock:
+            kept = self._known.setdefault(base, OrderedDict()).get(_key(operation, sample))
+        if kept or operation.healed:
+            return kept
+        from surgery.analysis import known_estimate
+
+        estimate = known_estimate(base, operation.plan, sample)
+        if estimate is None:
+            return None
+        other = self._control(base, operation.plan)
+        random = known_estimate(base, other, sample) if other else None
+        return replace(
+            Verdict.of(estimate),
+            random=random.increase if random else None,
+            is_complete=other is None or random is not None,
+        )
+
+    def measure(
+        self,
+        base: Base,
+        operation: Operation,
+        sample: Sample,
+        on_update: Callable[[Verdict], None],
+        progress: Progress,
+    ) -> Verdict:
+        """Measure a plan, then the random one to compare it with. `on_update` gets every verdict
+        but the last. `progress` may raise to stop. Raises `SurgeryError`."""
+        from surgery.analysis import estimate
+
+        def share() -> None:
+            heavy_imports.share_processors(1 + self._streams.taken)
+
+        def updated(estimate: Estimate) -> None:
+            share()
+            on_update(Verdict.of(estimate))
+
+        def reported(what: str, done: float, total: float) -> None:
+            progress(what, done, total)
+            while self._streams.taken and not self._streams.free:
+                time.sleep(_LOOK)
+                progress("Waiting for texts to end", 0, 0)
+
+        share()
+        of = operation.healed or operation.plan
+        verdict = Verdict.of(estimate(base, of, sample, updated, reported))
+        if other := self._control(base, operation.plan):
+            on_update(verdict)
+            with suppress(SurgeryError):  # this plan is measured, whatever becomes of the other
+                random = estimate(base, other, sample, progress=reported)
+                verdict = replace(verdict, random=random.increase)
+        verdict = replace(verdict, is_complete=True)
+        with self._lock:
+            kept = self._known.setdefault(base, OrderedDict())
+            kept[_key(operation, sample)] = verdict
+            while len(kept) > _MOST:
+                kept.popitem(last=False)
+        return verdict
+
+    def _control(self, base: Base, plan: Plan) -> Plan | None:
+        """The random plan to compare with, drawn once for each number of layers."""
+        from surgery.analysis import control
+
+        drawn = self._controls.setdefault(base, {})
+        if len(plan) not in drawn:
+            drawn[len(plan)] = control(base, plan)
+        return drawn[len(plan)]
+
+
+def _key(operation: Operation, sample: Sample) -> tuple:
+    return *operation.key, sample.key

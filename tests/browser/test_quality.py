@@ -1,0 +1,149 @@
+"""The Quality tile in a browser: what an edit does is seen as it is made."""
+
+import random
+import re
+import secrets
+
+import pytest
+from hands import both_schemes, depth, faults, write_plan
+from playwright.sync_api import Page, expect
+
+from surgery import Plan
+from surgery.analysis import LossIncrease, Sample, measured_score
+from surgery.numbers import perplexity
+from surgery.texts import TEXTS
+
+SLOW = 60_000  # milliseconds for what computes
+# All that the tile has shown as the verdict of the plan on the page: plan, number, still at it.
+WATCHED = """
+() => {
+  window.verdicts = [];
+  window.greyed = [];
+  const box = document.querySelector('.quality');
+  new MutationObserver(() => {
+    if (box.classList.contains('stale')) {
+      window.greyed.push([box.dataset.plan, box.querySelector('.quality-message').textContent]);
+      return;
+    }
+    const number = box.querySelector('strong').textContent;
+    const seen = [box.dataset.plan, number, box.getAttribute('aria-busy')];
+    if (String(window.verdicts.at(-1)) !== String(seen)) window.verdicts.push(seen);
+  }).observe(box, { subtree: true, childList: true, attributes: true, characterData: true });
+}
+"""
+
+
+def box(page: Page):
+    return page.locator(".quality")
+
+
+def settled(page: Page) -> str:
+    """The number once the plan is measured."""
+    expect(box(page)).not_to_have_class(re.compile("stale"), timeout=SLOW)
+    expect(box(page)).to_have_attribute("aria-busy", "false", timeout=SLOW)
+    return box(page).locator("strong").inner_text()
+
+
+def unseen() -> str:
+    """A plan that nobody has measured."""
+    kept = random.Random(secrets.token_bytes(8)).sample(range(1, 29), 25)
+    return str(Plan.of([0, *kept, 29], 30))
+
+
+def expected(bundled, text: str, kind: str = "prose") -> str:
+    """The number of the library."""
+    sample = Sample.of(bundled, TEXTS[kind])
+    scores = [
+        measured_score(bundled, plan, sample)
+        for plan in (Plan.parse(text, bundled.depth), Plan.whole(bundled.depth))
+    ]
+    mean = LossIncrease.of(*scores).mean
+    return f"{mean:+.{2 if abs(mean) >= 0.1 else 3}f}".replace("-", "−")
+
+
+def test_each_plan_has_its_own_verdict(page, bundled):
+    whole = measured_score(bundled, Plan.whole(bundled.depth), Sample.of(bundled, TEXTS["prose"]))
+    expect(box(page).locator("strong")).to_have_text(perplexity(whole.perplexity), timeout=SLOW)
+    expect(box(page)).to_contain_text("perplexity of the base")
+    write_plan(page, "0:13, 17:30")
+    depth(page, 26)
+    expect(box(page).locator("strong")).to_have_text(expected(bundled, "0:13, 17:30"), timeout=SLOW)
+    assert settled(page) == expected(bundled, "0:13, 17:30")
+    expect(box(page).locator("select")).to_have_value("prose")
+    expect(box(page)).to_contain_text("542 tokens")
+    expect(box(page).locator(".quality-mark")).to_contain_text("4 random layers dropped: +")
+    page.evaluate(WATCHED)
+    page.get_by_role("button", name="Undo", exact=True).click()
+    depth(page, 30)
+    assert settled(page) == perplexity(whole.perplexity)
+    page.get_by_role("button", name="Redo", exact=True).click()
+    depth(page, 26)
+    assert settled(page) == expected(bundled, "0:13, 17:30")
+    # What is known is there at once: nothing was shown as measured meanwhile.
+    seen = [one for one in page.evaluate("window.verdicts") if one[0] == "0:13, 17:30"]
+    assert {number for _, number, _ in seen} == {expected(bundled, "0:13, 17:30")}
+
+
+def test_the_next_edit_takes_over(page, bundled):
+    settled(page)
+    page.evaluate(WATCHED)
+    first, second = unseen(), unseen()
+    write_plan(page, first)
+    expect(box(page)).to_have_attribute("aria-busy", "true")
+    write_plan(page, second)
+    depth(page, 27)
+    page.wait_for_timeout(300)
+    assert settled(page) == expected(bundled, second)
+    seen = page.evaluate("window.verdicts")
+    assert seen[-1] == [second, expected(bundled, second), "false"]
+    assert not [one for one in seen if one[0] == first and one[2] == "false"]  # it was stopped
+    # The base's number is no other plan's.
+    whole = measured_score(bundled, Plan.whole(bundled.depth), Sample.of(bundled, TEXTS["prose"]))
+    assert {number for plan, number, _ in seen if plan == "0:30"} <= {perplexity(whole.perplexity)}
+    assert perplexity(whole.perplexity) not in {n for plan, n, _ in seen if plan != "0:30"}
+    # Between the edit and the answer it was greyed, and named its plan.
+    greyed = page.evaluate("window.greyed")
+    assert greyed[0] == ["0:30", "of 0:30"]
+    assert all(message == f"of {plan}" for plan, message in greyed)
+
+
+def test_many_strangers_ask_for_it(public_app, open_page):
+    pages = [open_page(public_app) for _ in range(5)]
+    page = pages[-1]
+    page.wait_for_timeout(1000)
+    write_plan(page, "0:28")
+    depth(page, 28)
+    expect(box(page).locator(".quality-message")).to_contain_text("several visitors", timeout=SLOW)
+    expect(box(page).locator("strong")).to_be_hidden()
+    box(page).get_by_role("button", name="Measure").click()
+    assert settled(page).startswith("+")
+    write_plan(page, "0:27")
+    depth(page, 27)
+    expect(box(page).locator("strong")).to_be_hidden(timeout=SLOW)
+    expect(box(page).get_by_role("button", name="Measure")).to_be_visible()
+
+
+def test_another_text(page, bundled):
+    write_plan(page, "0:29")
+    depth(page, 29)
+    assert settled(page) == expected(bundled, "0:29")
+    page.get_by_label("Text to measure on").select_option("code")
+    assert settled(page) == expected(bundled, "0:29", "code")
+
+
+def test_a_plan_that_can_not_be_operated_says_why(page):
+    write_plan(page, "0:30@average")
+    expect(box(page).locator(".quality-message")).to_contain_text("@average", timeout=SLOW)
+    expect(box(page).locator("strong")).to_be_hidden()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1366, 768), (390, 844)])
+def test_everyone_can_read_it(app, open_page, width, height):
+    page = open_page(app, width, height)
+    write_plan(page, "0:13, 17:30")
+    depth(page, 26)
+    settled(page)
+    for _ in both_schemes(page):
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert box(page).evaluate("node => node.scrollWidth <= node.clientWidth")
+        assert not faults(page)
