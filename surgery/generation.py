@@ -6,6 +6,7 @@ own random numbers.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,6 +64,9 @@ class Stream:
         device = embedding_table(model).device
         self._next_input = torch.tensor([prompt_ids], device=device)
         self._cache: dict = {}
+        # Only those of the last token are needed, where the model can leave out the others.
+        keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._last_logits = {"logits_to_keep": 1} if keeps else {}
         self._limit = max_new_tokens
         self._greedy = greedy
         self._warpers = LogitsProcessorList()
@@ -152,7 +156,9 @@ class Stream:
         """The model's output for the next input: a prompt in `compute_dtype`, a token as stored."""
         rows = self._next_input.shape[1]
         with many_rows(self._model, rows):
-            output = self._model(input_ids=self._next_input, use_cache=True, **self._cache)
+            output = self._model(
+                input_ids=self._next_input, use_cache=True, **self._cache, **self._last_logits
+            )
         if not self._cache and output.logits.dtype != stored_dtype(self._model):
             # Decoding goes on as stored, so the cache has to have the dtypes that it would have.
             stored = self._model(input_ids=self._next_input[:, :1], use_cache=True)
