@@ -25,7 +25,7 @@ function pathOf(svg) {
 }
 
 // `card` has the strip's `view`, the `tiles` [{name, value, detail}], and, once there are any, the
-// `prompt` and `texts` [{name, plan, facts, runs}].
+// `prompt` and `texts` [{name, facts, runs}].
 export function drawCard(card, dark) {
   const canvas = make('canvas');
   [canvas.width, canvas.height] = [WIDTH, HEIGHT];
@@ -128,7 +128,7 @@ export function drawCard(card, dark) {
     });
   }
 
-  function drawText({ name, plan, facts, runs }, x, prompt) {
+  function drawText({ name, facts, runs }, x, prompt) {
     const { top, width, height, lines } = TEXTS;
     box(x, top, width, height, colours.card, colours.line);
     const title = name === 'base' ? 'Base' : 'Patient';
@@ -136,7 +136,7 @@ export function drawCard(card, dark) {
     write(title, x + 18, top + 30, bold);
     const beside = x + 18 + measure(title, bold) + 12;
     const quiet = style(500, 14, colours.subdued);
-    line([plan, facts].filter(Boolean).join(' · '), beside, top + 30, x + width - 18 - beside, quiet);
+    line(facts, beside, top + 30, x + width - 18 - beside, quiet);
     const [asked, said] = [style(400, 18, colours.subdued), style(500, 18, colours.text)];
     const marked = { ...said, fill: colours.apart };
     const all = [
@@ -161,7 +161,7 @@ export function drawCard(card, dark) {
   drawStrip(card);
   drawNumbers(card);
   const places = [EDGE, WIDTH - EDGE - TEXTS.width];
-  const none = { plan: '', facts: 'no text was generated', runs: [] };
+  const none = { facts: 'no text was generated', runs: [] };
   const texts = card.texts || [{ name: 'base', ...none }, { name: 'patient', ...none }];
   texts.forEach((text, i) => drawText(text, places[i], card.prompt || ''));
   return canvas;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -12,10 +13,19 @@ from components.widgets.status.status import Status
 
 
 class TalkView(LiveHTML):
-    """Two panes of text; the value is the second that `talk` yields. At first it has `auto`:
-    whether Auto-run is on for who never switched it. Emits `rerun` and `cease`."""
+    """Two panes of text, and the Auto-run switch; the value is the second that `talk` yields. Emits
+    `rerun` and `cease`."""
 
     stem = "talk"
+
+    def __init__(self, value: dict | None = None, auto: bool = True, **options: Any) -> None:
+        """`auto` is whether Auto-run is on for visitors who never switched it."""
+        self.auto = auto
+        super().__init__(value, **options)
+
+    def fill_in(self, template: str) -> str:
+        """The markup, with the switch as it is at first."""
+        return template.replace(" SWITCHED", " checked" if self.auto else "")
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ def layout(services: Services) -> TalkPanel:
         )
         stop = gr.Button("Stop", scale=0, min_width=80, size="md", elem_id="stop")
     status = Status(value={}, elem_id="talk-status")
-    output = TalkView(value={"auto": not allowed.public}, elem_id="talk")
+    output = TalkView(value={}, auto=not allowed.public, elem_id="talk")
     with (
         gr.Accordion("Sampling settings", open=False, elem_classes="talk-settings"),
         gr.Row(),

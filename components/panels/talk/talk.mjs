@@ -145,7 +145,7 @@ export function mount({ element, trigger, props, watch }) {
 
   window.layerSurgeryTalk = changed;
 
-  autoSwitch.checked = (stored() ?? (props.value?.auto ? 'on' : 'off')) === 'on';
+  if (stored()) autoSwitch.checked = stored() === 'on';
   autoSwitch.addEventListener('change', () => {
     store(autoSwitch.checked ? 'on' : 'off');
     auto.clear();
@@ -170,8 +170,11 @@ export function mount({ element, trigger, props, watch }) {
     detail.prompt = value.prompt;
     detail.texts = SIDES.map((name) => ({
       name,
-      facts: pane(name).querySelector('output').textContent,
-      plan: [value[name].plan, stale(name, value)].filter(Boolean).join(' · '),
+      facts: [
+        stale(name, value) && [stale(name, value), value[name].plan].filter(Boolean).join(': '),
+        name === 'patient' ? partingText(parts) : '',
+        speed(value[name]),
+      ].filter(Boolean).join(' · '),
       runs: cut([[value[name].text]], parts?.[name]),
     }));
   });
