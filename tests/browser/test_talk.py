@@ -73,6 +73,10 @@ def test_texts_are_compared(page, bundled):
         str(level) * len(piece) for piece, level in levels
     )
     expect(page.locator(".talk-legend")).to_contain_text("below 0.1 %")
+    lines = page.locator("[data-who=patient] [class^=level], .talk-legend i").evaluate_all(
+        "all => all.map(x => getComputedStyle(x).textDecorationLine)"
+    )
+    assert len(lines) > 3 and set(lines) == {"underline"}
     for _ in both_schemes(page):
         assert not faults(page)
 
