@@ -98,7 +98,6 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
             chat,
             tokens,
             seed,
-            saving.name,
             weighing.kind,
             base.describe,
             weights.choices,

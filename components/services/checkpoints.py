@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from surgery.io.archive import zip_folder
 from surgery.operation import Operation
 from surgery.progress import Progress
 
 from .bases import Bases
+
+if TYPE_CHECKING:
+    from surgery import Base
 
 AS_STORED = "as stored"
 
@@ -35,7 +39,7 @@ def write(
     wanted = None if dtype == AS_STORED else dtype
     size = saved_bytes(base, plan, wanted)
     allowed.check_size(size, "This patient's weights")
-    called = file_name(name) or f"{file_name(base.name)}-{len(plan)}-layers"
+    called = file_name(name) or default_name(base, len(plan))
     try:
         with bases.in_use(base):
             if base.kind == "config":
@@ -53,6 +57,14 @@ def write(
         if zipped:  # the folder is used for this file only
             shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def default_name(base: Base, layers: int) -> str:
+    """The name of a checkpoint that was given none. Random weights are not named after the trained
+    model that lent its config."""
+    random = base.kind == "config"
+    origin = f"{base.architecture}-random-weights" if random else base.name
+    return f"{file_name(origin)}-{layers}-layers"
 
 
 def file_name(text: str) -> str:

@@ -4,8 +4,8 @@ import pytest
 from updates import run
 
 from components.panels.save.wiring import only_status, save
-from components.services.checkpoints import AS_STORED, file_name
-from surgery import Plan
+from components.services.checkpoints import AS_STORED, default_name, file_name
+from surgery import Base, Plan
 from surgery.operation import Operation
 
 
@@ -24,6 +24,13 @@ from surgery.operation import Operation
 )
 def test_a_name_is_safe_whatever_was_typed(typed, name):
     assert file_name(typed) == name
+
+
+def test_random_weights_are_not_named_after_the_model_that_lent_its_config(tiny_folder):
+    folder = tiny_folder("llama")
+    trained, random = Base.open(str(folder)), Base.open(f"config:{folder},num_hidden_layers=3")
+    assert default_name(trained, 4) == f"{file_name(trained.name)}-4-layers"
+    assert default_name(random, 3) == "Llama-random-weights-3-layers"
 
 
 def test_a_save_that_fails_says_why_and_leaves_nothing(services, tiny_folder, tmp_path):

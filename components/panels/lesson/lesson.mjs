@@ -9,6 +9,7 @@ const SHOWN = {
   Heal: ['#panels', 'nearest'],
   Save: ['#save-status', 'nearest'],
 };
+const HEADER = 1290; // pixels
 // Page Up and Page Down are what a presenter's clicker sends.
 const KEYS = { PageDown: 'next', PageUp: 'back', Escape: 'close' };
 
@@ -32,8 +33,8 @@ export function mount({ element, trigger, props, watch }) {
   const { steps } = props.value;
   const results = new Map(); // what came out of each step, by its index
   const done = new Set();
+  const ready = new Set(); // steps whose base and plan the page was given
   const narrow = matchMedia('(max-width: 1099px)'); // no room for a column
-  const tight = matchMedia('(max-width: 1700px)');
   const body = document.body.classList;
   const draw = createLessonDrawing(panel, steps, go);
   const { part, button } = draw;
@@ -56,6 +57,7 @@ export function mount({ element, trigger, props, watch }) {
   }
 
   function showCheck() {
+    part('check').hidden = !ready.has(at) || running === at;
     draw.check(steps[at].parameters, parameters ? parameters.patient : null);
   }
 
@@ -75,11 +77,13 @@ export function mount({ element, trigger, props, watch }) {
   // The page makes room: the lesson is a column beside it, or a sheet at its foot.
   function makeRoom() {
     body.toggle('lesson-side', open && !narrow.matches);
-    body.toggle('lesson-tight', open && !narrow.matches && tight.matches);
     body.toggle('lesson-sheet', open && narrow.matches);
+    // The header of the page needs so much in one row; an enlarged lesson leaves it less.
+    const room = innerWidth - panel.offsetWidth;
+    body.toggle('lesson-tight', open && !narrow.matches && room < HEADER);
   }
 
-  for (const width of [narrow, tight]) width.addEventListener('change', makeRoom);
+  window.addEventListener('resize', makeRoom);
 
   function setOpen(wanted, focus = true) {
     open = wanted;
@@ -100,6 +104,7 @@ export function mount({ element, trigger, props, watch }) {
   function setLarge(wanted) {
     body.toggle('lesson-large', wanted);
     button('enlarge').setAttribute('aria-pressed', wanted);
+    makeRoom();
   }
 
   function setFolded(wanted) {
@@ -142,6 +147,7 @@ export function mount({ element, trigger, props, watch }) {
     stop();
     stopTexts();
     done.clear();
+    ready.clear();
     results.clear();
     setFolded(false);
     turnTo('Talk');
@@ -159,6 +165,7 @@ export function mount({ element, trigger, props, watch }) {
     results.set(index, { status: value.status, blocks: value.blocks || [] });
     if (!value.running) {
       running = null;
+      if (value.ready) ready.add(index);
       if (value.done) done.add(index);
       if (!value.failed) {
         turnTo(steps[index].tab);

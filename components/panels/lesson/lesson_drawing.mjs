@@ -9,9 +9,10 @@ export function createLessonDrawing(panel, steps, go) {
   const button = (name) => panel.querySelector(`[data-do=${name}]`);
 
   part('steps').replaceChildren(...steps.map((step, i) => {
-    const jump = make('button', step.fault ? 'fault' : '', String(i + 1));
+    const jump = make('button', step.fault ? 'fault' : '');
+    jump.append(make('b', '', String(i + 1)), make('span', '', step.short));
     jump.type = 'button';
-    jump.title = step.short;
+    jump.title = step.title;
     jump.addEventListener('click', () => go(i));
     const item = make('li');
     item.append(jump);
@@ -48,6 +49,9 @@ export function createLessonDrawing(panel, steps, go) {
       button('next').textContent = next ? `${next.short} →` : 'Finish';
       button('next').setAttribute('aria-label', next ? `Next: ${next.short}` : 'Finish');
       part('body').scrollTop = 0;
+      const list = part('steps'); // where it is one row, it scrolls sideways
+      const here = list.children[at];
+      list.scrollLeft = here.offsetLeft - (list.clientWidth - here.offsetWidth) / 2;
     },
 
     check(expected, shown) {

@@ -50,7 +50,6 @@ class Beside:
     chat: gr.Checkbox
     tokens: gr.Slider
     seed: gr.Number
-    save_name: gr.Textbox
     kinds: gr.Dropdown
     describe: Callable[[Base], dict]
     choices: Callable[[list[str], str], dict]
@@ -62,7 +61,7 @@ def wire(lesson: Lesson, parts: PageParts, beside: Beside, first: str) -> None:
     outputs = [
         *(lesson, parts.strip, parts.tiles, beside.base, beside.about),
         *(beside.prompt, beside.greedy, beside.chat, beside.tokens, beside.seed),
-        *(beside.save_name, beside.kinds),
+        beside.kinds,
     ]
 
     def stage(session: Session, spec: str, plan: str, request: gr.Request) -> Iterator[dict]:
@@ -110,7 +109,6 @@ def wire(lesson: Lesson, parts: PageParts, beside: Beside, first: str) -> None:
             ready = {
                 beside.prompt: step.prompt,
                 **{beside.greedy: True, beside.chat: False, beside.tokens: TOKENS, beside.seed: 0},
-                beside.save_name: f"lesson-{len(session.plan)}-layers",
             }
             # A busy browser may leave out an update that is soon followed by another, so every
             # update within a second has all of it.
@@ -136,7 +134,8 @@ def wire(lesson: Lesson, parts: PageParts, beside: Beside, first: str) -> None:
             return
         press = "" if only_stage else PRESSED.get(step.act, "")
         status = note("Ready: press the button to start.") if only_stage else note("")
-        last = show(status, blocks, running=False, done=not only_stage, press=press)
+        reached = {"ready": True, "done": not only_stage}
+        last = show(status, blocks, running=False, press=press, **reached)
         yield {**page(session), **ready, **last}
 
     def again(session: Session, request: gr.Request) -> Iterator[dict]:
