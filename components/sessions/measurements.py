@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from surgery.operation import Operation
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from surgery.analysis import Score
 
 _MOST = 500  # entries of a session
+_LONGEST_NAME = 40  # characters
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Measure:
 class Entry:
     """A measured plan. `identity` is the base's, `text` what it was measured on, `note` how the
     plan was made. `healing` is empty for an unhealed patient, and else the same for the same
-    healing only."""
+    healing only. `Measurements` give the `index`, and people `name` and pin what they keep."""
 
     identity: str
     base: str
@@ -44,6 +45,9 @@ class Entry:
     text: str
     note: str = ""
     healing: str = ""
+    index: int = 0
+    name: str = ""
+    pinned: bool = False
 
     @classmethod
     def of(
@@ -82,19 +86,46 @@ class Entry:
 
 
 class Measurements:
-    """The entries of one session in the order of measuring; the same measurement is kept once."""
+    """The entries of one session in the order of measuring; the same measurement is kept once.
+    Each has an index of its own, which it keeps, and may have a name and be pinned."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: dict[tuple, Entry] = {}
+        self._next = 0
 
     def add(self, entry: Entry) -> None:
-        """Add an entry; the oldest is dropped if there are too many."""
+        """Add an entry. If there are too many, the oldest is dropped that has no name and is not
+        pinned."""
         with self._lock:
-            self._entries.pop(entry.key, None)
+            known = self._entries.pop(entry.key, None)
+            if known is None:
+                entry = replace(entry, index=self._next)
+                self._next += 1
+            else:
+                entry = replace(entry, index=known.index, name=known.name, pinned=known.pinned)
             self._entries[entry.key] = entry
             while len(self._entries) > _MOST:
-                self._entries.pop(next(iter(self._entries)))
+                kept = (key for key, e in self._entries.items() if not (e.name or e.pinned))
+                del self._entries[next(kept, next(iter(self._entries)))]
+
+    def at(self, index: int) -> Entry | None:
+        """The entry with this index, if there is one."""
+        return next((entry for entry in self if entry.index == index), None)
+
+    def rename(self, index: int, name: str) -> None:
+        """Give the entry a name, or none."""
+        self._change(index, name=" ".join(name.split())[:_LONGEST_NAME])
+
+    def pin(self, index: int, pinned: bool) -> None:
+        """Keep the entry above the others, or no longer."""
+        self._change(index, pinned=pinned)
+
+    def _change(self, index: int, **changes: Any) -> None:
+        with self._lock:
+            for key, entry in self._entries.items():
+                if entry.index == index:
+                    self._entries[key] = replace(entry, **changes)
 
     def __iter__(self) -> Iterator[Entry]:
         with self._lock:

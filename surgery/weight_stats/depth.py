@@ -29,8 +29,8 @@ MEASURES = {
     "norm": Measure(
         "Norm",
         "Frobenius norm, √Σw²",
-        "Neighbouring layers usually have similar norms. A jump at a seam shows that layers from "
-        "distant depths meet there; it says nothing about the size of their inputs.",
+        "The size of a layer's weights taken together. A jump at a seam means that the layers that "
+        "meet there have weights of different size; it doesn't measure their inputs or the damage.",
         lambda counts: counts.norm,
     ),
     "deviation": Measure(

@@ -3,7 +3,7 @@
 import re
 
 from axe_playwright_python.sync_playwright import Axe
-from hands import both_schemes, depth, plan_box, write_plan
+from hands import both_schemes, depth, open_base, plan_box, write_plan
 from playwright.sync_api import Page, expect
 
 TEXT = (
@@ -69,7 +69,7 @@ def test_from_a_cut_to_its_damage_and_back_from_the_log(page):
     write_plan(page, "0:30")
     depth(page, 30)
     page.get_by_role("tab", name="Log").click()
-    rows = page.locator("#log-table td button")
+    rows = page.locator("#log-table .log-plan")
     expect(rows).to_have_text(["0:8, 9:30", "0:30"])
     rows.first.click()
     depth(page, 29)
@@ -79,6 +79,19 @@ def test_from_a_cut_to_its_damage_and_back_from_the_log(page):
     points.last.click(force=True)
     depth(page, 29)
     expect(plan_box(page)).to_have_value("0:8, 9:30")
+
+
+def test_the_target_follows_the_base(page, tiny_folder):
+    part(page, "Suggestions")
+    size = page.locator("#suggest-size input")
+    expect(size).to_have_value("26")
+    page.get_by_label("million parameters").check()
+    expect(size).to_have_value("114")
+    page.get_by_label("layers", exact=True).check()
+    expect(size).to_have_value("26")
+    open_base(page, str(tiny_folder("llama")))
+    depth(page, 6)
+    expect(size).to_have_value("5")
 
 
 def test_a_suggestion_is_one_click_away(page):
@@ -116,6 +129,6 @@ def test_everyone_can_read_it(page):
         result = Axe().run(page, options={"resultTypes": ["violations"]})
         assert not result.response["violations"], result.generate_report()
         page.get_by_role("tab", name="Log").click()
-        expect(page.locator("#log-table td button")).to_have_count(1)
+        expect(page.locator("#log-table .log-plan")).to_have_count(1)
         result = Axe().run(page, options={"resultTypes": ["violations"]})
         assert not result.response["violations"], result.generate_report()

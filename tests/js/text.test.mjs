@@ -5,7 +5,9 @@ import {
   bytes, csv, integer, percent, perplexity, plural, probabilityText,
 } from '../../components/widgets/text.mjs';
 import { parameterCheck } from '../../components/panels/lesson/parameter_check.mjs';
-import { cellText, COLUMNS, csvRows } from '../../components/panels/log/rows.mjs';
+import {
+  cells, compared, csvRows, ordered,
+} from '../../components/panels/log/rows.mjs';
 import { speed } from '../../components/panels/talk/speed.mjs';
 import { damageText, strength, visible } from '../../components/panels/xray/damage_text.mjs';
 
@@ -42,18 +44,41 @@ test('damage in words and colour', () => {
   assert.deepEqual(['a\n', ''].map(visible), ['a⏎', '∅']);
 });
 
+const entry = {
+  plan: '0:3', perplexity: 12.3456, low: 11, high: null, layers: 3, parameters: 12_345_678, note: '',
+  text: 'prose', tokens: 512, base: 'tiny', name: 'mine', pinned: false, here: true,
+};
+
 test('a row of the log, and the same as CSV', () => {
-  const entry = {
-    plan: '0:3', perplexity: 12.3456, low: 11, high: null, layers: 3, parameters: 12345, note: '',
-    text: 'prose', tokens: 512, base: 'tiny',
-  };
-  const cells = COLUMNS.map((column) => cellText(column, entry));
-  assert.deepEqual(
-    cells, ['0:3', '12.35', '11.00 to ∞', '3', '12,345', '', 'prose', '512', 'tiny'],
-  );
+  assert.deepEqual(cells(entry), {
+    perplexity: ['12.35', '11.00 to ∞'],
+    size: ['3 layers', '12.35 M parameters'],
+    measured: ['prose, 512 tokens', ''],
+  });
+  const other = cells({ ...entry, note: 'greedy search', here: false, layers: 1 });
+  assert.deepEqual([other.size[0], other.measured[1]], ['1 layer', 'greedy search, tiny']);
   const [head, row] = csvRows([entry]);
-  assert.deepEqual(head.slice(0, 4), ['plan', 'perplexity', 'low', 'high']);
-  assert.deepEqual(row.slice(0, 4), ['0:3', 12.3456, 11, null]);
+  assert.deepEqual(head.slice(0, 6), ['name', 'pinned', 'plan', 'perplexity', 'low', 'high']);
+  assert.deepEqual(row.slice(0, 6), ['mine', false, '0:3', 12.3456, 11, null]);
+});
+
+test('pinned plans stand first, and the newest first among equals', () => {
+  const rows = [1, 2, 3, 4].map((index) => ({ index, pinned: index === 2 || index === 1 }));
+  assert.deepEqual(ordered(rows).map((row) => row.index), [2, 1, 4, 3]);
+});
+
+test('two plans are compared in words', () => {
+  const a = { ...entry, perplexity: 10, low: 9, high: 11 };
+  const b = {
+    ...a, perplexity: 20, low: 18, high: 22, layers: 2, parameters: a.parameters - 2_000_000,
+  };
+  assert.equal(compared(a, b), 'B has 1 layer fewer and 2 M parameters fewer. '
+    + 'B against A: +0.693 nats per token. Their intervals are apart.');
+  assert.match(compared(b, a), /^B has 1 layer more and 2 M parameters more\. B against A: −0\.693/);
+  assert.equal(compared(a, { ...a, perplexity: 10.5 }), 'Both have the same size. B against A: '
+    + '+0.049 nats per token. Their intervals overlap: measure on more text to tell.');
+  assert.match(compared(a, { ...b, text: 'code' }), /can’t be compared: another base or text\.$/);
+  assert.match(compared(a, { ...a, perplexity: null }), /size\. One of them is not finite\.$/);
 });
 
 test('expected parameters beside those of the page', () => {

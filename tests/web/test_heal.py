@@ -138,7 +138,7 @@ def test_the_log_tells_the_healed_from_the_unhealed(page, session):
     points = log.picture(session.measurements, session.spec)["data"][1]
     assert points["marker"]["symbol"] == ["circle", "circle", "diamond"]
     assert len(set(points["marker"]["color"])) == 3 and "healed" in points["text"][2]
-    assert log.table(session.measurements)["entries"][2]["note"] == "healed, 6 steps"
+    assert log.table(session.measurements, "")["entries"][2]["note"] == "healed, 6 steps"
     page.outcome((*SHORT[:-1], 1))  # another seed: another patient, and another point
     assert [e.healing != "" for e in session.measurements] == [True, False, False, True]
     page.outcome((*SHORT[:-1], 1))

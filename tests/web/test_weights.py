@@ -55,6 +55,7 @@ def test_what_is_drawn_is_plain_json(services, panel, tiny_folder):
     for view in (panel.heat, panel.detail, panel.depth, panel.raw):
         json.dumps(values[view], allow_nan=False)
         assert values[view]["title"] and values[view]["hint"]
+    assert "embeddings, final norm and output head are not counted" in values[panel.detail]["hint"]
     assert values[panel.kind]["choices"][0] == ALL
     picture = survey_base(services.bases.get(session.spec)).base()
     heat = values[panel.heat]["data"][0]

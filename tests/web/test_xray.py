@@ -8,7 +8,8 @@ import pytest
 from updates import run, shown
 
 from components.panels.log import figures as log
-from components.panels.log.wiring import plan_at
+from components.panels.log import layout as log_panel
+from components.panels.log.wiring import measure, note_down, plan_at
 from components.panels.xray import compare, figures, scan, suggest
 from components.panels.xray.compare import Seen
 from components.panels.xray.sample_picker import OWN, name_of, sample_of
@@ -17,7 +18,7 @@ from components.sessions.healed_store import HealedStore
 from components.sessions.measurements import Entry
 from components.sessions.session import Session
 from surgery import Plan, SurgeryError
-from surgery.analysis import LossIncrease, Scan, Score, Variant, overlooked
+from surgery.analysis import LossIncrease, Scan, Score, Variant, measured_score, overlooked
 from surgery.analysis.cache import _memory
 from surgery.cli.main import main
 from surgery.progress import silent
@@ -139,6 +140,22 @@ def test_suggestions_are_listed_logged_and_applied(services, session):
         assert values[panel.status]["failed"]
 
 
+@pytest.mark.parametrize(
+    ("depth", "parameters", "layers", "millions"),
+    [(30, 134_515_008, 26, 114.0), (2, 500_000, 1, 0.425)],
+)
+def test_the_target_begins_somewhat_below_the_base(depth, parameters, layers, millions):
+    class Fake:
+        def preview(self, plan):
+            assert plan.is_whole
+            return type("Size", (), {"parameters": parameters})
+
+    base = Fake()
+    base.depth = depth
+    assert suggest.target(base, "layers") == layers
+    assert suggest.target(base, "million parameters") == millions
+
+
 def test_the_picture_has_what_can_be_compared(session):
     def add(plan, perplexity, parameters=100, text="prose", identity=session.spec):
         session.measurements.add(
@@ -158,12 +175,58 @@ def test_the_picture_has_what_can_be_compared(session):
     drawn = log.picture(session.measurements, session.spec)
     assert drawn["data"][1]["text"] == ["0:6", "0:5", "0:4", "0:1"]
     assert drawn["data"][0]["x"] == pytest.approx([100e-6, 450e-6, 600e-6])
-    json.dumps(log.table(session.measurements), allow_nan=False)
+    rows = log.table(session.measurements, session.spec)["entries"]
+    json.dumps(rows, allow_nan=False)
+    assert [row["plan"] for row in rows if row["front"]] == ["0:6", "0:4", "0:1"]
+    assert [row["here"] for row in rows].count(False) == 1
+    assert "On the Pareto front, from small to large: 0:1; 0:4; 0:6." in drawn["hint"]
     at = drawn["data"][1]["customdata"][1]
     assert plan_at(session, {"index": at}) == "0:5"
     assert plan_at(session, {"index": 5}) is None  # of another base
     for nonsense in ({"index": 99}, {"index": True}, {}):
         assert plan_at(session, nonsense) is None
+
+
+def test_a_caption_speaks_of_no_line_that_is_not_there(session):
+    for plan, parameters, value in (("0:6", 600, 10.0), ("0:5", 500, 9.0)):
+        score = Entry(session.spec, "x", plan, 6, parameters, value, 1.0, 99.0, 50, "prose")
+        session.measurements.add(score)
+        drawn = log.picture(session.measurements, session.spec)
+        assert "Pareto" not in drawn["hint"] and not drawn["data"][0]["showlegend"]
+    assert "No other measured plan is smaller or better than 0:5." in drawn["hint"]
+
+
+def test_named_and_pinned_plans_keep_their_name_and_place(session):
+    measured = session.measurements
+    one, two = (Entry("s", "x", p, 6, 1, 1.0, 1.0, 1.0, 50, "prose") for p in ("0:6", "0:5"))
+    measured.add(one)
+    measured.add(two)
+    note_down(session, {"index": 0, "name": f"  my\n {'x' * 99}"})
+    note_down(session, {"index": 1, "pinned": True})
+    for nonsense in ({"index": 7, "name": "a"}, {"index": "0", "name": "a"}, {"name": "a"}, {}):
+        note_down(session, nonsense)
+    note_down(session, {"index": 0, "name": 7, "pinned": "yes"})
+    measured.add(one)  # measured again
+    assert [(e.index, len(e.name), e.pinned) for e in measured] == [(1, 0, True), (0, 40, False)]
+    for layers in range(600):
+        measured.add(Entry("s", "x", f"0:{layers + 7}", 6, 1, 1.0, 1.0, 1.0, 50, "prose"))
+    assert len(measured) == 500 and {measured.at(i).plan for i in (0, 1)} == {"0:6", "0:5"}
+
+
+def test_the_log_measures_the_plan_on_the_page(services, session):
+    with gr.Blocks():
+        panel = log_panel()
+    session.become("0:2, 4:6")
+    healed = HealedStore()
+    values = shown(measure(panel, services, session, healed))
+    assert "tokens" in values[panel.status]["text"]
+    whole, cut = session.measurements
+    assert (whole.plan, cut.plan) == ("0:6", "0:2, 4:6")
+    base = services.bases.get(session.spec)
+    sample = sample_of(base, cut.text, "", services.deployment, silent)
+    assert cut.perplexity == measured_score(base, session.plan, sample).perplexity
+    shown(measure(panel, services, session, healed))
+    assert len(session.measurements) == 2
 
 
 def test_sessions_do_not_share_their_logs():

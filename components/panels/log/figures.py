@@ -12,60 +12,62 @@ from dataclasses import asdict
 from components.sessions.measurements import Entry
 from components.widgets.colours import BASE, HEALED, PATIENT
 
+_MOST_NAMED = 5  # plans of the front that the caption names
 
-def table(entries: Iterable[Entry]) -> dict:
-    """The rows of the table, newest last."""
-    return {"entries": [_plain(entry) for entry in entries]}
+
+def table(entries: Iterable[Entry], identity: str) -> dict:
+    """The rows of the table, newest last. `identity` is the open base's."""
+    rows = list(entries)
+    best = {entry.index for entry in _front(_comparable(rows, identity))}
+    return {
+        "entries": [
+            {**_plain(row), "here": row.identity == identity, "front": row.index in best}
+            for row in rows
+        ]
+    }
 
 
 def picture(entries: Iterable[Entry], identity: str) -> dict:
     """Size against perplexity, of one base and the text that was measured last."""
-    mine = [(i, e) for i, e in enumerate(entries) if e.identity == identity]
-    if not mine:
-        return {}
-    last = mine[-1][1]
-    alike = (last.text, last.tokens)
-    shown = [(i, e) for i, e in mine if (e.text, e.tokens) == alike and math.isfinite(e.perplexity)]
+    shown = _comparable(list(entries), identity)
     if not shown:
         return {}
-    best = pareto([(e.parameters, e.perplexity) for _, e in shown])
-    levels = [e.perplexity for _, e in shown]
-    marks = [_mark(e) for _, e in shown]
+    best = _front(shown)
+    levels = [e.perplexity for e in shown]
+    marks = [_mark(e) for e in shown]
     return {
         "title": "Size against perplexity",
-        "hint": f"Each point is a plan measured on {last.text} ({last.tokens:,} tokens), with its "
-        "95 % interval. Further left is smaller, lower is better. No measured plan beats those on "
-        "the line"
-        + ("; diamonds are healed patients" if any(e.healing for _, e in shown) else "")
-        + ". Click a point to apply its plan.",
+        "hint": _hint(shown, best),
         "data": [
             {
                 "type": "scatter",
                 "mode": "lines",
-                "name": "best so far",
-                "x": [x / 1e6 for x, _ in best],
-                "y": [y for _, y in best],
-                "line": {"color": "$faint", "width": 2, "shape": "hv"},
+                "name": "Pareto front: nothing measured is both smaller and better",
+                "x": [e.parameters / 1e6 for e in best],
+                "y": [e.perplexity for e in best],
+                "line": {"color": "$accent", "width": 2, "shape": "hv"},
+                "showlegend": len(best) > 1,
                 "hoverinfo": "skip",
             },
             {
                 "type": "scatter",
                 "mode": "markers",
                 "name": "plans",
-                "x": [e.parameters / 1e6 for _, e in shown],
-                "y": [float(f"{e.perplexity:.5g}") for _, e in shown],
-                "customdata": [i for i, _ in shown],
-                "text": [_short(e.plan) + (f"<br>{e.note}" if e.healing else "") for _, e in shown],
+                "showlegend": False,
+                "x": [e.parameters / 1e6 for e in shown],
+                "y": [float(f"{e.perplexity:.5g}") for e in shown],
+                "customdata": [e.index for e in shown],
+                "text": [_words(e) for e in shown],
                 "error_y": {
                     "type": "data",
-                    "array": [e.high - e.perplexity for _, e in shown],
-                    "arrayminus": [e.perplexity - e.low for _, e in shown],
+                    "array": [e.high - e.perplexity for e in shown],
+                    "arrayminus": [e.perplexity - e.low for e in shown],
                     "thickness": 1.2,
                     "width": 4,
                     "color": "$faint",
                 },
                 "marker": {
-                    "size": [14 if e.healing else 13 for _, e in shown],
+                    "size": [14 if e.healing else 13 for e in shown],
                     "symbol": [symbol for symbol, _ in marks],
                     "color": [colour for _, colour in marks],
                     "line": {"color": "$text", "width": 1},
@@ -78,26 +80,56 @@ def picture(entries: Iterable[Entry], identity: str) -> dict:
             "xaxis": {"title": {"text": "parameters (millions)"}, "zeroline": False},
             "yaxis": {"title": {"text": "perplexity"}, "type": "log", "tickformat": ",.4~g"}
             | ({"dtick": "D2"} if max(levels) > 4 * min(levels) else {}),
-            "showlegend": False,
+            "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
         },
         "points": True,
     }
 
 
-def pareto(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Those that nothing smaller is as good as, from small to large."""
-    best: list[tuple[float, float]] = []
-    for size, loss in sorted(points):
-        if not best or loss < best[-1][1]:
-            best.append((size, loss))
+def _comparable(entries: list[Entry], identity: str) -> list[Entry]:
+    """The finite ones of one base, on the text that was measured last."""
+    mine = [entry for entry in entries if entry.identity == identity]
+    return [
+        entry
+        for entry in mine
+        if (entry.text, entry.tokens) == (mine[-1].text, mine[-1].tokens)
+        and math.isfinite(entry.perplexity)
+    ]
+
+
+def _front(entries: list[Entry]) -> list[Entry]:
+    """The Pareto front: those that nothing smaller is as good as, from small to large."""
+    best: list[Entry] = []
+    for entry in sorted(entries, key=lambda entry: (entry.parameters, entry.perplexity)):
+        if not best or entry.perplexity < best[-1].perplexity:
+            best.append(entry)
     return best
+
+
+def _hint(shown: list[Entry], best: list[Entry]) -> str:
+    """What the picture shows, in words; of the line only if there is one."""
+    last = shown[-1]
+    words = [
+        f"Each point is a plan measured on {last.text} ({last.tokens:,} tokens), with its 95 % "
+        "interval. Further left is smaller, lower is better."
+    ]
+    if len(best) > 1:
+        named = "; ".join(_short(entry.name or entry.plan, 30) for entry in best[:_MOST_NAMED])
+        more = f" and {len(best) - _MOST_NAMED} more" if len(best) > _MOST_NAMED else ""
+        words.append(f"On the Pareto front, from small to large: {named}{more}.")
+    elif len(shown) > 1:
+        only = _short(best[0].name or best[0].plan, 30)
+        words.append(f"No other measured plan is smaller or better than {only}.")
+    if any(entry.healing for entry in shown):
+        words.append("Diamonds are healed patients.")
+    return " ".join([*words, "Click a point to apply its plan."])
 
 
 def _plain(entry: Entry) -> dict:
     row = asdict(entry)
     for key in ("perplexity", "low", "high"):
         row[key] = float(f"{row[key]:.6g}") if math.isfinite(row[key]) else None
-    del row["identity"], row["healing"]
+    del row["identity"], row["healing"]  # the browser has no use for them
     return row
 
 
@@ -108,5 +140,12 @@ def _mark(entry: Entry) -> tuple[str, str]:
     return "circle", BASE if entry.note == "the base" else PATIENT
 
 
-def _short(plan: str) -> str:
-    return plan if len(plan) <= 60 else plan[:57] + "…"
+def _words(entry: Entry) -> str:
+    """A point in words. Plotly reads them as markup, so a name loses what would be some."""
+    name = entry.name.replace("<", "‹")
+    note = entry.note if entry.healing else ""
+    return "<br>".join(filter(None, [name, _short(entry.plan), note]))
+
+
+def _short(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else text[: most - 3] + "…"

@@ -1,30 +1,70 @@
-// Measured plans as rows: what stands in the table, and what goes into a CSV file.
+// Measured plans as rows: what stands in the table, what goes into a CSV file, and two compared.
 import { integer, perplexity } from '../../widgets/text.mjs';
 
-const text = (value) => value ?? '';
+export const HEADS = ['plan', 'perplexity, 95 % CI', 'size', 'measured on', 'compare'];
 
-export const COLUMNS = [
-  { label: 'plan', keys: ['plan'], show: text },
-  { label: 'perplexity', keys: ['perplexity'], show: perplexity, number: true },
-  {
-    label: '95 % CI',
-    keys: ['low', 'high'],
-    show: (low, high) => `${perplexity(low)} to ${perplexity(high)}`,
-    number: true,
-  },
-  { label: 'layers', keys: ['layers'], show: integer, number: true },
-  { label: 'parameters', keys: ['parameters'], show: integer, number: true },
-  { label: 'method', keys: ['note'], show: text },
-  { label: 'text', keys: ['text'], show: text },
-  { label: 'tokens', keys: ['tokens'], show: integer, number: true },
-  { label: 'base', keys: ['base'], show: text },
+const KEYS = [
+  'name', 'pinned', 'plan', 'perplexity', 'low', 'high', 'layers', 'parameters', 'note', 'text',
+  'tokens', 'base',
 ];
 
-export function cellText({ keys, show }, entry) {
-  return show(...keys.map((key) => entry[key]));
+// Pinned plans first, and the newest first among equals.
+export function ordered(entries) {
+  const newest = entries.toReversed();
+  return [...newest.filter((entry) => entry.pinned), ...newest.filter((entry) => !entry.pinned)];
+}
+
+export function millions(parameters) {
+  return `${(parameters / 1e6).toLocaleString('en', { maximumSignificantDigits: 4 })} M`;
+}
+
+function counted(count, one) {
+  return `${integer(count)} ${one}${count === 1 ? '' : 's'}`;
+}
+
+// Each cell as a line and what stands below it in small letters.
+export function cells(entry) {
+  const interval = `${perplexity(entry.low)} to ${perplexity(entry.high)}`;
+  const below = [entry.note, entry.here ? '' : entry.base].filter(Boolean).join(', ');
+  return {
+    perplexity: [perplexity(entry.perplexity), interval],
+    size: [counted(entry.layers, 'layer'), `${millions(entry.parameters)} parameters`],
+    measured: [`${entry.text}, ${counted(entry.tokens, 'token')}`, below],
+  };
 }
 
 export function csvRows(entries) {
-  const keys = COLUMNS.flatMap((column) => column.keys);
-  return [keys, ...entries.map((entry) => keys.map((key) => entry[key]))];
+  return [KEYS, ...entries.map((entry) => KEYS.map((key) => entry[key]))];
+}
+
+function moreOrFewer(difference, text) {
+  return `${text(Math.abs(difference))} ${difference > 0 ? 'more' : 'fewer'}`;
+}
+
+function sizes(a, b) {
+  const layers = b.layers - a.layers;
+  const parameters = b.parameters - a.parameters;
+  const parts = [];
+  if (layers) parts.push(moreOrFewer(layers, (n) => counted(n, 'layer')));
+  if (parameters) parts.push(moreOrFewer(parameters, (n) => `${millions(n)} parameters`));
+  return parts.length ? `B has ${parts.join(' and ')}.` : 'Both have the same size.';
+}
+
+function losses(a, b) {
+  if (a.base !== b.base || a.text !== b.text || a.tokens !== b.tokens) {
+    return ['Their perplexities can’t be compared: another base or text.'];
+  }
+  if (a.perplexity === null || b.perplexity === null) return ['One of them is not finite.'];
+  const nats = Math.log(b.perplexity / a.perplexity);
+  const sign = nats < 0 ? '−' : '+';
+  const apart = b.low > a.high || b.high < a.low;
+  return [
+    `B against A: ${sign}${Math.abs(nats).toFixed(3)} nats per token.`,
+    apart ? 'Their intervals are apart.' : 'Their intervals overlap: measure on more text to tell.',
+  ];
+}
+
+// How B differs from A, in sentences.
+export function compared(a, b) {
+  return [sizes(a, b), ...losses(a, b)].join(' ');
 }

@@ -1,39 +1,106 @@
-"""Draw a session's measurements, and bring a measured plan back when it is picked."""
+"""Measure the session's plan, draw its measurements, name and pin them, and bring a measured plan
+back when it is picked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from components.parts import QUIET, PageParts
+from components.gradio_compat.event_data import event_data
+from components.parts import COMPUTE, QUIET, PageParts
+from components.services.run_job import run_job, watch
+from components.services.services import Services
+from components.sessions.healed_store import HealedStore
+from components.sessions.measurements import Entry
 from components.sessions.session import Session
+from components.widgets.status.status import note
+from components.widgets.stop_button import stops
+from surgery import Plan, texts
+from surgery.operation import Operation
 
 from . import figures
 from .panel import LogPanel
 
+if TYPE_CHECKING:
+    from surgery import Base
+    from surgery.analysis import Score
+
+_STOPPED = note("Stopped. Measurements are kept.")
+
 
 def wire(panel: LogPanel, parts: PageParts) -> None:
     """Tie the panel to the page."""
+    services = parts.services
+    drawn: dict[str, Any] = {"outputs": [panel.picture, panel.table], "queue": False, **QUIET}
 
     def draw(session: Session, request: gr.Request) -> tuple[dict, dict]:
-        if parts.services.refused("draw", request):
+        if services.refused("draw", request):
             return gr.skip(), gr.skip()
         entries = session.measurements
-        return figures.picture(entries, session.spec), figures.table(entries)
+        return figures.picture(entries, session.spec), figures.table(entries, session.spec)
 
-    for event in [*parts.measured, *parts.opened]:
-        event.then(draw, parts.session, [panel.picture, panel.table], queue=False, **QUIET)
+    def mark(session: Session, event: gr.EventData, request: gr.Request) -> tuple[dict, dict]:
+        note_down(session, event_data(event))
+        return draw(session, request)
+
+    def begin(session: Session, healed: HealedStore, request: gr.Request) -> Iterator[dict]:
+        updates = measure(panel, services, session, healed)
+        yield from run_job(services, "measure", request, updates, panel.ended, stopped=_STOPPED)
+
+    measuring = panel.start.click(
+        begin, [parts.session, parts.healed], [panel.status, panel.stop], **QUIET, **COMPUTE
+    )
+    hidden = gr.update(visible=False)
+    stops(panel.stop, [measuring], lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
+    for event in [measuring, *parts.measured, *parts.opened]:
+        event.then(draw, parts.session, **drawn)
+    for event in (panel.table.rename, panel.table.pin):
+        event(mark, parts.session, **drawn)
     for view in (panel.picture, panel.table):
         parts.changes_plan(view.select, plan_at)
+
+
+def measure(
+    panel: LogPanel, services: Services, session: Session, healed: HealedStore
+) -> Iterator[dict]:
+    """Measure base and patient on the default text. Raises `SurgeryError`."""
+    operation = healed.operation(session.spec, session.plan)
+
+    def work(progress) -> tuple[Base, list[tuple[Operation, Score]]]:
+        from surgery.analysis import Sample, measured_score, perplexity
+
+        base = services.bases.load(operation.spec, progress)
+        sample = Sample.of(base, texts.get(texts.DEFAULT))
+        whole = Operation(operation.spec, Plan.whole(base.depth))
+        scores = [(whole, measured_score(base, whole.plan, sample, progress))]
+        if operation.healed is not None:
+            scores.append((operation, perplexity(operation.healed.model, sample, progress)))
+        elif not operation.plan.is_whole:
+            scores.append((operation, measured_score(base, operation.plan, sample, progress)))
+        return base, scores
+
+    base, scores = yield from watch(work, panel.running)
+    for of, score in scores:
+        session.measurements.add(Entry.of(base, of, score, texts.DEFAULT))
+    yield panel.ended(note(f"Measured on {scores[0][1].tokens:,} tokens."))
+
+
+def note_down(session: Session, request: Mapping) -> None:
+    """Name or pin the entry that the browser names; nothing in the request is trusted."""
+    index, name, pinned = (request.get(key) for key in ("index", "name", "pinned"))
+    if type(index) is not int:
+        return
+    if isinstance(name, str):
+        session.measurements.rename(index, name)
+    if isinstance(pinned, bool):
+        session.measurements.pin(index, pinned)
 
 
 def plan_at(session: Session, request: Mapping) -> str | None:
     """The plan of the row or point that the browser names; None if there is none, or if it belongs
     to another base."""
     index = request.get("index")
-    entries = list(session.measurements)
-    if type(index) is not int or not 0 <= index < len(entries):
-        return None
-    entry = entries[index]
-    return entry.plan if entry.identity == session.spec else None
+    entry = session.measurements.at(index) if type(index) is int else None
+    return entry.plan if entry and entry.identity == session.spec else None

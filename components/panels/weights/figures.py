@@ -131,9 +131,9 @@ def detail(base: ValueCounts, patient: ValueCounts, name: str, log: bool) -> dic
         axis |= {"tickformat": "", "dtick": 1}
     return {
         "title": name,
-        "hint": "Dashed: a normal distribution with the patient's mean and standard deviation. "
-        "Tails above it are typical of trained weights. The curves coincide unless a layer was "
-        "reinitialised.",
+        "hint": "Decoder layers only: embeddings, final norm and output head are not counted. "
+        "Dashed: a normal distribution with the patient's mean and standard deviation. Tails above "
+        "it are typical of trained weights. The curves coincide unless a layer was reinitialised.",
         "data": lines,
         "layout": {
             "xaxis": {"title": {"text": "weight value"}, "tickformat": ",.2~r"},

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -20,7 +20,7 @@ from components.sessions.session import Session
 from components.widgets.html_component import LiveHTML
 from components.widgets.status.status import Status, note
 from components.widgets.stop_button import stops
-from surgery import SurgeryError
+from surgery import Plan, SurgeryError
 from surgery.analysis import METHODS
 from surgery.numbers import number, perplexity
 from surgery.operation import Operation
@@ -30,8 +30,10 @@ from .sample_picker import SamplePicker, name_of, sample_of
 if TYPE_CHECKING:
     from surgery import Base
     from surgery.analysis import Suggestion
+    from surgery.known_base import KnownBase
 
 _LAYERS, _PARAMETERS = "layers", "million parameters"
+_SHARE = 0.85  # of the base's size: the target until another is entered
 _STOPPED = note("Stopped. Measurements are kept: Suggest resumes from here.")
 
 
@@ -57,7 +59,6 @@ def layout() -> SuggestPanel:
     """Lay the panel out in the current tab."""
     with gr.Row(elem_classes="xray-buttons fields"):
         size = gr.Number(
-            value=26,
             label="Target size",
             minimum=1,
             scale=0,
@@ -78,13 +79,13 @@ def layout() -> SuggestPanel:
         stop = gr.Button(
             "Stop", scale=0, min_width=80, size="md", visible=False, elem_id="suggest-stop"
         )
-    status = Status(
-        value=note(
-            "Each method proposes a plan; all are measured, next to a random one as control. "
-            "Smaller targets drop layers, larger ones repeat them."
-        ),
-        elem_id="suggest-status",
-    )
+        status = Status(
+            value=note(
+                "Each method proposes a plan; all are measured, next to a random one as control. "
+                "Smaller targets drop layers, larger ones repeat them."
+            ),
+            elem_id="suggest-status",
+        )
     rows = Suggestions(value={}, elem_id="suggestions")
     return SuggestPanel(size, unit, start, stop, status, rows)
 
@@ -107,6 +108,16 @@ def wire(panel: SuggestPanel, picker: SamplePicker, parts: PageParts) -> None:
     hidden = gr.update(visible=False)
     stops(panel.stop, [finding], lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
     parts.changes_plan(panel.rows.select, lambda session, chosen: chosen.get("plan"))
+
+    def offer(session: Session, unit: str, request: gr.Request) -> dict | float:
+        if not session.spec or services.refused("draw", request):
+            return gr.skip()
+        return target(services.bases.numbers(session.spec), unit)
+
+    sized: dict[str, Any] = {"inputs": [parts.session, panel.unit], "outputs": panel.size}
+    panel.unit.input(offer, **sized, queue=False, **QUIET)
+    for event in parts.opened:
+        event.then(offer, **sized, queue=False, **QUIET)
     parts.measured.append(finding)
 
 
@@ -166,6 +177,14 @@ def _row(base: Base, one: Suggestion) -> dict:
         else f"{perplexity(one.measured.low)} to {perplexity(one.measured.high)}",
         "control": one.method == "random",
     }
+
+
+def target(base: Base | KnownBase, unit: str) -> float:
+    """A target size to begin with: somewhat smaller than the base, in the given unit."""
+    if unit == _PARAMETERS:
+        whole = base.preview(Plan.whole(base.depth)).parameters
+        return float(f"{_SHARE * whole / 1e6:.3g}")
+    return max(1, min(base.depth - 1, round(_SHARE * base.depth)))
 
 
 def _size(size, unit: str) -> dict:

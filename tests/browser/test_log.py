@@ -1,0 +1,74 @@
+"""The log in a browser: measure, name, pin, compare two plans and open either."""
+
+import pytest
+from hands import both_schemes, depth, faults, open_base, plan_box, settled, write_plan
+from playwright.sync_api import Page, expect
+
+
+@pytest.fixture
+def logged(page, tiny_folder) -> Page:
+    """The panel with a base, its two cuts and their measurements."""
+    measure(page, str(tiny_folder("llama")))
+    return page
+
+
+def measure(page: Page, spec: str) -> None:
+    open_base(page, spec)
+    depth(page, 6)
+    page.get_by_role("tab", name="Log").click()
+    expect(page.locator(".log-none")).to_contain_text("Measure this plan starts it")
+    for plan, layers, rows in (("0:2, 4:6", 4, 2), ("0:2, 5:6", 3, 3)):
+        write_plan(page, plan)
+        depth(page, layers)
+        page.locator("#log-start").click()
+        expect(plans(page)).to_have_count(rows, timeout=60_000)
+    expect(page.locator(".log-none")).to_be_hidden()
+
+
+def plans(page: Page):
+    return page.locator("#log-table .log-plan")
+
+
+def test_a_plan_is_named_and_pinned(logged):
+    page = logged
+    expect(plans(page)).to_have_text(["0:2, 5:6", "0:6", "0:2, 4:6"])
+    name = page.get_by_label("Name of the plan 0:2, 4:6")
+    name.fill("<b>four</b>")
+    name.press("Enter")
+    pin = page.get_by_label("Pin 0:2, 4:6")
+    pin.focus()
+    page.keyboard.press("Enter")
+    expect(plans(page).first).to_have_text("0:2, 4:6")
+    expect(pin).to_have_attribute("aria-pressed", "true")
+    expect(pin).to_be_focused()  # though the rows were drawn again
+    expect(name).to_have_value("<b>four</b>")
+    assert page.locator("#log-table b", has_text="four").count() == 0
+
+
+def test_two_plans_are_compared_and_either_is_opened(logged):
+    page = logged
+    page.get_by_label("Compare as A: 0:6").click()
+    page.get_by_label("Compare as B: 0:2, 4:6").click()
+    pair = page.locator(".log-pair")
+    expect(pair).to_contain_text("B has 2 layers fewer")
+    expect(pair).to_contain_text("nats per token")
+    pair.get_by_role("button", name="Open B").click()
+    depth(page, 4)
+    expect(plan_box(page)).to_have_value("0:2, 4:6")
+    pair.get_by_role("button", name="Open A").click()
+    depth(page, 6)
+    page.get_by_label("Compare as B: 0:2, 4:6").click()
+    expect(pair).to_contain_text("Choose B in a row below.")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844)])
+def test_its_columns_fit_and_everyone_can_read_it(app, open_page, tiny_folder, width, height):
+    page = open_page(app, width, height)
+    measure(page, str(tiny_folder("llama")))
+    page.get_by_label("Compare as A: 0:6").click()
+    rows = page.locator(".log-scroll")
+    assert rows.evaluate("node => node.scrollWidth <= node.clientWidth")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    settled(page)
+    for _ in both_schemes(page):
+        assert not faults(page)
