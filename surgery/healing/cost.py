@@ -50,6 +50,7 @@ REFERENCES: tuple[tuple[str, float, float], ...] = (
     ("SOLAR 10.7B, continued pretraining after up-scaling", 1e12, 1e6),
     ("SOLAR 10.7B, Korean, continued pretraining", 2e11, 2e5),
 )
+_peaks: dict[tuple[str, torch.dtype], float] = {}  # of this machine, by device and dtype
 SAVING = "Up-scaling is reported to need up to 70 % less data than training from scratch."
 
 
@@ -200,9 +201,17 @@ def _room(base: Base) -> int:
 
 
 def measured_peak(base: Base, seconds: float = 0.2) -> float:
-    """FLOP/s of this machine's matrix products in the base's dtype, measured for some `seconds`."""
+    """FLOP/s of this machine's matrix products in the base's dtype, measured once in this process
+    for some `seconds`."""
     device = torch.device(base.device)
     kind = torch.bfloat16 if base.torch_dtype.itemsize == 2 else torch.float32
+    key = (str(device), kind)
+    if key not in _peaks:
+        _peaks[key] = _measured(device, kind, seconds)
+    return _peaks[key]
+
+
+def _measured(device: torch.device, kind: torch.dtype, seconds: float) -> float:
     a = torch.ones(1024, 1024, dtype=kind, device=device)
     best, begun = 0.0, time.perf_counter()
     while time.perf_counter() - begun < seconds or not best:

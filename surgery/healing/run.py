@@ -70,7 +70,8 @@ class Event:
 class HealingRun:
     """A run in a folder, new or resumed.
 
-    Sample texts continue `prompt`. Raises `SurgeryError` for settings that don't fit the base and
+    Sample texts continue `prompt`. `on_evaluation` is called with each evaluation, the first one
+    before the run is made. Raises `SurgeryError` for settings that don't fit the base and
     plan, for a folder that holds another run, and if there is too little memory.
     """
 
@@ -83,9 +84,11 @@ class HealingRun:
         *,
         prompt: str = "The",
         evaluator: Evaluator | None = None,
+        on_evaluation: Callable[[EvalResult], None] | None = None,
         progress: Progress = silent,
     ) -> None:
         started = time.monotonic()
+        self._on_evaluation = on_evaluation
         self.base, self.plan, self.settings = base, plan, settings
         self.folder, self.prompt, self._progress = Path(folder), prompt, progress
         self.layers = trained_layers(plan, settings)
@@ -326,6 +329,8 @@ class HealingRun:
         evaluation = self.evaluator.evaluate(self.step, self.student, self.prompt, computing)
         self.distillation.forget()
         self.evaluations.append(evaluation)
+        if self._on_evaluation is not None:
+            self._on_evaluation(evaluation)
         return evaluation
 
     def _should_evaluate(self) -> bool:

@@ -52,9 +52,18 @@ def file(name: str, text: str | bytes) -> dict:
 
 def test_start_watch_pause_and_go_on(page, tiny_folder):
     prepare(page, tiny_folder("llama"), 500)
-    page.locator("#heal-price").click()
-    expect(page.locator("#heal-cost")).to_contain_text("for 16,000 tokens")
-    expect(page.locator("#heal-cost")).to_contain_text("fits in memory")
+    cost = page.locator("#heal-cost")
+    expect(cost).to_contain_text("for 16,000 tokens")
+    expect(cost).to_contain_text("fits in memory")
+    enter(page, "batch", 4)  # costs follow the settings
+    expect(cost).to_contain_text("for 32,000 tokens")
+    compute = cost.locator(".heal-numbers b").nth(2)
+    before = compute.inner_text()
+    write_plan(page, "0:1, 5:6")  # and the plan
+    expect(compute).not_to_have_text(before)
+    write_plan(page, "0:2, 4:6")
+    enter(page, "batch", 2)
+    expect(cost).to_contain_text("for 16,000 tokens")
     page.locator("#heal").click()
     status, board = page.locator("#heal-status"), page.locator("#heal-board")
     step = board.locator("b").first

@@ -8,6 +8,7 @@ from updates import shown
 
 from components.page import build
 from components.panels import heal as healing
+from components.panels.heal.board import of_start
 from components.panels.heal.figures import curve
 from components.panels.heal.text_choice import DATA, FILE, SAMPLED, kind_of_text, with_text
 from components.panels.heal.wiring import PAUSED, heal, price, read
@@ -22,7 +23,8 @@ from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
 from surgery import Plan, SurgeryError
-from surgery.healing import run_checkpoint
+from surgery.healing import EvalResult, run_checkpoint
+from surgery.healing.evaluation import Perplexity
 from surgery.operation import Operation
 from surgery.progress import silent
 
@@ -100,6 +102,23 @@ def test_a_run_is_shown_and_its_patient_kept(page):
     assert not list(page.runs.folder.iterdir())
 
 
+def test_what_is_done_before_the_first_step_is_shown_as_it_comes(page, monkeypatch):
+    monkeypatch.setattr("components.panels.heal.wiring._EVERY", 0.0)
+    updates = page.heal((*SHORT[:2], 40, *SHORT[3:-1], 2))
+    boards = [update["board"] for update in updates if "board" in update]
+    starting = [b for b in boards if b["numbers"][0]["label"] == "Before the first step"]
+    assert starting and boards.index(starting[-1]) < len(boards) - 1
+    first = of_start("The base writes text", 0.25, [evaluation(2.0, 3.0)])
+    stage, cut = first["numbers"]
+    assert (stage["value"], stage["below"]) == ("The base writes text", "25%")
+    assert cut["value"] == "2.00 → 3.00" and first["quote"] == "The lamp"
+
+
+def evaluation(base, cut):
+    now = Perplexity(cut, cut - 0.5, cut + 0.5)
+    return EvalResult(0, Perplexity(base, base, base), now, now, 50, None, "The\nlamp")
+
+
 def test_paused_it_goes_on_where_it_was(page):
     long = (*SHORT[:2], 150, *SHORT[3:])
     updates = page.heal(long)
@@ -111,8 +130,9 @@ def test_paused_it_goes_on_where_it_was(page):
         (folder,) = next(page.runs.folder.iterdir()).iterdir()
         done = run_checkpoint.states(folder)[-1]
     assert 0 < done < 150 and page.patient() is None
-    boards = [update["board"] for update in page.heal(long) if "board" in update]
-    assert int(boards[0]["numbers"][0]["value"].split()[0]) >= done
+    boards = [update["board"]["numbers"][0] for update in page.heal(long) if "board" in update]
+    steps = [board["value"] for board in boards if board["label"] == "Step"]
+    assert int(steps[0].split()[0]) >= done
     assert page.patient().facts["steps"] == 150
 
 
@@ -290,9 +310,9 @@ def test_the_same_text_is_the_same_run(tmp_path):
 
 
 def test_what_it_would_cost(services, spec):
-    status, board = price(services, Operation(spec, PLAN), SHORT)
+    board = price(services, Operation(spec, PLAN), SHORT)
     time, trains, _, memory = board["numbers"]
-    assert status["text"] == "" and time["below"] == "for 192 tokens"
+    assert time["below"] == "for 192 tokens"
     assert memory["below"] == "fits in memory" and trains["below"].endswith("M parameters")
     assert {name for name, *_ in board["rows"]} >= {"gradients", "optimizer states", "logits"}
     assert max(share for *_, share in board["rows"]) == 1

@@ -14,9 +14,38 @@ _LONGEST = 300  # characters of what the patient writes
 
 
 class HealBoard(LiveHTML):
-    """The value is what `of_run` or `of_cost` returns; empty shows nothing."""
+    """The value is what a function of this module returns; empty shows nothing."""
 
     stem = "heal_board"
+
+
+def of_start(what: str, share: float | None, evaluations: list[EvalResult]) -> dict:
+    """What is done before the first step, and base and cut once they are evaluated. `share` is from
+    0 to 1, or None if it isn't known."""
+    numbers = [
+        _number(
+            "Before the first step",
+            "Load the weights, evaluate base and cut on held-out text, prepare the text to train "
+            "on.",
+            what,
+            "" if share is None else f"{share:.0%}",
+        )
+    ]
+    if not evaluations:
+        return {"numbers": numbers}
+    first = evaluations[0]
+    cut = _number(
+        "Perplexity: base, cut",
+        f"On {first.tokens:,} tokens of held-out text. Lower is better.",
+        f"{first.base.value:,.2f} → {first.cut.value:,.2f}",
+        f"of the cut: {first.cut.low:,.2f} to {first.cut.high:,.2f}",
+    )
+    return {"numbers": [*numbers, cut], "quote": _one_line(first.text)}
+
+
+def of_error(message: str) -> dict:
+    """Why there is no estimate."""
+    return {"error": message}
 
 
 def of_run(run: HealingRun) -> dict:

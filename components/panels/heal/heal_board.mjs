@@ -29,11 +29,14 @@ function row([name, size, share]) {
 export function mount({ element, props, watch }) {
   const board = element.querySelector('.heal-board');
   const table = board.querySelector('.heal-rows');
+  const problem = board.querySelector('.heal-error');
   const quote = board.querySelector('.heal-quote');
 
   function render() {
-    const { numbers = [], rows = [], quote: text = '' } = props.value || {};
-    board.hidden = !numbers.length;
+    const { numbers = [], rows = [], quote: text = '', error = '' } = props.value || {};
+    board.hidden = !numbers.length && !error;
+    problem.hidden = !error;
+    problem.textContent = error;
     board.querySelector('.heal-numbers').replaceChildren(...numbers.map(tile));
     table.hidden = !rows.length;
     table.replaceChildren(...rows.map(row));

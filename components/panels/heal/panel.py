@@ -1,4 +1,4 @@
-"""Lay out the Heal panel: what to train, on which text and for how long, and how it goes."""
+"""Lay out the Heal panel: what to train, on which text and for how long, its cost, its course."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from surgery.healing.settings import CHOICES, bounds, described, is_whole
 from .board import HealBoard
 from .text_choice import TextChoice, kind_of_text, text_choice
 
+TAB = "Heal"
 LONGEST = {True: 10, False: 240}  # minutes, on a public page and on one's own
 TRAIN, OBJECTIVE = (
     {label: value for value, label in CHOICES[name].items()} for name in ("train", "objective")
@@ -24,9 +25,8 @@ TRAIN, OBJECTIVE = (
 class HealPanel:
     """The panel's components."""
 
-    settings: tuple[gr.components.Component, ...]
+    settings: tuple[gr.Dropdown | gr.Number, ...]
     text: TextChoice
-    price: gr.Button
     start: gr.Button
     pause: gr.Button
     status: Status
@@ -72,7 +72,6 @@ def layout(services: Services) -> HealPanel:
             "Heal", variant="primary", scale=0, min_width=120, size="md", elem_id="heal"
         )
         pause = gr.Button("Pause", scale=0, min_width=90, size="md", elem_id="heal-pause")
-        price = gr.Button("Estimate cost", scale=0, min_width=200, size="md", elem_id="heal-price")
         status = Status(
             value=note(
                 "Trains the patient to recover what the cut lost, and tracks its perplexity on "
@@ -101,7 +100,7 @@ def layout(services: Services) -> HealPanel:
         rank = number_of("rank", maximum=512)
         seed = number_of("seed")
     settings = (train, objective, steps, minutes, batch, window, rate, rank, seed)
-    return HealPanel(settings, text, price, start, pause, status, priced, board, picture)
+    return HealPanel(settings, text, start, pause, status, priced, board, picture)
 
 
 def number_of(name: str, **narrower) -> gr.Number:

@@ -1,4 +1,4 @@
-"""Heal a session's patient, or estimate what that would cost.
+"""Heal a session's patient; while the panel is open, show what that would cost.
 
 A run has a folder of its own until the session ends, so that it can be paused and resumed. The
 healed patient is kept in the session's `HealedStore`.
@@ -13,26 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from components.parts import COMPUTE, QUIET, PageParts
+from components.parts import QUIET, PageParts
 from components.services.deployment import Deployment
 from components.services.run_job import run_job, watch
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.measurements import Entry, Measure
 from components.sessions.session import Session
-from components.widgets.status.status import failed, note
+from components.widgets.status.status import note
 from surgery import Plan, SurgeryError
 from surgery.operation import Operation
 from surgery.progress import Cancelled
 
 from . import board as heal_board
 from .figures import curve
-from .panel import LONGEST, OBJECTIVE, TRAIN, HealPanel
+from .panel import LONGEST, OBJECTIVE, TAB, TRAIN, HealPanel
 from .text_choice import SAMPLED, with_text
 
 if TYPE_CHECKING:
     from surgery import Base
-    from surgery.healing import Healed, HealingRun, Settings
+    from surgery.healing import EvalResult, Healed, HealingRun, Settings
 
 _EVERY = 0.5  # seconds between drawings
 _EVALUATED_ON = "all four kinds"  # of text: a run without a held-out file is evaluated on those
@@ -46,12 +46,20 @@ def wire(panel: HealPanel, parts: PageParts) -> None:
     """Tie the panel to the page."""
     services = parts.services
 
-    def estimate(session: Session, request: gr.Request, *values) -> tuple[dict, dict]:
+    is_open = gr.State(False)
+    costs: dict[str, Any] = {**QUIET, "queue": False, "trigger_mode": "always_last"}
+
+    def estimate(session: Session, is_open: bool, request: gr.Request, *values) -> dict:
+        if not is_open or not session.spec:
+            return {}  # no cost of another plan stays
         try:
-            services.admit("count", request)
+            services.admit("edit", request)
             return price(services, Operation(session.spec, session.plan), values)
         except SurgeryError as error:
-            return failed(services.deployment.words(error)), {}
+            return heal_board.of_error(services.deployment.words(error))
+
+    def turned(event: gr.SelectData) -> bool:
+        return event.value == TAB
 
     def train(
         session: Session, healed: HealedStore, request: gr.Request, kind, file, data, *values
@@ -66,13 +74,11 @@ def wire(panel: HealPanel, parts: PageParts) -> None:
             services.runs.forget(who)
             raise
 
-    panel.price.click(
-        estimate,
-        [parts.session, *panel.settings],
-        [panel.status, panel.cost],
-        **QUIET,
-        **COMPUTE,
-    )
+    priced = [parts.session, is_open, *panel.settings]
+    turning = parts.tabs.select(turned, None, is_open, queue=False, **QUIET)
+    for event in [turning, parts.edited, *parts.opened]:
+        event.then(estimate, priced, panel.cost, **costs)
+    gr.on([setting.input for setting in panel.settings], estimate, priced, panel.cost, **costs)
     healing = panel.start.click(
         train,
         [parts.session, parts.healed, *panel.text.inputs, *panel.settings],
@@ -108,14 +114,13 @@ def read(values: tuple, deployment: Deployment) -> Settings:
     return settings
 
 
-def price(services: Services, operation: Operation, values: tuple) -> tuple[dict, dict]:
-    """Values for status and cost: what a run would take, before anything is loaded. Raises
-    `SurgeryError`."""
+def price(services: Services, operation: Operation, values: tuple) -> dict:
+    """The board of what a run would take, before anything is loaded. Raises `SurgeryError`."""
     from surgery.healing import estimate_cost
 
     settings = read(values, services.deployment)
     base = services.bases.get(operation.spec)
-    return note(""), heal_board.of_cost(estimate_cost(base, operation.plan, settings))
+    return heal_board.of_cost(estimate_cost(base, operation.plan, settings))
 
 
 def heal(
@@ -137,6 +142,7 @@ def heal(
         read(values, deployment), *text, deployment, lambda *given: runs.text(who, *given)
     )
     begun: list[HealingRun] = []
+    evaluated: list[EvalResult] = []
     drawn = 0.0
 
     def work(progress) -> Healed:
@@ -148,7 +154,14 @@ def heal(
             place = runs.place(who, operation, settings)
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
-                run = HealingRun(base, operation.plan, settings, place, progress=progress)
+                run = HealingRun(
+                    base,
+                    operation.plan,
+                    settings,
+                    place,
+                    on_evaluation=evaluated.append,
+                    progress=progress,
+                )
                 begun.append(run)
                 for _ in run:
                     pass
@@ -161,9 +174,13 @@ def heal(
         if healed.pausing.is_set():
             raise Cancelled
         update = panel.only_status(status)
-        if begun and time.monotonic() - drawn > _EVERY:
+        if time.monotonic() - drawn > _EVERY:
             drawn = time.monotonic()
-            update |= _drawn(panel, begun[0])
+            if begun:
+                update |= _drawn(panel, begun[0])
+            else:
+                of_start = heal_board.of_start(status["text"], status["share"], evaluated)
+                update |= {panel.board: of_start, panel.curve: gr.update(visible=False)}
         return update
 
     yield panel.only_status(note("Starting"))
