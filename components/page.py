@@ -30,6 +30,8 @@ from .widgets.theme import theme
 from .widgets.tiles.tiles import Tiles
 
 HERE = Path(__file__).parent
+# Off the first panel the strip is low, so that the panel has the screen: see compact.css.
+_COMPACT = "() => {{ document.getElementById('top').toggleAttribute('data-compact', {}); }}"
 
 
 def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks:
@@ -68,6 +70,9 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
                 healing = heal.layout(services)
             with gr.Tab("Save"):
                 saving = save.layout(services)
+
+        for place, tab in enumerate(tabs.children):
+            tab.select(None, js=_COMPACT.format("true" if place else "false"), **QUIET)
 
         def edit(session: Session, event: gr.EventData, request: gr.Request) -> tuple[dict, dict]:
             try:

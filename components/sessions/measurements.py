@@ -106,8 +106,8 @@ class Measurements:
                 entry = replace(entry, index=known.index, name=known.name, pinned=known.pinned)
             self._entries[entry.key] = entry
             while len(self._entries) > _MOST:
-                kept = (key for key, e in self._entries.items() if not (e.name or e.pinned))
-                del self._entries[next(kept, next(iter(self._entries)))]
+                loose = (key for key, e in self._entries.items() if not (e.name or e.pinned))
+                del self._entries[next(loose, next(iter(self._entries)))]
 
     def at(self, index: int) -> Entry | None:
         """The entry with this index, if there is one."""

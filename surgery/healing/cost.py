@@ -50,7 +50,8 @@ REFERENCES: tuple[tuple[str, float, float], ...] = (
     ("SOLAR 10.7B, continued pretraining after up-scaling", 1e12, 1e6),
     ("SOLAR 10.7B, Korean, continued pretraining", 2e11, 2e5),
 )
-_peaks: dict[tuple[str, torch.dtype], float] = {}  # of this machine, by device and dtype
+_FRESH = 30.0  # seconds for which a measured speed is used again
+_peaks: dict[tuple[str, torch.dtype], tuple[float, float]] = {}  # speed and time, by device, dtype
 SAVING = "Up-scaling is reported to need up to 70 % less data than training from scratch."
 
 
@@ -201,14 +202,16 @@ def _room(base: Base) -> int:
 
 
 def measured_peak(base: Base, seconds: float = 0.2) -> float:
-    """FLOP/s of this machine's matrix products in the base's dtype, measured once in this process
-    for some `seconds`."""
+    """FLOP/s of this machine's matrix products in the base's dtype, measured for some `seconds`,
+    unless they were in the last half minute."""
     device = torch.device(base.device)
     kind = torch.bfloat16 if base.torch_dtype.itemsize == 2 else torch.float32
     key = (str(device), kind)
-    if key not in _peaks:
-        _peaks[key] = _measured(device, kind, seconds)
-    return _peaks[key]
+    measured, when = _peaks.get(key, (0.0, 0.0))
+    if not measured or time.monotonic() - when > _FRESH:
+        measured = _measured(device, kind, seconds)
+        _peaks[key] = measured, time.monotonic()
+    return measured
 
 
 def _measured(device: torch.device, kind: torch.dtype, seconds: float) -> float:

@@ -52,7 +52,7 @@ const entry = {
 test('a row of the log, and the same as CSV', () => {
   assert.deepEqual(cells(entry), {
     perplexity: ['12.35', '11.00 to ∞'],
-    size: ['3 layers', '12.35 M parameters'],
+    size: ['3 layers', '12.35 M'],
     measured: ['prose, 512 tokens', ''],
   });
   const other = cells({ ...entry, note: 'greedy search', here: false, layers: 1 });

@@ -42,7 +42,7 @@ def picture(entries: Iterable[Entry], identity: str) -> dict:
             {
                 "type": "scatter",
                 "mode": "lines",
-                "name": "Pareto front: nothing measured is both smaller and better",
+                "name": "Pareto front: none is smaller and better",
                 "x": [e.parameters / 1e6 for e in best],
                 "y": [e.perplexity for e in best],
                 "line": {"color": "$accent", "width": 2, "shape": "hv"},

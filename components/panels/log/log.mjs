@@ -98,7 +98,7 @@ export function mount({ element, trigger, props, watch }) {
         return;
       }
       const { perplexity, size } = cells(entry);
-      const facts = `perplexity ${perplexity[0]}, ${size[0]}, ${size[1]}`;
+      const facts = `perplexity ${perplexity[0]}, ${size[0]}, ${size[1]} parameters`;
       const text = make('span');
       text.append(make('strong', '', entry.name || entry.plan), make('small', '', facts));
       const label = `Open ${SIDES[i]}: ${entry.plan}`;
@@ -117,12 +117,12 @@ export function mount({ element, trigger, props, watch }) {
     table.replaceChildren();
     drawPair();
     if (!entries.length) return;
-    table.insertRow().append(...HEADS.map((head) => {
+    table.createTHead().insertRow().append(...HEADS.map((head) => {
       const node = make('th', '', head);
       node.scope = 'col';
       return node;
     }));
-    table.append(...ordered(entries).map(row));
+    table.createTBody().append(...ordered(entries).map(row));
     if (focused) element.querySelector(`[data-at="${focused}"]`)?.focus({ preventScroll: true });
   }
 

@@ -28,7 +28,7 @@ export function cells(entry) {
   const below = [entry.note, entry.here ? '' : entry.base].filter(Boolean).join(', ');
   return {
     perplexity: [perplexity(entry.perplexity), interval],
-    size: [counted(entry.layers, 'layer'), `${millions(entry.parameters)} parameters`],
+    size: [counted(entry.layers, 'layer'), millions(entry.parameters)],
     measured: [`${entry.text}, ${counted(entry.tokens, 'token')}`, below],
   };
 }

@@ -40,7 +40,7 @@ def layout(services: Services) -> SavePanel:
             label="Name",
             value="",
             placeholder="my-patient",
-            info="Folder name. Defaults to the base's name and the number of layers.",
+            info="Folder name. By default made of the base and the number of layers.",
             max_length=80,
             elem_id="save-name",
         )
@@ -62,7 +62,7 @@ def layout(services: Services) -> SavePanel:
         )
         stop = gr.Button("Stop", scale=0, min_width=80, size="md", elem_id="save-stop")
         download = DownloadLink(value={}, elem_id="download")
-    status = Status(value={}, elem_id="save-status")
+        status = Status(value={}, elem_id="save-status")
     snippet = gr.Code(
         label="Load it anywhere", language="python", visible=False, interactive=False, lines=4
     )

@@ -54,7 +54,7 @@ def layout() -> WeightsPanel:
         stop = gr.Button(
             "Stop", scale=0, min_width=80, size="md", visible=False, elem_id="weights-stop"
         )
-    status = Status(value={}, elem_id="weights-status")
+        status = Status(value={}, elem_id="weights-status")
     with gr.Row(elem_classes="weights-row"):
         heat = PlotlyView(value={}, elem_id="weights-heat")
         detail = PlotlyView(value={}, elem_id="weights-detail")

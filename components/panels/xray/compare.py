@@ -24,6 +24,7 @@ from components.sessions.session import Session
 from components.widgets.plotly_view.plotly_view import PlotlyView
 from components.widgets.status.status import Status, note
 from components.widgets.stop_button import stops
+from components.widgets.teaching import teaching
 from surgery import Plan
 from surgery.operation import Operation
 
@@ -90,6 +91,11 @@ def layout() -> ComparePanel:
             value=note("Runs both models on the text and shows where the patient does worse."),
             elem_id="compare-status",
         )
+    teaching(
+        "The text in colours: which tokens the patient predicts worse than the base, and better.",
+        "The hidden states: their norm after each layer, and which layer of the base each is like.",
+        "The logit lens: what each layer of both models would predict, at a token that you select.",
+    )
     shown = Damage(value={}, elem_id="damage")
     with gr.Row(elem_classes="weights-row halves"):
         norms = PlotlyView(value={}, elem_id="compare-norms")

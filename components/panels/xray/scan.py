@@ -19,6 +19,7 @@ from components.sessions.session import Session
 from components.widgets.plotly_view.plotly_view import PlotlyView
 from components.widgets.status.status import Status, failed, note
 from components.widgets.stop_button import stops
+from components.widgets.teaching import teaching
 from surgery import SurgeryError
 from surgery.analysis import DEFAULT, SCORES
 from surgery.numbers import perplexity
@@ -76,6 +77,13 @@ def layout() -> ScanPanel:
             "Stop", scale=0, min_width=80, size="md", visible=False, elem_id="xray-stop"
         )
     status = Status(value={}, elem_id="xray-status")
+    teaching(
+        "Layer importance: how much the loss rises when each layer of the base is dropped, and "
+        "when it is repeated, in nats per token with intervals. Low bars may be cut.",
+        "Block Influence: how far each layer rotates the hidden state, and the layers that it "
+        "misjudges.",
+        "Blocks: which run of n layers changes the hidden state least, for every n.",
+    )
     with gr.Row(elem_classes="weights-row"):
         layers = PlotlyView(value={}, elem_id="xray-layers")
         blocks = PlotlyView(value={}, elem_id="xray-blocks")

@@ -1,0 +1,128 @@
+"""Off Talk the panels have the screen: the strip is low and in sight, pictures begin above the
+fold, fields can be seen, and nothing that comes moves what is there."""
+
+import pytest
+from hands import both_schemes, depth, faults, settled, write_plan
+from playwright.sync_api import Page, expect
+
+from benchmarks._chromium import CHROMIUM, FLAGS
+
+SIZES = [(1920, 1080), (1366, 768), (390, 844)]
+
+_CONTRAST = """node => {
+    const pen = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+    const luminance = (colour) => {
+        pen.fillStyle = colour;
+        pen.fillRect(0, 0, 1, 1);
+        const [r, g, b] = [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3)
+            .map(x => x / 255).map(x => x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const style = getComputedStyle(node);
+    if (parseFloat(style.borderTopWidth) < 1) return 0;
+    const panel = getComputedStyle(document.querySelector('.gradio-container'))
+        .getPropertyValue('--block-background-fill').trim();
+    const [low, high] = [style.borderTopColor, panel].map(luminance).sort((a, b) => a - b);
+    return (high + 0.05) / (low + 0.05);
+}"""
+
+
+def turn(page: Page, name: str) -> None:
+    """Open a panel, on a phone from the menu of those that have no room."""
+    tab = page.get_by_role("tab", name=name, exact=True)
+    if not tab.is_visible():
+        page.locator(".overflow-menu > button").first.click()
+        page.locator(".overflow-dropdown button", has_text=name).click()
+        return
+    tab.click()
+
+
+def height(page: Page, selector: str) -> float:
+    return page.locator(selector).bounding_box()["height"]
+
+
+@pytest.mark.parametrize(("width", "high"), SIZES)
+def test_off_talk_the_panels_have_the_screen(app, open_page, width, high):
+    page = open_page(app, width, high)
+    write_plan(page, "0:13, 17:30")
+    depth(page, 26)
+    full = height(page, "#strip")
+    turn(page, "Weights")
+    expect(page.locator("#weights-heat .heatmaplayer")).to_be_visible(timeout=90_000)
+    assert height(page, "#strip") < min(full - 40, 0.24 * high)
+    assert height(page, "#numbers") < (50 if width > 1250 else 90)
+    picture = page.locator("#weights-heat .plot-area").bounding_box()
+    assert picture["y"] < high - 80
+    if width == 1920:
+        assert picture["y"] + picture["height"] < high
+    page.evaluate("scrollTo(0, 1e6)")
+    assert page.evaluate("scrollY") > 0
+    strip = page.locator("#strip").bounding_box()
+    assert 0 <= strip["y"] <= 1, strip
+    page.evaluate("scrollTo(0, 0)")
+    turn(page, "Talk")
+    page.wait_for_function("h => document.querySelector('#strip').offsetHeight >= h - 1", arg=full)
+
+
+@pytest.mark.parametrize(("width", "high"), SIZES)
+def test_every_panel_fits_and_everyone_can_read_it(app, open_page, width, high):
+    page = open_page(app, width, high)
+    for name in ("Weights", "X-ray", "Log", "Heal", "Save"):
+        turn(page, name)
+        settled(page)
+        assert page.evaluate("document.documentElement.scrollWidth") == width, name
+    for _ in both_schemes(page):
+        for name in ("X-ray", "Log", "Heal", "Save"):
+            turn(page, name)
+            settled(page)
+            assert not faults(page), name
+
+
+@pytest.mark.parametrize(("width", "high"), [(960, 540), (683, 384)])
+def test_it_can_be_used_at_twice_the_size(app, open_page, width, high):
+    """A page that is zoomed to 200 % has a window of half the pixels."""
+    page = open_page(app, width, high)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    turn(page, "Heal")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.locator("#heal").scroll_into_view_if_needed()
+    strip = page.locator("#strip").bounding_box()
+    assert strip["y"] + strip["height"] < 0.5 * high or strip["y"] < 0
+    page.locator("#heal").click(trial=True)  # nothing lies over it
+    turn(page, "Talk")
+    page.locator("#stream").click(trial=True)
+
+
+def test_fields_have_borders_that_can_be_seen(page):
+    turn(page, "X-ray")
+    page.get_by_role("tab", name="Suggestions").click()
+    turn(page, "Heal")
+    turn(page, "Weights")
+    turn(page, "Save")
+    for _ in both_schemes(page):
+        for name, field in (
+            ("X-ray", "#sample-kind .container > .wrap"),
+            ("X-ray", "#suggest-size input"),
+            ("Heal", "#heal-train .container > .wrap"),
+            ("Heal", "#heal-minutes input"),
+            ("Weights", "#weights-kind .container > .wrap"),
+            ("Save", "#save-name :is(input, textarea)"),
+        ):
+            turn(page, name)
+            contrast = page.locator(field).first.evaluate(_CONTRAST)
+            assert contrast >= 3, (field, contrast)
+
+
+def test_what_makes_the_page_longer_than_the_window_moves_nothing_sideways(app, chromium):
+    """Chromium with scrollbars that take room, as on most desktops."""
+    browser = chromium.browser_type.launch(
+        executable_path=CHROMIUM, args=FLAGS, ignore_default_args=["--hide-scrollbars"]
+    )
+    page = browser.new_page(viewport={"width": 1920, "height": 1080})
+    page.goto(app)
+    depth(page, 30)
+    before = page.locator("#strip").bounding_box()
+    page.evaluate("document.body.style.minHeight = '3000px'")
+    assert page.evaluate("innerWidth > document.documentElement.clientWidth")
+    assert page.locator("#strip").bounding_box() == before
+    browser.close()
