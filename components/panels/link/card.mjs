@@ -119,12 +119,19 @@ export function drawCard(card, dark) {
   }
 
   function drawNumbers({ tiles }) {
-    const width = (WIDTH - 2 * EDGE) / Math.max(1, tiles.length);
-    tiles.forEach(({ name, value, detail }, i) => {
-      const x = EDGE + i * width;
-      line(name, x, NUMBERS + 14, width - 14, style(500, 15, colours.subdued));
-      line(value, x, NUMBERS + 43, width - 14, style(700, 21, colours.accent));
-      line(detail, x, NUMBERS + 65, width - 14, style(500, 14, colours.subdued));
+    const rows = [['name', 500, 15, 14], ['value', 700, 21, 43], ['detail', 500, 14, 65]];
+    const needs = tiles.map((tile) => 22 + Math.max(
+      ...rows.map(([part, weight, size]) => measure(tile[part], style(weight, size, ''))),
+    ));
+    // Each is as wide as it needs to be, and all are smaller where they need more than there is.
+    const scale = Math.min(1, (WIDTH - 2 * EDGE) / needs.reduce((a, b) => a + b, 0));
+    let x = EDGE;
+    tiles.forEach((tile, i) => {
+      for (const [part, weight, size, y] of rows) {
+        const colour = part === 'value' ? colours.accent : colours.subdued;
+        write(tile[part], x, NUMBERS + y, style(weight, size * scale, colour));
+      }
+      x += needs[i] * scale;
     });
   }
 
