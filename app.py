@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+from dataclasses import replace
 
 from surgery.compute_choice import CHOICES, set_compute_dtype
 
@@ -42,6 +43,11 @@ def arguments() -> argparse.Namespace:
         "faster than the stored dtype",
     )
     parser.add_argument(
+        "--measure-when-asked",
+        action="store_true",
+        help="don't measure what a plan costs after each edit, only when asked: for slow machines",
+    )
+    parser.add_argument(
         "--from-disk",
         action="store_true",
         help="read weights that are larger than memory from disk whenever they are used: slow",
@@ -75,8 +81,10 @@ def main() -> None:
     from components.services.deployment import Deployment
     from components.services.services import Services
 
-    allowed = Deployment.of(
-        public, options.allow_healing, options.from_disk, people=options.people_per_address
+    allowed = replace(
+        Deployment.of(public, options.allow_healing, people=options.people_per_address),
+        from_disk=options.from_disk,
+        measures=not options.measure_when_asked,
     )
     try:
         allowed.check_spec(options.base)

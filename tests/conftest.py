@@ -24,7 +24,7 @@ settings.load_profile("any machine")
 
 def pytest_xdist_auto_num_workers() -> int:
     """More than processors, since workers also wait: for servers, browsers and timeouts."""
-    return 2 * (os.cpu_count() or 1)
+    return (3 * (os.cpu_count() or 1) + 1) // 2
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups

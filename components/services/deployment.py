@@ -32,6 +32,7 @@ class Deployment:
     public: bool = False
     on_space: bool = False
     healing: bool = True
+    measures: bool = True  # what plans cost, without being asked
     from_disk: bool = False  # weights larger than memory are read whenever they are used
     max_model_bytes: int | None = None
     max_disk_bytes: int | None = None
@@ -44,20 +45,17 @@ class Deployment:
     people: int = 40  # per network address: its limits are a visitor's times this
 
     @classmethod
-    def of(
-        cls, public: bool = False, healing: bool = False, from_disk: bool = False, **limits: Any
-    ) -> Deployment:
+    def of(cls, public: bool = False, healing: bool = False, **limits: Any) -> Deployment:
         """Return the limits for strangers, or those for the machine's owner. A Space is always
         public. `healing` lets strangers train; the owner always may."""
         on_space = "SPACE_ID" in os.environ
         if not (public or on_space):
-            return cls(from_disk=from_disk)
+            return cls()
         return replace(
             cls(
                 public=True,
                 on_space=on_space,
                 healing=healing,
-                from_disk=from_disk,
                 max_model_bytes=4_000_000_000,
                 max_disk_bytes=20_000_000_000,
                 max_layers=512,

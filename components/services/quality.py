@@ -107,6 +107,8 @@ class Quality:
 
     def why_not(self, base: Base, operation: Operation) -> str:
         """Why a plan isn't measured without being asked for; empty if it is."""
+        if not self._deployment.measures:
+            return "It is measured when you ask for it."
         if self._deployment.public and len(self._visitors) > _FEW:
             return "Off while several visitors share this page."
         if base.kind == "config":

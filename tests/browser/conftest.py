@@ -71,8 +71,15 @@ def app_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def app(bundled, app_folder):
-    """The app on one's own machine. `bundled` has made sure that nothing is fetched now."""
-    yield from serve(app_folder)
+    """The app on one's own machine. `bundled` has made sure that nothing is fetched now. Plans are
+    measured only when asked for, which leaves the processors to what is tested."""
+    yield from serve(app_folder, "--measure-when-asked")
+
+
+@pytest.fixture(scope="module")
+def measuring_app(bundled, tmp_path_factory):
+    """The same app, as it comes: it measures each plan."""
+    yield from serve(tmp_path_factory.mktemp("measuring"))
 
 
 @pytest.fixture(scope="session")

@@ -61,6 +61,12 @@ def expected(bundled, text: str, kind: str = "prose") -> str:
     return f"{mean:+.{2 if abs(mean) >= 0.1 else 3}f}".replace("-", "−")
 
 
+@pytest.fixture
+def page(measuring_app, open_page):
+    """The page, which measures each plan."""
+    return open_page(measuring_app)
+
+
 def test_each_plan_has_its_own_verdict(page, bundled):
     whole = measured_score(bundled, Plan.whole(bundled.depth), Sample.of(bundled, TEXTS["prose"]))
     expect(box(page).locator("strong")).to_have_text(perplexity(whole.perplexity), timeout=SLOW)
@@ -138,8 +144,8 @@ def test_a_plan_that_can_not_be_operated_says_why(page):
 
 
 @pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1366, 768), (390, 844)])
-def test_everyone_can_read_it(app, open_page, width, height):
-    page = open_page(app, width, height)
+def test_everyone_can_read_it(measuring_app, open_page, width, height):
+    page = open_page(measuring_app, width, height)
     write_plan(page, "0:13, 17:30")
     depth(page, 26)
     settled(page)

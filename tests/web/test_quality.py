@@ -229,6 +229,14 @@ def test_it_is_offered_where_it_would_take_long(services, spec, monkeypatch):
     assert values(services, session, wanted=True)[-1]["value"]
 
 
+def test_a_page_may_measure_only_when_asked(services, spec):
+    session = opened(services, spec)
+    services.quality._deployment = Deployment(measures=False)
+    (only,) = values(services, session)
+    assert only["button"] and "ask" in only["message"] and not only["value"]
+    assert values(services, session, wanted=True)[-1]["value"]
+
+
 def test_random_weights_are_measured_on_demand_only(services, spec):
     base = services.bases.get(f"config:{spec}/config.json")
     assert "random" in services.quality.why_not(base, Operation("x", Plan.whole(6)))
