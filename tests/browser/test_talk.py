@@ -139,8 +139,9 @@ def test_auto_run_follows_the_edits(app, open_page):
     expect(switch).to_be_checked()
     write_plan(page, "0:13, 17:30")
     depth(page, 26)
+    expect(page.locator("[data-who=patient] .talk-plan")).to_have_text("0:13, 17:30")
+    expect(stale(page)).to_have_text("")
     ended(page)
-    assert stale(page).inner_text() == ""
     base = facts(page, "base").inner_text()  # with its speed, so it was not generated again
     write_plan(page, "0:12, 17:30")
     write_plan(page, "0:11, 17:30")

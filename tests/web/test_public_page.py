@@ -194,6 +194,8 @@ def prepared(page, bundled) -> SessionState:
             value.open("bundled", bundled)
         elif isinstance(value, Look):
             value.open = True
+        elif value is False:  # whether a panel is open
+            state[block._id] = True
         elif isinstance(value, Seen):
             result = SimpleNamespace(tokens=[SimpleNamespace(window=0)] * 3)
             whole = Operation("bundled", Plan.whole(bundled.depth))

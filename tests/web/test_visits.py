@@ -44,7 +44,7 @@ STAGES = {
     "counting": ("panels.weights", "turned", {}),
     "scanning": ("panels.xray.scan", "begin", {}),
     "comparing": ("panels.xray.compare", "begin", {}),
-    "suggesting": ("panels.xray.suggest", "begin", {"size": 4}),
+    "suggesting": ("panels.xray.suggest", "begin", {"suggest-size": 4}),
     "judging": ("panels.quality", "shown", {}),
     "healing": ("panels.heal", "train", {}),
     "saving": ("panels.save", "keep", {"save-where": "a download"}),
