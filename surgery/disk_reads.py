@@ -56,9 +56,9 @@ def disk_reads(base: Model, plan: Plan) -> DiskReads | None:
         return None
     order = [*plan.sources, HEAD]
     layers = [layer for layer, _ in groupby(order)]  # one that follows itself is read once
-    size = sum(t.end - t.start for i in layers for t in base.mapped_layers.get(i, ()))
+    size = sum(t.end - t.start for i in layers for t in base.mapped.by_layer.get(i, ()))
     folder = base.source.files_folder()
-    files = {folder / tensor.file for tensor in base.mapped.values()}
+    files = {folder / tensor.file for tensor in base.mapped.tensors.values()}
     return DiskReads(size, read_speed(files))
 
 

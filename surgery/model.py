@@ -6,7 +6,7 @@ Opening one reads its config and tensor headers; weights are loaded on demand, o
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from .architecture.inspect.loader import auto_class
 from .architecture.inspect.names import (
     check_stored,
     disk_layers,
-    loader_names,
     old_buffers,
     stored_twice,
 )
@@ -35,14 +34,12 @@ from .io.copy import equal, open_file
 from .io.output_target import explained
 from .io.ownership import temporary
 from .loading import initialise, load
+from .mapped_weights import DTYPES, MappedWeights
 from .progress import Meter, Progress, Turn, current, silent
-from .read_ahead import HEAD
 from .shared_weights import share
 from .sources import Source, Tensor, open_source
 from .sources.companions import companions
 
-# safetensors' names of dtypes that weights are computed in.
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 _FROM_DISK = " Or add --from-disk: weights are then read whenever they are used, which is slow."
 
 
@@ -143,11 +140,11 @@ class Model:
         sizes: dict[str, int] = {}
         for tensor in self.source.tensors.values():
             sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.end - tensor.start
-        stored = _DTYPES.get(max(sizes, key=sizes.__getitem__)) if sizes else None
+        stored = DTYPES.get(max(sizes, key=sizes.__getitem__)) if sizes else None
         if stored is not None:
             return stored
         declared = self.source.config.dtype
-        if isinstance(declared, torch.dtype) and declared in _DTYPES.values():
+        if isinstance(declared, torch.dtype) and declared in DTYPES.values():
             return declared
         return torch.float32
 
@@ -280,7 +277,7 @@ class Model:
                         self._copied_bytes if self._from_disk else size,
                         report,
                         buffers,
-                        "" if self._from_disk or not self.mapped else _FROM_DISK,
+                        "" if self._from_disk or not self.mapped.tensors else _FROM_DISK,
                     )
                     self.source.check()
                     self.reads_from_disk = not fits and model.device.type == "cpu"
@@ -294,46 +291,15 @@ class Model:
             return self._copied_bytes
         return self.counts.total * self.torch_dtype.itemsize
 
-    @cached_property
+    @property
     def _copied_bytes(self) -> int:
         """Bytes of its weights that can't be used as they lie in their files."""
-        mapped = {id(tensor): tensor for tensor in map(self._tensor, self.mapped)}
-        values = sum(tensor.numel() for tensor in mapped.values() if tensor is not None)
-        return (self.counts.total - values) * self.torch_dtype.itemsize
+        return (self.counts.total - self.mapped.values) * self.torch_dtype.itemsize
 
     @cached_property
-    def mapped(self) -> Mapping[str, Tensor]:
-        """The stored tensors in the dtype and shape that the model has them in. On the CPU they can
-        be used as they lie in their files: the system reads them when they are needed, and drops
-        them when memory runs short."""
-        return {
-            name: stored
-            for name, stored in self.source.tensors.items()
-            if (tensor := self._tensor(name)) is not None
-            and tuple(tensor.shape) == tuple(stored.shape)
-            and _DTYPES.get(stored.dtype) == self.torch_dtype
-        }
-
-    def _tensor(self, stored_name: str) -> torch.Tensor | None:
-        return self.anatomy.tensors.get(self._loader_name(stored_name))
-
-    @cached_property
-    def _loader_name(self) -> Callable[[str], str]:
-        return loader_names(self.anatomy)
-
-    @cached_property
-    def mapped_layers(self) -> Mapping[int, list[Tensor]]:
-        """The tensors of `mapped` by layer, and under `HEAD` those of the model's head."""
-        head = self.anatomy.model.get_output_embeddings()
-        where = disk_layers(self.anatomy, self.source.tensors)
-        layers: dict[int, list[Tensor]] = {}
-        for name, stored in self.mapped.items():
-            place = where[name]
-            if place is not None:
-                layers.setdefault(place[1], []).append(stored)
-            elif head is not None and self._tensor(name) is head.weight:
-                layers.setdefault(HEAD, []).append(stored)
-        return layers
+    def mapped(self) -> MappedWeights:
+        """Its stored weights that can be used as they lie in their files."""
+        return MappedWeights(self.anatomy, self.source.tensors, self.torch_dtype)
 
     @property
     def model(self) -> PreTrainedModel:

@@ -41,7 +41,7 @@ class Patient:
         with uncollected():
             model = share(build_patient(base.anatomy, loaded, plan))
         if base.reads_from_disk:
-            reader = ReadAhead(base.source.files_folder(), base.mapped_layers, base.source.check)
+            reader = ReadAhead(base.source.files_folder(), base.mapped.by_layer, base.source.check)
             reader.attach(base.anatomy, model, plan.sources)
         return cls(base, plan, model)
 

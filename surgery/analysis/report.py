@@ -118,7 +118,7 @@ def scan_tables(base: Base, scan: Scan) -> Iterator[Table | str]:
     yield (
         f"Perplexity {_perplexity(score.perplexity)} ({_perplexity(score.low)} to "
         f"{_perplexity(score.high)}), {scan.tokens:,} tokens scored in {scan.sequences:,} "
-        "sequences.\n"
+        f"sequence{'' if scan.sequences == 1 else 's'}.\n"
     )
     suspects = overlooked(scan)
     if columns := _columns(base, scan):

@@ -46,7 +46,7 @@ def test_each_layer_is_read_once_and_in_order(base, read):
 
 def test_the_ranges_are_those_of_the_layers(base):
     base.load()
-    sizes = {layer: sum(t.end - t.start for t in ts) for layer, ts in base.mapped_layers.items()}
+    sizes = {layer: sum(t.end - t.start for t in ts) for layer, ts in base.mapped.by_layer.items()}
     whole, itemsize = base.model, base.torch_dtype.itemsize
     for layer, module in enumerate(whole.model.layers):
         assert sizes[layer] == sum(p.numel() for p in module.parameters()) * itemsize
@@ -93,7 +93,7 @@ def test_passes_over_many_batches_are_the_same(base, read, monkeypatch):
 
 def test_what_is_read_is_told_beforehand(base):
     reads = disk_reads(base, Plan.parse("0:3, 2:4", 6))
-    by_layer = {i: sum(t.end - t.start for t in ts) for i, ts in base.mapped_layers.items()}
+    by_layer = {i: sum(t.end - t.start for t in ts) for i, ts in base.mapped.by_layer.items()}
     assert reads.size == sum(by_layer[i] for i in (0, 1, 2, 3, HEAD))  # 2 follows itself
     assert reads.seconds == pytest.approx(reads.size / reads.speed)
     assert "for every pass over the layers" in str(reads)

@@ -15,6 +15,7 @@ from starlette.routing import Mount
 from components import api
 from components.page import build, launch_options
 from components.panels import weights, xray
+from components.panels.heal.wiring import Costs
 from components.panels.weights.look import Look
 from components.panels.xray.compare import Seen
 from components.services import jobs
@@ -192,10 +193,8 @@ def prepared(page, bundled) -> SessionState:
         value = state[block._id]
         if isinstance(value, Session):
             value.open("bundled", bundled)
-        elif isinstance(value, Look):
+        elif isinstance(value, (Look, Costs)):
             value.open = True
-        elif value is False:  # whether a panel is open
-            state[block._id] = True
         elif isinstance(value, Seen):
             result = SimpleNamespace(tokens=[SimpleNamespace(window=0)] * 3)
             whole = Operation("bundled", Plan.whole(bundled.depth))

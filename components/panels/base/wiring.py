@@ -14,8 +14,8 @@ from components.services import heavy_imports
 from components.services.run_job import run_job, watch
 from components.services.services import Services
 from components.sessions.session import Session, layers_text
+from components.widgets.job_buttons import stops
 from components.widgets.status.status import note
-from components.widgets.stop_button import stops
 from surgery.facts import dtypes
 
 from .panel import BasePicker, name_of, nothing_open, opening

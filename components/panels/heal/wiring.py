@@ -42,24 +42,35 @@ _DONE = note(
 )
 
 
+class Costs:
+    """What one session asks of the costs: whether the panel is open, and the latest request."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self.latest: object = None
+
+    def __deepcopy__(self, memo: dict) -> Costs:
+        return Costs()  # Gradio copies a state's first value for every page that is opened
+
+
 def wire(panel: HealPanel, parts: PageParts) -> None:
     """Tie the panel to the page."""
     services = parts.services
 
-    is_open = gr.State(False)
+    asked = gr.State(Costs())
     costs: dict[str, Any] = {**QUIET, "queue": False, "trigger_mode": "always_last"}
 
-    def estimate(session: Session, is_open: bool, request: gr.Request, *values) -> dict:
-        if not is_open or not session.spec:
+    def estimate(session: Session, asked: Costs, request: gr.Request, *values) -> dict:
+        if not asked.open:
             return {}  # no cost of another plan stays
         try:
             services.admit("edit", request)
-            return price(services, Operation(session.spec, session.plan), values)
         except SurgeryError as error:
             return heal_board.of_error(services.deployment.words(error))
+        return latest_price(services, session, asked, values)
 
-    def turned(event: gr.SelectData) -> bool:
-        return event.value == TAB
+    def turned(asked: Costs, event: gr.SelectData) -> None:
+        asked.open = event.value == TAB
 
     def train(
         session: Session, healed: HealedStore, request: gr.Request, kind, file, data, *values
@@ -74,8 +85,8 @@ def wire(panel: HealPanel, parts: PageParts) -> None:
             services.runs.forget(who)
             raise
 
-    priced = [parts.session, is_open, *panel.settings]
-    turning = parts.tabs.select(turned, None, is_open, queue=False, **QUIET)
+    priced = [parts.session, asked, *panel.settings]
+    turning = parts.tabs.select(turned, asked, None, queue=False, **QUIET)
     for event in [turning, parts.edited, *parts.opened]:
         event.then(estimate, priced, panel.cost, **costs)
     gr.on([setting.input for setting in panel.settings], estimate, priced, panel.cost, **costs)
@@ -112,6 +123,19 @@ def read(values: tuple, deployment: Deployment) -> Settings:
     if public and (steps > 1000 or settings.tokens_per_step > 4096):
         raise SurgeryError("A public page does 1,000 steps of 4,096 tokens at most.")
     return settings
+
+
+def latest_price(services: Services, session: Session, asked: Costs, values: tuple) -> dict:
+    """What the board of costs shows. Several events ask, and the answer to an earlier request may
+    come later: then it changes nothing."""
+    latest = asked.latest = object()
+    if not session.spec:
+        return {}
+    try:
+        shown = price(services, Operation(session.spec, session.plan), values)
+    except SurgeryError as error:
+        shown = heal_board.of_error(services.deployment.words(error))
+    return shown if asked.latest is latest else gr.skip()
 
 
 def price(services: Services, operation: Operation, values: tuple) -> dict:

@@ -8,6 +8,7 @@ import gradio as gr
 
 from components.services.run_job import JobPanel
 from components.widgets.html_component import LiveHTML
+from components.widgets.job_buttons import start_and_stop
 from components.widgets.plotly_view.plotly_view import PlotlyView
 from components.widgets.status.status import Status, note
 from surgery import texts
@@ -34,17 +35,7 @@ class LogPanel(JobPanel):
 def layout() -> LogPanel:
     """Lay the panel out in the current tab."""
     with gr.Row(elem_classes="xray-buttons"):
-        start = gr.Button(
-            "Measure this plan",
-            variant="primary",
-            scale=0,
-            min_width=180,
-            size="md",
-            elem_id="log-start",
-        )
-        stop = gr.Button(
-            "Stop", scale=0, min_width=80, size="md", visible=False, elem_id="log-stop"
-        )
+        start, stop = start_and_stop("Measure this plan", "log", 180)
         status = Status(
             value=note(f"Measures base and patient on the text “{texts.DEFAULT}”."),
             elem_id="log-status",

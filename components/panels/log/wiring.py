@@ -15,8 +15,8 @@ from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.measurements import Entry
 from components.sessions.session import Session
+from components.widgets.job_buttons import stops
 from components.widgets.status.status import note
-from components.widgets.stop_button import stops
 from surgery import Plan, texts
 from surgery.operation import Operation
 

@@ -18,8 +18,8 @@ from components.services.run_job import run_job, watch
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
+from components.widgets.job_buttons import stops
 from components.widgets.status.status import note
-from components.widgets.stop_button import stops
 from surgery import SurgeryError
 from surgery.checkpoint.push import push
 from surgery.operation import Operation

@@ -16,8 +16,8 @@ from components.parts import COMPUTE, QUIET, PageParts
 from components.services.run_job import run_job, watch
 from components.services.services import Services
 from components.sessions.session import Session
+from components.widgets.job_buttons import stops
 from components.widgets.status.status import note
-from components.widgets.stop_button import stops
 from surgery import Layer, Plan
 from surgery.weight_stats import ValueCounts
 from surgery.weight_stats.depth import MEASURES

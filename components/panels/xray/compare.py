@@ -21,9 +21,9 @@ from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.measurements import Entry
 from components.sessions.session import Session
+from components.widgets.job_buttons import start_and_stop, stops
 from components.widgets.plotly_view.plotly_view import PlotlyView
 from components.widgets.status.status import Status, note
-from components.widgets.stop_button import stops
 from components.widgets.teaching import teaching
 from surgery import Plan
 from surgery.operation import Operation
@@ -76,17 +76,7 @@ class ComparePanel(JobPanel):
 def layout() -> ComparePanel:
     """Lay the panel out in the current tab."""
     with gr.Row(elem_classes="xray-buttons"):
-        start = gr.Button(
-            "Compare base and patient",
-            variant="primary",
-            scale=0,
-            min_width=240,
-            size="md",
-            elem_id="compare-start",
-        )
-        stop = gr.Button(
-            "Stop", scale=0, min_width=80, size="md", visible=False, elem_id="compare-stop"
-        )
+        start, stop = start_and_stop("Compare base and patient", "compare", 240)
         status = Status(
             value=note("Runs both models on the text and shows where the patient does worse."),
             elem_id="compare-status",

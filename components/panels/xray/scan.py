@@ -16,9 +16,9 @@ from components.parts import COMPUTE, QUIET, PageParts
 from components.services.run_job import JobPanel, run_job, watch
 from components.services.services import Services
 from components.sessions.session import Session
+from components.widgets.job_buttons import start_and_stop, stops
 from components.widgets.plotly_view.plotly_view import PlotlyView
 from components.widgets.status.status import Status, failed, note
-from components.widgets.stop_button import stops
 from components.widgets.teaching import teaching
 from surgery import SurgeryError
 from surgery.analysis import DEFAULT, SCORES
@@ -70,12 +70,7 @@ def layout() -> ScanPanel:
             min_width=150,
             elem_id="xray-span",
         )
-        start = gr.Button(
-            "Measure", variant="primary", scale=0, min_width=130, size="md", elem_id="xray-start"
-        )
-        stop = gr.Button(
-            "Stop", scale=0, min_width=80, size="md", visible=False, elem_id="xray-stop"
-        )
+        start, stop = start_and_stop("Measure", "xray", 130)
     status = Status(value={}, elem_id="xray-status")
     teaching(
         "Layer importance: how much the loss rises when each layer of the base is dropped, and "

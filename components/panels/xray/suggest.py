@@ -18,8 +18,8 @@ from components.services.services import Services
 from components.sessions.measurements import Entry
 from components.sessions.session import Session
 from components.widgets.html_component import LiveHTML
+from components.widgets.job_buttons import start_and_stop, stops
 from components.widgets.status.status import Status, note
-from components.widgets.stop_button import stops
 from surgery import Plan, SurgeryError
 from surgery.analysis import METHODS
 from surgery.numbers import number, perplexity
@@ -73,12 +73,7 @@ def layout() -> SuggestPanel:
             min_width=300,
             elem_id="suggest-unit",
         )
-        start = gr.Button(
-            "Suggest", variant="primary", scale=0, min_width=130, size="md", elem_id="suggest-start"
-        )
-        stop = gr.Button(
-            "Stop", scale=0, min_width=80, size="md", visible=False, elem_id="suggest-stop"
-        )
+        start, stop = start_and_stop("Suggest", "suggest", 130)
         status = Status(
             value=note(
                 "Each method proposes a plan; all are measured, next to a random one as control. "

@@ -1,4 +1,4 @@
-"""A Stop button: it cancels running events, then shows that they were stopped."""
+"""The buttons that start and stop a job."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
+
+
+def start_and_stop(label: str, name: str, width: int) -> tuple[gr.Button, gr.Button]:
+    """A Start button with a label, at least `width` pixels wide, and a Stop button, which is hidden
+    until the job runs. Their ids are NAME-start and NAME-stop."""
+    start = gr.Button(
+        label, variant="primary", scale=0, min_width=width, size="md", elem_id=f"{name}-start"
+    )
+    stop = gr.Button(
+        "Stop", scale=0, min_width=80, size="md", visible=False, elem_id=f"{name}-stop"
+    )
+    return start, stop
 
 
 def stops(
