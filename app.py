@@ -84,7 +84,7 @@ def main() -> None:
     allowed = replace(
         Deployment.of(public, options.allow_healing, people=options.people_per_address),
         from_disk=options.from_disk,
-        measures=not options.measure_when_asked,
+        measures_unasked=not options.measure_when_asked,
     )
     try:
         allowed.check_spec(options.base)

@@ -55,7 +55,7 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
             sharing = link.layout()
         strip = LayerStrip(value=base.opening(first), elem_id="strip")
         with gr.Row(elem_id="numbers"):
-            verdict = quality.layout()
+            quality_tile = quality.layout()
             tiles = Tiles(value={}, elem_id="tiles")
         with gr.Tabs(elem_id="panels") as tabs:
             with gr.Tab("Talk"):
@@ -115,7 +115,7 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
         log.wire(logging, parts)
         save.wire(saving, parts)
         importance.wire(parts)
-        quality.wire(verdict, parts)
+        quality.wire(quality_tile, parts)
 
         def leave(request: gr.Request) -> None:
             if services.refused("leave", request):

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 # Two workers drive a browser, each with servers of its own. These files take as long as the others.
-FIRST_BROWSER = ("test_heal", "test_public", "test_room", "test_weights", "test_xray")
+FIRST_BROWSER = ("test_heal", "test_public", "test_room", "test_talk", "test_weights", "test_xray")
 
 # How long an example takes says something of the machine, not of the code.
 _ANY = dict(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -32,7 +32,7 @@ class Deployment:
     public: bool = False
     on_space: bool = False
     healing: bool = True
-    measures: bool = True  # what plans cost, without being asked
+    measures_unasked: bool = True  # what plans cost, after each edit
     from_disk: bool = False  # weights larger than memory are read whenever they are used
     max_model_bytes: int | None = None
     max_disk_bytes: int | None = None

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from surgery.analysis import Estimate, LossIncrease, Sample
 
 ALL = "all four texts"
-_MOST = 1000  # verdicts kept for each base
+_MOST = 1000  # measured plans kept for each base
 _FEW = 3  # visitors of a public page for whom plans are measured without being asked for
 _LONGEST = 10.0  # seconds to the first number, from which on it has to be asked for
 _SPEED = 30e9  # FLOP/s of a slow processor
@@ -37,7 +37,7 @@ _LOOK = 0.05  # seconds between looks whether texts are done
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PlanQuality:
     """What a plan costs: the increase of the mean loss over the base's in nats per token, and both
     perplexities, base first. `low` and `high` are of the patient's perplexity. `random` is the
     increase of a random plan with as many layers, None while it isn't measured and where there is
@@ -53,7 +53,7 @@ class Verdict:
     is_complete: bool = False
 
     @classmethod
-    def of(cls, estimate: Estimate) -> Verdict:
+    def of(cls, estimate: Estimate) -> PlanQuality:
         """The numbers of an estimate."""
         base, patient = estimate.base, estimate.patient
         return cls(
@@ -67,14 +67,14 @@ class Verdict:
 
 
 class Quality:
-    """The verdicts of a page, and turns at measuring them."""
+    """What plans cost, for all sessions of a page, and turns at measuring it."""
 
     def __init__(self, deployment: Deployment, streams: FairQueue, turns: FairQueue) -> None:
         """`streams` are the turns of texts, `turns` those of measuring."""
         self.turns = turns
         self._deployment, self._streams = deployment, streams
         self._lock = Lock()
-        self._known: WeakKeyDictionary[Base, OrderedDict[tuple, Verdict]] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[Base, OrderedDict[tuple, PlanQuality]] = WeakKeyDictionary()
         self._samples: WeakKeyDictionary[Base, dict[str, Sample]] = WeakKeyDictionary()
         self._controls: WeakKeyDictionary[Base, dict[int, Plan | None]] = WeakKeyDictionary()
         self._visitors: OrderedDict[str, None] = OrderedDict()
@@ -107,7 +107,7 @@ class Quality:
 
     def why_not(self, base: Base, operation: Operation) -> str:
         """Why a plan isn't measured without being asked for; empty if it is."""
-        if not self._deployment.measures:
+        if not self._deployment.measures_unasked:
             return "It is measured when you ask for it."
         if self._deployment.public and len(self._visitors) > _FEW:
             return "Off while several visitors share this page."
@@ -138,8 +138,8 @@ class Quality:
             kept[name] = Sample.of(base, text)
         return kept[name]
 
-    def known(self, base: Base, operation: Operation, sample: Sample) -> Verdict | None:
-        """The verdict as far as it was measured before, here or elsewhere. Nothing is loaded."""
+    def known(self, base: Base, operation: Operation, sample: Sample) -> PlanQuality | None:
+        """What a plan costs, if it was measured before, here or elsewhere. Nothing is loaded."""
         with self._lock:
             kept = self._known.setdefault(base, OrderedDict()).get(_key(operation, sample))
         if kept or operation.healed:
@@ -152,7 +152,7 @@ class Quality:
         other = self._control(base, operation.plan)
         random = known_estimate(base, other, sample) if other else None
         return replace(
-            Verdict.of(estimate),
+            PlanQuality.of(estimate),
             random=random.increase if random else None,
             is_complete=other is None or random is not None,
         )
@@ -162,10 +162,10 @@ class Quality:
         base: Base,
         operation: Operation,
         sample: Sample,
-        on_update: Callable[[Verdict], None],
+        on_update: Callable[[PlanQuality], None],
         progress: Progress,
-    ) -> Verdict:
-        """Measure a plan, then the random one to compare it with. `on_update` gets every verdict
+    ) -> PlanQuality:
+        """Measure a plan, then the random one to compare it with. `on_update` gets every result
         but the last. `progress` may raise to stop. Raises `SurgeryError`."""
         from surgery.analysis import estimate
 
@@ -174,7 +174,7 @@ class Quality:
 
         def updated(estimate: Estimate) -> None:
             share()
-            on_update(Verdict.of(estimate))
+            on_update(PlanQuality.of(estimate))
 
         def reported(what: str, done: float, total: float) -> None:
             progress(what, done, total)
@@ -184,19 +184,19 @@ class Quality:
 
         share()
         of = operation.healed or operation.plan
-        verdict = Verdict.of(estimate(base, of, sample, updated, reported))
+        result = PlanQuality.of(estimate(base, of, sample, updated, reported))
         if other := self._control(base, operation.plan):
-            on_update(verdict)
+            on_update(result)
             with suppress(SurgeryError):  # this plan is measured, whatever becomes of the other
                 random = estimate(base, other, sample, progress=reported)
-                verdict = replace(verdict, random=random.increase)
-        verdict = replace(verdict, is_complete=True)
+                result = replace(result, random=random.increase)
+        result = replace(result, is_complete=True)
         with self._lock:
             kept = self._known.setdefault(base, OrderedDict())
-            kept[_key(operation, sample)] = verdict
+            kept[_key(operation, sample)] = result
             while len(kept) > _MOST:
                 kept.popitem(last=False)
-        return verdict
+        return result
 
     def _control(self, base: Base, plan: Plan) -> Plan | None:
         """The random plan to compare with, drawn once for each number of layers."""

@@ -14,10 +14,10 @@ from surgery.numbers import perplexity
 from surgery.texts import TEXTS
 
 SLOW = 60_000  # milliseconds for what computes
-# All that the tile has shown as the verdict of the plan on the page: plan, number, still at it.
+# All that the tile has shown as the cost of the plan on the page: plan, number, still at it.
 WATCHED = """
 () => {
-  window.verdicts = [];
+  window.shownValues = [];
   window.greyed = [];
   const box = document.querySelector('.quality');
   new MutationObserver(() => {
@@ -27,7 +27,7 @@ WATCHED = """
     }
     const number = box.querySelector('strong').textContent;
     const seen = [box.dataset.plan, number, box.getAttribute('aria-busy')];
-    if (String(window.verdicts.at(-1)) !== String(seen)) window.verdicts.push(seen);
+    if (String(window.shownValues.at(-1)) !== String(seen)) window.shownValues.push(seen);
   }).observe(box, { subtree: true, childList: true, attributes: true, characterData: true });
 }
 """
@@ -67,7 +67,7 @@ def page(measuring_app, open_page):
     return open_page(measuring_app)
 
 
-def test_each_plan_has_its_own_verdict(page, bundled):
+def test_each_plan_has_its_own_value(page, bundled):
     whole = measured_score(bundled, Plan.whole(bundled.depth), Sample.of(bundled, TEXTS["prose"]))
     expect(box(page).locator("strong")).to_have_text(perplexity(whole.perplexity), timeout=SLOW)
     expect(box(page)).to_contain_text("perplexity of the base")
@@ -86,7 +86,7 @@ def test_each_plan_has_its_own_verdict(page, bundled):
     depth(page, 26)
     assert settled(page) == expected(bundled, "0:13, 17:30")
     # What is known is there at once: nothing was shown as measured meanwhile.
-    seen = [one for one in page.evaluate("window.verdicts") if one[0] == "0:13, 17:30"]
+    seen = [one for one in page.evaluate("window.shownValues") if one[0] == "0:13, 17:30"]
     assert {number for _, number, _ in seen} == {expected(bundled, "0:13, 17:30")}
 
 
@@ -100,7 +100,7 @@ def test_the_next_edit_takes_over(page, bundled):
     depth(page, 27)
     page.wait_for_timeout(300)
     assert settled(page) == expected(bundled, second)
-    seen = page.evaluate("window.verdicts")
+    seen = page.evaluate("window.shownValues")
     assert seen[-1] == [second, expected(bundled, second), "false"]
     assert not [one for one in seen if one[0] == first and one[2] == "false"]  # it was stopped
     # The base's number is no other plan's.

@@ -31,8 +31,8 @@ def caret(page):
 
 def ended(page):
     """Wait until a run that has begun has come to its end, with the base's surprise."""
-    judged = page.locator("[data-who=patient] .talk-said [title*=probability]")
-    expect(judged.first).to_be_attached(timeout=120_000)
+    coloured = page.locator("[data-who=patient] .talk-said [title*=probability]")
+    expect(coloured.first).to_be_attached(timeout=120_000)
     expect(caret(page)).to_have_count(0)
 
 

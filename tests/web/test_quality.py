@@ -1,4 +1,4 @@
-"""The Quality tile: each plan's own verdict, one at a time, stopped by the next edit."""
+"""The Quality tile: each plan's own value, one at a time, stopped by the next edit."""
 
 import json
 import math
@@ -8,10 +8,10 @@ import time
 import pytest
 
 from components.panels.quality import view
-from components.panels.quality.wiring import Asked, choose, judge
+from components.panels.quality.wiring import Asked, choose, measure_latest
 from components.services import quality as service
 from components.services.deployment import Deployment
-from components.services.quality import ALL, Verdict
+from components.services.quality import ALL, PlanQuality
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
@@ -44,11 +44,13 @@ def opened(services, spec, plan="0:2, 4:6"):
 
 def values(services, session, asked=None, healed=None, **options) -> list[dict]:
     """What the tile is given."""
-    given = judge(services, session, healed or HealedStore(), asked or Asked(), None, **options)
+    given = measure_latest(
+        services, session, healed or HealedStore(), asked or Asked(), None, **options
+    )
     return [value for value in given if "of" in value]
 
 
-def test_a_verdict_is_that_of_the_library(services, spec):
+def test_a_value_is_that_of_the_library(services, spec):
     session = opened(services, spec)
     *before, last = values(services, session)
     json.dumps(last, allow_nan=False)
@@ -141,7 +143,7 @@ def test_what_is_no_longer_wanted_stops(services, spec, tiny_folder, monkeypatch
 def test_a_closed_tab_gives_everything_back(services, spec, monkeypatch):
     started, stopped = [], []
     slow(monkeypatch, started, stopped)
-    running = judge(services, opened(services, spec), HealedStore(), Asked(), None)
+    running = measure_latest(services, opened(services, spec), HealedStore(), Asked(), None)
     while not started:
         next(running)
     running.close()  # as Gradio does
@@ -231,7 +233,7 @@ def test_it_is_offered_where_it_would_take_long(services, spec, monkeypatch):
 
 def test_a_page_may_measure_only_when_asked(services, spec):
     session = opened(services, spec)
-    services.quality._deployment = Deployment(measures=False)
+    services.quality._deployment = Deployment(measures_unasked=False)
     (only,) = values(services, session)
     assert only["button"] and "ask" in only["message"] and not only["value"]
     assert values(services, session, wanted=True)[-1]["value"]
@@ -251,7 +253,7 @@ class Healed:
         self.plan, self.again = plan, patient.again
 
 
-def test_the_healed_patient_has_its_own_verdict(services, spec):
+def test_the_healed_patient_has_its_own_value(services, spec):
     session, healed = opened(services, spec), HealedStore()
     unhealed = values(services, session, healed=healed)[-1]
     base = services.bases.get(spec)
@@ -283,24 +285,24 @@ def test_with_many_strangers_it_is_off_until_asked_for(bases, spec):
     assert services.quality.why_not(base, operation) == ""
 
 
-def found(nll: float, random: float | None = None) -> Verdict:
+def found(nll: float, random: float | None = None) -> PlanQuality:
     base, patient = Score.of([1.0] * 40), Score.of([1.0 + nll] * 40)
     increase = LossIncrease.of(patient, base)
     other = None if random is None else LossIncrease(random, random, random)
     ends = patient.low, patient.high
-    return Verdict(increase, (base.perplexity, patient.perplexity), *ends, 40, True, other)
+    return PlanQuality(increase, (base.perplexity, patient.perplexity), *ends, 40, True, other)
 
 
 def test_the_bar_has_room_for_the_random_plan():
     operation = Operation("x", Plan.parse("0:2, 4:6", 6))
-    shown = view.verdict(operation, "prose", found(0.5, 1.0))
+    shown = view.result(operation, "prose", found(0.5, 1.0))
     assert shown["bar"]["value"] == pytest.approx(1 / 3, abs=1e-3)
     assert shown["bar"]["random"] == pytest.approx(2 / 3, abs=1e-3)
     assert (shown["value"], shown["tone"]) == ("+0.50", "worse")
-    assert view.verdict(operation, "prose", found(-0.2))["tone"] == "better"
-    assert view.verdict(operation, "prose", found(0.0))["tone"] == "same"
-    broken = view.verdict(operation, "prose", found(math.inf, 1.0))
+    assert view.result(operation, "prose", found(-0.2))["tone"] == "better"
+    assert view.result(operation, "prose", found(0.0))["tone"] == "same"
+    broken = view.result(operation, "prose", found(math.inf, 1.0))
     assert broken["value"] == "∞" and broken["bar"]["value"] == 1
     json.dumps(broken, allow_nan=False)
-    more = view.verdict(Operation("x", Plan.parse("0:6, 2:3", 6)), "prose", found(0.1, 0.2))
+    more = view.result(Operation("x", Plan.parse("0:6, 2:3", 6)), "prose", found(0.1, 0.2))
     assert more["mark"] == "a random layer repeated: +0.20"

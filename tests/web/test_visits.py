@@ -45,7 +45,7 @@ STAGES = {
     "scanning": ("panels.xray.scan", "begin", {}),
     "comparing": ("panels.xray.compare", "begin", {}),
     "suggesting": ("panels.xray.suggest", "begin", {"suggest-size": 4}),
-    "judging": ("panels.quality", "shown", {}),
+    "evaluating": ("panels.quality", "shown", {}),
     "healing": ("panels.heal", "train", {}),
     "saving": ("panels.save", "keep", {"save-where": "a download"}),
     "silent": ("panels.xray.scan", "begin", {"base": None}),

@@ -1,4 +1,4 @@
-"""What the Quality tile shows: a plan's verdict in words, or why there is none."""
+"""What the Quality tile shows: what a plan costs, or why that isn't known."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from surgery.numbers import perplexity
 from surgery.operation import Operation
 
 if TYPE_CHECKING:
-    from components.services.quality import Verdict
+    from components.services.quality import PlanQuality
 
 _ROOM = 1.5  # the bar's length in increases of the random plan
 
 
-def verdict(operation: Operation, text: str, found: Verdict, message: str = "") -> dict:
-    """A verdict. `message` says what is still being done."""
+def result(operation: Operation, text: str, found: PlanQuality, message: str = "") -> dict:
+    """A measured plan. `message` says what is still being done."""
     on = f"{found.tokens:,} tokens"
     before, after = found.perplexities
     if operation.plan.is_whole and not operation.healed:
@@ -47,12 +47,12 @@ def verdict(operation: Operation, text: str, found: Verdict, message: str = "") 
 
 
 def progress(operation: Operation, text: str, message: str) -> dict:
-    """What is being done, before there is a verdict."""
+    """What is being done, before there is a number."""
     return _tile(operation, text, message=message, busy=True)
 
 
 def failed(operation: Operation, text: str, message: str) -> dict:
-    """Why there is no verdict."""
+    """Why there is no number."""
     return _tile(operation, text, message=message, failed=True)
 
 
@@ -72,7 +72,7 @@ def _tile(operation: Operation, text: str, **shown: object) -> dict:
     return {**empty, "of": of, "text": text, "name": name, **shown}
 
 
-def _bar(found: Verdict) -> dict:
+def _bar(found: PlanQuality) -> dict:
     """Shares of the bar's length from 0 to 1: the increase, its interval, the random plan's."""
     increase, random = found.increase, found.random
     if not math.isfinite(increase.mean):
@@ -93,7 +93,7 @@ def _bar(found: Verdict) -> dict:
     }
 
 
-def _mark(operation: Operation, found: Verdict) -> str:
+def _mark(operation: Operation, found: PlanQuality) -> str:
     """What the mark on the bar stands for."""
     if found.random is None:
         return ""

@@ -11,7 +11,7 @@ import gradio as gr
 from components.gradio_compat.event_data import event_data
 from components.parts import QUIET, PageParts
 from components.services.client_address import Visitor, visitor
-from components.services.quality import ALL, Verdict
+from components.services.quality import ALL, PlanQuality
 from components.services.run_job import run_job, watch
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
@@ -47,7 +47,7 @@ def wire(tile: QualityTile, parts: PageParts) -> None:
     def again(
         session: Session, healed: HealedStore, asked: Asked, request: gr.Request
     ) -> Iterator[dict]:
-        yield from judge(services, session, healed, asked, request)
+        yield from measure_latest(services, session, healed, asked, request)
 
     def shown(
         session: Session,
@@ -59,7 +59,7 @@ def wire(tile: QualityTile, parts: PageParts) -> None:
         wish = event_data(event)
         choose(asked, wish.get("text"))
         pressed = wish.get("pressed") is True
-        yield from judge(services, session, healed, asked, request, wanted=pressed)
+        yield from measure_latest(services, session, healed, asked, request, wanted=pressed)
 
     work: dict[str, Any] = {
         "inputs": [parts.session, parts.healed, asked],
@@ -78,7 +78,7 @@ def choose(asked: Asked, text: object) -> None:
         asked.text = text
 
 
-def judge(
+def measure_latest(
     services: Services,
     session: Session,
     healed: HealedStore,
@@ -117,7 +117,7 @@ def measure(
     """Values of the tile while a plan is measured, as long as it `is_wanted`. Raises
     `SurgeryError`."""
     quality = services.quality
-    latest: list[Verdict] = []
+    latest: list[PlanQuality] = []
 
     def check() -> None:
         if not is_wanted():
@@ -127,7 +127,7 @@ def measure(
         check()
         if latest:
             doing = "measuring a random plan" if latest[-1].is_final else "refining"
-            return view.verdict(operation, text, latest[-1], doing)
+            return view.result(operation, text, latest[-1], doing)
         return view.progress(operation, text, status["text"])
 
     def waiting(place: int) -> Any:
@@ -140,7 +140,7 @@ def measure(
         base = services.bases.get(operation.spec, progress)
         return base, quality.sample(base, text)
 
-    def work(base: Base, sample: Sample, progress: Progress) -> Verdict:
+    def work(base: Base, sample: Sample, progress: Progress) -> PlanQuality:
         def reported(what: str, done: float, total: float) -> None:
             check()
             progress(what, done, total)
@@ -148,13 +148,13 @@ def measure(
         return quality.measure(base, operation, sample, latest.append, reported)
 
     def turn(base: Base, sample: Sample) -> Iterator[dict]:
-        verdict = yield from watch(partial(work, base, sample), running)
-        yield view.verdict(operation, text, verdict)
+        result = yield from watch(partial(work, base, sample), running)
+        yield view.result(operation, text, result)
 
     try:
         base, sample = yield from watch(prepare, running)
         known = quality.known(base, operation, sample)
-        shown = view.verdict(operation, text, known) if known else None
+        shown = view.result(operation, text, known) if known else None
         if shown:
             yield shown
         if known and known.is_complete:
