@@ -62,7 +62,7 @@ def test_scan_for_people(run, folder, tmp_path):
     ask = ["scan", folder, "--text", text, "--score", "repeat_map", "--score", "taylor"]
     status, out, _ = run(*ask, "--within", "1:3")
     assert status == 0 and "Taylor" in out and "Best blocks to repeat" in out
-    assert "1:3" in out and "0:3" not in out and "tokens scored in 1 sequences" in out
+    assert "1:3" in out and "0:3" not in out and "tokens scored in 1 sequence." in out
     facts = json.loads(run(*ask, "--within", "1:3", "--json")[1])
     assert {(r["start"], r["end"]) for r in facts["repeat_map"]} == {(1, 2), (1, 3), (2, 3)}
     status, out, _ = run("scan", folder, "--text", text)  # which no other test has measured
