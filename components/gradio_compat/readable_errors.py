@@ -16,10 +16,12 @@ import gradio as gr
 
 from surgery import SurgeryError
 
+from .kept_values import KeptValues
+
 _LONGEST = 200  # characters of Gradio's own message
 
 
-class ReadableErrors(gr.Blocks):
+class ReadableErrors(KeptValues):
     """The page's blocks. On a public page unexpected errors are logged as one line."""
 
     def __init__(self, *args: Any, public: bool = False, **options: Any) -> None:

@@ -19,6 +19,7 @@ from gradio.state_holder import StateHolder
 
 from components.gradio_compat import queue_pace, queue_state, session_state
 from components.gradio_compat.event_data import event_data
+from components.gradio_compat.kept_values import KeptValues
 from components.gradio_compat.readable_errors import ReadableErrors
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +91,32 @@ def test_what_is_overridden_is_there_and_takes_the_same(name):
         inspect.signature(getattr(blocks, name)) for blocks in (gr.Blocks, ReadableErrors)
     )
     assert list(theirs.parameters)[:2] == list(ours.parameters)[:2] == ["self", "block_fn"]
+
+
+# ---------------------------------------------------------------- kept_values
+
+
+def values_of(blocks: gr.Blocks, outputs: int, count: int) -> list:
+    """What an event with so many outputs first sends, if it yields `count` times."""
+
+    def work():
+        for _ in range(count):
+            yield "new" if outputs == 1 else ["new"] * outputs
+
+    with blocks:
+        boxes = [gr.Textbox() for _ in range(outputs)]
+        boxes[0].change(work, None, boxes)
+    fn = next(iter(blocks.fns.values()))
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(blocks.process_api(fn, []))).result()["data"]
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_gradio_empties_the_outputs_of_a_generator_that_yields_nothing(outputs):
+    assert values_of(gr.Blocks(analytics_enabled=False), outputs, 0) == [None] * outputs
+    assert values_of(KeptValues(analytics_enabled=False), outputs, 0) == [gr.skip()] * outputs
+    assert values_of(KeptValues(analytics_enabled=False), outputs, 1) == ["new"] * outputs
+    assert issubclass(ReadableErrors, KeptValues)  # which is the page's
 
 
 # ---------------------------------------------------------------- event_data

@@ -28,6 +28,7 @@ from surgery.weight_stats import cache, survey_base
 from surgery.weight_stats.value_counts import ValueCounts
 
 SETTINGS = (ALL, "logarithmic", "norm", "raw values")
+DOWN = ("down", *SETTINGS[1:])
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +52,7 @@ def opened(services, spec) -> tuple[Session, Look]:
 
 def test_what_is_drawn_is_plain_json(services, panel, tiny_folder):
     session, look = opened(services, str(tiny_folder("llama")))
-    values = shown(Updates(panel, services).count(session, look, SETTINGS))
+    values = shown(Updates(panel, services).count(session, look))
     for view in (panel.heat, panel.detail, panel.depth, panel.raw):
         json.dumps(values[view], allow_nan=False)
         assert values[view]["title"] and values[view]["hint"]
@@ -67,21 +68,19 @@ def test_what_is_drawn_is_plain_json(services, panel, tiny_folder):
 def test_nothing_is_counted_before_the_panel_is_seen(services, panel, tiny_folder):
     session, look = opened(services, str(tiny_folder("llama")))
     look.open = False
-    values = shown(Updates(panel, services).count(session, look, SETTINGS))
+    values = shown(Updates(panel, services).count(session, look))
     assert panel.heat not in values and not cache._surveys
     look.open = True
-    values = shown(
-        Updates(panel, services).redraw(session, look, SETTINGS)
-    )  # an edit counts nothing
+    values = shown(Updates(panel, services).redraw(session, look))  # an edit counts nothing
     assert panel.heat not in values and not cache._surveys
 
 
 def test_an_edit_reads_no_weight_again(services, panel, tiny_folder, monkeypatch):
     session, look = opened(services, str(tiny_folder("llama")))
-    shown(Updates(panel, services).count(session, look, SETTINGS))
+    shown(Updates(panel, services).count(session, look))
     monkeypatch.setattr(cache, "take", lambda *args, **options: pytest.fail("counted again"))
     session.apply({"op": "write", "text": "0:2, 1@identity, 4:6", "revision": 1})
-    values = shown(Updates(panel, services).redraw(session, look, SETTINGS))
+    values = shown(Updates(panel, services).redraw(session, look))
     assert values[panel.heat]["link"]["sources"] == [0, 1, 1, 4, 5]
     assert len(values[panel.depth]["layout"]["shapes"]) == 2
 
@@ -92,7 +91,7 @@ def test_a_big_base_is_sampled_first(services, panel, tiny_folder, monkeypatch):
     session, look = opened(services, str(tiny_folder("llama")))
     message = [
         update[panel.status]["text"]
-        for update in Updates(panel, services).count(session, look, SETTINGS)
+        for update in Updates(panel, services).count(session, look)
         if panel.detail in update
     ]
     assert "A sample of" in message[0] and "sample" not in message[-1]
@@ -146,9 +145,9 @@ def test_pictures_of_nothing_and_of_nan():
 
 def test_a_plan_that_is_refused_is_said(services, panel, tiny_folder):
     session, look = opened(services, str(tiny_folder("llama")))
-    shown(Updates(panel, services).count(session, look, SETTINGS))
+    shown(Updates(panel, services).count(session, look))
     session.apply({"op": "write", "text": "0:5, 5@average", "revision": 1})
-    work = Updates(panel, services).redraw(session, look, SETTINGS)
+    work = Updates(panel, services).redraw(session, look)
     cleared = dict.fromkeys(panel.pictures)
     values = shown(run_job(services, "draw", None, work, panel.ended, cleared=cleared))
     assert values[panel.status]["failed"] and "average" in values[panel.status]["text"]
@@ -159,9 +158,9 @@ def test_a_selection_that_overtakes_an_edit_draws_the_edit_too(
     services, panel, tiny_folder, monkeypatch
 ):
     session, look = opened(services, str(tiny_folder("llama")))
-    shown(Updates(panel, services).count(session, look, SETTINGS))
+    shown(Updates(panel, services).count(session, look))
     look.select({"strip": "base", "start": 0, "end": 1})
-    values = shown(Updates(panel, services).redraw(session, look, SETTINGS, selection_only=True))
+    values = shown(Updates(panel, services).redraw(session, look, selection_only=True))
     assert panel.heat not in values
     session.apply({"op": "write", "text": "0:2, 4:6", "revision": 1})
     real = figures.depth
@@ -172,9 +171,40 @@ def test_a_selection_that_overtakes_an_edit_draws_the_edit_too(
 
     with monkeypatch.context() as patch:
         patch.setattr(figures, "depth", overtaken)
-        assert panel.heat not in shown(Updates(panel, services).redraw(session, look, SETTINGS))
-    values = shown(Updates(panel, services).redraw(session, look, SETTINGS, selection_only=True))
+        assert panel.heat not in shown(Updates(panel, services).redraw(session, look))
+    values = shown(Updates(panel, services).redraw(session, look, selection_only=True))
     assert values[panel.heat]["link"]["sources"] == [0, 1, 4, 5]
+
+
+def test_a_drawing_that_was_asked_for_before_a_choice_shows_the_choice(
+    services, panel, tiny_folder, monkeypatch
+):
+    """What is drawn last is what was chosen last, in whatever order requests are worked on."""
+    session, look = opened(services, str(tiny_folder("llama")))
+    shown(Updates(panel, services).count(session, look))
+    draw, choice = Updates._draw, {}
+
+    def overtaken(self, *args):
+        with monkeypatch.context() as patch:
+            patch.setattr(Updates, "_draw", draw)
+            look.settings = DOWN
+            choice.update(shown(Updates(panel, services).redraw(session, look)))
+        yield from draw(self, *args)
+
+    monkeypatch.setattr(Updates, "_draw", overtaken)
+    for values in (shown(Updates(panel, services).count(session, look)), choice):
+        assert values[panel.detail]["title"].endswith(": down")
+        assert values[panel.raw]["title"].endswith("down")
+        assert panel.kind not in values  # the browser has it: sent, it could undo the next choice
+
+
+def test_a_kind_that_another_base_lacks_is_let_go(services, panel, tiny_folder):
+    session, look = opened(services, str(tiny_folder("llama")))
+    look.settings = ("rotor", *SETTINGS[1:])
+    values = shown(Updates(panel, services).count(session, look))
+    assert values[panel.kind]["value"] == ALL and look.settings == SETTINGS
+    values = shown(Updates(panel, services).redraw(session, look))
+    assert panel.kind not in values
 
 
 def handlers(services: Services, api_names: set[str]) -> dict:
@@ -205,6 +235,8 @@ def test_strangers_count_only_so_often(tiny_folder, monkeypatch):
         request = SimpleNamespace(session_hash=who, client=None)
         if name == "chosen":
             values = shown(page[name](session, look, request, *settings))
+        elif name == "picked":
+            values = shown(page[name](session, look, event, request))
         else:
             values = shown(page[name](session, look, *settings, event, request))
         message = values[panel.status]
@@ -215,13 +247,15 @@ def test_strangers_count_only_so_often(tiny_folder, monkeypatch):
     singular = (*SETTINGS[:3], "singular values")
     assert [ask("turned", "a", *SETTINGS, event=turned) for _ in range(3)] == [True, True, False]
     assert not ask("chosen", "a", *SETTINGS)
-    assert not ask("picked", "a", *singular, event=picked)
-    assert [ask("picked", "a", *SETTINGS, event=picked) for _ in range(4)] == [True] * 3 + [False]
+    look.settings = singular
+    assert not ask("picked", "a", event=picked)
+    look.settings = SETTINGS
+    assert [ask("picked", "a", event=picked) for _ in range(4)] == [True] * 3 + [False]
     assert ask("chosen", "b", *SETTINGS)  # what one has used up is not another's
     elsewhere = SimpleNamespace(value="Talk")
     assert ask("turned", "a", *SETTINGS, event=elsewhere)  # leaving costs nothing
     request = SimpleNamespace(session_hash="a", client=None)
-    values = shown(page["followed"](session, look, request, *SETTINGS))
+    values = shown(page["followed"](session, look, request))
     assert panel.heat not in values  # … and out of sight nothing is drawn
-    (values,) = page["followed"](session, look, request, *SETTINGS)
+    (values,) = page["followed"](session, look, request)
     assert values[panel.status]["failed"]

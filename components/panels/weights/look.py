@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from surgery import Plan
 
+from .panel import DEFAULTS
+
 if TYPE_CHECKING:
     from surgery.weight_stats.matrix import Spectrum
 
@@ -16,6 +18,9 @@ class Look:
 
     def __init__(self) -> None:
         self.open = False
+        # What is chosen above the pictures: kind, scale, measure, matrix. Every drawing reads it
+        # here as it begins: one that was asked for before a choice may begin after it.
+        self.settings: tuple[str, ...] = DEFAULTS
         self.selected: tuple[str, int, int] | None = None
         self._selected_at = 0.0
         self.spectra: dict[str, Spectrum] = {}  # the last one, by its matrix's name

@@ -16,6 +16,7 @@ from .matrix import RAW, SINGULAR
 TAB = "Weights"
 ALL = "all weights"
 LOG, LINEAR = "logarithmic", "linear"
+DEFAULTS = (ALL, LOG, "norm", RAW)  # kind, scale, measure, matrix
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,18 @@ class WeightsPanel(JobPanel):
 def layout() -> WeightsPanel:
     """Lay the panel out in the current tab."""
     with gr.Row(elem_id="weights-controls", equal_height=True):
-        kind = gr.Dropdown([ALL], value=ALL, label="Tensors", elem_id="weights-kind")
-        scale = gr.Radio([LOG, LINEAR], value=LOG, label="Scale", elem_id="weights-scale")
+        chosen = DEFAULTS
+        kind = gr.Dropdown([ALL], value=chosen[0], label="Tensors", elem_id="weights-kind")
+        scale = gr.Radio([LOG, LINEAR], value=chosen[1], label="Scale", elem_id="weights-scale")
         measure = gr.Dropdown(
             [(what.name, key) for key, what in MEASURES.items()],
-            value="norm",
+            value=chosen[2],
             label="Along depth",
             elem_id="weights-measure",
         )
-        matrix = gr.Radio([RAW, SINGULAR], value=RAW, label="Matrix", elem_id="weights-matrix")
+        matrix = gr.Radio(
+            [RAW, SINGULAR], value=chosen[3], label="Matrix", elem_id="weights-matrix"
+        )
         stop = gr.Button(
             "Stop", scale=0, min_width=80, size="md", visible=False, elem_id="weights-stop"
         )
@@ -64,6 +68,6 @@ def layout() -> WeightsPanel:
     return WeightsPanel(kind, measure, scale, matrix, stop, status, heat, detail, depth, raw)
 
 
-def choices(kinds: list[str], value: str = ALL) -> dict:
-    """An update of the list of tensors."""
-    return gr.update(choices=[ALL, *kinds], value=value)
+def choices(kinds: list[str], value: str = "") -> dict:
+    """An update of the list of tensors; without a value what is chosen stays."""
+    return gr.update(choices=[ALL, *kinds], **({"value": value} if value else {}))

@@ -38,7 +38,7 @@ def wire(panel: WeightsPanel, parts: PageParts) -> None:
     """Tie the panel to the page."""
     services = parts.services
     look = gr.State(Look())
-    inputs = [parts.session, look, panel.kind, panel.scale, panel.measure, panel.matrix]
+    chosen_now = [panel.kind, panel.scale, panel.measure, panel.matrix]
     updates = Updates(panel, services)
 
     def run(what: str, request: gr.Request, work: Iterator[dict]) -> Iterator[dict]:
@@ -64,41 +64,36 @@ def wire(panel: WeightsPanel, parts: PageParts) -> None:
         request: gr.Request,
     ) -> Iterator:
         look.open = event.value == TAB
-        work = updates.count(session, look, (kind, scale, measure, matrix))
+        look.settings = (kind, scale, measure, matrix)
+        work = updates.count(session, look)
         yield from run("count", request, work) if look.open else work
 
     def began(session: Session, look: Look, request: gr.Request, *settings: str) -> Iterator:
-        yield from run("count", request, updates.count(session, look, settings))
-
-    def picked(
-        session: Session,
-        look: Look,
-        kind: str,
-        scale: str,
-        measure: str,
-        matrix: str,
-        event: gr.EventData,
-        request: gr.Request,
-    ) -> Iterator:
-        look.select(event_data(event))
-        settings = (kind, scale, measure, matrix)
-        work = updates.redraw(session, look, settings, selection_only=True)
-        # Selecting is quick and done often, unless a matrix is decomposed for it.
-        yield from run("count" if matrix == SINGULAR else "edit", request, work)
+        look.settings = settings
+        yield from run("count", request, updates.count(session, look))
 
     def chosen(session: Session, look: Look, request: gr.Request, *settings: str) -> Iterator:
-        yield from run("count", request, updates.redraw(session, look, settings))
+        look.settings = settings
+        yield from run("count", request, updates.redraw(session, look))
 
-    def followed(session: Session, look: Look, request: gr.Request, *settings: str) -> Iterator:
-        yield from run("draw", request, updates.redraw(session, look, settings))
+    def picked(session: Session, look: Look, event: gr.EventData, request: gr.Request) -> Iterator:
+        look.select(event_data(event))
+        work = updates.redraw(session, look, selection_only=True)
+        # Selecting is quick and done often, unless a matrix is decomposed for it.
+        yield from run("count" if SINGULAR in look.settings else "edit", request, work)
 
-    work: dict[str, Any] = {"inputs": inputs, "outputs": updates.outputs, **QUIET}
-    counting = [parts.tabs.select(turned, **work, **COMPUTE)]
-    counting += [event.then(began, **work, **COMPUTE) for event in parts.opened]
-    inputs_of = [panel.kind.input, panel.scale.input, panel.measure.input, panel.matrix.input]
-    counting.append(gr.on(inputs_of, chosen, **work, trigger_mode="always_last", **COMPUTE))
-    counting.append(panel.heat.select(picked, **work, trigger_mode="multiple", **COMPUTE))
-    parts.edited.then(followed, **work, queue=False)
+    def followed(session: Session, look: Look, request: gr.Request) -> Iterator:
+        yield from run("draw", request, updates.redraw(session, look))
+
+    quiet: dict[str, Any] = {"outputs": updates.outputs, **QUIET}
+    follow: dict[str, Any] = {"inputs": [parts.session, look], **quiet}
+    choose: dict[str, Any] = {"inputs": [parts.session, look, *chosen_now], **quiet, **COMPUTE}
+    counting = [parts.tabs.select(turned, **choose)]
+    counting += [event.then(began, **choose) for event in parts.opened]
+    events = [component.input for component in chosen_now]
+    counting.append(gr.on(events, chosen, **choose, trigger_mode="always_last"))
+    counting.append(panel.heat.select(picked, **follow, trigger_mode="multiple", **COMPUTE))
+    parts.edited.then(followed, **follow, queue=False)
     hidden = gr.update(visible=False)
     stops(panel.stop, counting, lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
 
@@ -110,7 +105,7 @@ class Updates:
         self.panel, self.services = panel, services
         self.outputs = [panel.kind, panel.status, panel.stop, *panel.pictures]
 
-    def count(self, session: Session, look: Look, settings: tuple) -> Iterator[dict]:
+    def count(self, session: Session, look: Look) -> Iterator[dict]:
         """Count the base's weights unless they are counted already, and draw. Of a big base a
         sample is counted first."""
         if not look.open or not session.spec:
@@ -123,15 +118,13 @@ class Updates:
         known = known_survey(base)
         if known is None and base.counts.total * base.torch_dtype.itemsize > BIG:
             yield from watch(lambda progress: survey_base(base, progress, sample=True), running)
-            yield from self._draw(session, look, settings)
+            yield from self._draw(session, look)
         if known is None or known.share < 1:
             yield from watch(lambda progress: survey_base(base, progress), running)
         if session.spec == spec:  # else another base was opened, and draws by itself
-            yield from self._draw(session, look, settings)
+            yield from self._draw(session, look)
 
-    def redraw(
-        self, session: Session, look: Look, settings: tuple, selection_only: bool = False
-    ) -> Iterator[dict]:
+    def redraw(self, session: Session, look: Look, selection_only: bool = False) -> Iterator[dict]:
         """Draw again from the counts, if there are any and the panel is visible."""
         from surgery.weight_stats import known_survey
 
@@ -139,15 +132,14 @@ class Updates:
         if not visible or known_survey(self.services.bases.get(session.spec)) is None:
             yield {self.panel.status: gr.skip()}
             return
-        yield from self._draw(session, look, settings, selection_only)
+        yield from self._draw(session, look, selection_only)
 
-    def _draw(
-        self, session: Session, look: Look, settings: tuple, selection_only: bool = False
-    ) -> Iterator[dict]:
+    def _draw(self, session: Session, look: Look, selection_only: bool = False) -> Iterator[dict]:
         from surgery.weight_stats import known_survey
 
-        panel, (chosen, scale, measure, matrix) = self.panel, settings
+        panel = self.panel
         look.turn = turn = look.turn + 1
+        chosen, scale, measure, matrix = settings = look.settings  # after the turn was taken
         spec, plan = session.spec, session.plan
         base = self.services.bases.get(spec)
         survey = known_survey(base)
@@ -174,9 +166,13 @@ class Updates:
                 log,
             ),
         }
-        # Only where the menu changes, or this would undo a choice that is made meanwhile.
-        if look.kinds != (offered := tuple(kinds)) or kind != (None if chosen == ALL else chosen):
-            shown[panel.kind] = choices(kinds, kind or ALL)
+        # What is chosen is sent only where it isn't offered any more, or it would undo a choice
+        # that is made meanwhile.
+        gone = kind is None and chosen != ALL
+        if look.kinds != (offered := tuple(kinds)) or gone:
+            shown[panel.kind] = choices(kinds, ALL if gone else "")
+        if gone and look.settings is settings:
+            look.settings = settings = (ALL, scale, measure, matrix)
         # A drawing of all that was overtaken by a selection is made up for by it.
         of = (spec, plan, *settings)
         if not selection_only or look.drawn != of:
