@@ -15,6 +15,8 @@ TESTS = Path(__file__).parent
 # Two workers drive a browser, each with servers of its own. These files take as long as the others.
 FIRST_BROWSER = ("test_heal", "test_public", "test_room", "test_talk", "test_weights", "test_xray")
 
+_SERVER: pytest.StashKey = pytest.StashKey()
+
 # How long an example takes says something of the machine, not of the code.
 _ANY = dict(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("any machine", **_ANY)
@@ -80,14 +82,33 @@ def tiny_folder(tmp_path_factory):
     return folder
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    """Tell each worker of pytest-xdist where to have processes forked."""
+    node.workerinput["warm"] = _warm_server(node.config).address
+
+
+def _warm_server(config: pytest.Config):
+    """The one of this run, which imports nothing until it is first asked for a process."""
+    from warm import Server
+
+    if _SERVER not in config.stash:
+        config.stash[_SERVER] = Server()
+    return config.stash[_SERVER]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if server := config.stash.get(_SERVER, None):
+        server.close()
+
+
 @pytest.fixture(scope="session")
-def warm():
+def warm(pytestconfig):
     """What processes are forked from that have torch and this project imported."""
     from warm import Warm
 
-    warm = Warm()
-    yield warm
-    warm.close()
+    worker = getattr(pytestconfig, "workerinput", None)
+    return Warm(worker["warm"]) if worker else _warm_server(pytestconfig)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
 """Python processes that start with surgery, torch and transformers imported.
 
 Importing them takes seconds; a test that needs a process of its own need not wait for that. One
-process imports them and waits; each process that is asked for is forked from it, with its own
-streams, environment and process id.
+process imports them, once it is first asked for another, and waits. Each process that is asked for
+is forked from it, with its own streams, environment and process id. Whoever knows its address can
+ask, so that tests in several processes share it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import tempfile
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,24 +36,12 @@ _NUMBER = struct.Struct("q")  # process ids and exit statuses, on the socket
 
 
 class Warm:
-    """The process that others are forked from. `environment` is added to this one's, for it and
-    for all of them."""
+    """Has processes forked from the one that listens at an address. `environment` is added to this
+    one's, for all of them."""
 
-    def __init__(self, **environment: str) -> None:
+    def __init__(self, address: str, **environment: str) -> None:
+        self.address = address
         self._environment = environment
-        self._folder = Path(tempfile.mkdtemp())
-        self._address = str(self._folder / "socket")
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(self._address)
-            listener.listen()
-            self._process = subprocess.Popen(
-                [sys.executable, __file__, "serve", str(listener.fileno())],
-                cwd=ROOT,
-                env={**os.environ, **environment},
-                stdin=subprocess.PIPE,
-                pass_fds=[listener.fileno()],
-                start_new_session=True,
-            )
 
     def start(self, *arguments: str | Path, env: Mapping[str, str] | None = None, **streams):
         """What `subprocess.Popen([sys.executable, *arguments], cwd=ROOT)` would start. The
@@ -59,7 +49,7 @@ class Warm:
         environment. The streams are pipes, unless `stdin`, `stdout` or `stderr` is a file
         descriptor."""
         environment = {**os.environ, **self._environment, **(env or {})}
-        return Started(self._address, [str(a) for a in arguments], environment, **streams)
+        return Started(self.address, [str(a) for a in arguments], environment, **streams)
 
     def run(self, *arguments: str | Path, env: Mapping[str, str] | None = None):
         """Start it, wait for its end, and return what it printed as text: what `subprocess.run`
@@ -71,17 +61,36 @@ class Warm:
     @property
     def executable(self) -> str:
         """A program that does what `sys.executable` does, for others to start."""
-        path = self._folder / "python"
-        command = [sys.executable, "-I", "-S", __file__, "forward", self._address]
-        path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-        path.chmod(0o700)
-        return str(path)
+        return str(Path(self.address).with_name("python"))
+
+
+class Server(Warm):
+    """Starts the process that others are forked from, with `environment` added to this one's."""
+
+    def __init__(self, **environment: str) -> None:
+        folder = Path(tempfile.mkdtemp())
+        super().__init__(str(folder / "socket"), **environment)
+        program = folder / "python"
+        command = [sys.executable, "-I", "-S", __file__, "forward", self.address]
+        program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        program.chmod(0o700)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self.address)
+            listener.listen()
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, "serve", str(listener.fileno())],
+                cwd=ROOT,
+                env={**os.environ, **environment},
+                stdin=subprocess.PIPE,
+                pass_fds=[listener.fileno()],
+                start_new_session=True,
+            )
 
     def close(self) -> None:
         """Kill it and all that were forked from it."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
-        shutil.rmtree(self._folder)
+        shutil.rmtree(Path(self.address).parent)
 
 
 def _rest(file: BinaryIO | None) -> bytes:
@@ -152,6 +161,7 @@ class Started:
 # ---------------------------------------------------------------- in the process that is forked
 
 
+@cache
 def _import_everything() -> None:
     import transformers
 
@@ -168,6 +178,7 @@ def _serve(listener: socket.socket) -> None:
     """Fork a process for each request, until the one that started this one ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for `_watch`
     while sys.stdin.fileno() not in select.select([listener, sys.stdin], [], [])[0]:
+        _import_everything()
         connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
@@ -242,5 +253,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "forward":
         _forward(*sys.argv[2:])
     sys.path[0] = str(ROOT)
-    _import_everything()
     _serve(socket.socket(fileno=int(sys.argv[2])))

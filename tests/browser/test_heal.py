@@ -3,8 +3,7 @@ patient in Talk, X-ray and Log."""
 
 import re
 
-from axe_playwright_python.sync_playwright import Axe
-from hands import depth, open_base, write_plan
+from hands import depth, open_base, violations, write_plan
 from playwright.sync_api import Page, expect
 
 TEXT = "It was a quiet day, and nobody had come to see the garden since the rain began. " * 40
@@ -80,8 +79,7 @@ def test_start_watch_pause_and_go_on(page, tiny_folder):
     expect(step).to_have_text("500 of 500")
     expect(board).to_contain_text("after step 500")
     expect(page.locator("#heal-curve .scatterlayer .trace").first).to_be_visible()
-    result = Axe().run(page, options={"resultTypes": ["violations"]})
-    assert not result.response["violations"], result.generate_report()
+    assert not violations(page)
     page.get_by_role("tab", name="Talk").click()
     page.locator("#prompt textarea").fill("Once")
     page.locator("#stream").click()
@@ -103,8 +101,7 @@ def test_a_text_of_one_s_own_heals_what_x_ray_and_log_then_see(page, tiny_folder
         chooser.set_input_files(file(name, text))
         expect(line).to_contain_text(message)
     assert page.locator("#heal-file b").count() == 0
-    result = Axe().run(page, options={"resultTypes": ["violations"]})
-    assert not result.response["violations"], result.generate_report()
+    assert not violations(page)
     page.locator("#heal").click()
     expect(status).to_contain_text("Healed.", timeout=60_000)
 

@@ -9,6 +9,11 @@ from hands import both_schemes, depth, faults, layers, open_base, plan_box, sele
 from playwright.sync_api import expect
 
 COMPONENTS = Path(__file__).parents[2] / "components"
+_COUNTING = """
+window.asked = 0;
+const frame = window.requestAnimationFrame;
+window.requestAnimationFrame = (call) => { window.asked += 1; return frame.call(window, call); };
+"""
 
 
 def test_another_base_from_a_folder(page, tmp_path):
@@ -78,6 +83,23 @@ def test_names_and_kinds_are_text(page, tmp_path):
     depth(page, 6)
     expect(page.locator(".strip-live")).to_contain_text("<img src=x onerror=alert(1)>")
     assert page.locator("img[src=x]").count() == 0
+
+
+def test_an_idle_page_asks_for_no_frames(page):
+    """Once what is drawn after the start and after an edit has come to rest."""
+    counting = page.context.new_cdp_session(page)
+    counting.send("Page.enable")
+    counting.send("Page.addScriptToEvaluateOnNewDocument", {"source": _COUNTING})
+    page.reload()
+    write_plan(page, "0:10")
+    depth(page, 10)
+    asked = []
+    while len(asked) < 20 and asked[-1:] != [0]:
+        page.evaluate("window.asked = 0")
+        page.wait_for_timeout(500)
+        asked.append(page.evaluate("window.asked"))
+    counting.detach()
+    assert asked[0] > 0 and asked[-1] == 0, asked
 
 
 def test_two_people_have_two_plans(app, open_page):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import tiny
 from hub_server import COMMIT, Hub
-from warm import Warm
+from warm import Server
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ def warm(server, tmp_path_factory):
         key = tuple(settings.items())
         if key not in started:
             settings = {"HF_ENDPOINT": server.url, "HF_HUB_DISABLE_XET": "1", **settings}
-            started[key] = Warm(HF_HOME=str(home), **settings)
+            started[key] = Server(HF_HOME=str(home), **settings)
         return started[key]
 
     process.home = home
