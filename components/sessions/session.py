@@ -56,6 +56,7 @@ class Session:
         self._error = ""
         self._trials: dict[str, Plan | PlanError] = {}
         self._text = ""
+        self._edited = False
 
     def __deepcopy__(self, memo: dict) -> Session:
         # Gradio copies a state's first value for every page that is opened; a lock can't be copied.
@@ -85,6 +86,7 @@ class Session:
             self._revision += 1
             self._message = f"{base.name}: {layers_text(base.depth)}"
             self._error = self._text = ""
+            self._edited = False
 
     def shows(self, spec: str, base: Base) -> bool:
         """Whether this base is open and drawn as it is."""
@@ -94,8 +96,9 @@ class Session:
             depth = self._history.present.depth
             return (self._name, self._kinds, depth) == (base.name, base.kinds, base.depth)
 
-    def apply(self, request: Any) -> None:
-        """Apply an edit that the browser requests, or note why not.
+    def apply(self, request: Any, edited: bool = True) -> None:
+        """Apply an edit that the browser requests, or note why not. `edited` is False where the
+        page itself sets up a plan: see `view`.
 
         `request` has an `op`, the `revision` that it was meant for, and what the operation needs:
         `strip`, `start` and `end` of the selection, `to`, `text` (a plan, or how layers begin), or
@@ -106,6 +109,7 @@ class Session:
             self._revision += 1
             self._message = self._error = self._text = ""
             self._trials = {}
+            self._edited = edited
             try:
                 if self._history is None:
                     raise PlanError("Open a base first.")
@@ -119,9 +123,9 @@ class Session:
                 if isinstance(request, Mapping) and request.get("op") == "write":
                     self._text = str(request.get("text", ""))[:_LONGEST_TEXT]
 
-    def become(self, text: str) -> None:
-        """Change to a plan given in notation."""
-        self.apply({"op": "write", "text": text, "revision": self._revision})
+    def become(self, text: str, edited: bool = True) -> None:
+        """Change to a plan given in notation; `edited` as in `apply`."""
+        self.apply({"op": "write", "text": text, "revision": self._revision}, edited)
 
     def refuse(self, error: Exception) -> None:
         """Note why a request was turned down."""
@@ -130,7 +134,8 @@ class Session:
             self._message, self._error, self._text = "", str(error), ""
 
     def view(self) -> dict:
-        """What the layer strip draws, as plain values."""
+        """What the layer strip draws, as plain values. `edited` says that the visitor made the
+        plan: texts may be generated again for it. That of a link or of a lesson's step was not."""
         if self._history is None:
             return {}
         with self._lock:
@@ -161,6 +166,7 @@ class Session:
                 "unread": bool(self._text),
                 "spec": self.spec,
                 "whole": plan.is_whole,
+                "edited": self._edited,
                 "undo": bool(history.past),
                 "redo": bool(history.future),
                 "revision": self._revision,

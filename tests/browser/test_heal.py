@@ -88,6 +88,12 @@ def test_start_watch_pause_and_go_on(page, tiny_folder):
 
 def test_a_text_of_one_s_own_heals_what_x_ray_and_log_then_see(page, tiny_folder):
     prepare(page, tiny_folder("llama"), 20)
+    page.get_by_role("tab", name="Talk").click()
+    page.locator("#prompt textarea").fill("Once")
+    page.locator("#stream").click()
+    expect(page.locator("[data-who=patient] .talk-plan")).to_have_text("0:2, 4:6")
+    outdated = page.locator("[data-who=patient] .talk-stale")
+    page.get_by_role("tab", name="Heal").click()
     choose(page, "your own file")
     chooser, line = page.locator("#heal-file input"), page.locator("#heal-file p")
     status = page.locator("#heal-status")
@@ -104,6 +110,16 @@ def test_a_text_of_one_s_own_heals_what_x_ray_and_log_then_see(page, tiny_folder
     assert not violations(page)
     page.locator("#heal").click()
     expect(status).to_contain_text("Healed.", timeout=60_000)
+
+    page.get_by_role("tab", name="Talk").click()
+    expect(outdated).to_have_text("Outdated: the patient was healed.")
+    write_plan(page, "0:3, 4:6")
+    expect(outdated).to_have_text("Outdated: the plan changed.")
+    write_plan(page, "0:2, 4:6")
+    expect(outdated).to_have_text("Outdated: the patient was healed.")
+    page.locator("#stream").click()
+    expect(page.locator("[data-who=patient] .talk-plan")).to_have_text("0:2, 4:6, healed")
+    expect(outdated).to_have_text("")
 
     page.get_by_role("tab", name="Log").click()
     rows = page.locator("#log-table tr")

@@ -1,9 +1,20 @@
-"""Base and patient side by side: compared, run again, and never taken for another plan's."""
+"""Base and patient side by side: compared, run again, and never taken for what the page shows once
+it has changed."""
 
 import math
 import re
 
-from hands import both_schemes, depth, faults, open_base, write_plan
+from hands import (
+    both_schemes,
+    depth,
+    do_step,
+    faults,
+    jump,
+    open_base,
+    open_lesson,
+    select,
+    write_plan,
+)
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -107,6 +118,54 @@ def test_a_press_during_a_run_begins_anew(page):
     assert said(page, "patient").inner_text() == before
 
 
+def visible_in(page, who):
+    """Whether the framed word lies in the part of the text that is in sight."""
+    return page.evaluate(
+        """who => {
+          const text = document.querySelector(`[data-who=${who}] .talk-text`);
+          const [box, mark] = [text, text.querySelector('.talk-apart')].map(
+            (node) => node.getBoundingClientRect());
+          return mark.top >= box.top - 1 && mark.bottom <= box.bottom + 1;
+        }""",
+        who,
+    )
+
+
+def scroll_of(page, who):
+    return page.locator(f"[data-who={who}] .talk-text").evaluate("node => node.scrollTop")
+
+
+def test_the_word_that_differs_is_in_sight_at_the_end(app, open_page):
+    """However long the texts are; but a reader keeps the place."""
+    page = open_page(f"{app}/?plan=0:13,17:30", 1366, 768)
+    depth(page, 26)
+    of_length(page, 192)
+    page.locator(".talk-settings button").first.click()
+    page.locator("#prompt textarea").fill(PROMPT)
+    page.locator("#stream").click()
+    expect(facts(page)).to_contain_text(re.compile(r"[6-9]\d tokens"), timeout=120_000)
+    assert scroll_of(page, "patient") > 0  # its end is followed
+    ended(page)
+    for who in ("base", "patient"):
+        height, room = page.locator(f"[data-who={who}] .talk-text").evaluate(
+            "node => [node.scrollHeight, node.clientHeight]"
+        )
+        assert height > room
+        assert visible_in(page, who)
+
+    write_plan(page, "0:12, 17:30")
+    depth(page, 25)
+    page.locator("#stream").click()
+    expect(facts(page)).to_contain_text(re.compile(r"[6-9]\d tokens"), timeout=120_000)
+    page.locator("[data-who=patient] .talk-text").hover()
+    page.mouse.wheel(0, -10_000)
+    page.wait_for_function(
+        "document.querySelector('[data-who=patient] .talk-text').scrollTop === 0"
+    )
+    ended(page)
+    assert scroll_of(page, "patient") == 0
+
+
 def test_a_text_of_an_older_plan_says_so(page, tiny_folder):
     of_length(page, 8)
     write_plan(page, "0:13, 17:30")
@@ -116,21 +175,49 @@ def test_a_text_of_an_older_plan_says_so(page, tiny_folder):
     expect(stale(page)).to_have_text("")
     write_plan(page, "0:13, 18:30")
     depth(page, 25)
-    expect(stale(page)).to_have_text("older plan")
+    expect(stale(page)).to_have_text("Outdated: the plan changed.")
     expect(page.locator("[data-who=patient] .talk-plan")).to_have_text("0:13, 17:30")
     expect(stale(page, "base")).to_have_text("")
     for _ in both_schemes(page):
         assert not faults(page)
     write_plan(page, "nonsense")  # changes nothing
     expect(page.locator(".strip-error")).to_be_visible()
-    expect(stale(page)).to_have_text("older plan")
+    expect(stale(page)).to_have_text("Outdated: the plan changed.")
     page.get_by_role("button", name="Undo").click()
     depth(page, 26)
     expect(stale(page)).to_have_text("")
     open_base(page, str(tiny_folder("llama")))
     depth(page, 6)
     for who in ("base", "patient"):
-        expect(stale(page, who)).to_have_text("another base")
+        expect(stale(page, who)).to_have_text("Outdated: the base changed.")
+
+
+def test_a_text_made_with_another_prompt_or_setting_says_so(page):
+    of_length(page, 8)
+    prompt = page.locator("#prompt textarea")
+    prompt.fill("Once upon a time")
+    page.locator("#stream").click()
+    ended(page)
+    top = page.locator("[data-who=base] .talk-text").bounding_box()["y"]
+    prompt.fill("Once upon a time,")
+    for who in ("base", "patient"):
+        expect(stale(page, who)).to_have_text("Outdated: the prompt changed.")
+    assert page.locator("[data-who=base] .talk-text").bounding_box()["y"] == top  # nothing moves
+    for _ in both_schemes(page):
+        assert not faults(page)
+    greedy = page.get_by_label("Greedy")
+    greedy.uncheck()
+    expect(stale(page)).to_have_text("Outdated: the prompt and the decoding method changed.")
+    prompt.fill("Once upon a time")
+    expect(stale(page)).to_have_text("Outdated: the decoding method changed.")
+    greedy.check()
+    expect(stale(page)).to_have_text("")
+    page.get_by_label("Seed").fill("7")  # greedy decoding does not use it
+    page.get_by_label("Seed").press("Tab")
+    expect(stale(page)).to_have_text("")
+    page.get_by_label("Apply chat template").check()
+    for who in ("base", "patient"):
+        expect(stale(page, who)).to_have_text("Outdated: the use of the chat template changed.")
 
 
 def test_auto_run_follows_the_edits(app, open_page):
@@ -156,7 +243,7 @@ def test_auto_run_follows_the_edits(app, open_page):
     write_plan(page, "0:10, 17:30")
     depth(page, 23)
     page.wait_for_timeout(1500)
-    expect(stale(page)).to_have_text("older plan")
+    expect(stale(page)).to_have_text("Outdated: the plan changed.")
     page.get_by_role("tab", name="Talk").click()
     expect(stale(page)).to_have_text("")
     ended(page)
@@ -165,7 +252,7 @@ def test_auto_run_follows_the_edits(app, open_page):
     write_plan(page, "0:9, 17:30")
     depth(page, 22)
     page.wait_for_timeout(1500)
-    expect(stale(page)).to_have_text("older plan")
+    expect(stale(page)).to_have_text("Outdated: the plan changed.")
     switch.check()
     expect(stale(page)).to_have_text("")
 
@@ -181,6 +268,25 @@ def test_an_edit_ends_the_run_of_the_plan_before(app, open_page):
     before = said(page, "patient").text_content()
     page.wait_for_timeout(1500)
     assert said(page, "patient").text_content() == before
+
+
+def test_auto_run_follows_edits_alone(app, open_page):
+    """Not the plan of a link, and not the steps of the lesson, which run what they need."""
+    page = open_page(f"{app}/?plan=0:13,17:30&tokens=8#auto-run")
+    depth(page, 26)
+    open_lesson(page)
+    jump(page, 4)
+    do_step(page)
+    depth(page, 10)
+    page.locator(".lesson [data-do=reset]").click()
+    depth(page, 30)
+    page.wait_for_timeout(1500)
+    for who in ("base", "patient"):
+        expect(said(page, who)).to_have_count(0)
+    select(page, 0, 0)
+    page.keyboard.press("Delete")
+    depth(page, 29)
+    expect(page.locator("[data-who=patient] .talk-plan")).to_have_text("1:30")
 
 
 def test_strangers_switch_auto_run_on_themselves(public_app, open_page):

@@ -1,7 +1,10 @@
-// Two texts side by side: where they part, what the base finds unlikely, when they run again.
+// Two texts side by side: where they part, what the base finds unlikely, when they are outdated, when
+// they run again.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AutoRun } from '../../components/panels/talk/auto_run.mjs';
+import { placeOf } from '../../components/panels/talk/following.mjs';
+import { healingOf, outdated } from '../../components/panels/talk/outdated.mjs';
 import { parting, partingText } from '../../components/panels/talk/parting.mjs';
 import { cut, level } from '../../components/panels/talk/surprise.mjs';
 
@@ -51,6 +54,64 @@ test('pieces are cut where a word begins and ends', () => {
   ]);
   assert.deepEqual(cut([['ab', 1]], null), [{ text: 'ab', nats: 1, inside: false }]);
   assert.deepEqual(cut([['']], null), []);
+});
+
+const fields = {
+  prompt: 'Hi', greedy: true, chat: false, tokens: 64, seed: 0, temperature: 0.8, top_p: 0.95,
+};
+const made = { spec: 'a', plan: '0:3', healing: '', fields };
+const since = (changes, fieldChanges = {}) => (
+  { ...made, ...changes, fields: { ...fields, ...fieldChanges } }
+);
+
+test('a text says what has changed since', () => {
+  assert.equal(outdated('patient', made, since({})), '');
+  assert.equal(outdated('patient', made, since({ plan: '0:2' })), 'Outdated: the plan changed.');
+  assert.equal(
+    outdated('patient', made, since({ plan: '0:2' }, { prompt: 'Ho', tokens: 8 })),
+    'Outdated: the plan, the prompt and the length changed.',
+  );
+  for (const name of ['base', 'patient']) {
+    assert.equal(outdated(name, made, since({ spec: 'b' })), 'Outdated: the base changed.');
+    assert.equal(
+      outdated(name, made, since({}, { greedy: false, seed: 1 })),
+      'Outdated: the decoding method and the seed changed.',
+    );
+    assert.equal(
+      outdated(name, made, since({}, { chat: true })),
+      'Outdated: the use of the chat template changed.',
+    );
+  }
+  assert.equal(outdated('base', made, since({ plan: '0:2', healing: 'x' })), '');
+});
+
+test('what greedy decoding does not use changes nothing', () => {
+  const others = { seed: 3, temperature: 1, top_p: 0.5 };
+  assert.equal(outdated('base', made, since({}, others)), '');
+  const random = since({}, { greedy: false });
+  assert.match(outdated('base', random, since({}, { ...others, greedy: false })), /top-p/);
+});
+
+test('a text says that the patient was healed since', () => {
+  const healed = { spec: 'a', plan: '0:3', key: 'x' };
+  assert.equal(healingOf(healed, made), 'x');
+  assert.equal(healingOf(healed, since({ plan: '0:2' })), '');
+  assert.equal(healingOf(null, made), '');
+  const now = since({ healing: 'x' }, { tokens: 8 });
+  assert.equal(
+    outdated('patient', made, now), 'Outdated: the length changed, and the patient was healed.',
+  );
+  assert.equal(
+    outdated('patient', since({ healing: 'x' }), made),
+    'Outdated: the patient is no longer healed.',
+  );
+  assert.equal(outdated('patient', made, since({ plan: '0:2', healing: 'x' })), 'Outdated: the plan changed.');
+});
+
+test('a mark is shown from the beginning, or from the line before it', () => {
+  assert.equal(placeOf({ top: 40, bottom: 64 }, 96, 24), 0);
+  assert.equal(placeOf({ top: 120, bottom: 144 }, 96, 24), 96);
+  assert.equal(placeOf({ top: 10, bottom: 130 }, 96, 24), 0);
 });
 
 test('a run follows the last of several edits', (t) => {

@@ -93,7 +93,7 @@ def test_weights_are_counted_and_judged_by_their_counts(last):
 
 
 def test_harm_is_shown_with_its_sample_and_costs_in_print(last):
-    harm, judged, money, _ = last("heal")
+    harm, compared, money, _ = last("heal")
     assert [row[0] for row in harm["rows"]] == [
         "base, 0:6",
         "shorter, 0:2, 4:6",
@@ -102,7 +102,7 @@ def test_harm_is_shown_with_its_sample_and_costs_in_print(last):
     assert "tokens" in harm["title"] and harm["head"][2] == "95 % interval"
     values = [float(row[1]) for row in harm["rows"]]
     worse = min(values[1:]) > values[0]
-    assert judged["lines"][0]["right"] is worse  # said as it came out, for a random model too
+    assert compared["lines"][0]["right"] is worse  # said as it came out, for a random model too
     assert [row[3] for row in money["rows"][1:]] == ["$ 0.2 M", "$ 1.0 M", "$ 3.0 M"]
 
 

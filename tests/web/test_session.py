@@ -53,6 +53,16 @@ def test_the_view_says_what_layers_consist_of():
     assert contents["outside"] == {"embedding": 32, "norms": 4}
 
 
+def test_what_the_page_sets_up_is_no_edit_of_the_visitor():
+    made = session()
+    assert not made.view()["edited"]
+    made.become("0:3", edited=False)
+    assert made.view()["text"] == "0:3" and not made.view()["edited"]
+    assert ask(made, "drop", "patient", 0, 1)["edited"]
+    made.open("x", base())
+    assert not made.view()["edited"]
+
+
 def test_only_a_plan_that_could_not_be_read_is_marked_in_its_box():
     made = session()
     assert ask(made, "write", text="0:9")["unread"]

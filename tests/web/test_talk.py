@@ -40,7 +40,8 @@ def test_both_speak_as_the_library_does(services, tiny_folder):
         assert shown[who]["tokens"] == stream.stats.tokens > 0
     assert shown["patient"]["plan"] == "0:2, 4:6" and shown["base"]["plan"] == ""
     assert shown["prompt"] == "hello" and not shown["running"]
-    assert (shown["spec"], shown["plan"]) == (spec, "0:2, 4:6")
+    assert (shown["spec"], shown["plan"], shown["healing"]) == (spec, "0:2, 4:6", "")
+    assert shown["fields"] == {"prompt": "hello", **SETTINGS}  # as the page has them
     expected = [pytest.approx(nats) for _, nats in surprises(base.model, stream)]
     assert [nats for _, nats in shown["patient"]["pieces"]] == expected
     assert "".join(text for text, _ in shown["patient"]["pieces"]) == shown["patient"]["text"]

@@ -76,7 +76,7 @@ def open_for(
     def begin(base: Base | KnownBase) -> None:
         session.open(wanted, base)
         if plan:
-            session.become(plan)
+            session.become(plan, edited=False)
 
     def shown() -> tuple:  # in every update: the first may be lost among those that follow
         if not known or session.opening is not latest:

@@ -9,6 +9,7 @@ from surgery.numbers import scaled
 
 if TYPE_CHECKING:
     from surgery.healing import CostEstimate, EvalResult, HealingRun
+    from surgery.operation import Operation
 
 _LONGEST = 300  # characters of what the patient writes
 
@@ -59,6 +60,11 @@ def of_run(run: HealingRun) -> dict:
         return {"numbers": numbers}
     result = run.evaluations[-1]
     return {"numbers": [*numbers, *_evaluated(result)], "quote": _one_line(result.text)}
+
+
+def of_healed(operation: Operation) -> dict:
+    """What the board adds once a run has ended: which patient was healed, for the whole page."""
+    return {"healed": dict(zip(("spec", "plan", "key"), operation.key, strict=True))}
 
 
 def _evaluated(result: EvalResult) -> list[dict]:

@@ -1,4 +1,5 @@
-// Draws a board of numbers, a table with bars, and what the patient writes, all of it as text.
+// Draws a board of numbers, a table with bars, and what the patient writes, all of it as text. Tells
+// the page once a patient was healed.
 import { make } from '../../widgets/dom.mjs';
 
 function tile({ label, hint, value, below }) {
@@ -33,7 +34,7 @@ export function mount({ element, props, watch }) {
   const quote = board.querySelector('.heal-quote');
 
   function render() {
-    const { numbers = [], rows = [], quote: text = '', error = '' } = props.value || {};
+    const { numbers = [], rows = [], quote: text = '', error = '', healed } = props.value || {};
     board.hidden = !numbers.length && !error;
     problem.hidden = !error;
     problem.textContent = error;
@@ -42,6 +43,7 @@ export function mount({ element, props, watch }) {
     table.replaceChildren(...rows.map(row));
     quote.hidden = !text;
     quote.querySelector('q').textContent = text;
+    if (healed) document.dispatchEvent(new CustomEvent('healed', { detail: healed }));
   }
 
   watch('value', render);

@@ -213,7 +213,9 @@ def heal(
     healed.keep(done)
     for entry in entries(bases.get(operation.spec), done):
         session.measurements.add(entry)
-    yield {**panel.only_status(_DONE), **_drawn(panel, begun[0])}
+    shown = _drawn(panel, begun[0])
+    shown[panel.board] |= heal_board.of_healed(done)
+    yield {**panel.only_status(_DONE), **shown}
 
 
 def entries(base: Base, operation: Operation) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""What a demonstration shows, as plain values: tables, lines with a verdict, texts side by side."""
+"""What a demonstration shows, as plain values: tables, checked statements, texts side by side."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from surgery.lesson.contrast import Difference
     from surgery.lesson.figures import InitialWeights
 
-Line = tuple[bool | None, str]  # whether it holds, or None where that is not the question; a text
+Line = tuple[bool | None, str]  # whether a statement holds, None for a remark; and its text
 
 
 def lines(*lines: Line) -> dict:
-    """Lines with a verdict."""
+    """Statements, each with whether it holds."""
     return {"kind": "lines", "lines": [{"right": right, "text": text} for right, text in lines]}
 
 

@@ -72,12 +72,10 @@ def wire(lesson: Lesson, parts: PageParts, beside: Beside, first: str) -> None:
             services.admit("open", request)
             base = yield from watch(partial(services.bases.get, spec), lambda status: status)
             session.open(spec, base)
-        view = session.view()
-        if plan and view["text"] != plan:
-            session.apply({"op": "write", "text": plan, "revision": view["revision"]})
-            view = session.view()
-        if view["error"]:
-            raise SurgeryError(view["error"])
+        if plan and session.view()["text"] != plan:
+            session.become(plan, edited=False)
+        if error := session.view()["error"]:
+            raise SurgeryError(error)
 
     def page(session: Session) -> dict:
         """The page as the session has it now."""

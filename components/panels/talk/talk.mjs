@@ -3,6 +3,8 @@
 import { make } from '../../widgets/dom.mjs';
 import { probabilityText } from '../../widgets/text.mjs';
 import { AutoRun } from './auto_run.mjs';
+import { Following } from './following.mjs';
+import { FIELDS, healingOf, outdated } from './outdated.mjs';
 import { parting, partingText } from './parting.mjs';
 import { speed } from './speed.mjs';
 import { cut, level } from './surprise.mjs';
@@ -55,8 +57,14 @@ export function mount({ element, trigger, props, watch }) {
   const autoSwitch = element.querySelector('.talk-auto input');
   const legend = element.querySelector('.talk-legend');
   const pane = (name) => element.querySelector(`[data-who=${name}]`);
+  const following = Object.fromEntries(SIDES.map((name) => (
+    [name, new Following(pane(name).querySelector('.talk-text'))]
+  )));
+  let begun = 0; // the latest run
   let ended = 0; // the last run that was stopped or came to its end
-  let now = null; // {spec, plan} of the page
+  let shown = 0; // the last run whose first difference was brought into sight
+  let now = null; // {spec, plan, fields} of the page
+  let healed = null; // {spec, plan, key} of the patient that was healed last
 
   function current() {
     const value = { ...props.value };
@@ -65,11 +73,10 @@ export function mount({ element, trigger, props, watch }) {
     return value;
   }
 
-  // Why a side is not of the page's base and plan; empty if it is.
-  function stale(name, { spec, plan }) {
-    if (!now || !spec) return '';
-    if (spec !== now.spec) return 'another base';
-    return name === 'patient' && plan !== now.plan ? 'older plan' : '';
+  // Why a side is not what the page would generate now; empty if it is.
+  function stale(name, made) {
+    if (!now || !made?.spec) return '';
+    return outdated(name, made, { ...now, healing: healingOf(healed, now) });
   }
 
   // ---------------------------------------------------------------- drawing
@@ -90,21 +97,36 @@ export function mount({ element, trigger, props, watch }) {
       text.replaceChildren(make('span', 'talk-hint', HINTS[name]));
       return;
     }
-    const below = text.scrollHeight - text.scrollTop - text.clientHeight < 40;
-    text.replaceChildren(make('span', 'talk-prompt', prompt), said(side, parts?.[name]));
-    if (parts?.word && !parts[name]) {
-      const end = make('mark', 'talk-apart', 'ends here');
-      text.append(' ', end);
-    }
-    if (running && !side.finished) text.append(make('span', 'talk-caret'));
-    if (below) text.scrollTop = text.scrollHeight;
+    following[name].draw(() => {
+      text.replaceChildren(make('span', 'talk-prompt', prompt), said(side, parts?.[name]));
+      if (parts?.word && !parts[name]) text.append(' ', make('mark', 'talk-apart', 'ends here'));
+      if (running && !side.finished) text.append(make('span', 'talk-caret'));
+    });
+  }
+
+  function begin({ run, spec, plan, healing }) {
+    begun = run;
+    SIDES.forEach((name) => following[name].restart());
+    // The patient that generates the text is the one that there is.
+    if (healing) healed = { spec, plan, key: healing };
+    else if (healingOf(healed, { spec, plan })) healed = null;
+  }
+
+  // Once a run has ended; where the panel is hidden nothing can be scrolled.
+  function showDifference() {
+    const { run, running } = current();
+    if (!run || running || shown === run || !isVisible()) return;
+    shown = run;
+    for (const name of SIDES) following[name].show(pane(name).querySelector('.talk-apart'));
   }
 
   function render() {
     const value = current();
+    if (value.run > begun) begin(value);
     const parts = partsOf(value);
     for (const name of SIDES) drawPane(name, value, parts);
     legend.classList.toggle('shown', Boolean(parts?.word || value.patient?.pieces));
+    showDifference();
   }
 
   // ---------------------------------------------------------------- Auto-run
@@ -123,27 +145,43 @@ export function mount({ element, trigger, props, watch }) {
     run: () => isWanted() && trigger('rerun', {}),
   });
 
-  // Called by the page's own event whenever the strip has changed, see wiring.py.
-  function changed(view) {
+  // Called by the page's own event whenever the strip or a field has changed, see wiring.py. Texts
+  // follow edits; a lesson's step and a link set up a plan that nobody asked to hear.
+  function changed(view, ...values) {
     if (!view?.patient || !element.isConnected) return;
     const before = now;
     const sameBase = before?.spec === view.spec;
-    // What was typed wrong stands in the box, and the plan stays as it was.
-    now = { spec: view.spec, plan: view.error && sameBase ? before.plan : view.text };
-    if (sameBase && now.plan === before.plan) return;
-    auto.clear();
-    if (sameBase && autoSwitch.checked) {
-      const { run, running } = current();
-      if (running) {
-        ended = run;
-        trigger('cease', {});
-      }
-      auto.edited();
+    now = {
+      spec: view.spec,
+      // What was typed wrong stands in the box, and the plan stays as it was.
+      plan: view.error && sameBase ? before.plan : view.text,
+      fields: Object.fromEntries(FIELDS.map((name, i) => [name, values[i]])),
+    };
+    if (!sameBase || now.plan !== before.plan) {
+      auto.clear();
+      if (sameBase && view.edited && autoSwitch.checked) follow();
     }
     render();
   }
 
+  // Texts that are being generated are of the plan before.
+  function follow() {
+    const { run, running } = current();
+    if (running) {
+      ended = run;
+      trigger('cease', {});
+    }
+    auto.edited();
+  }
+
   window.layerSurgeryTalk = changed;
+
+  document.addEventListener('healed', ({ detail }) => {
+    if (!element.isConnected) return;
+    healed = detail;
+    if (autoSwitch.checked && stale('patient', current())) auto.edited();
+    render();
+  });
 
   if (stored()) autoSwitch.checked = stored() === 'on';
   autoSwitch.addEventListener('change', () => {
@@ -152,7 +190,11 @@ export function mount({ element, trigger, props, watch }) {
     if (autoSwitch.checked && stale('patient', current())) auto.edited();
   });
 
-  new ResizeObserver(() => isVisible() && auto.consider()).observe(pane('base')); // the tab is back
+  new ResizeObserver(() => { // the tab is back
+    if (!isVisible()) return;
+    auto.consider();
+    showDifference();
+  }).observe(pane('base'));
 
   // The switch belongs beside the Stream button, which may be drawn after it.
   function settle() {
@@ -171,7 +213,7 @@ export function mount({ element, trigger, props, watch }) {
     detail.texts = SIDES.map((name) => ({
       name,
       facts: [
-        stale(name, value) && [stale(name, value), value[name].plan].filter(Boolean).join(': '),
+        stale(name, value) && [stale(name, value), value[name].plan].filter(Boolean).join(' '),
         name === 'patient' ? partingText(parts) : '',
         speed(value[name]),
       ].filter(Boolean).join(' · '),

@@ -36,8 +36,8 @@ _PLACE, _SURPRISE = "place", "surprise"
 _EVERY = 0.06  # seconds between drawings
 _SMALL = 1_000_000_000  # bytes of weights that are loaded without being asked for
 
-# Runs in the browser whenever the plan or the base has changed.
-_CHANGED = "(view) => { window.layerSurgeryTalk?.(view); }"
+# Runs in the browser whenever the base, the plan or a field has changed.
+_CHANGED = "(...values) => { window.layerSurgeryTalk?.(...values); }"
 
 
 def wire(panel: TalkPanel, parts: PageParts) -> None:
@@ -89,7 +89,8 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
     for event in (panel.stop.click, panel.output.cease):
         event(cease, store, None, queue=False, **QUIET)
     panel.stop.click(stopped, panel.output, outputs, concurrency_limit=None, **QUIET)
-    parts.strip.change(None, parts.strip, None, js=_CHANGED, **QUIET)
+    changing: list[Any] = [parts.strip, panel.prompt, *panel.settings]
+    gr.on([one.change for one in changing], None, changing, None, js=_CHANGED, **QUIET)
 
     def opened(session: Session, request: gr.Request) -> tuple[dict, dict]:
         if services.refused("draw", request):
@@ -147,6 +148,15 @@ def talk(
     settings. Raises `SurgeryError`."""
     allowed, bases, gpu = services.deployment, services.bases, services.gpu
     store = store or TalkStore()
+    fields = dict(
+        prompt=prompt,
+        greedy=greedy,
+        chat=chat,
+        tokens=tokens,
+        seed=seed,
+        temperature=temperature,
+        top_p=top_p,
+    )
     settings = dict(
         greedy=bool(greedy),
         chat=bool(chat),
@@ -161,6 +171,8 @@ def talk(
         "run": next(_runs),
         "spec": operation.spec,
         "plan": str(operation.plan),
+        "healing": operation.key[2],
+        "fields": fields,  # the page compares them with its own
         "prompt": "" if chat else prompt,
         "running": True,
         "base": store.text(key) or _side(),
