@@ -110,7 +110,7 @@ class Downloads:
         given = request.path_params
         path = self.find(given["secret"], given["name"])
         if path is None:
-            return PlainTextResponse("Nothing waits at this address (any more): save again.", 404)
+            return PlainTextResponse("This download has expired or never existed: save again.", 404)
         headers = {"cache-control": "private, no-store"}
         return FileResponse(path, filename=path.name, headers=headers)
 

@@ -38,7 +38,7 @@ _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),  # the plan and the prompt stand in the address
 ]
-_UNREADABLE = "The request body has to be a JSON object."
+_UNREADABLE = "The request body must be a JSON object."
 Receive = Callable[[], Awaitable[dict]]
 Send = Callable[[dict], Awaitable[None]]
 
@@ -131,7 +131,7 @@ class Guard:
             raise _Refusal(403, "Gradio's deep links are disabled: use the Link button.")
         claimed = dict(scope["headers"]).get(b"content-length", b"0")
         if not claimed.isdigit() or int(claimed) > MAX_BODY:
-            raise _Refusal(413, "That is too large for this page.")
+            raise _Refusal(413, "The request is too large for this page.")
         blocks = getattr(scope.get("app"), "get_blocks", lambda: None)()
         address = scope["client"][0]
         if method == "POST":
@@ -150,7 +150,7 @@ class Guard:
             beats = path.startswith(f"{_API}/heartbeat/")
             name = path.rpartition("/")[2] if beats else query.get("session_hash", [None])[0]
         if name is not None and not _is_name(name):
-            raise _Refusal(400, "session_hash has to be 1 to 64 letters, digits, - or _.")
+            raise _Refusal(400, "session_hash must be 1 to 64 letters, digits, - or _.")
         if blocks and (name is not None or method == "POST"):
             self._shares.session(blocks.state_holder, address, name)
         if blocks and method == "GET":
@@ -169,7 +169,7 @@ async def _read(receive: Receive) -> bytes:
                     raise _Refusal(400, "The request was interrupted.")
                 body += message.get("body", b"")
                 if len(body) > MAX_BODY:  # no content-length, or a false one
-                    raise _Refusal(413, "That is too large for this page.")
+                    raise _Refusal(413, "The request is too large for this page.")
                 if not message.get("more_body"):
                     return bytes(body)
     except TimeoutError:

@@ -108,21 +108,21 @@ class Quality:
     def why_not(self, base: Base, operation: Operation) -> str:
         """Why a plan isn't measured without being asked for; empty if it is."""
         if not self._deployment.measures_unasked:
-            return "It is measured when you ask for it."
+            return "Not measured automatically in this app."
         if self._deployment.public and len(self._visitors) > _FEW:
-            return "Off while several visitors share this page."
+            return "Not measured automatically while several visitors share this page."
         if base.kind == "config":
-            return "The weights are random."
+            return "Not measured automatically: the weights are random."
         if base.kind == "hub" and not base.is_loaded:
-            return "The weights aren't loaded yet."
+            return "Not measured automatically: the weights aren't loaded yet."
         if base.reads_from_disk:
-            return "The weights are read from disk."
+            return "Not measured automatically: the weights are read from disk."
         from surgery.analysis.sample import WINDOW
 
         passes = [base.preview(plan) for plan in (Plan.whole(base.depth), operation.plan)]
         seconds = WINDOW * sum(one.flops_per_token or 0 for one in passes) / _SPEED
         if base.device == "cpu" and seconds > _LONGEST:
-            return f"This model takes about {duration(seconds)} to measure."
+            return f"Not measured automatically: it takes about {duration(seconds)}."
         return ""
 
     # ------------------------------------------------------------------ what
@@ -180,7 +180,7 @@ class Quality:
             progress(what, done, total)
             while self._streams.taken and not self._streams.free:
                 time.sleep(_LOOK)
-                progress("Waiting for texts to end", 0, 0)
+                progress("Waiting for text generation to finish", 0, 0)
 
         share()
         of = operation.healed or operation.plan

@@ -195,7 +195,7 @@ class Session:
             if len(text) > _LONGEST_TEXT:
                 raise PlanError(f"A plan is written in at most {_LONGEST_TEXT:,} characters.")
             new = preset_texts.parse(text, plan.depth) or Plan.parse(text, plan.depth)
-            self._become(new, None, "Plan read")
+            self._become(new, None, "Plan applied")
             return
         if op == "preset":
             name = str(request.get("name"))
@@ -233,7 +233,7 @@ class Session:
             wanted = range(chosen.start, chosen.end)
             kept = tuple(layer for layer in plan.layers if layer.source not in wanted)
             if len(kept) == len(plan):
-                raise PlanError(f"{_named(wanted)} dropped already.")
+                raise PlanError(f"{_named(wanted)} already dropped.")
             new = Plan(kept, plan.depth)
         else:
             new = plan.drop(chosen.start, chosen.end)
@@ -276,7 +276,7 @@ class Session:
     def _insert(self, plan: Plan, chosen: Selection, request: Mapping) -> None:
         at = _whole(request.get("to"), "to")
         if chosen.strip != "base":
-            raise PlanError("Only layers of the base are inserted; the patient's are moved.")
+            raise PlanError("Only layers of the base can be inserted; the patient's can be moved.")
         count = chosen.end - chosen.start
         new = plan.insert(at, chosen.start, chosen.end)
         self._become(new, Selection("patient", at, at + count), f"{layers_text(count)} inserted")
@@ -303,7 +303,7 @@ def _selection(request: Mapping, plan: Plan) -> Selection:
     length = plan.depth if strip == "base" else len(plan)
     start, end = (_whole(request.get(key), key) for key in ("start", "end"))
     if not 0 <= start < end <= length:
-        raise PlanError("These layers are not there: select again.")
+        raise PlanError("These layers don't exist: select again.")
     return Selection(strip, start, end)
 
 
@@ -316,7 +316,7 @@ def _in_patient(plan: Plan, chosen: Selection) -> Selection:
     if not at:
         raise PlanError(f"{_named(wanted)} not in the patient: restore them first.")
     if [plan.sources[p] for p in at] != list(wanted) or at[-1] - at[0] + 1 != len(at):
-        raise PlanError("These layers are not one unbroken run in the patient: select them there.")
+        raise PlanError("These layers are not contiguous in the patient: select them there.")
     return Selection("patient", at[0], at[-1] + 1)
 
 
@@ -325,7 +325,7 @@ def _whole(value: Any, name: str) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if type(value) is not int:
-        raise PlanError(f"{str(name)[:40]} has to be a whole number.")
+        raise PlanError(f"{str(name)[:40]} must be a whole number.")
     return value
 
 

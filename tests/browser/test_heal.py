@@ -174,4 +174,4 @@ def test_a_public_page_that_allows_it_takes_a_small_file(public_app, open_page):
     for name, value in (("window", 2048), ("batch", 4)):
         enter(page, name, value)
     page.locator("#heal").click()
-    expect(page.locator("#heal-status")).to_contain_text("A public page does 1,000 steps")
+    expect(page.locator("#heal-status")).to_contain_text("a run has at most 1,000 steps")

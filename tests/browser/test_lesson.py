@@ -70,7 +70,7 @@ def test_a_walk_through_the_lesson(app, open_page):
     # What the page shows is checked, not what was once right.
     write_plan(page, "0:29")
     expect(page.locator(".lesson-check")).to_contain_text(
-        "the page shows 130,974,912, 10,620,288 more"
+        "the page shows 130,974,912 (10,620,288 more)"
     )
 
     page.get_by_role("button", name="Reset", exact=True).click()

@@ -109,8 +109,8 @@ def test_the_next_edit_takes_over(page, bundled):
     assert perplexity(whole.perplexity) not in {n for plan, n, _ in seen if plan != "0:30"}
     # Between the edit and the answer it was greyed, and named its plan.
     greyed = page.evaluate("window.greyed")
-    assert greyed[0] == ["0:30", "of 0:30"]
-    assert all(message == f"of {plan}" for plan, message in greyed)
+    assert greyed[0] == ["0:30", "for plan 0:30"]
+    assert all(message == f"for plan {plan}" for plan, message in greyed)
 
 
 def test_many_strangers_ask_for_it(public_app, open_page):

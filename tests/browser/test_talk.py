@@ -67,7 +67,7 @@ def test_texts_are_compared(page, bundled):
     word = next(
         i for i, (a, b) in enumerate(zip(text.split(), base.split(), strict=False)) if a != b
     )
-    expect(facts(page)).to_contain_text(f"differs from word {word + 1}")
+    expect(facts(page)).to_contain_text(f"first differs at word {word + 1}")
     for who, one in (("patient", text), ("base", base)):
         expect(page.locator(f"[data-who={who}] .talk-apart")).to_have_text(one.split()[word])
 

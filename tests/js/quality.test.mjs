@@ -19,7 +19,7 @@ test('the plan on the page has its value', () => {
 test('the value of another plan is greyed and names its plan', () => {
   const shown = shownAs({ ...value, button: true }, { ...plan, plan: '0:28' }, 'prose');
   assert.equal(shown.stale, true);
-  assert.equal(shown.message, 'of 0:29');
+  assert.equal(shown.message, 'for plan 0:29');
   assert.equal(shown.mark, '');
   assert.equal(shown.button, false);
   assert.equal(shown.busy, true);

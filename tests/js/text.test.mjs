@@ -73,12 +73,12 @@ test('two plans are compared in words', () => {
     ...a, perplexity: 20, low: 18, high: 22, layers: 2, parameters: a.parameters - 2_000_000,
   };
   assert.equal(compared(a, b), 'B has 1 layer fewer and 2 M parameters fewer. '
-    + 'B against A: +0.693 nats per token. Their intervals are apart.');
+    + 'B against A: +0.693 nats per token. Their intervals don’t overlap.');
   assert.match(compared(b, a), /^B has 1 layer more and 2 M parameters more\. B against A: −0\.693/);
   assert.equal(compared(a, { ...a, perplexity: 10.5 }), 'Both have the same size. B against A: '
     + '+0.049 nats per token. Their intervals overlap: measure on more text to tell.');
-  assert.match(compared(a, { ...b, text: 'code' }), /can’t be compared: another base or text\.$/);
-  assert.match(compared(a, { ...a, perplexity: null }), /size\. One of them is not finite\.$/);
+  assert.match(compared(a, { ...b, text: 'code' }), /can’t be compared: the base or the text differs\.$/);
+  assert.match(compared(a, { ...a, perplexity: null }), /size\. One perplexity is not finite\.$/);
 });
 
 test('expected parameters beside those of the page', () => {
@@ -86,6 +86,6 @@ test('expected parameters beside those of the page', () => {
     .map((piece) => piece.number ?? piece).join('');
   assert.equal(sentence(1000, 1000), '1,000 parameters, as expected');
   assert.equal(sentence(1000, null), 'Expected 1,000 parameters; the page shows none yet');
-  assert.equal(sentence(1000, 900), 'Expected 1,000 parameters; the page shows 900, 100 fewer');
-  assert.equal(sentence(1000, 1100), 'Expected 1,000 parameters; the page shows 1,100, 100 more');
+  assert.equal(sentence(1000, 900), 'Expected 1,000 parameters; the page shows 900 (100 fewer)');
+  assert.equal(sentence(1000, 1100), 'Expected 1,000 parameters; the page shows 1,100 (100 more)');
 });

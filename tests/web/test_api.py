@@ -118,7 +118,7 @@ def test_scan_and_suggest_measure(client, spec):
     [
         ("inspect", {"base": "/no/such/folder"}, "There is no folder"),
         ("preview", {"plan": "0:99"}, "reaches past the last layer"),
-        ("preview", {"plan": "slices: [[[["}, "no YAML"),
+        ("preview", {"plan": "slices: [[[["}, "not valid YAML"),
         ("inspect", {"base": None}, "base has to be a string"),
         (
             "preview",

@@ -276,7 +276,7 @@ def test_a_public_page_takes_less(public):
     with pytest.raises(SurgeryError, match="A public page"):
         read((*SHORT[:2], 2000, *SHORT[3:]), public)
     assert read((*SHORT[:2], 0, 1000, *SHORT[4:]), public).minutes == 10
-    with pytest.raises(SurgeryError, match="A public page has no data sets"):
+    with pytest.raises(SurgeryError, match="A public page can't use data sets"):
         with_text(settings, DATA, None, "org/name", public, None)
     with gr.Blocks():
         assert [value for value, _ in kind_of_text(public=True).choices] == [SAMPLED, FILE]

@@ -103,7 +103,7 @@ def test_harm_is_shown_with_its_sample_and_costs_in_print(last):
     values = [float(row[1]) for row in harm["rows"]]
     worse = min(values[1:]) > values[0]
     assert compared["lines"][0]["right"] is worse  # said as it came out, for a random model too
-    assert [row[3] for row in money["rows"][1:]] == ["$ 0.2 M", "$ 1.0 M", "$ 3.0 M"]
+    assert [row[3] for row in money["rows"][1:]] == ["$0.2 M", "$1.0 M", "$3.0 M"]
 
 
 def test_leaving_early_closes_the_streams(bases, step, monkeypatch):

@@ -54,7 +54,7 @@ def test_a_push_goes_to_ones_own_namespace_and_is_private(
     files, place, private, token = sent[1]
     assert place == "me/model-x" and private and token == TOKEN
     assert "config.json" in files and "model.safetensors" in files
-    assert message[-1]["text"] == "It is at https://hub.invalid/me/model-x"
+    assert message[-1]["text"] == "Pushed to https://hub.invalid/me/model-x"
     out = capfd.readouterr()
     assert TOKEN not in repr(message) + caplog.text + out.out + out.err
     assert not list(services.downloads.folder.iterdir())

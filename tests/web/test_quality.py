@@ -193,7 +193,7 @@ def test_texts_go_first(services, spec):
     gate.set()
     measuring.join(30)
     assert log[-1]["value"] and not measuring.is_alive()
-    assert any("Waiting for texts" in value["message"] for value in log)
+    assert any("Waiting for text generation" in value["message"] for value in log)
 
 
 def test_a_plan_that_can_not_be_operated_says_why(services, spec):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from components.widgets.html_component import LiveHTML
-from surgery.numbers import scaled
+from surgery.numbers import perplexity, scaled
 
 if TYPE_CHECKING:
     from surgery.healing import CostEstimate, EvalResult, HealingRun
@@ -26,10 +26,10 @@ def of_start(what: str, share: float | None, evaluations: list[EvalResult]) -> d
     numbers = [
         _number(
             "Before the first step",
-            "Load the weights, evaluate base and cut on held-out text, prepare the text to train "
-            "on.",
+            "The weights are loaded, base and cut are evaluated on held-out text, and the training "
+            "text is prepared.",
             what,
-            "" if share is None else f"{share:.0%}",
+            "" if share is None else f"{100 * share:.0f} %",
         )
     ]
     if not evaluations:
@@ -37,9 +37,10 @@ def of_start(what: str, share: float | None, evaluations: list[EvalResult]) -> d
     first = evaluations[0]
     cut = _number(
         "Perplexity: base, cut",
-        f"On {first.tokens:,} tokens of held-out text. Lower is better.",
-        f"{first.base.value:,.2f} → {first.cut.value:,.2f}",
-        f"of the cut: {first.cut.low:,.2f} to {first.cut.high:,.2f}",
+        f"On {first.tokens:,} tokens of held-out text. Lower is better. The range is the cut's "
+        "95 % interval.",
+        f"{perplexity(first.base.value)} → {perplexity(first.cut.value)}",
+        f"cut: {perplexity(first.cut.low)} to {perplexity(first.cut.high)}",
     )
     return {"numbers": [*numbers, cut], "quote": _one_line(first.text)}
 
@@ -72,9 +73,10 @@ def _evaluated(result: EvalResult) -> list[dict]:
         _number(
             "Perplexity: base, cut, now",
             f"On {result.tokens:,} tokens of held-out text. Lower is better. The range is the 95 % "
-            "confidence interval.",
-            f"{result.base.value:,.2f} → {result.cut.value:,.2f} → {result.now.value:,.2f}",
-            f"after step {result.step:,}: {result.now.low:,.2f} to {result.now.high:,.2f}",
+            "interval of the last evaluation.",
+            " → ".join(perplexity(x.value) for x in (result.base, result.cut, result.now)),
+            f"after step {result.step:,}: {perplexity(result.now.low)} to "
+            f"{perplexity(result.now.high)}",
         )
     ]
     if result.recovered:
@@ -82,9 +84,10 @@ def _evaluated(result: EvalResult) -> list[dict]:
         rows.append(
             _number(
                 "Recovered",
-                "Share of the rise in log perplexity that healing undid, with its 95 % interval.",
-                f"{share:.0%}",
-                f"{low:.0%} to {high:.0%} of the loss from the cut",
+                "Share of the increase in log perplexity that healing has undone, with its 95 % "
+                "interval.",
+                f"{100 * share:.0f} %",
+                f"{100 * low:.0f} to {100 * high:.0f} % of what the cut lost",
             )
         )
     return rows
@@ -103,7 +106,7 @@ def of_cost(cost: CostEstimate) -> dict:
         ),
         _number(
             "Trainable parameters",
-            "All other weights are the base's own and stay frozen.",
+            "All other weights are shared with the base and stay frozen.",
             f"{cost.trained / 1e6:,.2f} M",
             f"of {cost.parameters / 1e6:,.2f} M parameters",
         ),

@@ -63,7 +63,7 @@ def layout(services: Services) -> HealPanel:
             value=5,
             minimum=0.1,
             maximum=LONGEST[public],
-            info="Longer recovers more.",
+            info="A longer run recovers more.",
             elem_id="heal-minutes",
         )
     text = text_choice(kind, services.deployment.max_training_text)
@@ -91,7 +91,7 @@ def layout(services: Services) -> HealPanel:
             "steps",
             value=0,
             minimum=0,
-            info="0: as many as fit in the minutes.",
+            info="0: as many as the minutes allow.",
             elem_id="heal-steps",
         )
         batch = number_of("batch", maximum=64, elem_id="heal-batch")

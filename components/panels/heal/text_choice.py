@@ -90,7 +90,7 @@ def with_text(
         from surgery.texts import check_name
 
         if deployment.public:
-            raise SurgeryError("A public page has no data sets: upload a file of text instead.")
+            raise SurgeryError("A public page can't use data sets: choose a text file instead.")
         name = str(data or "").strip()
         if not name:
             raise SurgeryError("Name a data set on the Hub, as org/name or org/name:subset.")

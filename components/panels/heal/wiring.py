@@ -121,7 +121,7 @@ def read(values: tuple, deployment: Deployment) -> Settings:
         **{name: int(value) for name, value in given.items() if value},  # empty: the default
     )
     if public and (steps > 1000 or settings.tokens_per_step > 4096):
-        raise SurgeryError("A public page does 1,000 steps of 4,096 tokens at most.")
+        raise SurgeryError("On a public page a run has at most 1,000 steps of 4,096 tokens.")
     return settings
 
 

@@ -40,7 +40,7 @@ def spread_lines(drawn: InitialWeights) -> Iterator[Line]:
     yield (
         near,
         (
-            "The tails are there: it is a plain normal distribution."
+            "The tails are there: this is a plain normal distribution."
             if near
             else "The tails are not those of a normal distribution."
         ),
@@ -49,8 +49,8 @@ def spread_lines(drawn: InitialWeights) -> Iterator[Line]:
     yield (
         few,
         (
-            f"Nothing was set to zero: that would be {drawn.truncated_zeros:,} weights. "
-            f"{drawn.zeros:,} are 0 by chance."
+            f"Nothing was set to zero: truncation would have zeroed {drawn.truncated_zeros:,} "
+            f"weights. Zeros by chance: {drawn.zeros:,}."
             if few
             else f"{drawn.zeros:,} weights are exactly zero."
         ),
@@ -62,18 +62,18 @@ def difference_lines(apart: Difference, cached_only: bool) -> Iterator[Line]:
     if apart.error:
         yield True, f"It stops: transformers raises {apart.error}."
     elif not apart.largest:
-        yield False, "No difference was found: this mistake does not show here."
+        yield False, "No difference was found: the mistake has no effect here."
     else:
         yield (
             True,
             (
                 f"No error is raised, but a logit (the score of a next token) is off by up to "
-                f"{apart.largest:.1f}. (The right ones span {apart.range:.0f}.)"
+                f"{apart.largest:.1f}. (The right model's logits span {apart.range:.0f}.)"
             ),
         )
         yield (
             bool(apart.other) or None,
-            (f"The most likely next token differs in {apart.other} of {apart.places} positions."),
+            (f"The most likely next token differs at {apart.other} of {apart.places} positions."),
         )
     if cached_only:
         same = apart.uncached == 0
@@ -95,4 +95,4 @@ def price_row(name: str, parameters: int, tokens: float) -> list[str]:
     amount = f"{tokens / 1e12:.0f} T" if tokens >= 1e12 else f"{tokens / 1e9:.0f} B"
     hours = f"{price.hours:.1f}" if price.hours < 100 else f"{price.hours:,.0f}"
     spent = f"{price.dollars:,.0f}" if price.dollars < 1e5 else f"{price.dollars / 1e6:.1f} M"
-    return [name, amount, hours, f"$ {spent}"]
+    return [name, amount, hours, f"${spent}"]

@@ -79,12 +79,12 @@ def _side_by_side(
         }
 
     stream = contrast.stream(step.prompt, max_new_tokens=_FAULT_TOKENS, greedy=True, seed=0)
-    yield note("Both models continue one prompt"), [*before, block()]
+    yield note("Both models continue the same prompt"), [*before, block()]
     for item in steps(stream):
         if item is not None:
             side, piece = item
             texts[side] += piece
-        yield note("Both models continue one prompt"), [*before, block()]
+        yield note("Both models continue the same prompt"), [*before, block()]
     shown = [*before, block(ended=True)]
 
     def compare(progress) -> Difference:
@@ -147,11 +147,11 @@ def price_of_healing(bases: Bases, step: Step) -> Shown:
             blocks.lines((worse, harmful), (None, compared)),
             money,
             blocks.lines(
-                (None, "At 1.55e-17 $ for each operation, as SOLAR's published prices imply."),
+                (None, "At $1.55e-17 per FLOP, as the published costs of SOLAR imply."),
                 (
                     None,
                     f"{EXAMPLES[0][0].capitalize()} takes {memory / 1e9:.1f} GB to train: 18 bytes "
-                    "for each parameter, activations on top.",
+                    "per parameter, plus activations.",
                 ),
             ),
         ],

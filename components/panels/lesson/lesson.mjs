@@ -128,7 +128,7 @@ export function mount({ element, trigger, props, watch }) {
     if (running !== null) return;
     const step = steps[at];
     running = at;
-    results.set(at, { status: { text: 'One moment …' }, blocks: [] });
+    results.set(at, { status: { text: 'Starting' }, blocks: [] });
     stopTexts();
     if (step.tab !== 'Weights') turnTo(step.tab); // that panel starts to count once it is opened
     show();

@@ -8,7 +8,7 @@ export function parameterCheck(expected, shown) {
   if (shown !== null) {
     const difference = integer(Math.abs(shown - expected));
     const direction = shown > expected ? 'more' : 'fewer';
-    rest = ` parameters; the page shows ${integer(shown)}, ${difference} ${direction}`;
+    rest = ` parameters; the page shows ${integer(shown)} (${difference} ${direction})`;
   }
   return ['Expected ', { number: integer(expected) }, rest];
 }

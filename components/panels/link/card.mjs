@@ -168,7 +168,7 @@ export function drawCard(card, dark) {
   drawStrip(card);
   drawNumbers(card);
   const places = [EDGE, WIDTH - EDGE - TEXTS.width];
-  const none = { facts: 'no text was generated', runs: [] };
+  const none = { facts: 'no text generated yet', runs: [] };
   const texts = card.texts || [{ name: 'base', ...none }, { name: 'patient', ...none }];
   texts.forEach((text, i) => drawText(text, places[i], card.prompt || ''));
   return canvas;

@@ -52,15 +52,15 @@ function sizes(a, b) {
 
 function losses(a, b) {
   if (a.base !== b.base || a.text !== b.text || a.tokens !== b.tokens) {
-    return ['Their perplexities can’t be compared: another base or text.'];
+    return ['Their perplexities can’t be compared: the base or the text differs.'];
   }
-  if (a.perplexity === null || b.perplexity === null) return ['One of them is not finite.'];
+  if (a.perplexity === null || b.perplexity === null) return ['One perplexity is not finite.'];
   const nats = Math.log(b.perplexity / a.perplexity);
   const sign = nats < 0 ? '−' : '+';
   const apart = b.low > a.high || b.high < a.low;
   return [
     `B against A: ${sign}${Math.abs(nats).toFixed(3)} nats per token.`,
-    apart ? 'Their intervals are apart.' : 'Their intervals overlap: measure on more text to tell.',
+    apart ? 'Their intervals don’t overlap.' : 'Their intervals overlap: measure on more text to tell.',
   ];
 }
 

@@ -15,6 +15,6 @@ export function shownAs(value, plan, text) {
   if (!value?.of || value.text !== text) return { ...NOTHING, busy: Boolean(plan) };
   if (isOf(value, plan)) return { ...NOTHING, ...value };
   if (!value.value || value.of.spec !== plan?.spec) return { ...NOTHING, busy: true };
-  const message = `of ${value.of.plan}`;
+  const message = `for plan ${value.of.plan}`;
   return { ...NOTHING, ...value, message, mark: '', busy: true, button: false, stale: true };
 }

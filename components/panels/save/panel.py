@@ -1,4 +1,4 @@
-"""Lay out the Save panel: name, dtype and destination of the checkpoint."""
+"""Lay out the Save panel: name, data type and destination of the checkpoint."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ def layout(services: Services) -> SavePanel:
             label="Name",
             value="",
             placeholder="my-patient",
-            info="Folder name. By default made of the base and the number of layers.",
+            info="Folder name. Defaults to the base and its number of layers.",
             max_length=80,
             elem_id="save-name",
         )
         dtype = gr.Dropdown(
             [AS_STORED, "float32", "float16", "bfloat16"],
             value=AS_STORED,
-            label="Weights",
+            label="Data type",
             info="“As stored” keeps unchanged weights bit for bit.",
         )
         where = gr.Radio(
             [DOWNLOAD] if public else [DOWNLOAD, FOLDER],
             value=DOWNLOAD,
             label="Save as",
-            info="transformers loads either one.",
+            info="Unpack a download before you load it.",
         )
     with gr.Row(elem_classes="save-buttons"):
         start = gr.Button(

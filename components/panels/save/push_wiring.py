@@ -91,4 +91,4 @@ def upload(
             shutil.rmtree(folder, ignore_errors=True)
 
     address = yield from watch(work, lambda status: status)
-    yield note(f"It is at {address}")
+    yield note(f"Pushed to {address}")

@@ -41,7 +41,7 @@ def wire(panel: SavePanel, parts: PageParts) -> None:
 
         def updates() -> Iterator[tuple[dict, dict, dict]]:
             operation = healed.operation(session.spec, session.plan)
-            yield clear(note("Working"))
+            yield clear(note("Starting"))
             if not services.deployment.public and where == FOLDER:
                 yield from save(services, operation, name, dtype, Path("patients"))
                 return

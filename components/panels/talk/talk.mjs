@@ -11,8 +11,8 @@ import { cut, level } from './surprise.mjs';
 
 const HINTS = {
   base: 'The base model’s output appears here, token by token. Press Stream both.',
-  patient: 'The patient’s output appears here, for the same prompt and seed. The word at which it '
-    + 'leaves the base’s text is framed, and tokens that the base finds unlikely are underlined.',
+  patient: 'The patient’s output appears here, for the same prompt and seed. The first word that '
+    + 'differs from the base’s text is framed; tokens that the base finds unlikely are underlined.',
 };
 const SIDES = ['base', 'patient'];
 const SWITCH = 'layer-surgery-auto-run'; // where the browser keeps it

@@ -54,7 +54,7 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
     ) -> Iterator[tuple[dict, dict]]:
         def updates() -> Iterator[tuple[dict, dict]]:
             if not asked and not loads_unasked(services, session.spec):
-                why = "Press Stream both to load the weights; Auto-run then follows."
+                why = "Press Stream both to load the weights. Auto-run then follows your edits."
                 yield note(why), gr.skip()
                 return
             operation = healed.operation(session.spec, session.plan)
@@ -109,7 +109,7 @@ def can_speak(services: Services, spec: str) -> tuple[dict, dict]:
         return gr.skip(), gr.skip()
     if base.has_tokenizer:
         return gr.update(interactive=True), note("")
-    reason = f"{base.name} has no tokenizer, so it can't generate text. All else works."
+    reason = f"{base.name} has no tokenizer, so it can't generate text. Everything else works."
     return gr.update(interactive=False), note(reason)
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from surgery.weight_stats import Picture, Survey
 
 BIG = 1 << 30  # bytes of weights above which a sample is shown first
-_STOPPED = note("Stopped. Open this panel again to go on.")
+_STOPPED = note("Stopped. Open this panel again to continue.")
 
 
 def wire(panel: WeightsPanel, parts: PageParts) -> None:

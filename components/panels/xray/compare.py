@@ -83,7 +83,7 @@ def layout() -> ComparePanel:
         )
     teaching(
         "The text in colours: which tokens the patient predicts worse than the base, and better.",
-        "The hidden states: their norm after each layer, and which layer of the base each is like.",
+        "The hidden states: their norm after each layer, and which layer of the base it resembles.",
         "The logit lens: what each layer of both models would predict, at a token that you select.",
     )
     shown = Damage(value={}, elem_id="damage")

@@ -79,7 +79,7 @@ def sample_of(
     own = str(own or "").strip()[:_LONGEST]
     deployment.check_text(own)
     if kind == DATASET and deployment.public:
-        raise SurgeryError("A public page has no data sets: paste some of the text instead.")
+        raise SurgeryError("A public page can't use data sets: paste some of the text instead.")
     if kind == OWN:
         if not own:
             raise SurgeryError("Your text is empty: paste some paragraphs.")

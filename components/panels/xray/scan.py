@@ -73,8 +73,8 @@ def layout() -> ScanPanel:
         start, stop = start_and_stop("Measure", "xray", 130)
     status = Status(value={}, elem_id="xray-status")
     teaching(
-        "Layer importance: how much the loss rises when each layer of the base is dropped, and "
-        "when it is repeated, in nats per token with intervals. Low bars may be cut.",
+        "Layer importance: the perplexity when each layer of the base is dropped, and when it is "
+        "repeated, with 95 % intervals. Layers with low values are candidates to drop.",
         "Block Influence: how far each layer rotates the hidden state, and the layers that it "
         "misjudges.",
         "Blocks: which run of n layers changes the hidden state least, for every n.",
@@ -197,7 +197,7 @@ def _words(result: Scan) -> str:
     )
     if result.naive_layer_forwards:
         share = result.layer_forwards / result.naive_layer_forwards
-        words += f" Layer evaluations: {share:.0%} of one full pass per variant."
+        words += f" Layer evaluations: {100 * share:.0f} % of those of a full pass per variant."
     return words
 
 
