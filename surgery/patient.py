@@ -86,7 +86,7 @@ class Patient:
         window = self.base.context
         if window and len(ids) + max_new_tokens > window:
             raise SurgeryError(
-                f"The prompt has {len(ids):,} tokens and {max_new_tokens:,} more are asked for; "
+                f"The prompt has {len(ids):,} tokens and {max_new_tokens:,} more are requested; "
                 f"this model's context holds {window:,}. Shorten one of them."
             )
         return Stream(
@@ -120,10 +120,10 @@ class Patient:
     def _tokens(self, prompt: str, chat: bool) -> list[int]:
         tokenizer = self.base.tokenizer
         if any("\ud800" <= c <= "\udfff" for c in prompt):  # bytes that are no UTF-8 come as these
-            raise SurgeryError("The prompt holds bytes that are no text: write it in UTF-8.")
+            raise SurgeryError("The prompt is not valid UTF-8: write it in UTF-8.")
         if chat:
             if not self.base.has_chat_template:
-                raise SurgeryError(f"{self.base.name} has no chat template: use it as plain text.")
+                raise SurgeryError(f"{self.base.name} has no chat template: use plain text.")
             text = self._as_chat(prompt)
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         else:

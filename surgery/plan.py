@@ -300,8 +300,8 @@ class Plan:
     def _check_range(self, start: int, end: int) -> None:
         if not 0 <= start < end <= len(self.layers):
             raise PlanError(
-                f"{start}:{end} is no range of this plan: it has positions 0 to {len(self) - 1}, "
-                f"so a range lies within 0:{len(self)} and is not empty."
+                f"{start}:{end} is not a range of this plan: it has positions 0 to "
+                f"{len(self) - 1}, so a range lies within 0:{len(self)} and is not empty."
             )
 
 
@@ -315,7 +315,7 @@ def _short(text: str) -> str:
 def _check_source(start: int, end: int, depth: int) -> None:
     if not 0 <= start < end <= depth:
         raise PlanError(
-            f"{start}:{end} is no range of the base: it has layers 0 to {depth - 1}, "
+            f"{start}:{end} is not a range of the base: it has layers 0 to {depth - 1}, "
             f"so a range lies within 0:{depth} and is not empty."
         )
 

@@ -47,7 +47,7 @@ _METHODS = "linear, slerp, ties, dare_ties, dare_linear, task_arithmetic, model_
 
 def _finite(value: float) -> float:
     if not abs(value) < float("inf"):
-        raise ValueError("is no finite number")
+        raise ValueError("is not a finite number")
     return value
 
 
@@ -229,9 +229,9 @@ def read(text: str) -> Recipe:
         message = one_line(error, 200)
         if "nesting depth" in message:  # newer parsers have a limit of their own
             raise PlanError(_TOO_DEEP) from error
-        raise PlanError(f"The recipe is no YAML: {message}") from error
+        raise PlanError(f"The recipe is not valid YAML: {message}") from error
     if not isinstance(fields, dict):
-        raise PlanError("The recipe is no mergekit recipe: it has no `slices`.")
+        raise PlanError("This is not a mergekit recipe: it has no `slices`.")
     method = fields.get("merge_method", "passthrough")
     if method != "passthrough":
         raise Refused(
@@ -308,7 +308,7 @@ def read_file(path: Path) -> Recipe:
     except OSError as error:
         raise PlanError(f"{path} can't be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
-        raise PlanError(f"{path} is no text.") from error
+        raise PlanError(f"{path} is not text in UTF-8.") from error
 
 
 def layer_tensors(base: Model) -> list[tuple[str, bool]]:

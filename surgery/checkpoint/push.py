@@ -39,7 +39,7 @@ def push(
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise SaveError(f"{folder} holds no saved model: save one first.")
     if repository.count("/") != 1:
-        raise SaveError(f"“{repository[:80]}” is no place on the Hub: write it as org/name.")
+        raise SaveError(f"“{repository[:80]}” is not a repository name: write it as org/name.")
     token = token or get_token()
     if not token:
         raise SaveError(f"Nobody is logged in to the Hub. {_LOG_IN}")
@@ -72,7 +72,7 @@ def push(
 
 def _message(error: Exception, repository: str) -> str:
     if isinstance(error, HFValidationError):
-        return f"“{repository[:80]}” is no place on the Hub: write it as org/name."
+        return f"“{repository[:80]}” is not a repository name: write it as org/name."
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE forbids to reach the Hub."
     if isinstance(error, HfHubHTTPError):

@@ -158,7 +158,7 @@ def parse_size(size: str | int) -> int:
     m = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)B?\s*", str(size), re.I)
     value = float(m[1]) * _UNITS[m[2].upper()] if m else 0
     if not 0 < value < math.inf or int(value) < 1:
-        raise SaveError(f"“{str(size)[:40]}” is no shard size: write it as 5GB or 500MB.")
+        raise SaveError(f"“{str(size)[:40]}” is not a shard size: write it as 5GB or 500MB.")
     return int(value)
 
 

@@ -73,7 +73,7 @@ def tensor_specs(
     """List every tensor of the new checkpoint. `healed` are those that training changed, by their
     names in the patient. Raises `Refused`, or `SaveError` for an unknown dtype."""
     if dtype is not None and dtype not in DTYPES:
-        raise SaveError(f"“{str(dtype)[:40]}” is no dtype to save in: {', '.join(DTYPES)}.")
+        raise SaveError(f"“{str(dtype)[:40]}” is not a dtype: choose {', '.join(DTYPES)}.")
     if dtype and base.anatomy.quantized:
         raise Refused(
             f"The stored weights are quantized ({base.anatomy.quantized}), so they can only be "

@@ -77,7 +77,7 @@ def _same_bytes(
 def _same_sums(folder: Path, written: Mapping[str, Tensor], trained: Mapping[str, str]) -> None:
     for name, expected in trained.items():
         if name not in written:
-            raise SaveError(f"healing.json speaks of {name[:80]}, which is not in the checkpoint.")
+            raise SaveError(f"healing.json names {name[:80]}, which is not in the checkpoint.")
         tensor, digest = written[name], hashlib.sha256()
         with open(folder / tensor.file, "rb") as file:
             file.seek(tensor.start)

@@ -259,7 +259,7 @@ def _packed(
     progress(_READING, 0, most or 0)
     for text in texts:
         if any("\ud800" <= c <= "\udfff" for c in text):  # bytes that are no UTF-8 come as these
-            raise SurgeryError("The text holds bytes that are not text: write it in UTF-8.")
+            raise SurgeryError("The text contains bytes that aren't valid UTF-8: save it as UTF-8.")
         ids += tokenizer(text, add_special_tokens=False)["input_ids"] + end
         whole = len(ids) // window
         if whole:

@@ -78,4 +78,4 @@ def _path(text: str) -> Path:
     try:
         return Path(text).expanduser().resolve()
     except (RuntimeError, ValueError) as error:  # a loop of links, an unknown home, not UTF-8
-        raise BaseError(f"“{text[:80]}” is no path on this machine: {error}") from error
+        raise BaseError(f"“{text[:80]}” is not a path on this machine: {error}") from error

@@ -66,7 +66,7 @@ def open_bundled(progress: Progress) -> Source:
         try:
             once(folder, _ROOM, _build, progress)
         except BaseError as error:
-            raise BaseError(f"The bundled model can't be had. {why} And: {error}") from error
+            raise BaseError(f"The bundled model can't be downloaded. {why} And: {error}") from error
     return replace(
         open_folder(folder),
         kind="bundled",

@@ -178,7 +178,9 @@ def read_index(path: Path) -> dict[str, str]:
         )
     for file in set(map(str, where.values())):
         if file != Path(file).name or "\\" in file or not file.endswith(".safetensors"):
-            raise BaseError(f"{path.name} names “{file[:80]}”, which is no safetensors file here.")
+            raise BaseError(
+                f"{path.name} names “{file[:80]}”, which is not a safetensors file here."
+            )
     return {str(tensor): str(file) for tensor, file in where.items()}
 
 
@@ -213,15 +215,15 @@ def read_json(path: Path) -> dict:
     if not path.exists():
         raise BaseError(f"There is no file {path}.")
     if not path.is_file():  # a device or a pipe may never end
-        raise BaseError(f"{path} is no file.")
+        raise BaseError(f"{path} is not a file.")
     if path.stat().st_size > _LARGEST_JSON:
         raise BaseError(f"{path.name} is too large to be a config.")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise BaseError(f"{path.name} is broken: it is no valid JSON.") from error
+        raise BaseError(f"{path.name} is broken: it is not valid JSON.") from error
     if not isinstance(value, dict):
-        raise BaseError(f"{path.name} is broken: it holds no JSON object.")
+        raise BaseError(f"{path.name} is broken: it doesn't contain a JSON object.")
     return value
 
 

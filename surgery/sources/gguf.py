@@ -35,12 +35,12 @@ def open_gguf(path: Path) -> Source:
     if not path.exists():
         raise BaseError(f"There is no file {path}.")
     if not path.is_file():  # a pipe may never say anything
-        raise BaseError(f"{path} is no file.")
+        raise BaseError(f"{path} is not a file.")
     with open(path, "rb") as file:
         magic = file.read(4)
     stat = path.stat()
     if magic != b"GGUF":
-        raise BaseError(f"{path.name} is no GGUF file. Download it again.")
+        raise BaseError(f"{path.name} is not a GGUF file. Download it again.")
     if (path.parent / ADAPTER).exists():
         raise BaseError(
             f"There is an adapter beside {path.name} ({ADAPTER}), which transformers would apply. "

@@ -65,7 +65,7 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
         if "config.json" not in names:
             if ADAPTER in names:
                 raise BaseError(f"{repo} is a LoRA adapter, not a model: name its base instead.")
-            raise BaseError(f"{repo} has no config.json: it is no model for transformers.")
+            raise BaseError(f"{repo} has no config.json: it is not a transformers model.")
         if ADAPTER in names:
             raise with_adapter(repo)
         # Chosen before anything is downloaded: files beside the weights could fill the disk.
@@ -249,15 +249,15 @@ def _explained(repo: str, revision: str) -> Iterator[None]:
         raise BaseError(f"“{repo}” can't be a Hub id: write it as org/name.") from error
     except OfflineModeIsEnabled as error:
         raise BaseError(
-            f"{repo} is not in the local cache, and HF_HUB_OFFLINE forbids to fetch it."
+            f"{repo} is not in the local cache, and HF_HUB_OFFLINE forbids downloading it."
         ) from error
     except HfHubHTTPError as error:
         message = (str(error).splitlines() or ["no reason given"])[0][:200].rstrip(".")
         raise BaseError(f"The Hub refused {repo}: {message}. Try again later.") from error
     except json.JSONDecodeError as error:
         raise BaseError(
-            f"What answers for the Hub is not the Hub, so {repo} can't be had: check the network's "
-            "login page, or HF_ENDPOINT."
+            f"Another server answers in place of the Hub, so {repo} can't be downloaded: check the "
+            "network's login page, or HF_ENDPOINT."
         ) from error
     except BaseError:
         raise

@@ -27,5 +27,5 @@ TEXTS: dict[str, str] = {
 def get(name: str) -> str:
     """The text of a kind. Raises `SurgeryError` if there is none."""
     if name not in TEXTS:
-        raise SurgeryError(f"There is no text “{name[:40]}” here: {', '.join(TEXTS)} are.")
+        raise SurgeryError(f"There is no text “{name[:40]}”: choose one of {', '.join(TEXTS)}.")
     return TEXTS[name]

@@ -209,7 +209,7 @@ def test_help_explains_bases_plans_and_presets(run):
         (["inspect", "a b"], "neither a folder nor a Hub id"),
         (["inspect", "[bold]x[/bold]"], "“[bold]x[/bold]” is neither"),
         (["inspect", "/" + "a" * 300], "File name too long"),
-        (["inspect", "config:/dev/zero"], "/dev/zero is no file"),
+        (["inspect", "config:/dev/zero"], "/dev/zero is not a file"),
         (["inspect", "/\udce9"], "There is no folder"),
         (["generate", "{base}", "0:6", "--prompt", "x", "--temperature", "1e-300"], "0.01 to 100"),
         (["generate", "{base}", "0:6", "--prompt", "\udce9"], "write it in UTF-8"),

@@ -202,7 +202,7 @@ def test_an_index_that_leaves_the_folder(folder, file):
     (folder / "model.safetensors").unlink()
     index = {"weight_map": {"x": file}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(BaseError, match="no safetensors file here"):
+    with pytest.raises(BaseError, match="not a safetensors file"):
         open_source(str(folder))
 
 
@@ -305,10 +305,10 @@ def test_places_that_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "pipe.gguf")
     (tmp_path / "loop").symlink_to("loop")
     for spec in ("/dev/zero", f"{tmp_path}/pipe.gguf"):
-        with pytest.raises(BaseError, match="is no file"):
+        with pytest.raises(BaseError, match="is not a file"):
             open_source(f"config:{spec}" if spec == "/dev/zero" else spec)
     for spec in (f"{tmp_path}/loop", f"config:{tmp_path}/loop", "~no_such_user/x", "/\ud800"):
-        with pytest.raises(BaseError, match=r"no path on this machine|no folder"):
+        with pytest.raises(BaseError, match=r"not a path on this machine|no folder"):
             open_source(spec)
     with pytest.raises(BaseError, match="File name too long"):
         open_source("/" + "x" * 300)

@@ -98,7 +98,7 @@ def test_files_that_are_no_gguf(tmp_path, file):
     with pytest.raises(BaseError, match="no file"):
         Base.open(str(tmp_path / "none.gguf"))
     (tmp_path / "x.gguf").write_bytes(b"PK\x03\x04" + b"\0" * 100)
-    with pytest.raises(BaseError, match="no GGUF file"):
+    with pytest.raises(BaseError, match="not a GGUF file"):
         Base.open(str(tmp_path / "x.gguf"))
     raw = file.read_bytes()
     (tmp_path / "cut.gguf").write_bytes(raw[:600])

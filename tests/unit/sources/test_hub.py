@@ -209,7 +209,7 @@ def test_a_line_that_goes_dead(hub, run):
         ("drops", "Hub can't be reached"),
         ("loops", "Hub can't be reached"),
         ("500", "The Hub refused org/single: Server error '500 Internal Server Error'"),
-        ("html", "What answers for the Hub is not the Hub"),
+        ("html", "Another server answers"),
         ("ignores ranges", "does not serve parts of files"),
         ("lies about ranges", "model.safetensors is broken"),
     ],
