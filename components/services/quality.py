@@ -108,7 +108,7 @@ class Quality:
     def why_not(self, base: Base, operation: Operation) -> str:
         """Why a plan isn't measured without being asked for; empty if it is."""
         if not self._deployment.measures_unasked:
-            return "Not measured automatically in this app."
+            return "Measured only when you ask."
         if self._deployment.public and len(self._visitors) > _FEW:
             return "Not measured automatically while several visitors share this page."
         if base.kind == "config":

@@ -111,7 +111,7 @@ def test_what_is_done_before_the_first_step_is_shown_as_it_comes(page, monkeypat
     assert starting and boards.index(starting[-1]) < len(boards) - 1
     first = of_start("The base writes text", 0.25, [evaluation(2.0, 3.0)])
     stage, cut = first["numbers"]
-    assert (stage["value"], stage["below"]) == ("The base writes text", "25%")
+    assert (stage["value"], stage["below"]) == ("The base writes text", "25 %")
     assert cut["value"] == "2.00 → 3.00" and first["quote"] == "The lamp"
 
 
@@ -273,7 +273,7 @@ def test_a_public_page_takes_less(public):
     with pytest.raises(SurgeryError, match=f"has {most + 1:,} bytes; at most {most:,}"):
         ending("x" * (most + 1))
     assert ending("é" * (most // 2)) == ".txt"
-    with pytest.raises(SurgeryError, match="A public page"):
+    with pytest.raises(SurgeryError, match="On a public page"):
         read((*SHORT[:2], 2000, *SHORT[3:]), public)
     assert read((*SHORT[:2], 0, 1000, *SHORT[4:]), public).minutes == 10
     with pytest.raises(SurgeryError, match="A public page can't use data sets"):

@@ -79,7 +79,7 @@ def test_old_numbers_are_shown_on_both_models(last):
 
 def test_a_mistake_that_does_not_show_is_not_called_one():
     (line,) = blocks.difference_lines(Difference(9, 0.0, 40.0, 0, 0.0), False)
-    assert line == (False, "No difference was found: this mistake does not show here.")
+    assert line == (False, "No difference was found: the mistake has no effect here.")
     *_, (same, message) = blocks.difference_lines(Difference(9, 3.0, 40.0, 0, 1.5), True)
     assert same is False and "by up to 1.5" in message
 

@@ -145,8 +145,8 @@ def test_an_edit_for_an_older_plan_is_not_applied():
     ("request_", "said"),
     [
         ({"op": "drop", "strip": "patient", "start": 0, "end": 8}, "at least one layer"),
-        ({"op": "drop", "strip": "patient", "start": 5, "end": 99}, "not there"),
-        ({"op": "drop", "strip": "patient", "start": -1, "end": 2}, "not there"),
+        ({"op": "drop", "strip": "patient", "start": 5, "end": 99}, "don't exist"),
+        ({"op": "drop", "strip": "patient", "start": -1, "end": 2}, "don't exist"),
         ({"op": "drop", "strip": "patient", "start": 2.5, "end": 4}, "whole number"),
         ({"op": "drop", "strip": "patient", "start": True, "end": 4}, "whole number"),
         ({"op": "drop", "strip": "patient"}, "whole number"),

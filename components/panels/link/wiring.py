@@ -52,6 +52,6 @@ def wire(
     inputs = [parts.strip, prompt, *settings]
     changing: list[Any] = [parts.strip, prompt, *settings]
     written = [component.change for component in changing]
-    gr.on(written, fn=None, inputs=inputs, js=_WRITE, **QUIET)
+    gr.on(written, fn=None, inputs=inputs, js=_WRITE, trigger_mode="multiple", **QUIET)
     restored = page.load(restore, None, [base, plan, prompt, *settings], queue=False, **QUIET)
     return restored, plan

@@ -90,7 +90,8 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
         event(cease, store, None, queue=False, **QUIET)
     panel.stop.click(stopped, panel.output, outputs, concurrency_limit=None, **QUIET)
     changing: list[Any] = [parts.strip, panel.prompt, *panel.settings]
-    gr.on([one.change for one in changing], None, changing, None, js=_CHANGED, **QUIET)
+    changes = [one.change for one in changing]
+    gr.on(changes, None, changing, js=_CHANGED, trigger_mode="multiple", **QUIET)
 
     def opened(session: Session, request: gr.Request) -> tuple[dict, dict]:
         if services.refused("draw", request):

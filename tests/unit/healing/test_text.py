@@ -47,7 +47,7 @@ def test_files_that_are_none(base, tmp_path):
             "columns.jsonl has no column with text that can be recognised: its columns are a, b",
         ),
         ("bytes.jsonl", "UTF-8"),
-        ("half.jsonl", "bytes that are not text"),
+        ("half.jsonl", "aren't valid UTF-8"),
         ("none.jsonl", "can't be read"),
     ):
         with pytest.raises(SurgeryError, match=message):
