@@ -31,8 +31,11 @@ _HOMES = {
     "PlanError": "errors",
     "Preview": "preview",
     "Refused": "errors",
+    "RepairSettings": "repairing",
+    "Repaired": "repairing",
     "SaveError": "errors",
     "SurgeryError": "errors",
+    "repair": "repairing",
     "set_compute_dtype": "compute_choice",
     "stack": "stacked",
 }

@@ -66,8 +66,8 @@ class Base(Model):
         """Write the checkpoint to the folder `out`, completely or not at all. Returns the folder.
 
         `dtype` converts the weights; `shard_size` limits each file. `verified` compares every
-        tensor with the plan before the folder appears; `healed` are tensors that training changed,
-        which replace the plan's. Raises `Refused`, `BaseError` or `SaveError`, and then `out` is
-        unchanged.
+        tensor with the plan before the folder appears; `healed` are tensors that a repair or
+        training changed, which replace the plan's. Raises `Refused`, `BaseError` or `SaveError`,
+        and then `out` is unchanged.
         """
         return save(self, plan, Path(out), dtype, shard_size, overwrite, progress, verified, healed)

@@ -39,10 +39,11 @@ class Initialiser:
     """A way to initialise a layer.
 
     `hint` describes it in a few words. `takes_factor`: it is written with a number, `@name=0.5`.
-    `values` makes new values, also from the next layer's if it `reads_next`; the initialiser is
-    `drawn` instead if the model's own initialisation makes them. `rounds`: the new values depend on
-    the dtype that they are computed in. `output_factor` is what output projections are multiplied
-    by, for initialisers that do nothing else.
+    `values` makes new values, also from the next layer's if it `reads_next`. It is `drawn` instead
+    if the model's own initialisation makes them, and `fitted` if `surgery.repairing` fits them on a
+    text, so that the plan alone doesn't give them. `rounds`: the new values depend on the dtype
+    that they are computed in. `output_factor` is what output projections are multiplied by, for
+    initialisers that do nothing else.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Initialiser:
     takes_factor: bool = False
     reads_next: bool = False
     drawn: bool = False
+    fitted: bool = False
     rounds: bool = False
     needs: tuple[Needs, ...] = ()
     output_factor: Callable[[float], float] | None = None
@@ -64,7 +66,7 @@ class Initialiser:
     @property
     def from_source(self) -> bool:
         """Whether the new values follow from the source layer's alone, value by value."""
-        return not (self.drawn or self.reads_next)
+        return not (self.drawn or self.reads_next or self.fitted)
 
     def new_values(self, own: Any, after: Any, factor: float) -> Any:
         """`values` of a tensor and the next layer's. Not for initialisers without `values`."""
@@ -131,6 +133,20 @@ _ALL = (
         reads_next=True,
         rounds=True,
         needs=(Needs.WHOLE_LAYER, Needs.NEXT_LAYER),
+    ),
+    Initialiser(
+        "lstsq",
+        "output of its MLP fitted to the base's hidden states (ReplaceMe)",
+        Changes.OUTPUTS,
+        fitted=True,
+        needs=(Needs.RESIDUAL, Needs.PLAIN_OUTPUTS),
+    ),
+    Initialiser(
+        "refit",
+        "outputs of attention and MLP fitted to the base's hidden states",
+        Changes.OUTPUTS,
+        fitted=True,
+        needs=(Needs.RESIDUAL, Needs.PLAIN_OUTPUTS),
     ),
 )
 INITIALISERS = {initialiser.name: initialiser for initialiser in _ALL}

@@ -42,6 +42,7 @@ class Init:
     `copy`: the weights of its source layer. `identity`: output projections zeroed, so that the
     layer adds nothing (LLaMA-Pro, arXiv 2401.02415). `scale`: output projections times `factor`.
     `random`: the model's own initialisation. `average`: mean with the next layer in the plan.
+    `lstsq`, `refit`: output projections fitted to the base's hidden states by `surgery.repairing`.
     """
 
     kind: str = "copy"
@@ -199,6 +200,22 @@ class Plan:
         isn't the base's first, and the plan's length if its last isn't the base's last."""
         before, after = [-1, *self.sources], [*self.sources, self.depth]
         return tuple(p for p, (a, b) in enumerate(zip(before, after, strict=True)) if b != a + 1)
+
+    @property
+    def fitted(self) -> tuple[int, ...]:
+        """Positions of layers whose weights a repair fits; the plan alone doesn't give them."""
+        return tuple(p for p, layer in enumerate(self.layers) if layer.init.initialiser.fitted)
+
+    @property
+    def unfitted(self) -> Plan:
+        """The plan before its repair: with plain copies in place of fitted layers."""
+        fitted = set(self.fitted)
+        return self._with(
+            tuple(
+                replace(layer, init=COPY) if p in fitted else layer
+                for p, layer in enumerate(self.layers)
+            )
+        )
 
     def describe(self) -> str:
         """Summarise what the plan does to the base: “4 dropped, 3 repeated”."""

@@ -53,7 +53,7 @@ class MeasurementCache:
             while len(samples) > _IN_MEMORY:
                 samples.popitem(last=False)
         self._disk = None
-        if base.kind in _LASTING_KINDS and (name := _fingerprint(base, progress)):
+        if name := lasting_name(base, progress):
             self._group = f"{name}:{settings}"
             self._disk = ArrayCache(cache_folder() / "analysis", _ON_DISK, _VERSION)
 
@@ -89,7 +89,11 @@ class MeasurementCache:
             self._disk.delete(self._group)
 
 
-def _fingerprint(base: Base, progress: Progress | None) -> str | None:
+def lasting_name(base: Base, progress: Progress | None = silent) -> str | None:
+    """A name that follows from a base's weights, for what is kept on disk; None if its weights have
+    no lasting name, or none is known and `progress` is None. Raises `BaseError`."""
+    if base.kind not in _LASTING_KINDS:
+        return None
     if base not in _fingerprints:
         try:
             name = fingerprint(base.source, progress)

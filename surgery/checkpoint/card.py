@@ -7,6 +7,8 @@ import yaml
 from surgery.plan import Plan
 from surgery.preview import Preview
 
+from .trained import TrainedTensors
+
 _TEMPLATE = """\
 ---
 {front}---
@@ -59,11 +61,11 @@ python -m surgery verify OUT BASE            # compares every tensor with the ba
 ```
 {again}"""
 _MOVED = """\
-Layers were moved, not trained. Unless it was healed by further training, expect text that is worse
-than the base's."""
+Layers were moved, not trained. Unless it was repaired or healed, expect text that is worse than the
+base's."""
 _AGAIN = """
-These give the model before it was healed; settings and checksums of what was trained are in
-`healing.json`.
+These give the model before it was {tag}; settings and checksums of what was changed are in
+`{record}`.
 """
 _RECIPE = """ The same as a [mergekit](https://github.com/arcee-ai/mergekit)
 passthrough recipe is in `recipe.yaml`."""
@@ -79,13 +81,13 @@ def card(
     has_recipe: bool,
     old: Preview,
     new: Preview,
-    healed: str = "",
+    trained: TrainedTensors | None = None,
     auto_class: str = "AutoModelForCausalLM",
 ) -> str:
     """Return the card's text. `has_recipe`: the recipe lies beside it. `hub_id` and `licence` go
-    into the front matter if they are known. `healed` describes the training, if there was any;
-    `auto_class` is the class that loads the model."""
-    tags = ["layer-surgery", "passthrough", *(["healed"] if healed else [])]
+    into the front matter if they are known. `trained` says what was changed afterwards, if anything
+    was; `auto_class` is the class that loads the model."""
+    tags = ["layer-surgery", "passthrough", *([trained.tag] if trained else [])]
     front: dict = {"library_name": "transformers", "tags": tags}
     if hub_id:
         front["base_model"] = hub_id
@@ -99,8 +101,8 @@ def card(
         what=plan.describe(),
         note=f"\nThe base was {_one_line(note)}.\n" if note else "",
         recipe=_RECIPE if has_recipe else "",
-        trained=healed or _MOVED,
-        again=_AGAIN if healed else "",
+        trained=trained.words if trained else _MOVED,
+        again=_AGAIN.format(tag=trained.tag, record=trained.record) if trained else "",
         old=old,
         new=new,
         auto_class=auto_class,

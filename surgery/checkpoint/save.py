@@ -60,8 +60,8 @@ def save(
     It is written beside the target and renamed when whole. `dtype` converts the floating-point
     tensors; `shard_size` is the most that one file holds ("5GB", decimal units). `progress` hears
     of bytes and may raise to cancel. `verified` compares what was written with what the plan says
-    before it takes its name. `healed` has the tensors that training changed. Raises `Refused` or
-    `SaveError`, and then `out` is as before.
+    before it takes its name. `healed` has the tensors that a repair or training changed.
+    Raises `Refused` or `SaveError`, and then `out` is as before.
     """
     limit = parse_size(shard_size)
     out = resolve(out)
@@ -119,7 +119,7 @@ def save(
             has_recipe=recipe is not None,
             old=preview_of(base, Plan.whole(base.depth)),
             new=preview_of(base, plan),
-            healed=healed.words if healed else "",
+            trained=healed,
             auto_class=base.auto_class,
         )
         (partial / "README.md").write_text(text, encoding="utf-8", errors="replace")

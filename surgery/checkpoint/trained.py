@@ -1,4 +1,4 @@
-"""Tensors that training changed, and their record in a checkpoint, `healing.json`."""
+"""Tensors that a repair or training changed, and their record in a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from surgery.io.copy import Readable
 
 from .tensor_spec import TensorSpec
 
-NAME = "healing.json"
+RECORDS = ("healing.json", "repair.json")  # a checkpoint has one of them, or none
 
 
 def _no_file(file: str, start: int, end: int) -> Readable:
@@ -24,16 +24,20 @@ def _no_file(file: str, start: int, end: int) -> Readable:
 
 @dataclass(frozen=True)
 class TrainedTensors:
-    """Tensors that training changed, by their names in the patient; `words` for the model card;
-    `facts` for programs (objective, settings, steps, tokens, perplexities)."""
+    """Tensors that a repair or training changed, by their names in the patient.
+
+    `words` are for the model card and `facts` (settings, tokens, perplexities) for programs. `tag`
+    says in one word what was done; `record` is the file that has the facts.
+    """
 
     tensors: Mapping[str, torch.Tensor] = field(repr=False)
     words: str
     facts: Mapping
+    tag: str = "healed"
+    record: str = RECORDS[0]
 
     def write(self, folder: Path, specs: Iterable[TensorSpec]) -> None:
-        """Write `healing.json` into a checkpoint: the facts, and a SHA-256 of each trained
-        tensor."""
+        """Write the record into a checkpoint: the facts, and a SHA-256 of each changed tensor."""
         given = [spec for spec in specs if spec.trained]
         sums = {}
         for spec in given:
@@ -42,14 +46,14 @@ class TrainedTensors:
                 digest.update(data)
             sums[spec.name] = digest.hexdigest()
         text = json.dumps({**self.facts, "tensors": sums}, indent=2)
-        (folder / NAME).write_text(text + "\n", encoding="utf-8")
+        (folder / self.record).write_text(text + "\n", encoding="utf-8")
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """{tensor: SHA-256} of the trained tensors of a checkpoint; empty if there are none. Raises
-    `SaveError` for a file that can't be read."""
-    path = folder / NAME
-    if not path.is_file():
+    """{tensor: SHA-256} of the changed tensors of a checkpoint; empty if there are none. Raises
+    `SaveError` for a record that can't be read."""
+    path = next((path for name in RECORDS if (path := folder / name).is_file()), None)
+    if path is None:
         return {}
     try:
         sums = json.loads(path.read_text(encoding="utf-8"))["tensors"]
@@ -57,4 +61,4 @@ def digests(folder: Path) -> dict[str, str]:
             return sums
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         pass
-    raise SaveError(f"{path} can't be read, so what was trained can't be verified.")
+    raise SaveError(f"{path} can't be read, so the changed weights can't be verified.")

@@ -40,7 +40,7 @@ def verify(
     what is wrong.
 
     Without an `opener` of the base's files the bytes are not compared, the rest is. Tensors that
-    were `trained` are compared with their SHA-256 instead.
+    a repair or training changed (`trained`) are compared with their SHA-256 instead.
 
     Bytes are compared as the system hands them back, so this finds what a copy did wrong, not what
     a disk may forget later.
@@ -77,7 +77,9 @@ def _same_bytes(
 def _same_sums(folder: Path, written: Mapping[str, Tensor], trained: Mapping[str, str]) -> None:
     for name, expected in trained.items():
         if name not in written:
-            raise SaveError(f"healing.json names {name[:80]}, which is not in the checkpoint.")
+            raise SaveError(
+                f"The record of changed weights names {name[:80]}, which is not in {folder}."
+            )
         tensor, digest = written[name], hashlib.sha256()
         with open(folder / tensor.file, "rb") as file:
             file.seek(tensor.start)
@@ -85,7 +87,7 @@ def _same_sums(folder: Path, written: Mapping[str, Tensor], trained: Mapping[str
                 digest.update(file.read(min(BLOCK, tensor.end - done)))
         if digest.hexdigest() != expected:
             raise SaveError(
-                f"{folder} is not what was trained: {name} has other bytes than healing.json says."
+                f"{folder} is not what was saved: {name} has other bytes than its record says."
             )
 
 

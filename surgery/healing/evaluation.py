@@ -112,21 +112,22 @@ class Evaluator:
         """Scores of the base and of the cut patient, computed once."""
         if self._of_base is None:
             self._of_base = self.score(self.base.model)
-            self._of_cut = self.score(self.base.operate(plan).model)
+            self._of_cut = self.score(self.base.operate(plan.unfitted).model)
         return self._of_base, self._of_cut
 
-    def summary(self, healed: Patient) -> dict:
-        """The healed patient as it will be saved, beside base and cut patient."""
-        base, cut = self._origin(healed.plan)
-        now = self.score(healed.model)
+    def summary(self, altered: Patient, plan: Plan, word: str) -> dict:
+        """A healed or repaired patient as it will be saved, called `word`, beside the base and the
+        cut patient, which is that of `plan`."""
+        base, cut = self._origin(plan)
+        now = self.score(altered.model)
         return {
             "tokens": now.tokens,
             "base": base.perplexity,
             "cut": cut.perplexity,
-            "healed": now.perplexity,
+            word: now.perplexity,
             "intervals": {
                 name: [score.low, score.high]
-                for name, score in (("base", base), ("cut", cut), ("healed", now))
+                for name, score in (("base", base), ("cut", cut), (word, now))
             },
             "recovered_of_log_perplexity": recovered(base, cut, now),
             "recovered_of_perplexity": recovered(base, cut, now, logarithm=False),

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
+from surgery.altered import Altered, put_in
 from surgery.base import Base
-from surgery.checkpoint.trained import TrainedTensors
 from surgery.errors import SaveError
 from surgery.io.atomic import atomic_folder
 from surgery.io.output_target import ADAPTER, resolve
-from surgery.patient import Patient
 from surgery.plan import Plan
-from surgery.progress import Progress, silent
 
 from .settings import Settings
 
 
 @dataclass(frozen=True)
-class Healed(Patient):
-    """A `Patient` whose `model` has the trained weights, in the base's dtype: as it is saved.
+class Healed(Altered):
+    """A patient with trained weights. `adapter` is (tensors, config) of a PEFT adapter if it was
+    healed with LoRA. `facts` describe the run."""
 
-    `tensors` are the trained ones in float32, by their names in the patient; `adapter` is (tensors,
-    config) of a PEFT adapter if it was healed with LoRA. `facts` describe the run, for JSON.
-    """
+    word: ClassVar[str] = "healed"
+    record: ClassVar[str] = "healing.json"
 
-    base: Base
     settings: Settings | None = None
-    tensors: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
     adapter: tuple[Mapping[str, torch.Tensor], dict] | None = field(default=None, repr=False)
-    facts: Mapping = field(default_factory=dict, repr=False)
 
     @classmethod
     def assemble(
@@ -49,27 +43,9 @@ class Healed(Patient):
         facts: Mapping,
     ) -> Healed:
         """Put the trained tensors into a fresh skeleton over the base's parameters."""
-        model = base.operate(plan).model
-        for name, tensor in tensors.items():
-            module, leaf = _place(model, name)
-            old = module.get_parameter(leaf)
-            new = tensor.to(old.device, old.dtype, copy=True)
-            module._parameters[leaf] = nn.Parameter(new, requires_grad=False)
-        return cls(base, plan, model, settings, tensors, adapter, facts)
-
-    def again(self) -> Healed:
-        """The same patient in another skeleton, sharing all parameters."""
-        model = self.base.operate(self.plan).model
-        for name in self.tensors:
-            (mine, leaf), (other, _) = _place(self.model, name), _place(model, name)
-            other._parameters[leaf] = mine._parameters[leaf]
-        return replace(self, model=model)
-
-    @property
-    def key(self) -> str:
-        """Identifies the healing: what was done, and the perplexities that resulted."""
-        facts = {name: fact for name, fact in self.facts.items() if name != "seconds"}
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+        model = base.operate(plan.unfitted).model
+        put_in(model, tensors)
+        return cls(base, plan, model, tensors, facts, settings, adapter)
 
     @property
     def description(self) -> str:
@@ -99,28 +75,6 @@ class Healed(Patient):
             )
         return text
 
-    def save(
-        self,
-        out: str | Path,
-        *,
-        dtype: str | None = None,
-        shard_size: str | int = "5GB",
-        overwrite: bool = False,
-        progress: Progress = silent,
-    ) -> Path:
-        """Write the checkpoint as `Base.save` does; only the trained tensors pass through memory.
-        Returns the folder."""
-        trained = TrainedTensors(self.tensors, self.description, self.facts)
-        return self.base.save(
-            self.plan,
-            out,
-            dtype=dtype,
-            shard_size=shard_size,
-            overwrite=overwrite,
-            healed=trained,
-            progress=progress,
-        )
-
     def save_adapter(self, out: str | Path, *, overwrite: bool = False) -> Path:
         """Write a PEFT adapter for the cut model that `base.save(plan, …)` writes. Raises
         `SaveError` if the patient was not healed with LoRA."""
@@ -142,12 +96,6 @@ class Healed(Patient):
             )
             (partial / "README.md").write_text(text, encoding="utf-8", errors="replace")
         return out
-
-
-def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module that holds a parameter, and its name there."""
-    owner, _, leaf = name.rpartition(".")
-    return model.get_submodule(owner), leaf
 
 
 def facts_of(base: Base, plan: Plan, settings: Settings, **more: object) -> dict:

@@ -382,7 +382,7 @@ class HealingRun:
             seconds=round(self.seconds, 1),
         )
         healed = Healed.assemble(self.base, self.plan, s, tensors, adapter, facts)
-        facts["perplexity"] = self.evaluator.summary(healed)
+        facts["perplexity"] = self.evaluator.summary(healed, self.plan, "healed")
         return healed
 
 

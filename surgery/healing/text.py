@@ -87,6 +87,13 @@ def of_file(
     return _packed(base, _chunks(place), window, most, joined=False, progress=progress)
 
 
+def of_texts(
+    base: Base, texts: Iterable[str], window: int, most: int | None = None
+) -> torch.Tensor:
+    """Several texts, joined by the tokenizer's end token, as windows, (count, window)."""
+    return _packed(base, texts, window, most, joined=True, progress=silent)
+
+
 def of_data_set(
     base: Base, name: str, window: int, most: int | None, progress: Progress = silent
 ) -> torch.Tensor:

@@ -44,6 +44,7 @@ MODEL = Kind(
         "README.md",
         "recipe.yaml",
         "healing.json",
+        "repair.json",
         "generation_config.json",
         "tokenizer*",
         "special_tokens_map.json",
@@ -78,6 +79,7 @@ ADAPTER = Kind(
         "adapter_model.safetensors",
         "README.md",
         "healing.json",
+        "repair.json",
         *_LEFT_BY_SYSTEMS,
     ),
 )

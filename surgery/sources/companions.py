@@ -42,6 +42,7 @@ _NOT = (
     "README*",
     "recipe.yaml",
     "healing.json",
+    "repair.json",
     # Refers to the old layers by number, in a format that is not rewritten.
     "params.json",
     "*.index.json",

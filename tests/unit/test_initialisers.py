@@ -25,7 +25,7 @@ def test_its_notation_is_read_and_written(name):
 @pytest.mark.parametrize("name", INITIALISERS)
 def test_exactly_one_thing_makes_new_values(name):
     one = INITIALISERS[name]
-    ways = [one.changes is Changes.NOTHING, one.values is not None, one.drawn]
+    ways = [one.changes is Changes.NOTHING, one.values is not None, one.drawn, one.fitted]
     assert ways.count(True) == 1
 
 
@@ -80,5 +80,5 @@ def test_an_entry_is_all_that_a_new_initialiser_needs(trial, tiny_folder, tmp_pa
         assert torch.equal(saved(input_ids=ids).logits, patient(input_ids=ids).logits)
     with pytest.raises(Refused, match="last layer has none"):
         base.operate(Plan.parse("0:5, 5@mix=0.5", base.depth))
-    with pytest.raises(PlanError, match=r"random, average or mix=0\.5"):
+    with pytest.raises(PlanError, match=r"average, lstsq, refit or mix=0\.5"):
         Plan.parse("0@nothing", 6)

@@ -24,6 +24,11 @@ Read = Callable[[int], torch.Tensor]
 
 def check_supported(base: Anatomy, plan: Plan) -> None:
     """Raise `Refused` if a layer can't be initialised as the plan says."""
+    if fitted := plan.fitted:
+        raise Refused(
+            f"@{plan.layers[fitted[0]].init} marks layers whose weights are fitted on a text: "
+            "repair this plan first (python -m surgery repair), or write it without these marks."
+        )
     for position, layer in enumerate(plan.layers):
         if layer.base:
             raise Refused(f"The plan names “{layer.base}”, another base: stack the bases first.")

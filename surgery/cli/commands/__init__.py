@@ -7,6 +7,7 @@ from .inspect import inspect
 from .preview import preview
 from .push import push
 from .recipe import recipe
+from .repair import repair
 from .save import save
 from .scan import scan
 from .suggest import suggest
@@ -21,6 +22,7 @@ COMMANDS = (
     scan,
     suggest,
     compare,
+    repair,
     heal,
     save,
     recipe,

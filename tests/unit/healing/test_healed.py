@@ -145,7 +145,7 @@ def test_a_changed_byte_of_what_was_trained_is_found(base, plan, settings, tmp_p
     data = bytearray((out / place.file).read_bytes())
     data[place.start] ^= 1
     (out / place.file).write_bytes(data)
-    with pytest.raises(SaveError, match=f"not what was trained: {name}"):
+    with pytest.raises(SaveError, match=f"not what was saved: {name}"):
         verify_saved(out, home, silent, Base.open)
 
 

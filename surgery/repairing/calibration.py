@@ -1,0 +1,115 @@
+"""Calibration text: what hidden states are compared on, as windows of tokens.
+
+By default it is half text that the base writes, and half what every Python brings along: neither
+needs a network, and together they do better than each alone (docs/explanation/repair.md). What the
+base writes is kept in the cache for its next repair.
+"""
+
+from __future__ import annotations
+
+import pydoc_data.topics
+import random
+import sysconfig
+from collections.abc import Iterator
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from surgery.analysis.cache import lasting_name
+from surgery.errors import SurgeryError
+from surgery.healing.text import of_data_set, of_file, of_texts, sampled
+from surgery.io.array_cache import ArrayCache
+from surgery.io.cache_folder import cache_folder
+from surgery.progress import Progress, silent
+
+from .settings import MIXED, OWN, PYTHON, TOKENS
+
+if TYPE_CHECKING:
+    from surgery.base import Base
+
+_WINDOW = 128  # tokens: more windows are written at once than with longer ones
+_HELD_OUT = 6  # one window in so many is held out of the fits
+_FEWEST = 2 * _HELD_OUT  # windows
+_KEPT, _VERSION = 16, 1  # texts in the cache
+_SEED = 0
+_HEAD = 8000  # characters of a source file, so that many files have their part
+
+
+def windows(
+    base: Base, text: str = MIXED, tokens: int = TOKENS, progress: Progress = silent
+) -> torch.Tensor:
+    """About `tokens` tokens of `text`, one of those that `RepairSettings` names: (windows, length).
+    Raises `SurgeryError` if it can't be read or is too short."""
+    length = min(_WINDOW, base.context or _WINDOW)
+    count = max(_FEWEST, tokens // length)
+    if text == MIXED:
+        half = count // 2
+        parts = (_own(base, half, length, progress), _python(base, count - half, length))
+        return _alternating(*parts)
+    if text == OWN:
+        found = _own(base, count, length, progress)
+    elif text == PYTHON:
+        found = _python(base, count, length)
+    elif text.startswith("data:"):
+        name = text.removeprefix("data:")
+        found = of_data_set(base, name, length, count * length, progress)
+    else:
+        found = of_file(base, text, length, None, progress)
+    if len(found) < _FEWEST:
+        raise SurgeryError(
+            f"The calibration text is too short: it has {found.numel():,} tokens, and a repair "
+            f"takes at least {_FEWEST * length:,}. Give more text, or let the base write it."
+        )
+    spread = torch.linspace(0, len(found) - 1, min(count, len(found))).long()
+    return found[spread].long()
+
+
+def held_out(count: int) -> torch.Tensor:
+    """Which of so many windows the ridge is chosen on, the others being fitted: (windows,)."""
+    mask = torch.zeros(count, dtype=torch.bool)
+    mask[::_HELD_OUT] = True
+    return mask
+
+
+def _python(base: Base, count: int, length: int) -> torch.Tensor:
+    return of_texts(base, _python_texts(), length, count * length)
+
+
+def _python_texts() -> Iterator[str]:
+    """Documentation and the beginnings of source files by turns, in an order that is always the
+    same."""
+    topics = pydoc_data.topics.topics
+    names = sorted(topics)
+    files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    order = random.Random(_SEED)
+    order.shuffle(names)
+    order.shuffle(files)
+    sources = (path.read_text(encoding="utf-8", errors="ignore")[:_HEAD] for path in files)
+    for text in chain.from_iterable(zip_longest((topics[name] for name in names), sources)):
+        if text:
+            yield text
+
+
+def _alternating(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """The windows of two texts by turns, so that the held-out ones are of both."""
+    both = min(len(one), len(other))
+    mixed = torch.stack([one[:both], other[:both]], 1).flatten(0, 1)
+    return torch.cat([mixed, one[both:], other[both:]]).long()
+
+
+def _own(base: Base, count: int, length: int, progress: Progress) -> torch.Tensor:
+    name, cache = (
+        lasting_name(base, progress),
+        ArrayCache(cache_folder() / "own-text", _KEPT, _VERSION),
+    )
+    group, entry = f"{name}:{length}:{_SEED}", f"{count}"
+    if name and (kept := cache.get(group, entry)) is not None and "windows" in kept:
+        found = torch.from_numpy(kept["windows"])
+        if found.shape == (count, length):
+            return found
+    found = sampled(base, count, length, _SEED, progress)
+    if name:
+        cache.put(group, entry, {"windows": found.numpy()})
+    return found

@@ -1,0 +1,80 @@
+"""Weighted ridge regression from sums over tokens, with the ridge chosen on tokens not fitted.
+
+Minimises Σ w·‖Δ·x − r‖² + ridge·mean(diag G)·‖Δ‖², where x is what a linear map is given, r what is
+missing in its output, w the weight of a token, and G = Σ w·x·xᵀ the Gram matrix. The solution is
+shrunk towards no change at all. Only G and Σ w·x·rᵀ are kept, in float64, so memory does not grow
+with the number of tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+#: Ridges to choose from, relative to the mean of the Gram matrix's diagonal.
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The change of a linear map, (outputs, inputs) in float64; None if no ridge lowers the error
+    on the tokens that were held out. Errors are weighted means over those tokens, without and
+    with the change."""
+
+    change: torch.Tensor | None
+    ridge: float | None
+    before: float
+    after: float
+
+
+class Sums:
+    """Sums over tokens: the Gram matrix of the inputs, their products with the residuals, and the
+    residuals' squares."""
+
+    def __init__(self, inputs: int, outputs: int, device: torch.device) -> None:
+        kind = {"dtype": torch.float64, "device": device}
+        self.gram = torch.zeros(inputs, inputs, **kind)
+        self.product = torch.zeros(inputs, outputs, **kind)
+        self.square = torch.zeros((), **kind)
+        self.tokens = 0
+
+    def add(self, x: torch.Tensor, r: torch.Tensor, w: torch.Tensor) -> None:
+        """Add tokens: `x` (tokens, inputs), `r` (tokens, outputs), `w` (tokens,), in float32."""
+        root = w.sqrt()[:, None]
+        x, r = x * root, r * root
+        self.gram += x.T @ x
+        self.product += x.T @ r
+        self.square += r.square().sum()
+        self.tokens += len(x)
+
+    @property
+    def finite(self) -> bool:
+        """Whether all sums are finite."""
+        return bool(self.square.isfinite() and self.gram.isfinite().all())
+
+    def error(self, change: torch.Tensor) -> float:
+        """Σ w·‖Δ·x − r‖² for a change Δ given as (inputs, outputs)."""
+        quadratic = ((self.gram @ change) * change).sum()
+        return float(self.square + quadratic - 2 * (self.product * change).sum())
+
+
+def fit(fitted: Sums, held_out: Sums) -> Fit:
+    """The best change by the tokens of `held_out` among those that each ridge gives on the tokens
+    of `fitted`."""
+    before = float(held_out.square) / max(1, held_out.tokens)
+    best = Fit(None, None, before, before)
+    scale = float(fitted.gram.diagonal().mean())
+    if not scale > 0:
+        return best
+    for ridge in RIDGES:
+        regularised = fitted.gram.clone()
+        regularised.diagonal().add_(ridge * scale)
+        factor, wrong = torch.linalg.cholesky_ex(regularised)
+        if wrong:  # fewer tokens than inputs, and a ridge too small to make up for it
+            continue
+        change = torch.cholesky_solve(fitted.product, factor)
+        after = held_out.error(change) / max(1, held_out.tokens)
+        if after < best.after:
+            best = Fit(change.T, ridge, before, after)
+    return best

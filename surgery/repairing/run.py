@@ -1,0 +1,160 @@
+"""Repair a plan: choose the layers, fit or scale them, and measure what it gained."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from surgery.errors import Refused
+from surgery.healing.evaluation import Evaluator
+from surgery.plan import COPY, Init, Plan
+from surgery.progress import Meter, Progress, silent
+
+from .calibration import held_out, windows
+from .refit import Batch, Refit, Where, refit
+from .repaired import Repaired
+from .scale_match import scale_matched
+from .settings import MIXED, OWN, PYTHON, RepairSettings
+from .targets import target_depths
+
+if TYPE_CHECKING:
+    from surgery.base import Base
+
+_BATCH = 2048  # tokens that run through a layer at once
+_TEXTS = {
+    MIXED: "text sampled from the base and Python's own texts",
+    OWN: "text sampled from the base",
+    PYTHON: "Python's own texts",
+}
+
+
+def repair(
+    base: Base,
+    plan: Plan,
+    settings: RepairSettings | None = None,
+    *,
+    evaluator: Evaluator | None = None,
+    progress: Progress = silent,
+) -> Repaired:
+    """Repair a plan without training, in seconds to minutes.
+
+    A plan that marks layers as fitted (`12@refit`) has exactly those fitted; otherwise the method
+    chooses them. The result says what was gained on held-out text, see `Repaired.helps`: it may be
+    nothing. Raises `Refused` for plans and models that the method isn't right for, and
+    `SurgeryError` for text that is too short or can't be read.
+    """
+    settings = settings or RepairSettings()
+    cut, begun = plan.unfitted, time.monotonic()
+    where = _where(plan, settings.method)  # refuses before anything is loaded
+    base.load(progress)
+    base.operate(cut)  # refuses what can't be operated at all
+    evaluator = evaluator or Evaluator.of(base, settings.held_out, progress)
+    found, tokens = Refit({}, ()), 0
+    if settings.method == "damped":
+        new = damped(plan)
+    else:
+        text = windows(base, settings.text, settings.tokens, progress).to(base.model.device)
+        tokens = text.numel()
+        if settings.method == "alpha":
+            progress("Matching the scale", 0, 0)
+            new = scale_matched(base, plan, list(text.split(_rows(text))))
+        else:
+            found = refit(base, cut, _batches(text), where, _meter(base, cut, where, progress))
+            new = cut
+            for p in found.positions:
+                new = new.initialise(p, p + 1, Init(settings.method))
+    changed = [p for p, layer in enumerate(new.layers) if layer.init != cut.layers[p].init]
+    facts = {
+        "base": base.pinned_id or base.name,
+        "plan": str(new),
+        "method": settings.method,
+        "text": _text_name(settings.text),
+        "tokens": tokens,
+        "layers": changed,
+        "fits": [
+            {
+                "layer": one.position,
+                "projection": one.name,
+                "ridge": one.fit.ridge,
+                "error_before": one.fit.before,
+                "error_after": one.fit.after,
+            }
+            for one in found.fits
+        ],
+    }
+    repaired = Repaired.assemble(base, new, found.tensors, facts)
+    facts["perplexity"] = evaluator.summary(repaired, cut, "repaired")
+    facts["seconds"] = round(time.monotonic() - begun, 1)
+    return repaired
+
+
+def _text_name(text: str) -> str:
+    """A text in a few words. Files by name alone, since models travel."""
+    if text.startswith("data:"):
+        return f"the data set {text.removeprefix('data:')}"
+    return _TEXTS.get(text) or f"the file {Path(text).name}"
+
+
+def damped(plan: Plan) -> Plan:
+    """The plan with `@scale=1/K` on every copy of a layer that is there K times: a loop whose steps
+    add up to one (arXiv 2605.23872). Raises `Refused` if nothing is repeated."""
+    times = {source: plan.sources.count(source) for source in set(plan.sources)}
+    if max(times.values()) == 1:
+        raise Refused("Only repeated layers are damped, and this plan repeats none: use refit.")
+    for p, layer in enumerate(plan.layers):
+        if times[layer.source] > 1 and layer.init == COPY:
+            factor = float(f"{1 / times[layer.source]:.4g}")
+            plan = plan.initialise(p, p + 1, Init("scale", factor))
+    return plan
+
+
+def starts(plan: Plan, last: bool = False) -> tuple[int, ...]:
+    """Positions from which hidden states are to be led back to the base's: before each place where
+    layers are left out, and at the start of each repeated block (`last`: at its end)."""
+    sources, reached, found = plan.sources, 0, []
+    again = [source < max(sources[:p], default=-1) + 1 for p, source in enumerate(sources)]
+    for p, source in enumerate(sources):
+        reached = max(reached, source + 1)
+        following = sources[p + 1] if p + 1 < len(plan) else plan.depth
+        neighbour = p + 1 if last else p - 1
+        edge = not (0 <= neighbour < len(plan) and again[neighbour])
+        if following > reached or (again[p] and edge) or (p == 0 and source > 0):
+            found.append(p)
+    return tuple(found)
+
+
+def _where(plan: Plan, method: str) -> Where:
+    if method not in ("refit", "lstsq"):
+        return Where()
+    last_only = method == "lstsq"
+    if plan.fitted:
+        return Where(positions=plan.fitted, last_only=last_only)
+    found = starts(plan, last_only)
+    if not found:
+        raise Refused(
+            "There is nothing to fit: this plan leaves no layers out between others and repeats "
+            "none."
+        )
+    return Where(starts=found, last_only=last_only)
+
+
+def _batches(text: torch.Tensor) -> list[Batch]:
+    mask = held_out(len(text))
+    return [
+        Batch(ids, apart)
+        for apart in (False, True)
+        for ids in text[mask == apart].split(_rows(text))
+    ]
+
+
+def _rows(text: torch.Tensor) -> int:
+    return max(1, _BATCH // text.shape[1])
+
+
+def _meter(base: Base, plan: Plan, where: Where, progress: Progress) -> Meter:
+    layers = len(where.positions) or 4 * len(where.starts)
+    total = max(target_depths(plan)[p] for p in (*where.starts, *where.positions)) + 4 * layers
+    return Meter(progress, "Fitting layers", total)

@@ -1,0 +1,46 @@
+"""Methods of repair, and what a repair is asked for. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from surgery.errors import SurgeryError
+
+#: {method: what it does, in one line for help and the page}
+METHODS = {
+    "refit": "fits outputs of attention and MLP, from the seam down, to the base's hidden states",
+    "lstsq": "fits the last output projection before the seam, that of the MLP (ReplaceMe)",
+    "alpha": "matches the scale of the hidden states behind the seam (Prune&Comp)",
+    "damped": "scales each copy of a repeated layer by one over their number",
+}
+MIXED = "mixed"  # half of each of these:
+OWN = "own"  # what the base writes
+PYTHON = "python"  # documentation and sources that every Python brings along
+TOKENS = 16_384  # of calibration text, by default
+MOST_TOKENS = 1 << 20
+
+
+@dataclass(frozen=True)
+class RepairSettings:
+    """`text` is "mixed", "own" (the base writes it), "python" (what Python brings along), a file,
+    or a data set on the Hub as data:org/name. `held_out` is a file that the result is measured on;
+    by default the project's own texts. Raises `SurgeryError` for values that make no sense.
+    """
+
+    method: str = "refit"
+    text: str = MIXED
+    tokens: int = TOKENS
+    held_out: str = ""
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise SurgeryError(
+                f"There is no repair “{self.method[:40]}”: the methods are {', '.join(METHODS)}."
+            )
+        if not 1 <= self.tokens <= MOST_TOKENS:
+            raise SurgeryError(f"A repair takes 1 to {MOST_TOKENS:,} tokens of text.")
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether the method compares hidden states on a text."""
+        return self.method != "damped"

@@ -1,0 +1,205 @@
+"""Repairs of tiny models from end to end: what is fitted, what is saved, what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from surgery import Base, Plan, Refused, RepairSettings, SurgeryError, repair
+from surgery.healing.text import sampled
+from surgery.progress import Cancelled, silent
+from surgery.repairing.calibration import held_out, windows
+from surgery.repairing.least_squares import RIDGES
+from surgery.verify_saved import verify_saved
+
+IDS = torch.arange(3, 40)[None]
+SMALL = {"tokens": 4096, "text": "python"}
+
+
+@pytest.fixture(scope="module")
+def gpt2(tiny_folder):
+    return Base.open(str(tiny_folder("gpt2")))
+
+
+@pytest.fixture(scope="module")
+def llama(tiny_folder):
+    return Base.open(str(tiny_folder("llama")))
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return Plan.parse("0:2, 4:6", 6)
+
+
+@pytest.fixture(scope="module")
+def repaired(gpt2, plan):
+    return repair(gpt2, plan, RepairSettings(**SMALL))
+
+
+def logits(model):
+    with torch.no_grad():
+        return model(input_ids=IDS).logits
+
+
+def test_the_first_fit_is_that_of_least_squares(llama, plan):
+    """ReplaceMe by hand: hidden states by transformers, the fit by numpy."""
+    found = repair(llama, plan, RepairSettings("lstsq", **SMALL))
+    assert str(found.plan) == "0, 1@lstsq, 4:6"
+    ((name, weight),) = found.tensors.items()
+    assert name == "model.layers.1.mlp.down_proj.weight"
+    text, model = windows(llama, **SMALL), llama.model
+    given = []
+    module = model.model.layers[1].mlp.down_proj
+    hook = module.register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    with torch.no_grad():
+        states = model(input_ids=text, output_hidden_states=True, use_cache=False).hidden_states
+    hook.remove()
+    x, target = given[0].double(), states[4].double()  # what layer 4 is given in the base
+    r = target - states[2].double()
+    w = (1 / target.square().sum(-1, keepdim=True)).sqrt()
+    kept = ~held_out(len(text))
+    rows, missing = ((w * part)[kept].flatten(0, 1).numpy() for part in (x, r))
+    ridge = found.facts["fits"][0]["ridge"]
+    assert ridge in RIDGES
+    scale = ridge * (rows**2).sum(0).mean()
+    rows = np.vstack([rows, np.sqrt(scale) * np.eye(rows.shape[1])])
+    missing = np.vstack([missing, np.zeros((rows.shape[1], missing.shape[1]))])
+    change = np.linalg.lstsq(rows, missing, rcond=None)[0].T
+    old = module.weight.detach().double().numpy()
+    assert np.allclose(weight.double().numpy() - old, change, rtol=1e-2, atol=1e-3)
+
+
+def test_hidden_states_come_nearer_to_the_bases(repaired):
+    assert str(repaired.plan) == "0, 1@refit, 4:6@refit"
+    fits = repaired.facts["fits"]
+    assert [(fit["layer"], fit["projection"]) for fit in fits][:2] == [
+        (1, "attn.c_proj"),
+        (1, "mlp.c_proj"),
+    ]
+    assert all(fit["error_after"] <= fit["error_before"] for fit in fits)
+    assert repaired.helps and repaired.recovered[1] > 0.5
+
+
+def test_the_base_and_its_other_patients_stay_as_they_are(gpt2, plan):
+    before = {name: value.clone() for name, value in gpt2.model.state_dict().items()}
+    other = gpt2.operate(plan)
+    cut = logits(other.model)
+    found = repair(gpt2, plan, RepairSettings(**SMALL))
+    assert torch.equal(logits(other.model), cut)
+    assert not torch.equal(logits(found.model), cut)
+    assert all(torch.equal(before[name], value) for name, value in gpt2.model.state_dict().items())
+
+
+def test_what_is_saved_is_what_was_live(repaired, tmp_path, tiny_folder):
+    out = repaired.save(tmp_path / "out")
+    loaded = AutoModelForCausalLM.from_pretrained(out)
+    assert torch.equal(logits(loaded), logits(repaired.model))
+    again = repaired.again()
+    assert torch.equal(logits(again.model), logits(repaired.model))
+    verify_saved(out, str(tiny_folder("gpt2")), silent, Base.open)
+    facts = json.loads((out / "repair.json").read_text())
+    assert facts["plan"] == "0, 1@refit, 4:6@refit" and facts["text"] == "Python's own texts"
+    assert set(facts["tensors"]) == set(repaired.tensors)
+    card = (out / "README.md").read_text()
+    assert "**repaired** without training" in card and "- repaired" in card
+    assert f"repaired {facts['perplexity']['repaired']:.2f}" in card
+
+
+def test_marks_in_a_plan_say_what_is_fitted(gpt2, plan, repaired):
+    marked = Plan.parse("0, 1@refit, 4, 5", 6)
+    found = repair(gpt2, marked, RepairSettings(**SMALL))
+    assert found.plan == marked and marked.unfitted == plan
+    first = "transformer.h.1.mlp.c_proj.weight"
+    assert set(found.tensors) == {name for name in repaired.tensors if ".h.1." in name}
+    assert torch.equal(found.tensors[first], repaired.tensors[first])
+
+
+def test_a_plan_with_marks_is_nothing_without_its_repair(gpt2, tmp_path):
+    marked = Plan.parse("0, 1@refit, 4, 5", 6)
+    for attempt in (lambda: gpt2.operate(marked), lambda: gpt2.save(marked, tmp_path / "out")):
+        with pytest.raises(Refused, match="repair this plan first"):
+            attempt()
+    assert not (tmp_path / "out").exists()
+    assert gpt2.preview(marked) == gpt2.preview(marked.unfitted)
+
+
+def test_scale_match_is_the_scaling_of_hidden_states(llama, plan):
+    found = repair(llama, plan, RepairSettings("alpha", **SMALL))
+    factors = {layer.init.factor for layer in found.plan.layers[2:]}
+    assert len(factors) == 1 and not found.tensors and str(found.plan).startswith("0:2, 4:6@scale=")
+    with torch.no_grad():
+        text = windows(llama, **SMALL)
+        states = llama.model(input_ids=text, output_hidden_states=True).hidden_states
+        alpha = float((states[4].norm(dim=-1) / states[2].norm(dim=-1)).mean())
+        assert min(factors) == pytest.approx(1 / alpha, rel=1e-3)
+        cut = llama.operate(plan).model
+        hook = cut.model.layers[1].register_forward_hook(lambda *args: args[2] * alpha)
+        multiplied = logits(cut)
+        hook.remove()
+    assert torch.allclose(logits(found.model), multiplied, atol=2e-3)
+
+
+def test_damping_scales_every_copy(llama):
+    found = repair(llama, Plan.parse("0:4, 2:6", 6), RepairSettings("damped"))
+    assert str(found.plan) == "0:2, 2:4*2@scale=0.5, 4:6" and found.facts["tokens"] == 0
+
+
+@pytest.mark.parametrize(
+    "family, text, method, words",
+    [
+        ("gemma2", "0:2, 4:6", "refit", "no output projection whose outputs are added as they are"),
+        ("gemma2", "0:2, 4:6", "alpha", "normalises what each layer adds"),
+        ("llama", "0:6", "refit", "nothing to fit"),
+        ("llama", "0:6", "alpha", "needs a cut"),
+        ("llama", "0:2, 4:6", "damped", "repeats none"),
+    ],
+)
+def test_refusals(tiny_folder, family, text, method, words):
+    base = Base.open(str(tiny_folder(family)))
+    with pytest.raises(Refused, match=words):
+        repair(base, Plan.parse(text, 6), RepairSettings(method, **SMALL))
+
+
+def test_texts_that_are_too_short_or_missing(llama, plan, tmp_path):
+    short = tmp_path / "short.txt"
+    short.write_text("A few words. " * 50, encoding="utf-8")
+    with pytest.raises(SurgeryError, match="calibration text is too short"):
+        repair(llama, plan, RepairSettings(text=str(short)))
+    with pytest.raises(SurgeryError, match="can't be read"):
+        repair(llama, plan, RepairSettings(text=str(tmp_path / "none.txt")))
+    with pytest.raises(SurgeryError, match="no repair “magic”"):
+        RepairSettings("magic")
+    with pytest.raises(SurgeryError, match="tokens of text"):
+        RepairSettings(tokens=0)
+
+
+def test_states_that_are_not_finite_stop_it_with_the_layer(tmp_path, plan):
+    import tiny
+
+    model = tiny.model("llama")
+    with torch.no_grad():
+        model.model.layers[3].mlp.down_proj.weight[0, 0] = float("nan")
+    model.save_pretrained(tmp_path / "broken")
+    tiny.tokenizer().save_pretrained(tmp_path / "broken")
+    base = Base.open(str(tmp_path / "broken"))
+    with pytest.raises(SurgeryError, match="after layer 3 are not finite"):
+        repair(base, plan, RepairSettings(**SMALL))
+
+
+def test_it_can_be_stopped_between_layers(llama, plan):
+    def stop(what, done, total):
+        if what == "Fitting layers" and done > 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        repair(llama, plan, RepairSettings(**SMALL), progress=stop)
+
+
+def test_what_the_base_writes_is_kept(llama, monkeypatch):
+    first = windows(llama, "own", 2048)
+    monkeypatch.setattr("surgery.repairing.calibration.sampled", None)  # fails if it is called
+    assert torch.equal(windows(llama, "own", 2048), first)
+    monkeypatch.undo()
+    assert torch.equal(first, sampled(llama, len(first), first.shape[1], 0).long())
