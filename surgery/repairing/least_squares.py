@@ -33,10 +33,9 @@ class Sums:
     residuals' squares."""
 
     def __init__(self, inputs: int, outputs: int, device: torch.device) -> None:
-        kind = {"dtype": torch.float64, "device": device}
-        self.gram = torch.zeros(inputs, inputs, **kind)
-        self.product = torch.zeros(inputs, outputs, **kind)
-        self.square = torch.zeros((), **kind)
+        self.gram = torch.zeros(inputs, inputs, dtype=torch.float64, device=device)
+        self.product = torch.zeros(inputs, outputs, dtype=torch.float64, device=device)
+        self.square = torch.zeros(1, dtype=torch.float64, device=device)
         self.tokens = 0
 
     def add(self, x: torch.Tensor, r: torch.Tensor, w: torch.Tensor) -> None:

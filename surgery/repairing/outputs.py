@@ -9,7 +9,7 @@ routed experts fail this, and are left as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -128,7 +128,7 @@ def _zeroed(layer: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _outputs(
-    modules: dict[str, nn.Module], called: Callable[[str, torch.Tensor], Any]
+    modules: Mapping[str, nn.Module], called: Callable[[str, torch.Tensor], Any]
 ) -> Iterator[None]:
     """Call `called(name, output)` after each of these modules; what it returns, unless None,
     replaces the output."""
