@@ -11,7 +11,7 @@ import pydoc_data.topics
 import random
 import sysconfig
 from collections.abc import Iterator
-from itertools import chain, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ _HELD_OUT = 6  # one window in so many is held out of the fits
 _FEWEST = 2 * _HELD_OUT  # windows
 _KEPT, _VERSION = 16, 1  # texts in the cache
 _SEED = 0
-_HEAD = 8000  # characters of a source file, so that many files have their part
+_CHARACTERS = 8  # per token of a piece: more than any tokenizer's tokens have on average
 
 
 def windows(
@@ -74,22 +74,35 @@ def held_out(count: int) -> torch.Tensor:
 
 
 def _python(base: Base, count: int, length: int) -> torch.Tensor:
-    return of_texts(base, _python_texts(), length, count * length)
+    """One window from each document as long as there are enough, since many kinds of text matter
+    more than much text."""
+    pieces, found = _python_pieces(length * _CHARACTERS), []
+    for text in pieces:
+        found.append(of_texts(base, [text], length, length)[:1])
+        if len(found) == count:
+            break
+    return torch.cat(found)
 
 
-def _python_texts() -> Iterator[str]:
-    """Documentation and the beginnings of source files by turns, in an order that is always the
-    same."""
-    topics = pydoc_data.topics.topics
-    names = sorted(topics)
-    files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+def _python_pieces(size: int) -> Iterator[str]:
+    """Pieces of documentation and of source files by turns, of `size` characters or a little less,
+    in an order that is always the same."""
     order = random.Random(_SEED)
-    order.shuffle(names)
-    order.shuffle(files)
-    sources = (path.read_text(encoding="utf-8", errors="ignore")[:_HEAD] for path in files)
-    for text in chain.from_iterable(zip_longest((topics[name] for name in names), sources)):
-        if text:
-            yield text
+    topics = [topic for topic in pydoc_data.topics.topics.values() if len(topic) >= size]
+    files = [p for p in _sources() if p.stat().st_size >= size]
+    while True:
+        order.shuffle(topics)
+        order.shuffle(files)
+        for topic, file in zip_longest(topics, files):
+            for text in (topic, file and file.read_text(encoding="utf-8", errors="ignore")):
+                if text:
+                    start = order.randrange(max(1, len(text) - size))
+                    yield text[start : start + size]
+
+
+def _sources() -> list[Path]:
+    """The modules of Python's library, without those of its packages."""
+    return sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
 
 
 def _alternating(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
