@@ -34,6 +34,11 @@ class Altered(Patient):
     facts: Mapping = field(default_factory=dict, repr=False)
 
     @property
+    def note(self) -> str:
+        """What was done, in a few words."""
+        return self.word
+
+    @property
     def description(self) -> str:
         """What was done, for a model card."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""An operation: the base, the plan, and the healed patient if there is one, as one value.
+"""An operation: the base, the plan, and the healed or repaired patient if there is one.
 
 The page and its services pass an `Operation` where they would otherwise carry three values and
 join them again. It needs no torch until a patient is made.
@@ -13,30 +13,30 @@ from typing import TYPE_CHECKING, Any
 from .plan import Plan
 
 if TYPE_CHECKING:
+    from .altered import Altered
     from .base import Base
-    from .healing import Healed
     from .patient import Patient
 
 
 @dataclass(frozen=True)
 class Operation:
     """`spec` names the base as in `Base.open`; `plan` is the plan for it. `healed` is the result of
-    healing that plan, and None while it has not been healed.
+    healing or repairing that plan, and None while neither was done.
 
     Raises `ValueError` if `healed` was made from another plan.
     """
 
     spec: str
     plan: Plan
-    healed: Healed | None = None
+    healed: Altered | None = None
 
     def __post_init__(self) -> None:
         if self.healed is not None and self.healed.plan != self.plan:
             raise ValueError(f"healed was made from {self.healed.plan}, not from {self.plan}")
 
     def __str__(self) -> str:
-        """The plan, with “, healed” after it if that applies."""
-        return f"{self.plan}, healed" if self.healed is not None else str(self.plan)
+        """The plan, with “, healed” or “, repaired” after it if that applies."""
+        return f"{self.plan}, {self.healed.word}" if self.healed is not None else str(self.plan)
 
     @property
     def key(self) -> tuple[str, str, str]:

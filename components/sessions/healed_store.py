@@ -1,12 +1,15 @@
-"""The healed patient of one session, in use while the plan is the one that it was healed for."""
+"""The healed and repaired patients of one session, in use while the plan is the one of theirs."""
 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 
 from surgery import Plan
 from surgery.operation import Operation
 from surgery.progress import Turn
+
+_MOST = 2  # patients: each has weights of its own
 
 
 class HealedStore:
@@ -17,16 +20,18 @@ class HealedStore:
         self.pausing = threading.Event()
         # One run at a time: a paused one ends its step first.
         self.busy = Turn("Waiting for the current step to finish")
-        self._kept: Operation | None = None
+        self._kept: OrderedDict[tuple[str, Plan], Operation] = OrderedDict()
 
     def __deepcopy__(self, memo: dict) -> HealedStore:
         return HealedStore()  # Gradio copies a state's first value for every page that is opened
 
-    def keep(self, healed: Operation) -> None:
-        """Keep a healed operation, and drop an older one."""
-        self._kept = healed
+    def keep(self, altered: Operation) -> None:
+        """Keep a healed or repaired operation, and drop the oldest."""
+        self._kept[altered.spec, altered.plan] = altered
+        self._kept.move_to_end((altered.spec, altered.plan))
+        while len(self._kept) > _MOST:
+            self._kept.popitem(last=False)
 
     def operation(self, spec: str, plan: Plan) -> Operation:
-        """Return the operation of a base and a plan, healed if exactly this plan was."""
-        kept = self._kept
-        return kept if kept and (kept.spec, kept.plan) == (spec, plan) else Operation(spec, plan)
+        """Return the operation of a base and a plan, healed or repaired if this plan was."""
+        return self._kept.get((spec, plan)) or Operation(spec, plan)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from surgery import Plan
 from surgery.operation import Operation
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 _MOST = 500  # entries of a session
 _LONGEST_NAME = 40  # characters
+
+#: The text of an evaluation on held-out text without a file: the project's own texts.
+ALL_KINDS = "all four kinds"
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Entry:
         """Make the entry for a measurement of an operation's patient."""
         (spec, text_of_plan, healing), plan = operation.key, operation.plan
         if operation.healed:
-            note = f"healed, {operation.healed.facts['steps']:,} steps"
+            note = operation.healed.note
         elif plan.is_whole:
             note = "the base"
         return cls(
@@ -83,6 +87,26 @@ class Entry:
     def key(self) -> tuple:
         """Equal for two measurements of the same thing."""
         return self.identity, self.plan, self.healing, self.text, self.tokens
+
+
+def altered_entries(base: Base, cut: Operation, altered: Operation, text: str) -> list[Entry]:
+    """Entries for the base, the `cut` patient and the healed or repaired one, as its own run
+    evaluated them on the same `text`."""
+    assert altered.healed is not None, "neither healed nor repaired"
+    scores = altered.healed.facts["perplexity"]
+
+    def measured(who: str) -> Measure:
+        low, high = scores["intervals"][who]
+        return Measure(scores[who], low, high, scores["tokens"])
+
+    return [
+        Entry.of(base, of, measured(who), text)
+        for who, of in (
+            ("base", Operation(cut.spec, Plan.whole(base.depth))),
+            ("cut", cut),
+            (altered.healed.word, altered),
+        )
+    ]
 
 
 class Measurements:

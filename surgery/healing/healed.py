@@ -48,6 +48,11 @@ class Healed(Altered):
         return cls(base, plan, model, tensors, facts, settings, adapter)
 
     @property
+    def note(self) -> str:
+        """The number of steps too."""
+        return f"healed, {self.facts['steps']:,} steps"
+
+    @property
     def description(self) -> str:
         """What was done, for a model card."""
         facts, s = self.facts, self.settings or Settings()
@@ -62,11 +67,12 @@ class Healed(Altered):
             if s.objective == "distill"
             else "the next-token loss"
         )
+        start = facts.get("repair") or {}
+        repaired = f" and repaired ({start['method']})" if start else ""
         text = (
-            f"The model was **healed** after its layers were changed: {how} of layers {where} were "
-            f"trained by "
-            f"{goal}, for {facts['steps']:,} steps over {facts['tokens']:,} tokens of "
-            f"{facts['text']}."
+            f"The model was **healed** after its layers were changed{repaired}: {how} of layers "
+            f"{where} were trained by {goal}, for {facts['steps']:,} steps over "
+            f"{facts['tokens']:,} tokens of {facts['text']}."
         )
         if found := facts.get("perplexity"):
             text += (

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from surgery.altered import Altered, put_in
 from surgery.base import Base
 from surgery.errors import SurgeryError
 from surgery.patient import Patient
@@ -45,6 +46,7 @@ from .student import (
 
 _PROBE = 4  # steps after which minutes are turned into steps; the first isn't timed
 _SAVE_SECONDS = 60.0
+_REPAIR = ("method", "tokens", "text", "perplexity")  # what a healed model tells of its repair
 _NO_STATES, _NONE_READ = -1, -2  # used instead of a step
 
 
@@ -70,9 +72,11 @@ class Event:
 class HealingRun:
     """A run in a folder, new or resumed.
 
-    Sample texts continue `prompt`. `on_evaluation` is called with each evaluation, the first one
-    before the run is made. Raises `SurgeryError` for settings that don't fit the base and
-    plan, for a folder that holds another run, and if there is too little memory.
+    `start` is the repaired patient of this plan to begin from, instead of the cut one; the minutes
+    include its repair, and a resumed run has its own. Sample texts continue `prompt`.
+    `on_evaluation` is called with each evaluation, the first one before the run is made. Raises
+    `SurgeryError` for settings that don't fit the base and plan, for a folder that holds another
+    run, and if there is too little memory.
     """
 
     def __init__(
@@ -82,12 +86,13 @@ class HealingRun:
         settings: Settings,
         folder: str | Path,
         *,
+        start: Altered | None = None,
         prompt: str = "The",
         evaluator: Evaluator | None = None,
         on_evaluation: Callable[[EvalResult], None] | None = None,
         progress: Progress = silent,
     ) -> None:
-        started = time.monotonic()
+        started = time.monotonic() - (start.facts["seconds"] if start else 0)
         self._on_evaluation = on_evaluation
         self.base, self.plan, self.settings = base, plan, settings
         self.folder, self.prompt, self._progress = Path(folder), prompt, progress
@@ -102,12 +107,12 @@ class HealingRun:
         run_checkpoint.check_same(self.folder, facts)
         base.load(progress)
         self.accelerator = make_accelerator(base, settings)
-        patient = base.operate(plan)
+        patient = self._patient(start)
         self.evaluator = evaluator or Evaluator.of(base, settings.held_out, progress)
         model = make_student(patient, settings)
         check_savable(patient, names_in_patient(model))
         self.student = Patient(base, plan, patient.model)  # the same modules, adapters included
-        self.distillation = Distillation(base, plan, settings, patient.model)
+        self.distillation = Distillation(base, plan.unfitted, settings, patient.model)
         optimizer = torch.optim.AdamW(
             trainable(model).values(),
             lr=settings.learning_rate,
@@ -255,7 +260,7 @@ class HealingRun:
                 self.settings, time.monotonic() - started, self.evaluator.seconds
             )
             read = text.read(self.base, self.settings, self._progress, seconds)
-            run_checkpoint.begin(self.folder, facts, read)
+            run_checkpoint.begin(self.folder, facts, read, self._start)
         self.accelerator.wait_for_everyone()
         self.tokens = run_checkpoint.text_of(self.folder, self.settings.window)
         if self._resumed():
@@ -263,6 +268,19 @@ class HealingRun:
         if not self.evaluations:
             self._evaluate()
         self.save()
+
+    def _patient(self, start: Altered | None) -> Patient:
+        """The patient before its first step: repaired, if the run begins so. Raises `Refused` for a
+        plan with fitted layers that come from nowhere."""
+        self._start = run_checkpoint.start_of(self.folder)
+        if self._start is None and start is not None and start.tensors:
+            if start.plan != self.plan:
+                raise ValueError(f"start is a patient of {start.plan}, not of {self.plan}")
+            self._start = start.tensors, start.facts
+        patient = self.base.operate(self.plan.unfitted if self._start else self.plan)
+        if self._start:
+            put_in(patient.model, self._start[0])
+        return patient
 
     def _resumed(self) -> bool:
         """Resume from the last readable state; False if there are no states. Raises `SurgeryError`
@@ -367,7 +385,8 @@ class HealingRun:
         """The healed patient as it is now, whether or not the run is finished."""
         values = {name: whole(p) for name, p in self._parameters().items()}
         model = self.accelerator.unwrap_model(self.model)
-        tensors = trained_tensors(model, values)
+        fitted, repair = self._start or ({}, {})
+        tensors = {**fitted, **trained_tensors(model, values)}
         adapter = adapter_of(model, values) if self.settings.train == "lora" else None
         s = self.settings
         source = "a text file" if s.text else f"the data set {s.data}" if s.data else None
@@ -380,6 +399,7 @@ class HealingRun:
             tokens=self.step * s.tokens_per_step,
             text=source or "text sampled from the base",
             seconds=round(self.seconds, 1),
+            **({"repair": {key: repair.get(key) for key in _REPAIR}} if repair else {}),
         )
         healed = Healed.assemble(self.base, self.plan, s, tensors, adapter, facts)
         facts["perplexity"] = self.evaluator.summary(healed, self.plan, "healed")

@@ -2,6 +2,9 @@
 
     run.json                     base, plan, settings
     text/tokens.safetensors      the training sequences
+    start/                       if it begins from a repaired patient
+        tensors.safetensors      the fitted tensors
+        facts.json               how they were fitted
     state-00000120/              after 120 steps; the last two are kept, and the best
         trained.safetensors      trained parameters
         moments.safetensors      optimizer states
@@ -34,6 +37,8 @@ from .records import read as read_record
 from .settings import Settings, described
 
 _TEXT = Path("text") / "tokens.safetensors"
+_START = Path("start") / "tensors.safetensors"
+_START_FACTS = Path("start") / "facts.json"
 _FILES = ("trained.safetensors", "moments.safetensors")
 _CHUNK = 8 << 20
 _STATE = re.compile(r"state-([0-9]{8})")
@@ -42,9 +47,17 @@ _PARTIAL = re.compile(r"\.state-[0-9]{8}\.[0-9a-f]{8}\.partial")  # of a process
 _OURS = (_STATE, _UNREADABLE, _PARTIAL)
 
 
-def begin(folder: Path, facts: Mapping, text: torch.Tensor) -> None:
+Start = tuple[Mapping[str, torch.Tensor], Mapping]  # fitted tensors, and the facts of their repair
+
+
+def begin(folder: Path, facts: Mapping, text: torch.Tensor, start: Start | None = None) -> None:
     """Create the run's folder. `facts` are the fields of its `RunRecord`, except the checksum."""
-    with atomic_folder(folder, text.nbytes) as partial:
+    size = text.nbytes + sum(tensor.nbytes for tensor in (start[0] if start else {}).values())
+    with atomic_folder(folder, size) as partial:
+        if start:
+            (partial / _START).parent.mkdir()
+            _save(start[0], partial / _START)
+            _write_json(partial / _START_FACTS, start[1])
         place = partial / _TEXT
         place.parent.mkdir()
         _save({"tokens": text}, place)
@@ -105,6 +118,20 @@ def text_of(folder: Path, window: int) -> torch.Tensor:
     )
 
 
+def start_of(folder: Path) -> Start | None:
+    """What the run in this folder begins from; None if that is the cut patient, or there is no run.
+    Raises `SurgeryError` if it can't be read."""
+    if not (folder / _START).is_file():
+        return None
+    try:
+        facts = json.loads((folder / _START_FACTS).read_text(encoding="utf-8"))
+        return load_file(folder / _START), dict(facts)
+    except (OSError, SafetensorError, ValueError, TypeError, RecursionError) as error:
+        raise SurgeryError(
+            f"The repaired weights in {folder} can't be read. Remove the folder to start over."
+        ) from error
+
+
 def write(
     folder: Path,
     step: int,
@@ -152,12 +179,12 @@ def read(folder: Path, step: int) -> tuple[dict, dict, StateRecord] | None:
 def remove(folder: Path) -> None:
     """Remove a finished run. If its folder holds other files, they and the folder are kept."""
     sweep(folder)
-    for path in (folder / "run.json", folder / _TEXT):
+    for path in (folder / "run.json", *(folder / part for part in (_TEXT, _START, _START_FACTS))):
         path.unlink(missing_ok=True)
     for path in folder.iterdir():
         if any(pattern.fullmatch(path.name) for pattern in _OURS):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for path in (folder / _TEXT.parent, folder):
+    for path in (folder / _TEXT.parent, folder / _START.parent, folder):
         with contextlib.suppress(OSError):  # not empty
             path.rmdir()
 

@@ -27,7 +27,11 @@ from .settings import Settings
 
 
 def trained_layers(plan: Plan, settings: Settings) -> tuple[int, ...]:
-    """Positions of the trained layers. Raises `SurgeryError` if there are none."""
+    """Positions of the trained layers. Raises `SurgeryError` if there are none.
+
+    Layers that a repair fitted count as the copies that they were.
+    """
+    plan = plan.unfitted
     if settings.layers:
         if max(settings.layers) >= len(plan):
             raise SurgeryError(

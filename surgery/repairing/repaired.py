@@ -42,6 +42,11 @@ class Repaired(Altered):
         return cls(base, plan, model, tensors, facts)
 
     @property
+    def note(self) -> str:
+        """The method too."""
+        return f"repaired, {self.facts['method']}"
+
+    @property
     def recovered(self) -> tuple[float, float, float] | None:
         """(share, low, high) of the lost log perplexity on held-out text, with its 95 % interval;
         None if the plan lost nothing significant."""

@@ -18,7 +18,7 @@ from .refit import Batch, Refit, Where, refit
 from .repaired import Repaired
 from .scale_match import scale_matched
 from .settings import MIXED, OWN, PYTHON, RepairSettings
-from .targets import target_depths
+from .targets import starts, target_depths
 
 if TYPE_CHECKING:
     from surgery.base import Base
@@ -70,6 +70,7 @@ def repair(
     facts = {
         "base": base.pinned_id or base.name,
         "plan": str(new),
+        "cut": str(cut),
         "method": settings.method,
         "text": _text_name(settings.text),
         "tokens": tokens,
@@ -109,21 +110,6 @@ def damped(plan: Plan) -> Plan:
             factor = float(f"{1 / times[layer.source]:.4g}")
             plan = plan.initialise(p, p + 1, Init("scale", factor))
     return plan
-
-
-def starts(plan: Plan, last: bool = False) -> tuple[int, ...]:
-    """Positions from which hidden states are to be led back to the base's: before each place where
-    layers are left out, and at the start of each repeated block (`last`: at its end)."""
-    sources, reached, found = plan.sources, 0, []
-    again = [source < max(sources[:p], default=-1) + 1 for p, source in enumerate(sources)]
-    for p, source in enumerate(sources):
-        reached = max(reached, source + 1)
-        following = sources[p + 1] if p + 1 < len(plan) else plan.depth
-        neighbour = p + 1 if last else p - 1
-        edge = not (0 <= neighbour < len(plan) and again[neighbour])
-        if following > reached or (again[p] and edge) or (p == 0 and source > 0):
-            found.append(p)
-    return tuple(found)
 
 
 def _where(plan: Plan, method: str) -> Where:

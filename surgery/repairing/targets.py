@@ -22,11 +22,16 @@ def target_depths(plan: Plan) -> tuple[int, ...]:
     return tuple(depths)
 
 
-def first_repaired(plan: Plan) -> int | None:
-    """The first position whose layer doesn't return the base's hidden states already: that before
-    the first seam, or the first of a repeated block. None if the plan changes nothing."""
-    depths = target_depths(plan)
-    for p, layer in enumerate(plan.layers):
-        if layer.source != p or depths[p] != p + 1:
-            return p
-    return None
+def starts(plan: Plan, last: bool = False) -> tuple[int, ...]:
+    """Positions from which hidden states are to be led back to the base's: before each place where
+    layers are left out, and at the start of each repeated block (`last`: at its end)."""
+    sources, reached, found = plan.sources, 0, []
+    again = [source < max(sources[:p], default=-1) + 1 for p, source in enumerate(sources)]
+    for p, source in enumerate(sources):
+        reached = max(reached, source + 1)
+        following = sources[p + 1] if p + 1 < len(plan) else plan.depth
+        neighbour = p + 1 if last else p - 1
+        edge = not (0 <= neighbour < len(plan) and again[neighbour])
+        if following > reached or (again[p] and edge) or (p == 0 and source > 0):
+            found.append(p)
+    return tuple(found)

@@ -36,7 +36,7 @@ def test_a_healed_patient_takes_the_plans_place(tmp_path):
 
 def test_it_is_told_apart_by_base_plan_and_healing():
     other = Plan.parse("0:3", 6)
-    healed = [SimpleNamespace(plan=PLAN, key=key) for key in ("a", "b")]
+    healed = [SimpleNamespace(plan=PLAN, key=key, word="healed") for key in ("a", "b")]
     operations = [
         Operation("a", PLAN),
         Operation("b", PLAN),

@@ -18,10 +18,10 @@ from components.services.deployment import Deployment
 from components.services.run_job import run_job, watch
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
-from components.sessions.measurements import Entry, Measure
+from components.sessions.measurements import ALL_KINDS, altered_entries
 from components.sessions.session import Session
 from components.widgets.status.status import note
-from surgery import Plan, SurgeryError
+from surgery import SurgeryError
 from surgery.operation import Operation
 from surgery.progress import Cancelled
 
@@ -31,11 +31,9 @@ from .panel import LONGEST, OBJECTIVE, TAB, TRAIN, HealPanel
 from .text_choice import SAMPLED, with_text
 
 if TYPE_CHECKING:
-    from surgery import Base
     from surgery.healing import EvalResult, Healed, HealingRun, Settings
 
 _EVERY = 0.5  # seconds between drawings
-_EVALUATED_ON = "all four kinds"  # of text: a run without a held-out file is evaluated on those
 PAUSED = note("Paused after the current step. Heal resumes from there.")
 _DONE = note(
     "Healed. Talk, X-ray, Log and Save use the healed patient as long as the plan stays the same."
@@ -211,31 +209,12 @@ def heal(
     healed.pausing.clear()
     done = replace(operation, healed=(yield from watch(work, running)))
     healed.keep(done)
-    for entry in entries(bases.get(operation.spec), done):
+    base = bases.get(operation.spec)
+    for entry in altered_entries(base, operation, done, ALL_KINDS):
         session.measurements.add(entry)
     shown = _drawn(panel, begun[0])
     shown[panel.board] |= heal_board.of_healed(done)
     yield {**panel.only_status(_DONE), **shown}
-
-
-def entries(base: Base, operation: Operation) -> list[Entry]:
-    """For the log: base, cut and healed, as the run evaluated them on the same text."""
-    if operation.healed is None:
-        return []
-    scores = operation.healed.facts["perplexity"]
-
-    def measured(who: str) -> Measure:
-        low, high = scores["intervals"][who]
-        return Measure(scores[who], low, high, scores["tokens"])
-
-    return [
-        Entry.of(base, of, measured(name), _EVALUATED_ON)
-        for name, of in (
-            ("base", Operation(operation.spec, Plan.whole(base.depth))),
-            ("cut", replace(operation, healed=None)),
-            ("healed", operation),
-        )
-    ]
 
 
 def _drawn(panel: HealPanel, run: HealingRun) -> dict:

@@ -36,7 +36,13 @@ from ..heal_settings import read_settings, with_settings
 from ..reports.heal import cost_lines, evaluation_line, sample_line
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from surgery.base import Base
     from surgery.healing import EvalResult, Event, HealingRun
+    from surgery.plan import Plan
+    from surgery.progress import Progress
+    from surgery.repairing import Repaired
 
 
 @with_settings
@@ -65,6 +71,10 @@ def heal(
     keep: Annotated[
         bool, typer.Option("--keep", help="Write the result of a stopped run; don't train on.")
     ] = False,
+    repair: Annotated[
+        str | None,
+        typer.Option(help="Repair first, within the same minutes: refit, lstsq, alpha or damped."),
+    ] = None,
     with_: WithOption = None,
     compute_dtype: ComputeDtypeOption = None,
     as_json: JsonOption = False,
@@ -97,8 +107,10 @@ def heal(
     place = target.parent / f"{target.name}.healing"
     if keep and not place.is_dir():
         raise SurgeryError(f"There is no stopped run in {place}.")
-    with progress_bar() as progress:
-        run = HealingRun(made, flat, chosen, place, progress=progress if _prints() else silent)
+    with progress_bar() as bar:
+        progress = bar if _prints() else silent
+        flat, start = _begun(made, flat, repair, place, progress)
+        run = HealingRun(made, flat, chosen, place, start=start, progress=progress)
         if run.unread and _prints():
             lost = ", ".join(f"{step:,}" for step in run.unread)
             err.print(f"The state saved after step {lost} can't be read; using an earlier one.")
@@ -128,6 +140,26 @@ def heal(
         print_json({"folder": str(target), "losses": run.losses, **healed.facts})
         return
     out.print(f"{escape(str(target))}: {escape(healed.description)}")
+
+
+def _begun(
+    base: Base, plan: Plan, method: str | None, place: Path, progress: Progress
+) -> tuple[Plan, Repaired | None]:
+    """The plan of the run, and the repaired patient that it begins from. A run that is there
+    already has both."""
+    from surgery.healing import run_checkpoint
+    from surgery.plan import Plan
+    from surgery.repairing import RepairSettings, repair
+
+    if method is None:
+        return plan, None
+    settings = RepairSettings(method)
+    if there := run_checkpoint.facts_of(place):
+        return Plan.parse(there.plan, plan.depth), None
+    start = repair(base, plan, settings, progress=progress)
+    if not start.helps:
+        raise SurgeryError("The repair is no better than the cut patient: heal without --repair.")
+    return start.plan, start
 
 
 def _train(run: HealingRun) -> None:

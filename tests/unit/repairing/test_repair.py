@@ -203,3 +203,31 @@ def test_what_the_base_writes_is_kept(llama, monkeypatch):
     assert torch.equal(windows(llama, "own", 2048), first)
     monkeypatch.undo()
     assert torch.equal(first, sampled(llama, len(first), first.shape[1], 0).long())
+
+
+def test_healing_begins_from_the_repaired_patient(gpt2, repaired, tmp_path):
+    from surgery.healing import HealingRun, Settings
+
+    given = Settings(steps=2, layers=(0,), batch=1, window=32, sampled_tokens=64)
+    run = HealingRun(gpt2, repaired.plan, given, tmp_path / "run", start=repaired)
+    start = run.evaluations[0]
+    assert start.now.value == pytest.approx(repaired.facts["perplexity"]["repaired"])
+    assert start.cut.value == pytest.approx(repaired.facts["perplexity"]["cut"])
+    next(iter(run))
+    run.save()
+    again = HealingRun(gpt2, repaired.plan, given, tmp_path / "run")  # its start lies in the folder
+    assert again.step == 1
+    list(again)
+    healed = again.result()
+    assert set(repaired.tensors) < set(healed.tensors)
+    assert healed.facts["repair"]["method"] == "refit" and "repaired (refit)" in healed.description
+    loaded = AutoModelForCausalLM.from_pretrained(healed.save(tmp_path / "out"))
+    assert torch.equal(logits(loaded), logits(healed.model))
+
+
+def test_a_marked_plan_without_its_repair_is_not_healed(gpt2, repaired, tmp_path):
+    from surgery.healing import HealingRun, Settings
+
+    with pytest.raises(Refused, match="repair this plan first"):
+        HealingRun(gpt2, repaired.plan, Settings(steps=1), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

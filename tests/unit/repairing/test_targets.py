@@ -3,8 +3,7 @@
 import pytest
 
 from surgery import Plan
-from surgery.repairing.run import starts
-from surgery.repairing.targets import target_depths
+from surgery.repairing.targets import starts, target_depths
 
 
 @pytest.mark.parametrize(
