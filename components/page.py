@@ -113,10 +113,11 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
         weights.wire(weighing, parts)
         xray.wire(seeing, parts)
         heal.wire(healing, parts)
+        asked = quality.wire_repair(quality_tile, parts)
         log.wire(logging, parts)
         save.wire(saving, parts)
         importance.wire(parts)
-        quality.wire(quality_tile, parts)
+        quality.wire(quality_tile, parts, asked)
 
         def leave(request: gr.Request) -> None:
             if services.refused("leave", request):

@@ -16,6 +16,7 @@ from components.services.deployment import Deployment
 from surgery import PRESETS, History, Init, Plan, PlanError
 from surgery import presets as preset_texts
 from surgery.plan import COPY
+from surgery.repairing.targets import starts
 
 from .contents import contents
 from .measurements import Measurements
@@ -57,6 +58,7 @@ class Session:
         self._trials: dict[str, Plan | PlanError] = {}
         self._text = ""
         self._edited = False
+        self._repaired: Plan | None = None  # the plan that the last repair made
 
     def __deepcopy__(self, memo: dict) -> Session:
         # Gradio copies a state's first value for every page that is opened; a lock can't be copied.
@@ -127,6 +129,14 @@ class Session:
         """Change to a plan given in notation; `edited` as in `apply`."""
         self.apply({"op": "write", "text": text, "revision": self._revision}, edited)
 
+    def repaired(self, plan: Plan) -> None:
+        """Change to the plan that a repair made of the current one, as one edit."""
+        with self._lock:
+            self._revision += 1
+            self._error = self._text = ""
+            self._repaired, self._edited = plan, True
+            self._become(plan, None, "Repaired", fitted=True)
+
     def refuse(self, error: Exception) -> None:
         """Note why a request was turned down."""
         with self._lock:
@@ -169,6 +179,7 @@ class Session:
                 "edited": self._edited,
                 "undo": bool(history.past),
                 "redo": bool(history.future),
+                "repair": plan != self._repaired and bool(starts(plan.unfitted)),
                 "revision": self._revision,
                 "message": self._message,
                 "error": self._error,
@@ -195,7 +206,7 @@ class Session:
             if len(text) > _LONGEST_TEXT:
                 raise PlanError(f"A plan is written in at most {_LONGEST_TEXT:,} characters.")
             new = preset_texts.parse(text, plan.depth) or Plan.parse(text, plan.depth)
-            self._become(new, None, "Plan applied")
+            self._become(new, None, "Plan applied", fitted=True)
             return
         if op == "preset":
             name = str(request.get("name"))
@@ -288,7 +299,13 @@ class Session:
         count = layers_text(chosen.end - chosen.start)
         self._become(new, chosen, f"{count} initialised as {str(init).replace('=', ' ')}")
 
-    def _become(self, plan: Plan, selection: Selection | None, what: str) -> None:
+    def _become(
+        self, plan: Plan, selection: Selection | None, what: str, fitted: bool = False
+    ) -> None:
+        """Change to a plan. After an edit no layer is `fitted`, since the fits were another
+        plan's."""
+        if plan.fitted and not fitted:
+            plan, what = plan.unfitted, f"{what}, not repaired any more"
         self._deployment.check_plan(len(plan))
         assert self._history is not None  # an operation began with its plan
         self._history = self._history.do(plan).within(self._deployment.max_steps)

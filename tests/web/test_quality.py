@@ -247,7 +247,7 @@ def test_random_weights_are_measured_on_demand_only(services, spec):
 class Healed:
     """A stand-in for a healed patient: the weights of other layers."""
 
-    key = "healed"
+    key = word = "healed"
 
     def __init__(self, plan, patient):
         self.plan, self.again = plan, patient.again

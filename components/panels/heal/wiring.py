@@ -160,6 +160,7 @@ def heal(
     deployment, bases, runs = services.deployment, services.bases, services.runs
     deployment.check_healing()
     operation = Operation(session.spec, session.plan)
+    start = healed.repaired(session.spec, session.plan)
     settings = with_text(
         read(values, deployment), *text, deployment, lambda *given: runs.text(who, *given)
     )
@@ -181,6 +182,7 @@ def heal(
                     operation.plan,
                     settings,
                     place,
+                    start=start,
                     on_evaluation=evaluated.append,
                     progress=progress,
                 )
@@ -210,7 +212,8 @@ def heal(
     done = replace(operation, healed=(yield from watch(work, running)))
     healed.keep(done)
     base = bases.get(operation.spec)
-    for entry in altered_entries(base, operation, done, ALL_KINDS):
+    cut = Operation(operation.spec, operation.plan.unfitted)
+    for entry in altered_entries(base, cut, done, ALL_KINDS):
         session.measurements.add(entry)
     shown = _drawn(panel, begun[0])
     shown[panel.board] |= heal_board.of_healed(done)

@@ -11,7 +11,8 @@ from surgery import texts
 
 class QualityTile(LiveHTML):
     """The value is one of `view`'s. Emits `measure`, with the name of the `text`, when the page
-    shows another plan and when another text is chosen or the button is `pressed`."""
+    shows another plan and when another text is chosen or the button is `pressed`; `repair` when the
+    plan is to be repaired, and `stop` when that is to end."""
 
     stem = "quality"
 

@@ -10,7 +10,8 @@ export function mount({ element, trigger, props, watch }) {
   const box = element.querySelector('.quality');
   const find = (selector) => box.querySelector(selector);
   const text = find('select');
-  const button = find('button');
+  const button = find('.quality-measure');
+  const stop = find('.quality-stop');
   const scale = find('.quality-scale');
   let plan = null; // {spec, plan} that the page shows
   let timer = 0;
@@ -46,6 +47,7 @@ export function mount({ element, trigger, props, watch }) {
     find('.quality-mark').textContent = shown.mark;
     drawBar(shown.bar);
     button.hidden = !shown.button;
+    stop.hidden = shown.repair !== 'stop';
   }
 
   function measure(pause, pressed = false) {
@@ -67,6 +69,13 @@ export function mount({ element, trigger, props, watch }) {
     button.hidden = true;
     box.setAttribute('aria-busy', 'true');
     measure(0, true);
+  });
+  document.addEventListener('repair-ask', () => {
+    if (element.isConnected) trigger('repair', { text: text.value });
+  });
+  stop.addEventListener('click', () => {
+    stop.hidden = true;
+    trigger('stop', {});
   });
   watch('value', render);
   render();

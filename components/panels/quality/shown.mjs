@@ -2,7 +2,7 @@
 
 const NOTHING = {
   name: 'Quality', value: '', unit: '', range: '', detail: '', tone: '', mark: '', message: '',
-  bar: null, busy: false, failed: false, button: false, stale: false,
+  repair: '', bar: null, busy: false, failed: false, button: false, stale: false,
 };
 
 export function isOf(value, plan) {
@@ -16,5 +16,5 @@ export function shownAs(value, plan, text) {
   if (isOf(value, plan)) return { ...NOTHING, ...value };
   if (!value.value || value.of.spec !== plan?.spec) return { ...NOTHING, busy: true };
   const message = `for plan ${value.of.plan}`;
-  return { ...NOTHING, ...value, message, mark: '', busy: true, button: false, stale: true };
+  return { ...NOTHING, ...value, message, mark: '', repair: '', busy: true, button: false, stale: true };
 }

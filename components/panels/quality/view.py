@@ -56,6 +56,11 @@ def failed(operation: Operation, text: str, message: str) -> dict:
     return _tile(operation, text, message=message, failed=True)
 
 
+def repairing(operation: Operation, text: str, message: str) -> dict:
+    """How a repair goes. The tile's button stops it."""
+    return _tile(operation, text, message=f"Repairing. {message}", busy=True, repair="stop")
+
+
 def offer(operation: Operation, text: str, message: str) -> dict:
     """A button that starts measuring, and why it isn't done by itself."""
     return _tile(operation, text, message=message, button=True)
@@ -63,12 +68,14 @@ def offer(operation: Operation, text: str, message: str) -> dict:
 
 def _tile(operation: Operation, text: str, **shown: object) -> dict:
     empty: dict = {
-        **dict.fromkeys(("value", "unit", "range", "detail", "tone", "mark", "message"), ""),
+        **dict.fromkeys(
+            ("value", "unit", "range", "detail", "tone", "mark", "message", "repair"), ""
+        ),
         **dict.fromkeys(("busy", "failed", "button"), False),
         "bar": None,
     }
     of = {"spec": operation.spec, "plan": str(operation.plan)}
-    name = "Quality, healed" if operation.healed else "Quality"
+    name = f"Quality, {operation.healed.word}" if operation.healed else "Quality"
     return {**empty, "of": of, "text": text, "name": name, **shown}
 
 

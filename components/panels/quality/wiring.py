@@ -20,6 +20,7 @@ from surgery import texts
 from surgery.progress import Cancelled, Progress
 
 from . import view
+from .asked import Asked
 from .panel import QualityTile
 
 if TYPE_CHECKING:
@@ -28,21 +29,10 @@ if TYPE_CHECKING:
     from surgery.operation import Operation
 
 
-class Asked:
-    """What a session wants measured."""
-
-    def __init__(self) -> None:
-        self.latest: object = None  # the latest request; earlier ones end
-        self.text = texts.DEFAULT
-
-    def __deepcopy__(self, memo: dict) -> Asked:
-        return Asked()  # Gradio copies a state's first value for every page that is opened
-
-
-def wire(tile: QualityTile, parts: PageParts) -> None:
-    """Tie the tile to the page. Wire it after the panels that measure."""
+def wire(tile: QualityTile, parts: PageParts, asked: gr.State) -> None:
+    """Tie the tile to the page. Wire it after the panels that measure; `asked` is the state that
+    `repairing.wire` returned."""
     services = parts.services
-    asked = gr.State(Asked())
 
     def again(
         session: Session, healed: HealedStore, asked: Asked, request: gr.Request

@@ -54,8 +54,13 @@ export function describePatient(view, layer, position) {
   return `Position ${position}: layer ${layer.source}${kindOf(view, layer.source)}${copy}${init}`;
 }
 
+// Whether a repair fitted the layer.
+export function isFitted(init) {
+  return ['lstsq', 'refit'].includes(init);
+}
+
 // An initialisation short enough for a tile.
 export function initBadge(init) {
   if (init.startsWith('scale=')) return `×${Number(init.slice(6))}`;
-  return { identity: '= 0', random: 'rnd', average: 'avg' }[init] || init;
+  return { identity: '= 0', random: 'rnd', average: 'avg', lstsq: 'fit', refit: 'fit' }[init] || init;
 }

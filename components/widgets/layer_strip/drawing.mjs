@@ -2,7 +2,7 @@
 // their places.
 import { make } from '../dom.mjs';
 import {
-  describeBase, describeCost, describeEnds, describePatient, initBadge,
+  describeBase, describeCost, describeEnds, describePatient, initBadge, isFitted,
 } from './describe.mjs';
 import {
   barHeight, gapOf, numbered, placeAt, ribbonPath, slotWidth, TIGHT,
@@ -119,7 +119,10 @@ export function createDrawing(element, moved) {
       dress(node, {
         source: layer.source,
         text: describePatient(view, layer, p),
-        className: [layer.copy > 1 ? 'copy' : '', layer.init ? 'initialised' : ''].join(' ').trim(),
+        className: [
+          layer.copy > 1 ? 'copy' : '',
+          isFitted(layer.init) ? 'fitted' : layer.init ? 'initialised' : '',
+        ].join(' ').trim(),
         badge: layer.init ? initBadge(layer.init) : '',
       }, p, view.patient.length);
       if (rows.patient.children[p] !== node) {

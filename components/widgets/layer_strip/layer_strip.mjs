@@ -406,6 +406,10 @@ export function mount({ element, trigger, props, watch }) {
   panel.addEventListener('click', (event) => {
     const button = event.target.closest('[data-op], [data-select]');
     if (!button || button.disabled || !view) return;
+    if (button.dataset.op === 'repair') {
+      document.dispatchEvent(new CustomEvent('repair-ask')); // the Quality tile shows how it goes
+      return;
+    }
     if (button.dataset.op) ask(button.dataset.op);
     else if (button.dataset.select === 'all') selectAll(chosen ? chosen.strip : 'patient');
     else selectNone();

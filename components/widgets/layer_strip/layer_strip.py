@@ -22,7 +22,8 @@ class LayerStrip(LiveHTML):
 
     def fill_in(self, template: str) -> str:
         """The markup, with the initialisers that there are."""
-        known = INITIALISERS.values()
+        # Fitted layers are made by a repair, which chooses them.
+        known = [one for one in INITIALISERS.values() if not one.fitted]
         options = "".join(
             f'<option value="{one.notation}">{one.notation.replace("=", " ")}</option>'
             for one in known

@@ -65,7 +65,7 @@ export function inPatient(chosen, view) {
 
 // Whether an operation can do anything with the selection; a button for one that can't is disabled.
 export function possible(op, chosen, view) {
-  if (op === 'undo' || op === 'redo') return view[op];
+  if (['undo', 'redo', 'repair'].includes(op)) return Boolean(view[op]);
   if (!chosen) return false;
   if (op === 'restore') return true;
   if (op === 'drop') {

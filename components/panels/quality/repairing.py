@@ -1,0 +1,122 @@
+"""Repair the plan that the page shows; the Quality tile shows how it goes.
+
+The repaired plan is one more edit, which Undo takes back. The repaired patient is kept beside the
+healed ones, so that Talk, X-ray, Log and Save use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from components.gradio_compat.event_data import event_data
+from components.parts import QUIET, PageParts, tiles_of
+from components.services.run_job import run_job, watch
+from components.services.services import Services
+from components.sessions.healed_store import HealedStore
+from components.sessions.measurements import ALL_KINDS, altered_entries
+from components.sessions.session import Session
+from components.widgets.status.status import note
+from surgery import texts
+from surgery.operation import Operation
+from surgery.progress import Cancelled, Progress
+
+from . import view
+from .asked import Asked
+from .panel import QualityTile
+
+if TYPE_CHECKING:
+    from surgery.repairing import Repaired
+
+STOPPED = note("The repair was stopped.")
+_NO_BETTER = "Repairing is no better than this on held-out text, so it isn't applied."
+_LONGEST = 40  # characters of a text's name
+
+
+def wire(tile: QualityTile, parts: PageParts) -> gr.State:
+    """Tie the tile's repair to the page. Returns the state of what the session asks of the tile."""
+    services, asked = parts.services, gr.State(Asked())
+
+    def pressed(
+        session: Session,
+        healed: HealedStore,
+        asked: Asked,
+        event: gr.EventData,
+        request: gr.Request,
+    ) -> Iterator[dict]:
+        if not session.spec:
+            return
+        operation = Operation(session.spec, session.plan)
+        text = str(event_data(event).get("text", texts.DEFAULT))[:_LONGEST]
+
+        def ended(status: dict) -> dict:
+            show = view.failed if status["failed"] else view.offer
+            return {tile: show(operation, text, status["text"])}
+
+        def updates() -> Iterator[dict]:
+            for value in repair(services, session, healed, asked, operation, text):
+                yield {tile: value}
+            if session.plan != operation.plan:  # repaired
+                yield {parts.strip: session.view(), parts.tiles: tiles_of(services, session)}
+
+        yield from run_job(services, "measure", request, updates(), ended, stopped=STOPPED)
+
+    def stop(asked: Asked) -> None:
+        asked.repair = None
+
+    events: dict[str, Any] = {"concurrency_limit": 1, "trigger_mode": "once", **QUIET}
+    done = tile.repair(
+        pressed,
+        [parts.session, parts.healed, asked],
+        [tile, parts.strip, parts.tiles],
+        **events,
+    )
+    tile.stop(stop, asked, None, queue=False, **QUIET)
+    parts.measured.append(done)
+    return asked
+
+
+def repair(
+    services: Services,
+    session: Session,
+    healed: HealedStore,
+    asked: Asked,
+    operation: Operation,
+    text: str,
+) -> Iterator[dict]:
+    """Values of the tile while a plan is repaired; at the end the session has the repaired plan, if
+    that is better. Raises `SurgeryError`, or `Cancelled` once it is stopped or another plan is
+    shown."""
+    services.deployment.check_healing()
+    mine = asked.repair = asked.latest = object()  # the tile measures nothing meanwhile
+
+    def check() -> None:
+        if asked.repair is not mine or session.plan != operation.plan:
+            raise Cancelled
+
+    def running(status: dict) -> dict:
+        check()
+        return view.repairing(operation, text, status["text"])
+
+    def work(progress: Progress) -> Repaired:
+        from surgery.repairing import repair as repaired_of
+
+        with healed.busy.taken(progress) as report:
+            base = services.bases.load(operation.spec, report)
+            with services.bases.in_use(base):
+                return repaired_of(base, operation.plan, progress=report)
+
+    yield view.repairing(operation, text, "Starting")
+    result = yield from watch(work, running)
+    check()
+    done = Operation(operation.spec, result.plan, healed=result)
+    cut = Operation(operation.spec, operation.plan.unfitted)
+    for entry in altered_entries(services.bases.get(operation.spec), cut, done, ALL_KINDS):
+        session.measurements.add(entry)
+    if not result.helps:
+        yield view.failed(operation, text, _NO_BETTER)
+        return
+    healed.keep(done)
+    session.repaired(result.plan)

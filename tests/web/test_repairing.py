@@ -1,0 +1,118 @@
+"""Repair on the page: one more edit if it helps, and nothing if it doesn't."""
+
+import pytest
+
+from components.panels.quality.asked import Asked
+from components.panels.quality.repairing import repair
+from components.services.deployment import Deployment
+from components.services.services import Services
+from components.sessions.healed_store import HealedStore
+from components.sessions.session import Session
+from surgery import Plan, SurgeryError
+from surgery.operation import Operation
+from surgery.progress import Cancelled
+
+
+@pytest.fixture
+def spec(tiny_folder):
+    return str(tiny_folder("gpt2"))
+
+
+def opened(services, spec, plan="0:2, 4:6"):
+    session = Session()
+    session.open(spec, services.bases.get(spec))
+    session.become(plan)
+    return session
+
+
+def run(services, session, healed=None, asked=None):
+    operation = Operation(session.spec, session.plan)
+    return repair(services, session, healed or HealedStore(), asked or Asked(), operation, "prose")
+
+
+def test_a_repair_is_an_edit_that_can_be_undone(services, spec):
+    session, healed = opened(services, spec), HealedStore()
+    assert session.view()["repair"]
+    values = list(run(services, session, healed))
+    assert all(value["repair"] == "stop" and value["busy"] for value in values)
+    assert any("Fitting layers" in value["message"] for value in values)
+    assert str(session.plan) == "0, 1@refit, 4:6@refit"
+    view = session.view()
+    assert view["undo"] and not view["repair"] and view["message"].startswith("Repaired")
+    found = healed.operation(spec, session.plan)
+    assert found.healed.word == "repaired" and str(found).endswith(", repaired")
+    rows = [(entry.plan, entry.note) for entry in session.measurements]
+    assert rows == [
+        ("0:6", "the base"),
+        ("0:2, 4:6", ""),
+        ("0, 1@refit, 4:6@refit", "repaired, refit"),
+    ]
+    session.apply({"op": "undo", "revision": view["revision"]})
+    assert str(session.plan) == "0:2, 4:6" and healed.operation(spec, session.plan).healed is None
+    session.apply({"op": "redo", "revision": session.view()["revision"]})
+    assert healed.operation(spec, session.plan).healed is found.healed
+
+
+def test_an_edit_of_a_repaired_plan_takes_the_fits_away(services, spec):
+    session = opened(services, spec)
+    list(run(services, session))
+    session.apply(
+        {
+            "op": "repeat",
+            "strip": "patient",
+            "start": 0,
+            "end": 1,
+            "revision": session.view()["revision"],
+        }
+    )
+    assert str(session.plan) == "0*2, 1, 4:6"
+    assert "not repaired any more" in session.view()["message"]
+
+
+def test_a_repair_that_does_not_help_changes_nothing(services, tiny_folder):
+    session = opened(services, str(tiny_folder("llama")))  # whose weights are random
+    healed = HealedStore()
+    *_, last = run(services, session, healed)
+    assert last["failed"] and "isn't applied" in last["message"]
+    assert str(session.plan) == "0:2, 4:6"
+    assert healed.operation(session.spec, session.plan).healed is None
+    assert len(session.measurements) == 3  # the Log shows it all the same
+
+
+def test_a_refusal_says_why(services, tiny_folder):
+    session = opened(services, str(tiny_folder("gemma2")))
+    with pytest.raises(SurgeryError, match="can't be fitted in closed form"):
+        list(run(services, session))
+    assert str(session.plan) == "0:2, 4:6"
+
+
+def test_it_ends_when_it_is_stopped_or_another_plan_is_shown(services, spec):
+    for what in ("stopped", "edited"):
+        session, asked, healed = opened(services, spec), Asked(), HealedStore()
+        updates = run(services, session, healed, asked)
+        next(updates)
+        if what == "stopped":
+            asked.repair = None
+        else:
+            session.become("0:3")
+        with pytest.raises(Cancelled):
+            list(updates)
+        assert healed.operation(spec, session.plan).healed is None
+        with healed.busy.taken(lambda *_: None):  # given back
+            pass
+
+
+def test_strangers_may_not_where_healing_is_off(spec):
+    services = Services.of(Deployment(healing=False))
+    session = opened(services, spec)
+    with pytest.raises(SurgeryError, match="switched off"):
+        list(run(services, session))
+
+
+def test_healing_begins_from_what_was_repaired(services, spec):
+    session, healed = opened(services, spec), HealedStore()
+    list(run(services, session, healed))
+    plan = session.plan
+    start = healed.repaired(spec, plan)
+    assert start is not None and start.plan == plan
+    assert healed.repaired(spec, Plan.parse("0:2, 4:6", 6)) is None
