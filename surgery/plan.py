@@ -221,13 +221,15 @@ class Plan:
         """Summarise what the plan does to the base: “4 dropped, 3 repeated”."""
         first_seen = list(dict.fromkeys(i.source for i in self.layers if not i.base))
         foreign = sum(bool(layer.base) for layer in self.layers)
-        changed = sum(layer.init != COPY for layer in self.layers)
+        fitted = len(self.fitted)
+        changed = sum(layer.init != COPY for layer in self.layers) - fitted
         parts = [
             f"{len(self.dropped)} dropped" if self.dropped else "",
             f"{self.repeated} repeated" if self.repeated else "",
             "reordered" if first_seen != sorted(first_seen) else "",
             f"{foreign} from another base" if foreign else "",
             f"{changed} reinitialised" if changed else "",
+            f"{fitted} fitted" if fitted else "",
         ]
         return ", ".join(filter(None, parts)) or "unchanged"
 

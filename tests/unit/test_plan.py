@@ -308,3 +308,12 @@ def test_what_is_no_preset_is_left_to_the_notation():
     for text in ("0:12", "", "b/0:3", "٣", "7@identity"):
         assert parse_preset(text, 12) is None
     assert parse_preset("Solar m=2", 12) == parse_preset("solar m=2", 12)
+
+
+def test_layers_that_a_repair_fits_are_marked():
+    plan = Plan.parse("0:4, 4@refit, 7@lstsq, 8:12", 12)
+    assert plan.fitted == (4, 5) and str(plan) == "0:4, 4@refit, 7@lstsq, 8:12"
+    assert plan.unfitted == Plan.parse("0:5, 7:12", 12) and plan.unfitted.fitted == ()
+    assert plan.describe() == "2 dropped, 2 fitted"
+    scaled = Plan.parse("0:5, 7:12@scale=0.8", 12)
+    assert scaled.unfitted == scaled and scaled.describe() == "2 dropped, 5 reinitialised"
