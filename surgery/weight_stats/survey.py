@@ -97,8 +97,9 @@ class Survey:
 
     def picture(self, plan: Plan, base: Base | None = None) -> Picture:
         """A patient's counts. `base` is needed for layers initialised at random or as an average,
-        which are counted from the patient; without it such a plan raises `ValueError`."""
-        layers = []
+        which are counted from the patient; without it such a plan raises `ValueError`. Layers that
+        a repair fitted are counted as the copies that they were."""
+        plan, layers = plan.unfitted, []
         key: tuple
         for position, layer in enumerate(plan.layers):
             if layer.init.initialiser.from_source:

@@ -232,3 +232,11 @@ def test_a_survey_is_of_its_own_stack(tmp_path):
 
     assert head("0, b/1") == {2.0}
     assert head("0, b/1, 5") == {1.0}
+
+
+def test_fitted_layers_are_counted_as_the_copies_that_they_were(tmp_path):
+    base = open_tiny("llama", tmp_path)
+    survey = survey_base(base)
+    marked = survey.picture(Plan.parse("0, 1@refit, 4:6@lstsq", 6))
+    plain = survey.picture(Plan.parse("0:2, 4:6", 6))
+    assert all(same(marked.layer(p), plain.layer(p)) for p in range(4))
