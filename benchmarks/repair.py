@@ -1,6 +1,7 @@
 """What repairs bring back on the bundled model, and how long they take.
 
     python -m benchmarks repair             four cuts, refit alone, as a user would run it
+    python -m benchmarks repair --curve     the first of them over the tokens of calibration text
     python -m benchmarks repair --study     sizes and places of cuts, repeats, and every method
 
 Each row gives perplexity on held-out text with its 95 % interval, the share of the lost log
@@ -24,6 +25,7 @@ from surgery.healing import Evaluator, HealingRun, Settings
 from surgery.healing.evaluation import recovered
 
 GOAL = ("0:13, 17:30", "0:12, 18:30", "0:20, 26:30", "0:5, 9:30")
+TOKENS = (2048, 4096, 8192, 16_384, 32_768, 65_536)
 SIZES, PLACES = (2, 4, 6, 8), (6, 13, 20)  # layers dropped, and the middle of what is dropped
 REPEATS = ("0:22, 8:30", "0:15, 11:30", "0:15, 11:15*2, 15:30")
 
@@ -82,9 +84,23 @@ def measure(base: Base, evaluator: Evaluator, name: str, text: str, methods, min
             line(what, score, recovered(whole, cut, score), time.monotonic() - begun)
 
 
+def curve(base: Base, evaluator: Evaluator) -> None:
+    """Print what a refit brings back, and the error of its first fit, over tokens of text."""
+    plan = Plan.parse(GOAL[0], base.depth)
+    for tokens in TOKENS:
+        begun = time.monotonic()
+        one = repair(base, plan, RepairSettings(tokens=tokens), evaluator=evaluator)
+        first = one.facts["fits"][0]
+        left = first["error_after"] / first["error_before"]
+        score = evaluator.score(one.model)
+        line(f"{tokens:,} tokens", score, one.recovered, time.monotonic() - begun)
+        print(f"    error of the first fit on held-out windows × {left:.3f}", flush=True)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--curve", action="store_true", help="Over the tokens of text.")
     parser.add_argument("--study", action="store_true", help="All cuts, repeats and methods.")
     parser.add_argument("--heal", type=float, default=0, help="Also heal for so many minutes.")
     parser.add_argument("--plan", action="append", help="These plans instead.")
@@ -98,6 +114,9 @@ def main() -> None:
         print(f"Opened and loaded in {time.monotonic() - begun:.1f} s", flush=True)
         if not options.keep_text:
             environ["LAYER_SURGERY_CACHE"] = folder
+        if options.curve:
+            curve(base, evaluator)
+            return
         if options.plan or not options.study:
             for text in options.plan or GOAL:
                 methods = ("refit",) if not options.study else ("alpha", "lstsq", "refit")
