@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-from surgery import Base, BaseError, Plan, devices, loading, model
+from surgery import Base, BaseError, Plan, RepairSettings, devices, loading, model, repair
 from surgery.analysis import Sample, disk_passes, scan
 from surgery.cli.main import main
 
@@ -113,3 +113,16 @@ def test_files_that_change_stop_a_pass(tmp_path, small_memory):
         file.write(b"x")
     with pytest.raises(BaseError, match="changed since they were opened"):
         patient.model(torch.tensor([[1, 2]]))
+
+
+def test_repairs_are_the_same(tiny_folder, request):
+    folder, fitted = str(tiny_folder("gpt2")), []
+    for from_disk in (False, True):
+        base = Base.open(folder, from_disk=from_disk)
+        if from_disk:
+            request.getfixturevalue("small_memory")
+        settings = RepairSettings(text="python", tokens=2048)
+        fitted.append(repair(base, Plan.parse("0:2, 4:6", 6), settings).tensors)
+        assert base.reads_from_disk == from_disk
+    assert fitted[0].keys() == fitted[1].keys()
+    assert all(torch.equal(fitted[0][name], fitted[1][name]) for name in fitted[0])

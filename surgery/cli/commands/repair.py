@@ -13,6 +13,7 @@ from surgery.repairing.settings import METHODS, MIXED, TOKENS, RepairSettings
 from ..common import (
     BaseArgument,
     ComputeDtypeOption,
+    FromDiskOption,
     JsonOption,
     OutArgument,
     PlanArgument,
@@ -53,6 +54,7 @@ def repair(
         bool, typer.Option("--anyway", help="Write the result even if it is no better.")
     ] = False,
     with_: WithOption = None,
+    from_disk: FromDiskOption = False,
     compute_dtype: ComputeDtypeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,7 +65,7 @@ def repair(
     from surgery.repairing import repair as repaired_of
 
     settings = RepairSettings(method, text, tokens, held_out)
-    _, _, (made, flat) = open_operation(base, plan, with_)
+    _, _, (made, flat) = open_operation(base, plan, with_, from_disk)
     target = resolve(folder)
     check_target(target, overwrite, base_files=made.local_files())
     with progress_bar() as progress:
