@@ -1,5 +1,6 @@
 """What several test files need: tiny bases on disk, and the bundled model."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -11,9 +12,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 from hypothesis import HealthCheck, settings
 
+gc.disable()  # until all is imported, which makes a million objects and no garbage
+
 TESTS = Path(__file__).parent
 # Two workers drive a browser, each with servers of its own. These files take as long as the others.
-FIRST_BROWSER = ("test_heal", "test_public", "test_room", "test_talk", "test_weights", "test_xray")
+# The public app is needed by the first worker alone.
+FIRST_BROWSER = ("test_heal", "test_public", "test_quality", "test_room", "test_talk", "test_xray")
 
 _SERVER: pytest.StashKey = pytest.StashKey()
 
@@ -49,6 +53,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _later(item: pytest.Item) -> tuple[bool, ...]:
     browser, slow, zoo = (item.get_closest_marker(name) for name in ("browser", "slow", "zoo"))
     return (not browser, not slow, bool(zoo))
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again, but never look through what was imported."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,7 @@ ask, so that tests in several processes share it.
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -163,6 +164,7 @@ class Started:
 
 @cache
 def _import_everything() -> None:
+    gc.disable()
     import transformers
 
     import surgery
@@ -172,6 +174,8 @@ def _import_everything() -> None:
             importlib.import_module(module.name)
     for name in MODELS:
         getattr(transformers, name)
+    gc.freeze()  # what was imported is no garbage, and its memory stays shared
+    gc.enable()
 
 
 def _serve(listener: socket.socket) -> None:

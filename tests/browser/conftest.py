@@ -97,8 +97,8 @@ def chromium():
 
 
 class Tabs:
-    """Browser contexts with one page each. After a test its context is emptied and used again: a
-    new one compiles the page's JavaScript anew, which takes over a second."""
+    """Browser contexts with one page each. One that is not needed any more is emptied and used
+    again: a new one compiles the page's JavaScript anew, which takes over a second."""
 
     def __init__(self, chromium: Browser) -> None:
         self._chromium = chromium
@@ -118,14 +118,22 @@ class Tabs:
         return page
 
     def give_back(self, page: Page, phone: bool) -> None:
-        """Leave the page, with nothing stored; one that was closed is not used again."""
-        if phone or page.is_closed():
-            page.context.close()
+        """Leave the page, with nothing stored; one that was closed is replaced."""
+        context = page.context
+        if phone:
+            context.close()
             return
-        page.mouse.move(0, 0)
-        page.evaluate("localStorage.clear(); sessionStorage.clear()")
-        page.context.clear_cookies()
-        page.goto("about:blank")
+        origin = "/".join(page.url.split("/")[:3])
+        if page.is_closed():
+            page = context.new_page()
+        else:
+            page.mouse.move(0, 0)
+            page.evaluate("sessionStorage.clear()")
+            page.goto("about:blank")
+        session = context.new_cdp_session(page)
+        stored = {"origin": origin, "storageTypes": "local_storage,cookies"}
+        session.send("Storage.clearDataForOrigin", stored)
+        session.detach()
         self._idle.append(page)
 
 
@@ -143,9 +151,18 @@ def open_page(tabs):
     def on_error(error) -> None:
         problems.append(str(error))
 
+    def leave(done) -> None:
+        for one in [one for one in pages if done(one[0])]:
+            page, phone, on_request = one
+            pages.remove(one)
+            page.remove_listener("pageerror", on_error)
+            page.remove_listener("request", on_request)
+            tabs.give_back(page, phone)
+
     def opened(
         url: str, width: int = 1600, height: int = 900, scheme: str = "light", phone: bool = False
     ) -> Page:
+        leave(lambda page: page.is_closed())
         page = tabs.take(width, height, scheme, phone)
         origin = "/".join(url.split("/")[:3])
 
@@ -162,10 +179,7 @@ def open_page(tabs):
         return page
 
     yield opened
-    for page, phone, on_request in pages:
-        page.remove_listener("pageerror", on_error)
-        page.remove_listener("request", on_request)
-        tabs.give_back(page, phone)
+    leave(lambda page: True)
     assert not problems
 
 

@@ -135,21 +135,22 @@ def both_schemes(page: Page) -> Iterator[str]:
 
 
 # Only what is found leaves the browser: the rest of the report is long.
-_AXE = """async () => (await axe.run({ resultTypes: ['violations'] })).violations
+_AXE = """async (part) => (await axe.run(part, { resultTypes: ['violations'] })).violations
     .map(({ id, impact, nodes }) => ({ id, impact, nodes: nodes.map(node => node.html) }))"""
 
 
-def violations(page: Page) -> list[dict]:
-    """All that axe-core finds, each with its rule's id, its impact and the nodes' HTML."""
+def violations(page: Page, part: str = "html") -> list[dict]:
+    """All that axe-core finds in a part of the page (a CSS selector), each with its rule's id, its
+    impact and the nodes' HTML."""
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE_SCRIPT)
-    return page.evaluate(_AXE)
+    return page.evaluate(_AXE, part)
 
 
-def faults(page: Page) -> list:
+def faults(page: Page, part: str = "html") -> list:
     """What axe-core finds that is serious."""
     return [
         (fault["id"], [html[:160] for html in fault["nodes"]])
-        for fault in violations(page)
+        for fault in violations(page, part)
         if fault["impact"] in ("serious", "critical")
     ]

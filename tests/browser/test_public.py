@@ -151,7 +151,7 @@ def test_a_download_tells_nothing_of_where_it_lies(public_app, open_page):
         button.click()
     assert download.value.suggested_filename == "mine.zip"
     assert zipfile.is_zipfile(download.value.path())
-    page.context.close()
+    page.close()
     for _ in range(100):
         if ask(f"{public_app}/{address}", method="HEAD")[0] == 404:
             break
