@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image, ImageSequence
+
+from docs import make_pictures
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -53,6 +56,25 @@ def test_named_files_exist(page):
     named = re.findall(r"`((?:surgery|components|tests|benchmarks|docs)/[\w./-]*)`", prose(page))
     made_up = re.compile(r"/name\b")  # stands for any name
     assert not [p for p in named if not (made_up.search(p) or (ROOT / p).exists())]
+
+
+def test_the_pictures_of_the_readme_are_those_that_the_script_makes():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"docs/images/[\w.-]+", readme))
+    pages = {make_pictures.page_picture(scheme) for scheme in ("light", "dark")}
+    made = {*pages, make_pictures.FILM}
+    assert {ROOT / name for name in named} == made == set((DOCS / "images").iterdir())
+    for path in made:
+        assert path.stat().st_size < 3_000_000
+        with Image.open(path) as image:
+            assert image.size == (make_pictures.SIZE if path in pages else make_pictures.FILM_SIZE)
+
+
+def test_the_film_lasts_about_twenty_seconds_and_repeats():
+    with Image.open(make_pictures.FILM) as film:
+        assert film.info["loop"] == 0
+        lengths = [frame.info["duration"] for frame in ImageSequence.Iterator(film)]
+    assert len(lengths) > 50 and 15_000 <= sum(lengths) <= 27_000
 
 
 def test_every_page_is_in_the_site():
