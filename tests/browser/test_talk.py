@@ -67,9 +67,13 @@ def test_texts_are_compared(page, bundled):
     word = next(
         i for i, (a, b) in enumerate(zip(text.split(), base.split(), strict=False)) if a != b
     )
-    expect(facts(page)).to_contain_text(f"first differs at word {word + 1}")
+    expect(facts(page)).to_contain_text(f"differs at word {word + 1}")
     for who, one in (("patient", text), ("base", base)):
         expect(page.locator(f"[data-who={who}] .talk-apart")).to_have_text(one.split()[word])
+
+    texts = page.locator(".talk-text").all()
+    tops = [one.bounding_box()["y"] for one in texts]
+    assert abs(tops[0] - tops[1]) < 3  # plan and facts take one line
 
     # Each token is marked by the base's probability of it, and says it.
     tokens = page.locator("[data-who=patient] .talk-said [title*=probability]")

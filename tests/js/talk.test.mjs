@@ -14,7 +14,7 @@ const running = (text) => ({ text, finished: null });
 test('texts part at the first word that differs', () => {
   const parts = parting(done(' the wheelbarrow, the'), done(' the first to'));
   assert.deepEqual(parts, { word: 2, base: [5, 17], patient: [5, 10] });
-  assert.equal(partingText(parts), 'first differs at word 2');
+  assert.equal(partingText(parts), 'differs at word 2');
   assert.equal(parting(done('one two'), done('one\n\ntwo')).word, 2);
 });
 

@@ -63,7 +63,7 @@ def layout(services: Services) -> HealPanel:
             value=5,
             minimum=0.1,
             maximum=LONGEST[public],
-            info="A longer run recovers more.",
+            info="Longer recovers more.",
             elem_id="heal-minutes",
         )
     text = text_choice(kind, services.deployment.max_training_text)

@@ -28,5 +28,5 @@ export function parting(base, patient) {
 
 export function partingText(parts) {
   if (!parts) return '';
-  return parts.word ? `first differs at word ${parts.word}` : 'same as the base';
+  return parts.word ? `differs at word ${parts.word}` : 'same as the base';
 }

@@ -91,8 +91,10 @@ export function mount({ element, trigger, props, watch }) {
     plan.title = side?.plan || '';
     box.classList.toggle('stale', Boolean(why));
     box.querySelector('.talk-stale').textContent = why;
-    const facts = [speed(side), name === 'patient' ? partingText(parts) : ''];
-    box.querySelector('output').textContent = facts.filter(Boolean).join(' · ');
+    box.querySelector('.talk-stale').title = why;
+    const facts = [name === 'patient' ? partingText(parts) : '', speed(side)].filter(Boolean);
+    box.querySelector('output').textContent = facts.join(' · ');
+    box.querySelector('output').title = facts.join(' · ');
     if (!side) {
       text.replaceChildren(make('span', 'talk-hint', HINTS[name]));
       return;
