@@ -78,16 +78,31 @@ function isDark() {
   return document.body.classList.contains('dark');
 }
 
+// The figure in `props.value`, which is text: each event of the page has Gradio copy all values, number
+// by number but for text.
+function reader(props) {
+  let text;
+  let figure = null;
+  return () => {
+    if (text !== props.value?.json) {
+      text = props.value?.json;
+      figure = text ? JSON.parse(text) : null;
+    }
+    return figure;
+  };
+}
+
 export function mount({ element, trigger, props, watch }) {
   const figure = element.querySelector('.plot');
   const area = element.querySelector('.plot-area');
+  const figureOf = reader(props);
   const marks = { select: null, hover: null };
   let drawing = 0;
   let marking = 0;
   let emitting = 0;
 
   async function draw() {
-    const value = props.value;
+    const value = figureOf();
     figure.classList.toggle('empty', !value || !value.data);
     if (!value || !value.data) return;
     const turn = (drawing += 1);
@@ -112,17 +127,19 @@ export function mount({ element, trigger, props, watch }) {
   // ---------------------------------------------------------------- layers
 
   function mark() {
-    if (!area.data || !props.value?.link || marking) return;
+    if (!area.data || !figureOf()?.link || marking) return;
     marking = requestAnimationFrame(() => {
       marking = 0;
+      const value = figureOf();
+      if (!value) return;
       const colours = pageColours(element);
-      const selected = columnsOf(props.value.link, marks.select);
-      const hovered = columnsOf(props.value.link, marks.hover);
+      const selected = columnsOf(value.link, marks.select);
+      const hovered = columnsOf(value.link, marks.hover);
       area.dataset.selected = selected.join(' ');
       area.dataset.hovered = hovered.join(' ');
       window.Plotly.relayout(area, {
         shapes: [
-          ...withColours(props.value.layout.shapes || [], colours),
+          ...withColours(value.layout.shapes || [], colours),
           ...frames(hovered, { color: colours.hovered, width: 2, dash: 'dot' }),
           ...frames(selected, { color: colours.selected, width: 3 }),
         ],
@@ -139,7 +156,7 @@ export function mount({ element, trigger, props, watch }) {
     const changed = JSON.stringify(marks.select) !== JSON.stringify(detail);
     marks.select = detail;
     mark();
-    if (props.value?.link?.emits && changed) emit();
+    if (figureOf()?.link?.emits && changed) emit();
   });
 
   // Once a selection has come to rest, and with its time: answers may overtake one another.
@@ -150,7 +167,7 @@ export function mount({ element, trigger, props, watch }) {
     }, REST);
   }
 
-  const linked = () => props.value?.link;
+  const linked = () => figureOf()?.link;
 
   function listenToFigure() {
     const layerAt = (event) => {
@@ -162,7 +179,7 @@ export function mount({ element, trigger, props, watch }) {
     area.on('plotly_click', (event) => {
       if (linked()) send('select', layerAt(event), 'figure');
       const index = event.points[0].customdata;
-      if (props.value?.points && Number.isInteger(index)) trigger('select', { index });
+      if (figureOf()?.points && Number.isInteger(index)) trigger('select', { index });
     });
     if (linked()) send('ask', null, 'figure');
   }
@@ -171,7 +188,7 @@ export function mount({ element, trigger, props, watch }) {
 
   element.querySelector('.plot-save').addEventListener('click', async (event) => {
     const kind = event.target.closest('[data-as]')?.dataset.as;
-    const value = props.value;
+    const value = figureOf();
     if (!kind || !value?.data) return;
     const name = `${fileName(value.title)}.${kind}`;
     if (kind === 'csv') {

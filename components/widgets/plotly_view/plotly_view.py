@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import orjson  # as Gradio does, so that NaN is null
 from starlette.requests import Request
 from starlette.responses import FileResponse
 from starlette.routing import Route
@@ -44,5 +45,9 @@ class PlotlyView(LiveHTML):
     scripts = ("plotly_view", "plotly_link")
 
     def postprocess(self, value: Any) -> Any:
-        """With the place of the library: properties beside the value don't reach a hidden tab."""
-        return {**value, "plotly": _ADDRESS} if value else value
+        """As text, with the place of the library: properties beside the value don't reach a hidden
+        tab."""
+        if not value:
+            return value
+        figure = orjson.dumps({**value, "plotly": _ADDRESS}, option=orjson.OPT_SERIALIZE_NUMPY)
+        return {"json": figure.decode()}
