@@ -17,7 +17,7 @@ def measure(page: Page, spec: str) -> None:
     depth(page, 6)
     page.get_by_role("tab", name="Log").click()
     expect(page.locator(".log-none")).to_be_visible()
-    expect(page.locator(".log-none")).to_contain_text("Measure this plan starts it")
+    expect(page.locator(".log-none")).to_contain_text("Press Measure this plan to start")
     for plan, layers, rows in (("0:2, 4:6", 4, 2), ("0:2, 5", 3, 3)):
         write_plan(page, plan)
         depth(page, layers)
