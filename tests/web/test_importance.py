@@ -52,10 +52,35 @@ def test_a_base_that_was_opened_meanwhile_gets_none_of_it(services, tiny_folder,
     assert session.importance is None
 
 
+def test_bars_appear_layer_by_layer_while_a_scan_runs(services, tiny_folder):
+    spec = str(tiny_folder("gpt2"))
+    base = services.bases.get(spec)
+    session = Session()
+    session.open(spec, base)
+    importance.look_up(services, session)
+    partial, seen = [], []
+    text = "Nobody had measured on this text before. " * 2
+    scan(base, Sample.of(base, text), scores=("drop_one",), on_update=partial.append)
+    for result in partial:
+        value = importance.follow(session, spec, LayerCosts.of(result, "own text"))
+        if value != gr.skip():
+            seen.append(value["importance"]["known"])
+            expected = [v.cost.mean for v in result.drop_one]
+            costs = [cost for cost in value["importance"]["costs"] if cost is not None]
+            assert costs == pytest.approx(expected)
+    assert seen == list(range(1, base.depth + 1))
+    assert importance.look_up(services, session) == gr.skip()  # nothing is known of other texts
+    assert session.importance["known"] == base.depth
+    first = LayerCosts.of(partial[1], "own text")
+    assert importance.follow(session, spec, first) == gr.skip()  # more is shown
+    assert importance.follow(session, "another", LayerCosts.of(partial[-1], "x")) == gr.skip()
+
+
 def test_the_hint_says_where_figures_come_from():
     costs = (5.0, 0.1, None, math.inf, 0.1, 0.1)
     own = importance.view(LayerCosts(costs, "code", 1234), True)
     assert own["costs"] == [5.0, 0.1, None, None, 0.1, 0.1] and own["breaking"] == [3]
+    assert own["known"] == 5
     assert "measured on 1,234 tokens of code (5 layers so far)" in own["hint"]
     shipped = importance.view(LayerCosts((0.1, 0.2), "prose", 542, "2026-01-02"), True)
     assert "shipped with the app, measured on 2026-01-02 on 542 tokens" in shipped["hint"]

@@ -70,4 +70,5 @@ def layout() -> WeightsPanel:
 
 def choices(kinds: list[str], value: str = "") -> dict:
     """An update of the list of tensors; without a value what is chosen stays."""
-    return gr.update(choices=[ALL, *kinds], **({"value": value} if value else {}))
+    offered = [ALL, *kinds]
+    return gr.update(choices=offered, value=value) if value else gr.update(choices=offered)

@@ -38,7 +38,7 @@ def wire(panel: WeightsPanel, parts: PageParts) -> None:
     """Tie the panel to the page."""
     services = parts.services
     look = gr.State(Look())
-    chosen_now = [panel.kind, panel.scale, panel.measure, panel.matrix]
+    chosen_now: list[Any] = [panel.kind, panel.scale, panel.measure, panel.matrix]
     updates = Updates(panel, services)
 
     def run(what: str, request: gr.Request, work: Iterator[dict]) -> Iterator[dict]:

@@ -6,12 +6,13 @@ What was measured before is shown as soon as the panel is opened.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from components import importance
 from components.parts import COMPUTE, QUIET, PageParts
 from components.services.run_job import JobPanel, run_job, watch
 from components.services.services import Services
@@ -25,7 +26,7 @@ from surgery.analysis import DEFAULT, SCORES
 from surgery.numbers import perplexity
 
 from . import figures
-from .sample_picker import DATASET, SamplePicker, sample_of
+from .sample_picker import DATASET, SamplePicker, name_of, sample_of
 
 if TYPE_CHECKING:
     from surgery.analysis import Scan
@@ -52,13 +53,13 @@ class ScanPanel(JobPanel):
 
 def layout() -> ScanPanel:
     """Lay the panel out in the current tab."""
-    with gr.Row(elem_classes="xray-controls fields", equal_height=True):
+    with gr.Row(elem_classes="xray-buttons fields"):
         extras = gr.CheckboxGroup(
             list(_EXTRAS),
             value=[],
             label="Also measure",
             info=" ".join(SCORES[key].description for key in _EXTRAS.values()),
-            scale=2,
+            scale=0,
             elem_id="xray-extras",
         )
         span = gr.Textbox(
@@ -66,12 +67,12 @@ def layout() -> ScanPanel:
             placeholder="middle layers",
             info="As start:end, end excluded.",
             max_length=12,
-            scale=1,
+            scale=0,
             min_width=150,
             elem_id="xray-span",
         )
         start, stop = start_and_stop("Measure", "xray", 130)
-    status = Status(value={}, elem_id="xray-status")
+        status = Status(value={}, elem_id="xray-status")
     teaching(
         "Layer importance: the perplexity when each layer of the base is dropped, and when it is "
         "repeated, with 95 % intervals. Layers with low values are candidates to drop.",
@@ -107,8 +108,15 @@ def wire(panel: ScanPanel, picker: SamplePicker, parts: PageParts, tab: str) -> 
             return {panel.status: failed(str(error))}
         return look(panel, services, session, *settings)
 
-    def begin(session: Session, request: gr.Request, *settings) -> Iterator[dict]:
-        updates = measure(panel, services, session, *settings)
+    def begin(session: Session, kind, own, extras, span, request: gr.Request) -> Iterator[dict]:
+        spec, text = session.spec, name_of(kind, own)
+
+        def on_strip(result: Scan) -> dict:
+            from surgery.analysis import LayerCosts
+
+            return {parts.strip: importance.follow(session, spec, LayerCosts.of(result, text))}
+
+        updates = measure(panel, services, session, kind, own, extras, span, on_strip)
         yield from run_job(services, "measure", request, updates, panel.ended, stopped=_STOPPED)
 
     work: dict[str, Any] = {"inputs": inputs, "outputs": outputs, **QUIET}
@@ -117,6 +125,7 @@ def wire(panel: ScanPanel, picker: SamplePicker, parts: PageParts, tab: str) -> 
         event.then(again, **work, **COMPUTE)
     picker.kind.input(again, **work, trigger_mode="always_last", **COMPUTE)
     pressed = (panel.start.click, parts.strip.measure)
+    work["outputs"] = [*outputs, parts.strip]
     measuring = [event(begin, **work, **COMPUTE) for event in pressed]
     parts.scanned.extend(measuring)
     hidden = gr.update(visible=False)
@@ -142,9 +151,17 @@ def look(panel: ScanPanel, services: Services, session: Session, kind, own, extr
 
 
 def measure(
-    panel: ScanPanel, services: Services, session: Session, kind, own, extras, span
+    panel: ScanPanel,
+    services: Services,
+    session: Session,
+    kind,
+    own,
+    extras,
+    span,
+    also: Callable[[Scan], dict] = lambda result: {},
 ) -> Iterator[dict]:
-    """Measure, and draw the results so far now and then. Raises `SurgeryError`."""
+    """Measure, and draw the results so far now and then; `also` returns what else shows them.
+    Raises `SurgeryError`."""
     latest: list[Scan] = []
     spec, drawn = session.spec, 0.0
 
@@ -160,13 +177,13 @@ def measure(
         nonlocal drawn
         update = panel.running(status)
         if latest and time.monotonic() - drawn > _EVERY:
-            update |= _drawn(panel, latest[-1])
+            update |= {**_drawn(panel, latest[-1]), **also(latest[-1])}
             latest.clear()
             drawn = time.monotonic()
         return update
 
     result = yield from watch(work, running)
-    yield {**panel.ended(note(_words(result))), **_drawn(panel, result)}
+    yield {**panel.ended(note(_words(result))), **_drawn(panel, result), **also(result)}
 
 
 def _request(depth: int, extras: list[str], span: str) -> dict:

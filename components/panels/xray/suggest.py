@@ -114,6 +114,7 @@ def wire(panel: SuggestPanel, picker: SamplePicker, parts: PageParts) -> None:
     for event in parts.opened:
         event.then(offer, **sized, queue=False, **QUIET)
     parts.measured.append(finding)
+    parts.scanned.append(finding)  # a score that suggests is that of the strip
 
 
 def run(

@@ -5,7 +5,7 @@ import {
   describeBase, describeCost, describeEnds, describePatient, initBadge, isFitted,
 } from './describe.mjs';
 import {
-  barHeight, gapOf, numbered, placeAt, ribbonPath, slotWidth, TIGHT,
+  barHeight, gapOf, mostZoom, numbered, placeAt, ribbonPath, slotWidth, TIGHT,
 } from './geometry.mjs';
 
 const EDGE = 12; // pixels around the stage, for outlines
@@ -13,6 +13,7 @@ const MOVE = 240; // milliseconds
 const PLATE = 34; // pixels, with its gap
 const SCROLL = 24; // pixels from the edge where a drag scrolls
 const OPEN = 0.7; // of a slot: the gap where dragged layers would go
+const PHONE = 700; // pixels: a strip as narrow as that is one for fingers
 
 // `moved` is called whenever tiles have changed their places.
 export function createDrawing(element, moved) {
@@ -29,6 +30,7 @@ export function createDrawing(element, moved) {
     patient: element.querySelector('[data-plates=patient]'),
   };
   const calm = matchMedia('(prefers-reduced-motion: reduce)');
+  const touch = matchMedia('(pointer: coarse)');
   const outline = make('div', 'strip-frame');
   const caret = make('div', 'strip-caret');
 
@@ -38,6 +40,7 @@ export function createDrawing(element, moved) {
   const places = new Map(); // by the id of a layer
   const paths = new Map();
   let slot = 0;
+  let zoom = 1; // times the width that fits
   let frame = 0;
   let framed = null; // {strip, start, end}
   let tail = 0; // where the patient ends
@@ -81,18 +84,23 @@ export function createDrawing(element, moved) {
     }, i, view.depth));
   }
 
+  // Bars are kept, so that they grow as layers are measured.
   function drawBars() {
     const { costs, breaking } = view.importance || {};
-    const most = Math.max(...(costs || []));
-    bars.replaceChildren(...(costs || []).map((cost, layer) => {
+    const known = costs || [];
+    const most = Math.max(...known);
+    while (bars.children.length > known.length) bars.lastChild.remove();
+    while (bars.children.length < known.length) bars.append(make('i'));
+    known.forEach((cost, layer) => {
+      const bar = bars.children[layer];
       const broken = breaking.includes(layer);
-      const bar = make('i', broken ? 'breaking' : '');
-      bar.title = describeCost(view, layer);
+      const measured = cost !== null || broken;
+      bar.className = [broken ? 'breaking' : '', measured ? '' : 'unmeasured'].join(' ').trim();
+      bar.title = describeCost(view, layer) || 'not measured yet';
       // A layer whose losses are not finite has no cost, and the highest bar.
       const share = cost === null && broken ? 1 : barHeight(cost ?? 0, most);
-      bar.style.height = cost === null && !broken ? '0' : `max(2px, ${100 * share}%)`;
-      return bar;
-    }));
+      bar.style.height = measured ? `max(2px, ${100 * share}%)` : '2px';
+    });
   }
 
   function drawPlates() {
@@ -178,9 +186,15 @@ export function createDrawing(element, moved) {
     step(began);
   }
 
+  function fittingSlot() {
+    const width = scroll.clientWidth;
+    const count = Math.max(view.depth, view.patient.length);
+    return slotWidth(width - 2 * EDGE - 3 * PLATE, count, touch.matches || width < PHONE);
+  }
+
   function wantedSlot() {
-    const room = scroll.clientWidth - 2 * EDGE - 3 * PLATE;
-    return slotWidth(room, Math.max(view.depth, view.patient.length));
+    const fitting = fittingSlot();
+    return fitting * Math.min(zoom, mostZoom(fitting));
   }
 
   function place() {
@@ -251,6 +265,26 @@ export function createDrawing(element, moved) {
       if (!view) return;
       slot = wantedSlot();
       place();
+    },
+
+    // Tiles that much wider, about the middle of what is seen.
+    zoomBy(factor) {
+      const middle = scroll.clientWidth / 2 - EDGE - PLATE;
+      const at = (scroll.scrollLeft + middle) / slot;
+      zoom = Math.max(1, Math.min(mostZoom(fittingSlot()), zoom * factor));
+      slot = wantedSlot();
+      place();
+      scroll.scrollLeft = at * slot - middle;
+    },
+
+    // Whether it can be zoomed out and in; `offered` where tiles are narrow.
+    zooms() {
+      const fitting = fittingSlot();
+      return {
+        offered: fitting < TIGHT,
+        out: zoom > 1,
+        in: zoom < mostZoom(fitting),
+      };
     },
 
     // `cursor` holds the place that the keys act on, in each strip.

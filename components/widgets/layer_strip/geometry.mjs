@@ -1,12 +1,17 @@
 // Where the strip's tiles, numbers and ribbons go, in pixels. A slot is a tile with its gap.
 
 const NARROWEST = 7; // below that the strip scrolls sideways
-const FINGER = 24; // the same, where there is room for a phone's screen only
-const PHONE = 600;
+const FINGER = 28; // the same for fingers: a tile of 24, and its gap
+const WIDEST = 84; // that zooming makes it
 export const TIGHT = 30; // a slot below that has smaller numbers
 
-export function slotWidth(room, count) {
-  return Math.max(room < PHONE ? FINGER : NARROWEST, room / count);
+export function slotWidth(room, count, fingers = false) {
+  return Math.max(fingers ? FINGER : NARROWEST, room / count);
+}
+
+// How far a strip with slots of that width can be zoomed.
+export function mostZoom(slot) {
+  return Math.max(1, WIDEST / slot);
 }
 
 export function gapOf(slot) {

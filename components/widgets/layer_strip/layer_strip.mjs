@@ -13,6 +13,8 @@ import {
 } from './selection.mjs';
 import { isTyping, undoKey } from './undo_keys.mjs';
 
+const ZOOM = { in: 1.5, out: 1 / 1.5 };
+const ZOOM_KEYS = { '+': 'in', '=': 'in', '-': 'out' };
 const KEYS = { Delete: 'drop', Backspace: 'drop', d: 'repeat', r: 'restore', v: 'reverse' };
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, Home: -1e9, End: 1e9, PageUp: -10, PageDown: 10 };
 const STRIPS = ['base', 'patient'];
@@ -31,7 +33,11 @@ export function mount({ element, trigger, props, watch }) {
   const info = element.querySelector('.strip-info');
   const headline = element.querySelector('.strip-headline');
   const emptyLine = element.querySelector('.strip-empty');
-  const drawing = createDrawing(element, () => floatOver());
+  const zoom = element.querySelector('.strip-zoom');
+  const drawing = createDrawing(element, () => {
+    showZoom();
+    floatOver();
+  });
   const details = createDetails(element);
   const { rows } = drawing;
 
@@ -123,13 +129,20 @@ export function mount({ element, trigger, props, watch }) {
     name.textContent = view.name;
     name.title = view.name;
     headline.classList.toggle('done', view.undo || view.redo);
-    const { costs, measurable, hint = '' } = view.importance || {};
+    const { costs, known, measurable, hint = '' } = view.importance || {};
     const label = element.querySelector('.strip-importance-label');
     label.classList.toggle('unknown', !costs);
     label.title = hint;
-    label.querySelector('span').textContent = 'nats if dropped';
+    const all = !costs || known === view.depth;
+    label.querySelector('span').textContent = all ? 'nats if dropped' : `${known} of ${view.depth}`;
     measure.hidden = Boolean(costs) || !measurable;
     element.querySelector('.strip-unmeasured').hidden = !view.importance || costs || measurable;
+  }
+
+  function showZoom() {
+    const can = drawing.zooms();
+    zoom.hidden = !can.offered;
+    for (const button of zoom.children) button.disabled = !can[button.dataset.zoom];
   }
 
   // ---------------------------------------------------------------- selection
@@ -361,6 +374,7 @@ export function mount({ element, trigger, props, watch }) {
       if (!chosen) select(strip, cursor[strip], cursor[strip]);
       openDetails();
     } else if (KEYS[key]) ask(KEYS[key]);
+    else if (ZOOM_KEYS[key]) drawing.zoomBy(ZOOM[ZOOM_KEYS[key]]);
     else if (inRow && key in STEPS) {
       const to = Math.max(0, Math.min(layerCount(view, strip) - 1, cursor[strip] + STEPS[key]));
       select(strip, event.shiftKey && chosen?.strip === strip ? anchor : to, to);
@@ -402,6 +416,10 @@ export function mount({ element, trigger, props, watch }) {
     if (chosen) rows[chosen.strip].focus({ preventScroll: true });
   });
   measure.addEventListener('click', () => trigger('measure', {}));
+  zoom.addEventListener('click', (event) => {
+    const way = event.target.dataset.zoom;
+    if (way && view) drawing.zoomBy(ZOOM[way]);
+  });
 
   panel.addEventListener('click', (event) => {
     const button = event.target.closest('[data-op], [data-select]');

@@ -18,6 +18,12 @@ export function thinned(axis, width, size) {
   return { ...axis, tickvals: kept(axis.tickvals), ticktext: kept(axis.ticktext) };
 }
 
+// A table with its rows as columns, for where it is too wide.
+export function transposed({ columns, rows: lines }) {
+  const [head, ...rest] = columns.map((_, i) => [columns, ...lines].map((line) => line[i]));
+  return { columns: head, rows: rest };
+}
+
 // What the figure shows as rows: a line for each point, or for each cell of a heat map.
 export function rows({ title, data, layout }) {
   const x = layout.xaxis?.title?.text || 'x';

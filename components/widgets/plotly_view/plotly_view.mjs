@@ -3,7 +3,7 @@
 import { download, downloadText, make } from '../dom.mjs';
 import { listen, send } from '../layer_events.mjs';
 import { csv } from '../text.mjs';
-import { fileName, rows, thinned, withColours } from './figure_data.mjs';
+import { fileName, rows, thinned, transposed, withColours } from './figure_data.mjs';
 import { columnsOf, frames } from './linked_layers.mjs';
 
 const REST = 60; // milliseconds until Python is told of a selection
@@ -61,17 +61,22 @@ function layoutFor(value, colours, width) {
 }
 
 function fillTable(element, table) {
-  element.querySelector('.plot-scroll').hidden = !table;
-  const lines = table ? [table.columns, ...table.rows] : [];
-  element.querySelector('.plot-table').replaceChildren(...lines.map((row, i) => {
-    const line = make('tr');
-    line.append(...row.map((text, j) => {
-      const cell = make(i === 0 || j === 0 ? 'th' : 'td', '', text);
-      if (cell.tagName === 'TH') cell.scope = i === 0 ? 'col' : 'row';
-      return cell;
+  const room = element.querySelector('.plot-scroll');
+  room.hidden = !table;
+  const fill = ({ columns, rows: lines }) => {
+    room.firstElementChild.replaceChildren(...[columns, ...lines].map((row, i) => {
+      const line = make('tr');
+      line.append(...row.map((text, j) => {
+        const cell = make(i === 0 || j === 0 ? 'th' : 'td', '', text);
+        if (cell.tagName === 'TH') cell.scope = i === 0 ? 'col' : 'row';
+        return cell;
+      }));
+      return line;
     }));
-    return line;
-  }));
+  };
+  if (!table) return;
+  fill(table);
+  if (room.scrollWidth > room.clientWidth) fill(transposed(table));
 }
 
 function isDark() {
@@ -211,8 +216,12 @@ export function mount({ element, trigger, props, watch }) {
     draw();
   }).observe(document.body, { attributes: true, attributeFilter: ['class'] });
 
+  let width = 0;
   new ResizeObserver(() => {
-    if (area.data && area.clientWidth) window.Plotly.Plots.resize(area);
+    if (!area.data || !area.clientWidth) return;
+    window.Plotly.Plots.resize(area);
+    if (area.clientWidth !== width) fillTable(element, props.value?.table);
+    width = area.clientWidth;
   }).observe(area);
 
   watch('value', draw);

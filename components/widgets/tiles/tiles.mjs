@@ -71,6 +71,12 @@ export function mount({ element, props, watch }) {
     row.replaceChildren(...value.tiles.map(tile), partsTile(value.parts));
   }
 
+  // Where it scrolls, the keys have to reach it.
+  new ResizeObserver(() => {
+    if (row.scrollWidth > row.clientWidth) row.tabIndex = 0;
+    else row.removeAttribute('tabindex');
+  }).observe(row);
+
   document.addEventListener('preview-ask', () => element.isConnected && sendParameters());
   document.addEventListener('plan-ask', () => element.isConnected && sendPlan());
   watch('value', render);
