@@ -220,7 +220,7 @@ export function mount({ element, trigger, props, watch }) {
   new ResizeObserver(() => {
     if (!area.data || !area.clientWidth) return;
     window.Plotly.Plots.resize(area);
-    if (area.clientWidth !== width) fillTable(element, props.value?.table);
+    if (area.clientWidth !== width) fillTable(element, figureOf()?.table);
     width = area.clientWidth;
   }).observe(area);
 
