@@ -178,12 +178,21 @@ def _continued(
         if place <= _GREEDY:
             new = logits.argmax(-1, keepdim=True)
         else:
-            new = torch.multinomial(logits.softmax(-1), 1, generator=random)
+            new = _drawn(logits.softmax(-1), random)
         rows.append(new)
         name = next((n for n in ALL_CACHE_NAMES if output.get(n) is not None), None)
         fed, cache = (new, {name: output[name]}) if name else (torch.cat(rows, 1), {})
         written((place + 1) * len(first))
     return torch.cat(rows, 1)
+
+
+def _drawn(probabilities: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """A token for each row of probabilities, (rows, 1): several times faster than
+    `torch.multinomial`, which draws a number for every entry."""
+    sums = probabilities.double().cumsum(-1)
+    points = torch.rand(len(sums), 1, generator=random, dtype=torch.float64) * sums[:, -1:]
+    # The first sum above the point: right=True passes over tokens without any probability.
+    return torch.searchsorted(sums, points, right=True).clamp_max(sums.shape[1] - 1)
 
 
 def _words(base: Base) -> torch.Tensor:

@@ -1,17 +1,15 @@
 """Calibration text: what hidden states are compared on, as windows of tokens.
 
-By default it is half text that the base writes, and half what every Python brings along: neither
-needs a network, and together they do better than each alone (docs/explanation/repair.md). What the
-base writes is kept in the cache for its next repair.
+By default it is half text that the base writes, and half source code of Python's own library:
+neither needs a network, and together they do better than each alone (docs/explanation/repair.md).
+What the base writes is kept in the cache for its next repair.
 """
 
 from __future__ import annotations
 
-import pydoc_data.topics
 import random
 import sysconfig
 from collections.abc import Iterator
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 _WINDOW = 128  # tokens: more windows are written at once than with longer ones
 _HELD_OUT = 6  # one window in so many is held out of the fits
 _FEWEST = 2 * _HELD_OUT  # windows
-_KEPT, _VERSION = 16, 1  # texts in the cache
+_KEPT, _VERSION = 16, 2  # texts in the cache; files of another version are ignored
 _SEED = 0
 _CHARACTERS = 8  # per token of a piece: more than any tokenizer's tokens have on average
 
@@ -74,9 +72,9 @@ def held_out(count: int) -> torch.Tensor:
 
 
 def _python(base: Base, count: int, length: int) -> torch.Tensor:
-    """One window from each document as long as there are enough, since many kinds of text matter
-    more than much text."""
-    pieces, found = _python_pieces(length * _CHARACTERS), []
+    """One window from each module of Python's library as long as there are enough: many kinds of
+    text matter more than much text."""
+    pieces, found = _pieces(length * _CHARACTERS), []
     for text in pieces:
         found.append(of_texts(base, [text], length, length)[:1])
         if len(found) == count:
@@ -84,25 +82,18 @@ def _python(base: Base, count: int, length: int) -> torch.Tensor:
     return torch.cat(found)
 
 
-def _python_pieces(size: int) -> Iterator[str]:
-    """Pieces of documentation and of source files by turns, of `size` characters or a little less,
-    in an order that is always the same."""
+def _pieces(size: int) -> Iterator[str]:
+    """Pieces of source files, of `size` characters or a little less, in an order that is always the
+    same. They hold code and, in docstrings and comments, prose."""
     order = random.Random(_SEED)
-    topics = [topic for topic in pydoc_data.topics.topics.values() if len(topic) >= size]
-    files = [p for p in _sources() if p.stat().st_size >= size]
+    files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    files = [path for path in files if path.stat().st_size >= size]
     while True:
-        order.shuffle(topics)
         order.shuffle(files)
-        for topic, file in zip_longest(topics, files):
-            for text in (topic, file and file.read_text(encoding="utf-8", errors="ignore")):
-                if text:
-                    start = order.randrange(max(1, len(text) - size))
-                    yield text[start : start + size]
-
-
-def _sources() -> list[Path]:
-    """The modules of Python's library, without those of its packages."""
-    return sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+        for path in files:
+            text = path.read_text(encoding="utf-8", errors="ignore")
+            start = order.randrange(max(1, len(text) - size))
+            yield text[start : start + size]
 
 
 def _alternating(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,7 @@ from .targets import target_depths
 if TYPE_CHECKING:
     from surgery.base import Base
 
-_GAIN = 0.01  # of the error: a layer whose fits all gain less is the last one that is fitted
+_GAIN = 0.015  # of the error: a layer whose fits all gain less is the last one that is fitted
 _LEAST = 1e-30  # squared norm of a state
 
 
@@ -171,10 +171,11 @@ class _Fitting:
                 self._fits += fits
                 worth = any(one.fit.after < (1 - _GAIN) * one.fit.before for one in fits)
                 going &= worth and not where.last_only
+            else:
+                self._states.go_through(layer.source, self._layers[p])
+                self._meter.add(1)
             if not going and p >= max(wanted):
                 break
-            self._states.go_through(layer.source, self._layers[p])
-            self._meter.add(1)
         return Refit(self._tensors, tuple(self._fits))
 
     def _with_the_base(self, most: int) -> int:
@@ -195,9 +196,27 @@ class _Fitting:
             self._depth += 1
 
     def _fit_layer(self, p: int, last_only: bool) -> list[FittedOutput]:
+        """Fit a layer, and go through it."""
         self._deepen(self._depths[p])
         outputs = self._outputs(p)
-        return [self._fit(p, output) for output in (outputs[-1:] if last_only else outputs)]
+        *others, last = outputs[-1:] if last_only else outputs
+        fits = [self._fit(p, output) for output in others]
+        passing: list[tuple[torch.Tensor, torch.Tensor]] = []
+        fits.append(self._fit(p, last, passing))
+        change = fits[-1].fit.change
+        if change is None:
+            self._states.batches = [returned for _, returned in passing]
+            return fits
+        # What the layer returns now follows from the change, so it need not be run once more.
+        added = change.T.float() * last.factor
+        self._states.batches = [
+            (
+                returned
+                + (x.float() @ added[: last.inputs] + added[last.inputs :].sum(0)).view_as(returned)
+            ).to(returned.dtype)
+            for x, returned in passing
+        ]
+        return fits
 
     def _outputs(self, p: int) -> list[OutputProjection]:
         source, layer = self._plan.sources[p], self._layers[p]
@@ -213,9 +232,15 @@ class _Fitting:
             )
         return found
 
-    def _fit(self, p: int, output: OutputProjection) -> FittedOutput:
-        """Fit one output projection, and put the result into the patient."""
-        fitted, held_out = self._sums(p, output)
+    def _fit(
+        self,
+        p: int,
+        output: OutputProjection,
+        passing: list[tuple[torch.Tensor, torch.Tensor]] | None = None,
+    ) -> FittedOutput:
+        """Fit one output projection, and put the result into the patient. `passing` gets what it is
+        given and what the layer returns, for each batch."""
+        fitted, held_out = self._sums(p, output, passing)
         if not (fitted.finite and held_out.finite):
             raise _not_finite(self._plan.sources[p])
         found = fit(fitted, held_out)
@@ -226,7 +251,12 @@ class _Fitting:
                 self._tensors[f"{self._path}.{p}.{output.name}.{leaf}"] = new
         return FittedOutput(p, output.name, found)
 
-    def _sums(self, p: int, output: OutputProjection) -> tuple[Sums, Sums]:
+    def _sums(
+        self,
+        p: int,
+        output: OutputProjection,
+        passing: list[tuple[torch.Tensor, torch.Tensor]] | None,
+    ) -> tuple[Sums, Sums]:
         """Sums over the tokens that are fitted, and over those held out."""
         given: list[torch.Tensor] = []
         hook = output.module.register_forward_pre_hook(lambda _, args: given.append(args[0]))
@@ -238,7 +268,10 @@ class _Fitting:
             for batch, target, own in zip(
                 self._batches, self._targets.batches, returned, strict=True
             ):
-                x = given.pop().flatten(0, -2).float()
+                x = given.pop()
+                if passing is not None:
+                    passing.append((x, own))
+                x = x.flatten(0, -2).float()
                 if output.bias is not None:
                     x = torch.cat([x, x.new_ones(len(x), 1)], 1)
                 target, own = target.float().flatten(0, -2), own.float().flatten(0, -2)

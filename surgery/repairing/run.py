@@ -23,11 +23,11 @@ from .targets import starts, target_depths
 if TYPE_CHECKING:
     from surgery.base import Base
 
-_BATCH = 2048  # tokens that run through a layer at once
+_BATCH = 4096  # tokens that run through a layer at once
 _TEXTS = {
-    MIXED: "text sampled from the base and Python's own texts",
+    MIXED: "text sampled from the base and Python's library",
     OWN: "text sampled from the base",
-    PYTHON: "Python's own texts",
+    PYTHON: "Python's library",
 }
 
 

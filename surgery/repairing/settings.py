@@ -15,14 +15,14 @@ METHODS = {
 }
 MIXED = "mixed"  # half of each of these:
 OWN = "own"  # what the base writes
-PYTHON = "python"  # documentation and sources that every Python brings along
-TOKENS = 16_384  # of calibration text, by default
+PYTHON = "python"  # source code of Python's own library
+TOKENS = 12_288  # of calibration text, by default
 MOST_TOKENS = 1 << 20
 
 
 @dataclass(frozen=True)
 class RepairSettings:
-    """`text` is "mixed", "own" (the base writes it), "python" (what Python brings along), a file,
+    """`text` is "mixed", "own" (the base writes it), "python" (source of Python's library), a file,
     or a data set on the Hub as data:org/name. `held_out` is a file that the result is measured on;
     by default the project's own texts. Raises `SurgeryError` for values that make no sense.
     """

@@ -36,8 +36,8 @@ def repair(
     text: Annotated[
         str,
         typer.Option(
-            help="Text to compare hidden states on: own (the base writes it), python (what Python "
-            "brings along), mixed (half of each), a file, or data:org/name (on the Hub)."
+            help="Text to compare hidden states on: own (the base writes it), python (source of "
+            "Python's library), mixed (half of each), a file, or data:org/name (on the Hub)."
         ),
     ] = MIXED,
     tokens: Annotated[int, typer.Option(help="Tokens of that text.")] = TOKENS,

@@ -100,7 +100,7 @@ def test_what_is_saved_is_what_was_live(repaired, tmp_path, tiny_folder):
     assert torch.equal(logits(again.model), logits(repaired.model))
     verify_saved(out, str(tiny_folder("gpt2")), silent, Base.open)
     facts = json.loads((out / "repair.json").read_text())
-    assert facts["plan"] == "0, 1@refit, 4:6@refit" and facts["text"] == "Python's own texts"
+    assert facts["plan"] == "0, 1@refit, 4:6@refit" and facts["text"] == "Python's library"
     assert set(facts["tensors"]) == set(repaired.tensors)
     card = (out / "README.md").read_text()
     assert "**repaired** without training" in card and "- repaired" in card
@@ -197,11 +197,12 @@ def test_it_can_be_stopped_between_layers(llama, plan):
         repair(llama, plan, RepairSettings(**SMALL), progress=stop)
 
 
-def test_what_the_base_writes_is_kept(llama, monkeypatch):
+def test_what_the_base_writes_is_kept(llama, tmp_path, monkeypatch):
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path))
     first = windows(llama, "own", 2048)
-    monkeypatch.setattr("surgery.repairing.calibration.sampled", None)  # fails if it is called
-    assert torch.equal(windows(llama, "own", 2048), first)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("surgery.repairing.calibration.sampled", None)  # fails if it is called
+        assert torch.equal(windows(llama, "own", 2048), first)
     assert torch.equal(first, sampled(llama, len(first), first.shape[1], 0).long())
 
 
