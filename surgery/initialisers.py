@@ -136,14 +136,14 @@ _ALL = (
     ),
     Initialiser(
         "lstsq",
-        "output of its MLP fitted to the base's hidden states (ReplaceMe)",
+        "its last output fitted by `repair` (ReplaceMe)",
         Changes.OUTPUTS,
         fitted=True,
         needs=(Needs.RESIDUAL, Needs.PLAIN_OUTPUTS),
     ),
     Initialiser(
         "refit",
-        "outputs of attention and MLP fitted to the base's hidden states",
+        "all of its outputs fitted by `repair`",
         Changes.OUTPUTS,
         fitted=True,
         needs=(Needs.RESIDUAL, Needs.PLAIN_OUTPUTS),

@@ -114,8 +114,11 @@ export function mount({ element, trigger, props, watch }) {
     const answers = edit?.op === 'write' && planBox.value === edit.text;
     const typing = document.activeElement === planBox && planBox.value !== shownText;
     if (answers || !(typing || queue.has('write'))) {
+      // Who has selected all of it is about to type something else.
+      const all = planBox.selectionStart === 0 && planBox.selectionEnd === planBox.value.length;
       planBox.value = view.text;
       shownText = view.text;
+      if (all && view.text && document.activeElement === planBox) planBox.select();
     }
     planBox.title = view.text.length > 30 ? view.text : planBox.dataset.hint;
   }

@@ -58,9 +58,9 @@ def repair(
     compute_dtype: ComputeDtypeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Repair the operated model without training, and write it: weights beside each cut are fitted
-    so that the hidden states meet the base's. Nothing is written if that doesn't lower the
-    perplexity on held-out text."""
+    """Repair the operated model without training. Weights beside each seam are fitted, so that the
+    hidden states meet the base's. Nothing is written unless that lowers the perplexity on held-out
+    text."""
     from surgery.io.output_target import check_target, resolve
     from surgery.repairing import repair as repaired_of
 
