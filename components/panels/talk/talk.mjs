@@ -14,6 +14,7 @@ const HINTS = {
   patient: 'The patient’s output appears here, for the same prompt and seed. The first word that '
     + 'differs from the base’s text is framed; tokens that the base finds unlikely are underlined.',
 };
+const PAUSE = 150; // milliseconds between drawings of texts that grow
 const SIDES = ['base', 'patient'];
 const SWITCH = 'layer-surgery-auto-run'; // where the browser keeps it
 
@@ -60,6 +61,7 @@ export function mount({ element, trigger, props, watch }) {
   const following = Object.fromEntries(SIDES.map((name) => (
     [name, new Following(pane(name).querySelector('.talk-text'))]
   )));
+  let timer = 0; // of the next drawing
   let begun = 0; // the latest run
   let ended = 0; // the last run that was stopped or came to its end
   let shown = 0; // the last run whose first difference was brought into sight
@@ -123,12 +125,21 @@ export function mount({ element, trigger, props, watch }) {
   }
 
   function render() {
+    clearTimeout(timer);
+    timer = 0;
     const value = current();
     if (value.run > begun) begin(value);
     const parts = partsOf(value);
     for (const name of SIDES) drawPane(name, value, parts);
     legend.classList.toggle('shown', Boolean(parts?.word || value.patient?.pieces));
     showDifference();
+  }
+
+  // A drawing lays the page out anew: texts that grow are drawn a few times a second.
+  function renderSoon() {
+    if (props.value?.running) {
+      timer ||= setTimeout(render, PAUSE);
+    } else render();
   }
 
   // ---------------------------------------------------------------- Auto-run
@@ -224,6 +235,6 @@ export function mount({ element, trigger, props, watch }) {
   });
 
   settle();
-  watch('value', render);
+  watch('value', renderSoon);
   render();
 }

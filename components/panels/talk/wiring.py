@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _runs = itertools.count(1)  # so that the page can tell a late drawing of a run that was stopped
 # What comes from the work where else the name of a side is: a place in the queue, surprises.
 _PLACE, _SURPRISE = "place", "surprise"
-_EVERY = 0.06  # seconds between drawings
+_EVERY = 0.15  # seconds between drawings, each of which keeps the page busy for some hundredths
 _SMALL = 1_000_000_000  # bytes of weights that are loaded without being asked for
 
 # Runs in the browser whenever the base, the plan or a field has changed.
