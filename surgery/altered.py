@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,15 +20,15 @@ from .progress import Progress, silent
 
 
 @dataclass(frozen=True)
-class Altered(Patient):
+class Altered(Patient, ABC):
     """A `Patient` whose `model` has the changed weights, in the base's dtype: as it is saved.
 
     `tensors` are the changed ones in float32, by their names in the patient; `facts` say how they
     came about, for JSON.
     """
 
-    word: ClassVar[str] = "altered"  # what was done to it, in one word
-    record: ClassVar[str] = "altered.json"  # the file of the facts beside a saved checkpoint
+    word: ClassVar[str]  # what was done to it, in one word
+    record: ClassVar[str]  # the file of the facts beside a saved checkpoint
 
     base: Base
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
@@ -39,9 +40,9 @@ class Altered(Patient):
         return self.word
 
     @property
+    @abstractmethod
     def description(self) -> str:
         """What was done, for a model card."""
-        raise NotImplementedError
 
     @property
     def key(self) -> str:

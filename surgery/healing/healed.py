@@ -86,6 +86,8 @@ class Healed(Altered):
         `SaveError` if the patient was not healed with LoRA."""
         if self.adapter is None:
             raise SaveError("Whole weights were trained, so there is no adapter: save the model.")
+        if self.plan.fitted:
+            raise SaveError("An adapter doesn't hold what the repair fitted: save the model.")
         tensors, config = self.adapter
         out = resolve(out)
         name = self.base.pinned_id or self.base.name

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from surgery.base import Base
 
 _WINDOW = 128  # tokens: more windows are written at once than with longer ones
-_HELD_OUT = 6  # one window in so many is held out of the fits
+_HELD_OUT = 5  # one window in so many is held out of the fits; odd, so that two texts take turns
 _FEWEST = 2 * _HELD_OUT  # windows
 _KEPT, _VERSION = 16, 2  # texts in the cache; files of another version are ignored
 _SEED = 0
-_CHARACTERS = 8  # per token of a piece: more than any tokenizer's tokens have on average
+_CHARACTERS = 16  # per token of a piece: more than the tokens of any piece have on average
 
 
 def windows(
@@ -84,10 +84,15 @@ def _python(base: Base, count: int, length: int) -> torch.Tensor:
 
 def _pieces(size: int) -> Iterator[str]:
     """Pieces of source files, of `size` characters or a little less, in an order that is always the
-    same. They hold code and, in docstrings and comments, prose."""
+    same, without end. They hold code and, in docstrings and comments, prose. Raises `SurgeryError`
+    if there are none."""
     order = random.Random(_SEED)
     files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
     files = [path for path in files if path.stat().st_size >= size]
+    if not files:  # a Python without its sources
+        raise SurgeryError(
+            "This Python comes without the source of its library: choose another text, such as own."
+        )
     while True:
         order.shuffle(files)
         for path in files:
@@ -104,10 +109,8 @@ def _alternating(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def _own(base: Base, count: int, length: int, progress: Progress) -> torch.Tensor:
-    name, cache = (
-        lasting_name(base, progress),
-        ArrayCache(cache_folder() / "own-text", _KEPT, _VERSION),
-    )
+    cache = ArrayCache(cache_folder() / "own-text", _KEPT, _VERSION)
+    name = lasting_name(base, progress)
     group, entry = f"{name}:{length}:{_SEED}", f"{count}"
     if name and (kept := cache.get(group, entry)) is not None and "windows" in kept:
         found = torch.from_numpy(kept["windows"])

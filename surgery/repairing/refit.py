@@ -70,12 +70,13 @@ class Refit:
 
 @dataclass(frozen=True)
 class Where:
-    """Which layers to fit: those at `positions`, or, going down from each of `starts`, as many as
-    gain by it. `last_only`: only the last output projection of each, which is that of its MLP."""
+    """Which layers to fit: those at `positions`, and from each of `starts` down as many as gain by
+    it. At the positions in `last_only` only the last output projection is fitted, which is that of
+    the MLP."""
 
-    starts: Collection[int] = ()
     positions: Collection[int] = ()
-    last_only: bool = False
+    starts: Collection[int] = ()
+    last_only: Collection[int] = ()
 
 
 def refit(base: Base, plan: Plan, batches: Sequence[Batch], where: Where, meter: Meter) -> Refit:
@@ -167,10 +168,9 @@ class _Fitting:
         for p, layer in list(enumerate(self._plan.layers))[first:]:
             going |= p in where.starts
             if going or p in where.positions:
-                fits = self._fit_layer(p, where.last_only)
+                fits = self._fit_layer(p, p in where.last_only)
                 self._fits += fits
-                worth = any(one.fit.after < (1 - _GAIN) * one.fit.before for one in fits)
-                going &= worth and not where.last_only
+                going &= any(one.fit.after < (1 - _GAIN) * one.fit.before for one in fits)
             else:
                 self._states.go_through(layer.source, self._layers[p])
                 self._meter.add(1)

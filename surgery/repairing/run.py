@@ -23,6 +23,7 @@ from .targets import starts, target_depths
 if TYPE_CHECKING:
     from surgery.base import Base
 
+LSTSQ, REFIT = Init("lstsq"), Init("refit")
 _BATCH = 4096  # tokens that run through a layer at once
 _TEXTS = {
     MIXED: "text sampled from the base and Python's library",
@@ -41,10 +42,10 @@ def repair(
 ) -> Repaired:
     """Repair a plan without training, in seconds to minutes.
 
-    A plan that marks layers as fitted (`12@refit`) has exactly those fitted; otherwise the method
-    chooses them. The result says what was gained on held-out text, see `Repaired.helps`: it may be
-    nothing. Raises `Refused` for plans and models that the method isn't right for, and
-    `SurgeryError` for text that is too short or can't be read.
+    If the plan marks layers as fitted, exactly those are, each as it is marked (`12@refit`,
+    `12@lstsq`); otherwise the method chooses them. The result says what was gained on held-out
+    text, see `Repaired.helps`: it may be nothing. Raises `Refused` for plans and models that the
+    method isn't right for, and `SurgeryError` for text that is too short or can't be read.
     """
     settings = settings or RepairSettings()
     cut, begun = plan.unfitted, time.monotonic()
@@ -52,26 +53,28 @@ def repair(
     base.load(progress)
     base.operate(cut)  # refuses what can't be operated at all
     evaluator = evaluator or Evaluator.of(base, settings.held_out, progress)
-    found, tokens = Refit({}, ()), 0
-    if settings.method == "damped":
-        new = damped(plan)
+    method, found, tokens = settings.method, Refit({}, ()), 0
+    if method == "damped":
+        new = damped(cut)
     else:
         text = windows(base, settings.text, settings.tokens, progress).to(base.model.device)
         tokens = text.numel()
-        if settings.method == "alpha":
+        if method == "alpha":
             progress("Matching the scale", 0, 0)
-            new = scale_matched(base, plan, list(text.split(_rows(text))))
+            new = scale_matched(base, cut, list(text.split(_rows(text))))
         else:
             found = refit(base, cut, _batches(text), where, _meter(base, cut, where, progress))
             new = cut
             for p in found.positions:
-                new = new.initialise(p, p + 1, Init(settings.method))
+                new = new.initialise(p, p + 1, LSTSQ if p in where.last_only else REFIT)
+            if where.positions:  # the plan's marks decide, whatever the method
+                method = "lstsq" if len(where.last_only) == len(where.positions) else "refit"
     changed = [p for p, layer in enumerate(new.layers) if layer.init != cut.layers[p].init]
     facts = {
         "base": base.pinned_id or base.name,
         "plan": str(new),
         "cut": str(cut),
-        "method": settings.method,
+        "method": method,
         "text": _text_name(settings.text),
         "tokens": tokens,
         "layers": changed,
@@ -113,18 +116,19 @@ def damped(plan: Plan) -> Plan:
 
 
 def _where(plan: Plan, method: str) -> Where:
+    """Which layers a repair fits. Raises `Refused` if there are none to fit."""
     if method not in ("refit", "lstsq"):
         return Where()
-    last_only = method == "lstsq"
-    if plan.fitted:
-        return Where(positions=plan.fitted, last_only=last_only)
-    found = starts(plan, last_only)
+    if marked := plan.fitted:
+        last_only = [p for p in marked if plan.layers[p].init == LSTSQ]
+        return Where(positions=marked, last_only=last_only)
+    found = starts(plan, last=method == "lstsq")
     if not found:
         raise Refused(
             "There is nothing to fit: this plan leaves no layers out between others and repeats "
             "none."
         )
-    return Where(starts=found, last_only=last_only)
+    return Where(positions=found, last_only=found) if method == "lstsq" else Where(starts=found)
 
 
 def _batches(text: torch.Tensor) -> list[Batch]:

@@ -39,8 +39,3 @@ class RepairSettings:
             )
         if not 1 <= self.tokens <= MOST_TOKENS:
             raise SurgeryError(f"A repair takes 1 to {MOST_TOKENS:,} tokens of text.")
-
-    @property
-    def needs_text(self) -> bool:
-        """Whether the method compares hidden states on a text."""
-        return self.method != "damped"

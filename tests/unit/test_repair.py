@@ -72,3 +72,10 @@ def test_healing_begins_from_a_repair(run, tiny_folder, tmp_path):
     facts = json.loads((tmp_path / "out" / "healing.json").read_text())
     assert facts["repair"]["method"] == "lstsq" and facts["plan"] == "0, 1@lstsq, 4:6"
     assert not (tmp_path / "out.healing").exists()
+
+
+def test_an_adapter_cannot_hold_what_was_fitted(run, tiny_folder, tmp_path):
+    ask = ["heal", tiny_folder("gpt2"), "0:2, 4:6", tmp_path / "out", "--repair", "refit"]
+    status, _, errors = run(*ask, "--train", "lora", "--adapter")
+    assert status == 1 and "doesn't hold what a repair fitted" in " ".join(errors.split())
+    assert not (tmp_path / "out.healing").exists()

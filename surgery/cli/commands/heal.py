@@ -89,6 +89,11 @@ def heal(
 
     if adapter and settings["train"] != "lora":
         raise SurgeryError("Only LoRA gives an adapter: add --train lora.")
+    if adapter and repair in ("refit", "lstsq"):
+        raise SurgeryError(
+            "An adapter doesn't hold what a repair fitted: leave out --adapter, or choose --repair "
+            "alpha or damped."
+        )
     _, _, (made, flat) = open_operation(base, plan, with_)
     if settings["steps"] is None and settings["minutes"] is None:
         settings["minutes"] = DEFAULT_MINUTES

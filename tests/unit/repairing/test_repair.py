@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from surgery import Base, Plan, Refused, RepairSettings, SurgeryError, repair
+from surgery import Base, Init, Plan, Refused, RepairSettings, SurgeryError, repair
 from surgery.healing.text import sampled
 from surgery.progress import Cancelled, silent
 from surgery.repairing.calibration import held_out, windows
@@ -232,3 +232,33 @@ def test_a_marked_plan_without_its_repair_is_not_healed(gpt2, repaired, tmp_path
     with pytest.raises(Refused, match="repair this plan first"):
         HealingRun(gpt2, repaired.plan, Settings(steps=1), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_both_halves_of_mixed_text_choose_the_ridge(llama):
+    halves = [windows(llama, text, 1280) for text in ("own", "python")]
+    mixed = windows(llama, "mixed", 2560)
+    rows = {tuple(row) for row in mixed[held_out(len(mixed))].tolist()}
+    for half in halves:
+        assert rows & {tuple(row) for row in half.tolist()}
+
+
+def test_a_python_without_sources_is_said(llama, plan, tmp_path, monkeypatch):
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    with pytest.raises(SurgeryError, match="without the source of its library"):
+        repair(llama, plan, RepairSettings(**SMALL))
+
+
+def test_each_layer_is_fitted_as_it_is_marked(gpt2):
+    marked = Plan.parse("0, 1@lstsq, 4@refit, 5", 6)
+    found = repair(gpt2, marked, RepairSettings("lstsq", **SMALL))
+    assert found.plan == marked and found.facts["method"] == "refit"
+    fitted = [(fit["layer"], fit["projection"]) for fit in found.facts["fits"]]
+    assert fitted == [(1, "mlp.c_proj"), (2, "attn.c_proj"), (2, "mlp.c_proj")]
+
+
+@pytest.mark.parametrize(("method", "text"), [("alpha", "0:2, 4:6"), ("damped", "0:4, 2:6")])
+def test_methods_that_only_change_the_plan_leave_no_marks(llama, method, text):
+    plan = Plan.parse(text, 6)
+    marked = plan.initialise(1, 2, Init("refit"))
+    settings = RepairSettings(method, **SMALL)
+    assert repair(llama, marked, settings).plan == repair(llama, plan, settings).plan
