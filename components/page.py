@@ -13,7 +13,7 @@ from surgery import SurgeryError
 
 from . import importance
 from .api import NAMES, Endpoints
-from .gradio_compat import idle_frames
+from .gradio_compat import lighter_scripts
 from .gradio_compat.event_data import event_data
 from .gradio_compat.readable_errors import ReadableErrors
 from .panels import base, heal, lesson, link, log, quality, save, talk, weights, xray
@@ -146,7 +146,7 @@ def launch_options(services: Services) -> dict:
     return {
         "app_kwargs": {
             "middleware": [guard] if allowed.public else [],
-            "routes": [plotly_view.ROUTE, services.downloads.route(), *idle_frames.routes()],
+            "routes": [plotly_view.ROUTE, services.downloads.route(), *lighter_scripts.routes()],
             "openapi_url": None,  # Gradio has its own description of the API
         },
         "enable_monitoring": False,

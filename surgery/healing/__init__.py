@@ -13,7 +13,9 @@
     objective       losses: distillation KL, next-token, hidden-state distance
     distillation    teacher and student over the same sequences
     evaluation      perplexity on held-out text, beside the base and the cut patient
+    start           what a run begins from: the cut patient, or a repaired one
     run             the training loop, an iterator of events
+    whole_run       heals to the end, in one call
     state           trained tensors and optimizer state
     run_checkpoint  states on disk, from which a killed run resumes
     records         schemas of the JSON files beside them
@@ -37,7 +39,7 @@ _HOMES = {
     "REFERENCES": "cost",
     "Settings": "settings",
     "estimate_cost": "cost",
-    "heal": "run",
+    "heal": "whole_run",
 }
 __all__ = sorted(_HOMES)
 __getattr__ = lazy_names(__name__, _HOMES)

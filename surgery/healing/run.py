@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from surgery.altered import Altered, put_in
+from surgery.altered import Altered
 from surgery.base import Base
 from surgery.errors import SurgeryError
 from surgery.patient import Patient
@@ -33,6 +33,7 @@ from .evaluation import EvalResult, Evaluator
 from .healed import Healed, facts_of
 from .parallel import from_main, make_accelerator
 from .settings import Settings
+from .start import first_patient, start_of
 from .state import fits, restore, snapshot, whole
 from .student import (
     adapter_of,
@@ -107,7 +108,8 @@ class HealingRun:
         run_checkpoint.check_same(self.folder, facts)
         base.load(progress)
         self.accelerator = make_accelerator(base, settings)
-        patient = self._patient(start)
+        self._start = start_of(self.folder, plan, start)
+        patient = first_patient(base, plan, self._start)
         self.evaluator = evaluator or Evaluator.of(base, settings.held_out, progress)
         model = make_student(patient, settings)
         check_savable(patient, names_in_patient(model))
@@ -269,19 +271,6 @@ class HealingRun:
             self._evaluate()
         self.save()
 
-    def _patient(self, start: Altered | None) -> Patient:
-        """The patient before its first step: repaired, if the run begins so. Raises `Refused` for a
-        plan with fitted layers that come from nowhere."""
-        self._start = run_checkpoint.start_of(self.folder)
-        if self._start is None and start is not None and start.tensors:
-            if start.plan != self.plan:
-                raise ValueError(f"start is a patient of {start.plan}, not of {self.plan}")
-            self._start = start.tensors, start.facts
-        patient = self.base.operate(self.plan.unfitted if self._start else self.plan)
-        if self._start:
-            put_in(patient.model, self._start[0])
-        return patient
-
     def _resumed(self) -> bool:
         """Resume from the last readable state; False if there are no states. Raises `SurgeryError`
         if there are some and none can be read."""
@@ -404,24 +393,3 @@ class HealingRun:
         healed = Healed.assemble(self.base, self.plan, s, tensors, adapter, facts)
         facts["perplexity"] = self.evaluator.summary(healed, self.plan, "healed")
         return healed
-
-
-def heal(
-    base: Base,
-    plan: Plan,
-    settings: Settings,
-    folder: str | Path,
-    on_event: Callable[[Event], None] | None = None,
-    progress: Progress = silent,
-) -> Healed:
-    """Heal to the end, in a new run in `folder` or by resuming the one there. `on_event` is called
-    after every step and may raise to stop; the state is saved. Raises `SurgeryError`."""
-    run = HealingRun(base, plan, settings, folder, progress=progress)
-    for event in run:
-        if on_event is not None:
-            try:
-                on_event(event)
-            except BaseException:
-                run.save()
-                raise
-    return run.result()

@@ -1,6 +1,6 @@
 """Repair in a browser: pressed beside Undo, seen in the tile and on the strip, taken back."""
 
-from hands import faults, layers, open_base, write_plan
+from hands import depth, faults, layers, open_base, write_plan
 from playwright.sync_api import Page, expect
 
 LONG = 120_000  # milliseconds for what computes
@@ -12,6 +12,7 @@ def repair_button(page: Page):
 
 def test_a_cut_is_repaired_and_the_repair_undone(page: Page, tiny_folder):
     open_base(page, str(tiny_folder("gpt2")))
+    depth(page, 6)
     expect(repair_button(page)).to_be_disabled()  # nothing is cut
     write_plan(page, "0:2, 4:6")
     expect(repair_button(page)).to_be_enabled()
@@ -39,6 +40,7 @@ def test_a_cut_is_repaired_and_the_repair_undone(page: Page, tiny_folder):
 
 def test_a_repair_that_does_not_help_says_so(page: Page, tiny_folder):
     open_base(page, str(tiny_folder("gemma2")))
+    depth(page, 6)
     write_plan(page, "0:2, 4:6")
     repair_button(page).click()
     message = page.locator(".quality-message")

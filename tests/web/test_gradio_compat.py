@@ -17,7 +17,7 @@ import httpx
 import pytest
 from gradio.state_holder import StateHolder
 
-from components.gradio_compat import idle_frames, queue_pace, queue_state, session_state
+from components.gradio_compat import lighter_scripts, queue_pace, queue_state, session_state
 from components.gradio_compat.event_data import event_data
 from components.gradio_compat.kept_values import KeptValues
 from components.gradio_compat.readable_errors import ReadableErrors
@@ -174,14 +174,17 @@ def test_gradio_looks_for_events_more_often_than_needed(monkeypatch):
     assert pauses[3:] == [queue_pace.PAUSE] * 3 and max(pauses[:3]) < queue_pace.PAUSE / 10
 
 
-# ---------------------------------------------------------------- idle_frames
+# ---------------------------------------------------------------- lighter_scripts
 
 
-def test_gradio_counts_seconds_in_every_frame():
-    """What a page does without it, tests/browser/test_page.py shows."""
-    ((name, ours),) = idle_frames.scripts().items()
-    theirs = (Path(idle_frames.BUILD_PATH_LIB) / name).read_text(encoding="utf-8")
-    assert 0 < len(theirs) - len(ours) < 20
+def test_gradio_does_work_for_nothing():
+    """What a page does without it, tests/browser shows: test_page.py for frames, test_talk.py for
+    statuses."""
+    changed = {name.partition("-")[0]: name for name in lighter_scripts.scripts()}
+    assert changed.keys() == {"statustracker", "Blocks"}
+    for name in changed.values():
+        theirs = (Path(lighter_scripts.BUILD_PATH_LIB) / name).read_text(encoding="utf-8")
+        assert 0 < abs(len(theirs) - len(lighter_scripts.scripts()[name])) < 100
 
 
 # ---------------------------------------------------------------- queue_state

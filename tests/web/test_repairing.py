@@ -4,6 +4,7 @@ import pytest
 
 from components.panels.quality.asked import Asked
 from components.panels.quality.repairing import repair
+from components.panels.quality.wiring import measure_latest
 from components.services.deployment import Deployment
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
@@ -100,6 +101,25 @@ def test_it_ends_when_it_is_stopped_or_another_plan_is_shown(services, spec):
         assert healed.operation(spec, session.plan).healed is None
         with healed.busy.taken(lambda *_: None):  # given back
             pass
+
+
+def test_the_tile_measures_once_the_repair_has_ended_and_says_why_nothing_changed(
+    services, tiny_folder
+):
+    session = opened(services, str(tiny_folder("llama")))
+    asked, healed = Asked(), HealedStore()
+
+    def measured():
+        return list(measure_latest(services, session, healed, asked, None, wanted=True))
+
+    updates = run(services, session, healed, asked)
+    next(updates)
+    assert not measured()
+    *_, last = updates
+    *_, measurement = measured()
+    assert measurement["value"] and measurement["message"] == last["message"]
+    session.become("0:3")
+    assert measured()[-1]["message"] == ""
 
 
 def test_strangers_may_not_where_healing_is_off(spec):

@@ -7,11 +7,17 @@ import { RecentPlans } from './recent_plans.mjs';
 
 const REST = 1200; // milliseconds until a plan counts as one of the last
 
+// A value stands beside its unit without a space between them: the page sets them apart.
+function words(node) {
+  const parts = node?.children.length ? [...node.children] : [node];
+  return parts.map((part) => part?.innerText || '').join(' ').replace(/\s+/g, ' ').trim();
+}
+
 // What the tiles of numbers say.
 function tiles() {
   return [...document.querySelectorAll('.tile:has(.tile-value)')].map((tile) => {
     const [name, value, detail] = ['name', 'value', 'detail'].map((part) => (
-      tile.querySelector(`.tile-${part}`)?.innerText.replace(/\s+/g, ' ').trim() || ''
+      words(tile.querySelector(`.tile-${part}`))
     ));
     return { name, value, detail };
   });

@@ -52,6 +52,7 @@ def wire(tile: QualityTile, parts: PageParts) -> gr.State:
         text = str(event_data(event).get("text", texts.DEFAULT))[:_LONGEST]
 
         def ended(status: dict) -> dict:
+            asked.tell(operation, status["text"])
             show = view.failed if status["failed"] else view.offer
             return {tile: show(operation, text, status["text"])}
 
@@ -90,10 +91,24 @@ def repair(
     that is better. Raises `SurgeryError`, or `Cancelled` once it is stopped or another plan is
     shown."""
     services.deployment.check_healing()
-    mine = asked.repair = asked.latest = object()  # the tile measures nothing meanwhile
+    asked.repair = asked.latest = operation  # the tile measures nothing meanwhile
+    try:
+        yield from _repair(services, session, healed, asked, operation, text)
+    finally:
+        if asked.repair is operation:
+            asked.repair = None
 
+
+def _repair(
+    services: Services,
+    session: Session,
+    healed: HealedStore,
+    asked: Asked,
+    operation: Operation,
+    text: str,
+) -> Iterator[dict]:
     def check() -> None:
-        if asked.repair is not mine or session.plan != operation.plan:
+        if asked.repair is not operation or session.plan != operation.plan:
             raise Cancelled
 
     def running(status: dict) -> dict:
@@ -116,6 +131,7 @@ def repair(
     for entry in altered_entries(services.bases.get(operation.spec), cut, done, ALL_KINDS):
         session.measurements.add(entry)
     if not result.helps:
+        asked.tell(operation, _NO_BETTER)
         yield view.failed(operation, text, _NO_BETTER)
         return
     healed.keep(done)

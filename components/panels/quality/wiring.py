@@ -78,7 +78,7 @@ def measure_latest(
 ) -> Iterator[dict]:
     """Values of the tile for the session's plan, until it is measured or no longer wanted. Whether
     it is measured without having been `wanted` is the service's to say."""
-    if not session.spec:
+    if not session.spec or asked.repairs(session.spec, session.plan):
         return
     latest = asked.latest = object()
     operation, text = healed.operation(session.spec, session.plan), asked.text
@@ -93,7 +93,10 @@ def measure_latest(
 
     services.quality.arrive(getattr(request, "session_hash", None) or "")
     updates = measure(services, operation, text, is_wanted, visitor(request), wanted)
-    yield from run_job(services, "quality", request, updates, failed)
+    for shown in run_job(services, "quality", request, updates, failed):
+        told = "" if operation.healed else asked.told(session.spec, session.plan)
+        at_rest = not (shown.get("busy", True) or shown["failed"])
+        yield {**shown, "message": told} if told and at_rest else shown
 
 
 def measure(

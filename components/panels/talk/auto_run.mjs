@@ -33,7 +33,10 @@ export class AutoRun {
 
   #begin() {
     this.#timer = null;
-    if (!this.ready()) return;
+    if (!this.ready()) {
+      this.consider(); // a page that was just opened is ready soon
+      return;
+    }
     this.#owed = false;
     this.run();
   }

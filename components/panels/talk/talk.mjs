@@ -172,7 +172,7 @@ export function mount({ element, trigger, props, watch }) {
     };
     if (!sameBase || now.plan !== before.plan) {
       auto.clear();
-      if (sameBase && view.edited && autoSwitch.checked) follow();
+      if (view.edited && autoSwitch.checked) follow();
     }
     render();
   }

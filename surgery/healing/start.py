@@ -1,0 +1,33 @@
+"""What a run begins from: the cut patient, or a repaired one, whose tensors its folder keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from surgery.altered import Altered, put_in
+from surgery.base import Base
+from surgery.patient import Patient
+from surgery.plan import Plan
+
+from . import run_checkpoint
+from .run_checkpoint import Start
+
+
+def start_of(folder: Path, plan: Plan, given: Altered | None) -> Start | None:
+    """The start that a resumed run has kept, or that of the repaired patient given to a new one;
+    None for the cut patient. Raises `ValueError` if that is a patient of another plan."""
+    kept = run_checkpoint.start_of(folder)
+    if kept is not None or given is None or not given.tensors:
+        return kept
+    if given.plan != plan:
+        raise ValueError(f"start is a patient of {given.plan}, not of {plan}")
+    return given.tensors, given.facts
+
+
+def first_patient(base: Base, plan: Plan, start: Start | None) -> Patient:
+    """The patient before its first step. Raises `Refused` for a plan with fitted layers if no
+    `start` brings their weights."""
+    patient = base.operate(plan.unfitted if start else plan)
+    if start:
+        put_in(patient.model, start[0])
+    return patient
