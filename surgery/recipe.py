@@ -1,4 +1,4 @@
-"""Read and write plans as files: mergekit's passthrough YAML, PEFT's layer_replication, Python.
+"""Read mergekit's passthrough YAML as a plan; recipe_export writes it.
 
 A recipe that a plan can't express is refused, naming the reason: one read in part would give
 another model than its author meant. mergekit options without effect in a passthrough merge are
@@ -7,10 +7,7 @@ accepted and listed in `Recipe.notes`.
 
 from __future__ import annotations
 
-import json
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Annotated
@@ -322,100 +319,3 @@ def layer_tensors(base: Model) -> list[tuple[str, bool]]:
         parts = [p for name in base.anatomy.tensors if (p := base.anatomy.layer_of(name))]
     rests = dict.fromkeys(rest.lstrip(".") for _, _, rest in parts)
     return [(rest, is_output_projection(rest)) for rest in rests]
-
-
-# ---------------------------------------------------------------- writing
-
-
-def to_yaml(
-    model: str,
-    plan: Plan,
-    dtype: str | None,
-    outputs: Iterable[str],
-    parts: Sequence[tuple[str, int]] = (),
-) -> str:
-    """Write the plan as mergekit's passthrough recipe for `model` (a Hub id or a folder).
-
-    `outputs` are the names of a layer's output projections, which identity and scale change.
-    Without a `dtype` every tensor keeps its own. For a stack of several models `parts` has each
-    one's name and its first layer. Raises `Refused` for what mergekit can't express.
-    """
-    outputs = list(outputs)
-    slices = []
-    parts = parts or [(model, 0)]
-    starts = [start for _, start in parts]
-    for first, length in _runs(plan, starts):
-        factor = first.init.output_factor
-        if first.base or factor is None:
-            raise Refused(f"mergekit's recipes can't say {first.base or first.init}.")
-        name, offset = parts[bisect_right(starts, first.source) - 1]
-        start = first.source - offset
-        source: dict = {"model": name, "layer_range": [start, start + length]}
-        if first.init != COPY:
-            source["parameters"] = {
-                "scale": [
-                    *({"filter": name, "value": factor} for name in outputs),
-                    {"value": 1.0},
-                ]
-            }
-        slices.append({"sources": [source]})
-    recipe = {"slices": slices, "merge_method": "passthrough"}
-    if dtype:
-        recipe["dtype"] = dtype
-    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
-
-
-def to_peft(plan: Plan) -> str:
-    """Write the plan as PEFT's `layer_replication`, for `LoraConfig`: repeated layers share the
-    base's weights and differ by their LoRA alone. Raises `Refused` for layers that are no copies.
-    """
-    ranges = []
-    for first, length in _runs(plan):
-        if first.base or first.init != COPY:
-            raise Refused(
-                f"PEFT's layer_replication can only repeat layers as they are, not "
-                f"{first.source}@{first.init}."
-            )
-        ranges.append([first.source, first.source + length])
-    return json.dumps({"layer_replication": ranges}) + "\n"
-
-
-def to_python(spec: str, plan: Plan) -> str:
-    """Write a program that makes the same checkpoint with this library."""
-    return (
-        "from surgery import Base, Plan\n\n"
-        f"base = Base.open({spec!r})\n"
-        f"plan = Plan.parse({str(plan)!r}, depth=base.depth)\n"
-        'base.save(plan, "out/")\n'
-    )
-
-
-def output_filters(tensors: Iterable[tuple[str, bool]], known: Iterable[str]) -> list[str]:
-    """The `known` names of output projections that the base has."""
-    outputs = [name for name, is_output in tensors if is_output]
-    return [name for name in known if any(name in tensor for tensor in outputs)]
-
-
-def of_base(base: Model, plan: Plan, model: str, dtype: str | None) -> str:
-    """Write the plan for this base as mergekit's YAML."""
-    from .architecture.inspect.identity_proof import OUTPUT_PROJECTIONS
-
-    outputs = output_filters(layer_tensors(base), OUTPUT_PROJECTIONS)
-    return to_yaml(model, plan, dtype, outputs, base.parts)
-
-
-def _runs(plan: Plan, starts: Sequence[int] = (0,)) -> list[tuple[Layer, int]]:
-    """(first layer, length) of every run of layers that follow one another alike, within what
-    begins at one of `starts`."""
-    keyed = enumerate(plan.layers)
-
-    def key(item: tuple[int, Layer]) -> tuple:
-        position, layer = item
-        part = bisect_right(starts, layer.source)
-        return layer.source - position, layer.init, layer.base, part
-
-    runs = []
-    for _, group in groupby(keyed, key):
-        layers = [layer for _, layer in group]
-        runs.append((layers[0], len(layers)))
-    return runs

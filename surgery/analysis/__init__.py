@@ -10,7 +10,8 @@ Every function takes a base and a text, measures on it, and returns plain values
     importance     the registry of layer-importance scores
     probes         Block Influence and angular distance, from the base's hidden states
     taylor         weights times gradients
-    layer_scan     measure all scores of a base; the best blocks to drop
+    layer_scan     measure all scores of a base
+    findings       what a scan says: blocks to drop, layers that the model needs
     layer_costs    drop-one costs as far as they are known without measuring
     ship_costs     measure those of the bundled model, for the package
     methods        the registry of methods that find a plan
@@ -31,7 +32,7 @@ from surgery.lazy import lazy_names
 
 # Imported when first used: the registries need no torch.
 _HOMES = {
-    "Block": "layer_scan",
+    "Block": "findings",
     "Comparison": "comparison",
     "DEFAULT": "importance",
     "Estimate": "estimation",
@@ -53,7 +54,7 @@ _HOMES = {
     "Suggestion": "methods",
     "Token": "comparison",
     "Variant": "layer_scan",
-    "best_blocks": "layer_scan",
+    "best_blocks": "findings",
     "compare": "comparison",
     "control": "estimation",
     "disk_passes": "layer_scan",
@@ -65,7 +66,7 @@ _HOMES = {
     "measure": "suggestions",
     "measure_all": "search",
     "measured_score": "suggestions",
-    "overlooked": "layer_scan",
+    "overlooked": "findings",
     "perplexity": "passes",
     "scan": "layer_scan",
     "scan_part": "parts",

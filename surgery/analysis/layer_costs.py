@@ -21,7 +21,8 @@ from surgery.errors import SurgeryError
 from surgery.progress import silent
 from surgery.sources.fingerprint import fingerprint
 
-from .layer_scan import Scan, Work, breaking_cost
+from .findings import breaking_cost
+from .layer_scan import Scan, Work
 from .sample import Sample
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from surgery.numbers import perplexity as _perplexity
 from surgery.plan import Plan
 
 from .comparison import Comparison, Guess
+from .findings import best_blocks, overlooked
 from .importance import SCORES
-from .layer_scan import Scan, Variant, best_blocks, overlooked
+from .layer_scan import Scan, Variant
 from .methods import Suggestion
 from .parts import Part
 from .score import Score

@@ -27,7 +27,7 @@ from surgery.io.output_target import check_target, resolve
 from surgery.plan import Plan
 from surgery.preview import preview_of
 from surgery.progress import Meter, Progress
-from surgery.recipe import of_base
+from surgery.recipe_export import of_base
 from surgery.sources import Tensor
 from surgery.sources.companions import companions
 from surgery.sources.folder import read_json

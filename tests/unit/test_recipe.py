@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surgery import Base, Init, Layer, Plan, PlanError, Refused, SurgeryError
-from surgery.recipe import layer_tensors, of_base, read, to_peft, to_python, to_yaml
+from surgery.recipe import layer_tensors, read
+from surgery.recipe_export import of_base, to_peft, to_python, to_yaml
 
 LLAMA = [
     ("input_layernorm.weight", False),

@@ -26,7 +26,7 @@ def recipe(
     with_: WithOption = None,
 ) -> None:
     """Print a plan for other tools. mergekit's YAML can be read back: PLAN may be @file.yaml."""
-    from surgery import recipe as recipes
+    from surgery import recipe_export
     from surgery.checkpoint.tensors import DTYPES
 
     if format_ not in FORMATS:
@@ -36,9 +36,9 @@ def recipe(
     _, written, (made, flat) = open_operation(base, plan, with_)
     match format_:
         case "peft":
-            text = recipes.to_peft(written)
+            text = recipe_export.to_peft(written)
         case "python":
-            text = recipes.to_python(base, written)
+            text = recipe_export.to_python(base, written)
         case _:
-            text = recipes.of_base(made, flat, made.pinned_id or base, dtype)
+            text = recipe_export.of_base(made, flat, made.pinned_id or base, dtype)
     sys.stdout.write(text)
