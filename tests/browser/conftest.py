@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from benchmarks._chromium import CHROMIUM, FLAGS
 
 ROOT = Path(__file__).parents[2]
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=40_000)
 
 # Tests edit plans all the time: texts follow only where a test wants them to.
 _NO_AUTO_RUN = """if (!location.hash.includes('auto-run')) {
@@ -175,7 +175,7 @@ def open_page(tabs):
         pages.append((page, phone, on_request))
         page.goto(url)
         # The app may have just been started.
-        expect(layers(page, "patient").first).to_be_visible(timeout=60_000)
+        expect(layers(page, "patient").first).to_be_visible(timeout=120_000)
         return page
 
     yield opened

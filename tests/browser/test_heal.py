@@ -66,7 +66,7 @@ def test_start_watch_pause_and_go_on(page, tiny_folder):
     page.locator("#heal").click()
     status, board = page.locator("#heal-status"), page.locator("#heal-board")
     step = board.locator("b").first
-    expect(step).to_have_text(re.compile(r"\d+ of 500"), timeout=60_000)
+    expect(step).to_have_text(re.compile(r"\d+ of 500"), timeout=120_000)
     page.locator("#heal-pause").click()
     expect(status).to_contain_text("Paused")
     assert int(step.inner_text().split()[0]) < 500
@@ -109,7 +109,7 @@ def test_a_text_of_one_s_own_heals_what_x_ray_and_log_then_see(page, tiny_folder
     assert page.locator("#heal-file b").count() == 0
     assert not violations(page)
     page.locator("#heal").click()
-    expect(status).to_contain_text("Healed.", timeout=60_000)
+    expect(status).to_contain_text("Healed.", timeout=120_000)
 
     page.get_by_role("tab", name="Talk").click()
     expect(outdated).to_have_text("Outdated: the patient was healed.")
@@ -132,16 +132,16 @@ def test_a_text_of_one_s_own_heals_what_x_ray_and_log_then_see(page, tiny_folder
     page.get_by_role("tab", name="What the cut did").click()
     compared = page.locator("#compare-status")
     page.locator("#compare-start").click()
-    expect(compared).to_contain_text("0:2, 4:6, healed (2 dropped)", timeout=60_000)
+    expect(compared).to_contain_text("0:2, 4:6, healed (2 dropped)", timeout=120_000)
     expect(page.locator("#lens-patient")).to_contain_text("healed patient")
     write_plan(page, "0:3, 4:6")
     depth(page, 5)
     page.locator("#compare-start").click()
-    expect(compared).to_contain_text("Compared with the plan 0:3, 4:6 (", timeout=60_000)
+    expect(compared).to_contain_text("Compared with the plan 0:3, 4:6 (", timeout=120_000)
     write_plan(page, "0:2, 4:6")
     depth(page, 4)
     page.locator("#compare-start").click()
-    expect(compared).to_contain_text("0:2, 4:6, healed", timeout=60_000)
+    expect(compared).to_contain_text("0:2, 4:6, healed", timeout=120_000)
 
 
 def test_a_data_set_that_is_none_is_said(page, tiny_folder):

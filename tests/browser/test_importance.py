@@ -55,7 +55,7 @@ def test_the_importance_of_another_base_is_measured_on_request(page, tmp_path):
     expect(bars(page)).to_have_count(0)
     measure.click()
     expect(page.get_by_role("tab", name="X-ray")).to_have_attribute("aria-selected", "true")
-    expect(page.locator("#xray-status p")).to_contain_text("Perplexity", timeout=60_000)
+    expect(page.locator("#xray-status p")).to_contain_text("Perplexity", timeout=120_000)
     expect(bars(page)).to_have_count(6)
     expect(page.locator(".strip-bars i:not(.unmeasured)")).to_have_count(6)
     expect(measure).to_be_hidden()
@@ -71,14 +71,14 @@ def test_bars_appear_while_layers_are_measured(page, tmp_path):
         "() => { const all = document.querySelectorAll('.strip-bars i').length;"
         " const left = document.querySelectorAll('.strip-bars .unmeasured').length;"
         " return all === 24 && left > 0 && left < 24; }",
-        timeout=60_000,
+        timeout=120_000,
     )
     expect(page.locator("#xray-stop")).to_be_visible()
     few = measured.count()
     page.wait_for_function(
         "few => document.querySelectorAll('.strip-bars i:not(.unmeasured)').length > few",
         arg=few,
-        timeout=60_000,
+        timeout=120_000,
     )
     page.locator("#xray-stop").click()
     expect(page.locator("#xray-status p")).to_contain_text("Stopped")

@@ -59,7 +59,7 @@ def test_a_walk_through_the_lesson(app, open_page):
             expect(results.locator("tr", has_text="shorter")).to_contain_text("to")
         elif step.act == "save":
             expect(page.locator("#save-status p")).to_contain_text(
-                "SmolLM2-135M-Instruct-26-layers.zip is ready", timeout=60_000
+                "SmolLM2-135M-Instruct-26-layers.zip is ready", timeout=120_000
             )
             expect(page.locator("#save-name input, #save-name textarea")).to_have_value("")
         if number < len(STEPS):
@@ -108,7 +108,7 @@ def test_a_step_can_be_stopped_and_done_again(page):
     open_lesson(page)
     jump(page, 8)
     page.locator(".lesson-act").click()
-    expect(page.locator(".lesson-text b").first).not_to_have_text("", timeout=60_000)
+    expect(page.locator(".lesson-text b").first).not_to_have_text("", timeout=120_000)
     page.locator(".lesson [data-do=stop]").click()
     expect(page.locator(".lesson-status p")).to_have_text("Stopped.")
     before = page.locator(".lesson-results").inner_text()

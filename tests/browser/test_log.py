@@ -22,7 +22,7 @@ def measure(page: Page, spec: str) -> None:
         write_plan(page, plan)
         depth(page, layers)
         page.locator("#log-start").click()
-        expect(plans(page)).to_have_count(rows, timeout=60_000)
+        expect(plans(page)).to_have_count(rows, timeout=120_000)
     expect(page.locator(".log-none")).to_be_hidden()
 
 

@@ -92,7 +92,7 @@ def test_it_saves_into_a_folder_of_this_machine(page, app_folder):
     page.get_by_label("Name").fill("../../four layers")
     page.get_by_label("a folder on this machine").check()
     page.locator("#save").click()
-    expect(page.locator("#save-status p")).to_contain_text("Saved to", timeout=60_000)
+    expect(page.locator("#save-status p")).to_contain_text("Saved to", timeout=120_000)
     out = app_folder / "patients" / "four-layers"
     assert AutoModelForCausalLM.from_pretrained(out).config.num_hidden_layers == 4
     page.locator("#save").click()

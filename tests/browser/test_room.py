@@ -23,7 +23,7 @@ def test_who_waits_sees_the_place_and_a_closed_tab_gives_its_turn_on(public_app,
         expect(message).to_have_text(re.compile(r"\w"), timeout=120_000)
     waiting.locator("#stream").click()
     line = waiting.locator("#talk-status p")
-    expect(line).to_contain_text("Place 1 in the queue", timeout=60_000)
+    expect(line).to_contain_text("Place 1 in the queue", timeout=120_000)
     write_plan(waiting, "0:5")  # edits don't wait
     depth(waiting, 5)
     for page in talking:
@@ -48,5 +48,5 @@ def test_tabs_that_are_closed_in_silent_work_keep_nobody_from_working(app, open_
     newcomer.get_by_role("tab", name="X-ray").click()
     newcomer.locator("#xray-start").click()
     expect(newcomer.locator("#xray-status")).to_contain_text(
-        re.compile("Measuring|Perplexity"), timeout=60_000
+        re.compile("Measuring|Perplexity"), timeout=120_000
     )

@@ -106,7 +106,7 @@ def test_a_press_during_a_run_begins_anew(page):
     depth(page, 28)
     page.locator("#stream").click()
     expect(page.locator("[data-who=base] .talk-prompt")).to_have_text("The capital of France is")
-    expect(said(page, "base")).to_contain_text("Paris", timeout=60_000)
+    expect(said(page, "base")).to_contain_text("Paris", timeout=120_000)
     expect(page.locator("[data-who=patient] .talk-plan")).to_have_text("0:20, 22:30")
 
     # And one right after Stop is not lost.
@@ -114,9 +114,10 @@ def test_a_press_during_a_run_begins_anew(page):
     page.locator("#stop").click()
     page.locator("#stream").click()
     expect(page.locator("[data-who=base] .talk-prompt")).to_have_text("Water boils at")
-    expect(said(page, "patient")).to_have_text(re.compile(r"\w"), timeout=60_000)
+    expect(said(page, "patient")).to_have_text(re.compile(r"\w"), timeout=120_000)
     page.locator("#stop").click()
     expect(caret(page)).to_have_count(0)
+    page.wait_for_timeout(1500)  # for drawings that were on their way
     before = said(page, "patient").inner_text()
     page.wait_for_timeout(1500)
     assert said(page, "patient").inner_text() == before

@@ -120,7 +120,7 @@ def test_kinds_measures_and_spectra(page, bundled):
     page.get_by_label("linear").check()
     expect(area(page, "detail").locator(".ytick").first).to_be_visible()
     page.get_by_label("singular values").check()
-    expect(title(page, "raw")).to_have_text("Singular values: layer 4, down", timeout=60_000)
+    expect(title(page, "raw")).to_have_text("Singular values: layer 4, down", timeout=120_000)
     expect(page.locator("#weights-raw .plot-hint")).to_have_text(
         re.compile(r"Stable rank [\d.]+ of at most 576")
     )

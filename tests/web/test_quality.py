@@ -43,11 +43,21 @@ def opened(services, spec, plan="0:2, 4:6"):
 
 
 def values(services, session, asked=None, healed=None, **options) -> list[dict]:
-    """What the tile is given."""
+    """What the tile is given, without the number of the request."""
     given = measure_latest(
         services, session, healed or HealedStore(), asked or Asked(), None, **options
     )
-    return [value for value in given if "of" in value]
+    shown = [value for value in given if "of" in value]
+    assert len({value.pop("request") for value in shown}) <= 1
+    return shown
+
+
+def test_values_of_a_later_request_have_a_higher_number(services, spec):
+    session, asked = opened(services, spec), Asked()
+    first, second = (
+        list(measure_latest(services, session, HealedStore(), asked, None))[-1] for _ in range(2)
+    )
+    assert first["request"] < second["request"] == asked.latest
 
 
 def test_a_value_is_that_of_the_library(services, spec):

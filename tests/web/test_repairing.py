@@ -28,7 +28,9 @@ def opened(services, spec, plan="0:2, 4:6"):
 
 def run(services, session, healed=None, asked=None):
     operation = Operation(session.spec, session.plan)
-    return repair(services, session, healed or HealedStore(), asked or Asked(), operation, "prose")
+    asked = asked or Asked()
+    with asked.repairing(operation):
+        yield from repair(services, session, healed or HealedStore(), asked, operation, "prose")
 
 
 def test_a_repair_is_an_edit_that_can_be_undone(services, spec):

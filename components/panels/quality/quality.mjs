@@ -1,7 +1,7 @@
 // Shows what a plan costs, and has each plan measured that the page shows. A value is drawn as the
 // plan's own only while the page shows that plan.
 
-import { isOf, shownAs } from './shown.mjs';
+import { isLate, isOf, shownAs } from './shown.mjs';
 
 const PAUSE = 150; // milliseconds without another edit until a plan is measured
 const percent = (share) => `${100 * share}%`;
@@ -14,6 +14,7 @@ export function mount({ element, trigger, props, watch }) {
   const stop = find('.quality-stop');
   const scale = find('.quality-scale');
   let plan = null; // {spec, plan} that the page shows
+  let value = null; // of the latest request that was answered; earlier ones' may arrive late
   let timer = 0;
 
   function drawBar(bar) {
@@ -28,10 +29,15 @@ export function mount({ element, trigger, props, watch }) {
     mark.style.left = percent(bar.random || 0);
   }
 
+  function arrived() {
+    if (!isLate(props.value, value)) value = props.value;
+    render();
+  }
+
   function render() {
-    const shown = shownAs(props.value, plan, text.value);
+    const shown = shownAs(value, plan, text.value);
     box.hidden = !plan;
-    box.dataset.plan = props.value?.of?.plan || '';
+    box.dataset.plan = value?.of?.plan || '';
     box.dataset.tone = shown.tone;
     box.classList.toggle('stale', shown.stale);
     box.classList.toggle('failed', shown.failed);
@@ -77,7 +83,7 @@ export function mount({ element, trigger, props, watch }) {
     stop.hidden = true;
     trigger('stop', {});
   });
-  watch('value', render);
-  render();
+  watch('value', arrived);
+  arrived();
   document.dispatchEvent(new CustomEvent('plan-ask'));
 }

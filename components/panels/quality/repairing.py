@@ -51,18 +51,22 @@ def wire(tile: QualityTile, parts: PageParts) -> gr.State:
         operation = Operation(session.spec, session.plan)
         text = str(event_data(event).get("text", texts.DEFAULT))[:_LONGEST]
 
+        def numbered(value: dict) -> dict:
+            return {tile: {**value, "request": number}}
+
         def ended(status: dict) -> dict:
             asked.tell(operation, status["text"])
             show = view.failed if status["failed"] else view.offer
-            return {tile: show(operation, text, status["text"])}
+            return numbered(show(operation, text, status["text"]))
 
         def updates() -> Iterator[dict]:
             for value in repair(services, session, healed, asked, operation, text):
-                yield {tile: value}
+                yield numbered(value)
             if session.plan != operation.plan:  # repaired
                 yield {parts.strip: session.view(), parts.tiles: tiles_of(services, session)}
 
-        yield from run_job(services, "measure", request, updates(), ended, stopped=STOPPED)
+        with asked.repairing(operation) as number:
+            yield from run_job(services, "measure", request, updates(), ended, stopped=STOPPED)
 
     def stop(asked: Asked) -> None:
         asked.repair = None
@@ -87,26 +91,11 @@ def repair(
     operation: Operation,
     text: str,
 ) -> Iterator[dict]:
-    """Values of the tile while a plan is repaired; at the end the session has the repaired plan, if
-    that is better. Raises `SurgeryError`, or `Cancelled` once it is stopped or another plan is
-    shown."""
+    """Values of the tile while a plan is repaired, which `asked` knows; at the end the session has
+    the repaired plan, if that is better. Raises `SurgeryError`, or `Cancelled` once it is stopped
+    or another plan is shown."""
     services.deployment.check_healing()
-    asked.repair = asked.latest = operation  # the tile measures nothing meanwhile
-    try:
-        yield from _repair(services, session, healed, asked, operation, text)
-    finally:
-        if asked.repair is operation:
-            asked.repair = None
 
-
-def _repair(
-    services: Services,
-    session: Session,
-    healed: HealedStore,
-    asked: Asked,
-    operation: Operation,
-    text: str,
-) -> Iterator[dict]:
     def check() -> None:
         if asked.repair is not operation or session.plan != operation.plan:
             raise Cancelled

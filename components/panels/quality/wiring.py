@@ -80,11 +80,11 @@ def measure_latest(
     it is measured without having been `wanted` is the service's to say."""
     if not session.spec or asked.repairs(session.spec, session.plan):
         return
-    latest = asked.latest = object()
+    request_number = asked.ask()
     operation, text = healed.operation(session.spec, session.plan), asked.text
 
     def is_wanted() -> bool:
-        return (asked.latest, session.spec) == (latest, operation.spec) and (
+        return (asked.latest, session.spec) == (request_number, operation.spec) and (
             session.plan == operation.plan
         )
 
@@ -95,8 +95,13 @@ def measure_latest(
     updates = measure(services, operation, text, is_wanted, visitor(request), wanted)
     for shown in run_job(services, "quality", request, updates, failed):
         told = "" if operation.healed else asked.told(session.spec, session.plan)
-        at_rest = not (shown.get("busy", True) or shown["failed"])
-        yield {**shown, "message": told} if told and at_rest else shown
+        if "of" not in shown:  # an update that changes nothing
+            yield shown
+            continue
+        message = shown["message"]
+        if told and not (shown["busy"] or shown["failed"]):
+            message = told
+        yield {**shown, "message": message, "request": request_number}
 
 
 def measure(
