@@ -121,7 +121,7 @@ def _hint(shown: list[Entry], best: list[Entry]) -> str:
         only = _short(best[0].name or best[0].plan, 30)
         words.append(f"No other measured plan is smaller or better than {only}.")
     if any(entry.healing for entry in shown):
-        words.append("Diamonds are healed patients.")
+        words.append("Diamonds are healed or repaired patients.")
     return " ".join([*words, "Click a point to apply its plan."])
 
 
