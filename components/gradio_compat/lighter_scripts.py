@@ -1,11 +1,11 @@
-"""Serve two of Gradio's scripts without work that they do for nothing (Gradio 6.31).
+"""Serve two of Gradio's scripts without work that serves no purpose (Gradio 6.31).
 
-- It counts the seconds that an event takes, sixty times a second, and never stops counting those of
-  its first loading screen: an open page takes 5 % of a processor for as long as it is open. No
-  event of this page shows its seconds, so a counter here counts once.
-- With every message of the server it hands all components that any event ever changed their loading
-  status again, and copies all values for it: a third of what a page does while texts stream. Here
-  a status that stays as it was stays the same object, and new objects alone are handed on.
+- Gradio counts the seconds that an event takes, sixty times a second, and never stops counting
+  those of its first loading screen: an open page takes 5 % of a processor for as long as it is
+  open. No event of this page shows its seconds, so a counter here counts once.
+- With every message of the server, Gradio passes its loading status to each component that any
+  event ever changed, and copies all values for that: a quarter of what a page does while texts
+  stream. Here a status that hasn't changed stays the same object, and only new ones are passed on.
 
 Each can go once Gradio's own script does without.
 """
@@ -20,8 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-# (script, what it does for nothing, what it does here), minified.
-_CHANGES = [
+# (script, what it does for nothing, what it does here), minified. Each is there once.
+CHANGES = [
     # `(performance.now() - since) / 1e3), counting && again() })`: the last part goes.
     ("statustracker", r"(\(performance\.now\(\)-\w+\(\w+\)\)/1e3\)),\w+&&\w+\(\)\}\)", r"\1})"),
     # Statuses of other events are made anew to clear these fields; here if there are any.
@@ -45,7 +45,7 @@ _A_DAY = {"Cache-Control": "max-age=86400"}
 def scripts() -> dict[str, str]:
     """The changed scripts by file name, as they are served here."""
     found: dict[str, str] = {}
-    for stem, theirs, ours in _CHANGES:
+    for stem, theirs, ours in CHANGES:
         for path in Path(BUILD_PATH_LIB).glob(f"{stem}-*.js"):
             text = found.get(path.name) or path.read_text(encoding="utf-8")
             text, places = re.subn(theirs, ours, text)

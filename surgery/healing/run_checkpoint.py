@@ -118,7 +118,7 @@ def text_of(folder: Path, window: int) -> torch.Tensor:
     )
 
 
-def start_of(folder: Path) -> Start | None:
+def kept_start(folder: Path) -> Start | None:
     """What the run in this folder begins from; None if that is the cut patient, or there is no run.
     Raises `SurgeryError` if it can't be read."""
     if not (folder / _START).is_file():

@@ -16,7 +16,7 @@ from .run_checkpoint import Start
 def start_of(folder: Path, plan: Plan, given: Altered | None) -> Start | None:
     """The start that a resumed run has kept, or that of the repaired patient given to a new one;
     None for the cut patient. Raises `ValueError` if that is a patient of another plan."""
-    kept = run_checkpoint.start_of(folder)
+    kept = run_checkpoint.kept_start(folder)
     if kept is not None or given is None or not given.tensors:
         return kept
     if given.plan != plan:

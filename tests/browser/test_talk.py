@@ -117,7 +117,6 @@ def test_a_press_during_a_run_begins_anew(page):
     expect(said(page, "patient")).to_have_text(re.compile(r"\w"), timeout=120_000)
     page.locator("#stop").click()
     expect(caret(page)).to_have_count(0)
-    page.wait_for_timeout(1500)  # for drawings that were on their way
     before = said(page, "patient").inner_text()
     page.wait_for_timeout(1500)
     assert said(page, "patient").inner_text() == before
@@ -270,7 +269,6 @@ def test_an_edit_ends_the_run_of_the_plan_before(app, open_page):
     write_plan(page, "0:19, 22:30")
     depth(page, 27)
     expect(caret(page)).to_have_count(0)
-    page.wait_for_timeout(1500)  # for drawings that were on their way
     before = said(page, "patient").text_content()
     page.wait_for_timeout(1500)
     assert said(page, "patient").text_content() == before

@@ -125,7 +125,6 @@ test('a run follows the last of several edits', (t) => {
   assert.equal(runs, 0);
   t.mock.timers.tick(500);
   assert.equal(runs, 1);
-  auto.consider();
   t.mock.timers.tick(5000);
   assert.equal(runs, 1);
 
@@ -134,7 +133,6 @@ test('a run follows the last of several edits', (t) => {
   t.mock.timers.tick(5000);
   assert.equal(runs, 1);
   ready = true;
-  auto.consider();
   t.mock.timers.tick(1000);
   assert.equal(runs, 2);
 

@@ -152,9 +152,11 @@ def wire(lesson: Lesson, parts: PageParts, beside: Beside, first: str) -> None:
 
     acting = lesson.act(act, parts.session, outputs, **QUIET, **COMPUTE)
     # A busy browser may draw the last values after it is told that the event has ended. The round
-    # trip gives it the time, so that what is pressed has the step's settings.
+    # trip gives it the time, so that what is pressed, and what the panels draw, has the step's
+    # settings.
     settled = acting.success(lambda: None, None, None, queue=False, **QUIET)
     settled.success(None, lesson, None, js=_PRESS, **QUIET)
+    set_up = acting.then(lambda: None, None, None, queue=False, **QUIET)
     starting = lesson.again(again, parts.session, outputs, **QUIET, **COMPUTE)
     lesson.halt(None, None, None, cancels=[acting], queue=False, **QUIET)
-    parts.opened.extend([acting, starting])
+    parts.opened.extend([set_up, starting])

@@ -7,7 +7,7 @@ import { RecentPlans } from './recent_plans.mjs';
 
 const REST = 1200; // milliseconds until a plan counts as one of the last
 
-// A value stands beside its unit without a space between them: the page sets them apart.
+// The text of a tile's part, with spaces between its nodes, which only the layout sets apart.
 function words(node) {
   const parts = node?.children.length ? [...node.children] : [node];
   return parts.map((part) => part?.innerText || '').join(' ').replace(/\s+/g, ' ').trim();

@@ -11,7 +11,7 @@ from surgery import texts
 from surgery.operation import Operation
 from surgery.plan import Plan
 
-# They grow from one start of the app to the next, since a page may outlive it.
+# They begin with the time: a page that stays open must get higher ones from a restarted app.
 _numbers = itertools.count(int(1000 * time.time()))
 
 
@@ -22,18 +22,18 @@ class Asked:
         self.latest = 0  # the number of the latest request; earlier ones end
         self.text = texts.DEFAULT
         self.repair: Operation | None = None  # what is being repaired
-        self._told: tuple[Operation, str] | None = None  # why a repair changed nothing
+        self._unchanged: tuple[Operation, str] | None = None  # and why the repair changed nothing
 
     def ask(self) -> int:
-        """The number of a new request. Its values carry that, so that the page can tell a late one
-        of an earlier request."""
+        """Begin a request and return its number. Its values carry the number, so that the page can
+        drop those of earlier requests that arrive late."""
         self.latest = next(_numbers)
         return self.latest
 
     @contextmanager
     def repairing(self, operation: Operation) -> Iterator[int]:
-        """Within, this plan is being repaired, until `repair` is set to None to stop that. Gives
-        the number of the request."""
+        """Mark a plan as being repaired, and yield the number of the request. To stop the repair,
+        set `repair` to None."""
         self.repair = operation
         try:
             yield self.ask()
@@ -42,17 +42,17 @@ class Asked:
                 self.repair = None
 
     def repairs(self, spec: str, plan: Plan) -> bool:
-        """Whether this plan is being repaired, so that the tile shows how that goes."""
+        """Whether this plan is being repaired. The tile shows the repair's progress then."""
         return _is_of(self.repair, spec, plan)
 
-    def tell(self, operation: Operation, why: str) -> None:
-        """Say why a repair changed nothing, for as long as its plan is shown."""
-        self._told = operation, why
+    def keep_reason(self, operation: Operation, reason: str) -> None:
+        """Keep the reason why the last repair changed nothing."""
+        self._unchanged = operation, reason
 
-    def told(self, spec: str, plan: Plan) -> str:
-        """What is to be said of this plan; empty if nothing is."""
-        if self._told and _is_of(self._told[0], spec, plan):
-            return self._told[1]
+    def reason(self, spec: str, plan: Plan) -> str:
+        """Why the last repair changed nothing if it was of this plan; otherwise empty."""
+        if self._unchanged and _is_of(self._unchanged[0], spec, plan):
+            return self._unchanged[1]
         return ""
 
     def __deepcopy__(self, memo: dict) -> Asked:

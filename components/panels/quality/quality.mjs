@@ -14,7 +14,7 @@ export function mount({ element, trigger, props, watch }) {
   const stop = find('.quality-stop');
   const scale = find('.quality-scale');
   let plan = null; // {spec, plan} that the page shows
-  let value = null; // of the latest request that was answered; earlier ones' may arrive late
+  let value = null; // of the latest request; values of earlier ones may arrive late
   let timer = 0;
 
   function drawBar(bar) {

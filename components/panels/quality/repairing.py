@@ -55,7 +55,7 @@ def wire(tile: QualityTile, parts: PageParts) -> gr.State:
             return {tile: {**value, "request": number}}
 
         def ended(status: dict) -> dict:
-            asked.tell(operation, status["text"])
+            asked.keep_reason(operation, status["text"])
             show = view.failed if status["failed"] else view.offer
             return numbered(show(operation, text, status["text"]))
 
@@ -91,9 +91,9 @@ def repair(
     operation: Operation,
     text: str,
 ) -> Iterator[dict]:
-    """Values of the tile while a plan is repaired, which `asked` knows; at the end the session has
-    the repaired plan, if that is better. Raises `SurgeryError`, or `Cancelled` once it is stopped
-    or another plan is shown."""
+    """Values of the tile while a plan is repaired, within `asked.repairing`; at the end the session
+    has the repaired plan, if that is better. Raises `SurgeryError`, or `Cancelled` once it is
+    stopped or another plan is shown."""
     services.deployment.check_healing()
 
     def check() -> None:
@@ -120,7 +120,7 @@ def repair(
     for entry in altered_entries(services.bases.get(operation.spec), cut, done, ALL_KINDS):
         session.measurements.add(entry)
     if not result.helps:
-        asked.tell(operation, _NO_BETTER)
+        asked.keep_reason(operation, _NO_BETTER)
         yield view.failed(operation, text, _NO_BETTER)
         return
     healed.keep(done)

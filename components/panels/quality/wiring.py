@@ -94,13 +94,12 @@ def measure_latest(
     services.quality.arrive(getattr(request, "session_hash", None) or "")
     updates = measure(services, operation, text, is_wanted, visitor(request), wanted)
     for shown in run_job(services, "quality", request, updates, failed):
-        told = "" if operation.healed else asked.told(session.spec, session.plan)
         if "of" not in shown:  # an update that changes nothing
             yield shown
             continue
         message = shown["message"]
-        if told and not (shown["busy"] or shown["failed"]):
-            message = told
+        if not (shown["busy"] or shown["failed"] or operation.healed):
+            message = asked.reason(operation.spec, operation.plan) or message
         yield {**shown, "message": message, "request": request_number}
 
 

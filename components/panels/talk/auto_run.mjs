@@ -3,10 +3,9 @@
 const PAUSE = 700; // milliseconds without an edit
 
 export class AutoRun {
-  #owed = false; // a run for the last edit
-  #timer = null;
+  #timer = 0; // until the run for the last edit
 
-  // `ready` says whether a run may begin; `run` begins it. One that may not begin yet is owed.
+  // `ready` says whether a run may begin, and is asked again until it may; `run` begins it.
   constructor({ ready, run }) {
     this.ready = ready;
     this.run = run;
@@ -14,30 +13,14 @@ export class AutoRun {
 
   edited() {
     this.clear();
-    this.#owed = true;
-    this.consider();
+    this.#timer = setTimeout(() => {
+      if (this.ready()) this.run();
+      else this.edited();
+    }, PAUSE);
   }
 
-  // What `ready` depends on may have changed.
-  consider() {
-    if (!this.#owed || this.#timer !== null) return;
-    this.#timer = setTimeout(() => this.#begin(), PAUSE);
-  }
-
-  // Nothing is owed: the texts are of this plan, or nobody wants them.
+  // No run is due: the texts are of this plan, or nobody wants them.
   clear() {
-    this.#owed = false;
     clearTimeout(this.#timer);
-    this.#timer = null;
-  }
-
-  #begin() {
-    this.#timer = null;
-    if (!this.ready()) {
-      this.consider(); // a page that was just opened is ready soon
-      return;
-    }
-    this.#owed = false;
-    this.run();
   }
 }

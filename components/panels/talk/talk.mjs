@@ -61,6 +61,7 @@ export function mount({ element, trigger, props, watch }) {
   const following = Object.fromEntries(SIDES.map((name) => (
     [name, new Following(pane(name).querySelector('.talk-text'))]
   )));
+  let value = {}; // what is drawn
   let timer = 0; // of the next drawing
   let begun = 0; // the latest run
   let ended = 0; // the last run that was stopped or came to its end
@@ -68,11 +69,12 @@ export function mount({ element, trigger, props, watch }) {
   let now = null; // {spec, plan, fields} of the page
   let healed = null; // {spec, plan, key} of the patient that was healed last
 
-  function current() {
-    const value = { ...props.value };
+  function arrived() {
+    const next = props.value;
+    if (next?.running && next.run === ended) return; // it was on its way when the run ended
+    value = { ...next };
     if (value.run && !value.running) ended = value.run;
-    if (value.run === ended) value.running = false; // drawings of it may still arrive
-    return value;
+    renderSoon();
   }
 
   // Why a side is not what the page would generate now; empty if it is.
@@ -83,7 +85,7 @@ export function mount({ element, trigger, props, watch }) {
 
   // ---------------------------------------------------------------- drawing
 
-  function drawPane(name, value, parts) {
+  function drawPane(name, parts) {
     const { prompt, running, [name]: side } = value;
     const box = pane(name);
     const text = box.querySelector('.talk-text');
@@ -118,7 +120,7 @@ export function mount({ element, trigger, props, watch }) {
 
   // Once a run has ended; where the panel is hidden nothing can be scrolled.
   function showDifference() {
-    const { run, running } = current();
+    const { run, running } = value;
     if (!run || running || shown === run || !isVisible()) return;
     shown = run;
     for (const name of SIDES) following[name].show(pane(name).querySelector('.talk-apart'));
@@ -127,17 +129,16 @@ export function mount({ element, trigger, props, watch }) {
   function render() {
     clearTimeout(timer);
     timer = 0;
-    const value = current();
     if (value.run > begun) begin(value);
     const parts = partsOf(value);
-    for (const name of SIDES) drawPane(name, value, parts);
+    for (const name of SIDES) drawPane(name, parts);
     legend.classList.toggle('shown', Boolean(parts?.word || value.patient?.pieces));
     showDifference();
   }
 
   // A drawing lays the page out anew: texts that grow are drawn a few times a second.
   function renderSoon() {
-    if (props.value?.running) {
+    if (value.running) {
       timer ||= setTimeout(render, PAUSE);
     } else render();
   }
@@ -149,8 +150,7 @@ export function mount({ element, trigger, props, watch }) {
   }
 
   function isWanted() {
-    const { patient, running } = current();
-    return !patient?.finished || running || Boolean(stale('patient', props.value));
+    return !value.patient?.finished || value.running || Boolean(stale('patient', value));
   }
 
   const auto = new AutoRun({
@@ -179,9 +179,9 @@ export function mount({ element, trigger, props, watch }) {
 
   // Texts that are being generated are of the plan before.
   function follow() {
-    const { run, running } = current();
-    if (running) {
-      ended = run;
+    if (value.running) {
+      ended = value.run;
+      value.running = false;
       trigger('cease', {});
     }
     auto.edited();
@@ -192,7 +192,7 @@ export function mount({ element, trigger, props, watch }) {
   document.addEventListener('healed', ({ detail }) => {
     if (!element.isConnected) return;
     healed = detail;
-    if (autoSwitch.checked && stale('patient', current())) auto.edited();
+    if (autoSwitch.checked && stale('patient', value)) auto.edited();
     render();
   });
 
@@ -200,12 +200,11 @@ export function mount({ element, trigger, props, watch }) {
   autoSwitch.addEventListener('change', () => {
     store(autoSwitch.checked ? 'on' : 'off');
     auto.clear();
-    if (autoSwitch.checked && stale('patient', current())) auto.edited();
+    if (autoSwitch.checked && stale('patient', value)) auto.edited();
   });
 
   new ResizeObserver(() => { // the tab is back
     if (!isVisible()) return;
-    auto.consider();
     showDifference();
   }).observe(pane('base'));
 
@@ -219,7 +218,6 @@ export function mount({ element, trigger, props, watch }) {
   // ---------------------------------------------------------------- the share card
 
   document.addEventListener('share-card', ({ detail }) => {
-    const value = current();
     if (!element.isConnected || !value.patient) return;
     const parts = partsOf(value);
     detail.prompt = value.prompt;
@@ -235,6 +233,7 @@ export function mount({ element, trigger, props, watch }) {
   });
 
   settle();
-  watch('value', renderSoon);
-  render();
+  watch('value', arrived);
+  arrived();
+  if (window.layerSurgeryTalkOf) changed(...window.layerSurgeryTalkOf);
 }

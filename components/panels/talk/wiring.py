@@ -36,8 +36,12 @@ _PLACE, _SURPRISE = "place", "surprise"
 _EVERY = 0.15  # seconds between drawings, each of which keeps the page busy for some hundredths
 _SMALL = 1_000_000_000  # bytes of weights that are loaded without being asked for
 
-# Runs in the browser whenever the base, the plan or a field has changed.
-_CHANGED = "(...values) => { window.layerSurgeryTalk?.(...values); }"
+# Runs in the browser whenever the base, the plan or a field has changed. A panel that is drawn
+# later reads the values that were kept.
+_CHANGED = """(...values) => {
+  window.layerSurgeryTalkOf = values;
+  window.layerSurgeryTalk?.(...values);
+}"""
 
 
 def wire(panel: TalkPanel, parts: PageParts) -> None:
