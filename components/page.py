@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 
 from surgery import SurgeryError
 
-from . import importance
+from . import importance, page_values
 from .api import NAMES, Endpoints
 from .gradio_compat import lighter_scripts
 from .gradio_compat.event_data import event_data
@@ -94,6 +94,7 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
         prompt, settings = talking.prompt, talking.settings
         restored, plan = link.wire(sharing, parts, demo, picking.name, prompt, settings)
         base.wire(picking, parts, restored, plan)
+        page_values.wire(strip, prompt, settings)
         fields: tuple[Any, ...] = settings
         greedy, chat, tokens, seed, *_ = fields
         beside = lesson.Beside(

@@ -57,15 +57,15 @@ class PageParts:
 
 
 def tiles_of(services: Services, session: Session) -> dict:
-    """The tiles for a session's plan, or why there are none; and which plan that is."""
+    """The tiles for a session's plan, or why there are none; which plan that is, and of which
+    revision of the session."""
+    about: dict = {"revision": session.revision}  # read before the plan, which may change meanwhile
     try:
-        of = {"spec": session.spec, "plan": str(session.plan)}
-    except PlanError as error:
-        return {"error": services.deployment.words(error)}
-    try:
-        return {**tiles_view(services.bases.numbers(session.spec), session.plan), "of": of}
+        plan = session.plan
+        about["of"] = {"spec": session.spec, "plan": str(plan)}
+        return {**tiles_view(services.bases.numbers(session.spec), plan), **about}
     except SurgeryError as error:
-        return {"error": services.deployment.words(error), "of": of}
+        return {"error": services.deployment.words(error), **about}
 
 
 def sizes_of(services: Services, session: Session) -> dict[str, str]:

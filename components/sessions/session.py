@@ -72,6 +72,11 @@ class Session:
         return self._history.present
 
     @property
+    def revision(self) -> int:
+        """How often the session has changed: of two answers the one with the higher is newer."""
+        return self._revision
+
+    @property
     def name(self) -> str:
         """The name of the base; empty before one is open."""
         return self._name

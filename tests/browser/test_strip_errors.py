@@ -6,6 +6,7 @@ from hands import (
     open_base,
     plan_box,
     select,
+    tile_text,
     write_plan,
 )
 from playwright.sync_api import expect
@@ -108,3 +109,25 @@ def test_layers_of_the_base_move_from_where_they_stand_in_the_patient(page):
     select(page, 22, 23, "base")
     page.keyboard.press("Alt+ArrowRight")
     expect(plan_box(page)).to_have_value("20:22, 24, 22:24, 25:30, 0:10")
+
+
+def test_an_answer_that_comes_late_changes_nothing(page):
+    held = []
+    page.route("**/queue/data*", lambda route: held.append(route))
+    for _ in range(60):  # the page may still be busy opening it
+        page.locator("#open").click()  # the same base again, which keeps the plan
+        page.wait_for_timeout(1000)
+        if held:
+            break
+    else:
+        raise AssertionError("The page never asked for the answer.")
+    page.wait_for_timeout(1000)  # the answer is made, of the whole plan, and waits
+    write_plan(page, "0:13, 17:30")
+    depth(page, 26)
+    for route in held:
+        route.continue_()
+    page.unroute("**/queue/data*")
+    page.wait_for_timeout(2000)
+    depth(page, 26)
+    assert "26" in tile_text(page, "Layers")
+    assert "plan=0" in page.url

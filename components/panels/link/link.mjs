@@ -1,6 +1,7 @@
 // Writes what is on the page into its address, shows that as a link and a QR code, lists the
 // visitor's last plans, and draws the page as a picture.
 import { downloadBlob, make } from '../../widgets/dom.mjs';
+import { followPage } from '../../widgets/page_values.mjs';
 import { defaults, plain, query, queryFor, SETTINGS } from './address.mjs';
 import { drawCard } from './card.mjs';
 import { RecentPlans } from './recent_plans.mjs';
@@ -37,7 +38,7 @@ export function mount({ element, trigger, props, watch }) {
   // ---------------------------------------------------------------- the address
 
   function write(view, ...values) {
-    if (!view?.patient || !element.isConnected) return;
+    if (!view?.patient) return;
     strip = view;
     const settings = new Map(SETTINGS.map((name, i) => [name, plain(values[i])]));
     initial ??= defaults(settings, location.search);
@@ -50,8 +51,6 @@ export function mount({ element, trigger, props, watch }) {
       resting = setTimeout(() => recent.add(view.spec, view.text), REST);
     }
   }
-
-  window.layerSurgeryLink = write; // called by the page's own events, see panel.py
 
   // ---------------------------------------------------------------- the last plans
 
@@ -137,4 +136,5 @@ export function mount({ element, trigger, props, watch }) {
 
   settle();
   watch('value', render);
+  followPage(element, write);
 }

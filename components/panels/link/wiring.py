@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import gradio as gr
 
@@ -13,9 +12,6 @@ from surgery import SurgeryError
 
 from .address import SETTINGS, code, read
 from .panel import Link
-
-# Runs in the browser whenever what the address says has changed.
-_WRITE = "(...values) => { window.layerSurgeryLink?.(...values); }"
 
 
 def wire(
@@ -49,9 +45,5 @@ def wire(
             return gr.skip()
 
     panel.draw(draw, None, panel, queue=False, **QUIET)
-    inputs = [parts.strip, prompt, *settings]
-    changing: list[Any] = [parts.strip, prompt, *settings]
-    written = [component.change for component in changing]
-    gr.on(written, fn=None, inputs=inputs, js=_WRITE, trigger_mode="multiple", **QUIET)
     restored = page.load(restore, None, [base, plan, prompt, *settings], queue=False, **QUIET)
     return restored, plan

@@ -1,6 +1,7 @@
 // Draws the two texts as they come, and has them run again after an edit. Every word of a model goes
 // onto the page as text.
 import { make } from '../../widgets/dom.mjs';
+import { followPage } from '../../widgets/page_values.mjs';
 import { probabilityText } from '../../widgets/text.mjs';
 import { AutoRun } from './auto_run.mjs';
 import { Following } from './following.mjs';
@@ -158,10 +159,9 @@ export function mount({ element, trigger, props, watch }) {
     run: () => isWanted() && trigger('rerun', {}),
   });
 
-  // Called by the page's own event whenever the strip or a field has changed, see wiring.py. Texts
-  // follow edits; a lesson's step and a link set up a plan that nobody asked to hear.
+  // Texts follow edits; a lesson's step and a link set up a plan that nobody asked to hear.
   function changed(view, ...values) {
-    if (!view?.patient || !element.isConnected) return;
+    if (!view?.patient) return;
     const before = now;
     const sameBase = before?.spec === view.spec;
     now = {
@@ -186,8 +186,6 @@ export function mount({ element, trigger, props, watch }) {
     }
     auto.edited();
   }
-
-  window.layerSurgeryTalk = changed;
 
   document.addEventListener('healed', ({ detail }) => {
     if (!element.isConnected) return;
@@ -235,5 +233,5 @@ export function mount({ element, trigger, props, watch }) {
   settle();
   watch('value', arrived);
   arrived();
-  if (window.layerSurgeryTalkOf) changed(...window.layerSurgeryTalkOf);
+  followPage(element, changed);
 }

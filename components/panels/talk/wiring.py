@@ -36,13 +36,6 @@ _PLACE, _SURPRISE = "place", "surprise"
 _EVERY = 0.15  # seconds between drawings, each of which keeps the page busy for some hundredths
 _SMALL = 1_000_000_000  # bytes of weights that are loaded without being asked for
 
-# Runs in the browser whenever the base, the plan or a field has changed. A panel that is drawn
-# later reads the values that were kept.
-_CHANGED = """(...values) => {
-  window.layerSurgeryTalkOf = values;
-  window.layerSurgeryTalk?.(...values);
-}"""
-
 
 def wire(panel: TalkPanel, parts: PageParts) -> None:
     """Tie the panel to the page, after all panels that open bases."""
@@ -93,9 +86,6 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
     for event in (panel.stop.click, panel.output.cease):
         event(cease, store, None, queue=False, **QUIET)
     panel.stop.click(stopped, panel.output, outputs, concurrency_limit=None, **QUIET)
-    changing: list[Any] = [parts.strip, panel.prompt, *panel.settings]
-    changes = [one.change for one in changing]
-    gr.on(changes, None, changing, js=_CHANGED, trigger_mode="multiple", **QUIET)
 
     def opened(session: Session, request: gr.Request) -> tuple[dict, dict]:
         if services.refused("draw", request):

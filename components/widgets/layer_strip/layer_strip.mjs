@@ -1,5 +1,6 @@
 // The strip as hands and keys use it: select, drag, drop, and ask Python for edits.
 import { listen, send } from '../layer_events.mjs';
+import { watchNewest } from '../newest.mjs';
 import { plural } from '../text.mjs';
 import { describeBase, describeCost, describePatient } from './describe.mjs';
 import { createDetails } from './details.mjs';
@@ -74,14 +75,12 @@ export function mount({ element, trigger, props, watch }) {
 
   // ---------------------------------------------------------------- what Python answers
 
-  function render() {
-    const next = props.value;
+  function render(next) {
     const nothing = !next || !next.patient;
     panel.classList.toggle('empty', nothing);
     panel.classList.toggle('opening', Boolean(nothing && next?.opening));
     emptyLine.textContent = nothing ? next?.opening || next?.note || '' : '';
     if (nothing) return;
-    if (view && next.revision < view.revision) return; // a late answer
     const sameBase = view && view.name === next.name && view.depth === next.depth;
     // More is known of the base; an edit that is under way is still to be answered.
     const samePlan = sameBase && next.revision === view.revision;
@@ -464,6 +463,5 @@ export function mount({ element, trigger, props, watch }) {
   const scroll = element.querySelector('.strip-scroll');
   scroll.addEventListener('scroll', floatOver);
   new ResizeObserver(drawing.resize).observe(scroll);
-  watch('value', render);
-  render();
+  watchNewest({ props, watch }, render);
 }

@@ -1,5 +1,6 @@
 // Draws the numbers of base and patient, as Python has worded them.
 import { make } from '../dom.mjs';
+import { watchNewest } from '../newest.mjs';
 
 function tile(facts) {
   const box = make('div', 'tile' + (facts.changed ? ' changed' : ''));
@@ -59,8 +60,7 @@ export function mount({ element, props, watch }) {
     document.dispatchEvent(new CustomEvent('plan-shown', { detail }));
   }
 
-  function render() {
-    const value = props.value;
+  function render(value) {
     sendParameters();
     sendPlan();
     if (!value) return;
@@ -79,6 +79,5 @@ export function mount({ element, props, watch }) {
 
   document.addEventListener('preview-ask', () => element.isConnected && sendParameters());
   document.addEventListener('plan-ask', () => element.isConnected && sendPlan());
-  watch('value', render);
-  render();
+  watchNewest({ props, watch }, render);
 }
