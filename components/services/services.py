@@ -31,6 +31,7 @@ class Services:
     rates: Rates
     queue: FairQueue
     quality: Quality
+    repairs: FairQueue  # each repair uses all processors
     downloads: Downloads
     runs: Runs
     cleanup: SessionCleanup
@@ -57,6 +58,7 @@ class Services:
             rates or Rates(),
             queue,
             quality,
+            FairQueue(1, people=deployment.people),
             Downloads(deployment.max_disk_bytes),
             Runs(),
             cleanup or SessionCleanup(),

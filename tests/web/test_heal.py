@@ -314,6 +314,8 @@ def test_what_it_would_cost(services, spec):
     board = price(services, Operation(spec, PLAN), SHORT)
     time, trains, _, memory = board["numbers"]
     assert time["below"] == "for 192 tokens"
+    again = price(services, Operation(spec, PLAN), SHORT, repaired=True)["numbers"]
+    assert again[0]["below"] == "for 192 tokens, from the repaired patient"
     assert memory["below"] == "fits in memory" and trains["below"].endswith("M parameters")
     assert {name for name, *_ in board["rows"]} >= {"gradients", "optimizer states", "logits"}
     assert max(share for *_, share in board["rows"]) == 1
@@ -321,15 +323,15 @@ def test_what_it_would_cost(services, spec):
 
 def test_an_earlier_request_that_ends_later_changes_nothing(services, session, monkeypatch):
     asked, longer = wiring.Costs(), (*SHORT[:2], 60, *SHORT[3:])
-    really, later = wiring.price, []
+    really, later, healed = wiring.price, [], HealedStore()
 
-    def slow(services, operation, values):
+    def slow(services, operation, values, repaired):
         if values == SHORT:  # the settings change while this is computed
-            later.append(wiring.latest_price(services, session, asked, longer))
-        return really(services, operation, values)
+            later.append(wiring.latest_price(services, session, healed, asked, longer))
+        return really(services, operation, values, repaired)
 
     monkeypatch.setattr(wiring, "price", slow)
-    assert wiring.latest_price(services, session, asked, SHORT) == gr.skip()
+    assert wiring.latest_price(services, session, healed, asked, SHORT) == gr.skip()
     expected = really(services, Operation(session.spec, session.plan), longer)
     assert later[0].keys() == expected.keys() and later[0] != {}
 

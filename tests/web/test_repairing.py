@@ -105,6 +105,25 @@ def test_it_ends_when_it_is_stopped_or_another_plan_is_shown(services, spec):
             pass
 
 
+def test_repairs_of_several_visitors_take_turns(services, spec):
+    one, other = opened(services, spec), opened(services, spec)
+    turn = services.repairs.queued("somebody", iter(range(100)), lambda place: place)
+    next(turn)
+    asked = Asked()
+    updates = run(services, other, asked=asked)
+    next(updates)
+    assert next(updates)["message"] == "Repairing. Place 1 in the queue"
+    asked.repair = None  # stopped while it waits
+    with pytest.raises(Cancelled):
+        list(updates)
+    updates = run(services, one)
+    next(updates)
+    assert "Place 1" in next(updates)["message"]
+    turn.close()
+    list(updates)
+    assert "@refit" in str(one.plan) and not services.repairs.sessions
+
+
 def test_the_tile_measures_once_the_repair_has_ended_and_says_why_nothing_changed(
     services, tiny_folder
 ):

@@ -52,6 +52,17 @@ def test_before_and_after_share_a_unit(base):
     assert (cache["before"], cache["after"], cache["unit"]) == ("524.3", "360.4", "kB")
 
 
+def test_layers_with_weights_of_their_own_are_counted(base):
+    model = base(LLAMA2)
+
+    def detail(plan: str) -> str:
+        return tiles(view(model, Plan.parse(plan, 32)))["Weights, float16"]["detail"]
+
+    assert detail("0:10, 20:32") == "shares the base's memory"
+    assert detail("0:10, 20@scale=0.5, 21:32") == "shared, except in 1 layer"
+    assert detail("0:10@refit, 20:32") == "shared, except in 10 layers"
+
+
 def test_the_whole_plan_changes_nothing(base):
     shown = tiles(view(base(LLAMA2), Plan.whole(32)))
     assert not any(tile["changed"] for tile in shown.values())

@@ -93,8 +93,8 @@ def _evaluated(result: EvalResult) -> list[dict]:
     return rows
 
 
-def of_cost(cost: CostEstimate) -> dict:
-    """What a run would take."""
+def of_cost(cost: CostEstimate, repaired: bool = False) -> dict:
+    """What a run would take; `repaired` says that it begins from a repaired patient."""
     minutes = 60 * cost.hours
     numbers = [
         _number(
@@ -102,7 +102,7 @@ def of_cost(cost: CostEstimate) -> dict:
             "Assumes 40 % of this machine's speed at matrix products. Generating text with the "
             "base takes extra time.",
             f"{minutes:,.1f} minutes" if minutes >= 0.1 else f"{60 * minutes:,.1f} seconds",
-            f"for {cost.tokens:,} tokens",
+            f"for {cost.tokens:,} tokens" + (", from the repaired patient" if repaired else ""),
         ),
         _number(
             "Trainable parameters",

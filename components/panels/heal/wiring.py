@@ -58,14 +58,16 @@ def wire(panel: HealPanel, parts: PageParts) -> None:
     asked = gr.State(Costs())
     costs: dict[str, Any] = {**QUIET, "queue": False, "trigger_mode": "always_last"}
 
-    def estimate(session: Session, asked: Costs, request: gr.Request, *values) -> dict:
+    def estimate(
+        session: Session, healed: HealedStore, asked: Costs, request: gr.Request, *values
+    ) -> dict:
         if not asked.open:
             return {}  # no cost of another plan stays
         try:
             services.admit("edit", request)
         except SurgeryError as error:
             return heal_board.of_error(services.deployment.words(error))
-        return latest_price(services, session, asked, values)
+        return latest_price(services, session, healed, asked, values)
 
     def turned(asked: Costs, event: gr.SelectData) -> None:
         asked.open = event.value == TAB
@@ -83,7 +85,7 @@ def wire(panel: HealPanel, parts: PageParts) -> None:
             services.runs.forget(who)
             raise
 
-    priced = [parts.session, asked, *panel.settings]
+    priced = [parts.session, parts.healed, asked, *panel.settings]
     turning = parts.tabs.select(turned, asked, None, queue=False, **QUIET)
     for event in [turning, parts.edited, *parts.opened]:
         event.then(estimate, priced, panel.cost, **costs)
@@ -123,26 +125,31 @@ def read(values: tuple, deployment: Deployment) -> Settings:
     return settings
 
 
-def latest_price(services: Services, session: Session, asked: Costs, values: tuple) -> dict:
+def latest_price(
+    services: Services, session: Session, healed: HealedStore, asked: Costs, values: tuple
+) -> dict:
     """What the board of costs shows. Several events ask, and the answer to an earlier request may
     come later: then it changes nothing."""
     latest = asked.latest = object()
     if not session.spec:
         return {}
     try:
-        shown = price(services, Operation(session.spec, session.plan), values)
+        operation = Operation(session.spec, session.plan)
+        repaired = healed.repaired(operation.spec, operation.plan) is not None
+        shown = price(services, operation, values, repaired)
     except SurgeryError as error:
         shown = heal_board.of_error(services.deployment.words(error))
     return shown if asked.latest is latest else gr.skip()
 
 
-def price(services: Services, operation: Operation, values: tuple) -> dict:
-    """The board of what a run would take, before anything is loaded. Raises `SurgeryError`."""
+def price(services: Services, operation: Operation, values: tuple, repaired: bool = False) -> dict:
+    """The board of what a run would take, before anything is loaded; `repaired` says that it begins
+    from a repaired patient. Raises `SurgeryError`."""
     from surgery.healing import estimate_cost
 
     settings = read(values, services.deployment)
     base = services.bases.get(operation.spec)
-    return heal_board.of_cost(estimate_cost(base, operation.plan, settings))
+    return heal_board.of_cost(estimate_cost(base, operation.plan, settings), repaired)
 
 
 def heal(

@@ -13,6 +13,7 @@ import gradio as gr
 
 from components.gradio_compat.event_data import event_data
 from components.parts import QUIET, PageParts, tiles_of
+from components.services.client_address import Visitor, visitor
 from components.services.run_job import run_job, watch
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
@@ -60,7 +61,8 @@ def wire(tile: QualityTile, parts: PageParts) -> gr.State:
             return numbered(show(operation, text, status["text"]))
 
         def updates() -> Iterator[dict]:
-            for value in repair(services, session, healed, asked, operation, text):
+            who = visitor(request)
+            for value in repair(services, session, healed, asked, operation, text, who):
                 yield numbered(value)
             if session.plan != operation.plan:  # repaired
                 yield {parts.strip: session.view(), parts.tiles: tiles_of(services, session)}
@@ -71,7 +73,8 @@ def wire(tile: QualityTile, parts: PageParts) -> gr.State:
     def stop(asked: Asked) -> None:
         asked.repair = None
 
-    events: dict[str, Any] = {"concurrency_limit": 1, "trigger_mode": "once", **QUIET}
+    # They take turns in a queue of their own.
+    events: dict[str, Any] = {"concurrency_limit": None, "trigger_mode": "once", **QUIET}
     done = tile.repair(
         pressed,
         [parts.session, parts.healed, asked],
@@ -90,19 +93,30 @@ def repair(
     asked: Asked,
     operation: Operation,
     text: str,
+    who: Visitor | None = None,
 ) -> Iterator[dict]:
-    """Values of the tile while a plan is repaired, within `asked.repairing`; at the end the session
-    has the repaired plan, if that is better. Raises `SurgeryError`, or `Cancelled` once it is
-    stopped or another plan is shown."""
+    """Values of the tile while a plan waits for its turn and is repaired, within `asked.repairing`;
+    at the end the session has the repaired plan, if that is better. `who` is the visitor, for fair
+    queueing. Raises `SurgeryError`, or `Cancelled` once it is stopped or another plan is shown."""
     services.deployment.check_healing()
+    shown = view.repairing(operation, text, "Starting")
+    results: list[Repaired] = []
 
     def check() -> None:
         if asked.repair is not operation or session.plan != operation.plan:
             raise Cancelled
 
-    def running(status: dict) -> dict:
+    def waiting(place: int) -> dict:
         check()
-        return view.repairing(operation, text, status["text"])
+        if not place:
+            return shown
+        return view.repairing(operation, text, f"Place {place} in the queue")
+
+    def running(status: dict) -> dict:
+        nonlocal shown
+        check()
+        shown = view.repairing(operation, text, status["text"])
+        return shown
 
     def work(progress: Progress) -> Repaired:
         from surgery.repairing import repair as repaired_of
@@ -112,9 +126,13 @@ def repair(
             with services.bases.in_use(base):
                 return repaired_of(base, operation.plan, progress=report)
 
-    yield view.repairing(operation, text, "Starting")
-    result = yield from watch(work, running)
+    def turn() -> Iterator[dict]:
+        results.append((yield from watch(work, running)))
+
+    yield shown
+    yield from services.repairs.queued(who, turn(), waiting)
     check()
+    (result,) = results
     done = Operation(operation.spec, result.plan, healed=result)
     cut = Operation(operation.spec, operation.plan.unfitted)
     for entry in altered_entries(services.bases.get(operation.spec), cut, done, ALL_KINDS):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from components.widgets.html_component import LiveHTML
 from surgery import Plan
+from surgery.plan import COPY
 
 if TYPE_CHECKING:
     from surgery import Base
@@ -52,9 +53,10 @@ def view(base: Base | KnownBase, plan: Plan) -> dict:
             _tile(
                 f"Weights, {base.dtype}",
                 "Size of the checkpoint on disk and in memory. Here the patient shares the base's "
-                "weights and needs no memory of its own.",
+                "weights: only layers that were initialised, fitted or repaired have weights of "
+                "their own.",
                 *_scaled(old.bytes, new.bytes, _BYTES),
-                "shares the base's memory",
+                _shared(plan),
                 old.bytes != new.bytes,
             ),
             _tile(
@@ -113,6 +115,13 @@ def _parts(old: Preview, new: Preview) -> dict:
         "patient": bar(new),
         "legend": [{"part": name, "text": _NAMES.get(name, name)} for name in names],
     }
+
+
+def _shared(plan: Plan) -> str:
+    own = sum(layer.init != COPY for layer in plan.layers)
+    if not own:
+        return "shares the base's memory"
+    return f"shared, except in {own} layer{'s' if own > 1 else ''}"
 
 
 def _active(preview: Preview) -> str:
