@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import gradio as gr
 
@@ -18,9 +19,9 @@ _CHANGED = """(...values) => {
 
 
 def wire(
-    strip: LayerStrip, prompt: gr.Textbox, settings: Sequence[gr.components.FormComponent]
+    strip: LayerStrip, prompt: gr.Textbox, settings: Sequence[gr.components.Component]
 ) -> None:
     """Send the strip's view, the prompt and the settings whenever one of them has changed."""
-    values = [strip, prompt, *settings]
+    values: list[Any] = [strip, prompt, *settings]  # each has a change event
     changes = [value.change for value in values]
     gr.on(changes, None, values, js=_CHANGED, trigger_mode="multiple", **QUIET)
