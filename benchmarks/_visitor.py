@@ -42,8 +42,11 @@ class Visitor:
             "trigger_id": None,
         }
 
-    async def event(self, name: str, data: list):
-        """Join the queue with an event; yields its outputs as they come."""
+    async def event(self, name: str, fields: list):
+        """Join the queue with an event; yields its outputs as they come. `fields` are its last
+        inputs; those before are states, which the server has."""
+        states = len(self.events[name]["inputs"]) - len(fields)
+        data = [None] * states + fields
         joined = await self.client.post("gradio_api/queue/join", json=self._body(name, data))
         joined.raise_for_status()
         shown: list = []

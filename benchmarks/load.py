@@ -128,7 +128,7 @@ async def speak(visitor, place, figures: Figures, until: float, tokens: int, clo
     settings = [True, False, tokens, 0, 0.8, 0.95]
     began, first = time.monotonic(), None
     figures.speaking += 1
-    answer = visitor.event("speak", [None, None, "Once upon a time", *settings])
+    answer = visitor.event("speak", ["Once upon a time", *settings])
     try:
         async for data in answer:
             text, shown = (data[0] or {}).get("text") or "", data[1] or {}
