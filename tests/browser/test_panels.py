@@ -161,3 +161,17 @@ def test_what_makes_the_page_longer_than_the_window_moves_nothing_sideways(app, 
     assert page.evaluate("innerWidth > document.documentElement.clientWidth")
     assert page.locator("#strip").bounding_box() == before
     browser.close()
+
+
+def test_labels_scroll_under_the_strip(app, open_page):
+    page = open_page(app, 390, 844)
+    turn(page, "Heal")
+    page.get_by_role("button", name="Advanced settings").click()
+    expect(page.locator("#heal-window")).to_be_visible()
+    assert page.evaluate("""() => {
+        const label = [...document.querySelectorAll('#panels [data-testid=block-info]')]
+            .find(node => node.offsetParent);
+        window.scrollBy(0, label.getBoundingClientRect().top - 60);
+        const { left, top } = label.getBoundingClientRect();
+        return top < 80 && Boolean(document.elementFromPoint(left + 4, top + 4).closest('#strip'));
+    }""")

@@ -60,7 +60,6 @@ def layout() -> SuggestPanel:
     with gr.Row(elem_classes="xray-buttons fields"):
         size = gr.Number(
             label="Target size",
-            minimum=1,
             scale=0,
             min_width=130,
             elem_id="suggest-size",

@@ -53,7 +53,7 @@ def view(base: Base | KnownBase, plan: Plan) -> dict:
             _tile(
                 f"Weights, {base.dtype}",
                 "Size of the checkpoint on disk and in memory. Here the patient shares the base's "
-                "weights: only layers that were initialised, fitted or repaired have weights of "
+                "weights: only layers that were initialised, repaired or healed have weights of "
                 "their own.",
                 *_scaled(old.bytes, new.bytes, _BYTES),
                 _shared(plan),
