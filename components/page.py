@@ -90,7 +90,8 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
         edited = strip.edit(
             edit, [session], [strip, tiles], queue=False, trigger_mode="multiple", **QUIET
         )
-        parts = PageParts(services, session, healed, strip, tiles, tabs, edited)
+        parts = PageParts(services, session, healed, strip, tiles, tabs, [edited])
+        asked = quality.wire_repair(quality_tile, parts)  # an edit, which the panels follow
         prompt, settings = talking.prompt, talking.settings
         restored, plan = link.wire(sharing, parts, demo, picking.name, prompt, settings)
         base.wire(picking, parts, restored, plan)
@@ -114,7 +115,6 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
         weights.wire(weighing, parts)
         xray.wire(seeing, parts)
         heal.wire(healing, parts)
-        asked = quality.wire_repair(quality_tile, parts)
         log.wire(logging, parts)
         save.wire(saving, parts)
         importance.wire(parts)

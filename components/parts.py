@@ -32,7 +32,7 @@ class PageParts:
     strip: LayerStrip
     tiles: Tiles
     tabs: gr.Tabs
-    edited: gr.events.Dependency  # after it the plan has changed
+    edits: list[gr.events.Dependency]  # after each the plan may have changed
     opened: list[gr.events.Dependency] = field(default_factory=list)  # … another base is open
     measured: list[gr.events.Dependency] = field(default_factory=list)  # … plans were measured
     scanned: list[gr.events.Dependency] = field(default_factory=list)  # … layers were measured

@@ -216,7 +216,7 @@ def handlers(services: Services, api_names: set[str]) -> dict:
         strip, tiles = LayerStrip(), Tiles()
         edited = strip.edit(lambda: None, None, None)
         healed = gr.State(HealedStore())
-        weights.wire(panel, PageParts(services, session, healed, strip, tiles, tabs, edited))
+        weights.wire(panel, PageParts(services, session, healed, strip, tiles, tabs, [edited]))
     result = {fn.api_name: fn.fn for fn in demo.fns.values() if fn.api_name in api_names}
     return {"panel": panel, **result}
 

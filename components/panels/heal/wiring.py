@@ -87,7 +87,7 @@ def wire(panel: HealPanel, parts: PageParts) -> None:
 
     priced = [parts.session, parts.healed, asked, *panel.settings]
     turning = parts.tabs.select(turned, asked, None, queue=False, **QUIET)
-    for event in [turning, parts.edited, *parts.opened]:
+    for event in [turning, *parts.edits, *parts.opened]:
         event.then(estimate, priced, panel.cost, **costs)
     gr.on([setting.input for setting in panel.settings], estimate, priced, panel.cost, **costs)
     healing = panel.start.click(

@@ -83,6 +83,7 @@ def wire(tile: QualityTile, parts: PageParts) -> gr.State:
     )
     tile.stop(stop, asked, None, queue=False, **QUIET)
     parts.measured.append(done)
+    parts.edits.append(done)
     return asked
 
 

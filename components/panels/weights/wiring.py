@@ -93,7 +93,8 @@ def wire(panel: WeightsPanel, parts: PageParts) -> None:
     events = [component.input for component in chosen_now]
     counting.append(gr.on(events, chosen, **choose, trigger_mode="always_last"))
     counting.append(panel.heat.select(picked, **follow, trigger_mode="multiple", **COMPUTE))
-    parts.edited.then(followed, **follow, queue=False)
+    for event in parts.edits:
+        event.then(followed, **follow, queue=False)
     hidden = gr.update(visible=False)
     stops(panel.stop, counting, lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
 
@@ -158,7 +159,7 @@ class Updates:
         log = scale != LINEAR
         sources, positions = look.positions(plan)
         shown = {
-            **panel.ended(_remark(survey)),
+            **panel.ended(_remark(survey, plan)),
             panel.detail: figures.detail(
                 _together(whole, sources, kind),
                 _together(patient, positions, kind),
@@ -206,8 +207,10 @@ def _title(look: Look, sources: list[int], positions: list[int], plan: Plan) -> 
     return f"Layers {names[0]} … {names[-1]} ({len(names)})"
 
 
-def _remark(survey: Survey) -> dict:
+def _remark(survey: Survey, plan: Plan) -> dict:
     words = []
+    if plan.fitted:
+        words.append("Repaired layers are counted as they were before the repair.")
     if survey.share < 1:
         words.append(f"A sample of {100 * survey.share:.2g} % of the weights.")
     if any(counts.rounded for counts in survey.parts.values()):
