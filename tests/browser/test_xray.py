@@ -73,6 +73,7 @@ def test_from_a_cut_to_its_damage_and_back_from_the_log(page):
     rows.first.click()
     depth(page, 29)
     write_plan(page, "0:30")
+    depth(page, 30)
     points = page.locator("#log-picture .scatterlayer .point")
     expect(points).to_have_count(2)
     points.last.click(force=True)
