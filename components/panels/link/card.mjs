@@ -1,6 +1,7 @@
 // Draws the share card: the strip, the numbers and both texts, as a canvas of 1200 × 630. Nothing
 // is asked of a server, and whatever a model or a file is called is drawn as text.
 import { make } from '../../widgets/dom.mjs';
+import { isFitted } from '../../widgets/layer_strip/describe.mjs';
 import { gapOf, numbered, ribbonPath } from '../../widgets/layer_strip/geometry.mjs';
 import { wrapped } from './wrap.mjs';
 
@@ -9,6 +10,8 @@ const STRIP = { left: 118, base: 92, tile: 38, between: 44 };
 const PATIENT = STRIP.base + STRIP.tile + STRIP.between;
 const NUMBERS = PATIENT + STRIP.tile + 28;
 const TEXTS = { top: NUMBERS + 92, height: 246, width: 551, line: 26, lines: 7 };
+const LINE = 1.5; // width of frames
+const DARK = '#0d1117'; // on the layers' colours
 const THEMES = {
   light: {
     page: '#f6f7f8', card: '#ffffff', line: '#dde1e6', text: '#1b1f24', subdued: '#56606b',
@@ -79,16 +82,46 @@ export function drawCard(card, dark) {
     line(view.error ? '' : view.text, plan, 57, WIDTH - EDGE - plan, mono);
   }
 
-  function drawRow(sources, y, slot, gone) {
-    const shown = numbered(sources, slot);
+  // A layer as on the strip: dropped ones are empty, initialised ones have a frame of their colour,
+  // fitted ones stitches.
+  function drawLayer({ source, init, gone }, x, y, width) {
+    const radius = Math.min(5, width / 4);
+    const own = card.view.colours[source];
+    if (gone) box(x, y, width, STRIP.tile, null, colours.gone, radius);
+    else if (init && !isFitted(init)) {
+      pen.lineWidth = 3;
+      box(x + 1.5, y + 1.5, width - 3, STRIP.tile - 3, colours.card, own, radius);
+      pen.lineWidth = LINE;
+    } else box(x, y, width, STRIP.tile, own, null, radius);
+    if (isFitted(init)) drawStitches(x, y + STRIP.tile, width, radius);
+  }
+
+  function drawStitches(x, bottom, width, radius) {
+    pen.save();
+    pen.beginPath();
+    pen.roundRect(x, bottom - 12, width, 12, radius);
+    pen.clip();
+    pen.strokeStyle = DARK;
+    pen.lineWidth = 2;
+    pen.beginPath();
+    for (let left = x; left < x + width; left += 7) {
+      pen.moveTo(left + 2.5, bottom - 6);
+      pen.lineTo(left, bottom);
+    }
+    pen.stroke();
+    pen.restore();
+  }
+
+  function drawRow(layers, y, slot) {
+    const shown = numbered(layers.map(({ source }) => source), slot);
     const gap = gapOf(slot);
-    sources.forEach((source, place) => {
+    layers.forEach((layer, place) => {
+      const { source, init, gone } = layer;
       const x = STRIP.left + place * slot + gap / 2;
-      const isGone = gone(source);
-      box(x, y, slot - gap, STRIP.tile, isGone ? null : card.view.colours[source],
-        isGone ? colours.gone : null, Math.min(5, slot / 4));
+      drawLayer(layer, x, y, slot - gap);
       if (!shown.has(place)) return;
-      const how = style(650, slot < 24 ? 11 : 14, isGone ? colours.subdued : '#0d1117');
+      const ink = gone ? colours.subdued : init && !isFitted(init) ? colours.text : DARK;
+      const how = style(650, slot < 24 ? 11 : 14, ink);
       pen.textAlign = 'center';
       write(String(source), x + (slot - gap) / 2, y + STRIP.tile / 2 + 5, how);
       pen.textAlign = 'left';
@@ -114,8 +147,9 @@ export function drawCard(card, dark) {
     write('Base', EDGE, STRIP.base + 25, label);
     write('Patient', EDGE, PATIENT + 25, label);
     const used = new Set(sources);
-    drawRow(Array.from({ length: view.depth }, (_, i) => i), STRIP.base, slot, (i) => !used.has(i));
-    drawRow(sources, PATIENT, slot, () => false);
+    const base = Array.from({ length: view.depth }, (_, i) => ({ source: i, gone: !used.has(i) }));
+    drawRow(base, STRIP.base, slot);
+    drawRow(view.patient, PATIENT, slot);
   }
 
   function drawNumbers({ tiles }) {
@@ -163,7 +197,7 @@ export function drawCard(card, dark) {
 
   pen.fillStyle = colours.page;
   pen.fillRect(0, 0, WIDTH, HEIGHT);
-  pen.lineWidth = 1.5;
+  pen.lineWidth = LINE;
   drawHead(card);
   drawStrip(card);
   drawNumbers(card);
