@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ class ReadableErrors(KeptValues):
         try:
             return await super().preprocess_data(block_fn, inputs, *more, **options)
         except gr.Error as error:
-            raise _error(str(error.message)[:_LONGEST]) from None
+            why = _out_of_bounds(block_fn.inputs, inputs) or str(error.message)[:_LONGEST]
+            raise _error(why) from None
         except Exception:  # components raise many kinds of errors
             raise _error("A value has the wrong type.") from None
 
@@ -62,6 +64,18 @@ class ReadableErrors(KeptValues):
                 raise
             log(error)
             raise _error("This call failed with the given values.") from None
+
+
+def _out_of_bounds(fields: Sequence[Any], values: list[Any]) -> str:
+    """Which number is too small or too large, by the label of its field; empty if none is."""
+    for field, value in zip(fields, values, strict=False):
+        if not isinstance(field, gr.Number) or not isinstance(value, int | float):
+            continue
+        if field.minimum is not None and value < field.minimum:
+            return f"{field.label} must be at least {field.minimum:g}."
+        if field.maximum is not None and value > field.maximum:
+            return f"{field.label} must be at most {field.maximum:g}."
+    return ""
 
 
 def log(error: Exception) -> None:

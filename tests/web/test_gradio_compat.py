@@ -55,7 +55,10 @@ def adding(blocks: gr.Blocks):
         return a + b
 
     with blocks:
-        numbers = [gr.Number(precision=0), gr.Number(precision=0)]
+        numbers = [
+            gr.Number(label="Batch size", precision=0, minimum=1, maximum=8),
+            gr.Number(precision=0),
+        ]
         numbers[0].change(add, numbers, numbers[0], api_name="add")
     return next(iter(blocks.fns.values()))
 
@@ -84,6 +87,15 @@ def test_gradio_says_nothing_of_values_of_the_wrong_type():
     assert not isinstance(plain.value, gr.Error)
     with pytest.raises(gr.Error, match="wrong type"):
         preprocess(ReadableErrors(analytics_enabled=False), [[], 1])
+
+
+def test_gradio_does_not_name_the_number_that_is_out_of_bounds():
+    with pytest.raises(gr.Error) as plain:
+        preprocess(gr.Blocks(analytics_enabled=False), [0, 1])
+    assert "Batch size" not in plain.value.message
+    for value, message in ((0, "must be at least 1"), (9, "must be at most 8")):
+        with pytest.raises(gr.Error, match=f"^'?Batch size {message}"):
+            preprocess(ReadableErrors(analytics_enabled=False), [value, 1])
 
 
 @pytest.mark.parametrize("name", ["validate_inputs", "preprocess_data", "call_function"])
