@@ -10,8 +10,8 @@ import gradio as gr
 from .parts import QUIET
 from .widgets.layer_strip.layer_strip import LayerStrip
 
-# Runs in the browser; widgets/page_values.mjs hands the values on. They are kept for panels that
-# are drawn later.
+# Runs in the browser; widgets/page_values.mjs passes the values on. They are kept for panels
+# that are drawn later.
 _CHANGED = """(...values) => {
   window.layerSurgeryPage = values;
   document.dispatchEvent(new CustomEvent('page-changed'));

@@ -1,20 +1,13 @@
 // A value is shown as a plan's own only while the page shows that plan.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isLate, isOf, shownAs } from '../../components/panels/quality/shown.mjs';
+import { isOf, shownAs } from '../../components/panels/quality/shown.mjs';
 
 const plan = { spec: 'bundled', plan: '0:29' };
 const value = {
   of: plan, text: 'prose', name: 'Quality', value: '+0.05', unit: 'nats per token', mark: 'random layer dropped',
   message: '', busy: false, button: false,
 };
-
-test('a value of an earlier request is late', () => {
-  assert.ok(isLate({ ...value, request: 1 }, { ...value, request: 2 }));
-  assert.ok(!isLate({ ...value, request: 2 }, { ...value, request: 2 }));
-  assert.ok(!isLate({ ...value, request: 1 }, null));
-  assert.ok(!isLate({}, { ...value, request: 2 })); // the page was cleared
-});
 
 test('the plan on the page has its value', () => {
   assert.ok(isOf(value, { ...plan }));

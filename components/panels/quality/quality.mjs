@@ -1,7 +1,8 @@
 // Shows what a plan costs, and has each plan measured that the page shows. A value is drawn as the
 // plan's own only while the page shows that plan.
 
-import { isLate, isOf, shownAs } from './shown.mjs';
+import { watchNewest } from '../../widgets/newest.mjs';
+import { isOf, shownAs } from './shown.mjs';
 
 const PAUSE = 150; // milliseconds without another edit until a plan is measured
 const percent = (share) => `${100 * share}%`;
@@ -14,7 +15,7 @@ export function mount({ element, trigger, props, watch }) {
   const stop = find('.quality-stop');
   const scale = find('.quality-scale');
   let plan = null; // {spec, plan} that the page shows
-  let value = null; // of the latest request; values of earlier ones may arrive late
+  let value = null; // of the latest request
   let timer = 0;
 
   function drawBar(bar) {
@@ -29,8 +30,8 @@ export function mount({ element, trigger, props, watch }) {
     mark.style.left = percent(bar.random || 0);
   }
 
-  function arrived() {
-    if (!isLate(props.value, value)) value = props.value;
+  function arrived(next) {
+    value = next;
     render();
   }
 
@@ -83,7 +84,6 @@ export function mount({ element, trigger, props, watch }) {
     stop.hidden = true;
     trigger('stop', {});
   });
-  watch('value', arrived);
-  arrived();
+  watchNewest({ props, watch }, 'request', arrived);
   document.dispatchEvent(new CustomEvent('plan-ask'));
 }

@@ -9,11 +9,6 @@ export function isOf(value, plan) {
   return Boolean(value?.of && plan && value.of.plan === plan.plan && value.of.spec === plan.spec);
 }
 
-// Whether `value` is of an earlier request than `latest`.
-export function isLate(value, latest) {
-  return Boolean(value?.of && latest?.of && value.request < latest.request);
-}
-
 // The value of another plan of the same base stays, greyed and with its plan; one of another base
 // or on another text does not.
 export function shownAs(value, plan, text) {

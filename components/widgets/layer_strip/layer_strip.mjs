@@ -463,5 +463,5 @@ export function mount({ element, trigger, props, watch }) {
   const scroll = element.querySelector('.strip-scroll');
   scroll.addEventListener('scroll', floatOver);
   new ResizeObserver(drawing.resize).observe(scroll);
-  watchNewest({ props, watch }, render);
+  watchNewest({ props, watch }, 'revision', render);
 }
