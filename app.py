@@ -73,7 +73,7 @@ def main() -> None:
         from components.services import public_storage
 
         storage = public_storage.prepare()  # before libraries that write files are imported
-    from components.gradio_compat import queue_pace, skip_stubs
+    from components.gradio_compat import ended_streams, queue_pace, skip_stubs
 
     skip_stubs.skip()  # before Gradio is imported
     from components.page import build, launch_options
@@ -94,6 +94,7 @@ def main() -> None:
     demo = build(options.base, services)
     demo.queue(max_size=128)  # more than the limit of one address
     queue_pace.slow_down(demo)
+    ended_streams.keep_out_of_the_log()
     demo.launch(
         server_name="0.0.0.0" if on_space else options.host,
         server_port=options.port,

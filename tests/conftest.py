@@ -92,6 +92,12 @@ def tiny_folder(tmp_path_factory):
     return folder
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the workers of pytest-xdist forked, too."""
+    if workers := config.getoption("tx", None):
+        config.option.tx = [f"popen//python={_warm_server(config).executable}"] * len(workers)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node) -> None:
     """Tell each worker of pytest-xdist where to have processes forked."""

@@ -44,13 +44,14 @@ class Warm:
         self.address = address
         self._environment = environment
 
-    def start(self, *arguments: str | Path, env: Mapping[str, str] | None = None, **streams):
-        """What `subprocess.Popen([sys.executable, *arguments], cwd=ROOT)` would start. The
+    def start(self, *arguments: str | Path, env: Mapping[str, str] | None = None,
+              cwd: Path = ROOT, **streams):  # fmt: skip
+        """What `subprocess.Popen([sys.executable, *arguments], cwd=cwd)` would start. The
         arguments begin with “-c” and code or with “-m” and a module. `env` is added to the
         environment. The streams are pipes, unless `stdin`, `stdout` or `stderr` is a file
         descriptor."""
         environment = {**os.environ, **self._environment, **(env or {})}
-        return Started(self.address, [str(a) for a in arguments], environment, **streams)
+        return Started(self.address, [str(a) for a in arguments], environment, cwd, **streams)
 
     def run(self, *arguments: str | Path, env: Mapping[str, str] | None = None):
         """Start it, wait for its end, and return what it printed as text: what `subprocess.run`
@@ -102,7 +103,7 @@ class Started:
     """A forked process, to be used as a `subprocess.Popen`."""
 
     def __init__(self, address: str, arguments: list[str], environment: dict[str, str],
-                 **streams: int) -> None:  # fmt: skip
+                 cwd: Path = ROOT, **streams: int) -> None:  # fmt: skip
         self.returncode: int | None = None
         theirs = []
         for name in ("stdin", "stdout", "stderr"):
@@ -116,7 +117,7 @@ class Started:
             theirs.append(its)
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.connect(address)
-        request = json.dumps([arguments, environment]).encode()
+        request = json.dumps([arguments, environment, str(cwd)]).encode()
         sent = socket.send_fds(self._connection, [request], theirs)
         self._connection.sendall(request[sent:])
         self._connection.shutdown(socket.SHUT_WR)
@@ -154,6 +155,9 @@ class Started:
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         if self.poll() is None:
             self.send_signal(signal.SIGKILL)
@@ -172,10 +176,21 @@ def _import_everything() -> None:
     for module in pkgutil.walk_packages(surgery.__path__, "surgery."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    # The command line looks when it is imported whether somebody reads it in a terminal.
+    for name in [name for name in sys.modules if name.startswith("surgery.cli")]:
+        del sys.modules[name]
     for name in MODELS:
         getattr(transformers, name)
     gc.freeze()  # what was imported is no garbage, and its memory stays shared
     gc.enable()
+
+
+def _read_settings_again() -> None:
+    """Those that the Hub's client takes from the environment when it is imported."""
+    from huggingface_hub import constants, hf_api
+
+    importlib.reload(constants)
+    hf_api.api.endpoint = constants.ENDPOINT
 
 
 def _serve(listener: socket.socket) -> None:
@@ -207,12 +222,15 @@ def _watch(connection: socket.socket) -> None:
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
-    arguments, environment = json.loads(request)
+    arguments, environment, cwd = json.loads(request)
     os.environ.clear()
     os.environ.update(environment)
+    os.chdir(cwd)
+    encoding = os.environ.get("PYTHONIOENCODING")
+    sys.stdin = open(0, encoding=encoding, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding=encoding, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding, "backslashreplace", closefd=False)  # noqa: SIM115
+    _read_settings_again()
     # Where tests run side by side they are told to ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _run(*arguments)

@@ -86,6 +86,34 @@ def test_start_watch_pause_and_go_on(page, tiny_folder):
     expect(page.locator("#talk")).to_contain_text("0:2, 4:6, healed")
 
 
+def test_the_cost_is_that_of_what_the_page_shows(page, tiny_folder):
+    """However late the answer to an earlier request."""
+    prepare(page, tiny_folder("llama"), 500)
+    cost = page.locator("#heal-cost")
+    expect(cost).to_contain_text("for 16,000 tokens")
+    held = []
+
+    def hold(route) -> None:
+        """Keep back the first request for costs."""
+        if held or '"data":[null,null,null,' not in (route.request.post_data or ""):
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route("**/gradio_api/**", hold)
+    enter(page, "batch", 4)
+    write_plan(page, "0:1, 5:6")
+    depth(page, 2)
+    enter(page, "batch", 8)
+    assert len(held) == 1
+    expect(cost).to_contain_text("for 16,000 tokens")
+    held[0].continue_()
+    expect(cost).to_contain_text("for 64,000 tokens")
+    page.unroute_all(behavior="wait")
+    write_plan(page, "0:6")
+    expect(cost).to_contain_text("there is no seam to heal")
+
+
 def test_a_text_of_one_s_own_heals_what_x_ray_and_log_then_see(page, tiny_folder):
     prepare(page, tiny_folder("llama"), 20)
     page.get_by_role("tab", name="Talk").click()

@@ -328,7 +328,7 @@ def test_a_reader_who_has_had_enough(start, folder):
     assert (process.stderr.read(), process.wait()) == (b"", 0)
 
 
-def test_a_terminal_that_knows_ascii_only(folder):
+def test_a_terminal_that_knows_ascii_only(warm, folder):
     """Messages have quotation marks and models speak every language: escaped, never a crash."""
     code = (
         "import sys; from surgery import generation; from surgery.cli import main as cli\n"
@@ -338,28 +338,17 @@ def test_a_terminal_that_knows_ascii_only(folder):
         "failed = cli.main(['preview', base, '\\u00b2'])\n"
         "sys.exit(10 * failed + cli.main(['generate', base, '0:6', '--prompt', prompt]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, folder, "é"],
-        env={**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
-        cwd=ROOT,
-        capture_output=True,
-        timeout=60,
-    )
-    assert (done.returncode, done.stdout) == (10, rb"\u65e5\u672c" + b"\n")
-    assert done.stderr.startswith(rb"Error: \u201c\xb2\u201d is not a range")
-    assert done.stderr.isascii() and done.stderr.count(b"\n") == 1
+    done = warm.run("-c", code, folder, "é", env={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stdout) == (10, r"\u65e5\u672c" + "\n")
+    assert done.stderr.startswith(r"Error: \u201c\xb2\u201d is not a range")
+    assert done.stderr.isascii() and done.stderr.count("\n") == 1
 
 
-def test_a_terminal_shows_progress(tmp_path, folder):
+def test_a_terminal_shows_progress(start, tmp_path):
     """A bar on stderr while it works, gone when it is done; stdout has the result alone."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, "save", "bundled", "0:30", str(tmp_path / "out")],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
-    )
+    terminal = {"TERM": "xterm", "COLUMNS": "80"}
+    process = start("save", "bundled", "0:30", tmp_path / "out", stderr=theirs, env=terminal)
     os.close(theirs)
     seen = b""
     try:
@@ -368,7 +357,7 @@ def test_a_terminal_shows_progress(tmp_path, folder):
     except OSError:  # Linux reports the other end's closing so
         pass
     os.close(ours)
-    out = process.communicate(timeout=120)[0]
+    out = process.communicate()[0]
     assert process.returncode == 0 and out.count(b"\n") == 1
     shown = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", seen).decode()
     assert re.search(r"Writing weights.*\d+ %", shown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import re
 import subprocess
 import sys
@@ -18,7 +19,13 @@ import httpx
 import pytest
 from gradio.state_holder import StateHolder
 
-from components.gradio_compat import lighter_scripts, queue_pace, queue_state, session_state
+from components.gradio_compat import (
+    ended_streams,
+    lighter_scripts,
+    queue_pace,
+    queue_state,
+    session_state,
+)
 from components.gradio_compat.event_data import event_data
 from components.gradio_compat.kept_values import KeptValues
 from components.gradio_compat.readable_errors import ReadableErrors
@@ -251,3 +258,27 @@ def test_gradio_answers_for_streams_that_do_not_exist(app):
         assert answer.status_code == 200
         with pytest.raises(httpx.RemoteProtocolError):
             answer.read()
+
+
+# ---------------------------------------------------------------- ended_streams
+
+
+def test_gradio_logs_a_traceback_of_a_page_that_was_left(app, caplog, monkeypatch):
+    _, address, _ = app
+    log = logging.getLogger("uvicorn.error")
+    monkeypatch.setattr(log, "filters", [])
+
+    def leave() -> None:
+        """What becomes of a stream whose messages are gone."""
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.get(f"{address}/queue/data", params={"session_hash": "nobody"})
+
+    leave()
+    assert [record.exc_info[0] for record in caplog.records] == [RuntimeError]
+    caplog.clear()
+    ended_streams.keep_out_of_the_log()
+    ended_streams.keep_out_of_the_log()
+    leave()
+    assert not caplog.records and len(log.filters) == 1
+    log.error("a fault of ours", exc_info=ValueError("bad"))
+    assert len(caplog.records) == 1

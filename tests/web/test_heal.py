@@ -8,7 +8,6 @@ from updates import shown
 
 from components.page import build
 from components.panels import heal as healing
-from components.panels.heal import wiring
 from components.panels.heal.board import of_start
 from components.panels.heal.figures import curve
 from components.panels.heal.text_choice import DATA, FILE, SAMPLED, kind_of_text, with_text
@@ -319,21 +318,6 @@ def test_what_it_would_cost(services, spec):
     assert memory["below"] == "fits in memory" and trains["below"].endswith("M parameters")
     assert {name for name, *_ in board["rows"]} >= {"gradients", "optimizer states", "logits"}
     assert max(share for *_, share in board["rows"]) == 1
-
-
-def test_an_earlier_request_that_ends_later_changes_nothing(services, session, monkeypatch):
-    asked, longer = wiring.Costs(), (*SHORT[:2], 60, *SHORT[3:])
-    really, later, healed = wiring.price, [], HealedStore()
-
-    def slow(services, operation, values, repaired):
-        if values == SHORT:  # the settings change while this is computed
-            later.append(wiring.latest_price(services, session, healed, asked, longer))
-        return really(services, operation, values, repaired)
-
-    monkeypatch.setattr(wiring, "price", slow)
-    assert wiring.latest_price(services, session, healed, asked, SHORT) == gr.skip()
-    expected = really(services, Operation(session.spec, session.plan), longer)
-    assert later[0].keys() == expected.keys() and later[0] != {}
 
 
 def test_what_is_refused_is_said(page, spec):

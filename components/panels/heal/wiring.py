@@ -41,11 +41,10 @@ _DONE = note(
 
 
 class Costs:
-    """What one session asks of the costs: whether the panel is open, and the latest request."""
+    """Whether a session has the panel open: costs are estimated only then."""
 
     def __init__(self) -> None:
         self.open = False
-        self.latest: object = None
 
     def __deepcopy__(self, memo: dict) -> Costs:
         return Costs()  # Gradio copies a state's first value for every page that is opened
@@ -56,7 +55,6 @@ def wire(panel: HealPanel, parts: PageParts) -> None:
     services = parts.services
 
     asked = gr.State(Costs())
-    costs: dict[str, Any] = {**QUIET, "queue": False, "trigger_mode": "always_last"}
 
     def estimate(
         session: Session, healed: HealedStore, asked: Costs, request: gr.Request, *values
@@ -67,7 +65,7 @@ def wire(panel: HealPanel, parts: PageParts) -> None:
             services.admit("edit", request)
         except SurgeryError as error:
             return heal_board.of_error(services.deployment.words(error))
-        return latest_price(services, session, healed, asked, values)
+        return shown_price(services, session, healed, values)
 
     def turned(asked: Costs, event: gr.SelectData) -> None:
         asked.open = event.value == TAB
@@ -87,9 +85,13 @@ def wire(panel: HealPanel, parts: PageParts) -> None:
 
     priced = [parts.session, parts.healed, asked, *panel.settings]
     turning = parts.tabs.select(turned, asked, None, queue=False, **QUIET)
+    # One event estimates, one request at a time and the last with what the page shows by then:
+    # requests of several events could overtake one another.
+    asking = gr.Number(visible="hidden", elem_id="heal-asking")
     for event in [turning, *parts.edits, *parts.opened]:
-        event.then(estimate, priced, panel.cost, **costs)
-    gr.on([setting.input for setting in panel.settings], estimate, priced, panel.cost, **costs)
+        event.then(None, None, asking, js="() => performance.now()", **QUIET)
+    asks = [asking.change, *(setting.input for setting in panel.settings)]
+    gr.on(asks, estimate, priced, panel.cost, queue=False, trigger_mode="always_last", **QUIET)
     healing = panel.start.click(
         train,
         [parts.session, parts.healed, *panel.text.inputs, *panel.settings],
@@ -125,21 +127,16 @@ def read(values: tuple, deployment: Deployment) -> Settings:
     return settings
 
 
-def latest_price(
-    services: Services, session: Session, healed: HealedStore, asked: Costs, values: tuple
-) -> dict:
-    """What the board of costs shows. Several events ask, and the answer to an earlier request may
-    come later: then it changes nothing."""
-    latest = asked.latest = object()
+def shown_price(services: Services, session: Session, healed: HealedStore, values: tuple) -> dict:
+    """What the board of costs shows."""
     if not session.spec:
         return {}
     try:
         operation = Operation(session.spec, session.plan)
         repaired = healed.repaired(operation.spec, operation.plan) is not None
-        shown = price(services, operation, values, repaired)
+        return price(services, operation, values, repaired)
     except SurgeryError as error:
-        shown = heal_board.of_error(services.deployment.words(error))
-    return shown if asked.latest is latest else gr.skip()
+        return heal_board.of_error(services.deployment.words(error))
 
 
 def price(services: Services, operation: Operation, values: tuple, repaired: bool = False) -> dict:

@@ -1,10 +1,6 @@
 """What is read: windows from a file, a data set, or the base."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import datasets
 import pytest
@@ -14,8 +10,6 @@ from hub_server import Hub
 
 from surgery import Base, Plan, SurgeryError
 from surgery.healing import text
-
-ROOT = Path(__file__).parents[3]
 
 
 def test_a_file_is_cut_into_windows(base, tmp_path):
@@ -156,7 +150,7 @@ except SurgeryError as error:
 
 @pytest.mark.parametrize("hidden", [True, False])
 def test_a_data_set_is_asked_for_in_nobody_s_name_where_that_is_forbidden(
-    tiny_folder, tmp_path, hidden
+    warm, tiny_folder, tmp_path, hidden
 ):
     """A public page sets that variable before anything is imported; a machine of one's own
     doesn't, and there the token goes along."""
@@ -164,10 +158,7 @@ def test_a_data_set_is_asked_for_in_nobody_s_name_where_that_is_forbidden(
     try:
         result = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_owner", "HF_HOME": str(tmp_path)}
         result |= {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"} if hidden else {}
-        command = [sys.executable, "-c", OTHERS_TOKEN, str(tiny_folder("llama"))]
-        done = subprocess.run(
-            command, env={**os.environ, **result}, cwd=ROOT, capture_output=True, text=True
-        )
+        done = warm.run("-c", OTHERS_TOKEN, tiny_folder("llama"), env=result)
     finally:
         hub.close()
     assert done.returncode == 1 and "The data set org/name can't be read" in done.stderr

@@ -1,6 +1,6 @@
 """Hub bases against a Hub in miniature: headers by range requests, errors in plain words.
 
-Each case runs in a process of its own, since the Hub's client reads its settings once.
+Each case runs in a process of its own, since the Hub's client reads its settings when it starts.
 """
 
 import json
@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 import tiny
 from hub_server import COMMIT, Hub
-from warm import Server
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def server():
-    """One Hub, whose address a process reads when it imports the Hub's client."""
+    """One Hub for all cases."""
     hub = Hub()
     yield hub
     hub.close()
@@ -33,32 +32,15 @@ def hub(server, tiny_folder):
     return server
 
 
-@pytest.fixture(scope="module")
-def warm(server, tmp_path_factory):
-    """A function: the process that runs are forked from, for some settings of the Hub's client."""
-    home, started = tmp_path_factory.mktemp("hf"), {}
-
-    def process(**settings):
-        key = tuple(settings.items())
-        if key not in started:
-            settings = {"HF_ENDPOINT": server.url, "HF_HUB_DISABLE_XET": "1", **settings}
-            started[key] = Server(HF_HOME=str(home), **settings)
-        return started[key]
-
-    process.home = home
-    yield process
-    for each in started.values():
-        each.close()
-
-
 @pytest.fixture
-def run(hub, warm):
-    """Run Python against the Hub; what it prints as JSON, or its last line of error."""
-    shutil.rmtree(warm.home)
-    warm.home.mkdir()
+def run(hub, warm, tmp_path):
+    """Run Python against the Hub; what it prints as JSON, or its last line of error. What it
+    downloads is still there for the next run."""
+    home = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "hf")}
 
     def run(code, **settings):
-        done = warm(**settings).run("-c", "import json\nfrom surgery import *\n" + code)
+        code = "import json\nfrom surgery import *\n" + code
+        done = warm.run("-c", code, env={**home, **settings})
         if done.returncode:
             return done.stderr.strip().splitlines()[-1]
         return json.loads(done.stdout.strip().splitlines()[-1])
