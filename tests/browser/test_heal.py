@@ -50,34 +50,34 @@ def file(name: str, text: str | bytes) -> dict:
 
 
 def test_start_watch_pause_and_go_on(page, tiny_folder):
-    prepare(page, tiny_folder("llama"), 500)
+    prepare(page, tiny_folder("llama"), 300)
     cost = page.locator("#heal-cost")
-    expect(cost).to_contain_text("for 16,000 tokens")
+    expect(cost).to_contain_text("for 9,600 tokens")
     expect(cost).to_contain_text("fits in memory")
     enter(page, "batch", 4)  # costs follow the settings
-    expect(cost).to_contain_text("for 32,000 tokens")
+    expect(cost).to_contain_text("for 19,200 tokens")
     compute = cost.locator(".heal-numbers b").nth(2)
     before = compute.inner_text()
     write_plan(page, "0:1, 5:6")  # and the plan
     expect(compute).not_to_have_text(before)
     write_plan(page, "0:2, 4:6")
     enter(page, "batch", 2)
-    expect(cost).to_contain_text("for 16,000 tokens")
+    expect(cost).to_contain_text("for 9,600 tokens")
     page.locator("#heal").click()
     status, board = page.locator("#heal-status"), page.locator("#heal-board")
     step = board.locator("b").first
-    expect(step).to_have_text(re.compile(r"\d+ of 500"), timeout=120_000)
+    expect(step).to_have_text(re.compile(r"\d+ of 300"), timeout=120_000)
     page.locator("#heal-pause").click()
     expect(status).to_contain_text("Paused")
-    assert int(step.inner_text().split()[0]) < 500
+    assert int(step.inner_text().split()[0]) < 300
     for _ in range(40):  # a click is lost while the page still waits for the old run's last word
         page.locator("#heal").click()
         page.wait_for_timeout(250)
         if "Paused" not in status.inner_text():
             break
     expect(status).to_contain_text("Healed.", timeout=120_000)
-    expect(step).to_have_text("500 of 500")
-    expect(board).to_contain_text("after step 500")
+    expect(step).to_have_text("300 of 300")
+    expect(board).to_contain_text("after step 300")
     expect(page.locator("#heal-curve .scatterlayer .trace").first).to_be_visible()
     assert not violations(page)
     page.get_by_role("tab", name="Talk").click()

@@ -1,4 +1,4 @@
-"""A hundred visits, each closed in the middle of an action: nothing is leaked."""
+"""Visits, each closed in the middle of an action: nothing is leaked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from surgery.weight_stats import cache
 
 pytestmark = pytest.mark.slow
 
-VISITS = int(os.environ.get("VISITS", "100"))
+VISITS = int(os.environ.get("VISITS", "55"))
 _AT_ONCE = 8  # visitors
 _OURS = ("job", "preparing", "leaving")  # names of our threads
 _READY = 60.0  # seconds: timeout of a visitor
@@ -263,7 +263,7 @@ def steps(monkeypatch):
     return seconds
 
 
-def test_a_hundred_visits_leave_nothing_behind(page, steps):
+def test_visits_leave_nothing_behind(page, steps):
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(lambda n: visit(page, n), range(2 * len(STAGES))))  # warm up caches
         quiet(page)
