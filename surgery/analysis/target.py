@@ -5,7 +5,7 @@ Plans that the model refuses are skipped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ from surgery.plan import MAX_LAYERS, Plan
 
 if TYPE_CHECKING:
     from surgery.base import Base
+
+Check = Callable[[Plan], bool]
 
 
 @dataclass(frozen=True)
@@ -97,27 +99,41 @@ class Target:
     def dropping(self, order: Iterable[int]) -> Plan | None:
         """The base without layers, dropped in this order until it is small enough; None if it never
         is."""
+        return self._checked_at_the_end(self._dropping, list(order))
+
+    def repeating(self, order: Iterable[int]) -> Plan | None:
+        """The base with layers repeated in place, in this order while they fit, starting over after
+        the last one. None if not one fits."""
+        return self._checked_at_the_end(self._repeating, list(order))
+
+    def _checked_at_the_end(
+        self, reach: Callable[[list[int], Check], Plan | None], order: list[int]
+    ) -> Plan | None:
+        """The plan that `reach` gives without checks on the way, which take long for many layers.
+        Only if that plan is refused, each step is checked, so that it passes refused ones over."""
+        plan = reach(order, lambda plan: True)
+        return plan if plan is None or self.operable(plan) else reach(order, self.operable)
+
+    def _dropping(self, order: list[int], check: Check) -> Plan | None:
         depth = self.base.depth
         kept = list(range(depth))
         for layer in order:
             if len(kept) == 1:
                 return None
             left = [i for i in kept if i != layer]
-            if not self.operable(Plan.of(left, depth)):
+            if not check(Plan.of(left, depth)):
                 continue
             kept = left
             if self.reached(Plan.of(kept, depth)):
                 return Plan.of(kept, depth)
         return None
 
-    def repeating(self, order: Sequence[int]) -> Plan | None:
-        """The base with layers repeated in place, in this order while they fit, starting over after
-        the last one. None if not one fits."""
+    def _repeating(self, order: list[int], check: Check) -> Plan | None:
         sources, misses, at = list(range(self.base.depth)), 0, 0
         while misses < len(order) and len(sources) != self.layers and len(sources) < MAX_LAYERS:
             wider = sorted([*sources, order[at % len(order)]])
             plan = Plan.of(wider, self.base.depth)
-            if self.reached(plan) and self.operable(plan):
+            if self.reached(plan) and check(plan):
                 sources, misses = wider, 0
             else:
                 misses += 1

@@ -172,6 +172,8 @@ def _continued(
     for place in range(1, window):
         with torch.inference_mode():
             output = model(input_ids=fed.to(device), use_cache=True, **cache)
+        if not output.logits.shape[1]:
+            raise BaseError(f"{base.name} can't write text: it returns no logits for one token.")
         logits = output.logits[:, -1].float().cpu()
         if not logits.max(-1).values.isfinite().all():
             raise BaseError(f"{base.name} can't write text: its output is not finite.")

@@ -7,6 +7,7 @@ import pytest
 import tiny
 import torch
 from hub_server import Hub
+from zoo import build
 
 from surgery import Base, Plan, SurgeryError
 from surgery.healing import text
@@ -196,3 +197,11 @@ def test_a_larger_tokenizer_is_no_matter_as_long_as_its_tokens_do_not_occur(tmp_
     (tmp_path / "rows.jsonl").write_text(rows.replace("row", "zzz"))
     with pytest.raises(SurgeryError, match="“z” is token 93 of the tokenizer"):
         text.of_file(base, str(tmp_path / "rows.jsonl"), 16)
+
+
+def test_a_base_that_returns_nothing_for_one_token(tmp_path):
+    """CPM-Ant takes the first 32 tokens for a prompt of its own."""
+    build.model("cpmant").save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(SurgeryError, match="can't write text: it returns no logits"):
+        text.sampled(Base.open(str(tmp_path)), 1, 8, seed=0)
