@@ -25,9 +25,6 @@ from benchmarks._chromium import CHROMIUM, FLAGS
 ROOT = Path(__file__).parents[2]
 expect.set_options(timeout=40_000)
 
-# A page is open for seconds: optimising its scripts takes longer than they run.
-_FLAGS = [*FLAGS, "--js-flags=--no-maglev --no-turbofan"]
-
 # Tests edit plans all the time: texts follow only where a test wants them to.
 _NO_AUTO_RUN = """if (!location.hash.includes('auto-run')) {
   try { localStorage.setItem('layer-surgery-auto-run', 'off'); } catch {}
@@ -105,7 +102,7 @@ def public_app(bundled, tmp_path_factory):
 @pytest.fixture(scope="session")
 def chromium():
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
 
