@@ -1,4 +1,4 @@
-"""Keep the log free of pages that were left.
+"""Keep streams of pages that were left out of the server's log.
 
 When a page is left, Gradio 6.31 forgets its messages; another stream of the same page then finds
 none and raises 404 in the middle of its answer, which the server logs as a failure of the app, with
@@ -11,7 +11,7 @@ import logging
 
 
 def keep_out_of_the_log() -> None:
-    """Of the server's log, for the whole process."""
+    """Filter those failures out of uvicorn's log, for the whole process."""
     log = logging.getLogger("uvicorn.error")
     if _matters not in log.filters:
         log.addFilter(_matters)
