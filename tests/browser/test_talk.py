@@ -122,6 +122,40 @@ def test_a_press_during_a_run_begins_anew(page):
     assert said(page, "patient").inner_text() == before
 
 
+def test_a_stop_that_arrives_late_leaves_the_next_run_alone(page):
+    held = []
+
+    def hold(route):
+        """Keep back the first request after Stop."""
+        if held or "queue/join" not in route.request.url:
+            route.fallback()
+        else:
+            held.append(route)
+
+    of_length(page, 512)
+    page.locator("#prompt textarea").fill("Once upon a time")
+    page.locator("#stream").click()
+    expect(said(page, "patient")).to_have_text(re.compile(r"\w"), timeout=120_000)
+    page.locator("#prompt textarea").fill("Water boils at")
+    page.route("**/gradio_api/**", hold)
+    with page.expect_request("**/queue/join*"):
+        page.locator("#stop").click()
+    page.locator("#stream").click()
+    prompt = page.locator("[data-who=base] .talk-prompt")
+    expect(prompt).to_have_text("Water boils at", timeout=60_000)
+    assert held
+    with page.expect_response(lambda response: response.request == held[0].request):
+        held[0].continue_()
+    words = len(said(page, "patient").inner_text())
+    page.wait_for_timeout(1500)
+    expect(caret(page)).to_have_count(2)
+    expect(page.locator("#talk-status")).not_to_contain_text("Stopped")
+    assert len(said(page, "patient").inner_text()) > words
+    page.locator("#stop").click()
+    expect(caret(page)).to_have_count(0)
+    expect(page.locator("#talk-status")).to_contain_text("Stopped")
+
+
 def visible_in(page, who):
     """Whether the framed word lies in the part of the text that is in sight."""
     return page.evaluate(

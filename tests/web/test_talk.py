@@ -132,7 +132,7 @@ def test_a_new_run_ends_the_one_before_and_waits_for_it():
         finally:
             events.append(f"{name} ended")
 
-    first, second = store.latest(work("a"), "wait"), store.latest(work("b"), "wait")
+    first, second = store.latest(1, work("a"), "wait"), store.latest(2, work("b"), "wait")
     assert next(first) == "a"
     assert next(second) == "wait" and "b" not in events
     assert next(first, None) is None and "a ended" in events
@@ -140,23 +140,39 @@ def test_a_new_run_ends_the_one_before_and_waits_for_it():
         if update == "b":
             break
     assert events.index("a ended") < events.index("b")
-    store.stop()
+    store.stop(3)
     assert next(second, None) is None and events[-1] == "b ended"
-    closed = store.latest(work("c"), "wait")
+    closed = store.latest(4, work("c"), "wait")
     assert next(closed) == "c"
     closed.close()
     assert events[-1] == "c ended"
-    assert next(store.latest(work("d"), "wait")) == "d"
+    assert next(store.latest(5, work("d"), "wait")) == "d"
+
+
+def test_the_last_press_decides_in_whichever_order_the_presses_arrive():
+    def work():
+        while True:
+            yield "text"
+
+    store = TalkStore()
+    run = store.latest(3, work(), "wait")
+    assert next(run) == "text"
+    store.stop(2)
+    assert next(store.latest(1, work(), "wait"), None) is None and next(run) == "text"
+    store.stop(4)
+    assert next(run, None) is None
+    assert next(store.latest(3.5, work(), "wait"), None) is None
 
 
 def test_a_run_that_is_replaced_gives_its_turn_back(services, tiny_folder):
     spec, store = str(tiny_folder("llama")), TalkStore()
 
-    def long_run():
+    def long_run(pressed):
         settings = {**SETTINGS, "tokens": 200}
-        return store.latest(talk(services, Operation(spec, Plan.whole(6)), "hello", **settings), ())
+        texts = talk(services, Operation(spec, Plan.whole(6)), "hello", **settings)
+        return store.latest(pressed, texts, ())
 
-    first, second = long_run(), long_run()
+    first, second = long_run(1), long_run(2)
     next(update for update in first if update[1]["base"]["text"])
     assert next(second) == ()
     assert all(shown["running"] for _, shown in first if isinstance(shown, dict))  # not to its end

@@ -1,6 +1,7 @@
 // Draws the two texts as they come, and has them run again after an edit. Every word of a model goes
 // onto the page as text.
 import { make } from '../../widgets/dom.mjs';
+import { watchNewest } from '../../widgets/newest.mjs';
 import { followPage } from '../../widgets/page_values.mjs';
 import { probabilityText } from '../../widgets/text.mjs';
 import { AutoRun } from './auto_run.mjs';
@@ -70,8 +71,7 @@ export function mount({ element, trigger, props, watch }) {
   let now = null; // {spec, plan, fields} of the page
   let healed = null; // {spec, plan, key} of the patient that was healed last
 
-  function arrived() {
-    const next = props.value;
+  function arrived(next) {
     if (next?.running && next.run === ended) return; // it was on its way when the run ended
     value = { ...next };
     if (value.run && !value.running) ended = value.run;
@@ -231,7 +231,6 @@ export function mount({ element, trigger, props, watch }) {
   });
 
   settle();
-  watch('value', arrived);
-  arrived();
+  watchNewest({ props, watch }, 'run', arrived);
   followPage(element, changed);
 }

@@ -20,29 +20,39 @@ _PATIENCE = 5.0  # seconds that a run waits for it: it looks several times a sec
 
 @dataclass(eq=False)
 class _Run:
+    pressed: float
     stop: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
 
 
 class TalkStore:
-    """Kept in a `gr.State`: one for each open page, never shared."""
+    """Kept in a `gr.State`: one for each open page, never shared.
+
+    `pressed` is when a run was begun or stopped, by the page's clock: requests of two presses may
+    overtake one another on the way here, and the last press decides.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._run: _Run | None = None
+        self._pressed = 0.0
         self._text: tuple[Hashable, weakref.ref[Base], dict] | None = None
 
     def __deepcopy__(self, memo: dict) -> TalkStore:
         return TalkStore()  # Gradio copies a state's first value for every page that is opened
 
-    def latest(self, updates: Generator[Update, None, None], waiting: Update) -> Iterator[Update]:
+    def latest(
+        self, pressed: float, updates: Generator[Update, None, None], waiting: Update
+    ) -> Iterator[Update]:
         """Yield the updates of a new run, which ends the one before and begins once that has given
         back its turn; `waiting` until then. It ends early at `stop`, or when a newer one begins."""
-        run = _Run()
-        with self._lock:
-            before, self._run = self._run, run
-        try:
-            with closing(updates):
+        run = _Run(pressed)
+        with closing(updates):
+            with self._lock:
+                if self.replaced(pressed):
+                    return
+                before, self._run, self._pressed = self._run, run, pressed
+            try:
                 if before:
                     before.stop.set()
                     until = time.monotonic() + _PATIENCE
@@ -52,14 +62,20 @@ class TalkStore:
                     if run.stop.is_set():
                         return
                     yield update
-        finally:
-            run.ended.set()
+            finally:
+                run.ended.set()
 
-    def stop(self) -> None:
-        """End the latest run at its next update."""
+    def stop(self, pressed: float) -> None:
+        """End the latest run at its next update, if it was begun before."""
         with self._lock:
-            if self._run:
-                self._run.stop.set()
+            if not self.replaced(pressed):
+                self._pressed = pressed
+                if self._run:
+                    self._run.stop.set()
+
+    def replaced(self, pressed: float) -> bool:
+        """Whether a later press has been seen."""
+        return pressed < self._pressed
 
     def keep_text(self, key: Hashable, base: Base, side: dict) -> None:
         """Keep what the base has generated, for settings that `key` holds; drop an older text."""

@@ -45,6 +45,7 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
         session: Session,
         healed: HealedStore,
         store: TalkStore,
+        pressed: float,
         request: gr.Request,
         *settings: Any,
         asked: bool = True,
@@ -61,16 +62,23 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
         def job() -> Generator[tuple[dict, dict], None, None]:
             yield from run_job(services, "speak", request, updates(), only_status)
 
-        yield from store.latest(job(), (gr.skip(), gr.skip()))
+        yield from store.latest(pressed, job(), (gr.skip(), gr.skip()))
 
     def speak_again(
-        session: Session, healed: HealedStore, store: TalkStore, request: gr.Request, *settings: Any
+        session: Session,
+        healed: HealedStore,
+        store: TalkStore,
+        pressed: float,
+        request: gr.Request,
+        *settings: Any,
     ) -> Iterator[tuple[dict, dict]]:
-        yield from speak(session, healed, store, request, *settings, asked=False)
+        yield from speak(session, healed, store, pressed, request, *settings, asked=False)
 
+    pressed = gr.Number(visible="hidden")
     outputs = [panel.status, panel.output]
-    inputs = [parts.session, parts.healed, store, panel.prompt, *panel.settings]
+    inputs = [parts.session, parts.healed, store, pressed, panel.prompt, *panel.settings]
     options: dict[str, Any] = {
+        "js": _at(pressed, inputs),
         "concurrency_limit": None,  # they take turns in the fair queue
         "trigger_mode": "multiple",  # a press during a run ends that and begins anew
         **QUIET,
@@ -79,13 +87,22 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
     gr.on(asked, speak, inputs, outputs, **options)
     panel.output.rerun(speak_again, inputs, outputs, **options)
 
-    def cease(store: TalkStore) -> None:
-        store.stop()
+    def cease(store: TalkStore, pressed: float) -> None:
+        store.stop(pressed)
 
-    # Not `cancels`: of several runs of one event, Gradio's page cancels any.
-    for event in (panel.stop.click, panel.output.cease):
-        event(cease, store, None, queue=False, **QUIET)
-    panel.stop.click(stopped, panel.output, outputs, concurrency_limit=None, **QUIET)
+    def stop(store: TalkStore, pressed: float, value: dict | None) -> tuple[dict, dict]:
+        if store.replaced(pressed):
+            return gr.skip(), gr.skip()
+        store.stop(pressed)
+        return stopped(value)
+
+    # Not `cancels`: of several runs of one event, Gradio's page cancels any. Through the queue the
+    # message comes after the last text.
+    for event, ends, given, shown in (
+        (panel.stop.click, stop, [store, pressed, panel.output], outputs),
+        (panel.output.cease, cease, [store, pressed], None),
+    ):
+        event(ends, given, shown, js=_at(pressed, given), concurrency_limit=None, **QUIET)
 
     def opened(session: Session, request: gr.Request) -> tuple[dict, dict]:
         if services.refused("draw", request):
@@ -94,6 +111,12 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
 
     for event in parts.opened:
         event.then(opened, parts.session, [panel.start, panel.status], queue=False, **QUIET)
+
+
+def _at(pressed: gr.Number, inputs: list) -> str:
+    """JavaScript that puts the page's clock in place of `pressed` among the inputs of an event."""
+    place = inputs.index(pressed)
+    return f"(...all) => all.slice(0, {len(inputs)}).with({place}, performance.now())"
 
 
 def can_speak(services: Services, spec: str) -> tuple[dict, dict]:
