@@ -57,6 +57,8 @@ _PRODUCTS = {
 }
 _LOOKUPS = {F.embedding, torch.embedding}
 _active = threading.local()  # how many `Float32` contexts this thread is in
+#: Weights in a half, by their ids, with their float32 copies.
+Copies = dict[int, tuple[torch.Tensor, torch.Tensor]]
 _DTYPE = vars(torch._C.TensorBase)["dtype"].__get__
 
 
@@ -146,7 +148,7 @@ def many_rows(model: nn.Module, rows: int | None = None) -> AbstractContextManag
 @contextmanager
 def _kept_copies(model: nn.Module) -> Iterator[None]:
     size = sum(p.numel() for p in model.parameters()) * 4
-    with Float32(keep=size <= main_memory().free * _SHARE):
+    with Float32({} if size <= main_memory().free * _SHARE else None):
         yield
 
 
@@ -154,13 +156,14 @@ class Float32(TorchFunctionMode):
     """Converts halves to float32 before matrix products, and embeddings after the look-up.
 
     What follows from them is float32 as well, so results are those of a float32 copy of the model.
-    With `keep`, converted weights stay in memory until the context ends; otherwise each is
-    converted again for every product, which takes memory for one weight at a time.
+    Converted weights are kept in `copies` if that is given, for this context and for later ones
+    that are given the same; otherwise each is converted again for every product, which takes
+    memory for one weight at a time.
     """
 
-    def __init__(self, keep: bool = False) -> None:
+    def __init__(self, copies: Copies | None = None) -> None:
         super().__init__()
-        self._kept: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = {} if keep else None
+        self._kept = copies
 
     def __enter__(self) -> Float32:
         _active.depth = getattr(_active, "depth", 0) + 1
@@ -169,8 +172,6 @@ class Float32(TorchFunctionMode):
     def __exit__(self, *exception: Any) -> None:
         _active.depth -= 1
         super().__exit__(*exception)
-        if self._kept is not None:
-            self._kept.clear()
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -106,6 +106,7 @@ def estimate_cost(
     before, after = base.preview(Plan.whole(base.depth)), base.preview(plan)
     hardware = ACCELERATORS.get(accelerator)
     peak = hardware.peak if hardware else measured_peak(base)
+    computed = None if hardware else base.compute_dtype
     speed = peak * mfu * devices
     per_token = 6.0 * after.active_parameters
     if settings.objective == "distill":
@@ -126,23 +127,28 @@ def estimate_cost(
         flops,
         hours,
         None if rent is None else rent * hours * devices,
-        memory(base, plan, settings, devices),
+        memory(base, plan, settings, devices, computed),
         room,
     )
 
 
-def memory(base: Base, plan: Plan, settings: Settings, devices: int = 1) -> dict[str, int]:
-    """Bytes by part, on one device of several that share each batch.
+def memory(
+    base: Base, plan: Plan, settings: Settings, devices: int = 1, computed: str | None = None
+) -> dict[str, int]:
+    """Bytes by part, on one device of several that share each batch. `computed` is the name of the
+    dtype of computation, by default the one that the weights are stored in.
 
     Teacher and patient share the base's weights. Each trained parameter has a float32 copy, its
-    gradient (4 bytes) and Adam's two moments (8 bytes). Activations take 34 bytes per token and
-    unit of width in each layer from the lowest trained one up, in half precision (arXiv 2205.05198,
-    without attention's quadratic term, which fused kernels avoid), plus the logits of both models.
-    If the base writes the text first, what its KV cache takes beyond all this is a part too.
+    gradient (4 bytes) and Adam's two moments (8 bytes); where weights in a half are computed in
+    float32, all have one. Activations take 34 bytes per token and unit of width in each layer from
+    the lowest trained one up, in half precision (arXiv 2205.05198, without attention's quadratic
+    term, which fused kernels avoid), plus the logits of both models. If the base writes the text
+    first, what its KV cache takes beyond all this is a part too.
     """
     from .student import trained_layers
 
-    size = base.torch_dtype.itemsize
+    stored = base.torch_dtype.itemsize
+    size = torch.float32.itemsize if computed == "float32" else stored
     trained = trained_parameters(base, plan, settings)
     text = base.anatomy.config.get_text_config(decoder=True)
     vocabulary, width = embedding_table(base.anatomy.model).shape
@@ -153,17 +159,19 @@ def memory(base: Base, plan: Plan, settings: Settings, devices: int = 1) -> dict
     inner = max(inner) if isinstance(inner, (list, tuple)) else inner
     per_layer = here * (34 * width + 6 * max(0, inner - 4 * width)) * size // 2
     logits = here * vocabulary * 4 * (5 if settings.objective == "distill" else 3)
-    weights = base.counts.total * size
+    copies = base.counts.total * size if size > stored else 0
     training = {
+        **({"float32 copies of the weights": copies} if copies else {}),
         "trained weights": trained * 4,
         "gradients": trained * 4,
         "optimizer states": trained * 8,
         "activations": above * per_layer,
         "logits": logits,
     }
-    writing = writing_bytes(base, settings) - sum(training.values())
+    # The copies are there while the base writes as well.
+    writing = writing_bytes(base, settings) * size // stored + copies - sum(training.values())
     before = {"cache for writing": writing} if writing > 0 else {}
-    return {"weights of the base": weights, **training, **before}
+    return {"weights of the base": base.counts.total * stored, **training, **before}
 
 
 def trained_parameters(base: Base, plan: Plan, settings: Settings) -> int:
@@ -184,7 +192,7 @@ def trained_parameters(base: Base, plan: Plan, settings: Settings) -> int:
 def check_memory(base: Base, plan: Plan, settings: Settings) -> None:
     """Raise `SurgeryError` if a run doesn't fit on this machine. Weights that are loaded already
     are not counted twice."""
-    parts, room = memory(base, plan, settings), _room(base)
+    parts, room = memory(base, plan, settings, computed=base.compute_dtype), _room(base)
     if sum(parts.values()) > room * HEADROOM:
         shown = ", ".join(f"{name} {gigabytes(size)}" for name, size in parts.items())
         raise SurgeryError(
@@ -202,10 +210,11 @@ def _room(base: Base) -> int:
 
 
 def measured_peak(base: Base, seconds: float = 0.2) -> float:
-    """FLOP/s of this machine's matrix products in the base's dtype, measured for some `seconds`,
-    unless they were in the last half minute."""
+    """FLOP/s of this machine's matrix products in the dtype that the base is trained in, measured
+    for some `seconds`, unless they were in the last half minute."""
     device = torch.device(base.device)
-    kind = torch.bfloat16 if base.torch_dtype.itemsize == 2 else torch.float32
+    half = base.torch_dtype.itemsize == 2 and base.compute_dtype != "float32"
+    kind = torch.bfloat16 if half else torch.float32
     key = (str(device), kind)
     measured, when = _peaks.get(key, (0.0, 0.0))
     if not measured or time.monotonic() - when > _FRESH:

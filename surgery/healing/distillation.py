@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from surgery.architecture.inspect.layer_list import layer_list
 from surgery.base import Base
-from surgery.compute import Float32, compute_dtype, stored_dtype
+from surgery.compute import Copies, Float32, compute_dtype, stored_dtype
 from surgery.plan import Plan
 
 from . import objective
@@ -25,6 +25,7 @@ class Distillation:
     ) -> None:
         self.settings = settings
         self.teacher = base.operate(Plan.whole(base.depth)).model
+        self._copies: Copies = {}  # of frozen weights, for all steps
         self._half = base.torch_dtype in (torch.bfloat16, torch.float16)
         # At a seam the student should have the hidden states that the teacher has before the layer
         # that follows.
@@ -54,7 +55,7 @@ class Distillation:
         """If the base is in half precision: float32 where the device multiplies that faster, else
         autocast to bfloat16. Sums stay in float32."""
         if compute_dtype(self.teacher) != stored_dtype(self.teacher):
-            return Float32(keep=True)
+            return Float32(self._copies)
         return torch.autocast(device.type, torch.bfloat16, enabled=self._half)
 
     def forget(self) -> None:

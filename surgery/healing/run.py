@@ -378,7 +378,6 @@ class HealingRun:
         tensors = {**fitted, **trained_tensors(model, values)}
         adapter = adapter_of(model, values) if self.settings.train == "lora" else None
         s = self.settings
-        source = "a text file" if s.text else f"the data set {s.data}" if s.data else None
         facts = facts_of(
             self.base,
             self.plan,
@@ -386,7 +385,7 @@ class HealingRun:
             layers=list(self.layers),
             steps=self.step,
             tokens=self.step * s.tokens_per_step,
-            text=source or "text sampled from the base",
+            text=text.described(self.base, s),
             seconds=round(self.seconds, 1),
             **({"repair": {key: repair.get(key) for key in _REPAIR}} if repair else {}),
         )

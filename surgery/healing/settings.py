@@ -24,6 +24,11 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "distill": "distillation from the base",
         "next-token": "next-token prediction",
     },
+    "default_text": {
+        "mixed": "half written by the base, half from Python's library",
+        "own": "written by the base",
+        "python": "source code of Python's library",
+    },
     "train": {
         "seams": "layers next to seams",
         "new": "added layers",
@@ -78,10 +83,11 @@ class Settings(BaseModel):
     the plan departs from the base's order, `all` those of every layer. `layers` names positions in
     the plan instead, for LoRA or for whole weights. Embeddings, final norm and head stay frozen.
 
-    `text` is a file, `data` a data set on the Hub ("org/name", streamed); with neither, text is
-    sampled from the base, `sampled_tokens` of it (0: as much as the run reads, or can write in its
-    minutes, up to 2**18 tokens). `held_out` is a file of text to evaluate on, which should be of
-    another source; by default the project's own four texts are used.
+    `text` is a file, `data` a data set on the Hub ("org/name", streamed). With neither it is
+    `default_text`: `own` is sampled from the base, `sampled_tokens` of it (0: as much as the run
+    reads, or can write in its minutes), `python` is source code of Python's own library, and
+    `mixed` is as much of each; up to 2**18 tokens. `held_out` is a file of text to evaluate on,
+    which should be of another source; by default the project's own four texts are used.
 
     The length is `steps`, or else `minutes` (text sampling included), turned into steps by the
     speed of the first ones. A step reads `batch` sequences of `window` tokens, over all processes,
@@ -150,6 +156,12 @@ class Settings(BaseModel):
     )
     weight_decay: float = _setting(0.0, "Weight decay", "Weight decay of AdamW.", 0, 10)
     clip: float = _setting(1.0, "Gradient clipping", "Largest norm of the gradients.", 1e-6, 1e6)
+    default_text: Literal["mixed", "own", "python"] = _setting(
+        "mixed",
+        "Default text",
+        "If no text is given: half written by the base and half from Python's library, or only one "
+        "of them.",
+    )
     sampled_tokens: int = _setting(
         0,
         "Sampled tokens",
@@ -196,7 +208,8 @@ class Settings(BaseModel):
     @property
     def writes_in_time(self) -> bool:
         """Does the base write the text, as much as a run's minutes allow?"""
-        return not (self.text or self.data or self.sampled_tokens or self.steps)
+        given = self.text or self.data or self.default_text == "python"
+        return not (given or self.sampled_tokens or self.steps)
 
     def replace(self, **changes: Any) -> Settings:
         """The same settings with some changed. Raises `SurgeryError`."""

@@ -18,10 +18,12 @@ from transformers.generation.utils import ALL_CACHE_NAMES
 
 from surgery.architecture.inspect.layer_list import embedding_table
 from surgery.base import Base
+from surgery.compute import many_rows
 from surgery.errors import BaseError, SurgeryError
 from surgery.optional import require
 from surgery.plan import Plan
 from surgery.progress import Progress, silent
+from surgery.texts import python_library
 from surgery.texts.dataset import reading, text_column
 
 from .settings import Settings
@@ -29,12 +31,15 @@ from .settings import Settings
 _ROWS = 96  # windows sampled side by side: a hundred cost half of what 48 do, per token
 _ROWS_UNKNOWN = 48  # the same, for models whose cache size is unknown
 _ROWS_FIRST = 8  # the same, until its duration is known
+_MORE = 4  # times the rows written before: 32 rows take hardly longer than 8
 _CACHE = 3_000_000_000  # largest cache, in bytes
 _MOST_SAMPLED = 1 << 18  # tokens sampled by default, at most
 _GREEDY = 4  # tokens after the first that are the most likely ones
 _MOST = 1 << 22  # tokens read of a data set if the number of steps is unknown
 _CHUNK = 1 << 18  # characters of a file tokenised at a time
 _ROWS_SUFFIXES = (".jsonl", ".ndjson")  # files of rows, as a data set has them
+_PIECE = 256  # most tokens of one piece of the library
+_CHARACTERS = 16  # of a piece per token: more than those of any piece on average
 _READING = "Reading the text"
 _WRITING = "The base writes text"
 
@@ -51,14 +56,45 @@ def read(
     if s.data:
         return of_data_set(base, s.data, s.window, needed, progress)
     # Text that is read again is memorised (docs/explanation/healing.md): read no more than once.
-    count = (s.sampled_tokens or min(needed or _MOST_SAMPLED, _MOST_SAMPLED)) // s.window
-    return sampled(base, max(1, count), s.window, s.seed, progress, seconds)
+    count = max(1, min(needed or _MOST_SAMPLED, _MOST_SAMPLED) // s.window)
+    kind = _default_text(base, s)
+    if kind == "python":
+        return of_library(base, count, s.window)
+    count = max(1, s.sampled_tokens // s.window) if s.sampled_tokens else count
+    if kind == "own":
+        return sampled(base, count, s.window, s.seed, progress, seconds)
+    half = count if s.sampled_tokens else -(-count // 2)
+    own = sampled(base, half, s.window, s.seed, progress, seconds)
+    return alternating(own, of_library(base, len(own), s.window))
+
+
+def described(base: Base, settings: Settings) -> str:
+    """What the training text is, in words."""
+    if settings.text:
+        return "a text file"
+    if settings.data:
+        return f"the data set {settings.data}"
+    return {
+        "own": "text sampled from the base",
+        "python": "Python's library",
+        "mixed": "text sampled from the base and Python's library",
+    }[_default_text(base, settings)]
+
+
+def _default_text(base: Base, settings: Settings) -> str:
+    """The kind of text where none is given. Without a tokenizer, or the source of Python's library,
+    only the base can write one."""
+    kind = settings.default_text
+    if kind == "mixed" and not (base.has_tokenizer and python_library.files()):
+        return "own"
+    return kind
 
 
 def writing_bytes(base: Base, settings: Settings) -> int:
-    """Bytes of the KV cache while the base writes the text; 0 if it writes none."""
+    """Bytes of the KV cache, in the dtype of the weights, while the base writes the text; 0 if it
+    writes none."""
     s = settings
-    if s.text or s.data:
+    if s.text or s.data or s.default_text == "python":
         return 0
     return rows_at_once(base, s.window) * s.window * _cached(base)
 
@@ -92,6 +128,24 @@ def of_texts(
 ) -> torch.Tensor:
     """Several texts, joined by the tokenizer's end token, as windows, (count, window)."""
     return _packed(base, texts, window, most, joined=True, progress=silent)
+
+
+def of_library(base: Base, count: int, window: int) -> torch.Tensor:
+    """Source code of Python's library as windows, (count, window): a short one of each module as
+    long as there are enough, as many kinds of text matter more than much text. Raises
+    `SurgeryError`."""
+    pieces = python_library.pieces(min(window, _PIECE) * _CHARACTERS)
+    each = -(-window // _PIECE)
+    return torch.cat(
+        [of_texts(base, islice(pieces, each), window, window) for _ in range(max(1, count))]
+    )
+
+
+def alternating(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """The windows of two texts by turns."""
+    both = min(len(one), len(other))
+    mixed = torch.stack([one[:both], other[:both]], 1).flatten(0, 1)
+    return torch.cat([mixed, one[both:], other[both:]])
 
 
 def of_data_set(
@@ -144,14 +198,15 @@ def sampled(
 
     while done < count:
         rows = min(most, count - done)
-        if seconds is not None:  # twice as many each time, as far as the time that is left allows
+        if seconds is not None:  # many more each time, as far as the time that is left allows
             spent = time.monotonic() - begun
             left = (seconds - spent) * done / spent if done else _ROWS_FIRST
             if left < min(_ROWS_FIRST, rows):
                 break
-            rows = min(rows, max(done, _ROWS_FIRST), int(left))
+            rows = min(rows, max(_MORE * done, _ROWS_FIRST), int(left))
         first = words[torch.randint(len(words), (rows, 1), generator=random)]
-        batches.append(_continued(base, first, window, random, written))
+        with many_rows(base.model, rows):
+            batches.append(_continued(base, first, window, random, written))
         done += rows
     return torch.cat(batches).to(torch.int32)
 

@@ -9,7 +9,8 @@ from .settings import Settings
 
 _EVALUATIONS = 10  # in a run, after the first one
 _EVALUATING = 0.1  # largest share of the minutes, so that short runs evaluate less often
-_WRITING = 0.55  # share of the rest: writing a token takes somewhat longer than training on it
+# Share of the rest, by the kind of text: writing a token takes about as long as training on it.
+_WRITING = {"own": 0.55, "mixed": 0.35}
 
 
 def evaluations(settings: Settings, each: float) -> int:
@@ -26,7 +27,7 @@ def left(settings: Settings, spent: float, each: float) -> float:
 
 def training_share(settings: Settings) -> float:
     """Share of a run's minutes, evaluations aside, that steps take."""
-    return 1 - _WRITING if settings.writes_in_time else 1.0
+    return 1 - _writing_share(settings)
 
 
 def writing(settings: Settings, spent: float, each: float) -> float | None:
@@ -34,4 +35,8 @@ def writing(settings: Settings, spent: float, each: float) -> float | None:
     write."""
     if not settings.writes_in_time:
         return None
-    return _WRITING * max(0.0, left(settings, spent, each))
+    return _writing_share(settings) * max(0.0, left(settings, spent, each))
+
+
+def _writing_share(settings: Settings) -> float:
+    return _WRITING[settings.default_text] if settings.writes_in_time else 0.0

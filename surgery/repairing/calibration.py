@@ -7,17 +7,13 @@ What the base writes is kept in the cache for its next repair.
 
 from __future__ import annotations
 
-import random
-import sysconfig
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from surgery.analysis.cache import lasting_name
 from surgery.errors import SurgeryError
-from surgery.healing.text import of_data_set, of_file, of_texts, sampled
+from surgery.healing.text import alternating, of_data_set, of_file, of_library, sampled
 from surgery.io.array_cache import ArrayCache
 from surgery.io.cache_folder import cache_folder
 from surgery.progress import Progress, silent
@@ -32,7 +28,6 @@ _HELD_OUT = 5  # one window in so many is held out of the fits; odd, so that two
 _FEWEST = 2 * _HELD_OUT  # windows
 _KEPT, _VERSION = 16, 2  # texts in the cache; files of another version are ignored
 _SEED = 0
-_CHARACTERS = 16  # per token of a piece: more than the tokens of any piece have on average
 
 
 def windows(
@@ -44,12 +39,12 @@ def windows(
     count = max(_FEWEST, tokens // length)
     if text == MIXED:
         half = count // 2
-        parts = (_own(base, half, length, progress), _python(base, count - half, length))
-        return _alternating(*parts)
+        own = _own(base, half, length, progress)
+        return alternating(own, of_library(base, count - half, length)).long()
     if text == OWN:
         found = _own(base, count, length, progress)
     elif text == PYTHON:
-        found = _python(base, count, length)
+        found = of_library(base, count, length)
     elif text.startswith("data:"):
         name = text.removeprefix("data:")
         found = of_data_set(base, name, length, count * length, progress)
@@ -69,43 +64,6 @@ def held_out(count: int) -> torch.Tensor:
     mask = torch.zeros(count, dtype=torch.bool)
     mask[::_HELD_OUT] = True
     return mask
-
-
-def _python(base: Base, count: int, length: int) -> torch.Tensor:
-    """One window from each module of Python's library as long as there are enough: many kinds of
-    text matter more than much text."""
-    pieces, found = _pieces(length * _CHARACTERS), []
-    for text in pieces:
-        found.append(of_texts(base, [text], length, length)[:1])
-        if len(found) == count:
-            break
-    return torch.cat(found)
-
-
-def _pieces(size: int) -> Iterator[str]:
-    """Pieces of source files, of `size` characters or a little less, in an order that is always the
-    same, without end. They hold code and, in docstrings and comments, prose. Raises `SurgeryError`
-    if there are none."""
-    order = random.Random(_SEED)
-    files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
-    files = [path for path in files if path.stat().st_size >= size]
-    if not files:  # a Python without its sources
-        raise SurgeryError(
-            "This Python comes without the source of its library: choose another text, such as own."
-        )
-    while True:
-        order.shuffle(files)
-        for path in files:
-            text = path.read_text(encoding="utf-8", errors="ignore")
-            start = order.randrange(max(1, len(text) - size))
-            yield text[start : start + size]
-
-
-def _alternating(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """The windows of two texts by turns, so that the held-out ones are of both."""
-    both = min(len(one), len(other))
-    mixed = torch.stack([one[:both], other[:both]], 1).flatten(0, 1)
-    return torch.cat([mixed, one[both:], other[both:]]).long()
 
 
 def _own(base: Base, count: int, length: int, progress: Progress) -> torch.Tensor:

@@ -56,7 +56,7 @@ def test_results_are_those_of_a_float32_copy(half, family, keep):
     copy = patient.copy().float()
     with torch.no_grad():
         expected = copy(input_ids=IDS, use_cache=False).logits
-        with compute.Float32(keep=keep):
+        with compute.Float32({} if keep else None):
             logits = patient.model(input_ids=IDS, use_cache=False).logits
     assert logits.dtype is torch.float32
     assert torch.equal(logits, expected)
@@ -67,7 +67,7 @@ def test_gradients_are_those_of_a_float32_copy(half):
     base = half("llama")
     model, copy = (base.operate(Plan.whole(base.depth)).copy() for _ in range(2))
     copy.float()
-    with compute.Float32(keep=True):
+    with compute.Float32({}):
         model(input_ids=IDS, labels=IDS).loss.backward()
     copy(input_ids=IDS, labels=IDS).loss.backward()
     for mine, theirs in zip(model.parameters(), copy.parameters(), strict=True):

@@ -10,7 +10,7 @@ from components.page import build
 from components.panels import heal as healing
 from components.panels.heal.board import of_start
 from components.panels.heal.figures import curve
-from components.panels.heal.text_choice import DATA, FILE, SAMPLED, kind_of_text, with_text
+from components.panels.heal.text_choice import DATA, FILE, GENERATED, MIXED, kind_of_text, with_text
 from components.panels.heal.wiring import PAUSED, heal, price, read
 from components.panels.log import figures as log
 from components.panels.xray import compare
@@ -66,7 +66,7 @@ class Page:
         with gr.Blocks():
             self.panel = healing.layout(services)
 
-    def heal(self, values=SHORT, text=(SAMPLED, None, None)):
+    def heal(self, values=SHORT, text=(MIXED, None, None)):
         of = (self.panel, self.services, self.session, self.healed, "one", values, text)
         names = {getattr(self.panel, name): name for name in ("status", "board", "curve")}
         show = self.panel.only_status
@@ -278,7 +278,7 @@ def test_a_public_page_takes_less(public):
     with pytest.raises(SurgeryError, match="A public page can't use data sets"):
         with_text(settings, DATA, None, "org/name", public, None)
     with gr.Blocks():
-        assert [value for value, _ in kind_of_text(public=True).choices] == [SAMPLED, FILE]
+        assert [value for value, _ in kind_of_text(public=True).choices] == [MIXED, GENERATED, FILE]
 
 
 def test_healing_is_off_in_public_unless_it_is_allowed(session):
@@ -306,7 +306,8 @@ def test_the_same_text_is_the_same_run(tmp_path):
 
     assert place(TEXT) == place(TEXT) != place(TEXT + "x")
     assert place(TEXT) != place(TEXT, "two")
-    assert with_text(settings, SAMPLED, None, "", own, None) == settings
+    assert with_text(settings, MIXED, None, "", own, None) == settings
+    assert with_text(settings, GENERATED, None, "", own, None).default_text == "own"
 
 
 def test_what_it_would_cost(services, spec):

@@ -28,7 +28,7 @@ from surgery.progress import Cancelled
 from . import board as heal_board
 from .figures import curve
 from .panel import LONGEST, OBJECTIVE, TAB, TRAIN, HealPanel
-from .text_choice import SAMPLED, with_text
+from .text_choice import MIXED, with_text
 
 if TYPE_CHECKING:
     from surgery.healing import EvalResult, Healed, HealingRun, Settings
@@ -156,7 +156,7 @@ def heal(
     healed: HealedStore,
     who: str,
     values: tuple,
-    text: tuple[Any, Any, Any] = (SAMPLED, None, None),
+    text: tuple[Any, Any, Any] = (MIXED, None, None),
 ) -> Iterator[dict]:
     """Heal the session's patient, until the run is at its end or paused. `who` is the browser's
     session, `text` the values of the text's choice. Raises `SurgeryError`, or `Cancelled` once it

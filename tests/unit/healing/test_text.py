@@ -9,8 +9,9 @@ import torch
 from hub_server import Hub
 from zoo import build
 
-from surgery import Base, Plan, SurgeryError
+from surgery import Base, Plan, SurgeryError, compute_choice
 from surgery.healing import text
+from surgery.texts import python_library
 
 
 def test_a_file_is_cut_into_windows(base, tmp_path):
@@ -80,7 +81,7 @@ def test_settings_say_what_is_read(base, settings, held_out, monkeypatch):
     )
     assert torch.equal(result, text.of_file(base, held_out, 16, 64))
     assert reports[0] == ("Reading the text", 0, 64) and reports[-1][1] >= 64
-    assert text.read(base, settings(sampled_tokens=100)).shape == (6, 16)
+    assert text.read(base, settings(sampled_tokens=100)).shape == (12, 16)
     asked = []
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **b: asked.append((a, b)) or [])
     with pytest.raises(SurgeryError, match="is empty"):
@@ -88,19 +89,62 @@ def test_settings_say_what_is_read(base, settings, held_out, monkeypatch):
     assert asked == [(("org/name", "subset"), {"split": "train", "streaming": True})]
 
 
-def test_the_base_writes_as_much_as_is_read_once(base, settings, monkeypatch):
-    assert text.read(base, settings(sampled_tokens=0, steps=5)).shape == (20, 16)
+@pytest.mark.parametrize("kind", ["mixed", "own", "python"])
+def test_as_much_is_prepared_as_is_read_once(base, settings, monkeypatch, kind):
+    given = dict(sampled_tokens=0, default_text=kind)
+    assert text.read(base, settings(steps=5, **given)).shape == (20, 16)
     monkeypatch.setattr(text, "_MOST_SAMPLED", 64)
-    assert text.read(base, settings(sampled_tokens=0, steps=500)).shape == (4, 16)
+    assert text.read(base, settings(steps=500, **given)).shape == (4, 16)
+
+
+def test_half_of_the_default_text_is_python_s_library(base, settings, monkeypatch):
+    given = dict(sampled_tokens=160, seed=3)
+    result = text.read(base, settings(**given))
+    own, library = text.sampled(base, 10, 16, 3), text.of_library(base, 10, 16)
+    assert torch.equal(result[0::2], own) and torch.equal(result[1::2], library)
+    assert torch.equal(text.read(base, settings(**given, default_text="own")), own)
+    read = {
+        kind: text.described(base, settings(default_text=kind))
+        for kind in ("mixed", "own", "python")
+    }
+    assert read == {
+        "mixed": "text sampled from the base and Python's library",
+        "own": "text sampled from the base",
+        "python": "Python's library",
+    }
+    monkeypatch.setattr(python_library, "files", list)  # a Python without its sources
+    assert torch.equal(text.read(base, settings(**given)), own)
+    assert text.described(base, settings()) == read["own"]
+    with pytest.raises(SurgeryError, match="without the source of its library"):
+        text.read(base, settings(default_text="python"))
+
+
+def test_windows_of_the_library_are_of_many_modules(base):
+    short, long = text.of_library(base, 30, 16), text.of_library(base, 2, 600)
+    assert short.shape == (30, 16) and len(short.unique(dim=0)) == 30
+    assert torch.equal(short, text.of_library(base, 30, 16))
+    assert long.shape == (2, 600)
+
+
+@pytest.mark.parametrize(("rows", "dtype"), [(4, torch.bfloat16), (20, torch.float32)])
+def test_many_rows_are_written_in_the_dtype_that_is_fast(tmp_path, monkeypatch, rows, dtype):
+    tiny.model("llama", dtype=torch.bfloat16).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    base = Base.open(str(tmp_path))
+    monkeypatch.setenv(compute_choice.VARIABLE, "float32")
+    seen = set()
+    base.model.register_forward_hook(lambda module, given, output: seen.add(output.logits.dtype))
+    assert text.sampled(base, rows, 12, seed=1).shape == (rows, 12)
+    assert seen == {dtype}
 
 
 @pytest.mark.parametrize(
     ("seconds", "rows"),
     [
         (0.0, [8]),
-        (1.5, [8, 8, 16, 14]),
-        (6.05, [8, 8, 16, 32, 64, 61]),
-        (99, [8, 8, 16, 32, 64, 72]),
+        (1.5, [8, 32]),
+        (6.05, [8, 32, 96, 53]),
+        (99, [8, 32, 96, 64]),
     ],
 )
 def test_seconds_say_how_much_the_base_writes(base, settings, monkeypatch, seconds, rows):
@@ -117,7 +161,7 @@ def test_seconds_say_how_much_the_base_writes(base, settings, monkeypatch, secon
     monkeypatch.setattr(text, "_continued", continued)
     monkeypatch.setattr(text, "_MOST_SAMPLED", 200 * 16)
     monkeypatch.setattr(text.time, "monotonic", lambda: now[0])
-    timed = settings(sampled_tokens=0, steps=None, minutes=1)
+    timed = settings(sampled_tokens=0, steps=None, minutes=1, default_text="own")
     result = text.read(base, timed, lambda *update: reports.append(update), seconds)
     assert asked == rows and result.shape == (sum(rows), 16)
     assert len(result.unique(dim=0)) == len(result)

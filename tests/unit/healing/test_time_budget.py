@@ -15,8 +15,11 @@ def test_short_runs_look_less_often():
 def test_what_is_left_is_divided():
     settings = Settings(minutes=5)
     assert time_budget.left(settings, 25, 7) == 300 - 25 - 5 * 7
-    assert time_budget.writing(settings, 25, 7) == pytest.approx(0.55 * 240)
-    assert time_budget.writing(settings, 999, 7) == 0
+    for kind, share in (("mixed", 0.35), ("own", 0.55)):
+        settings = Settings(minutes=5, default_text=kind)
+        assert time_budget.writing(settings, 25, 7) == pytest.approx(share * 240)
+        assert time_budget.training_share(settings) == pytest.approx(1 - share)
+        assert time_budget.writing(settings, 999, 7) == 0
 
 
 @pytest.mark.parametrize(
@@ -25,6 +28,7 @@ def test_what_is_left_is_divided():
         dict(steps=5),
         dict(minutes=5, text="a file"),
         dict(minutes=5, data="org/name"),
+        dict(minutes=5, default_text="python"),
         dict(minutes=5, sampled_tokens=512),
     ],
 )
