@@ -16,7 +16,7 @@ from surgery import Base, Plan
 from surgery.healing import EvalResult, HealingRun, Settings
 
 PLAN = "0:13, 17:30"
-SETTINGS = Settings(minutes=14, batch=1)
+SETTINGS = Settings(minutes=14, batch=1, default_text="own")
 DOCS = Path(__file__).parents[1] / "docs" / "explanation"
 
 

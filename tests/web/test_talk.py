@@ -162,6 +162,10 @@ def test_the_last_press_decides_in_whichever_order_the_presses_arrive():
     store.stop(4)
     assert next(run, None) is None
     assert next(store.latest(3.5, work(), "wait"), None) is None
+    run = store.latest(None, work(), "wait")  # of a program that calls the page's events
+    assert next(run) == "text"
+    store.stop(None)
+    assert next(run, None) is None
 
 
 def test_a_run_that_is_replaced_gives_its_turn_back(services, tiny_folder):

@@ -20,7 +20,6 @@ _PATIENCE = 5.0  # seconds that a run waits for it: it looks several times a sec
 
 @dataclass(eq=False)
 class _Run:
-    pressed: float
     stop: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -29,7 +28,8 @@ class TalkStore:
     """Kept in a `gr.State`: one for each open page, never shared.
 
     `pressed` is when a run was begun or stopped, by the page's clock: requests of two presses may
-    overtake one another on the way here, and the last press decides.
+    overtake one another on the way here, and the last press decides. Without it, that is the one
+    that arrives last.
     """
 
     def __init__(self) -> None:
@@ -42,16 +42,17 @@ class TalkStore:
         return TalkStore()  # Gradio copies a state's first value for every page that is opened
 
     def latest(
-        self, pressed: float, updates: Generator[Update, None, None], waiting: Update
+        self, pressed: float | None, updates: Generator[Update, None, None], waiting: Update
     ) -> Iterator[Update]:
         """Yield the updates of a new run, which ends the one before and begins once that has given
         back its turn; `waiting` until then. It ends early at `stop`, or when a newer one begins."""
-        run = _Run(pressed)
+        run = _Run()
         with closing(updates):
             with self._lock:
                 if self.replaced(pressed):
                     return
-                before, self._run, self._pressed = self._run, run, pressed
+                before, self._run = self._run, run
+                self._pressed = pressed or self._pressed
             try:
                 if before:
                     before.stop.set()
@@ -65,17 +66,17 @@ class TalkStore:
             finally:
                 run.ended.set()
 
-    def stop(self, pressed: float) -> None:
+    def stop(self, pressed: float | None) -> None:
         """End the latest run at its next update, if it was begun before."""
         with self._lock:
             if not self.replaced(pressed):
-                self._pressed = pressed
+                self._pressed = pressed or self._pressed
                 if self._run:
                     self._run.stop.set()
 
-    def replaced(self, pressed: float) -> bool:
+    def replaced(self, pressed: float | None) -> bool:
         """Whether a later press has been seen."""
-        return pressed < self._pressed
+        return pressed is not None and pressed < self._pressed
 
     def keep_text(self, key: Hashable, base: Base, side: dict) -> None:
         """Keep what the base has generated, for settings that `key` holds; drop an older text."""

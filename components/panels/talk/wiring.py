@@ -45,7 +45,7 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
         session: Session,
         healed: HealedStore,
         store: TalkStore,
-        pressed: float,
+        pressed: float | None,
         request: gr.Request,
         *settings: Any,
         asked: bool = True,
@@ -68,7 +68,7 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
         session: Session,
         healed: HealedStore,
         store: TalkStore,
-        pressed: float,
+        pressed: float | None,
         request: gr.Request,
         *settings: Any,
     ) -> Iterator[tuple[dict, dict]]:
@@ -87,10 +87,10 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
     gr.on(asked, speak, inputs, outputs, **options)
     panel.output.rerun(speak_again, inputs, outputs, **options)
 
-    def cease(store: TalkStore, pressed: float) -> None:
+    def cease(store: TalkStore, pressed: float | None) -> None:
         store.stop(pressed)
 
-    def stop(store: TalkStore, pressed: float, value: dict | None) -> tuple[dict, dict]:
+    def stop(store: TalkStore, pressed: float | None, value: dict | None) -> tuple[dict, dict]:
         if store.replaced(pressed):
             return gr.skip(), gr.skip()
         store.stop(pressed)
