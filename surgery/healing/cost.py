@@ -161,7 +161,7 @@ def memory(
     logits = here * vocabulary * 4 * (5 if settings.objective == "distill" else 3)
     copies = base.counts.total * size if size > stored else 0
     training = {
-        **({"float32 copies of the weights": copies} if copies else {}),
+        **({"float32 copies": copies} if copies else {}),
         "trained weights": trained * 4,
         "gradients": trained * 4,
         "optimizer states": trained * 8,
