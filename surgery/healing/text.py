@@ -25,6 +25,7 @@ from surgery.plan import Plan
 from surgery.progress import Progress, silent
 from surgery.texts import python_library
 from surgery.texts.dataset import reading, text_column
+from surgery.texts.default_text import DESCRIPTIONS, MIXED, OWN, PYTHON
 
 from .settings import Settings
 
@@ -58,10 +59,10 @@ def read(
     # Text that is read again is memorised (docs/explanation/healing.md): read no more than once.
     count = max(1, min(needed or _MOST_SAMPLED, _MOST_SAMPLED) // s.window)
     kind = _default_text(base, s)
-    if kind == "python":
+    if kind == PYTHON:
         return of_library(base, count, s.window)
     count = max(1, s.sampled_tokens // s.window) if s.sampled_tokens else count
-    if kind == "own":
+    if kind == OWN:
         return sampled(base, count, s.window, s.seed, progress, seconds)
     half = count if s.sampled_tokens else -(-count // 2)
     own = sampled(base, half, s.window, s.seed, progress, seconds)
@@ -74,19 +75,15 @@ def described(base: Base, settings: Settings) -> str:
         return "a text file"
     if settings.data:
         return f"the data set {settings.data}"
-    return {
-        "own": "text sampled from the base",
-        "python": "Python's library",
-        "mixed": "text sampled from the base and Python's library",
-    }[_default_text(base, settings)]
+    return DESCRIPTIONS[_default_text(base, settings)]
 
 
 def _default_text(base: Base, settings: Settings) -> str:
     """The kind of text where none is given. Without a tokenizer, or the source of Python's library,
     only the base can write one."""
     kind = settings.default_text
-    if kind == "mixed" and not (base.has_tokenizer and python_library.files()):
-        return "own"
+    if kind == MIXED and not (base.has_tokenizer and python_library.files()):
+        return OWN
     return kind
 
 
@@ -94,7 +91,7 @@ def writing_bytes(base: Base, settings: Settings) -> int:
     """Bytes of the KV cache, in the dtype of the weights, while the base writes the text; 0 if it
     writes none."""
     s = settings
-    if s.text or s.data or s.default_text == "python":
+    if s.text or s.data or s.default_text == PYTHON:
         return 0
     return rows_at_once(base, s.window) * s.window * _cached(base)
 
@@ -198,7 +195,7 @@ def sampled(
 
     while done < count:
         rows = min(most, count - done)
-        if seconds is not None:  # many more each time, as far as the time that is left allows
+        if seconds is not None:  # four times as many, as far as the time that is left allows
             spent = time.monotonic() - begun
             left = (seconds - spent) * done / spent if done else _ROWS_FIRST
             if left < min(_ROWS_FIRST, rows):

@@ -5,12 +5,14 @@ Pure arithmetic of the settings and of measured seconds.
 
 from __future__ import annotations
 
+from surgery.texts.default_text import MIXED, OWN
+
 from .settings import Settings
 
 _EVALUATIONS = 10  # in a run, after the first one
 _EVALUATING = 0.1  # largest share of the minutes, so that short runs evaluate less often
 # Share of the rest, by the kind of text: writing a token takes about as long as training on it.
-_WRITING = {"own": 0.55, "mixed": 0.35}
+_WRITING = {OWN: 0.55, MIXED: 0.35}
 
 
 def evaluations(settings: Settings, each: float) -> int:

@@ -17,8 +17,9 @@ from surgery.healing.text import alternating, of_data_set, of_file, of_library, 
 from surgery.io.array_cache import ArrayCache
 from surgery.io.cache_folder import cache_folder
 from surgery.progress import Progress, silent
+from surgery.texts.default_text import MIXED, OWN, PYTHON
 
-from .settings import MIXED, OWN, PYTHON, TOKENS
+from .settings import TOKENS
 
 if TYPE_CHECKING:
     from surgery.base import Base

@@ -12,12 +12,13 @@ from surgery.errors import Refused
 from surgery.healing.evaluation import Evaluator
 from surgery.plan import COPY, Init, Plan
 from surgery.progress import Meter, Progress, silent
+from surgery.texts.default_text import DESCRIPTIONS
 
 from .calibration import held_out, windows
 from .refit import Batch, Refit, Where, refit
 from .repaired import Repaired
 from .scale_match import scale_matched
-from .settings import MIXED, OWN, PYTHON, RepairSettings
+from .settings import RepairSettings
 from .targets import starts, target_depths
 
 if TYPE_CHECKING:
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
 
 LSTSQ, REFIT = Init("lstsq"), Init("refit")
 _BATCH = 4096  # tokens that run through a layer at once
-_TEXTS = {
-    MIXED: "text sampled from the base and Python's library",
-    OWN: "text sampled from the base",
-    PYTHON: "Python's library",
-}
 
 
 def repair(
@@ -99,7 +95,7 @@ def _text_name(text: str) -> str:
     """A text in a few words. Files by name alone, since models travel."""
     if text.startswith("data:"):
         return f"the data set {text.removeprefix('data:')}"
-    return _TEXTS.get(text) or f"the file {Path(text).name}"
+    return DESCRIPTIONS.get(text) or f"the file {Path(text).name}"
 
 
 def damped(plan: Plan) -> Plan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from surgery.errors import SurgeryError
+from surgery.texts.default_text import MIXED
 
 #: {method: what it does, in one line for help and the page}
 METHODS = {
@@ -13,9 +14,6 @@ METHODS = {
     "alpha": "matches the scale of the hidden states behind the seam (Prune&Comp)",
     "damped": "scales each copy of a repeated layer by one over their number",
 }
-MIXED = "mixed"  # half of each of these:
-OWN = "own"  # what the base writes
-PYTHON = "python"  # source code of Python's own library
 TOKENS = 12_288  # of calibration text, by default
 MOST_TOKENS = 1 << 20
 

@@ -1,4 +1,4 @@
-"""Choose the text to train on: one that needs nothing, a file of the visitor's own, or a data set.
+"""Choose the text to train on: a default one, a file of the visitor's own, or a data set.
 
 The command line offers the same (`--text`, `--data`, or `--default-text`).
 """

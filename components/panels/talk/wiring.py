@@ -78,7 +78,7 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
     outputs = [panel.status, panel.output]
     inputs = [parts.session, parts.healed, store, pressed, panel.prompt, *panel.settings]
     options: dict[str, Any] = {
-        "js": _at(pressed, inputs),
+        "js": _with_clock(pressed, inputs),
         "concurrency_limit": None,  # they take turns in the fair queue
         "trigger_mode": "multiple",  # a press during a run ends that and begins anew
         **QUIET,
@@ -102,7 +102,7 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
         (panel.stop.click, stop, [store, pressed, panel.output], outputs),
         (panel.output.cease, cease, [store, pressed], None),
     ):
-        event(ends, given, shown, js=_at(pressed, given), concurrency_limit=None, **QUIET)
+        event(ends, given, shown, js=_with_clock(pressed, given), concurrency_limit=None, **QUIET)
 
     def opened(session: Session, request: gr.Request) -> tuple[dict, dict]:
         if services.refused("draw", request):
@@ -113,7 +113,7 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
         event.then(opened, parts.session, [panel.start, panel.status], queue=False, **QUIET)
 
 
-def _at(pressed: gr.Number, inputs: list) -> str:
+def _with_clock(pressed: gr.Number, inputs: list) -> str:
     """JavaScript that puts the page's clock in place of `pressed` among the inputs of an event."""
     place = inputs.index(pressed)
     return f"(...all) => all.slice(0, {len(inputs)}).with({place}, performance.now())"

@@ -81,8 +81,8 @@ def heal(
     **settings: Any,
 ) -> None:
     """Train the operated model to restore what it lost. By default it learns from the uncut base,
-    on text that the base writes. Give the same command again to resume a run that was stopped or
-    killed; until it is done, its states are in OUT.healing."""
+    on text that the base writes and on Python's library. Give the same command again to resume a
+    run that was stopped or killed; until it is done, its states are in OUT.healing."""
     from surgery.healing import HealingRun, estimate_cost, run_checkpoint
     from surgery.healing.settings import DEFAULT_MINUTES
     from surgery.io.output_target import check_target, resolve

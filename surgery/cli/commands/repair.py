@@ -8,7 +8,8 @@ import typer
 from rich.markup import escape
 
 from surgery.errors import SurgeryError
-from surgery.repairing.settings import METHODS, MIXED, TOKENS, RepairSettings
+from surgery.repairing.settings import METHODS, TOKENS, RepairSettings
+from surgery.texts.default_text import MIXED
 
 from ..common import (
     BaseArgument,
