@@ -29,9 +29,8 @@ def _middle(tile) -> tuple[float, float]:
 
 def drag(page: Page, start, end, end_x: float = 0.5) -> None:
     """Drag from one tile to another; `end_x` is where in it to let go, from 0 to 1."""
-    for tile in (start, end):  # a strip may be wider than its room
-        tile.scroll_into_view_if_needed()
-    page.mouse.move(*_middle(start))
+    end.scroll_into_view_if_needed()  # a strip may be wider than its room
+    start.hover()  # once it stands still
     page.mouse.down()
     x, y = _middle(end)
     width = end.bounding_box()["width"]

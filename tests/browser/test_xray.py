@@ -1,6 +1,7 @@
 """The X-ray in a browser: where to cut, what the cut did, suggestions, and the log of it all."""
 
 import re
+import time
 
 from hands import both_schemes, depth, open_base, plan_box, violations, write_plan
 from playwright.sync_api import Page, expect
@@ -61,9 +62,8 @@ def test_from_a_cut_to_its_damage_and_back_from_the_log(page):
     expect(board.locator(".damage-card code").first).to_have_text(token.text_content())
     lens = page.locator("#lens-patient .plot-area")
     ticks = "node => node.layout.xaxis.ticktext.at(-1).trim()"
-    for _ in range(100):
-        if lens.evaluate(ticks) == before:
-            break
+    end = time.monotonic() + SLOW / 1000
+    while lens.evaluate(ticks) != before and time.monotonic() < end:
         page.wait_for_timeout(200)
     assert lens.evaluate(ticks) == before
     write_plan(page, "0:30")

@@ -79,12 +79,16 @@ def test_files_may_not_grow_any_more(warm, tiny_folder, tmp_path):
 
 def test_two_at_once_to_one_place(base, tmp_path):
     """The first to finish has it; the other is told, and nothing is mixed."""
-    both = threading.Barrier(2)
+    both = threading.Barrier(2, timeout=60)
     ends = []
 
     def save(text):
+        met = False
+
         def together(what, done, total):
-            if not done:
+            nonlocal met
+            if not met:  # later reports are not the same number for both: one waits for the other
+                met = True
                 both.wait()
 
         try:

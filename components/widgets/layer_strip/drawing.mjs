@@ -103,17 +103,19 @@ export function createDrawing(element, moved) {
     });
   }
 
+  // Plates are kept as well: one that is pointed at keeps its hint while layers are measured.
   function drawPlates() {
     const ends = describeEnds(view.contents);
     for (const row of Object.values(plates)) {
-      row.replaceChildren(...ends.map(({ key, label, text }) => {
-        const plate = make('span', 'plate', label);
+      while (row.children.length > ends.length) row.lastChild.remove();
+      ends.forEach(({ key, label, text }, i) => {
+        const plate = row.children[i] || row.appendChild(make('span', 'plate'));
+        plate.textContent = label;
         plate.dataset.of = key;
         plate.title = text;
         plate.setAttribute('role', 'img');
         plate.setAttribute('aria-label', text);
-        return plate;
-      }));
+      });
     }
   }
 
