@@ -21,11 +21,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .compute_choice import compute_dtype_of, recall_gain, remember_gain
-from .devices import main_memory
+from .float32_copies import Copies, SharedCopies
 
 _HALVES = (torch.bfloat16, torch.float16)
 _FEW_ROWS = 8  # at most so many rows are read-bound, and fastest as stored
-_SHARE = 0.25  # of free memory for float32 copies of weights
 
 # Functions that want one dtype, and are slow in a half where the processor lacks instructions for
 # it. Other functions promote by themselves.
@@ -57,8 +56,7 @@ _PRODUCTS = {
 }
 _LOOKUPS = {F.embedding, torch.embedding}
 _active = threading.local()  # how many `Float32` contexts this thread is in
-#: Weights in a half, by their ids, with their float32 copies.
-Copies = dict[int, tuple[torch.Tensor, torch.Tensor]]
+_shared = SharedCopies()
 _DTYPE = vars(torch._C.TensorBase)["dtype"].__get__
 
 
@@ -142,13 +140,12 @@ def many_rows(model: nn.Module, rows: int | None = None) -> AbstractContextManag
     if getattr(_active, "depth", 0) or (rows is not None and rows <= _FEW_ROWS):
         return nullcontext()
     stored = compute_dtype(model) == stored_dtype(model)
-    return nullcontext() if stored else _kept_copies(model)
+    return nullcontext() if stored else _with_copies(model)
 
 
 @contextmanager
-def _kept_copies(model: nn.Module) -> Iterator[None]:
-    size = sum(p.numel() for p in model.parameters()) * 4
-    with Float32({} if size <= main_memory().free * _SHARE else None):
+def _with_copies(model: nn.Module) -> Iterator[None]:
+    with _shared.used(model) as copies, Float32(copies):
         yield
 
 
@@ -156,14 +153,13 @@ class Float32(TorchFunctionMode):
     """Converts halves to float32 before matrix products, and embeddings after the look-up.
 
     What follows from them is float32 as well, so results are those of a float32 copy of the model.
-    Converted weights are kept in `copies` if that is given, for this context and for later ones
-    that are given the same; otherwise each is converted again for every product, which takes
-    memory for one weight at a time.
+    Converted weights are kept in `copies`; without, each is converted again for every product,
+    which takes memory for one weight at a time.
     """
 
     def __init__(self, copies: Copies | None = None) -> None:
         super().__init__()
-        self._kept = copies
+        self._copies = copies
 
     def __enter__(self) -> Float32:
         _active.depth = getattr(_active, "depth", 0) + 1
@@ -190,10 +186,7 @@ class Float32(TorchFunctionMode):
             return type(value)(map(self._float, value)) if type(value) in (list, tuple) else value
         if not isinstance(value, torch.Tensor) or value.dtype not in _HALVES:
             return value
-        if self._kept is None or not isinstance(value, nn.Parameter):
+        # A weight that is trained changes between steps; its copy belongs to the step's graph.
+        if self._copies is None or not isinstance(value, nn.Parameter) or value.requires_grad:
             return value.float()
-        if value.requires_grad:  # changes between steps, and its copy belongs to this step's graph
-            return value.float()
-        if id(value) not in self._kept:  # the original is held too, so that its id stays its own
-            self._kept[id(value)] = (value, value.float())
-        return self._kept[id(value)][1]
+        return self._copies.of(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from .errors import BaseError
 
 # What a device needs beside the weights: activations, caches, the framework's own buffers.
 HEADROOM = 0.9
+_droppers: list[Callable[[], None]] = []
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,16 @@ def share_processors(among: int) -> None:
         torch.set_num_threads(wanted)
 
 
+def drop_for_memory(drop: Callable[[], None]) -> None:
+    """Have `drop` called whenever free memory is asked for: what it frees counts as free."""
+    _droppers.append(drop)
+
+
 def main_memory() -> Room:
-    """Free main memory, within the limit that a container may set."""
+    """Free main memory, within the limit that a container may set. Caches that nothing uses are
+    dropped first."""
+    for drop in _droppers:
+        drop()
     free = psutil.virtual_memory().available
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),

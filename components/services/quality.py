@@ -173,16 +173,15 @@ class Quality:
             heavy_imports.share_processors(1 + self._streams.taken)
 
         def updated(estimate: Estimate) -> None:
-            share()
             on_update(PlanQuality.of(estimate))
 
         def reported(what: str, done: float, total: float) -> None:
+            share()  # a text may have begun or ended
             progress(what, done, total)
             while self._streams.taken and not self._streams.free:
                 time.sleep(_LOOK)
                 progress("Waiting for text generation to finish", 0, 0)
 
-        share()
         of = operation.healed or operation.plan
         result = PlanQuality.of(estimate(base, of, sample, updated, reported))
         if other := self._control(base, operation.plan):

@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 
 from surgery.architecture.inspect.layer_list import layer_list
 from surgery.base import Base
-from surgery.compute import Copies, Float32, compute_dtype, stored_dtype
+from surgery.compute import Float32, compute_dtype, stored_dtype
+from surgery.float32_copies import Copies
 from surgery.plan import Plan
 
 from . import objective
@@ -25,7 +26,7 @@ class Distillation:
     ) -> None:
         self.settings = settings
         self.teacher = base.operate(Plan.whole(base.depth)).model
-        self._copies: Copies = {}  # of frozen weights, for all steps
+        self._copies = Copies()  # of frozen weights, for all steps
         self._half = base.torch_dtype in (torch.bfloat16, torch.float16)
         # At a seam the student should have the hidden states that the teacher has before the layer
         # that follows.

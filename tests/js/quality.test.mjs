@@ -1,7 +1,7 @@
 // A value is shown as a plan's own only while the page shows that plan.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isOf, shownAs } from '../../components/panels/quality/shown.mjs';
+import { isDue, isOf, shownAs } from '../../components/panels/quality/shown.mjs';
 
 const plan = { spec: 'bundled', plan: '0:29' };
 const value = {
@@ -38,4 +38,14 @@ test('a value on another text is gone', () => {
 test('nothing is shown before anything is known', () => {
   assert.equal(shownAs({}, plan, 'prose').busy, true);
   assert.equal(shownAs(undefined, null, 'prose').busy, false);
+});
+
+test('a number is due until there is one of the plan, or a reason why not', () => {
+  const due = (...shown) => isDue(shownAs(...shown));
+  assert.ok(due({}, plan, 'prose'));
+  assert.ok(due(value, { ...plan, plan: '0:28' }, 'prose'));
+  assert.ok(due({ ...value, value: '', busy: true }, plan, 'prose'));
+  assert.ok(!due({ ...value, busy: true }, plan, 'prose')); // it is being refined
+  assert.ok(!due({ ...value, value: '', button: true }, plan, 'prose'));
+  assert.ok(!due(undefined, null, 'prose'));
 });

@@ -141,3 +141,42 @@ test('a run follows the last of several edits', (t) => {
   t.mock.timers.tick(5000);
   assert.equal(runs, 2);
 });
+
+test('a run waits for the first number of quality, not for ever', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  let runs = 0;
+  const auto = new AutoRun({ ready: () => true, run: () => { runs += 1; } });
+  auto.measuring(true);
+  auto.edited();
+  t.mock.timers.tick(1000);
+  assert.equal(runs, 0);
+  auto.measuring(false);
+  assert.equal(runs, 1);
+  t.mock.timers.tick(5000);
+  assert.equal(runs, 1);
+
+  auto.measuring(true);
+  auto.edited();
+  auto.measuring(false); // within the pause, which ends first
+  assert.equal(runs, 1);
+  t.mock.timers.tick(1000);
+  assert.equal(runs, 2);
+
+  auto.measuring(true);
+  auto.edited();
+  t.mock.timers.tick(1000);
+  t.mock.timers.tick(2000);
+  assert.equal(runs, 2);
+  t.mock.timers.tick(1000);
+  assert.equal(runs, 3);
+  auto.measuring(false);
+  assert.equal(runs, 3);
+
+  auto.measuring(true);
+  auto.edited();
+  t.mock.timers.tick(1000);
+  auto.clear();
+  auto.measuring(false);
+  t.mock.timers.tick(5000);
+  assert.equal(runs, 3);
+});

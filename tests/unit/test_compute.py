@@ -9,6 +9,7 @@ import torch
 from surgery import Base, Plan, SurgeryError, compute, compute_choice, facts, set_compute_dtype
 from surgery.analysis import Sample, perplexity
 from surgery.architecture.inspect.kv_cache import match_dtypes
+from surgery.float32_copies import Copies
 
 IDS = torch.arange(3, 43).view(2, 20)
 FAMILIES = ["llama", "qwen2", "qwen3", "mixtral", "gemma2", "gemma3", "gpt2"]
@@ -56,7 +57,7 @@ def test_results_are_those_of_a_float32_copy(half, family, keep):
     copy = patient.copy().float()
     with torch.no_grad():
         expected = copy(input_ids=IDS, use_cache=False).logits
-        with compute.Float32({} if keep else None):
+        with compute.Float32(Copies() if keep else None):
             logits = patient.model(input_ids=IDS, use_cache=False).logits
     assert logits.dtype is torch.float32
     assert torch.equal(logits, expected)
@@ -67,7 +68,7 @@ def test_gradients_are_those_of_a_float32_copy(half):
     base = half("llama")
     model, copy = (base.operate(Plan.whole(base.depth)).copy() for _ in range(2))
     copy.float()
-    with compute.Float32({}):
+    with compute.Float32(Copies()):
         model(input_ids=IDS, labels=IDS).loss.backward()
     copy(input_ids=IDS, labels=IDS).loss.backward()
     for mine, theirs in zip(model.parameters(), copy.parameters(), strict=True):

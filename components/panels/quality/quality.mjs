@@ -2,7 +2,7 @@
 // plan's own only while the page shows that plan.
 
 import { watchNewest } from '../../widgets/newest.mjs';
-import { isOf, shownAs } from './shown.mjs';
+import { isDue, isOf, shownAs } from './shown.mjs';
 
 const PAUSE = 150; // milliseconds without another edit until a plan is measured
 const percent = (share) => `${100 * share}%`;
@@ -17,6 +17,7 @@ export function mount({ element, trigger, props, watch }) {
   let plan = null; // {spec, plan} that the page shows
   let value = null; // of the latest request
   let timer = 0;
+  let due = false; // the first number of the plan that is shown
 
   function drawBar(bar) {
     scale.hidden = !bar;
@@ -55,6 +56,13 @@ export function mount({ element, trigger, props, watch }) {
     drawBar(shown.bar);
     button.hidden = !shown.button;
     stop.hidden = shown.repair !== 'stop';
+    tellIfDue(shown);
+  }
+
+  function tellIfDue(shown) {
+    const before = due;
+    due = isDue(shown);
+    if (due !== before) document.dispatchEvent(new CustomEvent('quality-due', { detail: due }));
   }
 
   function measure(pause, pressed = false) {

@@ -18,3 +18,8 @@ export function shownAs(value, plan, text) {
   const message = `for plan ${value.of.plan}`;
   return { ...NOTHING, ...value, message, mark: '', repair: '', busy: true, button: false, stale: true };
 }
+
+// Whether the plan has no number yet, and one is being measured.
+export function isDue({ busy, stale, value }) {
+  return busy && (stale || !value);
+}

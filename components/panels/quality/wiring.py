@@ -115,17 +115,24 @@ def measure(
     `SurgeryError`."""
     quality = services.quality
     latest: list[PlanQuality] = []
+    last: dict = {}
 
     def check() -> None:
         if not is_wanted():
             raise Cancelled
 
     def running(status: dict) -> dict:
+        nonlocal last
         check()
         if latest:
             doing = "measuring a random plan" if latest[-1].is_final else "refining"
-            return view.result(operation, text, latest[-1], doing)
-        return view.progress(operation, text, status["text"])
+            value = view.result(operation, text, latest[-1], doing)
+        else:
+            value = view.progress(operation, text, status["text"])
+        if value == last:  # the page would draw it again, on the same processors
+            return gr.skip()
+        last = value
+        return value
 
     def waiting(place: int) -> Any:
         check()

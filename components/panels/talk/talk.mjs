@@ -187,6 +187,8 @@ export function mount({ element, trigger, props, watch }) {
     auto.edited();
   }
 
+  document.addEventListener('quality-due', ({ detail }) => auto.measuring(detail));
+
   document.addEventListener('healed', ({ detail }) => {
     if (!element.isConnected) return;
     healed = detail;

@@ -1,0 +1,86 @@
+"""Float32 copies of weights: shared by passes, and dropped when they aren't needed."""
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from surgery import devices, float32_copies
+from surgery.float32_copies import Copies, SharedCopies
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    monkeypatch.setattr(devices, "_droppers", [])
+    return SharedCopies()
+
+
+@pytest.fixture
+def model():
+    return nn.Linear(4, 3, bias=False).to(torch.bfloat16).requires_grad_(False)
+
+
+def test_a_copy_is_made_once_and_again_when_the_weight_changes(model):
+    copies = Copies()
+    first = copies.of(model.weight)
+    assert torch.equal(first, model.weight.float()) and copies.of(model.weight) is first
+    model.weight.mul_(2)
+    assert torch.equal(copies.of(model.weight), model.weight.float())
+    assert not torch.equal(copies.of(model.weight), first)
+
+
+def test_a_copy_goes_with_its_weight(model):
+    copies = Copies()
+    copies.of(model.weight)
+    assert copies.missing(model) == 0
+    del model.weight
+    copies.missing(model)
+    assert not copies._kept
+
+
+def test_a_weight_that_is_shared_is_copied_once(model):
+    copies = Copies()
+    twin = nn.Parameter(model.weight.detach(), requires_grad=False)
+    assert copies.of(twin) is copies.of(model.weight)
+    model.weight.mul_(2)
+    assert torch.equal(copies.of(twin), model.weight.float())
+    assert copies.of(model.weight[:2]).shape == (2, 4)
+    assert torch.equal(copies.of(model.weight.t()), model.weight.float().t())
+
+
+def test_the_next_pass_finds_them(shared, model):
+    with shared.used(model) as copies:
+        first = copies.of(model.weight)
+    with shared.used(model) as copies:
+        assert copies.of(model.weight) is first
+
+
+def test_they_are_dropped_after_a_while(shared, model, monkeypatch):
+    monkeypatch.setattr(float32_copies, "LINGER", 0.05)
+    with shared.used(model) as copies:
+        copies.of(model.weight)
+        time.sleep(0.2)
+        assert copies.missing(model) == 0
+    end = time.monotonic() + 20
+    while shared._kept and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not shared._kept
+
+
+def test_they_make_room_for_what_needs_memory(shared, model):
+    with shared.used(model) as copies:
+        copies.of(model.weight)
+        devices.main_memory()
+        assert copies.missing(model) == 0  # in use
+    devices.main_memory()
+    assert shared.missing(model) == 4 * 12
+
+
+def test_no_copies_where_they_do_not_fit(shared, model, monkeypatch):
+    monkeypatch.setattr(float32_copies, "main_memory", lambda: devices.Room("cpu", 100))
+    with shared.used(model) as copies:
+        assert copies is None
+    monkeypatch.setattr(float32_copies, "main_memory", lambda: devices.Room("cpu", 200))
+    with shared.used(model) as copies:
+        assert copies is shared
