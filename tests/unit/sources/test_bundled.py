@@ -121,6 +121,21 @@ def test_a_download_that_is_stopped_takes_pip_with_it(empty_cache, monkeypatch):
     assert not [p for p in empty_cache.iterdir() if p.is_dir()]
 
 
+def test_folders_that_pip_removes_meanwhile_are_passed_over(tmp_path, monkeypatch):
+    for name in ("gone", "kept"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"x" * 10)
+    scandir = os.scandir
+
+    def racing(path):
+        if Path(path).name == "gone":
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", racing)
+    assert module._size(tmp_path) == 10
+
+
 def test_a_conversion_that_is_killed_leaves_nothing_that_looks_finished(warm, tmp_path):
     """kill -9 in the middle; the next run sweeps up and does it."""
     target = tmp_path / "model"
