@@ -131,21 +131,24 @@ def _is_plain(model: nn.Module) -> bool:
     )
 
 
-def many_rows(model: nn.Module, rows: int | None = None) -> AbstractContextManager:
+def many_rows(
+    model: nn.Module, rows: int | None = None, copies_fit: bool = False
+) -> AbstractContextManager:
     """Context in which passes of `model` over many rows compute in `compute_dtype`.
 
     `rows` is how many tokens a pass has, where that is known: few of them are computed as stored.
-    The context belongs to the thread that enters it; other threads may run the same model.
+    `copies_fit` if the caller has checked that the memory holds float32 copies of the weights. The
+    context belongs to the thread that enters it; other threads may run the same model.
     """
     if getattr(_active, "depth", 0) or (rows is not None and rows <= _FEW_ROWS):
         return nullcontext()
     stored = compute_dtype(model) == stored_dtype(model)
-    return nullcontext() if stored else _with_copies(model)
+    return nullcontext() if stored else _with_copies(model, copies_fit)
 
 
 @contextmanager
-def _with_copies(model: nn.Module) -> Iterator[None]:
-    with _shared.used(model) as copies, Float32(copies):
+def _with_copies(model: nn.Module, fit: bool) -> Iterator[None]:
+    with _shared.used(model, fit) as copies, Float32(copies):
         yield
 
 

@@ -28,9 +28,13 @@ class Copies:
         """The float32 copy of a weight."""
         key = _key(weight)
         kept = self._kept.get(key)
-        if kept is None or kept.storage.expired() or kept.version != weight._version:
+        # Tensors that were made in inference mode can't change outside of it and have no version.
+        version = 0 if weight.is_inference() else weight._version
+        if kept is None or kept.storage.expired() or kept.version != version:
+            with torch.inference_mode(False), torch.no_grad():  # training may use them next
+                values = weight.float()
             storage = StorageWeakRef(weight.untyped_storage())
-            kept = self._kept[key] = _Copy(storage, weight._version, weight.float())
+            kept = self._kept[key] = _Copy(storage, version, values)
         return kept.values
 
     def missing(self, model: nn.Module) -> int:
@@ -64,9 +68,9 @@ class SharedCopies(Copies):
         drop_for_memory(self.drop)
 
     @contextmanager
-    def used(self, model: nn.Module) -> Iterator[Copies | None]:
-        """Yield the copies to be used for passes of `model`, or None where they don't fit in
-        memory. They stay during the block."""
+    def used(self, model: nn.Module, fit: bool = False) -> Iterator[Copies | None]:
+        """Yield the copies to be used for passes of `model`, or None where they would take much of
+        the free memory. They stay during the block. `fit` if the caller knows that they fit."""
         with self._lock:
             self._users += 1
             if self._timer:
@@ -74,7 +78,8 @@ class SharedCopies(Copies):
         try:
             with self._lock:
                 missing = self.missing(model)
-            yield self if not missing or missing <= main_memory().free * _SHARE else None
+            fit = fit or not missing or missing <= main_memory().free * _SHARE
+            yield self if fit else None
         finally:
             with self._lock:
                 self._users -= 1

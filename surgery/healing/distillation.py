@@ -10,8 +10,7 @@ from transformers import PreTrainedModel
 
 from surgery.architecture.inspect.layer_list import layer_list
 from surgery.base import Base
-from surgery.compute import Float32, compute_dtype, stored_dtype
-from surgery.float32_copies import Copies
+from surgery.compute import compute_dtype, many_rows, stored_dtype
 from surgery.plan import Plan
 
 from . import objective
@@ -26,7 +25,6 @@ class Distillation:
     ) -> None:
         self.settings = settings
         self.teacher = base.operate(Plan.whole(base.depth)).model
-        self._copies = Copies()  # of frozen weights, for all steps
         self._half = base.torch_dtype in (torch.bfloat16, torch.float16)
         # At a seam the student should have the hidden states that the teacher has before the layer
         # that follows.
@@ -56,7 +54,7 @@ class Distillation:
         """If the base is in half precision: float32 where the device multiplies that faster, else
         autocast to bfloat16. Sums stay in float32."""
         if compute_dtype(self.teacher) != stored_dtype(self.teacher):
-            return Float32(self._copies)
+            return many_rows(self.teacher, copies_fit=True)  # checked before the run
         return torch.autocast(device.type, torch.bfloat16, enabled=self._half)
 
     def forget(self) -> None:

@@ -49,6 +49,23 @@ def test_a_weight_that_is_shared_is_copied_once(model):
     assert torch.equal(copies.of(model.weight.t()), model.weight.float().t())
 
 
+def test_weights_that_were_made_in_inference_mode():
+    copies = Copies()
+    with torch.inference_mode():
+        weight = nn.Parameter(torch.ones(2, 3, dtype=torch.bfloat16), requires_grad=False)
+        assert copies.of(weight) is copies.of(weight)
+    assert torch.equal(copies.of(weight), weight.float())
+
+
+def test_what_a_text_was_written_with_can_be_trained_with(model):
+    copies = Copies()
+    with torch.inference_mode():
+        copies.of(model.weight)
+    hidden = torch.ones(1, 4, requires_grad=True)
+    nn.functional.linear(hidden, copies.of(model.weight)).sum().backward()
+    assert hidden.grad is not None
+
+
 def test_the_next_pass_finds_them(shared, model):
     with shared.used(model) as copies:
         first = copies.of(model.weight)
@@ -81,6 +98,8 @@ def test_no_copies_where_they_do_not_fit(shared, model, monkeypatch):
     monkeypatch.setattr(float32_copies, "main_memory", lambda: devices.Room("cpu", 100))
     with shared.used(model) as copies:
         assert copies is None
+    with shared.used(model, fit=True) as copies:
+        assert copies is shared
     monkeypatch.setattr(float32_copies, "main_memory", lambda: devices.Room("cpu", 200))
     with shared.used(model) as copies:
         assert copies is shared
