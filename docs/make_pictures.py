@@ -33,7 +33,7 @@ FILM_SIZE = (1366, 722 + CAPTION)
 PLAN = "0:13, 17:26, 22:30"
 PROMPT = "Once upon a time there was a"
 TOKENS = 40  # of each text
-MINUTES = 2  # of healing
+MINUTES = 5  # of healing
 _SLOW = 600_000  # milliseconds for what computes
 
 expect.set_options(timeout=30_000)
