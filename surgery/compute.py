@@ -21,7 +21,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .compute_choice import compute_dtype_of, recall_gain, remember_gain
-from .float32_copies import Copies, SharedCopies
+from .devices import register_cache
+from .float32_copies import Copies
 
 _HALVES = (torch.bfloat16, torch.float16)
 _FEW_ROWS = 8  # at most so many rows are read-bound, and fastest as stored
@@ -56,7 +57,8 @@ _PRODUCTS = {
 }
 _LOOKUPS = {F.embedding, torch.embedding}
 _active = threading.local()  # how many `Float32` contexts this thread is in
-_shared = SharedCopies()
+_copies = Copies()  # for all passes of this process
+register_cache(_copies.drop)
 _DTYPE = vars(torch._C.TensorBase)["dtype"].__get__
 
 
@@ -148,7 +150,7 @@ def many_rows(
 
 @contextmanager
 def _with_copies(model: nn.Module, fit: bool) -> Iterator[None]:
-    with _shared.used(model, fit) as copies, Float32(copies):
+    with _copies.used(model, fit) as copies, Float32(copies):
         yield
 
 

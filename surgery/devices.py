@@ -13,7 +13,7 @@ from .errors import BaseError
 
 # What a device needs beside the weights: activations, caches, the framework's own buffers.
 HEADROOM = 0.9
-_droppers: list[Callable[[], None]] = []
+_caches: list[Callable[[], None]] = []  # functions that drop them
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,15 @@ def share_processors(among: int) -> None:
         torch.set_num_threads(wanted)
 
 
-def drop_for_memory(drop: Callable[[], None]) -> None:
-    """Have `drop` called whenever free memory is asked for: what it frees counts as free."""
-    _droppers.append(drop)
+def register_cache(drop: Callable[[], None]) -> None:
+    """Count a cache as free memory: `drop` empties it whenever free main memory is asked for."""
+    _caches.append(drop)
 
 
 def main_memory() -> Room:
     """Free main memory, within the limit that a container may set. Caches that nothing uses are
     dropped first."""
-    for drop in _droppers:
+    for drop in _caches:
         drop()
     free = psutil.virtual_memory().available
     for limit, used in (

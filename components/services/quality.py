@@ -169,14 +169,12 @@ class Quality:
         but the last. `progress` may raise to stop. Raises `SurgeryError`."""
         from surgery.analysis import estimate
 
-        def share() -> None:
-            heavy_imports.share_processors(1 + self._streams.taken)
-
         def updated(estimate: Estimate) -> None:
             on_update(PlanQuality.of(estimate))
 
         def reported(what: str, done: float, total: float) -> None:
-            share()  # a text may have begun or ended
+            # A text may have begun or ended.
+            heavy_imports.share_processors(1 + self._streams.taken)
             progress(what, done, total)
             while self._streams.taken and not self._streams.free:
                 time.sleep(_LOOK)

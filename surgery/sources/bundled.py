@@ -158,9 +158,9 @@ def _unpack(wheel: Path, work: Path, progress: Progress) -> Path:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of the files in a folder from which others remove files and folders meanwhile."""
+    """Bytes of the files in a folder that another process is changing."""
     total = 0
-    for place, _, names in os.walk(folder):  # it passes over folders that are gone
+    for place, _, names in os.walk(folder):  # skips folders that are gone
         for name in names:
             with contextlib.suppress(OSError):
                 total += os.stat(os.path.join(place, name)).st_size

@@ -87,7 +87,7 @@ def test_two_at_once_to_one_place(base, tmp_path):
 
         def together(what, done, total):
             nonlocal met
-            if not met:  # later reports are not the same number for both: one waits for the other
+            if not met:  # later, one save may wait for the other and report more often
                 met = True
                 both.wait()
 

@@ -7,13 +7,14 @@ import torch
 from torch import nn
 
 from surgery import devices, float32_copies
-from surgery.float32_copies import Copies, SharedCopies
+from surgery.float32_copies import Copies
 
 
 @pytest.fixture
 def shared(monkeypatch):
-    monkeypatch.setattr(devices, "_droppers", [])
-    return SharedCopies()
+    copies = Copies()
+    monkeypatch.setattr(devices, "_caches", [copies.drop])
+    return copies
 
 
 @pytest.fixture
@@ -35,8 +36,8 @@ def test_a_copy_goes_with_its_weight(model):
     copies.of(model.weight)
     assert copies.missing(model) == 0
     del model.weight
-    copies.missing(model)
-    assert not copies._kept
+    with copies.used(model):
+        assert not copies._kept
 
 
 def test_a_weight_that_is_shared_is_copied_once(model):
@@ -103,3 +104,14 @@ def test_no_copies_where_they_do_not_fit(shared, model, monkeypatch):
     monkeypatch.setattr(float32_copies, "main_memory", lambda: devices.Room("cpu", 200))
     with shared.used(model) as copies:
         assert copies is shared
+
+
+def test_another_thread_adds_copies_while_dead_ones_are_removed(shared, model):
+    class Racing:
+        def expired(self):
+            shared.of(model.weight)  # as if another thread did
+            return False
+
+    shared._kept["another"] = float32_copies._Copy(Racing(), 0, torch.ones(1))
+    with shared.used(model) as copies:
+        assert copies.missing(model) == 0

@@ -2,7 +2,7 @@
 // quality is there: computed at the same time, both would come late.
 
 const PAUSE = 700; // milliseconds without an edit
-const PATIENCE = 2500; // milliseconds, after the pause, for the number
+const PATIENCE = 2500; // milliseconds to wait for the number, after the pause
 
 export class AutoRun {
   #timer = 0; // until the run for the last edit
