@@ -1,15 +1,14 @@
 """Entry point of `python -m surgery` and of the installed command `layer-surgery`."""
 
-import signal
 import sys
 
+from .cli import interrupts
 from .cli.main import main
 
 
 def run() -> None:
     """Run the command line and exit with its status."""
-    # SIGTERM is handled like Ctrl-C, so that partial output is removed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupts.handle()  # SIGTERM, too, so that partial output is removed
     sys.exit(main())
 
 

@@ -1,7 +1,8 @@
 """The command line.
 
-main      the program: its help, its version, errors and exit statuses
-common    what commands share: arguments, opening bases and plans, progress, output
-commands  a file for each command
-reports   tables for a terminal
+main        the program: its help, its version, errors and exit statuses
+common      what commands share: arguments, opening bases and plans, progress, output
+interrupts  Ctrl-C and SIGTERM
+commands    a file for each command
+reports     tables for a terminal
 """

@@ -22,6 +22,8 @@ from surgery.compute_choice import Choice, set_compute_dtype
 from surgery.errors import PlanError
 from surgery.plan import Plan
 
+from . import interrupts
+
 if TYPE_CHECKING:
     from surgery.base import Base
     from surgery.known_base import KnownBase
@@ -137,7 +139,8 @@ def read_recipe(text: str) -> Recipe | None:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A progress function that draws a bar on stderr, if that is a terminal."""
+    """A progress function that draws a bar on stderr, if that is a terminal, and that stops the
+    command if a signal has asked for it."""
     bars = Bars(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -150,6 +153,7 @@ def progress_bar() -> Iterator[Progress]:
     tasks: dict[str, TaskID] = {}
 
     def report(what: str, done: float, total: float) -> None:
+        interrupts.check()
         if what not in tasks:
             tasks[what] = bars.add_task(escape(what), total=total or None)
         bars.update(tasks[what], completed=done, total=total or None)

@@ -16,7 +16,7 @@ import tiny
 import torch
 
 from surgery import Base, Plan, compute_choice, presets
-from surgery.cli import main
+from surgery.cli import interrupts, main
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "surgery"]
@@ -294,6 +294,50 @@ def test_a_save_that_is_stopped_leaves_nothing(start, tmp_path, how):
     out, err = process.communicate()
     assert (process.returncode, out, err) == (130, b"", b"Stopped.\n")
     assert [path.name for path in tmp_path.rglob("*")] == ["deep"]
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
+def test_a_signal_that_python_drops_stops_a_command_at_its_next_report(warm, how):
+    """Python drops what is raised in a destructor, so there the signal arrives."""
+    code = f"""
+import signal
+from surgery.cli import interrupts
+from surgery.cli.common import progress_bar
+interrupts.handle()
+class Dying:
+    def __del__(self):
+        signal.raise_signal(signal.{how})
+with progress_bar() as report:
+    report("Waiting", 0, 2)
+    dying = Dying()
+    del dying
+    print("alive", flush=True)
+    try:
+        report("Waiting", 1, 2)
+    except KeyboardInterrupt:
+        print("stopped")
+    report("Waiting", 2, 2)
+"""
+    done = warm.run("-c", code)
+    assert done.stdout == "alive\nstopped\n" and done.returncode == 0, done.stderr
+    assert "Exception ignored in: <function Dying.__del__" in done.stderr
+
+
+def test_ctrl_c_stays_ignored_in_the_background():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        interrupts.handle()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
+        interrupts.check()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_text_that_is_stopped(start):

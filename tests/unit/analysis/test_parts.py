@@ -65,7 +65,7 @@ def test_what_is_measured_before_an_interruption_stays(start, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
-    assert process.returncode == 130 and b"Stopped" in err
+    assert process.returncode == 130 and err.endswith(b"Stopped.\n"), err
     base = Base.open(str(tmp_path / "deep"))
     found = known_scan(base, Sample.of(base, texts.get("prose")), scores=[*SCORES, "repeat_map"])
     plans = {variant.plan for rows in found.variants.values() for variant in rows.values()}
