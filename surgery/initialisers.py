@@ -25,11 +25,20 @@ class Changes(Enum):
     EVERYTHING = auto()
 
 
+class Block(Enum):
+    """The part of a layer that an output projection ends."""
+
+    ATTENTION = "attention"
+    MLP = "mlp"
+    OTHER = "other"  # state-space mixers, convolutions and the like
+
+
 class Needs(Enum):
     """What an initialiser needs of a model; `architecture.apply.initialise` checks it."""
 
     RESIDUAL = auto()  # a layer adds nothing but the outputs of its output projections
     PLAIN_OUTPUTS = auto()  # no norm follows the output projections
+    BLOCKS = auto()  # a layer is attention and an MLP, each with output projections of its own
     WHOLE_LAYER = auto()  # no part of a layer is stored in a table outside the layers
     NEXT_LAYER = auto()  # a next layer of the same type follows in the plan
 
@@ -43,7 +52,8 @@ class Initialiser:
     if the model's own initialisation makes them, and `fitted` if `surgery.repairing` fits them on a
     text, so that the plan alone doesn't give them. `rounds`: the new values depend on the dtype
     that they are computed in. `output_factor` is what output projections are multiplied by, for
-    initialisers that do nothing else.
+    initialisers that do nothing else. `block`: of the output projections, only those of this one
+    change.
     """
 
     name: str
@@ -57,6 +67,7 @@ class Initialiser:
     rounds: bool = False
     needs: tuple[Needs, ...] = ()
     output_factor: Callable[[float], float] | None = None
+    block: Block | None = None
 
     @property
     def notation(self) -> str:
@@ -73,10 +84,13 @@ class Initialiser:
         assert self.values is not None, self.name
         return self.values(own, after, factor)
 
-    def changes_tensor(self, is_output_projection: bool) -> bool:
-        """Whether it changes a tensor that is, or is not, an output projection."""
+    def changes_tensor(self, output_of: Block | None) -> bool:
+        """Whether it changes a tensor: the output projection of a block, or, for None, another
+        one."""
         return self.changes is Changes.EVERYTHING or (
-            self.changes is Changes.OUTPUTS and is_output_projection
+            self.changes is Changes.OUTPUTS
+            and output_of is not None
+            and self.block in (None, output_of)
         )
 
 
@@ -107,6 +121,22 @@ _ALL = (
         _zeros,
         needs=(Needs.RESIDUAL,),
         output_factor=lambda factor: 0.0,
+    ),
+    Initialiser(
+        "no-attention",
+        "its attention adds nothing; takes as long as before",
+        Changes.OUTPUTS,
+        _zeros,
+        needs=(Needs.RESIDUAL, Needs.BLOCKS),
+        block=Block.ATTENTION,
+    ),
+    Initialiser(
+        "no-mlp",
+        "its MLP adds nothing; takes as long as before",
+        Changes.OUTPUTS,
+        _zeros,
+        needs=(Needs.RESIDUAL, Needs.BLOCKS),
+        block=Block.MLP,
     ),
     Initialiser(
         "scale",

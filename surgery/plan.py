@@ -20,14 +20,14 @@ from itertools import groupby
 from operator import index
 
 from .errors import PlanError
-from .initialisers import INITIALISERS, Initialiser
+from .initialisers import INITIALISERS, Block, Initialiser
 
 MAX_LAYERS = 4096  # a typo such as 0:30*999999 must not eat the machine
 _ITEM = re.compile(
     r"(?:(?P<base>[A-Za-z_][\w.-]*)\s*/\s*)?"
     r"(?P<start>[0-9]+)\s*(?::\s*(?P<end>[0-9]+))?"
     r"(?:\s*\*\s*(?P<times>[0-9]+))?"
-    r"(?:\s*@\s*(?P<init>[a-z]+)(?:\s*=\s*(?P<factor>[^\s@*]+))?)?"
+    r"(?:\s*@\s*(?P<init>[a-z]+(?:-[a-z]+)*)(?:\s*=\s*(?P<factor>[^\s@*]+))?)?"
 )
 _LATE_COUNT = re.compile(r"([^@*]{1,60})(@[^@*]{1,60})\*\s*([0-9]{1,9})")
 _NEGATIVE = re.compile(r"(?:^|[:*])\s*-\s*[0-9]")
@@ -40,7 +40,8 @@ class Init:
     """How a layer is initialised: the name of one of `INITIALISERS`, and its factor.
 
     `copy`: the weights of its source layer. `identity`: output projections zeroed, so that the
-    layer adds nothing (LLaMA-Pro, arXiv 2401.02415). `scale`: output projections times `factor`.
+    layer adds nothing (LLaMA-Pro, arXiv 2401.02415). `no-attention`, `no-mlp`: those of one block
+    zeroed. `scale`: output projections times `factor`.
     `random`: the model's own initialisation. `average`: mean with the next layer in the plan.
     `lstsq`, `refit`: output projections fitted to the base's hidden states by `surgery.repairing`.
     """
@@ -67,6 +68,13 @@ class Init:
         """What it multiplies output projections by, if it changes nothing else; otherwise None."""
         factor = self.initialiser.output_factor
         return factor(self.factor) if factor else None
+
+    def factor_of(self, output_of: Block | None) -> float | None:
+        """What it multiplies a tensor by: the output projection of a block, or, for None, another
+        tensor. None if it does anything else to a layer."""
+        if block := self.initialiser.block:
+            return 0.0 if output_of is block else 1.0
+        return self.output_factor if output_of or self.output_factor is None else 1.0
 
 
 COPY = Init()

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from .errors import PlanError, Refused, one_line
+from .initialisers import INITIALISERS, Block
 from .plan import COPY, MAX_LAYERS, Init, Layer, Plan
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class Recipe(_Part):
     def plan(
         self,
         depth: int,
-        tensors: Sequence[tuple[str, bool]],
+        tensors: Sequence[tuple[str, Block | None]],
         others: Mapping[str, int] | None = None,
     ) -> Plan:
         """Return the plan for a base of `depth` layers, and for other bases of the depths in
@@ -194,25 +195,23 @@ class Recipe(_Part):
                 raise PlanError(f"The recipe has more than {MAX_LAYERS:,} layers.")
         return Plan(tuple(layers), depth, others)
 
-    def _init(self, number: int, tensors: Sequence[tuple[str, bool]]) -> Init:
+    def _init(self, number: int, tensors: Sequence[tuple[str, Block | None]]) -> Init:
         part = self.slices[number]
         levels = (part.sources[0].parameters, part.parameters, self.parameters)
         if all(level.scale is None for level in levels):
             return COPY
-        factors: dict[bool, set[float]] = {True: set(), False: set()}
-        for name, is_output in tensors:
+        factors: dict[Block | None, set[float]] = {}
+        for name, block in tensors:
             scales = (level.factor(name) for level in levels)
-            factors[is_output].add(next((f for f in scales if f is not None), 1.0))
-        if len(factors[True]) != 1 or factors[False] - {1.0}:
-            raise Refused(
-                f"Slice {number} of the recipe scales other tensors than a layer's output "
-                "projections (o_proj, down_proj and their like), or those by different factors; "
-                "plans can't say that."
-            )
-        factor = factors[True].pop()
-        if factor == 1:
-            return COPY
-        return Init("identity") if factor == 0 else Init("scale", factor)
+            factors.setdefault(block, set()).add(next((f for f in scales if f is not None), 1.0))
+        others = factors.pop(None, {1.0})
+        if others == {1.0} and (init := _multiplying(factors)):
+            return init
+        raise Refused(
+            f"Slice {number} of the recipe scales other tensors than a layer's output "
+            "projections (o_proj, down_proj and their like), or those by different factors; "
+            "plans can't say that."
+        )
 
 
 def read(text: str) -> Recipe:
@@ -308,9 +307,25 @@ def read_file(path: Path) -> Recipe:
         raise PlanError(f"{path} is not text in UTF-8.") from error
 
 
-def layer_tensors(base: Model) -> list[tuple[str, bool]]:
-    """(name, is it an output projection?) of the tensors of the base's layers, as stored."""
-    from .architecture.inspect.identity_proof import is_output_projection
+def _multiplying(factors: Mapping[Block | None, set[float]]) -> Init | None:
+    """The initialiser that multiplies the output projections of each block by these factors."""
+    each = {factor for values in factors.values() for factor in values}
+    if len(each) == 1:
+        (factor,) = each
+        if factor == 1:
+            return COPY
+        return Init("identity") if factor == 0 else Init("scale", factor)
+    zeroed = [block for block, values in factors.items() if values == {0.0}]
+    kept = [block for block, values in factors.items() if values == {1.0}]
+    if len(zeroed) == 1 and len(kept) == len(factors) - 1:
+        return next((Init(i.name) for i in INITIALISERS.values() if i.block in zeroed), None)
+    return None
+
+
+def layer_tensors(base: Model) -> list[tuple[str, Block | None]]:
+    """The tensors of the base's layers, as stored: their names and, of output projections, the
+    block that each ends."""
+    from .architecture.inspect.identity_proof import output_block
     from .architecture.inspect.names import disk_layers
 
     if base.source.tensors:
@@ -318,4 +333,4 @@ def layer_tensors(base: Model) -> list[tuple[str, bool]]:
     else:
         parts = [p for name in base.anatomy.tensors if (p := base.anatomy.layer_of(name))]
     rests = dict.fromkeys(rest.lstrip(".") for _, _, rest in parts)
-    return [(rest, is_output_projection(rest)) for rest in rests]
+    return [(rest, output_block(rest)) for rest in rests]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 import yaml
 
 from .errors import Refused
+from .initialisers import Block
 from .plan import COPY, Layer, Plan
 from .recipe import layer_tensors
 
@@ -22,21 +24,22 @@ def to_yaml(
     model: str,
     plan: Plan,
     dtype: str | None,
-    outputs: Iterable[str],
+    outputs: Mapping[Block, Sequence[str]],
     parts: Sequence[tuple[str, int]] = (),
 ) -> str:
     """Write the plan as mergekit's passthrough recipe for `model` (a Hub id or a folder).
 
-    `outputs` are the names of a layer's output projections, which identity and scale change.
+    `outputs` are the names of a layer's output projections by the block that they end.
     Without a `dtype` every tensor keeps its own. For a stack of several models `parts` has each
     one's name and its first layer. Raises `Refused` for what mergekit can't express.
     """
-    outputs = list(outputs)
     slices = []
     parts = parts or [(model, 0)]
     starts = [start for _, start in parts]
     for first, length in _runs(plan, starts):
-        factor = first.init.output_factor
+        block = first.init.initialiser.block
+        factor = 0.0 if block else first.init.output_factor
+        changed = outputs.get(block, ()) if block else chain.from_iterable(outputs.values())
         if first.base or factor is None:
             raise Refused(f"mergekit's recipes can't say {first.base or first.init}.")
         name, offset = parts[bisect_right(starts, first.source) - 1]
@@ -45,7 +48,7 @@ def to_yaml(
         if first.init != COPY:
             source["parameters"] = {
                 "scale": [
-                    *({"filter": name, "value": factor} for name in outputs),
+                    *({"filter": name, "value": factor} for name in changed),
                     {"value": 1.0},
                 ]
             }
@@ -81,10 +84,21 @@ def to_python(spec: str, plan: Plan) -> str:
     )
 
 
-def output_filters(tensors: Iterable[tuple[str, bool]], known: Iterable[str]) -> list[str]:
-    """The `known` names of output projections that the base has."""
-    outputs = [name for name, is_output in tensors if is_output]
-    return [name for name in known if any(name in tensor for tensor in outputs)]
+def output_filters(
+    tensors: Sequence[tuple[str, Block | None]], known: Iterable[str]
+) -> dict[Block, list[str]]:
+    """The `known` names of output projections that the base has, by block. Where two blocks use one
+    name, or it occurs in that of another tensor, the tensors' own names."""
+    filters: dict[Block, list[str]] = {}
+    for name in known:
+        having = [(tensor, block) for tensor, block in tensors if name in tensor]
+        unique = len({block for _, block in having}) == 1
+        for tensor, block in having:
+            if block is not None:
+                word = name if unique else re.sub(r"\.(weight|bias)$", "", tensor)
+                if word not in filters.setdefault(block, []):
+                    filters[block].append(word)
+    return filters
 
 
 def of_base(base: Model, plan: Plan, model: str, dtype: str | None) -> str:

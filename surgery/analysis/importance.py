@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from surgery.plan import Plan
+from surgery.plan import Init, Plan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,6 +83,14 @@ def repeat_plan(depth: int, start: int, end: int) -> Plan:
 
 def _drop_each(depth: int, start: int, end: int) -> dict[Span, Plan]:
     return {(i, i + 1): drop_plan(depth, i) for i in range(depth)} if depth > 1 else {}
+
+
+def _without_each(what: str) -> Callable[[int, int, int], dict[Span, Plan]]:
+    def plans(depth: int, start: int, end: int) -> dict[Span, Plan]:
+        whole, init = Plan.whole(depth), Init(what)
+        return {(i, i + 1): whole.initialise(i, i + 1, init) for i in range(depth)}
+
+    return plans
 
 
 def _repeat_each(depth: int, start: int, end: int) -> dict[Span, Plan]:
@@ -164,6 +172,32 @@ _ENTRIES = (
         number="",
         passes="half of one for each layer",
         plans=_repeat_each,
+    ),
+    ImportanceScore(
+        key="drop_attention",
+        label="drop-attention perplexity",
+        heading="without attention",
+        description="The perplexity of the base without the attention of one layer.",
+        change="drop",
+        unit="perplexity",
+        number="",
+        passes="half of one for each layer",
+        source="FinerCut, arXiv 2405.18218; BlockPruner, arXiv 2406.10594",
+        default=False,
+        plans=_without_each("no-attention"),
+    ),
+    ImportanceScore(
+        key="drop_mlp",
+        label="drop-MLP perplexity",
+        heading="without MLP",
+        description="The perplexity of the base without the MLP of one layer.",
+        change="drop",
+        unit="perplexity",
+        number="",
+        passes="half of one for each layer",
+        source="FinerCut, arXiv 2405.18218; BlockPruner, arXiv 2406.10594",
+        default=False,
+        plans=_without_each("no-mlp"),
     ),
     ImportanceScore(
         key="repeat_map",

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import torch
 
+from surgery.initialisers import Block
 from surgery.io.array_cache import ArrayCache
 from surgery.io.cache_folder import cache_folder
 from surgery.progress import Progress, Turn, silent
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from surgery.base import Base
 
 _IN_MEMORY, _ON_DISK = 4, 12
-_VERSION = 1  # of the format; files of another one are ignored
+_VERSION = 2  # of the format; files of another one are ignored
 _ENTRY = "survey"
 _surveys: OrderedDict[str, Survey] = OrderedDict()
 _lock = threading.Lock()
@@ -94,7 +95,16 @@ def _write(base: Base, survey: Survey) -> None:
         "dtype": str(survey.dtype).removeprefix("torch."),
         "skipped": survey.skipped,
         "parts": [
-            [p.layer, p.kind, p.output, len(c.values), c.nan, c.above, c.below, c.rounded]
+            [
+                p.layer,
+                p.kind,
+                p.output and p.output.value,
+                len(c.values),
+                c.nan,
+                c.above,
+                c.below,
+                c.rounded,
+            ]
             for p, c in zip(parts, counts, strict=True)
         ],
     }
@@ -119,7 +129,7 @@ def _read(base: Base) -> Survey | None:
         at, parts = 0, {}
         for layer, kind, output, size, nan, above, below, rounded in facts["parts"]:
             here = slice(at, at := at + size)
-            parts[Part(layer, kind, output)] = ValueCounts(
+            parts[Part(layer, kind, output and Block(output))] = ValueCounts(
                 values[here], counts[here], nan, above, below, rounded
             )
         if at != len(values) or at != len(counts):

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from surgery.architecture.inspect.names import disk_layers
 from surgery.errors import BaseError, SurgeryError
+from surgery.initialisers import Block
 from surgery.plan import COPY, Init
 from surgery.progress import Progress, silent
 
@@ -27,14 +28,14 @@ _matrices: WeakKeyDictionary[Base, list[Matrix]] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Matrix:
-    """A stored matrix: its name, kind, layer and shape (rows, columns), and whether it is an output
-    projection."""
+    """A stored matrix: its name, kind, layer and shape (rows, columns), and, if it is an output
+    projection, the block that it ends."""
 
     name: str
     kind: str
     layer: int | None
     shape: tuple[int, int]
-    output: bool
+    output: Block | None
 
 
 @dataclass(frozen=True, eq=False)

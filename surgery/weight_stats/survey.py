@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from surgery.architecture.inspect.identity_proof import is_output_projection
+from surgery.architecture.inspect.identity_proof import output_block
 from surgery.architecture.inspect.names import disk_layers
+from surgery.initialisers import Block
 from surgery.plan import COPY, Init, Plan
 from surgery.progress import Cancelled, Progress, silent
 from surgery.sources import Tensor
@@ -36,14 +37,14 @@ SAMPLE = 1 << 24  # values read in all for a sample
 _SAMPLE_EACH = 1 << 16  # of one tensor, at most
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Part:
-    """Tensors that are counted together. `layer` is None outside the layers; `output` is True for
-    output projections, which @identity and @scale change."""
+    """Tensors that are counted together. `layer` is None outside the layers; `output` is the
+    block whose output projections they are, which @identity and @scale change."""
 
     layer: int | None
     kind: str
-    output: bool = False
+    output: Block | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +182,7 @@ def part_of(name: str, where: tuple[str, int, str] | None) -> Part:
     if where is None:
         return Part(None, kind_outside(name))
     _, layer, rest = where
-    return Part(layer, kind_in_layer(rest), is_output_projection(rest.lstrip(".")))
+    return Part(layer, kind_in_layer(rest), output_block(rest.lstrip(".")))
 
 
 def _count_all(
@@ -235,5 +236,5 @@ def _counted(base: Base, plan: Plan, position: int) -> Mapping[str, ValueCounts]
     return {kind: ValueCounts.merged(by_kind[kind]) for kind in order}
 
 
-def _reading_order(part: Part) -> tuple[int, bool]:
-    return KINDS.index(part.kind), part.output
+def _reading_order(part: Part) -> tuple[int, str]:
+    return KINDS.index(part.kind), part.output.value if part.output else ""

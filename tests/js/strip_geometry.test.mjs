@@ -76,7 +76,7 @@ test('layers in words', () => {
     describePatient(view, { source: 1, copy: 2, init: 'scale=0.5' }, 3),
     'Position 3: layer 1, sliding, repeat 1, initialised as scale 0.5',
   );
-  assert.deepEqual(['scale=0.50', 'identity', 'odd'].map(initBadge), ['×0.5', '= 0', 'odd']);
+  assert.deepEqual(['scale=0.50', 'identity', 'no-mlp', 'odd'].map(initBadge), ['×0.5', '= 0', '−mlp', 'odd']);
 });
 
 test('what dropping a layer costs', () => {

@@ -117,6 +117,38 @@ def test_identity_layers_change_no_logit(base):
     assert own and all(n.startswith((f"{path}.3.", f"{path}.7.")) for n in own)
 
 
+def blocks_of(layer, attention):
+    """The attention of a layer, or its MLP, as the names of its children say."""
+    names = ("att",) if attention else ("mlp", "moe", "feed_forward", "fc2")
+    return [m for name, m in layer.named_children() if name.startswith(names) or (
+        attention and name.endswith("_attn"))]  # fmt: skip
+
+
+def nothing(module, args, output):
+    first, *others = output if isinstance(output, tuple) else (output,)
+    zeros = torch.zeros_like(first)
+    return (zeros, *others) if isinstance(output, tuple) else zeros
+
+
+@pytest.mark.parametrize("kind", ["no-attention", "no-mlp"])
+def test_a_layer_without_attention_or_without_its_mlp(base, kind):
+    """It is the base with a hook by which that module returns zeros."""
+    model, anatomy = base
+    patient = build_patient(anatomy, model, Plan.parse(f"0:2, 2:4@{kind}, 4:6", tiny.DEPTH))
+    ids = tiny.tokens(24)
+    layers = model.get_submodule(anatomy.stack.paths[0])
+    modules = [m for i in (2, 3) for m in blocks_of(layers[i], kind == "no-attention")]
+    assert len(modules) == 2
+    with torch.no_grad():
+        whole = model(input_ids=ids).logits
+        hooks = [module.register_forward_hook(nothing) for module in modules]
+        expected = model(input_ids=ids).logits
+        for hook in hooks:
+            hook.remove()
+        torch.testing.assert_close(patient(input_ids=ids).logits, expected, atol=1e-5, rtol=0)
+    assert not torch.allclose(expected, whole, atol=1e-4)
+
+
 def test_scaled_layers_add_less(base):
     """@scale=x scales what attention and MLP add to the residual stream."""
     model, anatomy = base

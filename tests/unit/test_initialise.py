@@ -5,13 +5,18 @@ import tiny
 import torch
 from transformers import AutoModelForCausalLM
 
-from surgery import Base, Plan, Refused
+from surgery import Base, Init, Plan, Refused
 from surgery.architecture import Anatomy
 from surgery.architecture.apply.build import build_patient
 from surgery.architecture.inspect.anatomy import build_meta
 from surgery.architecture.inspect.identity_proof import identity_layers
 
-PLANS = ["0:4, 3@average, 4:6", "0:3, 2@random, 3:6, 5@random", "0:4, 3@identity, 4:6"]
+PLANS = [
+    "0:4, 3@average, 4:6",
+    "0:3, 2@random, 3:6, 5@random",
+    "0:4, 3@identity, 4:6",
+    "0:4, 3@no-attention, 4@no-mlp, 5",
+]
 
 
 @pytest.fixture(scope="module", params=tiny.FAMILIES)
@@ -134,6 +139,20 @@ def test_a_layer_that_hands_on_more_than_hidden_states_is_not_the_identity():
 
     for model_type in ("glm_moe_dsa", "hy_v4"):
         assert not Anatomy.of(build.config(model_type)).identity_layers
+
+
+@pytest.mark.parametrize("model_type", ["mamba2", "falcon_h1"])
+def test_blocks_are_told_apart_or_refused(model_type):
+    """State-space layers are neither attention nor an MLP, and some layers have all three."""
+    from zoo import build
+
+    config = build.config(model_type)
+    model = AutoModelForCausalLM.from_config(config)
+    depth = Anatomy.of(config).stack.depth
+    for kind in ("no-attention", "no-mlp"):
+        plan = Plan.whole(depth).initialise(1, 2, Init(kind))
+        with pytest.raises(Refused, match=r"isn't made of attention|can't be promised"):
+            build_patient(Anatomy.of(config), model, plan)
 
 
 def test_identity_is_refused_where_it_is_not_proven():

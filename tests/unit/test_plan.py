@@ -8,7 +8,7 @@ from surgery import PRESETS, History, Init, Layer, Plan, PlanError
 from surgery.presets import parse as parse_preset
 
 inits = st.one_of(
-    st.sampled_from([Init(), Init("identity"), Init("random"), Init("average")]),
+    st.sampled_from([Init(), Init("identity"), Init("no-mlp"), Init("random"), Init("average")]),
     st.floats(allow_nan=False, allow_infinity=False).map(lambda x: Init("scale", x)),
 )
 

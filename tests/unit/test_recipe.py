@@ -8,18 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surgery import Base, Init, Layer, Plan, PlanError, Refused, SurgeryError
+from surgery.initialisers import Block
 from surgery.recipe import layer_tensors, read
 from surgery.recipe_export import of_base, to_peft, to_python, to_yaml
 
 LLAMA = [
-    ("input_layernorm.weight", False),
-    ("self_attn.q_proj.weight", False),
-    ("self_attn.o_proj.weight", True),
-    ("mlp.down_proj.weight", True),
+    ("input_layernorm.weight", None),
+    ("self_attn.q_proj.weight", None),
+    ("self_attn.o_proj.weight", Block.ATTENTION),
+    ("mlp.down_proj.weight", Block.MLP),
 ]
+OUTPUTS = {Block.ATTENTION: ["o_proj"], Block.MLP: ["down_proj"]}
 inits = st.one_of(
     st.just(Init()),
-    st.just(Init("identity")),
+    *(st.just(Init(name)) for name in ("identity", "no-attention", "no-mlp")),
     st.floats(-4, 4).filter(lambda f: f not in (0, 1)).map(lambda f: Init("scale", f)),
 )
 plans = st.lists(st.builds(Layer, st.integers(0, 11), inits), min_size=1, max_size=40).map(
@@ -29,7 +31,7 @@ plans = st.lists(st.builds(Layer, st.integers(0, 11), inits), min_size=1, max_si
 
 @given(plans, st.sampled_from([None, "bfloat16"]))
 def test_what_is_written_is_read_back(plan, dtype):
-    recipe = read(to_yaml("org/name", plan, dtype, ("o_proj", "down_proj")))
+    recipe = read(to_yaml("org/name", plan, dtype, OUTPUTS))
     assert recipe.plan(12, LLAMA) == plan
     assert (recipe.model, recipe.saved_dtype) == ("org/name", dtype)
 
@@ -37,7 +39,7 @@ def test_what_is_written_is_read_back(plan, dtype):
 @pytest.mark.parametrize("family", ["llama-tied-biased", "mixtral", "gemma3", "gpt2"])
 def test_of_real_bases(tiny_folder, family):
     base = Base.open(str(tiny_folder(family)))
-    plan = Plan.parse("0:3, 2@identity, 3:6, 1", base.depth)
+    plan = Plan.parse("0:3, 2@identity, 3@no-attention, 4@no-mlp, 5, 1", base.depth)
     assert read(of_base(base, plan, "x", None)).plan(base.depth, layer_tensors(base)) == plan
 
 
@@ -210,9 +212,9 @@ def test_any_text_is_a_recipe_or_an_error_of_ours(text):
 
 def test_what_no_recipe_can_say():
     with pytest.raises(Refused, match="can't say random"):
-        to_yaml("m", Plan.parse("0@random", 4), None, ())
+        to_yaml("m", Plan.parse("0@random", 4), None, {})
     with pytest.raises(Refused, match="can't say b"):
-        to_yaml("m", Plan.parse("b/0", 4, {"b": 4}), None, ())
+        to_yaml("m", Plan.parse("b/0", 4, {"b": 4}), None, {})
     with pytest.raises(Refused, match="2@identity"):
         to_peft(Plan.parse("0:3, 2@identity", 4))
 

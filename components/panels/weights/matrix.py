@@ -29,7 +29,8 @@ def draw_matrix(
 
         matrix = _choose(base, layer.source, kind, progress)
         name = f"layer {layer.source}, {matrix.kind}"
-        if layer.init.output_factor is None:
+        factor = layer.init.factor_of(matrix.output)
+        if factor is None:
             name += ", as the base has it"
         if not singular:
             return matrix_figures.corner(name, matrix.shape, corner(base, matrix, init=layer.init))
@@ -39,11 +40,9 @@ def draw_matrix(
             spectra.clear()
             spectra[key] = result
         last = spectra[key]
-        factor = 1.0
-        if matrix.output and layer.init.output_factor is not None:
-            factor = abs(layer.init.output_factor)
+        factor = 1.0 if factor is None else factor
         rank = last.stable_rank if factor else 0.0
-        values = last.values * np.float32(factor)
+        values = last.values * np.float32(abs(factor))
         return matrix_figures.spectrum(name, matrix.shape, values, rank)
 
     return work

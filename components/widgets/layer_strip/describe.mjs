@@ -62,5 +62,8 @@ export function isFitted(init) {
 // An initialisation short enough for a tile.
 export function initBadge(init) {
   if (init.startsWith('scale=')) return `×${Number(init.slice(6))}`;
-  return { identity: '= 0', random: 'rnd', average: 'avg', lstsq: 'fit', refit: 'fit' }[init] || init;
+  return {
+    identity: '= 0', 'no-attention': '−attn', 'no-mlp': '−mlp',
+    random: 'rnd', average: 'avg', lstsq: 'fit', refit: 'fit',
+  }[init] || init;
 }

@@ -12,10 +12,10 @@ import torch
 
 from surgery.architecture.config.rewrite import rewrite
 from surgery.architecture.inspect.anatomy import Anatomy, build_meta
-from surgery.architecture.inspect.identity_proof import is_output_projection
+from surgery.architecture.inspect.identity_proof import output_block
 from surgery.architecture.inspect.layer_list import layer_list
 from surgery.errors import Refused
-from surgery.initialisers import Changes, Needs
+from surgery.initialisers import Block, Changes, Needs
 from surgery.plan import Plan
 from surgery.seeded_random import Seeded
 
@@ -75,6 +75,18 @@ def _check_plain_outputs(base: Anatomy, plan: Plan, position: int) -> str | None
     )
 
 
+def _check_blocks(base: Anatomy, plan: Plan, position: int) -> str | None:
+    """Check that each output projection is that of attention or of an MLP, and that both occur."""
+    layer = plan.layers[position]
+    outputs = {output_block(rest) for _, rest in _shapes(base, layer.source)} - {None}
+    if outputs == {Block.ATTENTION, Block.MLP}:
+        return None
+    return (
+        f"@{layer.init.kind} can't be done for layer {layer.source}: it isn't made of attention "
+        "and an MLP that end in output projections of their own. Use @identity or @copy."
+    )
+
+
 def _check_whole_layer(base: Anatomy, plan: Plan, position: int) -> str | None:
     if not base.tables:
         return None
@@ -97,6 +109,7 @@ def _check_next_layer(base: Anatomy, plan: Plan, position: int) -> str | None:
 _CHECKS = {
     Needs.RESIDUAL: _check_residual,
     Needs.PLAIN_OUTPUTS: _check_plain_outputs,
+    Needs.BLOCKS: _check_blocks,
     Needs.WHOLE_LAYER: _check_whole_layer,
     Needs.NEXT_LAYER: _check_next_layer,
 }
@@ -128,7 +141,7 @@ def changes(plan: Plan, position: int | None, rest: str) -> bool:
     """Whether the tensor called `rest` (without its layer's prefix) is not copied at `position`."""
     if position is None:
         return False
-    return plan.layers[position].init.initialiser.changes_tensor(is_output_projection(rest))
+    return plan.layers[position].init.initialiser.changes_tensor(output_block(rest))
 
 
 def new_values(plan: Plan, position: int, read: Read) -> torch.Tensor:

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
 from surgery.architecture.inspect.layer_list import layer_list
+from surgery.initialisers import Block
 from surgery.progress import alive
 
 # The last matrix of attention and of the MLP, or of each expert, as models call it. Names only
@@ -42,6 +43,12 @@ OUTPUT_PROJECTIONS = (
     "o_b_proj",
 )
 _OUTPUT = re.compile(rf"(^|\.)({'|'.join(OUTPUT_PROJECTIONS)})((\.|_)(weight|bias))?$")
+# Where it lies in a layer, or what it is called there, tells whose output projection it is.
+_OF_ATTENTION = re.compile(r"(^|[._])\w*att(n|ention)|(^|\.)(o_proj|wo|o_b_proj)[._]")
+_OF_MLP = re.compile(
+    r"(^|[._])(mlp|ffn?|feed_forward|moe|experts?|shared_experts?)[._\d]"
+    r"|(^|\.)(down_proj|w2|fc2|fc_out|lin2|dense_4h_to_h)([._]|$)"
+)
 _ZERO, _INPUT = "zeros", "the layer's input"
 
 _aten = torch.ops.aten
@@ -92,6 +99,15 @@ def is_output_projection(name: str) -> bool:
     Small matrices inside a norm (A.X K2 has them) are not.
     """
     return bool(_OUTPUT.search(name)) and "norm." not in name
+
+
+def output_block(name: str) -> Block | None:
+    """The block of a layer whose output projection has this name; None if it is of none."""
+    if not is_output_projection(name):
+        return None
+    if _OF_ATTENTION.search(name):
+        return Block.ATTENTION
+    return Block.MLP if _OF_MLP.search(name) else Block.OTHER
 
 
 def output_projections(names: Iterable[str]) -> tuple[str, ...]:

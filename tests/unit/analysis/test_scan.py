@@ -12,7 +12,7 @@ import torch
 from naive import Naive
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from surgery import Base, Cancelled, Plan, Refused, SurgeryError, texts
+from surgery import Base, Cancelled, Init, Plan, Refused, SurgeryError, texts
 from surgery.analysis import (
     METHODS,
     SCORES,
@@ -99,6 +99,21 @@ def test_the_best_block_never_holds_the_last_layer(opened):
         others = [naive.angular(s, block.n) for s in range(6 - block.n)]
         assert block.end <= 5 and block.distance == pytest.approx(min(others), abs=1e-5)
     assert all(block.start >= 2 for block in best_blocks(result, first=2))
+
+
+def test_attention_and_mlp_of_each_layer(tiny_folder):
+    base = Base.open(str(tiny_folder("qwen3")))
+    sample = Sample.of(base, texts.get("prose"), window=64, limit=128)
+    result = scan(base, sample, scores=["drop_one", "drop_attention", "drop_mlp"])
+    for key, kind in (("drop_attention", "no-attention"), ("drop_mlp", "no-mlp")):
+        variants = result.variants[key]
+        assert list(variants) == [(i, i + 1) for i in range(base.depth)]
+        for (i, end), variant in variants.items():
+            assert variant.plan == Plan.whole(base.depth).initialise(i, end, Init(kind))
+            losses = perplexity(base.operate(variant.plan).model, sample)
+            assert variant.perplexity == pytest.approx(losses.perplexity, rel=1e-5)
+    both = {v.perplexity for rows in result.variants.values() for v in rows.values()}
+    assert len(both) == 3 * base.depth
 
 
 def test_layer_forwards_are_counted_and_few(tmp_path, monkeypatch):
