@@ -225,13 +225,22 @@ class Endpoints:
             text: What to measure on; a text of the project's own if empty.
             limit: Tokens in all, at most.
         """
-        from surgery.analysis import measured_score, report
+        from surgery import texts
+        from surgery.analysis import Sample, judge, measured_score, report
         from surgery.analysis import suggest as find
 
         with self._answering("count", request):
 
             def work(progress: Progress) -> dict:
                 model, sample, name = self._sample(base, text, limit, progress)
+                if not text:
+                    own = texts.documents(texts.DEFAULT, "judge")
+                    other, where = Sample.of(model, own, limit=limit), f"{name}, another part"
+                elif len(sample) > 1:
+                    sample, other = sample.halves()
+                    name, where = f"{name}, its first half", f"{name}, its second half"
+                else:
+                    other, where = None, ""
                 with self.bases.in_use(model):
                     plans = find(
                         model,
@@ -241,7 +250,11 @@ class Endpoints:
                         progress=progress,
                     )
                     whole = measured_score(model, Plan.whole(model.depth), sample, progress)
-                    return report.suggest_json(model, name, whole, plans)
+                    random = next((one.plan for one in plans if one.method == "random"), None)
+                    judged = []
+                    if other:
+                        judged = judge(model, [p.plan for p in plans], other, random, progress)
+                    return report.suggest_json(model, name, whole, plans, where, judged)
 
             yield (yield from _watched(work))
 

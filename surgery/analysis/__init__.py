@@ -16,6 +16,8 @@ Every function takes a base and a text, measures on it, and returns plain values
     ship_costs     measure those of the bundled model, for the package
     methods        the registry of methods that find a plan
     suggestions    plans for a target size, each with its measured perplexity
+    judging        plans on a text that they were not chosen on
+    significance   whether a difference is more than chance, after many were compared
     target         target sizes, and the plans that reach them
     search         greedy search, and measuring many plans at once
     estimation     what a plan costs, refined window by window
@@ -59,6 +61,8 @@ _HOMES = {
     "control": "estimation",
     "disk_passes": "layer_scan",
     "estimate": "estimation",
+    "Judgement": "judging",
+    "judge": "judging",
     "known_costs": "layer_costs",
     "known_estimate": "estimation",
     "known_scan": "layer_scan",

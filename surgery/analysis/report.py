@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
@@ -15,16 +17,19 @@ from surgery.plan import Plan
 from .comparison import Comparison, Guess
 from .findings import best_blocks, overlooked
 from .importance import SCORES
+from .judging import Judgement
 from .layer_scan import Scan, Variant
 from .methods import Suggestion
 from .parts import Part
-from .score import Score
+from .score import LossIncrease, Score
+from .significance import p_words, tokens_needed
 
 if TYPE_CHECKING:
     from surgery.base import Base
 
 _WORST = 10  # tokens that a comparison lists
 _BLOCKS = 10
+_SMALL = 0.01  # nats per token: 1 % of the perplexity
 _Side = Literal["left", "right"]
 
 
@@ -195,12 +200,21 @@ def _columns(base: Base, scan: Scan) -> list[tuple[str, Callable[[int], str], _S
 # ---------------------------------------------------------------------- suggest
 
 
-def suggest_json(base: Base, text: str, whole: Score, suggestions: Sequence[Suggestion]) -> dict:
-    """Every suggestion in order, and the base's own perplexity."""
+def suggest_json(
+    base: Base,
+    text: str,
+    whole: Score,
+    suggestions: Sequence[Suggestion],
+    judged_on: str = "",
+    judgements: Sequence[Judgement] = (),
+) -> dict:
+    """Every suggestion in order, and the base's own perplexity, on the `text` to choose on; and
+    their judgements, if there are any, on the text `judged_on`."""
     return plain(
         {
             "base": base.name,
             "text": text,
+            "judged_on": judged_on or None,
             "tokens": whole.tokens,
             "perplexity": whole.perplexity,
             "low": whole.low,
@@ -215,34 +229,57 @@ def suggest_json(base: Base, text: str, whole: Score, suggestions: Sequence[Sugg
                     "scale": one.scale or None,
                     **_score(one.measured),
                     "words": one.words,
+                    "judged": judged and _judged(judged),
                 }
-                for one in suggestions
+                for one, judged in zip_longest(suggestions, judgements)
             ],
         }
     )
 
 
+def _judged(one: Judgement) -> dict:
+    return {
+        "tokens": one.score.tokens,
+        **_score(one.score),
+        "cost": _increase(one.cost),
+        "gain_over_random": one.gain and _increase(one.gain),
+        "p": one.p,
+        "beats_random": one.beats_control,
+    }
+
+
+def _increase(cost: LossIncrease) -> dict:
+    return {"nats_per_token": cost.mean, "low": cost.low, "high": cost.high}
+
+
 def suggest_tables(
-    base: Base, whole: Score, suggestions: Sequence[Suggestion]
+    base: Base,
+    whole: Score,
+    suggestions: Sequence[Suggestion],
+    judgements: Sequence[Judgement],
 ) -> Iterator[Table | str]:
-    """The suggestions as a table for a terminal."""
-    yield f"The base: perplexity {_perplexity(whole.perplexity)}, {whole.tokens:,} tokens scored.\n"
+    """The suggestions and their judgements as a table for a terminal."""
+    tokens = f"{whole.tokens:,} tokens to choose on, {judgements[0].score.tokens:,} to judge on"
+    yield f"The base: perplexity {_perplexity(whole.perplexity)}; {tokens}.\n"
     table = _table("method", "plan")
-    for heading in ("parameters", "expected", "measured", "95 % CI"):
+    for heading in ("chosen at", "cost (nats)", "95 % CI", "beats random"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for one in suggestions:
-        expected = _perplexity(one.expected) if one.scale == "perplexity" else ""
-        score = one.measured
+    for one, judged in zip(suggestions, judgements, strict=True):
+        beats = {None: "", True: f"yes, p {p_words(judged.p)}", False: "no"}[judged.beats_control]
         table.add_row(
             one.method,
             str(one.plan),
-            f"{base.preview(one.plan).parameters:,}",
-            expected,
-            _perplexity(score.perplexity) if score else "",
-            f"{_perplexity(score.low)} to {_perplexity(score.high)}" if score else "",
+            _perplexity(one.measured.perplexity) if one.measured else "",
+            f"{judged.cost.mean:+.3f}",
+            f"{judged.cost.low:+.3f} to {judged.cost.high:+.3f}",
+            beats,
         )
     yield table
     yield ""
+    yield (
+        "chosen at: perplexity on the text to choose on. cost: increase of the loss over the "
+        "base's on the text to judge on, per token.\n"
+    )
     for one in suggestions:
         yield escape(f"{one.method}: {one.words}")
 
@@ -260,11 +297,7 @@ def compare_json(base: Base, plan: Plan, text: str, result: Comparison) -> dict:
             "text": text,
             "tokens": result.base.tokens,
             "perplexity": {"base": _score(result.base), "patient": _score(result.patient)},
-            "cost": {
-                "nats_per_token": result.cost.mean,
-                "low": result.cost.low,
-                "high": result.cost.high,
-            },
+            "cost": _increase(result.cost),
             "kl": {"nats_per_token": result.kl, "low": result.kl_low, "high": result.kl_high},
             "norms": norms and {"base": norms.base, "patient": norms.patient},
             "by_token": [
@@ -295,7 +328,7 @@ def compare_tables(plan: Plan, result: Comparison) -> Iterator[Table | str]:
     span = f"{result.kl_low:.4f} to {result.kl_high:.4f}"
     table.add_row("KL, nats/token", "", f"{result.kl:.4f}", span)
     yield table
-    yield f"\n{a.tokens:,} tokens scored. Largest increases of the loss:"
+    yield f"\n{a.tokens:,} tokens scored.{_enough(a, b)} Largest increases of the loss:"
     table = _table("token", "nats", "base predicts", "patient predicts")
     worst = sorted(result.tokens, key=lambda token: -_finite(token.damage))[:_WORST]
     for token in worst:
@@ -306,6 +339,12 @@ def compare_tables(plan: Plan, result: Comparison) -> Iterator[Table | str]:
             _best(token.patient_guesses),
         )
     yield table
+
+
+def _enough(base: Score, patient: Score) -> str:
+    """How much text a small difference would take, by how much those of these tokens scatter."""
+    needed = tokens_needed(np.subtract(patient.nll, base.nll), _SMALL)
+    return f" To tell {_SMALL} nats apart takes about {needed:,} of such tokens." if needed else ""
 
 
 def _guesses(guesses: Sequence[Guess]) -> list[dict]:

@@ -81,6 +81,12 @@ class Sample:
     def __len__(self) -> int:
         return len(self.windows)
 
+    def halves(self) -> tuple[Sample, Sample]:
+        """The first and the second half of its windows: one to choose a plan on, and one to judge
+        it on. Raises `SurgeryError` if they are too few."""
+        middle = (len(self.windows) + 1) // 2
+        return Sample(self.windows[:middle], self.truncated), Sample(self.windows[middle:])
+
     def batches(self, most: int) -> list[tuple[int, int]]:
         """Ranges of windows of one length, of at most `most` tokens each (or one window)."""
         ranges: list[tuple[int, int]] = []

@@ -78,9 +78,13 @@ def interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tuple
     values = np.asarray(values, np.float64)
     if not np.isfinite(values).all():
         return math.inf, math.inf
-    means = block_means(values)[_draws(len(values))].mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(resampled_means(values), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def resampled_means(values: np.ndarray) -> np.ndarray:
+    """The mean of each of `RESAMPLES` circular block resamples: (resamples,)."""
+    return block_means(values)[_draws(len(values))].mean(axis=1)
 
 
 def block_means(values: np.ndarray) -> np.ndarray:

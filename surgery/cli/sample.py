@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from surgery.analysis import Sample
     from surgery.base import Base
     from surgery.progress import Progress
+    from surgery.texts import Half
 
 TextOption = Annotated[
     Path | None, typer.Option("--text", metavar="FILE", help="Measure on the text of this file.")
@@ -34,8 +35,12 @@ DatasetOption = Annotated[
 WindowOption = Annotated[
     int | None, typer.Option(help="Sequence length in tokens; 256 by default.")
 ]
-LimitOption = Annotated[int, typer.Option(help="Maximum number of tokens.")]
-LIMIT = 4096
+LimitOption = Annotated[
+    int | None,
+    typer.Option(help="Maximum number of tokens; without it, as many as the command needs."),
+]
+_LIMIT = 4096  # tokens of a text that is given
+_JUDGED = 2048  # tokens of the project's own texts to judge a plan on
 
 
 def read_sample(
@@ -44,10 +49,12 @@ def read_sample(
     kind: str | None,
     dataset: str | None,
     window: int | None,
-    limit: int,
+    limit: int | None,
     progress: Progress,
+    half: Half = "choose",
 ) -> tuple[Sample, str]:
-    """(sample, its description). Raises `SurgeryError`."""
+    """(sample, its description). Of the project's own texts it is from one half: to choose on, the
+    short text unless a limit says how much. Raises `SurgeryError`."""
     from surgery import texts
     from surgery.analysis import Sample
 
@@ -64,11 +71,42 @@ def read_sample(
     elif dataset is not None:
         place, _, rest = dataset.partition(":")
         split, _, column = rest.partition(":")
-        rows = max(16, limit // 64)
+        rows = max(16, (limit or _LIMIT) // 64)
         words = texts.from_dataset(place, split or "train", column or None, rows, progress)
         name = f"the data set {dataset}"
     else:
         kind = kind or texts.DEFAULT
-        words, name = texts.get(kind), f"the project's own text “{kind}”"
+        if half == "choose" and limit is None:
+            words, name = texts.get(kind), f"the project's own text “{kind}”"
+        else:
+            words = list(texts.documents(kind, half))
+            name = f"the project's own texts “{kind}”, the half to {half} on"
+            limit = limit or _JUDGED
+    limit = limit or _LIMIT
     sample = Sample.of(base, words, window, limit)
     return sample, name + (f" (its first {limit:,} tokens)" if sample.truncated else "")
+
+
+def read_halves(
+    base: Base,
+    text: Path | None,
+    kind: str | None,
+    dataset: str | None,
+    window: int | None,
+    limit: int | None,
+    progress: Progress,
+) -> tuple[tuple[Sample, str], tuple[Sample, str]]:
+    """What to choose plans on, and what to judge them on: each with its description. A text that is
+    given is cut in the middle. Raises `SurgeryError`."""
+    if text is None and dataset is None:
+        chosen = read_sample(base, text, kind, dataset, window, limit, progress)
+        return chosen, read_sample(base, text, kind, dataset, window, None, progress, "judge")
+    sample, name = read_sample(base, text, kind, dataset, window, limit, progress)
+    if len(sample) < 2:
+        raise SurgeryError(
+            "The text is too short to choose plans on one half of it and to judge them on the "
+            f"other: it has to be longer than a window, {len(sample.windows[0])} tokens here. Give "
+            "a longer text or a smaller --window."
+        )
+    first, second = sample.halves()
+    return (first, f"{name}, its first half"), (second, f"{name}, its second half")

@@ -75,14 +75,33 @@ def test_suggest(run, folder):
     assert status == 0 and facts["perplexity"] > 1
     methods = [one["method"] for one in facts["suggestions"]]
     assert sorted(methods) == ["block", "drop_one", "greedy", "influence", "random"]
+    (control,) = (one["plan"] for one in facts["suggestions"] if one["method"] == "random")
     for one in facts["suggestions"]:
         assert one["layers"] == 4 and one["low"] <= one["perplexity"] <= one["high"]
+        judged = one["judged"]
+        assert judged["cost"]["low"] <= judged["cost"]["nats_per_token"] <= judged["cost"]["high"]
+        assert judged["tokens"] > facts["tokens"]
+        assert (judged["p"] is None) is (one["plan"] == control)
+    assert "half to choose on" in facts["text"] and "half to judge on" in facts["judged_on"]
     status, out, _ = run("suggest", folder, "--layers", 4, *SHORT)
-    assert status == 0 and all(method in out for method in methods)
+    assert status == 0 and all(method in out for method in methods) and "beats random" in out
     size = f"{facts['suggestions'][0]['parameters'] / 1e6:.6f}M"
     ask = ["--parameters", size, "--method", "influence", "--protect", 2, 2, "--json", *SHORT]
     (one,) = json.loads(run("suggest", folder, *ask)[1])["suggestions"]
     assert one["layers"] == 4 and one["plan"] == "0:2, 4:6"
+
+
+def test_a_text_of_ones_own_is_divided_to_choose_and_to_judge(run, folder, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("The ferry ran twice a day in summer. " * 12, encoding="utf-8")
+    ask = ["suggest", folder, "--layers", 5, "--method", "influence", "--text", text]
+    facts = json.loads(run(*ask, "--window", 40, "--json")[1])
+    assert facts["text"].endswith("its first half") and facts["judged_on"].endswith("second half")
+    (one,) = facts["suggestions"]
+    assert 0 < one["judged"]["p"] <= 1 and one["judged"]["gain_over_random"]
+    text.write_text("The ferry ran twice a day in summer. " * 3, encoding="utf-8")
+    status, _, err = run(*ask)
+    assert status == 1 and "too short to choose plans on one half" in " ".join(err.split())
 
 
 def test_compare(run, folder):
@@ -93,6 +112,7 @@ def test_compare(run, folder):
     assert len(facts["norms"]["base"]) == 6 and len(facts["norms"]["patient"]) == 5
     status, out, _ = run("compare", folder, "0:3, 4:6", *SHORT)
     assert status == 0 and "KL, nats/token" in out and "Largest increases" in out
+    assert "To tell 0.01 nats apart takes about" in " ".join(out.split())
 
 
 def test_compare_with_layers_of_another_base(run, folder, tmp_path):

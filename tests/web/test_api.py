@@ -111,6 +111,13 @@ def test_scan_and_suggest_measure(client, spec):
     assert len(result["block_influence"]) == 6 and result["tokens"] <= 100
     result = client.predict(base=spec, layers=4, text=text, limit=100, api_name="/suggest")
     assert result["suggestions"] and {one["layers"] for one in result["suggestions"]} == {4}
+    assert all(one["judged"] is None for one in result["suggestions"])  # it is one window
+    result = client.predict(base=spec, layers=5, limit=100, api_name="/suggest")
+    assert result["judged_on"] == "the project's own text “prose”, another part"
+    (control,) = (x["plan"] for x in result["suggestions"] if x["method"] == "random")
+    for one in result["suggestions"]:
+        assert one["judged"]["cost"]["low"] <= one["judged"]["cost"]["high"]
+        assert (one["judged"]["p"] is None) is (one["plan"] == control)
 
 
 @pytest.mark.parametrize(

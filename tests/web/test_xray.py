@@ -17,8 +17,16 @@ from components.services.deployment import Deployment
 from components.sessions.healed_store import HealedStore
 from components.sessions.measurements import Entry
 from components.sessions.session import Session
-from surgery import Plan, SurgeryError
-from surgery.analysis import LossIncrease, Scan, Score, Variant, measured_score, overlooked
+from surgery import Plan, SurgeryError, texts
+from surgery.analysis import (
+    LossIncrease,
+    Sample,
+    Scan,
+    Score,
+    Variant,
+    measured_score,
+    overlooked,
+)
 from surgery.analysis.cache import _memory
 from surgery.cli.main import main
 from surgery.progress import silent
@@ -132,12 +140,34 @@ def test_suggestions_are_listed_logged_and_applied(services, session):
     assert {"random (control)", "greedy search"} <= {row["method"] for row in rows}
     assert all(row["measured"] and row["size"].startswith("4 layers") for row in rows)
     assert {entry.plan for entry in session.measurements} == {row["plan"] for row in rows}
+    assert all("cost" in row for row in rows)
+    short = shown(suggest.run(panel, services, session, 4, "layers", OWN, TEXT[:160]))
+    assert all("cost" not in row for row in short[panel.rows]["rows"])  # one window
+    assert "longer text" in short[panel.status]["text"]
     session.become(rows[0]["plan"])
     assert len(session.plan) == 4
     for size, unit in ((0, "layers"), (2.5, "layers"), (None, "layers"), (6, "layers")):
         work = suggest.run(panel, services, session, size, unit, OWN, TEXT)
         values = shown(run(services, work, panel.ended))
         assert values[panel.status]["failed"]
+
+
+def test_suggestions_are_judged_on_the_other_half(services, session):
+    with gr.Blocks():
+        panel = suggest.layout()
+    values = shown(suggest.run(panel, services, session, 4, "layers", "facts", ""))
+    assert "no plan was chosen on" in values[panel.status]["text"]
+    rows = values[panel.rows]["rows"]
+    base = services.bases.get(session.spec)
+    judged = Sample.of(base, texts.documents("facts", "judge"), limit=2048)
+    whole = measured_score(base, Plan.whole(base.depth), judged)
+    (control,) = (row["plan"] for row in rows if row["control"])
+    for row in rows:
+        score = measured_score(base, Plan.parse(row["plan"], base.depth), judged)
+        cost = LossIncrease.of(score, whole)
+        assert row["cost"] == f"{cost.mean:+.2f} nats"
+        assert row["cost_span"] == f"{cost.low:+.2f} to {cost.high:+.2f}"
+        assert bool(row["verdict"]) is (row["plan"] != control)
 
 
 @pytest.mark.parametrize(

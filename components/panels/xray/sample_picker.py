@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 OWN, DATASET = "your own text", "a data set on the Hub"
 _LONGEST = 40_000  # characters: more tokens than a sample takes
 _ROWS = 32  # of a data set
+_JUDGED = 2048  # tokens
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,16 @@ def sample_of(
         rows = texts.from_dataset(name, split or "train", limit=_ROWS, progress=progress)
         return Sample.of(base, rows)
     return Sample.of(base, texts.get(str(kind)))
+
+
+def judging_sample(base: Base, kind: str, sample: Sample) -> tuple[Sample, Sample | None]:
+    """What to choose plans on, and what to judge them on: another part of the same kind of text.
+    None for the second if the visitor's text is too short to be divided."""
+    from surgery.analysis import Sample
+
+    if kind in texts.TEXTS:
+        return sample, Sample.of(base, texts.documents(kind, "judge"), limit=_JUDGED)
+    return (sample, None) if len(sample) < 2 else sample.halves()
 
 
 def name_of(kind: str, own: str) -> str:

@@ -6,8 +6,9 @@ One click makes a suggestion the plan.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -25,15 +26,19 @@ from surgery.analysis import METHODS
 from surgery.numbers import number, perplexity
 from surgery.operation import Operation
 
-from .sample_picker import SamplePicker, name_of, sample_of
+from .sample_picker import SamplePicker, judging_sample, name_of, sample_of
 
 if TYPE_CHECKING:
     from surgery import Base
-    from surgery.analysis import Suggestion
+    from surgery.analysis import Judgement, Suggestion
     from surgery.known_base import KnownBase
 
 _LAYERS, _PARAMETERS = "layers", "million parameters"
 _SHARE = 0.85  # of the base's size: the target until another is entered
+_JUDGED = "Sorted by measured perplexity, then judged on text that no plan was chosen on."
+_NOT_JUDGED = (
+    "Sorted by measured perplexity. A longer text would be judged on, too, with its second half."
+)
 _STOPPED = note("Stopped. Measurements are kept: Suggest resumes from here.")
 
 
@@ -124,13 +129,19 @@ def run(
     latest: list[list[Suggestion]] = []
     opened: list[Base] = []
 
-    def work(progress) -> list[Suggestion]:
-        from surgery.analysis import suggest
+    def work(progress) -> tuple[list[Suggestion], list[Judgement]]:
+        from surgery.analysis import judge, suggest
 
         base = services.bases.load(spec, progress)
         opened.append(base)
         sample = sample_of(base, kind, own, services.deployment, progress)
-        return suggest(base, sample, **wanted, on_update=latest.append, progress=progress)
+        sample, other = judging_sample(base, kind, sample)
+        found = suggest(base, sample, **wanted, on_update=latest.append, progress=progress)
+        random = next((one.plan for one in found if one.method == "random"), None)
+        if other is None:
+            return found, []
+        latest.append(found)
+        return found, judge(base, [one.plan for one in found], other, random, progress)
 
     def running(status: dict) -> dict:
         update = panel.running(status)
@@ -140,7 +151,7 @@ def run(
         return update
 
     yield {panel.rows: {}}
-    suggestions = yield from watch(work, running)
+    suggestions, judgements = yield from watch(work, running)
     for one in suggestions:
         if one.measured is not None:
             how = METHODS[one.method].label
@@ -148,17 +159,18 @@ def run(
             entry = Entry.of(opened[0], of, one.measured, name_of(kind, own), how)
             session.measurements.add(entry)
     yield {
-        **panel.ended(note("Sorted by measured perplexity. Apply replaces the current plan.")),
-        panel.rows: view(opened[0], suggestions),
+        **panel.ended(note(_JUDGED if judgements else _NOT_JUDGED)),
+        panel.rows: view(opened[0], suggestions, judgements),
     }
 
 
-def view(base: Base, suggestions: list[Suggestion]) -> dict:
+def view(base: Base, suggestions: list[Suggestion], judgements: Sequence[Judgement] = ()) -> dict:
     """The list as plain values."""
-    return {"rows": [_row(base, one) for one in suggestions]}
+    pairs = zip_longest(suggestions, judgements)
+    return {"rows": [_row(base, one, judged) for one, judged in pairs]}
 
 
-def _row(base: Base, one: Suggestion) -> dict:
+def _row(base: Base, one: Suggestion, judged: Judgement | None) -> dict:
     after = base.preview(one.plan)
     return {
         "method": METHODS[one.method].label,
@@ -171,6 +183,17 @@ def _row(base: Base, one: Suggestion) -> dict:
         if one.measured is None
         else f"{perplexity(one.measured.low)} to {perplexity(one.measured.high)}",
         "control": one.method == "random",
+        **(_judged(judged) if judged else {}),
+    }
+
+
+def _judged(one: Judgement) -> dict:
+    cost = one.cost
+    beats = {None: "", True: "better than random", False: "no better than random"}
+    return {
+        "cost": f"{cost.mean:+.2f} nats",
+        "cost_span": f"{cost.low:+.2f} to {cost.high:+.2f}",
+        "verdict": beats[one.beats_control],
     }
 
 

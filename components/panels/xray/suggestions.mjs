@@ -12,7 +12,7 @@ export function mount({ element, trigger, props, watch }) {
 
   function item(row) {
     const node = make('li', row.control ? 'control' : '');
-    const apply = make('button', '', 'Apply');
+    const apply = make('button', 'apply', 'Apply');
     apply.type = 'button';
     apply.setAttribute('aria-label', `Apply ${row.plan}`);
     apply.addEventListener('click', () => trigger('select', { plan: row.plan }));
@@ -22,6 +22,8 @@ export function mount({ element, trigger, props, watch }) {
       box(make('small', '', 'predicted'), make('span', '', row.expected || '–')),
       box(make('small', '', 'measured perplexity'), make('span', 'measured', row.measured || '…'),
         make('small', '', row.span)),
+      box(make('small', '', 'judged cost'), make('span', 'judged', row.cost || '–'),
+        make('small', '', row.cost_span), make('small', 'verdict', row.verdict)),
       apply,
     );
     return node;

@@ -18,7 +18,6 @@ from ..common import (
     progress_bar,
 )
 from ..sample import (
-    LIMIT,
     DatasetOption,
     KindOption,
     LimitOption,
@@ -36,7 +35,7 @@ def compare(
     kind: KindOption = None,
     dataset: DatasetOption = None,
     window: WindowOption = None,
-    limit: LimitOption = LIMIT,
+    limit: LimitOption = None,
     compute_dtype: ComputeDtypeOption = None,
     from_disk: FromDiskOption = False,
     as_json: JsonOption = False,
@@ -51,7 +50,7 @@ def compare(
     opened, written, (made, flat) = open_operation(base, plan, with_, from_disk)
     with progress_bar() as progress:
         made.load(progress)
-        sample, name = read_sample(opened, text, kind, dataset, window, limit, progress)
+        sample, name = read_sample(opened, text, kind, dataset, window, limit, progress, "judge")
         against = None if made is opened else opened
         print_disk_reads(made, flat, passes=5)  # three show how layers are run, once
         result = measure(made, flat, sample, progress, against=against)

@@ -26,7 +26,6 @@ from ..common import (
     progress_bar,
 )
 from ..sample import (
-    LIMIT,
     DatasetOption,
     KindOption,
     LimitOption,
@@ -44,7 +43,7 @@ def scan(
     kind: KindOption = None,
     dataset: DatasetOption = None,
     window: WindowOption = None,
-    limit: LimitOption = LIMIT,
+    limit: LimitOption = None,
     score: Annotated[
         list[str] | None,
         typer.Option(

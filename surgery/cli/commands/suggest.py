@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -22,13 +23,12 @@ from ..common import (
     progress_bar,
 )
 from ..sample import (
-    LIMIT,
     DatasetOption,
     KindOption,
     LimitOption,
     TextOption,
     WindowOption,
-    read_sample,
+    read_halves,
 )
 
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
@@ -59,38 +59,43 @@ def suggest(
     kind: KindOption = None,
     dataset: DatasetOption = None,
     window: WindowOption = None,
-    limit: LimitOption = LIMIT,
+    limit: LimitOption = None,
     compute_dtype: ComputeDtypeOption = None,
     from_disk: FromDiskOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Propose plans for a target size, each with its measured cost.
 
-    A random plan of the same size serves as the control.
+    Plans are chosen on one half of the text and judged on the other, where a random plan of the
+    same size serves as the control.
     """
-    from surgery.analysis import measured_score, report
+    from surgery.analysis import judge, measured_score, report
     from surgery.analysis import suggest as propose
     from surgery.plan import Plan
 
     opened = open_base(base, from_disk)
     with progress_bar() as progress:
-        sample, name = read_sample(opened, text, kind, dataset, window, limit, progress)
-        plans = propose(
+        halves = read_halves(opened, text, kind, dataset, window, limit, progress)
+        (sample, name), (other, other_name) = halves
+        find = partial(
+            propose,
             opened,
             sample,
             layers=layers,
             parameters=None if parameters is None else _count(parameters),
-            methods=method or None,
             protect=protect,
             seed=seed,
             progress=progress,
         )
+        plans = find(methods=method or None)
         whole = measured_score(opened, Plan.whole(opened.depth), sample, progress)
+        (random,) = find(methods=["random"], measured=False)
+        judged = judge(opened, [one.plan for one in plans], other, random.plan, progress)
     if as_json:
-        print_json(report.suggest_json(opened, name, whole, plans))
+        print_json(report.suggest_json(opened, name, whole, plans, other_name, judged))
         return
-    out.print(f"{escape(opened.name)}, {escape(name)}")
-    for part in report.suggest_tables(opened, whole, plans):
+    out.print(f"{escape(opened.name)}. Chosen on {escape(name)}; judged on {escape(other_name)}.")
+    for part in report.suggest_tables(opened, whole, plans, judged):
         out.print(part)
 
 

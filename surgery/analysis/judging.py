@@ -1,0 +1,75 @@
+"""Judge plans on a text that they were not chosen on.
+
+A plan that was picked among many looks better on the text it was picked by than it is. So each is
+measured once more on another, and compared there with a random plan of the same size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from surgery.plan import Plan
+from surgery.progress import Progress, silent
+
+from .sample import Sample
+from .score import LossIncrease, Score
+from .significance import LEVEL, corrected, p_value
+from .suggestions import measured_score
+
+if TYPE_CHECKING:
+    from surgery.base import Base
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A plan on the text to judge on.
+
+    `cost` is the increase of the loss over the base's. `gain` is the decrease from the control's, a
+    random plan of the same size, and `p` the probability of a difference as large by chance,
+    corrected for the number of plans that were judged; both are None for the control itself and
+    without one.
+    """
+
+    score: Score
+    cost: LossIncrease
+    gain: LossIncrease | None = None
+    p: float | None = None
+
+    @property
+    def beats_control(self) -> bool | None:
+        """Whether it is better than the control by more than chance; None if there is none."""
+        if self.gain is None or self.p is None:
+            return None
+        return self.gain.mean > 0 and self.p < LEVEL
+
+
+def judge(
+    base: Base,
+    plans: Sequence[Plan],
+    sample: Sample,
+    control: Plan | None = None,
+    progress: Progress = silent,
+) -> list[Judgement]:
+    """Measure plans on a sample, and compare each with the base and with the `control`.
+
+    Raises `SurgeryError`, and `Refused` for a plan that can't be operated.
+    """
+    whole = measured_score(base, Plan.whole(base.depth), sample, progress)
+    other = measured_score(base, control, sample, progress) if control else None
+    judged = []
+    for plan in plans:
+        score = measured_score(base, plan, sample, progress)
+        gain = p = None
+        if other and plan != control:
+            gain = LossIncrease.of(other, score)
+            p = p_value(np.subtract(score.nll, other.nll))
+        judged.append(Judgement(score, LossIncrease.of(score, whole), gain, p))
+    compared = [i for i, one in enumerate(judged) if one.p is not None]
+    for i, p in zip(compared, corrected([judged[i].p or 0.0 for i in compared]), strict=True):
+        one = judged[i]
+        judged[i] = Judgement(one.score, one.cost, one.gain, p)
+    return judged
