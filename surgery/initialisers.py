@@ -124,7 +124,7 @@ _ALL = (
     ),
     Initialiser(
         "no-attention",
-        "its attention adds nothing; takes as long as before",
+        "without its attention; no faster",
         Changes.OUTPUTS,
         _zeros,
         needs=(Needs.RESIDUAL, Needs.BLOCKS),
@@ -132,7 +132,7 @@ _ALL = (
     ),
     Initialiser(
         "no-mlp",
-        "its MLP adds nothing; takes as long as before",
+        "without its MLP; no faster",
         Changes.OUTPUTS,
         _zeros,
         needs=(Needs.RESIDUAL, Needs.BLOCKS),

@@ -174,7 +174,7 @@ def _import_everything() -> None:
     import surgery
 
     for module in pkgutil.walk_packages(surgery.__path__, "surgery."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith(("__main__", "harness.model")):  # the latter needs lm-eval
             importlib.import_module(module.name)
     # The command line looks when it is imported whether somebody reads it in a terminal.
     for name in [name for name in sys.modules if name.startswith("surgery.cli")]:

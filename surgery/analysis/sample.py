@@ -53,7 +53,7 @@ class Sample:
         context = base.context
         if window is None:
             window = min(WINDOW, context or WINDOW)
-        first = _first_token(base)
+        first = first_token(base)
         if window <= len(first) or window < 2 or (context and window > context):
             raise SurgeryError(f"A window can have 2 to {context or 'any number of'} tokens.")
         if limit < FEWEST:
@@ -106,7 +106,7 @@ def _ids(base: Base, text: str) -> list[int]:
     return base.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
-def _first_token(base: Base) -> tuple[int, ...]:
+def first_token(base: Base) -> tuple[int, ...]:
     """The special token that the tokenizer puts before every text, if the model has an embedding
     for it."""
     tokenizer = base.tokenizer

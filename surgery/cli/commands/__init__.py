@@ -1,6 +1,8 @@
 """The commands, a file for each, in the order in which the help lists them."""
 
+from .check import check
 from .compare import compare
+from .evaluate import evaluate
 from .generate import generate
 from .heal import heal
 from .inspect import inspect
@@ -10,6 +12,7 @@ from .recipe import recipe
 from .repair import repair
 from .save import save
 from .scan import scan
+from .skills import skills
 from .suggest import suggest
 from .verify import verify
 from .weights import weights
@@ -22,10 +25,13 @@ COMMANDS = (
     scan,
     suggest,
     compare,
+    skills,
+    evaluate,
     repair,
     heal,
     save,
     recipe,
     verify,
+    check,
     push,
 )

@@ -1,0 +1,108 @@
+"""`check`: hold a saved model to limits, for CI."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from surgery.errors import BaseError, SurgeryError
+
+from ..common import (
+    ComputeDtypeOption,
+    FromDiskOption,
+    JsonOption,
+    SavedArgument,
+    open_base,
+    out,
+    print_json,
+    progress_bar,
+)
+from ..sample import (
+    DatasetOption,
+    KindOption,
+    LimitOption,
+    TextOption,
+    WindowOption,
+    read_sample,
+)
+
+if TYPE_CHECKING:
+    from surgery.base import Base
+
+
+def check(
+    folder: SavedArgument,
+    base: Annotated[
+        str | None,
+        typer.Argument(metavar="[BASE]", help="The base; defaults to the recipe's."),
+    ] = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(metavar="NATS", help="What it may cost per token, with its whole interval."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SKILL", help="A skill that it has to keep; may be repeated."),
+    ] = None,
+    text: TextOption = None,
+    kind: KindOption = None,
+    dataset: DatasetOption = None,
+    window: WindowOption = None,
+    limit: LimitOption = None,
+    compute_dtype: ComputeDtypeOption = None,
+    from_disk: FromDiskOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold a saved model to limits. The exit status is 0 if it passes and 1 if not."""
+    from surgery.check_saved import check_saved
+
+    if max_cost is None and not keep:
+        raise SurgeryError("Give a limit: --max-cost NATS, or --keep SKILL.")
+    if not folder.is_dir():
+        raise SurgeryError(f"There is no folder {folder}.")
+    opened = open_base(base, from_disk) if base else _recorded(folder, from_disk)
+    saved = open_base(str(folder), from_disk)
+    with progress_bar() as progress:
+        sample, name = read_sample(
+            opened, text, kind, dataset, window, limit, progress, half="judge"
+        )
+        requirements = check_saved(
+            saved, opened, sample, max_cost=max_cost, keep=keep or (), progress=progress
+        )
+    passed = all(one.passed for one in requirements)
+    if as_json:
+        facts = {"model": str(folder), "base": opened.name, "text": name, "passed": passed}
+        print_json({**facts, "requirements": [asdict(one) for one in requirements]})
+    else:
+        out.print(f"{escape(str(folder))} against {escape(opened.name)}, {escape(name)}\n")
+        table = Table("", "limit", "measured", "", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        for one in requirements:
+            verdict = "[green]passes[/green]" if one.passed else "[red]fails[/red]"
+            table.add_row(one.name, one.limit, one.measured, verdict)
+        out.print(table)
+        for one in requirements:
+            if one.reason:
+                out.print(f"\n{one.name}: {escape(one.reason)}")
+    if not passed:
+        raise typer.Exit(1)
+
+
+def _recorded(folder: Path, from_disk: bool) -> Base:
+    """The base that the recipe in a saved folder names."""
+    from surgery.recipe import read_file
+
+    if not (folder / "recipe.yaml").is_file():
+        raise SurgeryError(f"{folder} has no recipe.yaml. Name the base: check OUT BASE.")
+    model = read_file(folder / "recipe.yaml").model
+    try:
+        return open_base(model, from_disk)
+    except BaseError as error:
+        raise BaseError(
+            f"The recipe's base, {model[:80]}, can't be opened ({error}) Name the base: "
+            "check OUT BASE."
+        ) from error

@@ -1,0 +1,97 @@
+"""`evaluate`: a base and its patient on tasks of lm-evaluation-harness."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from surgery.optional import require
+
+from ..common import (
+    BaseArgument,
+    ComputeDtypeOption,
+    FromDiskOption,
+    JsonOption,
+    PlanArgument,
+    WithOption,
+    open_operation,
+    out,
+    print_json,
+    progress_bar,
+)
+from ..reports.evaluate import result_json, result_table
+
+
+def evaluate(
+    base: BaseArgument,
+    plan: PlanArgument,
+    tasks: Annotated[
+        str,
+        typer.Option(
+            metavar="TASK,…", help="Tasks or groups of lm-eval: `lm_eval ls tasks` lists them."
+        ),
+    ],
+    with_: WithOption = None,
+    include_path: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="A folder with more tasks, such as your own."
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Items of each task, from its first; else all.")
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Requests that run through a model at once.")
+    ] = 1,
+    compute_dtype: ComputeDtypeOption = None,
+    from_disk: FromDiskOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Evaluate base and patient on tasks of lm-eval.
+
+    Scores with their standard errors, and the difference item by item. lm-eval is
+    lm-evaluation-harness, which the extra “eval” installs. Tasks whose data is on this machine need no network.
+    """
+    from surgery.harness import evaluate as measure
+
+    require("lm_eval", "Evaluation")  # before a base is downloaded
+    opened, written, (made, flat) = open_operation(base, plan, with_, from_disk)
+    with progress_bar() as progress:
+        made.load(progress)
+    with _quiet():
+        results = measure(
+            opened,
+            made.operate(flat),
+            [name.strip() for name in tasks.split(",") if name.strip()],
+            include_path=include_path,
+            limit=limit,
+            batch_size=batch_size,
+        )
+    if as_json:
+        print_json(
+            {"base": opened.name, "plan": str(written), "results": list(map(result_json, results))}
+        )
+        return
+    out.print(f"{escape(opened.name)}  {escape(str(written))}  ({written.describe()})\n")
+    out.print(result_table(results))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without lm-eval's advice to programmers, and without its progress bars where nobody watches:
+    it draws them in files, too."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    if sys.stderr.isatty():
+        yield
+        return
+    with redirect_stderr(io.StringIO()):
+        yield

@@ -1,0 +1,96 @@
+"""What `skills` prints: a row for each skill, and how much of greedy text repeats itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from surgery.plan import Plan
+
+if TYPE_CHECKING:
+    from surgery.base import Base
+    from surgery.skills import Change, Profile, Repetition, SkillChange, SkillScore
+
+Texts = Sequence["Repetition"] | None  # of base and patient; None if none were generated
+
+
+def skills_json(
+    base: Base, plan: Plan, profile: Profile, changes: Sequence[SkillChange], texts: Texts
+) -> dict:
+    """Accuracies and margins by skill; intervals are at 95 %. `profile` is the base's."""
+    from surgery.analysis.report import plain
+
+    return plain(
+        {
+            "base": base.name,
+            "plan": str(plan),
+            "items": profile.items,
+            "seed": profile.seed,
+            "skills": {
+                change.skill.key: {
+                    "chance": change.base.chance,
+                    "base": _score(change.base),
+                    "patient": _score(change.patient),
+                    "margin_change": asdict(change.margin),
+                    "verdict": change.verdict,
+                }
+                for change in changes
+            },
+            "repeated_4_grams": texts and {"base": texts[0].mean, "patient": texts[1].mean},
+        }
+    )
+
+
+def skills_report(changes: Sequence[SkillChange], texts: Texts) -> Iterator[Table | str]:
+    """The same as a table and sentences for a terminal of 80 columns."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("skill", no_wrap=True)
+    for heading in ("chance", "base", "patient", "95 % CI", "nats", "95 % CI"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for change in changes:
+        low, high = change.patient.interval
+        table.add_row(
+            change.skill.label,
+            f"{change.base.chance:.0%}",
+            f"{change.base.accuracy:.0%}",
+            f"{change.patient.accuracy:.0%}",
+            f"{100 * low:.0f} to {100 * high:.0f}",
+            *_cells(change.margin),
+            change.verdict,
+            style="dim" if change.verdict == "at chance" else "",
+        )
+    yield table
+    yield (
+        "\nchance, base, patient: share of items that are right. nats: change of the mean\n"
+        "margin, ln p(right) − ln p(best wrong), paired over the items. at chance: the\n"
+        "base isn't clearly above chance. lost: the base is, and the patient isn't."
+    )
+    if texts:
+        base, patient = (_share(one.mean) for one in texts)
+        yield f"\nRepeated 4-grams in greedy text: base {base}, patient {patient}."
+
+
+def _score(score: SkillScore) -> dict:
+    low, high = score.interval
+    return {"accuracy": score.accuracy, "low": low, "high": high, "margin": score.mean}
+
+
+def _cells(change: Change) -> tuple[str, str]:
+    """The change and its interval."""
+    if not math.isfinite(change.mean):
+        return "NaN", ""
+    mean, low, high = map(_nats, (change.mean, change.low, change.high))
+    return mean, f"{low} to {high}"
+
+
+def _nats(value: float) -> str:
+    return f"{value:+.2f}" if abs(value) < 10 else f"{value:+.1f}"
+
+
+def _share(share: float | None) -> str:
+    return "none" if share is None else f"{share:.0%}"

@@ -1,0 +1,70 @@
+"""The gate: a saved model passes its limits or fails them, with the reason and an exit status."""
+
+import json
+import math
+
+import pytest
+
+from surgery import Base, Plan, SaveError, SurgeryError, texts
+from surgery.analysis import LossIncrease, Sample, measured_score
+from surgery.check_saved import check_saved
+from surgery.cli import main
+
+
+@pytest.fixture
+def saved(tiny_folder, tmp_path):
+    """(base, saved model, sample)"""
+    base = Base.open(str(tiny_folder("llama")))
+    out = base.save(Plan.parse("0:2, 4:6", base.depth), tmp_path / "out")
+    sample = Sample.of(base, texts.documents("prose", "judge"), window=64, limit=512)
+    return base, Base.open(str(out)), sample
+
+
+def test_what_it_may_cost(saved):
+    base, model, sample = saved
+    after = measured_score(model, Plan.whole(4), sample)
+    live = measured_score(base, Plan.parse("0:2, 4:6", 6), sample)
+    assert live.nll == pytest.approx(after.nll, abs=1e-5)
+    cost = LossIncrease.of(after, measured_score(base, Plan.whole(6), sample))
+    (passing,) = check_saved(model, base, sample, max_cost=cost.high + 1e-6)
+    assert passing.passed and not passing.reason and f"{cost.mean:+.3f}" in passing.measured
+    (unsure,) = check_saved(model, base, sample, max_cost=(cost.mean + cost.high) / 2)
+    assert not unsure.passed and "too few to tell" in unsure.reason
+    (failing,) = check_saved(model, base, sample, max_cost=cost.low - 1)
+    assert not failing.passed and failing.reason == "It costs more than that."
+    assert not check_saved(model, base, sample, max_cost=math.nan)[0].passed
+
+
+def test_a_skill_that_the_base_lacks_can_not_be_checked(saved):
+    base, model, sample = saved
+    cost, brackets = check_saved(model, base, sample, max_cost=100, keep=["brackets", "brackets"])
+    assert cost.passed and not brackets.passed and "isn't above chance" in brackets.reason
+    with pytest.raises(SurgeryError, match="no skill “juggling”"):
+        check_saved(model, base, sample, keep=["juggling"])
+
+
+def test_another_tokenizer_is_refused(saved, monkeypatch):
+    base, model, sample = saved
+    monkeypatch.setattr(type(model), "tokenizer", property(lambda self: lambda text: {
+        "input_ids": [id(self)]}))  # fmt: skip
+    with pytest.raises(SaveError, match="different tokens"):
+        check_saved(model, base, sample, max_cost=1)
+
+
+def test_the_command(saved, tmp_path, capsys):
+    base, _model, _ = saved
+    short = ["--limit", "128", "--window", "64"]
+    ask = ["check", str(tmp_path / "out"), str(base.source.home), *short]
+    assert main.main([*ask, "--max-cost", "100", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["passed"] and facts["requirements"][0]["limit"] == "≤ 100"
+    assert "half to judge on" in facts["text"]
+    assert main.main([*ask, "--max-cost", "-100", "--keep", "brackets"]) == 1
+    out = capsys.readouterr().out
+    assert "fails" in out and "It costs more than that." in out
+    assert main.main(ask) == 1 and "Give a limit" in capsys.readouterr().err
+    assert main.main(["check", str(tmp_path / "no"), "--max-cost", "1"]) == 1
+    assert "There is no folder" in capsys.readouterr().err
+    (tmp_path / "out" / "recipe.yaml").unlink()
+    assert main.main(["check", str(tmp_path / "out"), "--max-cost", "1"]) == 1
+    assert "has no recipe.yaml" in " ".join(capsys.readouterr().err.split())
