@@ -59,7 +59,8 @@ def evaluate(
     """Evaluate base and patient on tasks of lm-eval.
 
     Scores with their standard errors, and the difference item by item. lm-eval is
-    lm-evaluation-harness, which the extra “eval” installs. Tasks whose data is on this machine need no network.
+    lm-evaluation-harness, which the extra “eval” installs. Tasks whose data is on this
+    machine need no network.
     """
     from surgery.harness import evaluate as measure
 
