@@ -9,7 +9,7 @@ Gradio reads types from the signatures at runtime, so annotations are not postpo
 
 import secrets
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -236,11 +236,11 @@ class Endpoints:
                 if not text:
                     own = texts.documents(texts.DEFAULT, "judge")
                     other, where = Sample.of(model, own, limit=limit), f"{name}, another part"
-                elif len(sample) > 1:
-                    sample, other = sample.halves()
-                    name, where = f"{name}, its first half", f"{name}, its second half"
                 else:
                     other, where = None, ""
+                    with suppress(SurgeryError):  # too short to be divided
+                        sample, other = sample.halves()
+                        name, where = f"{name}, its first half", f"{name}, its second half"
                 with self.bases.in_use(model):
                     plans = find(
                         model,

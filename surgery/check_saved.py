@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .analysis import LossIncrease, Sample, measured_score
-from .errors import SaveError
+from .errors import SaveError, SurgeryError
 from .plan import Plan
 from .progress import Progress, silent
 from .skills import SKILLS, compare_skills, profile
@@ -32,7 +33,7 @@ class Requirement:
 def check_saved(
     saved: Base,
     base: Base,
-    sample: Sample,
+    sample: Sample | None,
     *,
     max_cost: float | None = None,
     keep: Sequence[str] = (),
@@ -41,12 +42,16 @@ def check_saved(
     """Check a saved model, opened as a base of its own, against the base that it was made from.
 
     `max_cost` is in nats per token over the base's loss on the `sample`, which is made for the
-    base: the whole 95 % interval has to lie at or below it. `keep` are keys of `SKILLS`: the base
-    has to be above chance, and no loss may show. Raises `SurgeryError`; `SaveError` if the two
-    don't read text alike.
+    base and needed for this alone: the whole 95 % interval has to lie at or below it. `keep` are
+    keys of `SKILLS`: the base has to be above chance, and no loss may show. Raises `SurgeryError`;
+    `SaveError` if the two don't read text alike.
     """
     requirements = []
-    if max_cost is not None:
+    if max_cost is not None and not math.isfinite(max_cost):
+        raise SurgeryError("The highest cost has to be a number of nats per token.")
+    if unknown := [key for key in keep if key not in SKILLS]:
+        raise SurgeryError(f"There is no skill “{unknown[0][:40]}”. Skills: {', '.join(SKILLS)}.")
+    if max_cost is not None and sample is not None:
         _check_tokenizers(saved, base)
         before = measured_score(base, Plan.whole(base.depth), sample, progress)
         after = measured_score(saved, Plan.whole(saved.depth), sample, progress)
@@ -60,7 +65,9 @@ def check_saved(
             if change.verdict == "at chance":
                 reason = "The base itself isn't above chance, so this can't be checked."
             elif change.verdict not in _KEEPING:
-                reason = f"The margin fell by {-change.margin.mean:.2f} nats."
+                reason = (
+                    f"It is {change.verdict}: the margin changed by {change.margin.mean:+.2f} nats."
+                )
             measured = f"{change.base.accuracy:.0%} → {change.patient.accuracy:.0%}"
             name = SKILLS[change.skill.key].label
             requirements.append(Requirement(name, "kept", measured, not reason, reason))
@@ -70,7 +77,9 @@ def check_saved(
 def _cost(cost: LossIncrease, limit: float, tokens: int) -> Requirement:
     measured = f"{cost.mean:+.3f} ({cost.low:+.3f} to {cost.high:+.3f})"
     reason = ""
-    if not cost.high <= limit:  # NaN fails
+    if not all(map(math.isfinite, (cost.mean, cost.low, cost.high))):
+        reason = "A loss isn't a finite number: the base or the saved model is broken."
+    elif cost.high > limit:
         reason = "It costs more than that."
         if cost.mean <= limit:
             reason = (

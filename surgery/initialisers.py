@@ -124,7 +124,7 @@ _ALL = (
     ),
     Initialiser(
         "no-attention",
-        "without its attention; no faster",
+        "its attention adds nothing; no time is saved",
         Changes.OUTPUTS,
         _zeros,
         needs=(Needs.RESIDUAL, Needs.BLOCKS),
@@ -132,7 +132,7 @@ _ALL = (
     ),
     Initialiser(
         "no-mlp",
-        "without its MLP; no faster",
+        "its MLP adds nothing; no time is saved",
         Changes.OUTPUTS,
         _zeros,
         needs=(Needs.RESIDUAL, Needs.BLOCKS),

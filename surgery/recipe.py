@@ -172,7 +172,7 @@ class Recipe(_Part):
         """Return the plan for a base of `depth` layers, and for other bases of the depths in
         `others`, by their names in the plan.
 
-        `tensors` are a layer's tensors: (name, is it an output projection?). Raises `PlanError`, or
+        `tensors` are a layer's tensors, as `layer_tensors` gives them. Raises `PlanError`, or
         `Refused` for scales that no plan can express.
         """
         layers: list[Layer] = []

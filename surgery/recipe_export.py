@@ -39,8 +39,9 @@ def to_yaml(
     for first, length in _runs(plan, starts):
         block = first.init.initialiser.block
         factor = 0.0 if block else first.init.output_factor
-        changed = outputs.get(block, ()) if block else chain.from_iterable(outputs.values())
-        if first.base or factor is None:
+        every = chain.from_iterable(outputs.values())
+        changed = list(outputs.get(block, ()) if block else every)
+        if first.base or factor is None or (block and not changed):
             raise Refused(f"mergekit's recipes can't say {first.base or first.init}.")
         name, offset = parts[bisect_right(starts, first.source) - 1]
         start = first.source - offset
@@ -103,8 +104,11 @@ def output_filters(
 
 def of_base(base: Model, plan: Plan, model: str, dtype: str | None) -> str:
     """Write the plan for this base as mergekit's YAML."""
+    from .architecture.apply.initialise import check_supported
     from .architecture.inspect.identity_proof import OUTPUT_PROJECTIONS
 
+    if any(layer.init.initialiser.block for layer in plan.layers):
+        check_supported(base.anatomy, plan)  # whose layers may differ in what they are made of
     outputs = output_filters(layer_tensors(base), OUTPUT_PROJECTIONS)
     return to_yaml(model, plan, dtype, outputs, base.parts)
 

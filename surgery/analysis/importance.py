@@ -176,7 +176,7 @@ _ENTRIES = (
     ImportanceScore(
         key="drop_attention",
         label="drop-attention perplexity",
-        heading="without attention",
+        heading="no attention",
         description="The perplexity of the base without the attention of one layer.",
         change="drop",
         unit="perplexity",
@@ -189,7 +189,7 @@ _ENTRIES = (
     ImportanceScore(
         key="drop_mlp",
         label="drop-MLP perplexity",
-        heading="without MLP",
+        heading="no MLP",
         description="The perplexity of the base without the MLP of one layer.",
         change="drop",
         unit="perplexity",

@@ -6,8 +6,9 @@ measured once more on another, and compared there with a random plan of the same
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ from surgery.progress import Progress, silent
 
 from .sample import Sample
 from .score import LossIncrease, Score
-from .significance import LEVEL, corrected, p_value
+from .significance import LEVEL, benjamini_hochberg, p_value
 from .suggestions import measured_score
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Judgement:
     `cost` is the increase of the loss over the base's. `gain` is the decrease from the control's, a
     random plan of the same size, and `p` the probability of a difference as large by chance,
     corrected for the number of plans that were judged; both are None for the control itself and
-    without one.
+    without one, and `p` where the text is too short to tell.
     """
 
     score: Score
@@ -54,7 +55,9 @@ def judge(
     control: Plan | None = None,
     progress: Progress = silent,
 ) -> list[Judgement]:
-    """Measure plans on a sample, and compare each with the base and with the `control`.
+    """Measure plans on a sample, and compare each with the base and with the `control`, which is
+    one random plan: others may be better or worse. A plan that works is better than a control that
+    doesn't.
 
     Raises `SurgeryError`, and `Refused` for a plan that can't be operated.
     """
@@ -66,10 +69,9 @@ def judge(
         gain = p = None
         if other and plan != control:
             gain = LossIncrease.of(other, score)
-            p = p_value(np.subtract(score.nll, other.nll))
+            broken = not math.isfinite(other.perplexity) and math.isfinite(score.perplexity)
+            p = 0.0 if broken else p_value(np.subtract(score.nll, other.nll))
         judged.append(Judgement(score, LossIncrease.of(score, whole), gain, p))
-    compared = [i for i, one in enumerate(judged) if one.p is not None]
-    for i, p in zip(compared, corrected([judged[i].p or 0.0 for i in compared]), strict=True):
-        one = judged[i]
-        judged[i] = Judgement(one.score, one.cost, one.gain, p)
-    return judged
+    known = [one.p for one in judged if one.p is not None]
+    corrected = iter(benjamini_hochberg(known))
+    return [one if one.p is None else replace(one, p=next(corrected)) for one in judged]

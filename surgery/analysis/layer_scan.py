@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Variant:
     """The base with one change, and its perplexity with a 95 % interval.
 
-    `layer` is the first that is dropped or repeated. `cost` is the increase over the base's loss.
+    `layer` is the first that is changed. `cost` is the increase over the base's loss.
     All numbers are None, and `refused` is the reason, for a plan that can't be operated.
     """
 

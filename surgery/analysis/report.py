@@ -22,7 +22,7 @@ from .layer_scan import Scan, Variant
 from .methods import Suggestion
 from .parts import Part
 from .score import LossIncrease, Score
-from .significance import p_words, tokens_needed
+from .significance import tokens_needed
 
 if TYPE_CHECKING:
     from surgery.base import Base
@@ -261,14 +261,14 @@ def suggest_tables(
     """The suggestions and their judgements as a table for a terminal."""
     tokens = f"{whole.tokens:,} tokens to choose on, {judgements[0].score.tokens:,} to judge on"
     yield f"The base: perplexity {_perplexity(whole.perplexity)}; {tokens}.\n"
-    table = _table("method", "plan")
-    for heading in ("chosen at", "cost (nats)", "95 % CI", "beats random"):
+    table = _table("method")
+    for heading in ("parameters", "chosen at", "cost, nats", "95 % CI", "beats random"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one, judged in zip(suggestions, judgements, strict=True):
-        beats = {None: "", True: f"yes, p {p_words(judged.p)}", False: "no"}[judged.beats_control]
+        beats = {None: "", True: "yes", False: "no"}[judged.beats_control]
         table.add_row(
             one.method,
-            str(one.plan),
+            f"{base.preview(one.plan).parameters:,}",
             _perplexity(one.measured.perplexity) if one.measured else "",
             f"{judged.cost.mean:+.3f}",
             f"{judged.cost.low:+.3f} to {judged.cost.high:+.3f}",
@@ -277,11 +277,11 @@ def suggest_tables(
     yield table
     yield ""
     yield (
-        "chosen at: perplexity on the text to choose on. cost: increase of the loss over the "
-        "base's on the text to judge on, per token.\n"
+        "chosen at: perplexity on the text to choose on. cost: increase of the loss over the\n"
+        "base's on the text to judge on, per token. beats random: by more than chance.\n"
     )
     for one in suggestions:
-        yield escape(f"{one.method}: {one.words}")
+        yield escape(f"{one.method}: {one.plan}\n  {one.words}")
 
 
 # ---------------------------------------------------------------------- compare
@@ -344,7 +344,10 @@ def compare_tables(plan: Plan, result: Comparison) -> Iterator[Table | str]:
 def _enough(base: Score, patient: Score) -> str:
     """How much text a small difference would take, by how much those of these tokens scatter."""
     needed = tokens_needed(np.subtract(patient.nll, base.nll), _SMALL)
-    return f" To tell {_SMALL} nats apart takes about {needed:,} of such tokens." if needed else ""
+    if not needed:
+        return ""
+    about = round(needed, 2 - len(str(needed)))
+    return f" To detect {_SMALL} nats takes about {about:,} tokens of such text."
 
 
 def _guesses(guesses: Sequence[Guess]) -> list[dict]:

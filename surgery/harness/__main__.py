@@ -2,7 +2,7 @@
 
 import sys
 
-from surgery.errors import SurgeryError
+from surgery.errors import SurgeryError, one_line
 
 from .counting import count_nothing
 from .registration import register
@@ -17,7 +17,7 @@ def main() -> None:
 
         cli_evaluate()
     except SurgeryError as error:
-        sys.exit(f"Error: {error}")
+        sys.exit(f"Error: {one_line(error)}")
 
 
 if __name__ == "__main__":

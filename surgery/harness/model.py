@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.compute import many_rows
 from surgery.compute_choice import Choice, set_compute_dtype
+from surgery.errors import SurgeryError
 from surgery.optional import require
 
 from .opening import open_patient
@@ -49,12 +50,14 @@ class PatientLM(LoadedLM):
 
     def __init__(
         self,
-        base: str,
-        plan: str | int,
+        base: str = "",
+        plan: str | int = "",
         repair: str | None = None,
         compute_dtype: Choice = "stored",
         **options: Any,
     ) -> None:
+        if not base or plan == "":
+            raise SurgeryError("Give the model arguments base=… and plan=….")
         patient = open_patient(base, plan, repair)  # a repair chooses its own dtype
         set_compute_dtype(compute_dtype)
         super().__init__(patient.model, patient.base.tokenizer, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from .intervals import Change
@@ -21,18 +22,24 @@ class SkillChange:
     patient: SkillScore
     margin: Change
 
+    @cached_property
+    def accuracy(self) -> Change:
+        """The change of the share of right answers, paired over the items."""
+        base, patient = ([float(m > 0) for m in x.margins] for x in (self.base, self.patient))
+        return Change.of(base, patient)
+
     @property
     def verdict(self) -> Verdict:
         """In a word.
 
         “at chance”: the base's accuracy isn't clearly above chance, so nothing can be said of what
-        the plan did. Otherwise by the interval of the change: “kept” if it includes 0, “gained” if
-        it is above, and below it “lost” if the patient is no longer clearly above chance, else
-        “weaker”.
+        the plan did. Otherwise by the intervals of the changes, of the mean margin and of the
+        accuracy: if either is below 0, “lost” if the patient is no longer clearly above chance,
+        else “weaker”; “gained” if that of the margin is above 0; “kept” if no change shows.
         """
         if not self.base.beats_chance:
             return "at chance"
-        if self.margin.high < 0:
+        if self.margin.high < 0 or self.accuracy.high < 0:
             return "weaker" if self.patient.beats_chance else "lost"
         return "gained" if self.margin.low > 0 else "kept"
 

@@ -30,7 +30,7 @@ def wilson(right: int, count: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Change:
-    """The change of a mean in nats, with its 95 % interval, paired over items.
+    """The change of a mean, in nats or as a share, with its 95 % interval, paired over items.
 
     −∞ where the patient's values aren't all finite, NaN where the base's aren't.
     """

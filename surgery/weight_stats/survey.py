@@ -40,7 +40,7 @@ _SAMPLE_EACH = 1 << 16  # of one tensor, at most
 @dataclass(frozen=True)
 class Part:
     """Tensors that are counted together. `layer` is None outside the layers; `output` is the
-    block whose output projections they are, which @identity and @scale change."""
+    block that they end if they are output projections, which some initialisers change."""
 
     layer: int | None
     kind: str

@@ -112,7 +112,7 @@ def test_compare(run, folder):
     assert len(facts["norms"]["base"]) == 6 and len(facts["norms"]["patient"]) == 5
     status, out, _ = run("compare", folder, "0:3, 4:6", *SHORT)
     assert status == 0 and "KL, nats/token" in out and "Largest increases" in out
-    assert "To tell 0.01 nats apart takes about" in " ".join(out.split())
+    assert "To detect 0.01 nats takes about" in " ".join(out.split())
 
 
 def test_compare_with_layers_of_another_base(run, folder, tmp_path):

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from surgery import Base, Plan, SaveError, SurgeryError, texts
-from surgery.analysis import LossIncrease, Sample, measured_score
+from surgery.analysis import LossIncrease, Sample, Score, measured_score
 from surgery.check_saved import check_saved
 from surgery.cli import main
 
@@ -32,7 +32,24 @@ def test_what_it_may_cost(saved):
     assert not unsure.passed and "too few to tell" in unsure.reason
     (failing,) = check_saved(model, base, sample, max_cost=cost.low - 1)
     assert not failing.passed and failing.reason == "It costs more than that."
-    assert not check_saved(model, base, sample, max_cost=math.nan)[0].passed
+    for limit in (math.nan, math.inf):
+        with pytest.raises(SurgeryError, match="has to be a number"):
+            check_saved(model, base, sample, max_cost=limit)
+
+
+@pytest.mark.parametrize("broken", ["base", "saved"])
+def test_what_is_broken_never_passes(saved, monkeypatch, broken):
+    base, model, sample = saved
+    nan = Score.of([math.nan] * sample.tokens)
+
+    def score(of, plan, *rest):
+        return (
+            nan if of is (base if broken == "base" else model) else measured_score(of, plan, *rest)
+        )
+
+    monkeypatch.setattr("surgery.check_saved.measured_score", score)
+    (cost,) = check_saved(model, base, sample, max_cost=1000)
+    assert not cost.passed and "isn't a finite number" in cost.reason
 
 
 def test_a_skill_that_the_base_lacks_can_not_be_checked(saved):

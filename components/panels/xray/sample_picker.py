@@ -101,7 +101,10 @@ def judging_sample(base: Base, kind: str, sample: Sample) -> tuple[Sample, Sampl
 
     if kind in texts.TEXTS:
         return sample, Sample.of(base, texts.documents(kind, "judge"), limit=_JUDGED)
-    return (sample, None) if len(sample) < 2 else sample.halves()
+    try:
+        return sample.halves()
+    except SurgeryError:
+        return sample, None
 
 
 def name_of(kind: str, own: str) -> str:

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 _LAYERS, _PARAMETERS = "layers", "million parameters"
 _SHARE = 0.85  # of the base's size: the target until another is entered
-_JUDGED = "Sorted by measured perplexity, then judged on text that no plan was chosen on."
+_JUDGED = "Sorted by measured perplexity, then measured on other text, which no plan was chosen on."
 _NOT_JUDGED = (
-    "Sorted by measured perplexity. A longer text would be judged on, too, with its second half."
+    "Sorted by measured perplexity. A longer text would have a second half to check them on."
 )
 _STOPPED = note("Stopped. Measurements are kept: Suggest resumes from here.")
 
@@ -189,11 +189,16 @@ def _row(base: Base, one: Suggestion, judged: Judgement | None) -> dict:
 
 def _judged(one: Judgement) -> dict:
     cost = one.cost
-    beats = {None: "", True: "better than random", False: "no better than random"}
+    words = {
+        None: "too short to tell" if one.gain else "",
+        True: "better than the random plan",
+        False: "not shown to be better than the random plan",
+    }
+    finite = math.isfinite(cost.mean)
     return {
-        "cost": f"{cost.mean:+.2f} nats",
-        "cost_span": f"{cost.low:+.2f} to {cost.high:+.2f}",
-        "verdict": beats[one.beats_control],
+        "cost": f"{cost.mean:+.2f} nats" if finite else "broken",
+        "cost_span": f"{cost.low:+.2f} to {cost.high:+.2f}" if finite else "",
+        "verdict": words[one.beats_control],
     }
 
 

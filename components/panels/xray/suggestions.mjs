@@ -22,7 +22,7 @@ export function mount({ element, trigger, props, watch }) {
       box(make('small', '', 'predicted'), make('span', '', row.expected || '–')),
       box(make('small', '', 'measured perplexity'), make('span', 'measured', row.measured || '…'),
         make('small', '', row.span)),
-      box(make('small', '', 'judged cost'), make('span', 'judged', row.cost || '–'),
+      box(make('small', '', 'cost on other text'), make('span', 'judged', row.cost || '–'),
         make('small', '', row.cost_span), make('small', 'verdict', row.verdict)),
       apply,
     );

@@ -68,18 +68,20 @@ def check(
     opened = open_base(base, from_disk) if base else _recorded(folder, from_disk)
     saved = open_base(str(folder), from_disk)
     with progress_bar() as progress:
-        sample, name = read_sample(
-            opened, text, kind, dataset, window, limit, progress, half="judge"
-        )
+        sample, name = None, ""
+        if max_cost is not None:
+            wanted = (text, kind, dataset, window, limit)
+            sample, name = read_sample(opened, *wanted, progress, half="judge")
         requirements = check_saved(
             saved, opened, sample, max_cost=max_cost, keep=keep or (), progress=progress
         )
     passed = all(one.passed for one in requirements)
     if as_json:
-        facts = {"model": str(folder), "base": opened.name, "text": name, "passed": passed}
+        facts = {"model": str(folder), "base": opened.name, "text": name or None, "passed": passed}
         print_json({**facts, "requirements": [asdict(one) for one in requirements]})
     else:
-        out.print(f"{escape(str(folder))} against {escape(opened.name)}, {escape(name)}\n")
+        where = f", {escape(name)}" if name else ""
+        out.print(f"{escape(str(folder))} against {escape(opened.name)}{where}\n")
         table = Table("", "limit", "measured", "", box=None, padding=(0, 2, 0, 0), pad_edge=False)
         for one in requirements:
             verdict = "[green]passes[/green]" if one.passed else "[red]fails[/red]"

@@ -62,6 +62,7 @@ def evaluate(
     lm-evaluation-harness, which the extra “eval” installs. Tasks whose data is on this
     machine need no network.
     """
+    from surgery.analysis.report import plain
     from surgery.harness import evaluate as measure
 
     require("lm_eval", "Evaluation")  # before a base is downloaded
@@ -78,9 +79,8 @@ def evaluate(
             batch_size=batch_size,
         )
     if as_json:
-        print_json(
-            {"base": opened.name, "plan": str(written), "results": list(map(result_json, results))}
-        )
+        found = list(map(result_json, results))
+        print_json(plain({"base": opened.name, "plan": str(written), "results": found}))
         return
     out.print(f"{escape(opened.name)}  {escape(str(written))}  ({written.describe()})\n")
     out.print(result_table(results))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -71,26 +70,28 @@ def suggest(
     """
     from surgery.analysis import judge, measured_score, report
     from surgery.analysis import suggest as propose
+    from surgery.analysis.methods import random_plan
+    from surgery.analysis.target import Target
     from surgery.plan import Plan
 
     opened = open_base(base, from_disk)
     with progress_bar() as progress:
         halves = read_halves(opened, text, kind, dataset, window, limit, progress)
         (sample, name), (other, other_name) = halves
-        find = partial(
-            propose,
+        count = None if parameters is None else _count(parameters)
+        plans = propose(
             opened,
             sample,
             layers=layers,
-            parameters=None if parameters is None else _count(parameters),
+            parameters=count,
+            methods=method or None,
             protect=protect,
             seed=seed,
             progress=progress,
         )
-        plans = find(methods=method or None)
         whole = measured_score(opened, Plan.whole(opened.depth), sample, progress)
-        (random,) = find(methods=["random"], measured=False)
-        judged = judge(opened, [one.plan for one in plans], other, random.plan, progress)
+        control = random_plan(Target.of(opened, layers, count, protect), seed)
+        judged = judge(opened, [one.plan for one in plans], other, control, progress)
     if as_json:
         print_json(report.suggest_json(opened, name, whole, plans, other_name, judged))
         return

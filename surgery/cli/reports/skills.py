@@ -36,6 +36,7 @@ def skills_json(
                     "base": _score(change.base),
                     "patient": _score(change.patient),
                     "margin_change": asdict(change.margin),
+                    "accuracy_change": asdict(change.accuracy),
                     "verdict": change.verdict,
                 }
                 for change in changes
@@ -68,7 +69,8 @@ def skills_report(changes: Sequence[SkillChange], texts: Texts) -> Iterator[Tabl
     yield (
         "\nchance, base, patient: share of items that are right. nats: change of the mean\n"
         "margin, ln p(right) − ln p(best wrong), paired over the items. at chance: the\n"
-        "base isn't clearly above chance. lost: the base is, and the patient isn't."
+        "base isn't clearly above chance. weaker: margin or accuracy fell by more than chance;\n"
+        "lost: the patient isn't clearly above chance any more, too."
     )
     if texts:
         base, patient = (_share(one.mean) for one in texts)
