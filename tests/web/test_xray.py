@@ -24,6 +24,7 @@ from surgery.analysis import (
     Scan,
     Score,
     Variant,
+    known_scan,
     measured_score,
     overlooked,
 )
@@ -64,6 +65,33 @@ def test_what_is_measured_is_drawn_and_known_the_next_time(services, session):
     assert values[panel.status]["text"].startswith("Perplexity")
     again = scan.look(panel, services, session, *settings)
     assert again[panel.layers] == values[panel.layers]
+
+
+def test_attention_and_mlp_are_drawn_apart_above_a_threshold(services, session):
+    with gr.Blocks():
+        panel = scan.layout()
+    settings = ("dialogue", "", ["drop-attention perplexity", "drop-MLP perplexity"], "")
+    values = shown(scan.measure(panel, services, session, *settings))
+    assert {t.get("name") for t in values[panel.layers]["data"]} >= {"dropped", "repeated"}
+    assert not {"no attention", "no MLP"} & {t.get("name") for t in values[panel.layers]["data"]}
+    drawn = values[panel.halves]["value"]
+    json.dumps(drawn, allow_nan=False)
+    (cells,) = drawn["data"]
+    assert cells["y"] == ["attention", "MLP"] and cells["x"] == list(range(6))
+    base = services.bases.get(session.spec)
+    known = known_scan(base, Sample.of(base, texts.get("dialogue")), scores=["drop_mlp"])
+    costs = [v.cost.mean for v in known.variants["drop_mlp"].values()]
+    assert cells["z"][1] == [pytest.approx(c, rel=1e-3) if c > 0 else None for c in costs]
+    above = sorted(costs)[3]
+    some = scan.look(panel, services, session, *settings, above)[panel.halves]["value"]["data"][0]
+    assert [z is not None for z in some["z"][1]] == [c > max(above, 0) for c in costs]
+    assert some["text"] == cells["text"]
+    assert (
+        values[panel.above]["visible"]
+        and not shown(scan.measure(panel, services, session, "dialogue", "", [], ""))[panel.above][
+            "visible"
+        ]
+    )
 
 
 def test_parts_measured_on_the_command_line_are_shown_and_completed(services, session):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from surgery.analysis import ImportanceScore, Scan, Variant
 
 _MOST_TICKS = 30
+_HALVES = {"drop_attention": "attention", "drop_mlp": "MLP"}
+_DEAR = 0.5  # nats per token: what costs more has the last colour
 _SYMBOLS = ((PATIENT, "circle"), (BASE, "diamond"), (NORMAL, "square"))  # of scores in turn
 
 
@@ -26,7 +28,7 @@ def layers(scan: Scan) -> dict:
     variants = [
         (SCORES[key], rows.values())
         for key, rows in scan.variants.items()
-        if not SCORES[key].of_blocks
+        if not SCORES[key].of_blocks and key not in _HALVES
     ]
     shown = [variant for _, rows in variants for variant in rows]
     hint = (
@@ -140,6 +142,57 @@ def blocks(scan: Scan) -> dict:
             "yaxis": {"title": {"text": "layers in the block"}, "showgrid": False},
             "showlegend": False,
         },
+    }
+
+
+def half_layers(scan: Scan, above: float = 0.0) -> dict:
+    """What the attention and the MLP of each layer cost when they are left out alone, where it is
+    more than `above` nats per token."""
+    rows = {
+        name: [scan.variants[key].get((i, i + 1)) for i in range(scan.depth)]
+        for key, name in _HALVES.items()
+        if scan.variants.get(key)
+    }
+    if not rows:
+        return {}
+
+    def cost(variant: Variant | None) -> float | None:
+        mean = variant.cost.mean if variant and variant.cost else math.nan
+        return float(f"{mean:.4g}") if math.isfinite(mean) and mean > above else None
+
+    def words(variant: Variant | None) -> str:
+        if variant is None or variant.cost is None:
+            return ""
+        return f"{variant.cost.mean:+.3f} ({variant.cost.low:+.3f} to {variant.cost.high:+.3f})"
+
+    return {
+        "title": "Attention and MLP of each layer",
+        "hint": "What it costs to leave out one half of a layer, with all others in place. Blank: "
+        "no more than the slider says. A plan does it as 7@no-attention or 7@no-mlp.",
+        "data": [
+            {
+                "type": "heatmap",
+                "name": "cost in nats per token",
+                "x": list(range(scan.depth)),
+                "y": list(rows),
+                "z": [list(map(cost, row)) for row in rows.values()],
+                "text": [list(map(words, row)) for row in rows.values()],
+                "colorscale": "Cividis",
+                "zmin": 0,
+                "zmax": _DEAR,
+                "xgap": 2,
+                "ygap": 4,
+                "colorbar": _bar("nats<br>per token"),
+                "hovertemplate": "layer %{x}, %{y}: %{text} nats<extra></extra>",
+                "hoverongaps": False,
+            }
+        ],
+        "layout": {
+            "xaxis": {**_layer_axis(scan.depth), "anchor": "y"},
+            "yaxis": {"autorange": "reversed", "showgrid": False},
+            "showlegend": False,
+        },
+        "link": {"sources": list(range(scan.depth)), "strip": "base", "emits": False},
     }
 
 

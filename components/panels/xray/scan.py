@@ -49,6 +49,8 @@ class ScanPanel(JobPanel):
     layers: PlotlyView
     blocks: PlotlyView
     repeats: PlotlyView
+    halves: PlotlyView
+    above: gr.Slider
 
 
 def layout() -> ScanPanel:
@@ -83,21 +85,33 @@ def layout() -> ScanPanel:
     with gr.Row(elem_classes="weights-row"):
         layers = PlotlyView(value={}, elem_id="xray-layers")
         blocks = PlotlyView(value={}, elem_id="xray-blocks")
+    halves = PlotlyView(value={}, elem_id="xray-halves", visible=False)
+    above = gr.Slider(
+        0,
+        1,
+        value=0,
+        step=0.01,
+        label="Show what costs more than",
+        info="nats per token",
+        visible=False,
+        elem_id="xray-above",
+    )
     repeats = PlotlyView(value={}, elem_id="xray-repeats", visible=False)
-    return ScanPanel(extras, span, start, stop, status, layers, blocks, repeats)
+    return ScanPanel(extras, span, start, stop, status, layers, blocks, repeats, halves, above)
 
 
 def wire(panel: ScanPanel, picker: SamplePicker, parts: PageParts, tab: str) -> None:
     """Tie the panel to the page. It is visible in the tab called `tab`."""
     services = parts.services
-    outputs = [panel.status, panel.stop, panel.layers, panel.blocks, panel.repeats]
-    inputs = [parts.session, *picker.inputs, panel.extras, panel.span]
+    pictures = [panel.layers, panel.blocks, panel.repeats, panel.halves, panel.above]
+    outputs = [panel.status, panel.stop, *pictures]
+    inputs = [parts.session, *picker.inputs, panel.extras, panel.span, panel.above]
 
     def turned(
-        session: Session, kind, own, extras, span, event: gr.SelectData, request: gr.Request
+        session: Session, kind, own, extras, span, above, event: gr.SelectData, request: gr.Request
     ) -> Iterator:
         if event.value == tab:
-            yield again(session, request, kind, own, extras, span)
+            yield again(session, request, kind, own, extras, span, above)
         else:
             yield {panel.status: gr.skip()}
 
@@ -108,7 +122,13 @@ def wire(panel: ScanPanel, picker: SamplePicker, parts: PageParts, tab: str) -> 
             return {panel.status: failed(str(error))}
         return look(panel, services, session, *settings)
 
-    def begin(session: Session, kind, own, extras, span, request: gr.Request) -> Iterator[dict]:
+    def filtered(session: Session, kind, own, extras, span, above, request: gr.Request) -> dict:
+        updates = again(session, request, kind, own, extras, span, above)
+        return {panel.halves: updates.get(panel.halves, gr.skip())}
+
+    def begin(
+        session: Session, kind, own, extras, span, above, request: gr.Request
+    ) -> Iterator[dict]:
         spec, text = session.spec, name_of(kind, own)
 
         def on_strip(result: Scan) -> dict:
@@ -116,7 +136,7 @@ def wire(panel: ScanPanel, picker: SamplePicker, parts: PageParts, tab: str) -> 
 
             return {parts.strip: importance.follow(session, spec, LayerCosts.of(result, text))}
 
-        updates = measure(panel, services, session, kind, own, extras, span, on_strip)
+        updates = measure(panel, services, session, kind, own, extras, span, on_strip, above)
         yield from run_job(services, "measure", request, updates, panel.ended, stopped=_STOPPED)
 
     work: dict[str, Any] = {"inputs": inputs, "outputs": outputs, **QUIET}
@@ -124,6 +144,9 @@ def wire(panel: ScanPanel, picker: SamplePicker, parts: PageParts, tab: str) -> 
     for event in parts.opened:
         event.then(again, **work, **COMPUTE)
     picker.kind.input(again, **work, trigger_mode="always_last", **COMPUTE)
+    panel.above.input(
+        filtered, inputs, panel.halves, **QUIET, trigger_mode="always_last", **COMPUTE
+    )
     pressed = (panel.start.click, parts.strip.measure)
     work["outputs"] = [*outputs, parts.strip]
     measuring = [event(begin, **work, **COMPUTE) for event in pressed]
@@ -132,7 +155,9 @@ def wire(panel: ScanPanel, picker: SamplePicker, parts: PageParts, tab: str) -> 
     stops(panel.stop, measuring, lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
 
 
-def look(panel: ScanPanel, services: Services, session: Session, kind, own, extras, span) -> dict:
+def look(
+    panel: ScanPanel, services: Services, session: Session, kind, own, extras, span, above=0.0
+) -> dict:
     """An update with what was measured before of this base and text; nothing is computed."""
     if not session.spec or kind == DATASET or not str(kind):
         return {panel.status: gr.skip()}
@@ -147,7 +172,7 @@ def look(panel: ScanPanel, services: Services, session: Session, kind, own, extr
     if result.perplexity is None:
         words = f"{sample.tokens:,} tokens to measure on. Measure starts with the unmodified base."
         return {panel.status: note(words), **_nothing(panel)}
-    return {panel.status: note(_words(result)), **_drawn(panel, result)}
+    return {panel.status: note(_words(result)), **_drawn(panel, result, above)}
 
 
 def measure(
@@ -159,6 +184,7 @@ def measure(
     extras,
     span,
     also: Callable[[Scan], dict] = lambda result: {},
+    above: float = 0.0,
 ) -> Iterator[dict]:
     """Measure, and draw the results so far now and then; `also` returns what else shows them.
     Raises `SurgeryError`."""
@@ -177,13 +203,13 @@ def measure(
         nonlocal drawn
         update = panel.running(status)
         if latest and time.monotonic() - drawn > _EVERY:
-            update |= {**_drawn(panel, latest[-1]), **also(latest[-1])}
+            update |= {**_drawn(panel, latest[-1], above), **also(latest[-1])}
             latest.clear()
             drawn = time.monotonic()
         return update
 
     result = yield from watch(work, running)
-    yield {**panel.ended(note(_words(result))), **_drawn(panel, result), **also(result)}
+    yield {**panel.ended(note(_words(result))), **_drawn(panel, result, above), **also(result)}
 
 
 def _request(depth: int, extras: list[str], span: str) -> dict:
@@ -218,14 +244,24 @@ def _words(result: Scan) -> str:
     return words
 
 
-def _drawn(panel: ScanPanel, result: Scan) -> dict:
+def _drawn(panel: ScanPanel, result: Scan, above: float) -> dict:
     repeats = figures.repeats(result)
+    halves = figures.half_layers(result, above if isinstance(above, (int, float)) else 0.0)
     return {
         panel.layers: figures.layers(result),
         panel.blocks: figures.blocks(result),
         panel.repeats: gr.update(value=repeats, visible=bool(repeats)),
+        panel.halves: gr.update(value=halves, visible=bool(halves)),
+        panel.above: gr.update(visible=bool(halves)),
     }
 
 
 def _nothing(panel: ScanPanel) -> dict:
-    return {panel.layers: {}, panel.blocks: {}, panel.repeats: gr.update(value={}, visible=False)}
+    hidden = gr.update(value={}, visible=False)
+    return {
+        panel.layers: {},
+        panel.blocks: {},
+        panel.repeats: hidden,
+        panel.halves: hidden,
+        panel.above: gr.update(visible=False),
+    }
