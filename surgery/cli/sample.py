@@ -102,11 +102,10 @@ def read_halves(
         chosen = read_sample(base, text, kind, dataset, window, limit, progress)
         return chosen, read_sample(base, text, kind, dataset, window, None, progress, "judge")
     sample, name = read_sample(base, text, kind, dataset, window, limit, progress)
-    if len(sample) < 2:
-        raise SurgeryError(
-            "The text is too short to choose plans on one half of it and to judge them on the "
-            f"other: it has to be longer than a window, {len(sample.windows[0])} tokens here. Give "
-            "a longer text or a smaller --window."
-        )
+    if (
+        len(sample) < 2
+    ):  # one window: two half as long, each of which may begin with a token of its own
+        half = len(sample.windows[0]) // 2 + 2
+        sample, name = read_sample(base, text, kind, dataset, half, limit, progress)
     first, second = sample.halves()
     return (first, f"{name}, its first half"), (second, f"{name}, its second half")

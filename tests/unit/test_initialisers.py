@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from surgery import Base, Plan, PlanError, Refused
-from surgery.initialisers import INITIALISERS, Changes, Initialiser, Needs
+from surgery.initialisers import INITIALISERS, Block, Changes, Initialiser, Needs
 from surgery.plan import Init
 
 COMPUTED = [one for one in INITIALISERS.values() if one.values]
@@ -41,13 +41,17 @@ def test_stretches_give_what_the_whole_tensor_gives(one, dtype):
 
 
 @pytest.mark.parametrize("one", COMPUTED, ids=lambda one: one.name)
-def test_its_output_factor_is_what_it_multiplies_by(one):
-    if one.output_factor is None:
-        assert one.changes is Changes.EVERYTHING
-        return
+def test_its_factors_are_what_it_multiplies_by(one):
+    init = Init(one.name, 0.3)
     own = torch.tensor([1.0, -2.0, 0.5])
-    assert one.changes is Changes.OUTPUTS
-    assert torch.equal(one.values(own, None, 0.3), own * one.output_factor(0.3))
+    for output_of in (None, *Block):
+        factor = init.factor_of(output_of)
+        if one.changes_tensor(output_of) and factor is not None:
+            assert torch.equal(one.values(own, None, 0.3), own * factor)
+        else:
+            assert factor is None or factor == 1.0
+    if one.output_factor is None and one.block is None:
+        assert one.changes is Changes.EVERYTHING
 
 
 @pytest.fixture
