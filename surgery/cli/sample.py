@@ -102,10 +102,8 @@ def read_halves(
         chosen = read_sample(base, text, kind, dataset, window, limit, progress)
         return chosen, read_sample(base, text, kind, dataset, window, None, progress, "judge")
     sample, name = read_sample(base, text, kind, dataset, window, limit, progress)
-    if (
-        len(sample) < 2
-    ):  # one window: two half as long, each of which may begin with a token of its own
-        half = len(sample.windows[0]) // 2 + 2
+    if len(sample) < 2:
+        half = len(sample.windows[0]) // 2 + 2  # each may begin with a token of its own
         sample, name = read_sample(base, text, kind, dataset, half, limit, progress)
     first, second = sample.halves()
     return (first, f"{name}, its first half"), (second, f"{name}, its second half")
