@@ -216,17 +216,18 @@ class Endpoints:
         request: gr.Request = _GIVEN,
     ) -> Iterator[dict]:
         """Propose plans for a size, each with its measured cost, and a random one as the control.
-        Yields {progress, share}, and at last the suggestions, cheapest first.
+        Plans are chosen on one half of the text and judged on the other. Yields {progress, share},
+        and at last the suggestions, cheapest first.
 
         Args:
             base: "bundled", or a model on the Hugging Face Hub as org/name.
             layers: To this many layers.
             parameters: Or to at most so many parameters.
             text: What to measure on; a text of the project's own if empty.
-            limit: Tokens in all, at most.
+            limit: Tokens in all, at most; without a text, of each of its halves.
         """
         from surgery import texts
-        from surgery.analysis import Sample, judge, measured_score, report
+        from surgery.analysis import judge_suggestions, measured_score, report, text_to_judge_on
         from surgery.analysis import suggest as find
 
         with self._answering("count", request):
@@ -234,8 +235,8 @@ class Endpoints:
             def work(progress: Progress) -> dict:
                 model, sample, name = self._sample(base, text, limit, progress)
                 if not text:
-                    own = texts.documents(texts.DEFAULT, "judge")
-                    other, where = Sample.of(model, own, limit=limit), f"{name}, another part"
+                    other = text_to_judge_on(model, texts.DEFAULT, limit=limit)
+                    where = f"{name}, another part"
                 else:
                     other, where = None, ""
                     with suppress(SurgeryError):  # too short to be divided
@@ -250,10 +251,7 @@ class Endpoints:
                         progress=progress,
                     )
                     whole = measured_score(model, Plan.whole(model.depth), sample, progress)
-                    random = next((one.plan for one in plans if one.method == "random"), None)
-                    judged = []
-                    if other:
-                        judged = judge(model, [p.plan for p in plans], other, random, progress)
+                    judged = judge_suggestions(model, plans, other, progress) if other else []
                     return report.suggest_json(model, name, whole, plans, where, judged)
 
             yield (yield from _watched(work))

@@ -1,4 +1,4 @@
-"""Hold a saved model to limits: what it may cost, and which skills it has to keep."""
+"""Check a saved model against limits: what it may cost, and which skills it has to keep."""
 
 from __future__ import annotations
 

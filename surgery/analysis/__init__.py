@@ -63,6 +63,8 @@ _HOMES = {
     "estimate": "estimation",
     "Judgement": "judging",
     "judge": "judging",
+    "judge_suggestions": "judging",
+    "text_to_judge_on": "judging",
     "known_costs": "layer_costs",
     "known_estimate": "estimation",
     "known_scan": "layer_scan",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from surgery import texts
 from surgery.plan import Plan
 from surgery.progress import Progress, silent
 
@@ -23,6 +24,10 @@ from .suggestions import measured_score
 
 if TYPE_CHECKING:
     from surgery.base import Base
+
+    from .methods import Suggestion
+
+TOKENS = 2048  # of the project's own texts to judge on
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,22 @@ class Judgement:
         if self.gain is None or self.p is None:
             return None
         return self.gain.mean > 0 and self.p < LEVEL
+
+
+def text_to_judge_on(
+    base: Base, kind: str, window: int | None = None, limit: int = TOKENS
+) -> Sample:
+    """The half of the project's own texts of a kind that no plan is chosen on. Raises
+    `SurgeryError`."""
+    return Sample.of(base, texts.documents(kind, "judge"), window, limit)
+
+
+def judge_suggestions(
+    base: Base, suggestions: Sequence[Suggestion], sample: Sample, progress: Progress = silent
+) -> list[Judgement]:
+    """Judge suggestions; the random one among them, if there is one, is the control."""
+    control = next((one.plan for one in suggestions if one.method == "random"), None)
+    return judge(base, [one.plan for one in suggestions], sample, control, progress)
 
 
 def judge(

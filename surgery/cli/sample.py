@@ -40,7 +40,6 @@ LimitOption = Annotated[
     typer.Option(help="Maximum number of tokens; without it, as many as the command needs."),
 ]
 _LIMIT = 4096  # tokens of a text that is given
-_JUDGED = 2048  # tokens of the project's own texts to judge a plan on
 
 
 def read_sample(
@@ -57,6 +56,7 @@ def read_sample(
     short text unless a limit says how much. Raises `SurgeryError`."""
     from surgery import texts
     from surgery.analysis import Sample
+    from surgery.analysis.judging import TOKENS
 
     if sum(x is not None for x in (text, kind, dataset)) > 1:
         raise SurgeryError("Choose one text: --text, --kind or --dataset.")
@@ -81,7 +81,7 @@ def read_sample(
         else:
             words = list(texts.documents(kind, half))
             name = f"the project's own texts “{kind}”, the half to {half} on"
-            limit = limit or _JUDGED
+            limit = limit or TOKENS
     limit = limit or _LIMIT
     sample = Sample.of(base, words, window, limit)
     return sample, name + (f" (its first {limit:,} tokens)" if sample.truncated else "")

@@ -6,7 +6,7 @@
     opening         the patient that model arguments describe
     model           lm-eval's model class `layer-surgery`
     registration    make it known to lm-eval
-    counting        no reports of what is loaded
+    download_counts no reports of what is loaded
     evaluation      a base and its patient on the same tasks, compared item by item
 
 Only `model` needs lm-eval when it is imported; names are imported when they are first used.

@@ -4,7 +4,7 @@ import sys
 
 from surgery.errors import SurgeryError, one_line
 
-from .counting import count_nothing
+from .download_counts import disable_download_counts
 from .registration import register
 
 
@@ -12,7 +12,7 @@ def main() -> None:
     """Run `lm_eval` with this process's arguments. What surgery refuses is one line on stderr."""
     try:
         register()
-        count_nothing()
+        disable_download_counts()
         from lm_eval.__main__ import cli_evaluate
 
         cli_evaluate()

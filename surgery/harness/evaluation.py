@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat, TypeGuard
 from surgery.errors import SurgeryError, one_line
 from surgery.optional import require
 
-from .counting import count_nothing
+from .download_counts import disable_download_counts
 
 if TYPE_CHECKING:
     from surgery.base import Base
@@ -64,7 +64,7 @@ def evaluate(
     require("lm_eval", "Evaluation")
     from lm_eval.tasks import TaskManager
 
-    count_nothing()
+    disable_download_counts()
     manager = TaskManager(include_path=str(include_path) if include_path else None)
     for name in tasks:
         if not manager.match_tasks([name]):

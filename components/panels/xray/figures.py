@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MOST_TICKS = 30
 _HALVES = {"drop_attention": "attention", "drop_mlp": "MLP"}
-_DEAR = 0.5  # nats per token: what costs more has the last colour
+_LAST_COLOUR = 0.5  # nats per token, and whatever costs more
 _SYMBOLS = ((PATIENT, "circle"), (BASE, "diamond"), (NORMAL, "square"))  # of scores in turn
 
 
@@ -179,7 +179,7 @@ def half_layers(scan: Scan, above: float = 0.0) -> dict:
                 "text": [list(map(words, row)) for row in rows.values()],
                 "colorscale": "Cividis",
                 "zmin": 0,
-                "zmax": _DEAR,
+                "zmax": _LAST_COLOUR,
                 "xgap": 2,
                 "ygap": 4,
                 "colorbar": _bar("nats<br>per token"),

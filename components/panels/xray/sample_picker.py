@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 OWN, DATASET = "your own text", "a data set on the Hub"
 _LONGEST = 40_000  # characters: more tokens than a sample takes
 _ROWS = 32  # of a data set
-_JUDGED = 2048  # tokens
 
 
 @dataclass(frozen=True)
@@ -97,10 +96,10 @@ def sample_of(
 def judging_sample(base: Base, kind: str, sample: Sample) -> tuple[Sample, Sample | None]:
     """What to choose plans on, and what to judge them on: another part of the same kind of text.
     None for the second if the visitor's text is too short to be divided."""
-    from surgery.analysis import Sample
+    from surgery.analysis import text_to_judge_on
 
     if kind in texts.TEXTS:
-        return sample, Sample.of(base, texts.documents(kind, "judge"), limit=_JUDGED)
+        return sample, text_to_judge_on(base, kind)
     try:
         return sample.halves()
     except SurgeryError:

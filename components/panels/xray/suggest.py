@@ -130,18 +130,17 @@ def run(
     opened: list[Base] = []
 
     def work(progress) -> tuple[list[Suggestion], list[Judgement]]:
-        from surgery.analysis import judge, suggest
+        from surgery.analysis import judge_suggestions, suggest
 
         base = services.bases.load(spec, progress)
         opened.append(base)
         sample = sample_of(base, kind, own, services.deployment, progress)
         sample, other = judging_sample(base, kind, sample)
         found = suggest(base, sample, **wanted, on_update=latest.append, progress=progress)
-        random = next((one.plan for one in found if one.method == "random"), None)
         if other is None:
             return found, []
         latest.append(found)
-        return found, judge(base, [one.plan for one in found], other, random, progress)
+        return found, judge_suggestions(base, found, other, progress)
 
     def running(status: dict) -> dict:
         update = panel.running(status)

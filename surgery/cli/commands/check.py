@@ -1,4 +1,4 @@
-"""`check`: hold a saved model to limits, for CI."""
+"""`check`: check a saved model against limits, for CI."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check(
     from_disk: FromDiskOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold a saved model to limits. The exit status is 0 if it passes and 1 if not."""
+    """Check a saved model against limits. The exit status is 0 if it passes and 1 if not."""
     from surgery.check_saved import check_saved
 
     if max_cost is None and not keep:

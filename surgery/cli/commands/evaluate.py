@@ -88,8 +88,8 @@ def evaluate(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without lm-eval's advice to programmers, and without its progress bars where nobody watches:
-    it draws them in files, too."""
+    """Without lm-eval's advice to programmers, and without its progress bars unless stderr is a
+    terminal: it writes them to files, too."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     if sys.stderr.isatty():
         yield

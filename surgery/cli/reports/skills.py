@@ -70,7 +70,7 @@ def skills_report(changes: Sequence[SkillChange], texts: Texts) -> Iterator[Tabl
         "\nchance, base, patient: share of items that are right. nats: change of the mean\n"
         "margin, ln p(right) − ln p(best wrong), paired over the items. at chance: the\n"
         "base isn't clearly above chance. weaker: margin or accuracy fell by more than chance;\n"
-        "lost: the patient isn't clearly above chance any more, too."
+        "lost: moreover, the patient isn't clearly above chance."
     )
     if texts:
         base, patient = (_share(one.mean) for one in texts)
