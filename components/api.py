@@ -215,7 +215,7 @@ class Endpoints:
         limit: int = 512,
         request: gr.Request = _GIVEN,
     ) -> Iterator[dict]:
-        """Propose plans for a size, each with its measured cost, and a random one as the control.
+        """Propose plans for a size, each with its measured cost, and random ones as controls.
         Plans are chosen on one half of the text and judged on the other. Yields {progress, share},
         and at last the suggestions, cheapest first.
 
@@ -227,7 +227,13 @@ class Endpoints:
             limit: Tokens in all, at most; without a text, of each of its halves.
         """
         from surgery import texts
-        from surgery.analysis import judge_suggestions, measured_score, report, text_to_judge_on
+        from surgery.analysis import (
+            judge,
+            measured_score,
+            random_controls,
+            report,
+            text_to_judge_on,
+        )
         from surgery.analysis import suggest as find
 
         with self._answering("count", request):
@@ -243,16 +249,15 @@ class Endpoints:
                         sample, other = sample.halves()
                         name, where = f"{name}, its first half", f"{name}, its second half"
                 with self.bases.in_use(model):
-                    plans = find(
-                        model,
-                        sample,
-                        layers=layers or None,
-                        parameters=parameters or None,
-                        progress=progress,
-                    )
+                    size = {"layers": layers or None, "parameters": parameters or None}
+                    plans = find(model, sample, **size, progress=progress)
                     whole = measured_score(model, Plan.whole(model.depth), sample, progress)
-                    judged = judge_suggestions(model, plans, other, progress) if other else []
-                    return report.suggest_json(model, name, whole, plans, where, judged)
+                    judged, controls = [], []
+                    if other is not None:
+                        controls = random_controls(model, plans, **size)
+                        found = [one.plan for one in plans]
+                        judged = judge(model, found, other, controls, progress)
+                    return report.suggest_json(model, name, whole, plans, where, judged, controls)
 
             yield (yield from _watched(work))
 

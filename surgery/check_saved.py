@@ -1,11 +1,12 @@
-"""Check a saved model against limits: what it may cost, and which skills it has to keep."""
+"""Check a saved model against limits: what it may cost, and which skills and scores it keeps."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 from .analysis import LossIncrease, Sample, measured_score
 from .errors import SaveError, SurgeryError
@@ -15,7 +16,10 @@ from .skills import SKILLS, compare_skills, profile
 
 if TYPE_CHECKING:
     from .base import Base
+    from .harness import Result
 
+MAX_DROP = 0.02  # of a task's metric, by default
+_Z = 1.96  # standard errors on either side
 _KEEPING = ("kept", "gained")
 
 
@@ -37,25 +41,30 @@ def check_saved(
     *,
     max_cost: float | None = None,
     keep: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+    max_drop: float = MAX_DROP,
+    task_options: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> list[Requirement]:
     """Check a saved model, opened as a base of its own, against the base that it was made from.
 
     `max_cost` is in nats per token over the base's loss on the `sample`, which is made for the
     base and needed for this alone: the whole 95 % interval has to lie at or below it. `keep` are
-    keys of `SKILLS`: the base has to be above chance, and no loss may show. Raises `SurgeryError`;
-    `SaveError` if the two don't read text alike.
+    keys of `SKILLS`: the base has to be above chance, and no loss may show. `tasks` are those of
+    lm-eval, and `task_options` keywords of `harness.evaluate`: no metric may get worse by more
+    than `max_drop`, its whole interval included. Raises `SurgeryError`; `SaveError` if the two
+    don't read text alike.
     """
     requirements = []
     if max_cost is not None and not math.isfinite(max_cost):
         raise SurgeryError("The highest cost has to be a number of nats per token.")
+    if not math.isfinite(max_drop):
+        raise SurgeryError("The largest drop has to be a number.")
     if unknown := [key for key in keep if key not in SKILLS]:
         raise SurgeryError(f"There is no skill “{unknown[0][:40]}”. Skills: {', '.join(SKILLS)}.")
     if max_cost is not None and sample is not None:
-        _check_tokenizers(saved, base)
-        before = measured_score(base, Plan.whole(base.depth), sample, progress)
-        after = measured_score(saved, Plan.whole(saved.depth), sample, progress)
-        requirements.append(_cost(LossIncrease.of(after, before), max_cost, sample.tokens))
+        cost = cost_of(saved, base, sample, progress)
+        requirements.append(_cost(cost, max_cost, sample.tokens))
     if keep:
         keys = tuple(dict.fromkeys(keep))
         before_skills = profile(base, skills=keys, progress=progress)
@@ -71,7 +80,51 @@ def check_saved(
             measured = f"{change.base.accuracy:.0%} → {change.patient.accuracy:.0%}"
             name = SKILLS[change.skill.key].label
             requirements.append(Requirement(name, "kept", measured, not reason, reason))
+    if tasks:
+        from .harness import evaluate
+
+        results = evaluate(base, saved, tasks, **(task_options or {}))
+        requirements += task_requirements(results, max_drop)
     return requirements
+
+
+def task_requirements(results: Sequence[Result], max_drop: float) -> list[Requirement]:
+    """One requirement for each metric that is a mean over items, whose difference has an interval;
+    a task without any can't be checked, and fails."""
+    requirements = []
+    for task, of_task in groupby(results, key=lambda result: result.task):
+        rows = [row for result in of_task if (row := _drop(result, max_drop))]
+        reason = "None of its metrics is a mean over items, so it can't be checked."
+        requirements += rows or [Requirement(task, f"drop ≤ {max_drop:g}", "", False, reason)]
+    return requirements
+
+
+def _drop(result: Result, limit: float) -> Requirement | None:
+    change, error = result.difference
+    if error is None or result.higher_is_better is None:
+        return None
+    drop, margin = (-change if result.higher_is_better else change), _Z * error
+    reason = ""
+    if not math.isfinite(drop + margin):
+        reason = "A score isn't a finite number."
+    elif drop > limit:
+        reason = "It loses more than that."
+    elif drop + margin > limit:
+        reason = "It may lose more: there are too few items to tell."
+    measured = (
+        f"{result.base.value:.3f} → {result.patient.value:.3f} ({change:+.3f} ± {margin:.3f})"
+    )
+    name = f"{result.task}, {result.metric}"
+    return Requirement(name, f"drop ≤ {limit:g}", measured, not reason, reason)
+
+
+def cost_of(saved: Base, base: Base, sample: Sample, progress: Progress = silent) -> LossIncrease:
+    """What a saved model costs against its base, on a sample made for the base. Raises
+    `SurgeryError`; `SaveError` if the two don't read text alike."""
+    _check_tokenizers(saved, base)
+    before = measured_score(base, Plan.whole(base.depth), sample, progress)
+    after = measured_score(saved, Plan.whole(saved.depth), sample, progress)
+    return LossIncrease.of(after, before)
 
 
 def _cost(cost: LossIncrease, limit: float, tokens: int) -> Requirement:

@@ -64,6 +64,11 @@ def change(old: float | None, new: float | None) -> str:
     return f"{100 * (new - old) / old:+,.1f} %"
 
 
+def about(count: int) -> int:
+    """A count to two significant digits: 6,371 is about 6,400."""
+    return round(count, 2 - len(str(count)))
+
+
 def listed(words: Sequence[str], last: str = "or") -> str:
     """a, b or c."""
     *first, end = words

@@ -128,14 +128,14 @@ class Quality:
     # ------------------------------------------------------------------ what
 
     def sample(self, base: Base, name: str) -> Sample:
-        """One of the project's texts, or all of them, tokenised for a base. Raises
-        `SurgeryError`."""
+        """The short text to judge on of one kind, or those of all, tokenised for a base: importance
+        is measured on another. Raises `SurgeryError`."""
         from surgery.analysis import Sample
 
         kept = self._samples.setdefault(base, {})
         if name not in kept:
-            text = list(texts.TEXTS.values()) if name == ALL else texts.get(name)
-            kept[name] = Sample.of(base, text)
+            kinds = texts.TEXTS if name == ALL else (name,)
+            kept[name] = Sample.of(base, [texts.get(kind, "judge") for kind in kinds])
         return kept[name]
 
     def known(self, base: Base, operation: Operation, sample: Sample) -> PlanQuality | None:

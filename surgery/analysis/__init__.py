@@ -17,6 +17,7 @@ Every function takes a base and a text, measures on it, and returns plain values
     methods        the registry of methods that find a plan
     suggestions    plans for a target size, each with its measured perplexity
     judging        plans on a text that they were not chosen on
+    precision      how precisely a cost is known, and how much text that takes
     significance   whether a difference is more than chance, after many were compared
     target         target sizes, and the plans that reach them
     search         greedy search, and measuring many plans at once
@@ -63,7 +64,7 @@ _HOMES = {
     "estimate": "estimation",
     "Judgement": "judging",
     "judge": "judging",
-    "judge_suggestions": "judging",
+    "random_controls": "judging",
     "text_to_judge_on": "judging",
     "known_costs": "layer_costs",
     "known_estimate": "estimation",

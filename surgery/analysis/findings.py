@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .importance import SCORES
+
 if TYPE_CHECKING:
     from .layer_scan import Scan
+    from .score import LossIncrease
 
 
 @dataclass(frozen=True)
@@ -72,3 +75,15 @@ def overlooked(scan: Scan) -> list[int]:
     little = _LITTLE * statistics.median(influence[i] for i in costs)
     chosen = [i for i in costs if costs[i] > much and influence[i] <= little]
     return sorted(chosen, key=lambda i: -costs[i])
+
+
+def costs_by_layer(scan: Scan) -> list[LossIncrease]:
+    """The cost of each change to one layer that was measured: dropped, repeated, or without half of
+    it."""
+    return [
+        row.cost
+        for key, rows in scan.variants.items()
+        if not SCORES[key].of_blocks
+        for row in rows.values()
+        if row.cost is not None
+    ]

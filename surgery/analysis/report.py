@@ -11,16 +11,18 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
+from surgery.numbers import about
 from surgery.numbers import perplexity as _perplexity
 from surgery.plan import Plan
 
 from .comparison import Comparison, Guess
-from .findings import best_blocks, overlooked
+from .findings import best_blocks, costs_by_layer, overlooked
 from .importance import SCORES
 from .judging import Judgement
 from .layer_scan import Scan, Variant
 from .methods import Suggestion
 from .parts import Part
+from .precision import median_precision, median_tokens
 from .score import LossIncrease, Score
 from .significance import tokens_needed
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 _WORST = 10  # tokens that a comparison lists
 _BLOCKS = 10
+_FINER = 0.1  # of a cost: what more text is proposed for
 _SMALL = 0.01  # nats per token: 1 % of the perplexity
 _Side = Literal["left", "right"]
 
@@ -80,6 +83,7 @@ def scan_json(base: Base, text: str, scan: Scan) -> dict:
             ]
         elif rows := scan.variants.get(key):
             result[key] = [{"layer": row.layer, **_variant(row)} for row in rows.values()]
+    result["precision"] = median_precision(costs_by_layer(scan))
     result["overlooked"] = overlooked(scan)
     result["layer_forwards"] = scan.layer_forwards
     result["naive_layer_forwards"] = scan.naive_layer_forwards
@@ -126,6 +130,8 @@ def scan_tables(base: Base, scan: Scan) -> Iterator[Table | str]:
         f"{_perplexity(score.high)}), {scan.tokens:,} tokens scored in {scan.sequences:,} "
         f"sequence{'' if scan.sequences == 1 else 's'}.\n"
     )
+    if precision := _precision(scan):
+        yield precision
     suspects = overlooked(scan)
     if columns := _columns(base, scan):
         table = _table("layer")
@@ -170,6 +176,18 @@ def scan_tables(base: Base, scan: Scan) -> Iterator[Table | str]:
         )
 
 
+def _precision(scan: Scan) -> str:
+    """How precisely costs of single layers are known, and what more precision takes."""
+    costs = costs_by_layer(scan)
+    share, finer = median_precision(costs), median_tokens(costs, scan.tokens, _FINER)
+    if share is None or finer is None:
+        return ""
+    known = f"Costs of single layers are known to ± {share:.0%} (median).".replace("%", " %")
+    if share <= _FINER:
+        return f"{known}\n"
+    return f"{known} --precision {100 * _FINER:g} takes about {about(finer):,} tokens.\n"
+
+
 def _columns(base: Base, scan: Scan) -> list[tuple[str, Callable[[int], str], _Side]]:
     """The columns of the table by layer: (heading, the cell of a layer, alignment)."""
     columns: list[tuple[str, Callable[[int], str], _Side]] = []
@@ -207,14 +225,17 @@ def suggest_json(
     suggestions: Sequence[Suggestion],
     judged_on: str = "",
     judgements: Sequence[Judgement] = (),
+    controls: Sequence[Plan] = (),
 ) -> dict:
     """Every suggestion in order, and the base's own perplexity, on the `text` to choose on; and
-    their judgements, if there are any, on the text `judged_on`."""
+    their judgements, if there are any, on the text `judged_on`, against random plans as
+    `controls`."""
     return plain(
         {
             "base": base.name,
             "text": text,
             "judged_on": judged_on or None,
+            "controls": list(map(str, controls)),
             "tokens": whole.tokens,
             "perplexity": whole.perplexity,
             "low": whole.low,
@@ -278,7 +299,8 @@ def suggest_tables(
     yield ""
     yield (
         "chosen at: perplexity on the text to choose on. cost: increase of the loss over the\n"
-        "base's on the text to judge on, per token. beats random: by more than chance.\n"
+        "base's on the text to judge on, per token. beats random: better than the mean of\n"
+        "random plans by more than chance.\n"
     )
     for one in suggestions:
         yield escape(f"{one.method}: {one.plan}\n  {one.words}")
@@ -346,8 +368,7 @@ def _enough(base: Score, patient: Score) -> str:
     needed = tokens_needed(np.subtract(patient.nll, base.nll), _SMALL)
     if not needed:
         return ""
-    about = round(needed, 2 - len(str(needed)))
-    return f" To detect {_SMALL} nats takes about {about:,} tokens of such text."
+    return f" To detect {_SMALL} nats takes about {about(needed):,} tokens of such text."
 
 
 def _guesses(guesses: Sequence[Guess]) -> list[dict]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from surgery.errors import SurgeryError
+from surgery.numbers import about, duration
+
+from .common import err
 
 if TYPE_CHECKING:
-    from surgery.analysis import Sample
+    from surgery.analysis import LossIncrease, Sample
     from surgery.base import Base
     from surgery.progress import Progress
     from surgery.texts import Half
@@ -22,7 +28,8 @@ KindOption = Annotated[
     str | None,
     typer.Option(
         metavar="KIND",
-        help="Measure on a text of the project: prose (the default), code, facts or dialogue.",
+        help="Measure on texts of a kind: prose (the default), code, facts or dialogue, written "
+        "for this project; python-docs or python-library, which Python brings.",
     ),
 ]
 DatasetOption = Annotated[
@@ -37,9 +44,71 @@ WindowOption = Annotated[
 ]
 LimitOption = Annotated[
     int | None,
-    typer.Option(help="Maximum number of tokens; without it, as many as the command needs."),
+    typer.Option(help="Maximum number of tokens; without it, as many as the precision takes."),
 ]
-_LIMIT = 4096  # tokens of a text that is given
+PrecisionOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PERCENT", help="How precisely to know the cost, in percent of it; 10 by default."
+    ),
+]
+_LIMIT = 4096  # tokens of a text that is given, unless its user asks for more
+_LONGEST = 1 << 20  # tokens for a precision
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text to measure on: its documents, a name for people, and the tokens of a window and in all
+    that were asked for, if any."""
+
+    words: str | list[str]
+    name: str
+    window: int | None
+    limit: int | None
+
+    def sample(self, base: Base, limit: int) -> tuple[Sample, str]:
+        """(sample, its description), of at most `limit` tokens. Raises `SurgeryError`."""
+        from surgery.analysis import Sample
+
+        sample = Sample.of(base, self.words, self.window, limit)
+        first = f" (its first {limit:,} tokens)" if sample.truncated else ""
+        return sample, self.name + first
+
+
+def read_text(
+    text: Path | None,
+    kind: str | None,
+    dataset: str | None,
+    window: int | None,
+    limit: int | None,
+    progress: Progress,
+    half: Half = "choose",
+    precision: float | None = None,
+) -> Text:
+    """The text that the options name. Of the kinds it is one half. Raises `SurgeryError`."""
+    from surgery import texts
+
+    if sum(x is not None for x in (text, kind, dataset)) > 1:
+        raise SurgeryError("Choose one text: --text, --kind or --dataset.")
+    if limit is not None and precision is not None:
+        raise SurgeryError("Choose one: --precision finds out how many tokens, --limit says it.")
+    if text is not None:
+        try:
+            words = text.expanduser().read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise SurgeryError(f"{text} is not text in UTF-8.") from error
+        except OSError as error:
+            raise SurgeryError(f"{text} can't be read: {error.strerror or error}.") from error
+        return Text(words, f"the text {text}", window, limit)
+    if dataset is not None:
+        place, _, rest = dataset.partition(":")
+        split, _, column = rest.partition(":")
+        rows = max(16, (limit or _LIMIT) // 64)
+        found = texts.from_dataset(place, split or "train", column or None, rows, progress)
+        return Text(found, f"the data set {dataset}", window, limit)
+    kind = kind or texts.DEFAULT
+    words = list(texts.documents(kind, half))
+    return Text(words, f"the texts “{kind}”, the half to {half} on", window, limit)
 
 
 def read_sample(
@@ -50,41 +119,54 @@ def read_sample(
     window: int | None,
     limit: int | None,
     progress: Progress,
-    half: Half = "choose",
+    precision: float | None = None,
+    measure: Callable[[Sample], Iterable[LossIncrease]] | None = None,
 ) -> tuple[Sample, str]:
-    """(sample, its description). Of the project's own texts it is from one half: to choose on, the
-    short text unless a limit says how much. Raises `SurgeryError`."""
+    """(sample to choose plans on, its description): of the kinds the short text, unless a limit or
+    a precision asks for more. `measure` is for the precision: see `sized_sample`. Raises
+    `SurgeryError`."""
     from surgery import texts
-    from surgery.analysis import Sample
+
+    found = read_text(text, kind, dataset, window, limit, progress, "choose", precision)
+    if precision is not None and measure is not None:
+        return sized_sample(base, found, precision, measure)
+    if text is None and dataset is None and limit is None:
+        kind = kind or texts.DEFAULT
+        found = replace(found, words=texts.get(kind), name=f"the short text “{kind}”")
+    return found.sample(base, limit or _LIMIT)
+
+
+def sized_sample(
+    base: Base,
+    text: Text,
+    precision: float | None,
+    measure: Callable[[Sample], Iterable[LossIncrease]],
+) -> tuple[Sample, str]:
+    """(sample, its description), with as many tokens as it takes to know costs to ± `precision`
+    percent of themselves; no more than `judging.TOKENS` unless a precision was asked for. `measure`
+    measures them on a short sample first, to find out how many. A limit fixes the number instead,
+    and so does reading weights from disk. Says on stderr how many tokens it takes, and how long.
+    Raises `SurgeryError`."""
+    from surgery.analysis import precision as sizes
     from surgery.analysis.judging import TOKENS
 
-    if sum(x is not None for x in (text, kind, dataset)) > 1:
-        raise SurgeryError("Choose one text: --text, --kind or --dataset.")
-    words: str | list[str]
-    if text is not None:
-        try:
-            words, name = text.expanduser().read_text(encoding="utf-8"), f"the text {text}"
-        except UnicodeDecodeError as error:
-            raise SurgeryError(f"{text} is not text in UTF-8.") from error
-        except OSError as error:
-            raise SurgeryError(f"{text} can't be read: {error.strerror or error}.") from error
-    elif dataset is not None:
-        place, _, rest = dataset.partition(":")
-        split, _, column = rest.partition(":")
-        rows = max(16, (limit or _LIMIT) // 64)
-        words = texts.from_dataset(place, split or "train", column or None, rows, progress)
-        name = f"the data set {dataset}"
-    else:
-        kind = kind or texts.DEFAULT
-        if half == "choose" and limit is None:
-            words, name = texts.get(kind), f"the project's own text “{kind}”"
-        else:
-            words = list(texts.documents(kind, half))
-            name = f"the project's own texts “{kind}”, the half to {half} on"
-            limit = limit or TOKENS
-    limit = limit or _LIMIT
-    sample = Sample.of(base, words, window, limit)
-    return sample, name + (f" (its first {limit:,} tokens)" if sample.truncated else "")
+    if text.limit is not None or base.reads_from_disk:
+        return text.sample(base, text.limit or TOKENS)
+    share = sizes.PRECISION if precision is None else precision / 100
+    sizes.check_precision(share)
+    most = TOKENS if precision is None else _LONGEST
+    short, name = text.sample(base, sizes.PILOT)
+    if not short.truncated:
+        return short, name
+    size = sizes.size_of(short, measure, share)
+    if size.tokens is None or size.tokens <= short.tokens:
+        return short, name
+    sample, name = text.sample(base, min(most, size.tokens + len(short)))
+    takes = f"± {100 * share:g} % of the cost takes about {about(size.tokens):,} tokens"
+    seconds = duration((size.seconds or 0) * sample.tokens / size.tokens)
+    has = f"; {sample.tokens:,} are read" if sample.tokens < 0.95 * size.tokens else ""
+    err.print(f"[dim]{escape(takes)}{has}: about {seconds}.[/dim]")
+    return sample, name
 
 
 def read_halves(
@@ -95,13 +177,13 @@ def read_halves(
     window: int | None,
     limit: int | None,
     progress: Progress,
-) -> tuple[tuple[Sample, str], tuple[Sample, str]]:
-    """What to choose plans on, and what to judge them on: each with its description. A text that is
-    given is cut in the middle. Raises `SurgeryError`."""
-    if text is None and dataset is None:
-        chosen = read_sample(base, text, kind, dataset, window, limit, progress)
-        return chosen, read_sample(base, text, kind, dataset, window, None, progress, "judge")
+) -> tuple[tuple[Sample, str], Text | tuple[Sample, str]]:
+    """What to choose plans on, and what to judge them on. A text that is given is cut in the
+    middle. Raises `SurgeryError`."""
     sample, name = read_sample(base, text, kind, dataset, window, limit, progress)
+    if text is None and dataset is None:
+        other = read_text(text, kind, dataset, window, None, progress, "judge")
+        return (sample, name), other
     if len(sample) < 2:
         half = len(sample.windows[0]) // 2 + 2  # each may begin with a token of its own
         sample, name = read_sample(base, text, kind, dataset, half, limit, progress)

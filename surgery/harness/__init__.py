@@ -8,6 +8,7 @@
     registration    make it known to lm-eval
     download_counts no reports of what is loaded
     evaluation      a base and its patient on the same tasks, compared item by item
+    kept_results    what was evaluated on this machine, for the page's Log
 
 Only `model` needs lm-eval when it is imported; names are imported when they are first used.
 """
@@ -15,10 +16,13 @@ Only `model` needs lm-eval when it is imported; names are imported when they are
 from surgery.lazy import lazy_names
 
 _HOMES = {
+    "KeptResult": "kept_results",
     "LoadedLM": "model",
     "PatientLM": "model",
     "Result": "evaluation",
     "evaluate": "evaluation",
+    "keep": "kept_results",
+    "kept": "kept_results",
     "open_patient": "opening",
     "register": "registration",
 }

@@ -47,14 +47,15 @@ class Result:
 
 def evaluate(
     base: Base,
-    patient: Patient,
+    patient: Patient | Base,
     tasks: Sequence[str],
     *,
     include_path: Path | None = None,
     limit: int | None = None,
     batch_size: int = 1,
 ) -> list[Result]:
-    """Evaluate a base and a patient on tasks of lm-eval, with its defaults and its seeds.
+    """Evaluate a base and a patient on tasks of lm-eval, with its defaults and its seeds. The
+    patient may be a saved one that was opened as a base.
 
     `tasks` are names of tasks, groups or tags, or patterns of them. `include_path` is a folder with
     more tasks, `limit` the number of items of each task, from its first, and `batch_size` the
@@ -74,8 +75,8 @@ def evaluate(
             )
     names = manager.match_tasks(list(tasks))
     one, two = (
-        _run(model, base_of.tokenizer, names, manager, limit, batch_size)
-        for model, base_of in ((base.model, base), (patient.model, patient.base))
+        _run(of.model, getattr(of, "base", of).tokenizer, names, manager, limit, batch_size)
+        for of in (base, patient)
     )
     return list(compared(one, two))
 

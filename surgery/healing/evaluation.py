@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedModel
 
+from surgery import texts
 from surgery.analysis import Sample, Score, perplexity
 from surgery.analysis.score import BLOCK, RESAMPLES, block_means
 from surgery.base import Base
@@ -19,7 +20,6 @@ from surgery.errors import SurgeryError
 from surgery.patient import Patient
 from surgery.plan import Plan
 from surgery.progress import Progress, silent
-from surgery.texts import TEXTS
 
 _LONGEST = 1 << 20  # characters of held-out text
 _TOKENS = 24  # of the sample text
@@ -69,19 +69,19 @@ class Evaluator:
 
     @classmethod
     def of(cls, base: Base, held_out: str = "", progress: Progress = silent) -> Evaluator:
-        """On the text of the file `held_out`, by default on the project's own four texts, which no
-        run trains on unless asked to. Raises `SurgeryError`."""
-        texts = list(TEXTS.values())
+        """On the text of the file `held_out`, by default on the project's four short texts to judge
+        on, which no run trains on unless asked to. Raises `SurgeryError`."""
+        words = [texts.get(kind, "judge") for kind in texts.TEXTS]
         if held_out:
             path = Path(held_out).expanduser()
             try:
                 with open(path, encoding="utf-8") as file:
-                    texts = [file.read(_LONGEST)]
+                    words = [file.read(_LONGEST)]
             except OSError as error:
                 raise SurgeryError(f"{path} can't be read: {error.strerror or error}.") from error
             except (UnicodeDecodeError, ValueError) as error:
                 raise SurgeryError(f"{path} is not text in UTF-8.") from error
-        return cls(base, Sample.of(base, texts), progress)
+        return cls(base, Sample.of(base, words), progress)
 
     def score(self, model: PreTrainedModel) -> Score:
         """The score of any model with the base's vocabulary."""

@@ -10,11 +10,25 @@ from pathlib import Path
 from surgery.errors import SurgeryError
 
 _SEED = 0
+_SHORTEST, _LONGEST = 1500, 2500  # characters of a document
 
 
 def files() -> list[Path]:
     """Its source files; none in a Python that comes without them."""
     return sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+
+
+def documents() -> tuple[str, ...]:
+    """The files that are long enough, in the order of their names: the beginning of each. Raises
+    `SurgeryError` in a Python that comes without them."""
+    texts = (path.read_text(encoding="utf-8", errors="ignore").strip() for path in files())
+    found = tuple(text[:_LONGEST] for text in texts if len(text) >= _SHORTEST)
+    if not found:
+        raise SurgeryError(
+            "This Python comes without the source of its library: choose another text, such as "
+            "code."
+        )
+    return found
 
 
 def pieces(size: int) -> Iterator[str]:

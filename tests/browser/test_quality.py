@@ -8,10 +8,9 @@ import pytest
 from hands import both_schemes, depth, faults, write_plan
 from playwright.sync_api import Page, expect
 
-from surgery import Plan
+from surgery import Plan, texts
 from surgery.analysis import LossIncrease, Sample, measured_score
 from surgery.numbers import perplexity
-from surgery.texts import TEXTS
 
 SLOW = 150_000  # milliseconds for what computes, beside other tests
 # All that the tile has shown as the cost of the plan on the page: plan, number, still at it.
@@ -50,9 +49,14 @@ def unseen() -> str:
     return str(Plan.of([0, *kept, 29], 30))
 
 
+def judged_on(bundled, kind: str = "prose") -> Sample:
+    """The text that the tile measures on."""
+    return Sample.of(bundled, texts.get(kind, "judge"))
+
+
 def expected(bundled, text: str, kind: str = "prose") -> str:
     """The number of the library."""
-    sample = Sample.of(bundled, TEXTS[kind])
+    sample = judged_on(bundled, kind)
     scores = [
         measured_score(bundled, plan, sample)
         for plan in (Plan.parse(text, bundled.depth), Plan.whole(bundled.depth))
@@ -68,7 +72,7 @@ def page(measuring_app, open_page):
 
 
 def test_each_plan_has_its_own_value(page, bundled):
-    whole = measured_score(bundled, Plan.whole(bundled.depth), Sample.of(bundled, TEXTS["prose"]))
+    whole = measured_score(bundled, Plan.whole(bundled.depth), judged_on(bundled))
     expect(box(page).locator("strong")).to_have_text(perplexity(whole.perplexity), timeout=SLOW)
     expect(box(page)).to_contain_text("perplexity of the base")
     write_plan(page, "0:13, 17:30")
@@ -76,7 +80,7 @@ def test_each_plan_has_its_own_value(page, bundled):
     expect(box(page).locator("strong")).to_have_text(expected(bundled, "0:13, 17:30"), timeout=SLOW)
     assert settled(page) == expected(bundled, "0:13, 17:30")
     expect(box(page).locator("select")).to_have_value("prose")
-    expect(box(page)).to_contain_text("542 tokens")
+    expect(box(page)).to_contain_text(f"{judged_on(bundled).tokens} tokens")
     expect(box(page).locator(".quality-mark")).to_contain_text("4 random layers dropped: +")
     page.evaluate(WATCHED)
     page.get_by_role("button", name="Undo", exact=True).click()
@@ -104,7 +108,7 @@ def test_the_next_edit_takes_over(page, bundled):
     assert seen[-1] == [second, expected(bundled, second), "false"]
     assert not [one for one in seen if one[0] == first and one[2] == "false"]  # it was stopped
     # The base's number is no other plan's.
-    whole = measured_score(bundled, Plan.whole(bundled.depth), Sample.of(bundled, TEXTS["prose"]))
+    whole = measured_score(bundled, Plan.whole(bundled.depth), judged_on(bundled))
     assert {number for plan, number, _ in seen if plan == "0:30"} <= {perplexity(whole.perplexity)}
     assert perplexity(whole.perplexity) not in {n for plan, n, _ in seen if plan != "0:30"}
     # Between the edit and the answer it was greyed, and named its plan.

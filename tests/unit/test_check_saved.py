@@ -7,8 +7,11 @@ import pytest
 
 from surgery import Base, Plan, SaveError, SurgeryError, texts
 from surgery.analysis import LossIncrease, Sample, Score, measured_score
-from surgery.check_saved import check_saved
+from surgery.check_saved import check_saved, task_requirements
+from surgery.checkpoint.card_check import write_check
 from surgery.cli import main
+from surgery.harness.evaluation import Result
+from surgery.harness.evaluation import Score as TaskScore
 
 
 @pytest.fixture
@@ -68,11 +71,68 @@ def test_another_tokenizer_is_refused(saved, monkeypatch):
         check_saved(model, base, sample, max_cost=1)
 
 
+def result(change, error, higher=True, task="arc_easy"):
+    one, two = TaskScore(0.5, 0.01), TaskScore(0.5 + change, 0.01)
+    return Result(task, "acc", higher, one, two, TaskScore(change, error))
+
+
+def test_what_may_be_lost_on_tasks():
+    rows = [
+        result(-0.01, 0.004),
+        result(-0.01, 0.02),
+        result(-0.05, 0.001),
+        result(0.05, 0.001, higher=False),
+        result(0.05, 0.001),
+        result(math.nan, 0.001),
+    ]
+    made = task_requirements(rows, 0.02)
+    assert [one.passed for one in made] == [True, False, False, False, True, False]
+    assert made[0].name == "arc_easy, acc" and made[0].limit == "drop ≤ 0.02"
+    assert made[0].measured == "0.500 → 0.490 (-0.010 ± 0.008)" and not made[0].reason
+    assert "too few items" in made[1].reason and made[2].reason == "It loses more than that."
+    assert made[3].reason == made[2].reason and "finite" in made[5].reason
+    (group,) = task_requirements([result(0.0, None, task="mmlu")], 0.02)
+    assert not group.passed and group.name == "mmlu" and "can't be checked" in group.reason
+
+
+def test_tasks_are_checked_on_base_and_saved_model(saved, monkeypatch):
+    base, model, _ = saved
+    asked = []
+
+    def evaluate(*models, **options):
+        asked.append((models, options))
+        return [result(-0.01, 0.001)]
+
+    monkeypatch.setattr("surgery.harness.evaluation.evaluate", evaluate)
+    options = {"limit": 3}
+    (one,) = check_saved(model, base, None, tasks=["arc_easy"], task_options=options)
+    assert one.passed and asked == [((base, model, ["arc_easy"]), options)]
+    (strict,) = check_saved(model, base, None, tasks=["arc_easy"], max_drop=0.01)
+    assert not strict.passed
+    with pytest.raises(SurgeryError, match="largest drop"):
+        check_saved(model, base, None, tasks=["arc_easy"], max_drop=math.nan)
+
+
+def test_the_card_carries_the_last_check(saved, tmp_path):
+    folder = tmp_path / "out"
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    write_check(folder, "llama", [("cost", "≤ 1", "+2.000", False)])
+    write_check(folder, "lla|ma <b>\n# x", [("cost | x", "≤ 3", "+2.000", True)])
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert text.startswith(card.rstrip()) and text.count("## Checked") == 1
+    assert "| cost \\| x | ≤ 3 | +2.000 | passes |" in text and "**fails**" not in text
+    assert "Against lla\\|ma &lt;b> # x, 20" in text
+    (folder / "README.md").unlink()
+    with pytest.raises(SaveError, match="has no model card"):
+        write_check(folder, "llama", [])
+
+
 def test_the_command(saved, tmp_path, capsys):
     base, _model, _ = saved
     short = ["--limit", "128", "--window", "64"]
     ask = ["check", str(tmp_path / "out"), str(base.source.home), *short]
-    assert main.main([*ask, "--max-cost", "100", "--json"]) == 0
+    assert main.main([*ask, "--max-cost", "100", "--card", "--json"]) == 0
+    assert "## Checked" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     facts = json.loads(capsys.readouterr().out)
     assert facts["passed"] and facts["requirements"][0]["limit"] == "≤ 100"
     assert "half to judge on" in facts["text"]

@@ -17,7 +17,7 @@ import torch
 
 from surgery import Base, Plan, PlanError, Refused, SurgeryError
 from surgery.cli import main
-from surgery.harness import evaluate, evaluation, open_patient, register, registration
+from surgery.harness import evaluate, evaluation, keep, kept, open_patient, register, registration
 from surgery.harness.evaluation import Result, Score, compared
 
 ROOT = Path(__file__).parents[2]
@@ -236,3 +236,33 @@ def test_an_unknown_task_is_named(monkeypatch, folder):
     base = Base.open(folder)
     with pytest.raises(SurgeryError, match="lm-eval has no task “hellaswog”"):
         evaluate(base, base.operate(Plan.whole(base.depth)), ["hellaswog"])
+
+
+# ---------------------------------------------------------------- what is kept
+
+
+def test_results_are_kept_for_the_log(folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
+    base = Base.open(folder)
+    assert kept(base) == []
+    plan, whole = Plan.parse("0:2, 4:6", 6), Plan.whole(6)
+
+    def result(value, error=0.01):
+        return Result("t", "acc", True, Score(0.5, None), Score(value, error), Score(-0.1, error))
+
+    keep(base, plan, [result(0.4)])
+    keep(base, whole, [result(0.5, None)], limit=3)
+    keep(base, plan, [result(0.3)])  # again
+    first, second = kept(base)
+    assert (first.plan, first.limit, first.result) == (str(whole), 3, result(0.5, None))
+    assert (second.plan, second.limit, second.result) == (str(plan), None, result(0.3))
+    assert kept(Base.open(folder)) == [first, second]
+    (file,) = (tmp_path / "cache" / "tasks").iterdir()
+    file.write_text('{"files": {}, "value": [{"plan": 3}]}', encoding="utf-8")
+    assert kept(base) == []
+
+
+def test_results_of_random_weights_are_not_kept(folder):
+    drawn = Base.open(f"config:{folder}/config.json")
+    keep(drawn, Plan.whole(6), [Result("t", "acc", True, *[Score(0.5, None)] * 3)])
+    assert kept(drawn) == []

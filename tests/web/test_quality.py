@@ -15,12 +15,11 @@ from components.services.quality import ALL, PlanQuality
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
-from surgery import Plan
+from surgery import Plan, texts
 from surgery.analysis import LossIncrease, Sample, Score, control, measured_score
 from surgery.analysis.cache import _memory
 from surgery.numbers import perplexity
 from surgery.operation import Operation
-from surgery.texts import TEXTS
 
 
 @pytest.fixture(autouse=True)
@@ -229,8 +228,10 @@ def test_the_text_is_one_of_those_offered(services, spec):
         choose(asked, nonsense)
         assert asked.text == "facts"
     base = services.bases.get(spec)
-    assert services.quality.sample(base, ALL) == Sample.of(base, list(TEXTS.values()))
-    assert services.quality.sample(base, "facts") == Sample.of(base, TEXTS["facts"])
+    judged = {kind: texts.get(kind, "judge") for kind in texts.TEXTS}
+    assert not set(judged.values()) & set(texts.TEXTS.values())  # those importance is measured on
+    assert services.quality.sample(base, ALL) == Sample.of(base, list(judged.values()))
+    assert services.quality.sample(base, "facts") == Sample.of(base, judged["facts"])
 
 
 def test_it_is_offered_where_it_would_take_long(services, spec, monkeypatch):

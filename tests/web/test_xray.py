@@ -9,7 +9,7 @@ from updates import run, shown
 
 from components.panels.log import figures as log
 from components.panels.log import layout as log_panel
-from components.panels.log.wiring import measure, note_down, plan_at
+from components.panels.log.wiring import measure, note_down, plan_at, task_results
 from components.panels.xray import compare, figures, scan, suggest
 from components.panels.xray.compare import Seen
 from components.panels.xray.sample_picker import OWN, name_of, sample_of
@@ -27,9 +27,12 @@ from surgery.analysis import (
     known_scan,
     measured_score,
     overlooked,
+    text_to_judge_on,
 )
 from surgery.analysis.cache import _memory
 from surgery.cli.main import main
+from surgery.harness import Result, keep
+from surgery.harness.evaluation import Score as TaskScore
 from surgery.progress import silent
 
 TEXT = "The boat climbed each wave with patience and came down on the other side. " * 4
@@ -281,10 +284,22 @@ def test_the_log_measures_the_plan_on_the_page(services, session):
     whole, cut = session.measurements
     assert (whole.plan, cut.plan) == ("0:6", "0:2, 4:6")
     base = services.bases.get(session.spec)
-    sample = sample_of(base, cut.text, "", services.deployment, silent)
+    sample = text_to_judge_on(base, cut.text)
     assert cut.perplexity == measured_score(base, session.plan, sample).perplexity
     shown(measure(panel, services, session, healed))
     assert len(session.measurements) == 2
+
+
+def test_results_of_tasks_are_in_the_log(services, session):
+    base = services.bases.get(session.spec)
+    score = TaskScore(0.5, 0.02)
+    for change, error, verdict in ((-0.1, 0.02, "worse"), (-0.03, 0.02, "same"), (0.1, None, "")):
+        result = Result("arc", "acc", True, score, score, TaskScore(change, error))
+        keep(base, Plan.parse("0:4", 6), [result], limit=9)
+        (row,) = log.table([], session.spec, task_results(services, session))["tasks"]
+        assert row["verdict"] == verdict and row["base"] == "0.500 ± 0.020"
+        assert (row["plan"], row["task"], row["items"]) == ("0:4", "arc", "first 9 items")
+    assert row["difference"] == "+0.100" and plan_at(session, row) == "0:4"
 
 
 def test_sessions_do_not_share_their_logs():

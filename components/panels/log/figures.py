@@ -8,23 +8,59 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from components.sessions.measurements import Entry
 from components.widgets.colours import BASE, HEALED, PATIENT
 
+if TYPE_CHECKING:
+    from surgery.harness import KeptResult
+    from surgery.harness.evaluation import Score
+
+_Z = 1.96  # standard errors on either side
 _MOST_NAMED = 5  # plans of the front that the caption names
 
 
-def table(entries: Iterable[Entry], identity: str) -> dict:
-    """The rows of the table, newest last. `identity` is the open base's."""
+def table(entries: Iterable[Entry], identity: str, tasks: Iterable[KeptResult] = ()) -> dict:
+    """The rows of the tables, newest last: of measured plans, and of `tasks` on which the open base
+    was evaluated, whose `identity` is given."""
     rows = list(entries)
     best = {entry.index for entry in _front(_comparable(rows, identity))}
     return {
         "entries": [
             {**_plain(row), "here": row.identity == identity, "front": row.index in best}
             for row in rows
-        ]
+        ],
+        "tasks": [_task(one) for one in tasks],
     }
+
+
+def _task(one: KeptResult) -> dict:
+    """A result of a task in words: scores with their standard errors, and what became of it by the
+    95 % interval of the difference."""
+    result = one.result
+    change, error = result.difference
+    verdict = ""
+    if error is not None and result.higher_is_better is not None:
+        gain = change if result.higher_is_better else -change
+        verdict = "same" if abs(gain) <= _Z * error else "better" if gain > 0 else "worse"
+    return {
+        "plan": one.plan,
+        "task": result.task,
+        "metric": result.metric,
+        "base": _with_error(result.base),
+        "patient": _with_error(result.patient),
+        "difference": _with_error(result.difference, "+"),
+        "verdict": verdict,
+        "items": "" if one.limit is None else f"first {one.limit:,} items",
+        "date": one.date,
+    }
+
+
+def _with_error(score: Score, sign: str = "") -> str:
+    digits = 3 if abs(score.value) < 10 else 2
+    error = "" if score.stderr is None else f" ± {score.stderr:,.{digits}f}"
+    return f"{score.value:{sign},.{digits}f}{error}".replace("-", "−")
 
 
 def picture(entries: Iterable[Entry], identity: str) -> dict:

@@ -2,7 +2,7 @@
 // a plan back.
 import { downloadText, make } from '../../widgets/dom.mjs';
 import { csv } from '../../widgets/text.mjs';
-import { cells, compared, csvRows, HEADS, ordered } from './rows.mjs';
+import { cells, compared, csvRows, HEADS, ordered, TASK_HEADS, taskCells } from './rows.mjs';
 
 const SIDES = ['A', 'B'];
 
@@ -21,6 +21,18 @@ function cell(className, [line, below]) {
   const box = make('td', className);
   box.append(make('div', '', line), make('small', '', below));
   return box;
+}
+
+// Draw a table anew; without rows, it is empty.
+function fill(table, heads, rows) {
+  table.replaceChildren();
+  if (!rows.length) return;
+  table.createTHead().insertRow().append(...heads.map((head) => {
+    const node = make('th', '', head);
+    node.scope = 'col';
+    return node;
+  }));
+  table.createTBody().append(...rows);
 }
 
 export function mount({ element, trigger, props, watch }) {
@@ -110,19 +122,32 @@ export function mount({ element, trigger, props, watch }) {
     pair.querySelector('p').textContent = a && b ? compared(a, b) : '';
   }
 
+  function taskRow(task) {
+    const line = make('tr');
+    const label = `Apply this plan: ${task.plan}`;
+    const apply = button('log-plan', task.plan, `task ${task.plan} ${task.task}`, label, () => {
+      trigger('select', { plan: task.plan });
+    });
+    const what = make('td', 'log-what');
+    what.append(apply);
+    line.append(what, ...taskCells(task).map((lines) => cell('log-number', lines)));
+    return line;
+  }
+
+  function drawTasks() {
+    const tasks = props.value?.tasks || [];
+    const box = element.querySelector('.log-tasks');
+    box.hidden = !tasks.length;
+    fill(box.querySelector('table'), TASK_HEADS, tasks.toReversed().map(taskRow));
+  }
+
   function render() {
     const focused = element.contains(document.activeElement) && document.activeElement.dataset.at;
     entries = props.value?.entries || [];
     element.querySelector('.log-none').hidden = entries.length > 0;
-    table.replaceChildren();
     drawPair();
-    if (!entries.length) return;
-    table.createTHead().insertRow().append(...HEADS.map((head) => {
-      const node = make('th', '', head);
-      node.scope = 'col';
-      return node;
-    }));
-    table.createTBody().append(...ordered(entries).map(row));
+    drawTasks();
+    fill(table, HEADS, ordered(entries).map(row));
     if (focused) element.querySelector(`[data-at="${focused}"]`)?.focus({ preventScroll: true });
   }
 

@@ -3,6 +3,10 @@ import { integer, perplexity } from '../../widgets/text.mjs';
 
 export const HEADS = ['plan', 'perplexity, 95 % CI', 'size', 'measured on', 'compare'];
 
+export const TASK_HEADS = ['plan', 'task', 'base', 'patient', 'difference'];
+
+const VERDICTS = { same: 'no clear change', better: 'better', worse: 'worse' };
+
 const KEYS = [
   'name', 'pinned', 'plan', 'perplexity', 'low', 'high', 'layers', 'parameters', 'note', 'text',
   'tokens', 'base',
@@ -31,6 +35,16 @@ export function cells(entry) {
     size: [counted(entry.layers, 'layer'), millions(entry.parameters)],
     measured: [`${entry.text}, ${counted(entry.tokens, 'token')}`, below],
   };
+}
+
+// The cells of a task after its plan, each as a line and what stands below it.
+export function taskCells(task) {
+  return [
+    [task.task, [task.metric, task.items].filter(Boolean).join(', ')],
+    [task.base, ''],
+    [task.patient, ''],
+    [task.difference, VERDICTS[task.verdict] || ''],
+  ];
 }
 
 export function csvRows(entries) {

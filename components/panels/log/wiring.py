@@ -17,7 +17,7 @@ from components.sessions.measurements import Entry
 from components.sessions.session import Session
 from components.widgets.job_buttons import stops
 from components.widgets.status.status import note
-from surgery import Plan, texts
+from surgery import Plan, SurgeryError, texts
 from surgery.operation import Operation
 
 from . import figures
@@ -26,6 +26,7 @@ from .panel import LogPanel
 if TYPE_CHECKING:
     from surgery import Base
     from surgery.analysis import Score
+    from surgery.harness import KeptResult
 
 _STOPPED = note("Stopped. Measurements are kept.")
 
@@ -38,8 +39,8 @@ def wire(panel: LogPanel, parts: PageParts) -> None:
     def draw(session: Session, request: gr.Request) -> tuple[dict, dict]:
         if services.refused("draw", request):
             return gr.skip(), gr.skip()
-        entries = session.measurements
-        return figures.picture(entries, session.spec), figures.table(entries, session.spec)
+        entries, tasks = session.measurements, task_results(services, session)
+        return figures.picture(entries, session.spec), figures.table(entries, session.spec, tasks)
 
     def mark(session: Session, event: gr.EventData, request: gr.Request) -> tuple[dict, dict]:
         note_down(session, event_data(event))
@@ -69,10 +70,10 @@ def measure(
     operation = healed.operation(session.spec, session.plan)
 
     def work(progress) -> tuple[Base, list[tuple[Operation, Score]]]:
-        from surgery.analysis import Sample, measured_score, perplexity
+        from surgery.analysis import measured_score, perplexity, text_to_judge_on
 
         base = services.bases.load(operation.spec, progress)
-        sample = Sample.of(base, texts.get(texts.DEFAULT))
+        sample = text_to_judge_on(base, texts.DEFAULT)
         whole = Operation(operation.spec, Plan.whole(base.depth))
         scores = [(whole, measured_score(base, whole.plan, sample, progress))]
         if operation.healed is not None:
@@ -85,6 +86,16 @@ def measure(
     for of, score in scores:
         session.measurements.add(Entry.of(base, of, score, texts.DEFAULT))
     yield panel.ended(note(f"Measured on {scores[0][1].tokens:,} tokens."))
+
+
+def task_results(services: Services, session: Session) -> list[KeptResult]:
+    """What `evaluate` found out about the open base on this machine; nothing is loaded."""
+    from surgery.harness import kept
+
+    try:
+        return kept(services.bases.get(session.spec)) if session.spec else []
+    except SurgeryError:  # said where the base is opened
+        return []
 
 
 def note_down(session: Session, request: Mapping) -> None:
@@ -100,7 +111,9 @@ def note_down(session: Session, request: Mapping) -> None:
 
 def plan_at(session: Session, request: Mapping) -> str | None:
     """The plan of the row or point that the browser names; None if there is none, or if it belongs
-    to another base."""
+    to another base. Rows of tasks are of the open base, and name the plan itself."""
+    if isinstance(plan := request.get("plan"), str):
+        return plan
     index = request.get("index")
     entry = session.measurements.at(index) if type(index) is int else None
     return entry.plan if entry and entry.identity == session.spec else None

@@ -146,7 +146,7 @@ def run(
 
     def work(progress) -> tuple[Base, Sample, Comparison]:
         base = services.bases.load(operation.spec, progress)
-        sample = sample_of(base, kind, own, services.deployment, progress)
+        sample = sample_of(base, kind, own, services.deployment, progress, "judge")
         return base, sample, compare(base, of, sample, progress)
 
     base, sample, result = yield from watch(work, panel.running)

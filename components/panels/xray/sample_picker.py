@@ -36,12 +36,12 @@ class SamplePicker:
 def sample_picker(public: bool) -> SamplePicker:
     """Lay it out in the current row."""
     # On a public page no data set is requested in the owner's name.
-    offered = [*texts.TEXTS, OWN] if public else [*texts.TEXTS, OWN, DATASET]
+    offered = [*texts.KINDS, OWN] if public else [*texts.KINDS, OWN, DATASET]
     kind = gr.Dropdown(
         offered,
         value=texts.DEFAULT,
         label="Text to measure on",
-        info="Four texts are included; scores differ between them.",
+        info="Six kinds are included; scores differ between them.",
         scale=1,
         min_width=220,
         elem_id="sample-kind",
@@ -71,9 +71,15 @@ def sample_picker(public: bool) -> SamplePicker:
 
 
 def sample_of(
-    base: Base, kind: str, own: str, deployment: Deployment, progress: Progress
+    base: Base,
+    kind: str,
+    own: str,
+    deployment: Deployment,
+    progress: Progress,
+    half: texts.Half = "choose",
 ) -> Sample:
-    """The chosen text, tokenised for the base. Raises `SurgeryError`."""
+    """The chosen text, tokenised for the base; of the kinds that are offered the short text of a
+    half. Raises `SurgeryError`."""
     from surgery.analysis import Sample
 
     own = str(own or "").strip()[:_LONGEST]
@@ -90,7 +96,7 @@ def sample_of(
             raise SurgeryError("Name a data set on the Hub, as org/name.")
         rows = texts.from_dataset(name, split or "train", limit=_ROWS, progress=progress)
         return Sample.of(base, rows)
-    return Sample.of(base, texts.get(str(kind)))
+    return Sample.of(base, texts.get(str(kind), half))
 
 
 def judging_sample(base: Base, kind: str, sample: Sample) -> tuple[Sample, Sample | None]:
@@ -98,7 +104,7 @@ def judging_sample(base: Base, kind: str, sample: Sample) -> tuple[Sample, Sampl
     None for the second if the visitor's text is too short to be divided."""
     from surgery.analysis import text_to_judge_on
 
-    if kind in texts.TEXTS:
+    if kind in texts.KINDS:
         return sample, text_to_judge_on(base, kind)
     try:
         return sample.halves()

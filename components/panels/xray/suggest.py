@@ -80,7 +80,7 @@ def layout() -> SuggestPanel:
         start, stop = start_and_stop("Suggest", "suggest", 130)
         status = Status(
             value=note(
-                "Each method proposes a plan; all are measured, next to a random one as control. "
+                "Each method proposes a plan; all are measured, next to random ones as controls. "
                 "Smaller targets drop layers, larger ones repeat them."
             ),
             elem_id="suggest-status",
@@ -130,7 +130,7 @@ def run(
     opened: list[Base] = []
 
     def work(progress) -> tuple[list[Suggestion], list[Judgement]]:
-        from surgery.analysis import judge_suggestions, suggest
+        from surgery.analysis import judge, random_controls, suggest
 
         base = services.bases.load(spec, progress)
         opened.append(base)
@@ -140,7 +140,8 @@ def run(
         if other is None:
             return found, []
         latest.append(found)
-        return found, judge_suggestions(base, found, other, progress)
+        controls = random_controls(base, found, **wanted)
+        return found, judge(base, [one.plan for one in found], other, controls, progress)
 
     def running(status: dict) -> dict:
         update = panel.running(status)
@@ -151,12 +152,12 @@ def run(
 
     yield {panel.rows: {}}
     suggestions, judgements = yield from watch(work, running)
-    for one in suggestions:
-        if one.measured is not None:
+    for one, judged in zip_longest(suggestions, judgements):
+        score = judged.score if judged else one.measured
+        if score is not None:
             how = METHODS[one.method].label
             of = Operation(spec, one.plan)
-            entry = Entry.of(opened[0], of, one.measured, name_of(kind, own), how)
-            session.measurements.add(entry)
+            session.measurements.add(Entry.of(opened[0], of, score, name_of(kind, own), how))
     yield {
         **panel.ended(note(_JUDGED if judgements else _NOT_JUDGED)),
         panel.rows: view(opened[0], suggestions, judgements),
@@ -190,8 +191,8 @@ def _judged(one: Judgement) -> dict:
     cost = one.cost
     words = {
         None: "too short to tell" if one.gain else "",
-        True: "better than the random plan",
-        False: "not shown to be better than the random plan",
+        True: "better than random plans",
+        False: "not shown to be better than random plans",
     }
     finite = math.isfinite(cost.mean)
     return {

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from surgery.errors import BaseError, SurgeryError
+from surgery.optional import require
 
 from ..common import (
     ComputeDtypeOption,
@@ -22,13 +23,16 @@ from ..common import (
     print_json,
     progress_bar,
 )
+from ..quiet_harness import quiet_harness
 from ..sample import (
     DatasetOption,
     KindOption,
     LimitOption,
+    PrecisionOption,
     TextOption,
     WindowOption,
-    read_sample,
+    read_text,
+    sized_sample,
 )
 
 if TYPE_CHECKING:
@@ -49,32 +53,71 @@ def check(
         list[str] | None,
         typer.Option(metavar="SKILL", help="A skill that it has to keep; may be repeated."),
     ] = None,
+    tasks: Annotated[
+        str, typer.Option(metavar="TASK,…", help="Tasks of lm-eval, as for `evaluate`.")
+    ] = "",
+    max_drop: Annotated[
+        float,
+        typer.Option(
+            metavar="X", help="What any metric of the tasks may lose, with its whole interval."
+        ),
+    ] = 0.02,
+    include_path: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="A folder with more tasks."),
+    ] = None,
+    items: Annotated[
+        int | None, typer.Option(min=1, help="Items of each task, from its first; else all.")
+    ] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="Write the result into OUT's model card, too.")
+    ] = False,
     text: TextOption = None,
     kind: KindOption = None,
     dataset: DatasetOption = None,
     window: WindowOption = None,
     limit: LimitOption = None,
+    precision: PrecisionOption = None,
     compute_dtype: ComputeDtypeOption = None,
     from_disk: FromDiskOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check a saved model against limits. The exit status is 0 if it passes and 1 if not."""
-    from surgery.check_saved import check_saved
+    from surgery.check_saved import check_saved, cost_of
+    from surgery.checkpoint.card_check import write_check
 
-    if max_cost is None and not keep:
-        raise SurgeryError("Give a limit: --max-cost NATS, or --keep SKILL.")
+    names = [name.strip() for name in tasks.split(",") if name.strip()]
+    if max_cost is None and not keep and not names:
+        raise SurgeryError("Give a limit: --max-cost NATS, --keep SKILL or --tasks TASK.")
+    if names:
+        require("lm_eval", "Evaluation")  # before anything is measured
     if not folder.is_dir():
         raise SurgeryError(f"There is no folder {folder}.")
     opened = open_base(base, from_disk) if base else _recorded(folder, from_disk)
     saved = open_base(str(folder), from_disk)
-    with progress_bar() as progress:
+    with progress_bar() as progress, quiet_harness():
         sample, name = None, ""
         if max_cost is not None:
             wanted = (text, kind, dataset, window, limit)
-            sample, name = read_sample(opened, *wanted, progress, half="judge")
+            words = read_text(*wanted, progress, "judge", precision)
+            sample, name = sized_sample(
+                opened, words, precision, lambda short: [cost_of(saved, opened, short, progress)]
+            )
         requirements = check_saved(
-            saved, opened, sample, max_cost=max_cost, keep=keep or (), progress=progress
+            saved,
+            opened,
+            sample,
+            max_cost=max_cost,
+            keep=keep or (),
+            tasks=names,
+            max_drop=max_drop,
+            task_options={"include_path": include_path, "limit": items},
+            progress=progress,
         )
+    if card:
+        where = f"{opened.name} on {name}" if name else opened.name
+        rows = ((one.name, one.limit, one.measured, one.passed) for one in requirements)
+        write_check(folder, where, rows)
     passed = all(one.passed for one in requirements)
     if as_json:
         facts = {"model": str(folder), "base": opened.name, "text": name or None, "passed": passed}

@@ -21,9 +21,11 @@ from ..sample import (
     DatasetOption,
     KindOption,
     LimitOption,
+    PrecisionOption,
     TextOption,
     WindowOption,
-    read_sample,
+    read_text,
+    sized_sample,
 )
 
 
@@ -36,21 +38,30 @@ def compare(
     dataset: DatasetOption = None,
     window: WindowOption = None,
     limit: LimitOption = None,
+    precision: PrecisionOption = None,
     compute_dtype: ComputeDtypeOption = None,
     from_disk: FromDiskOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what a plan did to a base, token by token.
 
-    Perplexity, divergence, and the tokens that suffered most.
+    Perplexity, divergence, and the tokens that suffered most. A short measurement tells how many
+    tokens are needed to know the cost precisely.
     """
+    from surgery.analysis import LossIncrease, Sample, measured_score, report
     from surgery.analysis import compare as measure
-    from surgery.analysis import report
+    from surgery.plan import Plan
 
     opened, written, (made, flat) = open_operation(base, plan, with_, from_disk)
     with progress_bar() as progress:
         made.load(progress)
-        sample, name = read_sample(opened, text, kind, dataset, window, limit, progress, "judge")
+        words = read_text(text, kind, dataset, window, limit, progress, "judge", precision)
+
+        def cost(short: Sample) -> list[LossIncrease]:
+            whole = measured_score(opened, Plan.whole(opened.depth), short, progress)
+            return [LossIncrease.of(measured_score(made, flat, short, progress), whole)]
+
+        sample, name = sized_sample(opened, words, precision, cost)
         against = None if made is opened else opened
         print_disk_reads(made, flat, passes=5)  # three show how layers are run, once
         result = measure(made, flat, sample, progress, against=against)

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +22,7 @@ from ..common import (
     print_json,
     progress_bar,
 )
+from ..quiet_harness import quiet_harness
 from ..reports.evaluate import result_json, result_table
 
 
@@ -58,18 +54,19 @@ def evaluate(
 ) -> None:
     """Evaluate base and patient on tasks of lm-eval.
 
-    Scores with their standard errors, and the difference item by item. lm-eval is
-    lm-evaluation-harness, which the extra “eval” installs. Tasks whose data is on this
-    machine need no network.
+    Scores with their standard errors, and the difference item by item. The page's Log shows them,
+    too. lm-eval is lm-evaluation-harness, which the extra “eval” installs. Tasks whose data is on
+    this machine need no network.
     """
     from surgery.analysis.report import plain
     from surgery.harness import evaluate as measure
+    from surgery.harness import keep
 
     require("lm_eval", "Evaluation")  # before a base is downloaded
     opened, written, (made, flat) = open_operation(base, plan, with_, from_disk)
     with progress_bar() as progress:
         made.load(progress)
-    with _quiet():
+    with quiet_harness():
         results = measure(
             opened,
             made.operate(flat),
@@ -78,21 +75,11 @@ def evaluate(
             limit=limit,
             batch_size=batch_size,
         )
+    if made is opened:  # of a stack, the page's Log shows nothing
+        keep(opened, flat, results, limit)
     if as_json:
         found = list(map(result_json, results))
         print_json(plain({"base": opened.name, "plan": str(written), "results": found}))
         return
     out.print(f"{escape(opened.name)}  {escape(str(written))}  ({written.describe()})\n")
     out.print(result_table(results))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without lm-eval's advice to programmers, and without its progress bars unless stderr is a
-    terminal: it writes them to files, too."""
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    if sys.stderr.isatty():
-        yield
-        return
-    with redirect_stderr(io.StringIO()):
-        yield

@@ -29,6 +29,7 @@ from ..sample import (
     DatasetOption,
     KindOption,
     LimitOption,
+    PrecisionOption,
     TextOption,
     WindowOption,
     read_sample,
@@ -44,6 +45,7 @@ def scan(
     dataset: DatasetOption = None,
     window: WindowOption = None,
     limit: LimitOption = None,
+    precision: PrecisionOption = None,
     score: Annotated[
         list[str] | None,
         typer.Option(
@@ -73,9 +75,10 @@ def scan(
     `accelerate launch -m surgery scan …` splits the work between processes, and --part between
     processes or machines that share the cache folder LAYER_SURGERY_CACHE.
     """
-    from surgery.analysis import disk_passes, report, scan_part
+    from surgery.analysis import LossIncrease, Sample, disk_passes, report, scan_part
     from surgery.analysis import scan as measure
     from surgery.analysis.distributed import distributed_scan, is_first, launched
+    from surgery.analysis.findings import costs_by_layer
     from surgery.analysis.parts import as_dealt
 
     share = _pair(part, "/", "a part of a scan", "1/4")
@@ -86,8 +89,16 @@ def scan(
         err.quiet = out.quiet = True  # only the first process prints
     opened = open_base(base, from_disk)
     with progress_bar() as progress:
-        sample, name = read_sample(opened, text, kind, dataset, window, limit, progress)
         scores, span = tuple(score or DEFAULT), _pair(within, ":", "a span of layers", "8:20")
+
+        def costs(short: Sample) -> list[LossIncrease]:
+            return costs_by_layer(
+                measure(opened, short, scores=scores, within=span, progress=progress)
+            )
+
+        sample, name = read_sample(
+            opened, text, kind, dataset, window, limit, progress, precision, costs
+        )
         if from_disk:
             passes = disk_passes(
                 opened,

@@ -25,9 +25,12 @@ from ..sample import (
     DatasetOption,
     KindOption,
     LimitOption,
+    PrecisionOption,
+    Text,
     TextOption,
     WindowOption,
     read_halves,
+    sized_sample,
 )
 
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
@@ -53,31 +56,37 @@ def suggest(
             metavar="FIRST LAST", help="How many layers to leave as they are at either end."
         ),
     ] = (1, 1),
-    seed: Annotated[int, typer.Option(help="Random seed of the control.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the controls.")] = 0,
     text: TextOption = None,
     kind: KindOption = None,
     dataset: DatasetOption = None,
     window: WindowOption = None,
     limit: LimitOption = None,
+    precision: PrecisionOption = None,
     compute_dtype: ComputeDtypeOption = None,
     from_disk: FromDiskOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Propose plans for a target size, each with its measured cost.
 
-    Plans are chosen on one half of the text and judged on the other, where a random plan of the
-    same size serves as the control.
+    Plans are chosen on one half of the text and judged on the other, where random plans of the
+    same size serve as controls.
     """
-    from surgery.analysis import judge, measured_score, report
+    from surgery.analysis import (
+        LossIncrease,
+        Sample,
+        judge,
+        measured_score,
+        random_controls,
+        report,
+    )
     from surgery.analysis import suggest as propose
-    from surgery.analysis.methods import random_plan
-    from surgery.analysis.target import Target
     from surgery.plan import Plan
 
     opened = open_base(base, from_disk)
     with progress_bar() as progress:
         halves = read_halves(opened, text, kind, dataset, window, limit, progress)
-        (sample, name), (other, other_name) = halves
+        (sample, name), rest = halves
         count = None if parameters is None else _count(parameters)
         plans = propose(
             opened,
@@ -90,10 +99,23 @@ def suggest(
             progress=progress,
         )
         whole = measured_score(opened, Plan.whole(opened.depth), sample, progress)
-        control = random_plan(Target.of(opened, layers, count, protect), seed)
-        judged = judge(opened, [one.plan for one in plans], other, control, progress)
+        controls = random_controls(
+            opened, plans, layers=layers, parameters=count, protect=protect, seed=seed
+        )
+
+        def cost(short: Sample) -> list[LossIncrease]:
+            before = measured_score(opened, Plan.whole(opened.depth), short, progress)
+            return [
+                LossIncrease.of(measured_score(opened, one.plan, short, progress), before)
+                for one in plans[:1]
+            ]
+
+        other, other_name = (
+            sized_sample(opened, rest, precision, cost) if isinstance(rest, Text) else rest
+        )
+        judged = judge(opened, [one.plan for one in plans], other, controls, progress)
     if as_json:
-        print_json(report.suggest_json(opened, name, whole, plans, other_name, judged))
+        print_json(report.suggest_json(opened, name, whole, plans, other_name, judged, controls))
         return
     out.print(f"{escape(opened.name)}. Chosen on {escape(name)}; judged on {escape(other_name)}.")
     for part in report.suggest_tables(opened, whole, plans, judged):

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from surgery import Plan, SurgeryError, texts
-from surgery.analysis import LossIncrease, Sample, judge, measured_score
+from surgery.analysis import (
+    LossIncrease,
+    Sample,
+    Score,
+    judge,
+    measured_score,
+    random_controls,
+    suggest,
+)
+from surgery.analysis.judging import CONTROLS
 from surgery.analysis.score import interval
 from surgery.analysis.significance import LEVEL, benjamini_hochberg, p_value, tokens_needed
 
@@ -63,25 +72,36 @@ def test_the_tokens_that_it_takes():
     assert 0.7 <= np.mean(found) <= 0.9
 
 
-def test_plans_are_judged_against_base_and_control(opened):
+def test_plans_are_judged_against_base_and_controls(opened):
     base, _ = opened("llama")
     sample = Sample.of(base, texts.documents("facts", "judge"), window=64, limit=320)
-    whole, control = Plan.whole(6), Plan.parse("0:2, 4:6", 6)
-    plans = [Plan.parse("0:4, 5", 6), control, whole, Plan.parse("0, 5", 6)]
-    judged = judge(base, plans, sample, control)
-    scores = {plan: measured_score(base, plan, sample) for plan in plans}
+    whole = Plan.whole(6)
+    controls = [Plan.parse("0:2, 4:6", 6), Plan.parse("0, 2, 4, 5", 6)]
+    plans = [Plan.parse("0:4, 5", 6), controls[0], whole, Plan.parse("0, 5", 6)]
+    judged = judge(base, plans, sample, controls)
+    scores = {plan: measured_score(base, plan, sample) for plan in {*plans, *controls}}
+    mean = Score.of(np.mean([scores[control].nll for control in controls], axis=0))
     raw = []
     for plan, one in zip(plans, judged, strict=True):
         assert one.score == scores[plan]
         assert one.cost == LossIncrease.of(scores[plan], scores[whole])
-        if plan == control:
+        if plan in controls:
             assert one.gain is one.p is one.beats_control is None
         else:
-            assert one.gain == LossIncrease.of(scores[control], scores[plan])
-            raw.append(p_value(np.subtract(scores[plan].nll, scores[control].nll)))
+            assert one.gain == LossIncrease.of(mean, scores[plan])
+            raw.append(p_value(np.subtract(scores[plan].nll, mean.nll)))
             assert one.beats_control == (one.gain.mean > 0 and one.p < LEVEL)
     assert [one.p for one in judged if one.p is not None] == benjamini_hochberg(raw)
     assert all(one.p is None for one in judge(base, plans, sample))
+
+
+def test_several_random_plans_are_controls(opened):
+    base, sample = opened("llama")
+    found = suggest(base, sample, layers=4, methods=["random", "influence"], seed=3)
+    controls = random_controls(base, found, layers=4, seed=3)
+    assert len(set(controls)) == CONTROLS and all(len(plan) == 4 for plan in controls)
+    assert next(one.plan for one in found if one.method == "random") in controls
+    assert len(random_controls(base, [], layers=2)) == 1  # the first and the last layer stay
 
 
 def test_a_text_is_divided_in_the_middle(opened):

@@ -1,6 +1,7 @@
-"""The project's own texts: enough of each kind, and two halves that have nothing in common."""
+"""Texts of each kind: enough of them, and two halves that have nothing in common."""
 
 import re
+import sys
 
 import pytest
 
@@ -15,7 +16,7 @@ def tokenizer():
     return Base.open("bundled").tokenizer
 
 
-@pytest.mark.parametrize("kind", texts.TEXTS)
+@pytest.mark.parametrize("kind", texts.KINDS)
 def test_there_is_enough_of_each_kind(tokenizer, kind):
     sizes = {
         half: sum(len(tokenizer(text)["input_ids"]) for text in texts.documents(kind, half))
@@ -24,12 +25,17 @@ def test_there_is_enough_of_each_kind(tokenizer, kind):
     assert sum(sizes.values()) >= TOKENS and min(sizes.values()) >= TOKENS // 2
 
 
-@pytest.mark.parametrize("kind", texts.TEXTS)
+@pytest.mark.parametrize("kind", texts.KINDS)
 def test_the_halves_never_meet(kind):
     choose, judge = (texts.documents(kind, half) for half in ("choose", "judge"))
     assert not set(choose) & set(judge)
     assert set(choose) | set(judge) == set(texts.documents(kind))
-    assert choose[0] == texts.get(kind)
+    assert choose[0] == texts.get(kind) and judge[0] == texts.get(kind, "judge")
+
+
+@pytest.mark.parametrize("kind", texts.TEXTS)
+def test_the_halves_have_no_phrase_in_common(kind):
+    choose, judge = (texts.documents(kind, half) for half in ("choose", "judge"))
     phrases = [
         {tuple(words[i : i + SHARED]) for i in range(len(words) - SHARED)}
         for half in (choose, judge)
@@ -41,6 +47,16 @@ def test_the_halves_never_meet(kind):
 def test_code_is_code():
     for text in texts.documents("code"):
         compile(text, "text", "exec")
+
+
+def test_a_python_without_its_texts(monkeypatch):
+    texts.documents.cache_clear()
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
+    monkeypatch.setattr(texts.python_library, "files", list)
+    with pytest.raises(SurgeryError, match="without its documentation"):
+        texts.documents("python-docs")
+    with pytest.raises(SurgeryError, match="without the source"):
+        texts.get("python-library", "judge")
 
 
 def test_an_unknown_kind():
