@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from surgery.errors import SurgeryError
+from surgery.progress import Progress, silent
 
 from .sample import Sample
 from .score import LossIncrease
@@ -25,8 +26,8 @@ FINEST = 0.005  # nats per token: a cost near zero needn't be known to a share o
 @dataclass(frozen=True)
 class Size:
     """How much text costs take: `tokens` to know half of them to ± `precision` of themselves (or to
-    ± `FINEST`, if that is more), and about how many `seconds` they take. `tokens` and `seconds` are
-    None if no cost is finite."""
+    ± `FINEST`, if that is more), and about how many `seconds` that takes. Both are None if no cost
+    is finite, and `seconds` if the costs were known."""
 
     precision: float
     tokens: int | None
@@ -65,14 +66,22 @@ def median_tokens(
 
 def size_of(
     sample: Sample,
-    measure: Callable[[Sample], Iterable[LossIncrease]],
+    measure: Callable[[Sample, Progress], Iterable[LossIncrease]],
     precision: float = PRECISION,
+    progress: Progress = silent,
 ) -> Size:
-    """Measure costs on a short `sample` to find out how much text they take. `measure` is timed."""
-    begun = time.monotonic()
-    tokens = median_tokens(measure(sample), sample.tokens, precision)
-    seconds = time.monotonic() - begun
-    return Size(precision, tokens, None if tokens is None else seconds * tokens / sample.tokens)
+    """Measure costs on a short `sample` to find out how much text they take. `measure` is timed,
+    and has to report progress unless it finds what was measured before."""
+    begun: list[float] = []
+
+    def reported(what: str, done: float, total: float) -> None:
+        begun.append(time.monotonic())
+        progress(what, done, total)
+
+    tokens = median_tokens(measure(sample, reported), sample.tokens, precision)
+    if tokens is None or not begun:
+        return Size(precision, tokens, None)
+    return Size(precision, tokens, (time.monotonic() - begun[0]) * tokens / sample.tokens)
 
 
 def check_precision(precision: float) -> None:

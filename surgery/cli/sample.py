@@ -56,6 +56,10 @@ _LIMIT = 4096  # tokens of a text that is given, unless its user asks for more
 _LONGEST = 1 << 20  # tokens for a precision
 
 
+# Costs on a sample.
+Measure = Callable[["Sample", "Progress"], Iterable["LossIncrease"]]
+
+
 @dataclass(frozen=True)
 class Text:
     """A text to measure on: its documents, a name for people, and the tokens of a window and in all
@@ -120,7 +124,7 @@ def read_sample(
     limit: int | None,
     progress: Progress,
     precision: float | None = None,
-    measure: Callable[[Sample], Iterable[LossIncrease]] | None = None,
+    measure: Measure | None = None,
 ) -> tuple[Sample, str]:
     """(sample to choose plans on, its description): of the kinds the short text, unless a limit or
     a precision asks for more. `measure` is for the precision: see `sized_sample`. Raises
@@ -129,7 +133,7 @@ def read_sample(
 
     found = read_text(text, kind, dataset, window, limit, progress, "choose", precision)
     if precision is not None and measure is not None:
-        return sized_sample(base, found, precision, measure)
+        return sized_sample(base, found, precision, measure, progress)
     if text is None and dataset is None and limit is None:
         kind = kind or texts.DEFAULT
         found = replace(found, words=texts.get(kind), name=f"the short text “{kind}”")
@@ -140,7 +144,8 @@ def sized_sample(
     base: Base,
     text: Text,
     precision: float | None,
-    measure: Callable[[Sample], Iterable[LossIncrease]],
+    measure: Measure,
+    progress: Progress,
 ) -> tuple[Sample, str]:
     """(sample, its description), with as many tokens as it takes to know costs to ± `precision`
     percent of themselves; no more than `judging.TOKENS` unless a precision was asked for. `measure`
@@ -158,14 +163,16 @@ def sized_sample(
     short, name = text.sample(base, sizes.PILOT)
     if not short.truncated:
         return short, name
-    size = sizes.size_of(short, measure, share)
+    size = sizes.size_of(short, measure, share, progress)
     if size.tokens is None or size.tokens <= short.tokens:
         return short, name
     sample, name = text.sample(base, min(most, size.tokens + len(short)))
     takes = f"± {100 * share:g} % of the cost takes about {about(size.tokens):,} tokens"
-    seconds = duration((size.seconds or 0) * sample.tokens / size.tokens)
-    has = f"; {sample.tokens:,} are read" if sample.tokens < 0.95 * size.tokens else ""
-    err.print(f"[dim]{escape(takes)}{has}: about {seconds}.[/dim]")
+    if sample.tokens < 0.95 * size.tokens:
+        takes += f"; {sample.tokens:,} are read"
+    if size.seconds:
+        takes += f": about {duration(size.seconds * sample.tokens / size.tokens)}"
+    err.print(f"[dim]{escape(takes)}.[/dim]")
     return sample, name
 
 

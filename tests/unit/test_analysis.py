@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 
 import pytest
 import tiny
 
 from surgery import texts
-from surgery.analysis import Sample, scan
+from surgery.analysis import Sample, precision, scan
+from surgery.analysis.judging import TOKENS
 from surgery.cli import main
 
 
@@ -147,3 +149,30 @@ def test_compare_with_layers_of_another_base(run, folder, tmp_path):
 def test_an_error_is_one_plain_line(run, folder, arguments, message):
     status, out, err = run(*(a.replace("{}", folder) for a in arguments))
     assert status == 1 and out == "" and message in err and err.count("\n") == 1
+
+
+def test_as_many_tokens_as_a_precision_takes(run, folder, monkeypatch):
+    monkeypatch.setattr(precision, "PILOT", 128)
+    ask = ["compare", folder, "0:2, 4:6", "--window", 60, "--json"]
+    found = {}
+    for finest in (0.03, 0.015):  # this cost is near zero, so that its share doesn't matter
+        monkeypatch.setattr(precision, "FINEST", finest)
+        status, out, err = run(*ask, "--precision", 10)
+        takes = re.search(r"± 10 % of the cost takes about ([\d,]+) tokens", " ".join(err.split()))
+        found[finest] = facts = json.loads(out)
+        assert status == 0 and facts["tokens"] > 128
+        assert facts["tokens"] == pytest.approx(int(takes[1].replace(",", "")), rel=0.1)
+    assert found[0.015]["tokens"] > 2 * found[0.03]["tokens"]
+    monkeypatch.setattr(precision, "FINEST", 0.001)
+    assert json.loads(run(*ask)[1])["tokens"] == pytest.approx(TOKENS, rel=0.02)  # no more unasked
+    status, out, err = run(*ask, "--precision", 10, "--limit", 500)
+    assert (status, out) == (1, "") and "Choose one: --precision" in " ".join(err.split())
+    assert "between 0 and 100 %" in " ".join(run(*ask, "--precision", 100)[2].split())
+
+
+def test_a_scan_says_how_precise_it_is(run, folder):
+    ask = ["scan", folder, "--score", "drop_one", "--window", 60]
+    status, out, _ = run(*ask, "--limit", 240)
+    assert status == 0 and "Costs of single layers are known to ±" in " ".join(out.split())
+    facts = json.loads(run(*ask, "--limit", 240, "--json")[1])
+    assert facts["precision"] > 0

@@ -35,13 +35,16 @@ PLANS = {
     "every other": "0, 2, 4",
     "twice": "0:6*2",
 }
-# An extra copy of layer 3 that begins in each of the ways there are.
+# An extra copy of layer 3 that begins in each of the ways there are, and layer 3 without a half.
 BEGINNINGS = {
     "identity": "0:4, 3@identity, 4:6",
     "scale": "0:4, 3@scale=0.5, 4:6",
     "average": "0:4, 3@average, 4:6",
     "random": "0:4, 3@random, 4:6",
+    "no-attention": "0:3, 3@no-attention, 4:6",
+    "no-mlp": "0:3, 3@no-mlp, 4:6",
 }
+ALL_WITHOUT_ATTENTION = "0:6@no-attention"
 TOLERANCE = 1e-5  # in units of the logits' spread, where the order of sums may differ
 
 ROUNDING = 1e-3  # more than this is not rounding
@@ -138,6 +141,8 @@ def examine_base(base: Base, home: Path, plans: dict[str, str], result: Finding)
             continue
         try:
             result.plans[name] = _compared(base, plan, patient, truth, ids, out, limit)
+            if name == "no-attention" and result.plans[name].state == "exact":
+                result.plans[name] = _apart(base, ids)
         except Exception as error:
             result.plans[name] = Outcome("wrong", _said(error))
 
@@ -221,6 +226,22 @@ def _previewed(base: Base, plan: Plan, again: PreTrainedModel, ids: torch.Tensor
     values = message.kv_bytes_per_token // base.torch_dtype.itemsize
     if grown is not None and grown != values:
         return Outcome("wrong", f"preview says {values} cached values a token, it keeps {grown}")
+    return Outcome("exact")
+
+
+@torch.no_grad()
+def _apart(base: Base, ids: torch.Tensor) -> Outcome:
+    """Without the attention of any layer, no position knows the others: the logits of the last are
+    the same whatever the first token is. Unless the plan is refused, as where a layer has none."""
+    try:
+        patient = base.operate(Plan.parse(ALL_WITHOUT_ATTENTION, DEPTH)).model
+    except Refused as error:
+        return Outcome("exact", f"not without that of all layers: {_said(error)}")
+    other = ids.clone()
+    other[:, 0] = torch.where(ids[:, 0] == ids[:, 1], ids[:, 2], ids[:, 1])
+    last = [patient(input_ids=x, use_cache=False).logits[:, -1] for x in (ids, other)]
+    if (far := _far(*last)) > TOLERANCE:
+        return Outcome("wrong", f"positions depend on each other without attention, by {far:.1e}")
     return Outcome("exact")
 
 

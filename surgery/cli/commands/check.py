@@ -12,6 +12,7 @@ from rich.table import Table
 
 from surgery.errors import BaseError, SurgeryError
 from surgery.optional import require
+from surgery.progress import Progress
 
 from ..common import (
     ComputeDtypeOption,
@@ -83,6 +84,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Check a saved model against limits. The exit status is 0 if it passes and 1 if not."""
+    from surgery.analysis import LossIncrease, Sample
     from surgery.check_saved import check_saved, cost_of
     from surgery.checkpoint.card_check import write_check
 
@@ -100,9 +102,11 @@ def check(
         if max_cost is not None:
             wanted = (text, kind, dataset, window, limit)
             words = read_text(*wanted, progress, "judge", precision)
-            sample, name = sized_sample(
-                opened, words, precision, lambda short: [cost_of(saved, opened, short, progress)]
-            )
+
+            def cost(short: Sample, progress: Progress) -> list[LossIncrease]:
+                return [cost_of(saved, opened, short, progress)]
+
+            sample, name = sized_sample(opened, words, precision, cost, progress)
         requirements = check_saved(
             saved,
             opened,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from rich.markup import escape
 
+from surgery.progress import Progress
+
 from ..common import (
     BaseArgument,
     ComputeDtypeOption,
@@ -57,11 +59,11 @@ def compare(
         made.load(progress)
         words = read_text(text, kind, dataset, window, limit, progress, "judge", precision)
 
-        def cost(short: Sample) -> list[LossIncrease]:
+        def cost(short: Sample, progress: Progress) -> list[LossIncrease]:
             whole = measured_score(opened, Plan.whole(opened.depth), short, progress)
             return [LossIncrease.of(measured_score(made, flat, short, progress), whole)]
 
-        sample, name = sized_sample(opened, words, precision, cost)
+        sample, name = sized_sample(opened, words, precision, cost, progress)
         against = None if made is opened else opened
         print_disk_reads(made, flat, passes=5)  # three show how layers are run, once
         result = measure(made, flat, sample, progress, against=against)

@@ -11,7 +11,7 @@ from rich.markup import escape
 from surgery.analysis import DEFAULT, SCORES
 from surgery.errors import SurgeryError
 from surgery.plan import Plan
-from surgery.progress import silent
+from surgery.progress import Progress, silent
 
 from ..common import (
     BaseArgument,
@@ -91,7 +91,7 @@ def scan(
     with progress_bar() as progress:
         scores, span = tuple(score or DEFAULT), _pair(within, ":", "a span of layers", "8:20")
 
-        def costs(short: Sample) -> list[LossIncrease]:
+        def costs(short: Sample, progress: Progress) -> list[LossIncrease]:
             return costs_by_layer(
                 measure(opened, short, scores=scores, within=span, progress=progress)
             )

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from surgery.analysis import GROW, SHRINK
 from surgery.errors import SurgeryError
+from surgery.progress import Progress
 
 from ..common import (
     BaseArgument,
@@ -103,16 +104,16 @@ def suggest(
             opened, plans, layers=layers, parameters=count, protect=protect, seed=seed
         )
 
-        def cost(short: Sample) -> list[LossIncrease]:
+        def cost(short: Sample, progress: Progress) -> list[LossIncrease]:
             before = measured_score(opened, Plan.whole(opened.depth), short, progress)
             return [
                 LossIncrease.of(measured_score(opened, one.plan, short, progress), before)
                 for one in plans[:1]
             ]
 
-        other, other_name = (
-            sized_sample(opened, rest, precision, cost) if isinstance(rest, Text) else rest
-        )
+        if isinstance(rest, Text):
+            rest = sized_sample(opened, rest, precision, cost, progress)
+        other, other_name = rest
         judged = judge(opened, [one.plan for one in plans], other, controls, progress)
     if as_json:
         print_json(report.suggest_json(opened, name, whole, plans, other_name, judged, controls))

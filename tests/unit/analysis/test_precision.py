@@ -1,6 +1,7 @@
 """How precisely costs are known, and whether as many tokens as are asked for make them so."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -48,9 +49,16 @@ def test_the_size_of_a_text():
     class Short:
         tokens = 100
 
-    size = size_of(Short(), lambda sample: [LossIncrease(1.0, 0.8, 1.2)], 0.1)
-    assert size.tokens == 400 and 0 <= size.seconds < 10
-    assert size_of(Short(), lambda sample: []).tokens is None
+    def measure(sample, progress):
+        progress("Measuring", 0, 1)
+        time.sleep(0.01)
+        return [LossIncrease(1.0, 0.8, 1.2)]
+
+    size = size_of(Short(), measure, 0.1)
+    assert size.tokens == 400 and 0.04 <= size.seconds < 10
+    known = size_of(Short(), lambda sample, progress: [LossIncrease(1.0, 0.8, 1.2)], 0.1)
+    assert known.tokens == 400 and known.seconds is None
+    assert size_of(Short(), lambda sample, progress: []).tokens is None
 
 
 @pytest.mark.parametrize("precision", [0, -0.1, 1, 5, math.nan])
