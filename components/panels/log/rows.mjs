@@ -5,7 +5,7 @@ export const HEADS = ['plan', 'perplexity, 95 % CI', 'size', 'measured on', 'com
 
 const KEYS = [
   'name', 'pinned', 'plan', 'perplexity', 'low', 'high', 'layers', 'parameters', 'note', 'text',
-  'tokens', 'base',
+  'tokens', 'base', 'skills',
 ];
 
 // Pinned plans first, and the newest first among equals.
