@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from surgery.operation import Operation
 from surgery.progress import Progress
+from surgery.skills.registry import ITEMS
 
 from .fair_queue import FairQueue
 
@@ -22,8 +23,9 @@ _MOST = 16  # healed patients whose margins are kept
 class Skills:
     """Probes of base and patient. Those of plans are shared with the command line, by its cache."""
 
-    def __init__(self, turns: FairQueue) -> None:
-        self.turns = turns
+    def __init__(self, turns: FairQueue, items: int = ITEMS) -> None:
+        """`items` are how many of each skill a patient is probed with."""
+        self.turns, self.items = turns, items
         self._lock = Lock()
         self._healed: OrderedDict[tuple, MarginCache] = OrderedDict()
 
@@ -32,7 +34,7 @@ class Skills:
         from surgery.skills import known_results
 
         of = operation.healed or operation.plan
-        return known_results(base, of, cache=self._cache(operation))
+        return known_results(base, of, items=self.items, cache=self._cache(operation))
 
     def probe(
         self,
@@ -46,7 +48,8 @@ class Skills:
         from surgery.skills import probe_in_stages
 
         of = operation.healed or operation.plan
-        return probe_in_stages(base, of, on_update, progress, cache=self._cache(operation))
+        options: dict[str, Any] = {"items": self.items, "cache": self._cache(operation)}
+        return probe_in_stages(base, of, on_update, progress, **options)
 
     def _cache(self, operation: Operation) -> MarginCache | None:
         """Where the margins of a healed patient are kept; None for a plan, which has its own."""

@@ -13,25 +13,27 @@ if TYPE_CHECKING:
     from surgery.base import Base
 
     from .changes import SkillChange
-    from .profiles import Profile, SkillScore
+    from .profiles import SkillScore
     from .repetition import Repetition
 
 
 def skills_json(
     base: Base,
     plan: Plan,
-    profile: Profile,
     changes: Sequence[SkillChange],
     texts: Sequence[Repetition] | None,
+    *,
+    items: int,
+    seed: int,
 ) -> dict:
-    """Accuracies and margins by skill; intervals are at 95 %. `profile` is the base's, `texts` are
-    of base and patient, None if none were generated."""
+    """Accuracies and margins by skill; intervals are at 95 %. `texts` are of base and patient, None
+    if none were generated."""
     return plain(
         {
             "base": base.name,
             "plan": str(plan),
-            "items": profile.items,
-            "seed": profile.seed,
+            "items": items,
+            "seed": seed,
             "skills": {
                 change.skill.key: {
                     "chance": change.base.chance,

@@ -77,11 +77,11 @@ def probe_in_stages(
 
 
 def known_results(
-    base: Base, of: Plan | Patient, *, cache: MarginCache | None = None
+    base: Base, of: Plan | Patient, *, items: int = ITEMS, cache: MarginCache | None = None
 ) -> SkillResults | None:
     """What `probe_in_stages` returns, if nothing is left to be computed. Nothing is loaded."""
     work = _Work(base, of, 0, None, cache)
-    return probe_in_stages(base, of, cache=cache) if work.is_done(ITEMS) else None
+    return probe_in_stages(base, of, items=items, cache=cache) if work.is_done(items) else None
 
 
 class _Work:

@@ -58,7 +58,7 @@ def skills(
             )
     changes = compare_skills(before, after)
     if as_json:
-        print_json(skills_json(opened, written, before, changes, texts))
+        print_json(skills_json(opened, written, changes, texts, items=items, seed=seed))
         return
     out.print(f"{escape(opened.name)}  {escape(str(written))}  ({written.describe()})")
     out.print(f"{items:,} items of each skill, seed {seed}\n")

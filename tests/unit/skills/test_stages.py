@@ -15,11 +15,20 @@ from surgery.skills import (
     compare_skills,
     counted,
     profile,
+    repetition,
     stages,
 )
-from surgery.skills.stages import FIRST, probe_in_stages
+from surgery.skills.stages import FIRST, known_results, probe_in_stages
 
 PLAN = Plan.parse("0:4", 6)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Less to do for what doesn't depend on how much."""
+    monkeypatch.setattr(stages, "FIRST", 8)
+    monkeypatch.setattr(repetition, "PROMPTS", repetition.PROMPTS[:1])
+    monkeypatch.setattr(repetition, "TOKENS", 8)
 
 
 def forget(base):
@@ -54,29 +63,32 @@ def test_more_items_are_added_to_those_that_are_there(tiny_folder, monkeypatch):
     assert asked == [16, 32, 16, 16]
 
 
-def test_results_come_skill_by_skill_and_are_those_of_a_profile(tiny_folder):
+def test_results_come_skill_by_skill_and_are_those_of_a_profile(tiny_folder, quick):
     base, updates, news = Base.open(str(tiny_folder("llama"))), [], []
     results = probe_in_stages(
-        base, PLAN, updates.append, lambda *report: news.append(report), items=20
+        base, PLAN, updates.append, lambda *report: news.append(report), items=10
     )
     counts = [len(update.changes) for update in updates]
     assert counts == [*range(1, 10), *[9] * 10]
-    assert [u.items for u in updates] == [*[0] * 8, *[FIRST] * 10, 20]
+    assert [u.items for u in updates] == [*[0] * 8, *[8] * 10, 10]
     assert [u.texts is not None for u in updates] == [False] * 9 + [True] * 10
     assert not any(update.is_final for update in updates) and results.is_final
-    expected = compare_skills(profile(base, items=20), profile(base, PLAN, items=20))
+    expected = compare_skills(profile(base, items=10), profile(base, PLAN, items=10))
     assert results.changes == expected
-    for what in ("Probing skills, 16 items of each", "Probing skills, 20 items of each"):
+    for what in ("Probing skills, 8 items of each", "Probing skills, 10 items of each"):
         done = [(d, t) for w, d, t in news if w == what]
         assert done == sorted(done) and done[-1][0] == done[-1][1] > 0
         assert len({total for _, total in done}) == 1
     news.clear()
-    again = probe_in_stages(base, PLAN, progress=lambda *report: news.append(report), items=20)
+    again = probe_in_stages(base, PLAN, progress=lambda *report: news.append(report), items=10)
     assert again == results
     assert not [report for report in news if report[2]]
+    assert known_results(base, PLAN, items=10) == results
+    assert known_results(base, Plan.parse("0:3", 6), items=10) is None
+    assert known_results(base, PLAN, items=11) is None
 
 
-def test_a_base_is_compared_with_itself(tiny_folder):
+def test_a_base_is_compared_with_itself(tiny_folder, quick):
     base = Base.open(str(tiny_folder("llama")))
     results = probe_in_stages(base, Plan.whole(6), items=8)
     assert all(change.base == change.patient for change in results.changes)
