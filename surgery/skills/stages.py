@@ -30,8 +30,8 @@ FIRST = 16  # items of each skill in the first stage
 @dataclass(frozen=True)
 class SkillResults:
     """What is known so far of base and patient. `items` is how many of each skill all skills have;
-    0 while there are skills without a result. `texts` are of base and patient; None while they
-    aren't there, and where weights are read from disk. `is_final` once nothing is left to do."""
+    0 while there are skills without a result. `texts` are of base and patient: None until the
+    end, and where weights are read from disk. `is_final` once nothing is left to do."""
 
     changes: tuple[SkillChange, ...]
     items: int
@@ -49,8 +49,9 @@ def probe_in_stages(
     seed: int = 0,
     cache: MarginCache | None = None,
 ) -> SkillResults:
-    """Probe all skills of base and patient with `FIRST` items, generate text, then probe them with
-    `items`. `on_update` gets the results after each skill; nothing that is in a cache is computed.
+    """Probe all skills of base and patient with `FIRST` items, then with `items`, and at last
+    generate text. `on_update` gets the results after each skill; nothing that is in a cache is
+    computed.
 
     `of` is a plan, or a patient, whose `cache` may be given. `progress` counts what each stage has
     to do, and may raise. Raises `SurgeryError`.
@@ -63,17 +64,15 @@ def probe_in_stages(
         groups = [(key,) for key in SKILLS]
     changes: dict[str, SkillChange] = {}
     results = SkillResults((), 0)
-    for stage, count in enumerate(stages):
+    for count in stages:
         for change in work.stage(groups, count):
             changes[change.skill.key] = change
             counts = [len(one.base.margins) for one in changes.values()]
             fewest = min(counts) if len(changes) == len(SKILLS) else 0
-            results = SkillResults(tuple(changes.values()), fewest, results.texts)
+            results = SkillResults(tuple(changes.values()), fewest)
             on_update(results)
-        if not stage and not base.reads_from_disk:
-            results = SkillResults(results.changes, results.items, work.texts())
-            on_update(results)
-    return SkillResults(results.changes, results.items, results.texts, is_final=True)
+    texts = None if base.reads_from_disk else work.texts()
+    return SkillResults(results.changes, results.items, texts, is_final=True)
 
 
 def known_results(
@@ -101,10 +100,9 @@ class _Work:
         self.models: list[Plan | Patient] = [whole]
         if of != whole:
             self.models.append(of)
-            if cache is None:
-                plain = isinstance(of, Plan)
-                cache = MarginCache.of(base, of, progress) if plain else MarginCache()
-            caches.append(cache)
+            if cache is None and isinstance(of, Plan):
+                cache = MarginCache.of(base, of, progress)
+            caches.append(cache or MarginCache())
         self.caches = caches
 
     def stage(self, groups: list[tuple[str, ...]], count: int) -> Iterator[SkillChange]:

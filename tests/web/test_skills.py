@@ -89,16 +89,19 @@ def test_a_base_alone_shows_what_it_can_do():
     drawn = view("SmolLM2", BASE, found, list(profile))
     assert [row["verdict"] for row in drawn["rows"]] == ["above chance", "at chance"]
     assert not any("patient" in row for row in drawn["rows"]) and not drawn["patient"]
+    copying = found.changes[0].base
+    assert (drawn["rows"][0]["low"], drawn["rows"][0]["high"]) == copying.interval
     assert words(BASE, found) == "1 of 2 above chance (64 items each)"
 
 
 def test_the_caption_says_how_many_items_there_are():
     few = compare_skills(*[Profile({"copying": score(3, count=16)}, 16, 0)] * 2)
     many = compare_skills(*[Profile({"dates": score(3)}, 64, 0)] * 2)
-    assert "16 generated items" in view("x", PLAN, SkillResults(few, 0))["note"]
-    note = view("x", PLAN, SkillResults(few + many, 16))["note"]
-    assert "16 to 64 generated items" in note and "may still change" in note
-    assert "may still change" not in view("x", PLAN, SkillResults(many, 64))["note"]
+    drawn = view("x", PLAN, SkillResults(few, 0))
+    assert "16 generated items" in drawn["note"] and "on 16 of 64 items" in drawn["so_far"]
+    drawn = view("x", PLAN, SkillResults(few + many, 16))
+    assert "16 to 64 generated items" in drawn["note"] and "may still" in drawn["so_far"]
+    assert not view("x", PLAN, SkillResults(many, 64))["so_far"]
 
 
 # ---------------------------------------------------------------- a run

@@ -28,7 +28,7 @@ function details(row) {
   others.append('Right: ', make('b', 'skills-right', visible(right)), '. Wrong: ',
     ...wrong.flatMap((text, i) => [i ? ', ' : '', make('s', '', visible(text))]), '.');
   const sentences = inWords(row).map((sentence) => make('p', '', sentence));
-  return [make('p', '', `${row.label}: ${row.hint}. An item:`), item, others, ...sentences];
+  return [make('p', 'skills-hint', `${row.label}: ${row.hint}. An item:`), item, others, ...sentences];
 }
 
 function newRow(key) {
@@ -154,11 +154,12 @@ export function mount({ element, props, watch }) {
     const legend = board.querySelector('.skills-of-patient');
     legend.hidden = !value.patient;
     legend.querySelector('b').textContent = value.patient;
+    board.querySelector('.skills-alone').textContent = value.patient ? '' : 'with 95 % interval';
     board.querySelector('.skills-counts').replaceChildren(...value.counts.map((one) => {
       const node = make('span', '', `${one.count} ${one.verdict}`);
       node.style.setProperty('--verdict', one.colour || 'var(--body-text-color-subdued)');
       return node;
-    }));
+    }), make('small', '', value.so_far));
     arrange(value.rows);
     drawTexts(value.texts);
     board.querySelector('.skills-note').textContent = value.note;

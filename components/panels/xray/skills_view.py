@@ -45,6 +45,7 @@ def view(
         "counts": _counts(rows),
         "rows": rows,
         "texts": _texts(results, alone),
+        "so_far": _so_far(results),
         "note": _note(results, alone),
     }
 
@@ -98,7 +99,8 @@ def _row(key: str, change: SkillChange | None, alone: bool) -> dict:
         "colour": KEPT if alone and base.beats_chance else _COLOURS[change.verdict],
     }
     if alone:
-        return row | {"why": _why_alone(change)}
+        low, high = base.interval
+        return row | {"low": low, "high": high, "why": "" if base.beats_chance else "guessing"}
     return row | {
         "patient": patient.accuracy,
         # The change's interval, paired over the items, from where the base is.
@@ -132,10 +134,6 @@ def _why(change: SkillChange) -> str:
     return "surer" if change.verdict == "gained" else "no change found"
 
 
-def _why_alone(change: SkillChange) -> str:
-    return "" if change.base.beats_chance else "no better than guessing"
-
-
 def _interval(change: Change, scale: float, unit: str, decimals: int) -> str:
     if not math.isfinite(change.mean):
         return "not finite"
@@ -167,17 +165,23 @@ def _texts(results: SkillResults, alone: bool) -> dict | None:
     return {"base": base} if alone else {"base": base, "patient": patient}
 
 
+def _so_far(results: SkillResults) -> str:
+    """What the verdicts rest on while there will be more; empty at the end."""
+    counts = [len(change.base.margins) for change in results.changes]
+    if results.is_final or not counts or min(counts) >= ITEMS:
+        return ""
+    return f"so far, on {_range(counts)} of {ITEMS} items each: verdicts may still change"
+
+
 def _note(results: SkillResults, alone: bool) -> str:
-    """How much the picture rests on."""
+    """How much the picture rests on, and what its words mean."""
     counts = [len(change.base.margins) for change in results.changes]
     if not counts:
         return ""
+    said = f"{_range(counts)} generated items of each skill"
+    return f"{said}." if alone else f"{said}, the same for both models. {_MEANINGS}"
+
+
+def _range(counts: Sequence[int]) -> str:
     fewest, most = min(counts), max(counts)
-    number = f"{fewest}" if fewest == most else f"{fewest} to {most}"
-    said = f"{number} generated items of each skill"
-    said += "." if alone else ", the same for both models."
-    if not alone:
-        said = f"{said} {_MEANINGS}"
-    if results.is_final or fewest >= ITEMS:
-        return said
-    return f"{said} Verdicts may still change: up to {ITEMS} items are used."
+    return f"{fewest}" if fewest == most else f"{fewest} to {most}"
