@@ -18,6 +18,7 @@ import gradio as gr
 from surgery import Plan, SurgeryError, facts
 from surgery.operation import Operation
 from surgery.progress import Cancelled, Progress
+from surgery.skills.registry import FEWEST
 
 from .parts import COMPUTE
 from .services import checkpoints
@@ -29,8 +30,9 @@ from .services.services import Services
 if TYPE_CHECKING:
     from surgery import Base
 
-NAMES = ("inspect", "preview", "generate", "save", "scan", "suggest")
+NAMES = ("inspect", "preview", "generate", "save", "scan", "suggest", "skills")
 _LONGEST_SAMPLE = 4096  # tokens
+_MOST_ITEMS = 256  # of a skill
 _EVERY = 4  # tokens between yields
 
 
@@ -48,7 +50,8 @@ class Endpoints:
         quick: dict[str, Any] = {"queue": True, "concurrency_limit": 8, "concurrency_id": "facts"}
         for quick_one in (self.inspect, self.preview):
             gr.api(quick_one, api_name=quick_one.__name__, **quick)
-        gr.api(self.generate, api_name="generate", concurrency_limit=None)  # has the fair queue
+        for queued in (self.generate, self.skills):  # they have fair queues
+            gr.api(queued, api_name=queued.__name__, concurrency_limit=None)
         for work in (self.save, self.scan, self.suggest):
             gr.api(work, api_name=work.__name__, **COMPUTE)
 
@@ -260,6 +263,48 @@ class Endpoints:
                     return report.suggest_json(model, name, whole, plans, where, judged, controls)
 
             yield (yield from _watched(work))
+
+    def skills(
+        self,
+        base: str,
+        plan: str,
+        items: int = 64,
+        seed: int = 0,
+        request: gr.Request = _GIVEN,
+    ) -> Iterator[dict]:
+        """Probe what a plan did to single skills of a model: copying, key lookup, brackets, JSON,
+        agreement, sums, dates, order, and whether text repeats itself. Items are generated. Yields
+        {progress, share}, and at last a verdict for each skill, with intervals.
+
+        Args:
+            base: "bundled", or a model on the Hugging Face Hub as org/name.
+            plan: Layers in running order, such as "0:13, 17:30".
+            items: Items of each skill, 8 to 256.
+            seed: Another one draws other items.
+        """
+        from surgery.skills import probe_in_stages, skills_json
+
+        with self._answering("measure", request):
+            if not isinstance(items, int) or not FEWEST <= items <= _MOST_ITEMS:
+                raise SurgeryError(f"items can be {FEWEST} to {_MOST_ITEMS:,} here.")
+            _, operation = yield from _watched(partial(self._operation, base, plan))
+            shown: dict = {"progress": "Computing", "share": None}
+
+            def work(progress: Progress) -> dict:
+                model = self.bases.load(operation.spec, progress)
+                options: dict[str, Any] = {"items": items, "seed": int(seed)}
+                with self.bases.in_use(model):
+                    found = probe_in_stages(model, operation.plan, progress=progress, **options)
+                return skills_json(model, operation.plan, found.changes, found.texts, **options)
+
+            def turn() -> Iterator[dict]:
+                yield (yield from _watched(work))
+
+            def waiting(place: int) -> dict:
+                return _waiting(place) if place else shown
+
+            for shown in self.services.skills.turns.queued(visitor(request), turn(), waiting):
+                yield shown
 
     # ---------------------------------------------------------------- helpers
 

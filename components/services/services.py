@@ -19,6 +19,7 @@ from .quality import Quality
 from .rates import Rates
 from .runs import Runs
 from .session_cleanup import SessionCleanup
+from .skills import Skills
 from .zerogpu import ZeroGpu
 
 
@@ -32,6 +33,7 @@ class Services:
     queue: FairQueue
     quality: Quality
     repairs: FairQueue  # each repair uses all processors
+    skills: Skills
     downloads: Downloads
     runs: Runs
     cleanup: SessionCleanup
@@ -59,6 +61,7 @@ class Services:
             queue,
             quality,
             FairQueue(1, people=deployment.people),
+            Skills(FairQueue(1, people=deployment.people)),
             Downloads(deployment.max_disk_bytes),
             Runs(),
             cleanup or SessionCleanup(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,8 @@ class Measure:
 class Entry:
     """A measured plan. `identity` is the base's, `text` what it was measured on, `note` how the
     plan was made. `healing` is empty for an unhealed patient, and else the same for the same
-    healing only. `Measurements` give the `index`, and people `name` and pin what they keep."""
+    healing only. `Measurements` give the `index`, and people `name` and pin what they keep.
+    `skills` is what became of its skills, in words; empty if they weren't probed."""
 
     identity: str
     base: str
@@ -52,6 +54,7 @@ class Entry:
     index: int = 0
     name: str = ""
     pinned: bool = False
+    skills: str = ""
 
     @classmethod
     def of(
@@ -82,6 +85,11 @@ class Entry:
             note,
             healing,
         )
+
+    @property
+    def patient(self) -> tuple[str, str, str]:
+        """The key of the operation."""
+        return self.identity, self.plan, self.healing
 
     @property
     def key(self) -> tuple:
@@ -117,11 +125,13 @@ class Measurements:
         self._lock = threading.Lock()
         self._entries: dict[tuple, Entry] = {}
         self._next = 0
+        self._skills: OrderedDict[tuple[str, str, str], str] = OrderedDict()
 
     def add(self, entry: Entry) -> None:
         """Add an entry. If there are too many, the oldest is dropped that has no name and is not
         pinned."""
         with self._lock:
+            entry = replace(entry, skills=self._skills.get(entry.patient, ""))
             known = self._entries.pop(entry.key, None)
             if known is None:
                 entry = replace(entry, index=self._next)
@@ -132,6 +142,16 @@ class Measurements:
             while len(self._entries) > _MOST:
                 loose = (key for key, e in self._entries.items() if not (e.name or e.pinned))
                 del self._entries[next(loose, next(iter(self._entries)))]
+
+    def add_skills(self, operation: Operation, words: str) -> None:
+        """Add what became of a patient's skills to its entries, those to come among them."""
+        with self._lock:
+            self._skills[operation.key] = words
+            while len(self._skills) > _MOST:
+                self._skills.popitem(last=False)
+            for key, entry in self._entries.items():
+                if entry.patient == operation.key:
+                    self._entries[key] = replace(entry, skills=words)
 
     def at(self, index: int) -> Entry | None:
         """The entry with this index, if there is one."""

@@ -12,6 +12,9 @@ from functools import cache
 # Lines in figures; from Okabe and Ito's palette for colour-blind readers.
 BASE, PATIENT, NORMAL, HEALED = "#56b4e9", "#e69f00", "#cc79a7", "#009e73"
 
+# What became of a skill; “weaker” is the colour of the patient.
+LOST, WEAKER, KEPT, GAINED = "#d55e00", PATIENT, "#0072b2", HEALED
+
 
 @cache
 def layer_colour(source: int, depth: int) -> str:

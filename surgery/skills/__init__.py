@@ -19,9 +19,12 @@ probabilities, so nothing is sampled and no answer has to be parsed.
     registry     the registry of skills, and their items
     grading      margins of items under a model
     intervals    Wilson's interval of a share, and the paired bootstrap
+    cache        margins that were measured before
     profiles     all skills of one model
     changes      a patient's profile compared with its base's
     repetition   how much of greedy text repeats itself
+    stages       base and patient with few items first, then with more
+    report       their results for JSON
 """
 
 from surgery.lazy import lazy_names
@@ -30,17 +33,25 @@ from surgery.lazy import lazy_names
 _HOMES = {
     "Change": "intervals",
     "Item": "item",
+    "MarginCache": "cache",
     "Profile": "profiles",
     "Repetition": "repetition",
     "SKILLS": "registry",
     "Skill": "registry",
     "SkillChange": "changes",
+    "SkillResults": "stages",
     "SkillScore": "profiles",
+    "VERDICTS": "changes",
     "compare_skills": "changes",
+    "counted": "changes",
     "items_of": "registry",
+    "known_results": "stages",
     "margins": "grading",
+    "measured_repetition": "repetition",
+    "probe_in_stages": "stages",
     "profile": "profiles",
     "repetition_of": "repetition",
+    "skills_json": "report",
 }
 __all__ = sorted(_HOMES)
 __getattr__ = lazy_names(__name__, _HOMES)

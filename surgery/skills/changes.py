@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -11,6 +13,7 @@ from .profiles import Profile, SkillScore
 from .registry import SKILLS, Skill
 
 Verdict = Literal["at chance", "lost", "weaker", "kept", "gained"]
+VERDICTS: tuple[Verdict, ...] = ("lost", "weaker", "kept", "gained", "at chance")  # worst first
 
 
 @dataclass(frozen=True)
@@ -55,3 +58,9 @@ def compare_skills(base: Profile, patient: Profile) -> tuple[SkillChange, ...]:
         SkillChange(SKILLS[key], score, other, Change.of(score.margins, other.margins))
         for (key, score), other in zip(base.scores.items(), patient.scores.values(), strict=True)
     )
+
+
+def counted(changes: Sequence[SkillChange]) -> str:
+    """How many skills got each verdict, worst first: “1 lost, 6 weaker, 1 kept, 1 at chance”."""
+    counts = Counter(change.verdict for change in changes)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])

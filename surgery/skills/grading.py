@@ -80,6 +80,12 @@ def margins(
     return tuple(_margin(*one) for one in scores)
 
 
+def tokens_to_read(base: Base, items: Sequence[Item]) -> int:
+    """How many tokens a model reads to grade items. Raises `SurgeryError` as `margins` does."""
+    rows = {row for item in items for row in _tokens(base, item).rows}
+    return sum(map(len, rows))
+
+
 def _tokens(base: Base, item: Item) -> _Tokens:
     first = first_token(base)
 

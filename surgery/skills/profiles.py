@@ -13,6 +13,7 @@ from surgery.analysis.comparison import patient_of
 from surgery.plan import Plan
 from surgery.progress import Progress, silent
 
+from .cache import MarginCache, name_of
 from .grading import margins
 from .intervals import wilson
 from .item import Item
@@ -73,21 +74,30 @@ def profile(
     items: int = ITEMS,
     seed: int = 0,
     progress: Progress = silent,
+    cache: MarginCache | None = None,
 ) -> Profile:
     """Probe skills of a base, or of a plan's patient, or of one given, such as a healed one.
 
     `skills` are keys of `SKILLS`; each gets `items` items (8 to 1,000), the same for a `seed`.
-    `progress` counts tokens times layers and may raise. Raises `SurgeryError`.
+    Items that were graded before are taken from the `cache`: by default that of the plan; a patient
+    that is given has none. `progress` counts tokens times layers and may raise. Raises
+    `SurgeryError`.
     """
     drawn = {key: items_of(key, items, seed) for key in skills}
-    together = [item for of_skill in drawn.values() for item in of_skill]
-    base.load(progress)
-    patient = patient_of(base, Plan.whole(base.depth) if of is None else of)
-    graded = iter(margins(base, patient.model, patient.plan, together, progress))
-    scores = {
-        key: SkillScore(tuple(next(graded) for _ in of_skill), _chance(of_skill))
-        for key, of_skill in drawn.items()
-    }
+    of = Plan.whole(base.depth) if of is None else of
+    if cache is None:
+        cache = MarginCache.of(base, of, progress) if isinstance(of, Plan) else MarginCache()
+    known = {key: cache.get(name_of(key, seed))[:items] for key in skills}
+    missing = [item for key, of_skill in drawn.items() for item in of_skill[len(known[key]) :]]
+    if missing:
+        base.load(progress)
+        patient = patient_of(base, of)
+        graded = iter(margins(base, patient.model, patient.plan, missing, progress))
+        for key in skills:
+            if wanted := items - len(known[key]):
+                known[key] += tuple(next(graded) for _ in range(wanted))
+                cache.put(name_of(key, seed), known[key])
+    scores = {key: SkillScore(known[key], _chance(drawn[key])) for key in skills}
     return Profile(scores, items, seed)
 
 

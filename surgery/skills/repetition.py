@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from surgery.analysis.comparison import patient_of
 from surgery.errors import SurgeryError
 from surgery.patient import Patient
+from surgery.plan import Plan
 from surgery.progress import Meter, Progress, silent
+
+from .cache import MarginCache
+
+if TYPE_CHECKING:
+    from surgery.base import Base
 
 PROMPTS = (
     "The old house at the end of the street",
@@ -19,6 +29,7 @@ PROMPTS = (
 )
 TOKENS = 48
 _N = 4  # tokens of an n-gram
+_NAME = f"repetition-{hashlib.sha256(repr((PROMPTS, TOKENS, _N)).encode()).hexdigest()[:24]}"
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,29 @@ class Repetition:
         """The mean over the texts that have one; None if there is none."""
         known = [share for share in self.shares if share is not None]
         return sum(known) / len(known) if known else None
+
+
+def measured_repetition(
+    base: Base,
+    of: Plan | Patient,
+    progress: Progress = silent,
+    cache: MarginCache | None = None,
+) -> Repetition:
+    """Like `repetition_of`, for a plan's patient or one given, unless the result is in the `cache`:
+    by default that of the plan; a patient that is given has none. Raises `SurgeryError`."""
+    if cache is None:
+        cache = MarginCache.of(base, of, progress) if isinstance(of, Plan) else MarginCache()
+    if known := cache.get(_NAME):
+        return Repetition(tuple(None if math.isnan(share) else share for share in known))
+    base.load(progress)
+    result = repetition_of(patient_of(base, of), progress)
+    cache.put(_NAME, [math.nan if share is None else share for share in result.shares])
+    return result
+
+
+def is_known(cache: MarginCache) -> bool:
+    """Whether the result of `measured_repetition` is in a cache."""
+    return bool(cache.get(_NAME))
 
 
 def repetition_of(patient: Patient, progress: Progress = silent) -> Repetition:

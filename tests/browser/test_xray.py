@@ -93,6 +93,24 @@ def test_the_target_follows_the_base(page, tiny_folder):
     open_base(page, str(tiny_folder("llama")))
     depth(page, 6)
     expect(size).to_have_value("5")
+    # Its skills, from a model that is quick and can do nothing.
+    write_plan(page, "0:2, 4:6")
+    depth(page, 4)
+    page.get_by_role("tab", name="Skills").click()
+    page.locator("#skills-start").click()
+    expect(status(page, "skills")).to_contain_text("at chance (64 items each)", timeout=SLOW)
+    board = page.locator("#skills")
+    expect(board.locator("h2")).to_contain_text("after the plan 0:2, 4:6")
+    rows = board.locator(".skills-rows").first.locator(".skills-row")
+    expect(rows).to_have_count(9)
+    first = rows.first
+    first.get_by_role("button").click()
+    expect(first.locator(".skills-details")).to_contain_text("An item:")
+    expect(board.locator(".skills-stale")).to_be_hidden()
+    write_plan(page, "0:6")
+    expect(board.locator(".skills-stale")).to_contain_text("the plan changed")
+    page.get_by_role("tab", name="Log").click()
+    expect(page.locator("#log-table .log-skills").first).to_contain_text("at chance")
 
 
 def test_a_suggestion_is_one_click_away(page):

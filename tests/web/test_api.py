@@ -20,6 +20,7 @@ from components import api
 from components.page import build, launch_options
 from components.services.services import Services
 from surgery import Base, Plan
+from surgery.skills import compare_skills, profile, repetition, skills_json
 
 DOC = Path(__file__).parents[2] / "docs" / "how-to" / "call-the-app.md"
 
@@ -103,6 +104,22 @@ def test_the_dtype_of_a_recipe_is_followed(client, app, spec, tmp_path):
     with zipfile.ZipFile(path) as archive:
         archive.extractall(tmp_path)
     assert Base.open(str(tmp_path / result["file"].removesuffix(".zip"))).dtype == "float16"
+
+
+def test_skills_are_those_of_the_library(client, spec, monkeypatch):
+    monkeypatch.setattr(repetition, "PROMPTS", repetition.PROMPTS[:1])
+    options = dict(base=spec, plan="0:2, 4:6", items=8, seed=2)
+    job = client.submit(**options, api_name="/skills")
+    result = job.result(timeout=120)
+    base, plan = Base.open(spec), Plan.parse("0:2, 4:6", 6)
+    profiles = [profile(base, of, items=8, seed=2) for of in (None, plan)]
+    texts = result.pop("repeated_4_grams")
+    expected = skills_json(base, plan, compare_skills(*profiles), None, items=8, seed=2)
+    assert expected.pop("repeated_4_grams") is None and result == expected
+    assert 0 <= texts["patient"] <= 1
+    assert {"progress", "share"} == job.outputs()[0].keys()
+    with pytest.raises(AppError, match="items can be 8 to 256 here"):
+        client.predict(**{**options, "items": 257}, api_name="/skills")
 
 
 def test_scan_and_suggest_measure(client, spec):

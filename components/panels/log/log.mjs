@@ -68,6 +68,7 @@ export function mount({ element, trigger, props, watch }) {
     const box = make('td', 'log-what');
     box.append(head, apply);
     if (entry.front) box.append(make('small', 'log-front', 'on the Pareto front'));
+    if (entry.skills) box.append(make('small', 'log-skills', `skills: ${entry.skills}`));
     return box;
   }
 

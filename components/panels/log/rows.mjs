@@ -9,7 +9,7 @@ const VERDICTS = { same: 'no clear change', better: 'better', worse: 'worse' };
 
 const KEYS = [
   'name', 'pinned', 'plan', 'perplexity', 'low', 'high', 'layers', 'parameters', 'note', 'text',
-  'tokens', 'base',
+  'tokens', 'base', 'skills',
 ];
 
 // Pinned plans first, and the newest first among equals.

@@ -10,6 +10,7 @@ import gradio as gr
 
 from components.gradio_compat.event_data import event_data
 from components.parts import COMPUTE, QUIET, PageParts
+from components.services.default_scores import default_scores
 from components.services.run_job import run_job, watch
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
@@ -17,7 +18,7 @@ from components.sessions.measurements import Entry
 from components.sessions.session import Session
 from components.widgets.job_buttons import stops
 from components.widgets.status.status import note
-from surgery import Plan, SurgeryError, texts
+from surgery import SurgeryError, texts
 from surgery.operation import Operation
 
 from . import figures
@@ -70,17 +71,8 @@ def measure(
     operation = healed.operation(session.spec, session.plan)
 
     def work(progress) -> tuple[Base, list[tuple[Operation, Score]]]:
-        from surgery.analysis import measured_score, perplexity, text_to_judge_on
-
         base = services.bases.load(operation.spec, progress)
-        sample = text_to_judge_on(base, texts.DEFAULT)
-        whole = Operation(operation.spec, Plan.whole(base.depth))
-        scores = [(whole, measured_score(base, whole.plan, sample, progress))]
-        if operation.healed is not None:
-            scores.append((operation, perplexity(operation.healed.model, sample, progress)))
-        elif not operation.plan.is_whole:
-            scores.append((operation, measured_score(base, operation.plan, sample, progress)))
-        return base, scores
+        return base, default_scores(base, operation, progress)
 
     base, scores = yield from watch(work, panel.running)
     for of, score in scores:

@@ -1,4 +1,4 @@
-"""Lay out the X-ray panel: one text to measure on, and three tabs that use it."""
+"""Lay out the X-ray panel: one text to measure on, and tabs that measure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import gradio as gr
 
 from components.services.services import Services
 
-from . import compare, scan, suggest
+from . import compare, scan, skills, suggest
 from .compare import ComparePanel
 from .sample_picker import SamplePicker, sample_picker
 from .scan import ScanPanel
+from .skills import SkillsPanel
 from .suggest import SuggestPanel
 
 TAB = "X-ray"
@@ -26,6 +27,7 @@ class XrayPanel:
     sample: SamplePicker
     scan: ScanPanel
     compare: ComparePanel
+    skills: SkillsPanel
     suggest: SuggestPanel
 
 
@@ -38,6 +40,8 @@ def layout(services: Services) -> XrayPanel:
             seeing = scan.layout()
         with gr.Tab("What the cut did"):
             comparing = compare.layout()
+        with gr.Tab("Skills"):
+            probing = skills.layout()
         with gr.Tab("Suggestions"):
             suggesting = suggest.layout()
-    return XrayPanel(tabs, sample, seeing, comparing, suggesting)
+    return XrayPanel(tabs, sample, seeing, comparing, probing, suggesting)

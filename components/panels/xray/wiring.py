@@ -1,4 +1,4 @@
-"""Tie the X-ray panel's three tabs to the page."""
+"""Tie the X-ray panel's tabs to the page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gradio as gr
 
 from components.parts import QUIET, PageParts
 
-from . import compare, scan, suggest
+from . import compare, scan, skills, suggest
 from .panel import SCAN, TAB, XrayPanel
 
 
@@ -22,4 +22,5 @@ def wire(panel: XrayPanel, parts: PageParts) -> None:
     )
     scan.wire(panel.scan, panel.sample, parts, TAB)
     compare.wire(panel.compare, panel.sample, parts)
+    skills.wire(panel.skills, parts)
     suggest.wire(panel.suggest, panel.sample, parts)

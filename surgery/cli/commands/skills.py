@@ -22,7 +22,7 @@ from ..common import (
     print_json,
     progress_bar,
 )
-from ..reports.skills import skills_json, skills_report
+from ..reports.skills import skills_report
 
 
 def skills(
@@ -41,7 +41,7 @@ def skills(
     The items are generated and graded by probabilities; nothing is downloaded.
     """
     from surgery.plan import Plan
-    from surgery.skills import compare_skills, profile, repetition_of
+    from surgery.skills import compare_skills, measured_repetition, profile, skills_json
 
     opened, written, (made, flat) = open_operation(base, plan, with_, from_disk)
     whole = Plan.whole(opened.depth)
@@ -52,11 +52,13 @@ def skills(
         after = profile(made, flat, items=items, seed=seed, progress=progress)
         texts = None
         if not made.reads_from_disk:  # which would read all weights for every token
-            patients = opened.operate(whole), made.operate(flat)
-            texts = tuple(repetition_of(patient, progress) for patient in patients)
+            texts = tuple(
+                measured_repetition(one, of, progress)
+                for one, of in ((opened, whole), (made, flat))
+            )
     changes = compare_skills(before, after)
     if as_json:
-        print_json(skills_json(opened, written, before, changes, texts))
+        print_json(skills_json(opened, written, changes, texts, items=items, seed=seed))
         return
     out.print(f"{escape(opened.name)}  {escape(str(written))}  ({written.describe()})")
     out.print(f"{items:,} items of each skill, seed {seed}\n")

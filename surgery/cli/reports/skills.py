@@ -4,50 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from surgery.plan import Plan
-
 if TYPE_CHECKING:
-    from surgery.base import Base
-    from surgery.skills import Change, Profile, Repetition, SkillChange, SkillScore
+    from surgery.skills import Change, Repetition, SkillChange
 
 Texts = Sequence["Repetition"] | None  # of base and patient; None if none were generated
 
 
-def skills_json(
-    base: Base, plan: Plan, profile: Profile, changes: Sequence[SkillChange], texts: Texts
-) -> dict:
-    """Accuracies and margins by skill; intervals are at 95 %. `profile` is the base's."""
-    from surgery.analysis.report import plain
-
-    return plain(
-        {
-            "base": base.name,
-            "plan": str(plan),
-            "items": profile.items,
-            "seed": profile.seed,
-            "skills": {
-                change.skill.key: {
-                    "chance": change.base.chance,
-                    "base": _score(change.base),
-                    "patient": _score(change.patient),
-                    "margin_change": asdict(change.margin),
-                    "accuracy_change": asdict(change.accuracy),
-                    "verdict": change.verdict,
-                }
-                for change in changes
-            },
-            "repeated_4_grams": texts and {"base": texts[0].mean, "patient": texts[1].mean},
-        }
-    )
-
-
 def skills_report(changes: Sequence[SkillChange], texts: Texts) -> Iterator[Table | str]:
-    """The same as a table and sentences for a terminal of 80 columns."""
+    """A table and sentences for a terminal of 80 columns."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("skill", no_wrap=True)
     for heading in ("chance", "base", "patient", "95 % CI", "nats", "95 % CI"):
@@ -75,11 +43,6 @@ def skills_report(changes: Sequence[SkillChange], texts: Texts) -> Iterator[Tabl
     if texts:
         base, patient = (_share(one.mean) for one in texts)
         yield f"\nRepeated 4-grams in greedy text: base {base}, patient {patient}."
-
-
-def _score(score: SkillScore) -> dict:
-    low, high = score.interval
-    return {"accuracy": score.accuracy, "low": low, "high": high, "margin": score.mean}
 
 
 def _cells(change: Change) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import tiny
 import torch
 
 from surgery import Base, Cancelled, Plan, SurgeryError
-from surgery.skills import Item, items_of, margins, profile
+from surgery.skills import Item, MarginCache, items_of, margins, profile
 from surgery.skills.grading import _tokens
 
 
@@ -97,10 +97,16 @@ def test_it_reports_progress_and_can_be_stopped(tiny_folder):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        profile(base, skills=["agreement"], items=8, progress=progress)
+        profile(base, skills=["agreement"], items=8, cache=MarginCache(), progress=progress)
     assert seen[0][:2] == ("Probing skills", 0) and seen[-1][1] < seen[-1][2]
     seen.clear()
-    profile(base, skills=["agreement"], items=8, progress=lambda *news: seen.append(news))
+    profile(
+        base,
+        skills=["agreement"],
+        items=8,
+        cache=MarginCache(),
+        progress=lambda *news: seen.append(news),
+    )
     assert seen[-1][1] == seen[-1][2]
 
 
@@ -124,7 +130,7 @@ def test_a_base_that_is_read_from_disk_gives_the_same(tiny_folder, monkeypatch):
     base = Base.open(folder, from_disk=True)
     base.load()
     monkeypatch.setattr(base, "reads_from_disk", True)
-    found = profile(base, Plan.parse("0:2, 1:6", 6), **options)
+    found = profile(base, Plan.parse("0:2, 1:6", 6), cache=MarginCache(), **options)
     for key, score in expected.scores.items():
         assert found.scores[key].margins == pytest.approx(score.margins, abs=1e-4)
         assert replace(found.scores[key], margins=score.margins) == score
