@@ -1,12 +1,13 @@
 """Which untrained copies of layers cost least perplexity? Measured on the bundled model.
 
-Writes docs/explanation/duplicates.md, its figure and its numbers; every sentence is computed from
-the numbers. Takes some minutes on one core.
+Plans are chosen on one text of each kind and judged on another. Writes
+docs/explanation/duplicates.md, its figure and its numbers; every sentence is computed from the
+numbers. Takes some minutes on two cores.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -14,10 +15,11 @@ import numpy as np
 
 from surgery import Base, Plan, texts
 from surgery.analysis import LossIncrease, Sample, Score, measure_all, measured_score
+from surgery.analysis.significance import LEVEL, benjamini_hochberg, p_value
 from surgery.numbers import perplexity
 
 DOCS = Path(__file__).parent.parent / "docs" / "explanation"
-CHARACTERS = 1150  # of each of the four texts: one window of about 256 tokens
+CHARACTERS = 1150  # of a text of each of the four kinds: one window of about 256 tokens
 PLACES = (2, 6, 10, 14, 18, 22, 26)
 #: How one copy is initialised, and the plan that adds it after layer i of a base of 30 layers.
 ONE = {
@@ -49,22 +51,28 @@ TWICE_INITIALISATIONS = ("", "@scale=0.5", "@scale=0.25")
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: what was added, the plan or plans, and the cost."""
+    """One row of a table: what was added, the plan or plans, what they cost on the text to choose
+    on, and all else on the text to judge on. `p` is that of the difference from plain copies at the
+    same place, corrected for the number of rows of the table; None for those."""
 
     what: str
     plans: tuple[str, ...]
+    chosen: LossIncrease
     perplexity: float
     cost: LossIncrease
     least: float
     most: float
+    p: float | None = None
 
 
 def main() -> None:
     """Measure, and write docs/explanation/duplicates.md, .svg and .json."""
     base = Base.open("bundled")
-    words = [text[:CHARACTERS] for text in texts.TEXTS.values()]
-    sample = Sample.of(base, words, window=512)
-    whole = measured_score(base, Plan.whole(30), sample)
+    samples = [
+        Sample.of(base, [texts.get(kind, half)[:CHARACTERS] for kind in texts.TEXTS], window=512)
+        for half in ("choose", "judge")
+    ]
+    wholes = [measured_score(base, Plan.whole(30), sample) for sample in samples]
     groups = {title: dict(rows) for title, rows in _groups().items()}
     plans = {p for rows in groups.values() for some in rows.values() for p in some}
     parsed = {text: Plan.parse(text, 30) for text in sorted(plans)}
@@ -72,15 +80,19 @@ def main() -> None:
     def show(what: str, done: float, total: float) -> None:
         print(f"\r{what}: {done:.0f} of {total:.0f} layer-forwards", end="", flush=True)
 
-    scores = measure_all(base, list(parsed.values()), sample, show)
+    scores = [measure_all(base, list(parsed.values()), sample, show) for sample in samples]
     print()
     tables = {
-        title: [
-            _row(what, some, [scores[parsed[p]] for p in some], whole) for what, some in r.items()
-        ]
-        for title, r in groups.items()
+        title: _rows(
+            {
+                what: (some, *([found[parsed[p]] for p in some] for found in scores))
+                for what, some in rows.items()
+            },
+            wholes,
+        )
+        for title, rows in groups.items()
     }
-    write(base, sample, whole, tables)
+    write(base, samples, wholes, tables)
 
 
 def _groups() -> dict[str, dict[str, tuple[str, ...]]]:
@@ -99,25 +111,50 @@ def _groups() -> dict[str, dict[str, tuple[str, ...]]]:
     return {"One layer added": one, "Six layers added": six, "Every layer twice": twice}
 
 
-def _row(what: str, plans: Sequence[str], scores: Sequence[Score], whole: Score) -> Row:
-    """Losses of several plans are averaged token by token before the interval is taken."""
-    mean = Score.of(np.mean([score.nll for score in scores], axis=0))
-    costs = [score.mean - whole.mean for score in scores]
-    cost = LossIncrease.of(mean, whole)
-    return Row(what, tuple(plans), mean.perplexity, cost, min(costs), max(costs))
+def _rows(
+    measured: dict[str, tuple[Sequence[str], list[Score], list[Score]]], wholes: Sequence[Score]
+) -> list[Row]:
+    """The rows of a table. Losses of several plans are averaged token by token before the interval
+    is taken."""
+    rows, means = [], {}
+    for what, (plans, chosen, judged) in measured.items():
+        first, second = (
+            Score.of(np.mean([s.nll for s in some], axis=0)) for some in (chosen, judged)
+        )
+        means[what] = second
+        costs = [score.mean - wholes[1].mean for score in judged]
+        cost = LossIncrease.of(second, wholes[1])
+        at_first = LossIncrease.of(first, wholes[0])
+        rows.append(
+            Row(what, tuple(plans), at_first, second.perplexity, cost, min(costs), max(costs))
+        )
+    copies = {row.what: means[_copy_of(row.what)] for row in rows if _copy_of(row.what) != row.what}
+    raw = [p_value(np.subtract(means[what].nll, copy.nll)) for what, copy in copies.items()]
+    values = benjamini_hochberg([1.0 if p is None else p for p in raw])
+    corrected = dict(zip(copies, values, strict=True))
+    return [replace(row, p=corrected.get(row.what)) for row in rows]
+
+
+def _copy_of(what: str) -> str:
+    """The row of plain copies at the same place."""
+    where, comma, _ = what.rpartition(", ")
+    return f"{where}{comma}copy"
 
 
 # ---------------------------------------------------------------------- output
 
 
-def write(base: Base, sample: Sample, whole: Score, tables: dict[str, list[Row]]) -> None:
+def write(
+    base: Base, samples: Sequence[Sample], wholes: Sequence[Score], tables: dict[str, list[Row]]
+) -> None:
     """Write the page, its figure, and the numbers."""
     facts = {
         "base": base.name,
-        "tokens": sample.tokens,
-        "perplexity": whole.perplexity,
-        "low": whole.low,
-        "high": whole.high,
+        "tokens": samples[1].tokens,
+        "tokens_to_choose": samples[0].tokens,
+        "perplexity": wholes[1].perplexity,
+        "low": wholes[1].low,
+        "high": wholes[1].high,
         "tables": {
             title: [
                 {
@@ -129,6 +166,8 @@ def write(base: Base, sample: Sample, whole: Score, tables: dict[str, list[Row]]
                     "cost_high": row.cost.high,
                     "least": row.least,
                     "most": row.most,
+                    "chosen_at": row.chosen.mean,
+                    "p_against_copy": row.p,
                 }
                 for row in rows
             ]
@@ -138,22 +177,32 @@ def write(base: Base, sample: Sample, whole: Score, tables: dict[str, list[Row]]
     place = DOCS / "duplicates"
     place.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     place.with_suffix(".svg").write_text(picture(tables), encoding="utf-8")
-    place.with_suffix(".md").write_text(page(base, sample, whole, tables), encoding="utf-8")
+    place.with_suffix(".md").write_text(page(base, samples, wholes, tables), encoding="utf-8")
 
 
-def page(base: Base, sample: Sample, whole: Score, tables: dict[str, list[Row]]) -> str:
+def page(
+    base: Base, samples: Sequence[Sample], wholes: Sequence[Score], tables: dict[str, list[Row]]
+) -> str:
     """The study as Markdown."""
     one, six, twice = tables.values()
+    sample, whole = samples[1], wholes[1]
     parts = [
         "# Which untrained copy costs least?",
         "",
         "Written by `python -m benchmarks duplicates`; don't edit it by hand. Numbers:",
         "[duplicates.json](duplicates.json).",
         "",
-        f"{base.name} ({base.note or base.kind}), {base.depth} layers, in {base.dtype}. Text: the",
-        f"beginnings of the project's four texts (prose, code, facts, dialogue), {sample.tokens:,}",
-        f"tokens scored in {len(sample)} sequences. The base's perplexity is "
-        f"{whole.perplexity:.2f} ({whole.low:.2f} to {whole.high:.2f}).",
+        f"{base.name} ({base.note or base.kind}), {base.depth} layers, in {base.compute_dtype}.",
+        f"Text: {sample.tokens:,} tokens scored in {len(sample)} sequences, the beginning of a",
+        f"text of each kind (prose, code, facts, dialogue). The base's perplexity on them is "
+        f"{whole.perplexity:.2f} ({whole.low:.2f} to",
+        f"{whole.high:.2f}).",
+        "",
+        f"Which row is best was *chosen* on other texts of the same kinds, {samples[0].tokens:,} "
+        "tokens,",
+        "whose cost is the column of that name. Every other number is of the texts to *judge* on,",
+        "where nothing was picked ([why](scores.md#judging)). The column p tells rows from plain",
+        "copies at the same place, corrected for the number of rows of the table.",
         "",
         "Nothing is trained: this is where healing would start. A cost is the increase of the mean",
         "loss over the base's on the same tokens, in nats per token, with a 95 % interval from a",
@@ -176,16 +225,18 @@ def page(base: Base, sample: Sample, whole: Score, tables: dict[str, list[Row]])
         parts += ["", f"## {title}", "", notes[title], ""]
         several = any(len(row.plans) > 1 for row in rows)
         parts.append(
-            "| initialisation | perplexity | nats/token | 95 % CI |"
+            "| initialisation | chosen at | perplexity | nats/token | 95 % CI | p |"
             + (" min | max |" if several else "")
         )
-        parts.append("|---|---|---|---|" + ("---|---|" if several else ""))
+        parts.append("|---|---|---|---|---|---|" + ("---|---|" if several else ""))
         for row in sorted(rows, key=lambda row: row.cost.mean):
             cells = [
                 row.what,
+                f"{row.chosen.mean:+.3f}",
                 perplexity(row.perplexity),
                 f"{row.cost.mean:+.3f}",
                 f"{row.cost.low:+.3f} to {row.cost.high:+.3f}",
+                "" if row.p is None else "< 0.001" if row.p < 0.001 else f"{row.p:.3f}",
             ]
             if several:
                 cells += [f"{row.least:+.3f}", f"{row.most:+.3f}"]
@@ -197,11 +248,20 @@ def _summary(one: Sequence[Row], six: Sequence[Row], twice: Sequence[Row]) -> li
     """The main results as sentences."""
     lines = ["## Summary", ""]
     for name, rows in (("One copy", one), ("Six copies", six), ("Twice the depth", twice)):
-        order = sorted((r for r in rows if "identity" not in r.what), key=lambda r: r.cost.mean)
-        first, last = order[0], order[-1]
+        real = [r for r in rows if "identity" not in r.what]
+        order = sorted(real, key=lambda r: r.cost.mean)
+        chosen = min(real, key=lambda r: r.chosen.mean)
+        rank = order.index(chosen) + 1
         lines.append(
-            f"- {name}: “{first.what}” costs least ({_cost(first)}), and “{last.what}” most "
-            f"({_cost(last)})."
+            f"- {name}: “{chosen.what}” was chosen ({chosen.chosen.mean:+.3f} there), and costs "
+            f"{_cost(chosen)}: {'the least' if rank == 1 else f'number {rank}'} of {len(order)}. "
+            f"“{order[-1].what}” costs most ({_cost(order[-1])})."
+        )
+        better = [r for r in real if r.p is not None and r.p < LEVEL and _gains(r, rows)]
+        compared = [r for r in real if r.p is not None]
+        lines.append(
+            f"- {name}: {len(better)} of {len(compared)} rows are better than plain copies at "
+            "their place by more than chance."
         )
         copies = [r for r in order if r.what == "copy" or r.what.endswith(", copy")]
         if len(copies) > 1:
@@ -214,6 +274,11 @@ def _summary(one: Sequence[Row], six: Sequence[Row], twice: Sequence[Row]) -> li
         "token."
     )
     return lines
+
+
+def _gains(row: Row, rows: Sequence[Row]) -> bool:
+    copy = next(r for r in rows if r.what == _copy_of(row.what))
+    return row.cost.mean < copy.cost.mean
 
 
 def _cost(row: Row) -> str:
