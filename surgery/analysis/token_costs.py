@@ -132,8 +132,8 @@ def _check(base: Base, prompt_ids: Sequence[int], ids: Sequence[int]) -> None:
     most = min(MOST, base.context or MOST)
     if size > most:
         raise SurgeryError(
-            f"Prompt and text have {size:,} tokens together; at most {most:,} can be measured token "
-            "by token. Shorten one of them."
+            f"Prompt and text have {size:,} tokens together; at most {most:,} can be measured. "
+            "Shorten one of them."
         )
     base.check_tokens([*prompt_ids, *ids])
 
