@@ -50,6 +50,7 @@ export function mount({ element, trigger, props, watch }) {
   let shownText = ''; // the plan in its box, until something else is typed
   let sentText = null; // the plan that was typed and not answered yet
   let sentSelection = ''; // what the figures know
+  let needed = null; // what a token needs: {side, costs, limit, name}
 
   const queue = new EditQueue({
     complete: (request) => (view ? completed(request, chosen, view) : null),
@@ -90,7 +91,7 @@ export function mount({ element, trigger, props, watch }) {
     }
     view = next;
     menu.showSizes(view.sizes || {});
-    drawing.draw(view);
+    drawing.draw(view, needed);
     showFacts();
     if (samePlan) {
       paint();
@@ -125,7 +126,8 @@ export function mount({ element, trigger, props, watch }) {
   function showFacts() {
     for (const row of STRIPS) {
       const label = element.querySelector(`[data-of=${row}] span`);
-      label.textContent = plural(layerCount(view, row), 'layer');
+      const count = plural(layerCount(view, row), 'layer');
+      label.textContent = needed?.side === row ? `for “${needed.name}”` : count;
     }
     const name = element.querySelector('[data-of=base] i');
     name.textContent = view.name;
@@ -266,6 +268,14 @@ export function mount({ element, trigger, props, watch }) {
   });
 
   listen('ask', element, () => view && sendSelection(true));
+
+  // What each layer is worth to a token that is selected in Talk.
+  listen('costs', element, (detail) => {
+    needed = detail;
+    if (!view) return;
+    drawing.showNeed(needed);
+    showFacts();
+  });
 
   // ---------------------------------------------------------------- pointer
 
