@@ -7,7 +7,7 @@ import {
   costsOf, firstToken, layersOf, shownToken, stepped, tokenFacts,
 } from './token_layers.mjs';
 
-const ROLE = { base: 'base', patient: 'patient' };
+const SIDES = ['base', 'patient'];
 
 // `texts` are the boxes of the texts, by side; `places` gives where they part; `fits` says whether a
 // side's layers are those on the strip; `isVisible` whether the panel is; `redraw` draws the texts.
@@ -21,13 +21,17 @@ export function createTokenMode({ element, texts, places, fits, isVisible, redra
   let sent = '';
 
   function has(token) {
-    return Boolean(layers?.sides[token?.side]?.pieces.length > token.index);
+    return Boolean(token && layers?.sides[token.side]?.pieces.length > token.index);
+  }
+
+  function shown() {
+    return has(hovered) ? hovered : picked;
   }
 
   // ---------------------------------------------------------------- drawing
 
   function tell() {
-    const token = has(hovered) ? hovered : picked;
+    const token = shown();
     const side = token && layers.sides[token.side];
     let detail = null;
     if (side && isVisible() && fits(token.side)) {
@@ -50,8 +54,8 @@ export function createTokenMode({ element, texts, places, fits, isVisible, redra
   }
 
   function mark() {
-    const token = has(hovered) ? hovered : picked;
-    for (const name of Object.keys(ROLE)) {
+    const token = shown();
+    for (const name of SIDES) {
       for (const node of texts[name].querySelectorAll('[data-token]')) {
         const index = Number(node.dataset.token);
         const is = (other) => other?.side === name && other.index === index;
@@ -70,7 +74,7 @@ export function createTokenMode({ element, texts, places, fits, isVisible, redra
   }
 
   function dress() {
-    for (const name of Object.keys(ROLE)) {
+    for (const name of SIDES) {
       const on = Boolean(layers?.sides[name]);
       texts[name].classList.toggle('selectable', on);
       texts[name].toggleAttribute('data-tokens', on);
@@ -105,7 +109,7 @@ export function createTokenMode({ element, texts, places, fits, isVisible, redra
     return node && layers?.sides[side] ? { side, index: Number(node.dataset.token) } : null;
   }
 
-  for (const side of Object.keys(ROLE)) {
+  for (const side of SIDES) {
     const text = texts[side];
     text.addEventListener('pointerover', (event) => {
       if (!layers || event.pointerType === 'touch') return;

@@ -126,8 +126,7 @@ export function mount({ element, trigger, props, watch }) {
   function showFacts() {
     for (const row of STRIPS) {
       const label = element.querySelector(`[data-of=${row}] span`);
-      const count = plural(layerCount(view, row), 'layer');
-      label.textContent = needed?.side === row ? `for “${needed.name}”` : count;
+      label.textContent = plural(layerCount(view, row), 'layer');
     }
     const name = element.querySelector('[data-of=base] i');
     name.textContent = view.name;
@@ -177,7 +176,7 @@ export function mount({ element, trigger, props, watch }) {
   function paint() {
     drawing.paintSelection(chosen, cursor);
     sendSelection();
-    info.textContent = summary(chosen, view);
+    showInfo();
     for (const button of panel.querySelectorAll('[data-op]')) {
       button.disabled = !possible(button.dataset.op, chosen, view);
     }
@@ -186,6 +185,12 @@ export function mount({ element, trigger, props, watch }) {
     look.hidden = !chosen || chosen.end - chosen.start > 1;
     showInit();
     floatOver();
+  }
+
+  function showInfo() {
+    const ofToken = needed && !chosen;
+    info.textContent = ofToken ? `Colours: needed for “${needed.name}”` : summary(chosen, view);
+    info.title = info.textContent;
   }
 
   // The toolbar stands at the selection, and what is in a layer at the layer.
@@ -274,7 +279,7 @@ export function mount({ element, trigger, props, watch }) {
     needed = detail;
     if (!view) return;
     drawing.showNeed(needed);
-    showFacts();
+    showInfo();
   });
 
   // ---------------------------------------------------------------- pointer
