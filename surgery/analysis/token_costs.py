@@ -152,7 +152,8 @@ def _chained_passes(
     total = depth * (depth + 1) / 2 + (depth + 1) * head
     meter = Meter(progress, "Dropping each layer", total)
     calls = chain.calls(ids)
-    whole, dropped = calls.first, []  # hidden states before the next layer
+    whole = calls.first  # hidden states before the next layer
+    dropped: list[torch.Tensor] = []
     for p, layer in enumerate(chain.layers):
         step = partial(chain.run, calls, p, layer)
         for i, states in enumerate(dropped):
