@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
+from typing import Any
 
 from surgery import Plan, SurgeryError
 from surgery.progress import silent
@@ -60,10 +61,8 @@ def generate(
     bases: Bases, spec: str, plans: Mapping[str, str], prompt: str, settings: Mapping
 ) -> Iterator[tuple[str, str, dict]]:
     """Yield (name, piece of text, statistics so far) of each plan's patient, in turn; with its last
-    statistics also the base's `surprises`. Errors are yielded too, without a name: their messages
-    would be lost between the processes."""
-    from surgery.analysis import surprises
-
+    statistics also its tokens and the base's `surprises`. Errors are yielded too, without a name:
+    their messages would be lost between the processes."""
     try:
         base = bases.load(spec, silent)
         with bases.in_use(base):
@@ -75,9 +74,17 @@ def generate(
                 yield who, piece, asdict(streams[who].stats)
             whole = base.operate(Plan.whole(base.depth)).model
             for who, stream in streams.items():
-                yield who, "", {**asdict(stream.stats), "surprises": surprises(whole, stream)}
+                yield who, "", {**asdict(stream.stats), **_at_the_end(whole, stream)}
     except SurgeryError as error:
         yield "", str(error), {}
+
+
+def _at_the_end(whole: Any, stream: Any) -> dict:
+    """What is known of a stream once it has ended."""
+    from surgery.analysis import surprises
+
+    tokens = {name: getattr(stream, name) for name in ("prompt_ids", "ids", "pieces")}
+    return {"surprises": surprises(whole, stream), **tokens}
 
 
 class Stream:
@@ -88,14 +95,19 @@ class Stream:
 
         self._who, self._line, self._stats = who, line, Stats
         self.stats = Stats()
-        self.surprises: list[tuple[str, float]] = []  # known at the end
+        # Known at the end.
+        self.surprises: list[tuple[str, float]] = []
+        self.prompt_ids: tuple[int, ...] = ()
+        self.ids: list[int] = []
+        self.pieces: list[tuple[str, int]] = []
 
     def __iter__(self) -> Stream:
         return self
 
     def __next__(self) -> str:
         piece, stats = self._line.next_of(self._who)
-        self.surprises = stats.pop("surprises", [])
+        for name in ("surprises", "prompt_ids", "ids", "pieces"):
+            setattr(self, name, stats.pop(name, []))
         self.stats = self._stats(**stats)
         if not piece and self.stats.finished:
             raise StopIteration

@@ -27,6 +27,11 @@ export function probabilityText(loss) {
   return `probability ${text} %`;
 }
 
+// +0.84, −0.12
+export function signed(value, digits = 2) {
+  return `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(digits)}`;
+}
+
 export function bytes(size) {
   if (size < 1000) return `${size} bytes`;
   return size < 1e6 ? `${(size / 1e3).toFixed(1)} kB` : `${(size / 1e6).toFixed(1)} MB`;

@@ -24,6 +24,7 @@ Every function takes a base and a text, measures on it, and returns plain values
     estimation     what a plan costs, refined window by window
     comparison     what a plan did, token by token and layer by layer
     surprise       a model's probabilities for the text that another one generates
+    token_costs    what dropping each layer costs each token of a text
     lens           what each layer would predict
     distributed    one scan over several processes that were launched together
     parts          one scan in parts, by processes or machines that don't talk
@@ -56,9 +57,11 @@ _HOMES = {
     "Score": "score",
     "Suggestion": "methods",
     "Token": "comparison",
+    "TokenImportance": "token_costs",
     "Variant": "layer_scan",
     "best_blocks": "findings",
     "compare": "comparison",
+    "continuation": "token_costs",
     "control": "estimation",
     "disk_passes": "layer_scan",
     "estimate": "estimation",
@@ -80,6 +83,7 @@ _HOMES = {
     "similarity": "comparison",
     "suggest": "suggestions",
     "surprises": "surprise",
+    "token_importance": "token_costs",
     "token_texts": "comparison",
 }
 __all__ = sorted(_HOMES)

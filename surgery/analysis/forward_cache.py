@@ -94,7 +94,7 @@ class ForwardRunner:
         with self.computing():
             if self.layer_major is None:
                 return CachedForward(plan, self._whole_pass(plan, watch), ())
-            self._check_room(len(plan))
+            check_room(self.base, len(plan), self._size)
             try:
                 return self._record(self.layer_major, plan, cached, watch)
             except (RuntimeError, IndexError) as error:  # shapes that don't match, no memory
@@ -218,16 +218,6 @@ class ForwardRunner:
                 chain.run_on(self._device, self.base.anatomy)
             return LayerMajor(chain, batches, lambda ids: self._count(ids, 1))
 
-    def _check_room(self, depth: int) -> None:
-        """Raises `SurgeryError` if the hidden states after every layer don't fit in memory."""
-        need = depth * _state_bytes(self.base, self.sample)
-        free = main_memory().free
-        if need > free * HEADROOM:
-            raise SurgeryError(
-                f"Recording what every layer returns takes {gigabytes(need)} and "
-                f"{gigabytes(free)} are free: choose a shorter text, or a lower limit of tokens."
-            )
-
 
 def _accelerator(base: Base, sample: Sample) -> torch.device | None:
     """An accelerator to run layers on whose weights didn't fit there together, if it has room for
@@ -238,7 +228,7 @@ def _accelerator(base: Base, sample: Sample) -> torch.device | None:
     counts, size = base.counts, base.torch_dtype.itemsize
     layers = [layer.parameters.total() for layer in counts.layers]
     weights = counts.outside.parameters.total() + 2 * max(layers)
-    states = (base.depth + 4) * _state_bytes(base, sample)
+    states = (base.depth + 4) * _state_bytes(base, _tokens(sample))
     if weights * size + states + _LOGITS_ROOM > rooms[0].free * HEADROOM:
         return None
     return torch.device(rooms[0].device)
@@ -249,7 +239,7 @@ def plans_at_once(base: Base, sample: Sample) -> int:
     results come early; as many as fit if weights are read anew for every sweep."""
     if not base.reads_from_disk:
         return 1
-    return max(1, int(main_memory().free * _STATES / _state_bytes(base, sample)))
+    return max(1, int(main_memory().free * _STATES / _state_bytes(base, _tokens(sample))))
 
 
 def sweeps(base: Base, sample: Sample, plans: Sequence[Plan]) -> int:
@@ -264,10 +254,25 @@ def _turns_back(plan: Plan) -> int:
     return sum(after < before for before, after in pairwise(plan.sources))
 
 
-def _state_bytes(base: Base, sample: Sample) -> int:
-    """Bytes of the hidden states of a sample after one layer."""
+def check_room(base: Base, layers: int, tokens: int) -> None:
+    """Raises `SurgeryError` if the hidden states of `tokens` after so many layers don't fit in
+    memory."""
+    need, free = layers * _state_bytes(base, tokens), main_memory().free
+    if need > free * HEADROOM:
+        raise SurgeryError(
+            f"Recording what every layer returns takes {gigabytes(need)} and "
+            f"{gigabytes(free)} are free: choose a shorter text, or a lower limit of tokens."
+        )
+
+
+def _state_bytes(base: Base, tokens: int) -> int:
+    """Bytes of the hidden states of so many tokens after one layer."""
     width = getattr(base.anatomy.config.get_text_config(decoder=True), "hidden_size", 0) or 1
-    return sum(map(len, sample.windows)) * width * compute_dtype(base.model).itemsize
+    return tokens * width * compute_dtype(base.model).itemsize
+
+
+def _tokens(sample: Sample) -> int:
+    return sum(map(len, sample.windows))
 
 
 def same_layers(plan: Plan, other: Plan) -> int:

@@ -21,6 +21,7 @@ from playwright.sync_api import expect
 from surgery import Plan
 from surgery.analysis import surprises
 
+STRIPS = ("base", "patient")
 PROMPT = "The three most important inventions in history are"
 
 
@@ -256,6 +257,40 @@ def test_a_text_made_with_another_prompt_or_setting_says_so(page):
     page.get_by_label("Apply chat template").check()
     for who in ("base", "patient"):
         expect(stale(page, who)).to_have_text("Outdated: the use of the chat template changed.")
+
+
+def test_the_layers_that_a_token_needs(page, tiny_folder):
+    open_base(page, str(tiny_folder("llama")))
+    depth(page, 6)
+    of_length(page, 8)
+    page.locator("#prompt textarea").fill("hello")
+    write_plan(page, "0:2, 4:6")
+    depth(page, 4)
+    page.locator("#stream").click()
+    ended(page)
+    page.get_by_role("button", name="Which layers mattered?").click()
+    base, patient = (page.locator(f"[data-strip={who}] .layer.needed") for who in STRIPS)
+    expect(base).to_have_count(6, timeout=60_000)
+    text = page.get_by_role("listbox", name="Output of the patient")
+    text.get_by_role("option").first.click()
+    expect(base).to_have_count(0)
+    expect(patient).to_have_count(4)
+    facts = page.locator(".talk-facts output")
+    expect(facts).to_have_text(re.compile("^Patient: .*Layers that it needs most"))
+    expect(patient.first).to_have_attribute("title", re.compile(r"without it “.*nats"))
+    page.keyboard.press("End")
+    expect(text.get_by_role("option").last).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#talk-map-base .plot-area")).to_have_attribute("data-drawn", "1")
+    for _ in both_schemes(page):
+        assert not faults(page)
+    page.get_by_role("tab", name="Save").click()  # the strip is that of the page again
+    expect(patient).to_have_count(0)
+    page.get_by_role("tab", name="Talk").click()
+    expect(patient).to_have_count(4)
+    page.get_by_role("button", name="Close").click()
+    expect(patient).to_have_count(0)
+    expect(page.locator("#talk-map-base")).to_be_hidden()
+    expect(page.get_by_role("button", name="Which layers mattered?")).to_be_visible()
 
 
 def test_auto_run_follows_the_edits(app, open_page):

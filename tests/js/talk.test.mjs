@@ -7,6 +7,9 @@ import { placeOf } from '../../components/panels/talk/following.mjs';
 import { healingOf, outdated } from '../../components/panels/talk/outdated.mjs';
 import { parting, partingText } from '../../components/panels/talk/parting.mjs';
 import { cut, level } from '../../components/panels/talk/surprise.mjs';
+import {
+  firstToken, layersOf, mostNeeded, shownToken, stepped, tokenFacts,
+} from '../../components/panels/talk/token_layers.mjs';
 
 const done = (text) => ({ text, finished: 'length' });
 const running = (text) => ({ text, finished: null });
@@ -49,10 +52,10 @@ test('pieces are cut where a word begins and ends', () => {
   const runs = cut(pieces, [5, 10]);
   assert.equal(runs.map(({ text }) => text).join(''), ' the first to');
   assert.deepEqual(runs.filter(({ inside }) => inside), [
-    { text: 'fir', nats: 5, inside: true },
-    { text: 'st', nats: 2, inside: true },
+    { text: 'fir', nats: 5, inside: true, piece: 1 },
+    { text: 'st', nats: 2, inside: true, piece: 2 },
   ]);
-  assert.deepEqual(cut([['ab', 1]], null), [{ text: 'ab', nats: 1, inside: false }]);
+  assert.deepEqual(cut([['ab', 1]], null), [{ text: 'ab', nats: 1, inside: false, piece: 0 }]);
   assert.deepEqual(cut([['']], null), []);
 });
 
@@ -179,4 +182,36 @@ test('a run waits for the first number of quality, not for ever', (t) => {
   auto.measuring(false);
   t.mock.timers.tick(5000);
   assert.equal(runs, 3);
+});
+
+const side = {
+  pieces: [' the', '\n', ' end'],
+  nll: [Math.log(2), 1, null],
+  sources: [0, 1, 3],
+  costs: [[0.5, -1, 2], [3, null, -0.25], [1.25, -2, 7]],
+};
+
+test('the layers that a token needs most', () => {
+  assert.deepEqual(mostNeeded(side, 0, 2), [
+    { layer: 1, position: 1, cost: 3 }, { layer: 3, position: 2, cost: 1.25 },
+  ]);
+  assert.equal(tokenFacts(side, 0), '“the”, probability 50 %. Layers that it needs most, in nats: '
+    + '1 (+3.00), 3 at 2 (+1.25), 0 (+0.50).');
+  assert.match(tokenFacts(side, 1), /^“⏎”.*: 0 \(−1\.00\), 3 at 2 \(−2\.00\)\.$/);
+  assert.match(tokenFacts({ ...side, costs: [[null]] }, 0), /not measured/);
+  assert.equal(layersOf({}), null);
+  assert.equal(layersOf({ layers: '{"limit":2}' }).limit, 2);
+});
+
+test('every token can be seen, and keys lead to it', () => {
+  assert.deepEqual([' a', '  ', '\n\n'].map(shownToken), ['a', '␣␣', '⏎⏎']);
+  const keys = ['ArrowRight', 'ArrowLeft', 'End', 'Home', 'ArrowDown', 'Enter'];
+  assert.deepEqual(keys.map((key) => stepped(key, 0, 3)), [1, 0, 2, 0, 2, null]);
+});
+
+test('the first token is the one where the texts part', () => {
+  assert.equal(firstToken(side.pieces, [5, 8]), 2);
+  assert.equal(firstToken(side.pieces, [1, 4]), 0);
+  assert.equal(firstToken(side.pieces, null), 0);
+  assert.equal(firstToken(side.pieces, [90, 91]), 0);
 });

@@ -132,6 +132,23 @@ def test_generate(run, folder):
     assert texts[0] == texts[1] != texts[2]
 
 
+def test_which_layers_each_token_needs(run, folder):
+    arguments = ["tokens", folder, "0:4, 3:6", "--prompt", "abc", "--answer", "de"]
+    facts = json.loads(run(*arguments, "--json")[1])
+    assert facts["sources"] == [0, 1, 2, 3, 3, 4, 5]
+    assert [token["text"] for token in facts["tokens"]] == ["d", "e"]
+    costs = facts["tokens"][1]["costs"]
+    status, out, _ = run(*arguments)
+    row = next(line for line in out.splitlines() if line.startswith("“e”"))
+    most = max(range(7), key=costs.__getitem__)
+    source = facts["sources"][most]
+    named = f"{source}" if source == most else f"{source}@{most}"
+    assert status == 0 and f" {named} {costs[most]:+.2f} " in row
+    assert max(map(len, out.splitlines())) <= 80
+    status, out, _ = run("tokens", folder, "--prompt", "abc", "--max-new-tokens", 3)  # the base
+    assert status == 0 and "0:6  (unchanged)" in out
+
+
 def test_the_compute_dtype_is_an_option(run, tmp_path, monkeypatch):
     monkeypatch.setattr(compute_choice, "_chosen", None)
     monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
@@ -215,6 +232,8 @@ def test_help_explains_bases_plans_and_presets(run):
         (["generate", "{base}", "0:6", "--prompt", "\udce9"], "write it in UTF-8"),
         (["generate", "{base}", "0:6", "--prompt", "a" * 300], "context holds 256"),
         (["generate", "{base}", "0:6", "--prompt", "x", "--chat"], "no chat template"),
+        (["tokens", "{base}", "--prompt", "a", "--answer", ""], "it has no tokens"),
+        (["tokens", "{base}", "--prompt", "a", "--answer", "b", "--chat"], "without --chat"),
         (["save", "{base}", "0:6", "{base}"], "exists already"),
         (["save", "{base}", "0:6@average", "{out}"], "the last layer has none"),
         (["save", "{base}", "0:6", "{out}", "--dtype", "int4"], "float32, float16, bfloat16"),

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from updates import run
 
+from components.panels.talk.talk_store import TalkStore
 from components.panels.talk.wiring import only_status, talk
 from components.services import zerogpu
 from components.services.services import Services
@@ -54,8 +55,10 @@ def test_both_speak_as_they_do_at_home(services, space, lent, tiny_folder):
     spec = str(tiny_folder("llama"))
     plan = Plan.parse("0:2, 4:6", 6)
     arguments = (Operation(spec, plan), "hello", True, False, 8, 0, 0.8, 0.95)
-    *_, (_, there) = talk(space, *arguments)
-    *_, (_, here) = talk(services, *arguments)
+    stores = TalkStore(), TalkStore()
+    *_, (_, there) = talk(space, *arguments, store=stores[0])
+    *_, (_, here) = talk(services, *arguments, store=stores[1])
+    assert stores[0].answers.sides == stores[1].answers.sides  # tokens that can be measured
     for who in ("base", "patient"):
         for key in ("text", "tokens", "finished", "plan"):
             assert there[who][key] == here[who][key]

@@ -9,12 +9,14 @@ import gradio as gr
 
 from components.services.services import Services
 from components.widgets.html_component import LiveHTML
+from components.widgets.plotly_view.plotly_view import PlotlyView
 from components.widgets.status.status import Status
 
 
 class TalkView(LiveHTML):
-    """Two panes of text, and the Auto-run switch; the value is the second that `talk` yields. Emits
-    `rerun` and `cease`."""
+    """Two panes of text, and the Auto-run switch; the value is the second that `talk` yields. With
+    `layers` of `token_layers` in it, tokens can be selected. Emits `rerun`, `cease` and `explain`,
+    when the layers that mattered are to be measured."""
 
     stem = "talk"
 
@@ -38,6 +40,7 @@ class TalkPanel:
     settings: tuple[gr.components.Component, ...]
     status: Status
     output: TalkView
+    figures: dict[str, PlotlyView]  # layers against tokens, by side
 
 
 def layout(services: Services) -> TalkPanel:
@@ -62,6 +65,10 @@ def layout(services: Services) -> TalkPanel:
         stop = gr.Button("Stop", scale=0, min_width=80, size="md", elem_id="stop")
     status = Status(value={}, elem_id="talk-status")
     output = TalkView(value={}, auto=not allowed.public, elem_id="talk")
+    with gr.Row(elem_id="talk-maps", elem_classes="weights-row halves"):
+        figures = {
+            side: PlotlyView(value={}, elem_id=f"talk-map-{side}") for side in ("base", "patient")
+        }
     with (
         gr.Accordion("Sampling settings", open=False, elem_classes="talk-settings"),
         gr.Row(),
@@ -90,4 +97,4 @@ def layout(services: Services) -> TalkPanel:
             0.05, 1.0, value=0.95, step=0.05, label="Top-p", info="Nucleus sampling threshold."
         )
     settings = (greedy, chat, tokens, seed, temperature, top_p)
-    return TalkPanel(prompt, start, stop, settings, status, output)
+    return TalkPanel(prompt, start, stop, settings, status, output, figures)

@@ -9,17 +9,17 @@ export function level(nats) {
 }
 
 // Pieces [text, nats] cut at the ends of `place` ([start, end) in their whole text, or null), each
-// with whether it lies in it: [{text, nats, inside}].
+// with whether it lies in it, and its piece: [{text, nats, inside, piece}].
 export function cut(pieces, place) {
   const ends = place || [];
   const runs = [];
   let at = 0;
-  for (const [text, nats] of pieces) {
+  for (const [piece, [text, nats]] of pieces.entries()) {
     const stops = [at, ...ends.filter((end) => end > at && end < at + text.length), at + text.length];
     for (let i = 1; i < stops.length; i += 1) {
       const [start, end] = [stops[i - 1], stops[i]];
       const inside = Boolean(place) && start >= place[0] && end <= place[1];
-      if (end > start) runs.push({ text: text.slice(start - at, end - at), nats, inside });
+      if (end > start) runs.push({ text: text.slice(start - at, end - at), nats, inside, piece });
     }
     at += text.length;
   }

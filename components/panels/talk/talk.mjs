@@ -10,6 +10,7 @@ import { FIELDS, healingOf, outdated } from './outdated.mjs';
 import { parting, partingText } from './parting.mjs';
 import { speed } from './speed.mjs';
 import { cut, level } from './surprise.mjs';
+import { createTokenMode } from './token_mode.mjs';
 
 const HINTS = {
   base: 'The base model’s output appears here, token by token. Press Stream both.',
@@ -39,12 +40,19 @@ function partsOf({ base, patient }) {
   return base?.text && patient?.text ? parting(base, patient) : null;
 }
 
-// A generated text, with the word at `place` framed.
-function said(side, place) {
+// A generated text, with the word at `place` framed. With `measured`, its tokens can be selected.
+function said(side, place, measured, name) {
   const box = make('span', 'talk-said');
   let mark = null;
-  for (const { text, nats, inside } of cut(side.pieces || [[side.text]], place)) {
+  const known = side.pieces || [];
+  const pieces = measured ? measured.pieces.map((text, i) => [text, known[i]?.[1]]) : side.pieces;
+  for (const { text, nats, inside, piece } of cut(pieces || [[side.text]], place)) {
     const token = make('span', level(nats) ? `level-${level(nats)}` : '', text);
+    if (measured) {
+      token.dataset.token = piece;
+      token.setAttribute('role', 'option');
+      token.id = `talk-${name}-${piece}`;
+    }
     if (nats !== undefined) token.title = `${probabilityText(nats)} under the base`;
     if (inside && !mark) {
       mark = make('mark', 'talk-apart');
@@ -58,6 +66,7 @@ function said(side, place) {
 
 export function mount({ element, trigger, props, watch }) {
   const autoSwitch = element.querySelector('.talk-auto input');
+  const explain = element.querySelector('.talk-explain');
   const legend = element.querySelector('.talk-legend');
   const pane = (name) => element.querySelector(`[data-who=${name}]`);
   const following = Object.fromEntries(SIDES.map((name) => (
@@ -73,6 +82,7 @@ export function mount({ element, trigger, props, watch }) {
 
   function arrived(next) {
     if (next?.running && next.run === ended) return; // it was on its way when the run ended
+    if (next?.layers !== value.layers) tokens.take(next);
     value = { ...next };
     if (value.run && !value.running) ended = value.run;
     renderSoon();
@@ -105,11 +115,21 @@ export function mount({ element, trigger, props, watch }) {
       return;
     }
     following[name].draw(() => {
-      text.replaceChildren(make('span', 'talk-prompt', prompt), said(side, parts?.[name]));
+      text.replaceChildren(make('span', 'talk-prompt', prompt), said(side, parts?.[name], tokens.of(name), name));
       if (parts?.word && !parts[name]) text.append(' ', make('mark', 'talk-apart', 'ends here'));
       if (running && !side.finished) text.append(make('span', 'talk-caret'));
     });
   }
+
+  const tokens = createTokenMode({
+    element,
+    texts: Object.fromEntries(SIDES.map((name) => [name, pane(name).querySelector('.talk-text')])),
+    places: () => partsOf(value),
+    fits: (name) => !now || (now.spec === value.spec && (name === 'base'
+      || (now.plan === value.plan && healingOf(healed, now) === value.healing))),
+    isVisible,
+    redraw: () => render(),
+  });
 
   function begin({ run, spec, plan, healing }) {
     begun = run;
@@ -134,6 +154,8 @@ export function mount({ element, trigger, props, watch }) {
     const parts = partsOf(value);
     for (const name of SIDES) drawPane(name, parts);
     legend.classList.toggle('shown', Boolean(parts?.word || value.patient?.pieces));
+    explain.hidden = tokens.isOn || !value.base?.text || value.running;
+    tokens.mark();
     showDifference();
   }
 
@@ -203,7 +225,10 @@ export function mount({ element, trigger, props, watch }) {
     if (autoSwitch.checked && stale('patient', value)) auto.edited();
   });
 
-  new ResizeObserver(() => { // the tab is back
+  explain.addEventListener('click', () => trigger('explain', {}));
+
+  new ResizeObserver(() => { // the tab is back, or left
+    tokens.mark();
     if (!isVisible()) return;
     showDifference();
   }).observe(pane('base'));

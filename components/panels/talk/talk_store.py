@@ -10,6 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+from .answers import Answer, Answers
+
 if TYPE_CHECKING:
     from surgery import Base
 
@@ -37,6 +39,10 @@ class TalkStore:
         self._run: _Run | None = None
         self._pressed = 0.0
         self._text: tuple[Hashable, weakref.ref[Base], dict] | None = None
+        #: The tokens of the text of the base that is kept.
+        self.base_answer: Answer | None = None
+        #: Both texts of the last run, once it has ended.
+        self.answers: Answers | None = None
 
     def __deepcopy__(self, memo: dict) -> TalkStore:
         return TalkStore()  # Gradio copies a state's first value for every page that is opened
@@ -78,9 +84,13 @@ class TalkStore:
         """Whether a later press has been seen."""
         return pressed is not None and pressed < self._pressed
 
-    def keep_text(self, key: Hashable, base: Base, side: dict) -> None:
-        """Keep what the base has generated, for settings that `key` holds; drop an older text."""
+    def keep_text(
+        self, key: Hashable, base: Base, side: dict, answer: Answer | None = None
+    ) -> None:
+        """Keep what the base has generated, for settings that `key` holds; drop an older text.
+        `answer` has its tokens."""
         self._text = key, weakref.ref(base), side
+        self.base_answer = answer
 
     def text(self, key: Hashable, base: Base | None = None) -> dict | None:
         """What was kept for these settings, and None if there is nothing, or only of another

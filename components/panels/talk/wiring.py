@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from components.parts import QUIET, PageParts
+from components.parts import COMPUTE, QUIET, PageParts
 from components.services import fair_queue
 from components.services.client_address import Visitor, visitor
 from components.services.run_job import run_job, watch
@@ -24,6 +24,8 @@ from surgery import Plan, SurgeryError
 from surgery.operation import Operation
 from surgery.progress import Progress
 
+from . import token_layers
+from .answers import Answer, Answers
 from .panel import TalkPanel
 from .talk_store import TalkStore
 
@@ -86,6 +88,27 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
     asked = [panel.start.click, panel.prompt.submit]
     gr.on(asked, speak, inputs, outputs, **options)
     panel.output.rerun(speak_again, inputs, outputs, **options)
+
+    def explain(store: TalkStore, pressed: float | None, request: gr.Request) -> Iterator[dict]:
+        def updates() -> Iterator[dict]:
+            yield from token_layers.measure(panel, services, store.answers)
+
+        def job() -> Generator[dict, None, None]:
+            show = lambda status: {panel.status: status}  # noqa: E731
+            yield from run_job(services, "measure", request, updates(), show)
+
+        yield from store.latest(pressed, job(), {panel.status: gr.skip()})
+
+    given = [store, pressed]
+    panel.output.explain(
+        explain,
+        given,
+        [*outputs, *panel.figures.values()],
+        js=_with_clock(pressed, given),
+        trigger_mode="multiple",
+        **QUIET,
+        **COMPUTE,
+    )
 
     def cease(store: TalkStore, pressed: float | None) -> None:
         store.stop(pressed)
@@ -219,6 +242,8 @@ def talk(
                 lambda progress: _streams(base, operation, list(plans), prompt, settings, progress),
                 show,
             )
+        store.answers = None  # of the run before
+        used.callback(_keep_answers, store, operation, streams, shown)
         slow = yield from watch(lambda _: _text_speed(base, operation), show)
         drawn = 0.0
         work = _then_surprise(streams, None if lent else base)
@@ -239,8 +264,17 @@ def talk(
                 yield cleared, dict(shown)
         for side, stream in streams.items():
             shown[side] = {**shown[side], **_stats(stream)}
-        store.keep_text(key, base, shown["base"])
+        if "base" in streams:
+            store.keep_text(key, base, shown["base"], Answer.of(streams["base"]))
         yield gr.skip() if drawn else note(""), {**shown, "running": False}
+
+
+def _keep_answers(store: TalkStore, operation: Operation, streams: dict, shown: dict) -> None:
+    """Keep both texts as far as they were generated; that of the base may be from before."""
+    answers = {side: Answer.of(stream) for side, stream in streams.items()}
+    if "base" not in answers and store.base_answer:
+        answers = {"base": store.base_answer, **answers}
+    store.answers = Answers(operation, answers, {**shown, "running": False})
 
 
 def _text_speed(base: Base, operation: Operation) -> str:

@@ -1,5 +1,5 @@
 // Layers in words, for tooltips, badges and screen readers.
-import { integer } from '../text.mjs';
+import { integer, signed } from '../text.mjs';
 
 function kindOf(view, source) {
   return view.kinds[source] ? `, ${view.kinds[source]}` : '';
@@ -25,6 +25,12 @@ export function describeCost(view, source) {
   }
   if (cost === null) return '';
   return cost < 0 ? `dropping it alone gains ${nats}` : `dropping it alone costs ${nats}`;
+}
+
+// What a layer is worth to a token that is selected in Talk; a cost that is not finite is null.
+export function describeNeed({ name }, cost) {
+  const nats = cost === null ? 'not finite' : `${signed(cost)} nats`;
+  return `without it “${name}”: ${nats}`;
 }
 
 // The plates before and after the layers, as [{key, label, text}].

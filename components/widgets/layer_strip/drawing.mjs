@@ -2,10 +2,10 @@
 // their places.
 import { make } from '../dom.mjs';
 import {
-  describeBase, describeCost, describeEnds, describePatient, initBadge, isFitted,
+  describeBase, describeCost, describeEnds, describeNeed, describePatient, initBadge, isFitted,
 } from './describe.mjs';
 import {
-  barHeight, gapOf, mostZoom, numbered, placeAt, ribbonPath, slotWidth, TIGHT,
+  barHeight, gapOf, mostZoom, needShare, numbered, placeAt, ribbonPath, slotWidth, TIGHT,
 } from './geometry.mjs';
 
 const EDGE = 12; // pixels around the stage, for outlines
@@ -47,6 +47,7 @@ export function createDrawing(element, moved) {
   let carried = null; // copies of the tiles that follow the pointer
   let gap = null; // the place in the patient that is open for them
   let view = null;
+  let need = null; // what a token needs
 
   stage.style.paddingInline = `${PLATE}px ${2 * PLATE}px`;
 
@@ -63,8 +64,7 @@ export function createDrawing(element, moved) {
     node.className = `layer ${facts.className}`.trim();
     node.dataset.source = facts.source;
     node.style.setProperty('--layer', view.colours[facts.source]);
-    node.title = facts.text;
-    node.setAttribute('aria-label', facts.text);
+    node.words = facts.text;
     node.setAttribute('aria-posinset', index + 1);
     node.setAttribute('aria-setsize', count);
     node.firstChild.textContent = facts.badge;
@@ -199,6 +199,22 @@ export function createDrawing(element, moved) {
     return fitting * Math.min(zoom, mostZoom(fitting));
   }
 
+  // Colours the layers by what a token needs, and says what a tile is.
+  function paintNeed() {
+    for (const [strip, nodes] of Object.entries(tiles)) {
+      const here = need?.side === strip && need.costs.length === nodes.length;
+      nodes.forEach((node, p) => {
+        const cost = here ? need.costs[p] : undefined;
+        const words = [node.words, here && describeNeed(need, cost)].filter(Boolean).join('; ');
+        node.title = words;
+        node.setAttribute('aria-label', words);
+        node.classList.toggle('needed', here);
+        node.classList.toggle('hindering', here && cost < 0);
+        if (here) node.style.setProperty('--need', needShare(cost, need.limit));
+      });
+    }
+  }
+
   function place() {
     const between = gapOf(slot);
     const width = slot - between;
@@ -252,15 +268,24 @@ export function createDrawing(element, moved) {
   return {
     rows,
 
-    draw(next) {
+    // `needed` as in `showNeed`.
+    draw(next, needed) {
       view = next;
+      need = needed;
       const start = new Map(places);
       drawBars();
       drawPlates();
       drawBase();
       drawPatient();
       drawRibbons();
+      paintNeed();
       travel(start);
+    },
+
+    // What a token needs of one side's layers, {side, costs, limit, name}; null for none.
+    showNeed(next) {
+      need = next;
+      paintNeed();
     },
 
     resize() {

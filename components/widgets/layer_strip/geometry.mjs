@@ -55,3 +55,8 @@ export function barHeight(cost, most) {
   if (!(most > 0)) return 0;
   return Math.log1p(Math.max(0, cost) / HALF) / Math.log1p(most / HALF);
 }
+
+// How strongly a layer is coloured for a token, from 0 to 1; a cost that is not finite is null.
+export function needShare(cost, limit) {
+  return cost === null ? 1 : Math.min(1, Math.abs(cost) / limit);
+}

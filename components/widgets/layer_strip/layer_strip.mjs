@@ -50,6 +50,7 @@ export function mount({ element, trigger, props, watch }) {
   let shownText = ''; // the plan in its box, until something else is typed
   let sentText = null; // the plan that was typed and not answered yet
   let sentSelection = ''; // what the figures know
+  let needed = null; // what a token needs: {side, costs, limit, name}
 
   const queue = new EditQueue({
     complete: (request) => (view ? completed(request, chosen, view) : null),
@@ -90,7 +91,7 @@ export function mount({ element, trigger, props, watch }) {
     }
     view = next;
     menu.showSizes(view.sizes || {});
-    drawing.draw(view);
+    drawing.draw(view, needed);
     showFacts();
     if (samePlan) {
       paint();
@@ -175,7 +176,7 @@ export function mount({ element, trigger, props, watch }) {
   function paint() {
     drawing.paintSelection(chosen, cursor);
     sendSelection();
-    info.textContent = summary(chosen, view);
+    showInfo();
     for (const button of panel.querySelectorAll('[data-op]')) {
       button.disabled = !possible(button.dataset.op, chosen, view);
     }
@@ -184,6 +185,12 @@ export function mount({ element, trigger, props, watch }) {
     look.hidden = !chosen || chosen.end - chosen.start > 1;
     showInit();
     floatOver();
+  }
+
+  function showInfo() {
+    const ofToken = needed && !chosen;
+    info.textContent = ofToken ? `Colours: needed for “${needed.name}”` : summary(chosen, view);
+    info.title = info.textContent;
   }
 
   // The toolbar stands at the selection, and what is in a layer at the layer.
@@ -266,6 +273,14 @@ export function mount({ element, trigger, props, watch }) {
   });
 
   listen('ask', element, () => view && sendSelection(true));
+
+  // What each layer is worth to a token that is selected in Talk.
+  listen('costs', element, (detail) => {
+    needed = detail;
+    if (!view) return;
+    drawing.showNeed(needed);
+    showInfo();
+  });
 
   // ---------------------------------------------------------------- pointer
 

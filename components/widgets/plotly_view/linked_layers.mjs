@@ -10,6 +10,11 @@ export function columnsOf(link, detail) {
   return columns.filter((p) => index(p) >= detail.start && index(p) < detail.end);
 }
 
+// The column of the selected token, in a figure along the text of `side`.
+export function tokenColumn(side, detail) {
+  return detail?.side === side ? [detail.index] : [];
+}
+
 // Runs of neighbours, as [first, last].
 export function runs(columns) {
   const found = [];

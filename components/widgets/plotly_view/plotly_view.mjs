@@ -4,7 +4,7 @@ import { download, downloadText, make } from '../dom.mjs';
 import { listen, send } from '../layer_events.mjs';
 import { csv } from '../text.mjs';
 import { fileName, rows, thinned, transposed, withColours } from './figure_data.mjs';
-import { columnsOf, frames } from './linked_layers.mjs';
+import { columnsOf, frames, tokenColumn } from './linked_layers.mjs';
 
 const REST = 60; // milliseconds until Python is told of a selection
 
@@ -101,7 +101,7 @@ export function mount({ element, trigger, props, watch }) {
   const figure = element.querySelector('.plot');
   const area = element.querySelector('.plot-area');
   const figureOf = reader(props);
-  const marks = { select: null, hover: null };
+  const marks = { select: null, hover: null, token: null };
   let drawing = 0;
   let marking = 0;
   let emitting = 0;
@@ -138,7 +138,8 @@ export function mount({ element, trigger, props, watch }) {
       const value = figureOf();
       if (!value) return;
       const colours = pageColours(element);
-      const selected = columnsOf(value.link, marks.select);
+      const { text } = value.link;
+      const selected = text ? tokenColumn(text, marks.token) : columnsOf(value.link, marks.select);
       const hovered = columnsOf(value.link, marks.hover);
       area.dataset.selected = selected.join(' ');
       area.dataset.hovered = hovered.join(' ');
@@ -164,6 +165,12 @@ export function mount({ element, trigger, props, watch }) {
     if (figureOf()?.link?.emits && changed) emit();
   });
 
+  listen('costs', element, (detail) => {
+    if (!figureOf()?.link?.text) return;
+    marks.token = detail;
+    mark();
+  });
+
   // Once a selection has come to rest, and with its time: answers may overtake one another.
   function emit() {
     clearTimeout(emitting);
@@ -179,10 +186,18 @@ export function mount({ element, trigger, props, watch }) {
       const start = Math.round(event.points[0].x);
       return { strip: linked().strip || 'patient', start, end: start + 1 };
     };
-    area.on('plotly_hover', (event) => linked() && send('hover', layerAt(event), 'figure'));
-    area.on('plotly_unhover', () => linked() && send('hover', null, 'figure'));
+    const pointAt = (kind, event) => {
+      if (linked()?.text) {
+        const { x: index } = event.points[0];
+        send('token', { side: linked().text, index, picked: kind === 'select' }, 'figure');
+      } else if (linked()) send(kind, layerAt(event), 'figure');
+    };
+    area.on('plotly_hover', (event) => pointAt('hover', event));
+    area.on('plotly_unhover', () => {
+      if (linked()) send(linked().text ? 'token' : 'hover', null, 'figure');
+    });
     area.on('plotly_click', (event) => {
-      if (linked()) send('select', layerAt(event), 'figure');
+      pointAt('select', event);
       const index = event.points[0].customdata;
       if (figureOf()?.points && Number.isInteger(index)) trigger('select', { index });
     });
@@ -221,6 +236,7 @@ export function mount({ element, trigger, props, watch }) {
     if (!area.data || !area.clientWidth) return;
     window.Plotly.Plots.resize(area);
     if (area.clientWidth !== width) fillTable(element, figureOf()?.table);
+    if (!width) draw(); // it was drawn while it had no room for labels
     width = area.clientWidth;
   }).observe(area);
 

@@ -37,8 +37,9 @@ class PlotlyView(LiveHTML):
 
     `link` is {sources, strip, emits}: the x axis is positions of the patient, each showing that
     layer of the base, or, with `strip` “base”, layers of the base; hovering and selecting go to the
-    strip and come from it. Emits `select` when layers are selected there or here, if `emits`, and
-    with `points` the index in the `customdata` of a point that is clicked.
+    strip and come from it. Or it is {text}: the x axis is the tokens of that side's text in Talk,
+    and hovering and selecting go there. Emits `select` when layers are selected there or here, if
+    `emits`, and with `points` the index in the `customdata` of a point that is clicked.
     """
 
     stem = "plotly_view"

@@ -7,6 +7,7 @@ follow from the tokens alone: a pass in which no layer computes anything shows t
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -147,19 +148,24 @@ class Chain:
         return _states(functional_call(layer, weights, (hidden.clone(), *args), dict(kwargs)))
 
     @torch.no_grad()
-    def logits(self, ids: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-        """The model's logits if its last layer returned `hidden`: (windows, length, vocabulary)."""
-        last = len(self.layers) - 1
+    def logits(
+        self, ids: torch.Tensor, hidden: torch.Tensor, last: int | None = None
+    ) -> torch.Tensor:
+        """The model's logits if its last layer returned `hidden`: (windows, length, vocabulary).
+        Only those of the `last` tokens are needed, where the model can leave out the others."""
+        end = len(self.layers) - 1
+        leaves_out = "logits_to_keep" in inspect.signature(self._model.forward).parameters
+        options = {"logits_to_keep": last} if last and leaves_out else {}
 
         def passed_on(p: int, args: tuple, kwargs: dict) -> torch.Tensor:
-            return hidden.clone() if p == last else _given(args, kwargs)
+            return hidden.clone() if p == end else _given(args, kwargs)
 
         with self._instead(passed_on):
-            return self._call(ids)
+            return self._call(ids, **options)
 
-    def _call(self, ids: torch.Tensor) -> torch.Tensor:
+    def _call(self, ids: torch.Tensor, **options: Any) -> torch.Tensor:
         """The logits of the whole model."""
-        options = {"input_ids": ids, "use_cache": False}
+        options = {"input_ids": ids, "use_cache": False, **options}
         if self._copies is None:
             return self._model(**options).logits
         options["input_ids"] = ids.to(self._copies.device)

@@ -14,6 +14,7 @@ from .save import save
 from .scan import scan
 from .skills import skills
 from .suggest import suggest
+from .tokens import tokens
 from .verify import verify
 from .weights import weights
 
@@ -23,6 +24,7 @@ COMMANDS = (
     generate,
     weights,
     scan,
+    tokens,
     suggest,
     compare,
     skills,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from ..common import (
     open_operation,
     progress_bar,
 )
+from ..prompt import as_utf8
 
 
 def generate(
@@ -52,7 +52,7 @@ def generate(
         err.print(f"[dim]{escape(slow)}[/dim]")
     patient = made.operate(flat)
     stream = patient.stream(
-        os.fsencode(prompt).decode("utf-8", "surrogateescape"),  # whatever the locale took it for
+        as_utf8(prompt),
         max_new_tokens=max_new_tokens,
         greedy=greedy,
         seed=seed,

@@ -6,8 +6,8 @@ import torch
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from traps import TRAPS, trap
 
-from surgery import Base, Plan
-from surgery.analysis import Sample, forward_cache, perplexity, scan
+from surgery import Base, Plan, SurgeryError
+from surgery.analysis import Sample, forward_cache, passes, perplexity, scan, token_importance
 from surgery.analysis.forward_cache import ForwardRunner, same_layers
 from surgery.architecture.inspect.chain import Chain
 from surgery.devices import Room
@@ -111,6 +111,22 @@ def test_layers_that_leave_something_are_run_in_whole_passes(what, tmp_path):
     for row in result.drop_one[:3]:
         whole = perplexity(base.operate(row.plan).model, sample)
         assert row.perplexity == pytest.approx(whole.perplexity, rel=1e-6)
+
+
+def test_without_reuse_each_layer_of_a_text_is_dropped_as_a_plan(tmp_path):
+    base = open_trap("layers that leave something", tmp_path)
+    whole, prompt, ids = Plan.whole(base.depth), [40, 41], [50, 51, 52]
+    result = token_importance(base, whole, prompt, ids)
+    tokens = torch.tensor([prompt + ids])
+    for p, row in enumerate(result.costs):
+        logits = passes.run(base.operate(whole.drop(p, p + 1)).model, tokens)
+        expected = passes.nll(logits, tokens)[-3:]
+        assert [a + b for a, b in zip(row, result.nll, strict=True)] == pytest.approx(
+            expected.tolist(), abs=1e-5
+        )
+    average = Plan.parse("0:3, 3@average, 4:6", 6)  # which depends on the layer after it
+    with pytest.raises(SurgeryError, match="one by one"):
+        token_importance(base, average, prompt, ids)
 
 
 def test_layers_that_compute_the_same():
