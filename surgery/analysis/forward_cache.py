@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from surgery.architecture.inspect.chain import PROBED, Chain, is_shown
 from surgery.architecture.inspect.hooks import by_token, hidden_out, layers_of, watched
 from surgery.compute import compute_dtype, many_rows
-from surgery.devices import HEADROOM, accelerators, gigabytes, main_memory
+from surgery.devices import HEADROOM, accelerators, free_on, gigabytes, main_memory
 from surgery.errors import Refused, SurgeryError
 from surgery.plan import COPY, Plan
 from surgery.progress import Meter
@@ -221,7 +221,7 @@ class ForwardRunner:
     def _check_room(self, depth: int) -> None:
         """Raises `SurgeryError` if the hidden states after every layer don't fit in memory."""
         need = depth * _state_bytes(self.base, self.sample)
-        free = main_memory().free
+        free = free_on(self._device or self._whole.device)
         if need > free * HEADROOM:
             raise SurgeryError(
                 f"Recording what every layer returns takes {gigabytes(need)} and "
