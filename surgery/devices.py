@@ -90,10 +90,11 @@ def release_unused() -> None:
         torch.mps.empty_cache()
 
 
-def hide_accelerators() -> None:
-    """Let this process have no accelerators, although PyTorch may say that it has."""
+def hide_accelerators(hidden: bool = True) -> None:
+    """Let this process have no accelerators, although PyTorch may say that it has, or again those
+    that there are."""
     global _hidden
-    _hidden = True
+    _hidden = hidden
 
 
 @contextmanager
