@@ -44,6 +44,8 @@ class Workplace:
         name = f"{shape}-{str(dtype).removeprefix('torch.')}"
         if not (folder := self.folder / name).exists():
             size = size_of(shape, self.tiny) * dtype.itemsize // 2
+            if shape != "small":
+                self.forget()
             self.need_memory(size)
             if psutil.disk_usage(str(self.folder)).free < size + _SPARE:
                 raise NotRun(f"needs {(size + _SPARE) / 1e9:.0f} GB of free disk")
