@@ -72,7 +72,11 @@ def _device(kind: str) -> torch.device | None:
         devices.hide_accelerators()
         return torch.device("cpu")
     rooms = [room for room in devices.accelerators() if room.device.startswith(kind)]
-    return torch.device(rooms[0].device) if rooms else None
+    if not rooms:
+        return None
+    if kind == "cuda":
+        torch.cuda.set_device(rooms[0].device)
+    return torch.device(rooms[0].device if kind == "cuda" else f"{kind}:0")
 
 
 def _rows(

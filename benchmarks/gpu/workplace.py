@@ -130,8 +130,10 @@ class Workplace:
 
     def synchronise(self) -> None:
         """Wait for the device."""
-        if self.device.type != "cpu":
-            torch.get_device_module(self.device).synchronize()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
     def clock(self, work: Callable[[], Any]) -> float:
         """Seconds that `work` takes, until the device is done with it."""
@@ -153,20 +155,24 @@ class Workplace:
 
 
 def on_device(base: Base, device: torch.device) -> Base:
-    """The base, loaded; refused unless that is on the device."""
-    there = base.load().device
-    if there.type != device.type:
-        raise NotRun(f"the weights were put on {there} for want of room")
+    """The base, loaded on the device, though another GPU may have more room. Raises `NotRun` if it
+    is elsewhere."""
+    names = (str(device), device.type)  # Apple's GPU has no number
+    rooms = [room for room in devices.accelerators() if room.device in names]
+    with mock.patch("surgery.loading.accelerators", lambda: rooms):
+        there = base.load().device
+    if there != device:
+        raise NotRun(f"the weights were put on {there}")
     return base
 
 
 @contextmanager
 def on_the_cpu(folder: Path) -> Iterator[Base]:
-    """Another base of the same files, loaded on the CPU."""
+    """Another base of the same files, loaded on the CPU; accelerators are hidden meanwhile."""
     devices.hide_accelerators()
     try:
         base = Base(Base.open(str(folder)).source)
         base.load()
+        yield base
     finally:
         devices.hide_accelerators(False)
-    yield base
