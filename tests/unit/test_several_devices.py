@@ -11,12 +11,14 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, FakeTensorMode
 from transformers import AutoModelForCausalLM
 
-from surgery import Plan, SurgeryError
+from surgery import Base, BaseError, Plan, SurgeryError
 from surgery.architecture import Anatomy
 from surgery.architecture.apply import build, several_devices
 from surgery.architecture.apply.build import build_patient
+from surgery.devices import HEADROOM, Room, choose
 from surgery.healing import Settings
 from surgery.healing.parallel import make_accelerator
+from surgery.loading import _spread
 
 ONE, TWO = torch.device("cpu"), torch.device("cpu", 1)
 
@@ -58,18 +60,27 @@ def test_a_patient_runs_across_devices(family, monkeypatch):
 
 
 def test_a_patient_on_one_device_has_no_hooks(tiny_folder):
-    from surgery import Base
-
     patient = Base.open(str(tiny_folder("llama"))).operate(Plan.parse("0:4", 6))
     assert not any(module._forward_pre_hooks for module in patient.model.modules())
 
 
 def test_healing_wants_one_device(tiny_folder, monkeypatch):
-    from surgery import Base
-
     base = Base.open(str(tiny_folder("llama")))
     settings = Settings(steps=1)
     assert not make_accelerator(base, settings).device_placement  # the weights stay where they are
     monkeypatch.setattr("surgery.healing.parallel.devices_of", lambda model: {ONE, TWO})
     with pytest.raises(SurgeryError, match="spread over 2 devices"):
         make_accelerator(base, settings)
+
+
+def test_a_base_is_spread_by_whole_layers():
+    anatomy = Anatomy.of(tiny.config("llama"))
+    size = sum(tensor.nbytes for tensor in anatomy.tensors.values())
+    rooms = [Room(f"cuda:{i}", int(0.7 * size / HEADROOM)) for i in range(2)]
+    places = choose(size, rooms, Room("cpu", 0))
+    devices = _spread(anatomy, places, rooms, torch.float32)
+    assert set(devices.values()) == {0, 1}
+    assert {f"model.layers.{i}" for i in range(6)} <= set(devices)
+    cramped = [Room(room.device, int(0.4 * size)) for room in rooms]
+    with pytest.raises(BaseError, match="whole layers"):
+        _spread(anatomy, places, cramped, torch.float32)
