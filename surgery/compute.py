@@ -88,6 +88,11 @@ def stored_dtype(model: nn.Module) -> torch.dtype:
     return next(p.dtype for p in model.parameters() if p.is_floating_point())
 
 
+def precise(tensor: torch.Tensor) -> torch.Tensor:
+    """In float64, where the tensor is, or on the CPU if its device has none (Apple's GPU)."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+
+
 @functools.cache
 def float32_gain(stored: str) -> float:
     """How many times faster this machine's CPU multiplies float32 matrices than `stored` ones.

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from .errors import BaseError
 
+if TYPE_CHECKING:
+    import torch
+
 # What a device needs beside the weights: activations, caches, the framework's own buffers.
 HEADROOM = 0.9
 _caches: list[Callable[[], None]] = []  # functions that drop them
+_hidden = False  # are accelerators?
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,8 @@ def accelerators() -> list[Room]:
 
     A process of a distributed run (torchrun, `accelerate launch`) gets only its own.
     """
+    if _hidden:
+        return []
     import torch  # takes a second: asking for main memory must not
 
     if torch.cuda.is_available():
@@ -36,12 +45,67 @@ def accelerators() -> list[Room]:
         mine = os.environ.get("LOCAL_RANK", "")
         if os.environ.get("WORLD_SIZE", "1") != "1" and mine.isdigit() and int(mine) in numbers:
             numbers = [int(mine)]
-        rooms = [Room(f"cuda:{i}", torch.cuda.mem_get_info(i)[0]) for i in numbers]
+        rooms = [Room(f"cuda:{i}", free) for i in numbers if (free := _free_on_cuda(i))]
         return sorted(rooms, key=lambda room: -room.free)
     if torch.backends.mps.is_available():
         used = torch.mps.driver_allocated_memory()
         return [Room("mps", torch.mps.recommended_max_memory() - used)]
     return []
+
+
+def _free_on_cuda(index: int) -> int:
+    """Free bytes of a CUDA device, those included that PyTorch holds and would give back before it
+    runs out. 0 for a device that can't be used."""
+    import torch
+
+    try:
+        free, _ = torch.cuda.mem_get_info(index)
+    except RuntimeError:  # another program has all of its memory, or has it to itself
+        return 0
+    held = torch.cuda.memory_stats(index)  # empty before this process uses the device
+    reserved, allocated, split = (
+        held.get(f"{what}.all.current", 0)
+        for what in ("reserved_bytes", "allocated_bytes", "inactive_split_bytes")
+    )
+    return free + max(0, reserved - allocated - split)
+
+
+def free_on(device: torch.device) -> int:
+    """Free bytes on one device: of main memory for the CPU, 0 for one that isn't there."""
+    if device.type == "cpu":
+        return main_memory().free
+    rooms = {room.device: room.free for room in accelerators()}
+    return rooms.get(str(device), rooms.get(device.type, 0))
+
+
+def release_unused() -> None:
+    """Give memory that PyTorch holds on accelerators, and nothing uses, back to their drivers, for
+    other programs and for tensors of other sizes."""
+    torch = sys.modules.get("torch")
+    if torch is None or _hidden:
+        return
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+def hide_accelerators(hidden: bool = True) -> None:
+    """Let this process have no accelerators, although PyTorch may say that it has, or again those
+    that there are."""
+    global _hidden
+    _hidden = hidden
+
+
+@contextmanager
+def accelerators_shown() -> Iterator[None]:
+    """Undo `hide_accelerators` during the block."""
+    global _hidden
+    before, _hidden = _hidden, False
+    try:
+        yield
+    finally:
+        _hidden = before
 
 
 def share_processors(among: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from .devices import main_memory
+from .devices import free_on
 
 LINGER = 60.0  # seconds that copies are kept after the last pass that used them
 _SHARE = 0.25  # of free memory for copies
@@ -54,7 +54,7 @@ class Copies:
         try:
             self._forget_dead()
             missing = self.missing(model)
-            fit = fit or not missing or missing <= main_memory().free * _SHARE
+            fit = fit or not missing or missing <= self._free(model) * _SHARE
             yield self if fit else None
         finally:
             with self._lock:
@@ -64,6 +64,11 @@ class Copies:
                     self._timer.daemon = True
                     self._timer.name = "float32 copies"
                     self._timer.start()
+
+    @staticmethod
+    def _free(model: nn.Module) -> int:
+        """Free bytes where the copies will be: on the device with the least room."""
+        return min(free_on(device) for device in {p.device for p in model.parameters()})
 
     def missing(self, model: nn.Module) -> int:
         """Bytes that the copies of a model's weights take, without those that are there."""

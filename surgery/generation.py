@@ -7,6 +7,7 @@ own random numbers.
 from __future__ import annotations
 
 import inspect
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from .architecture.inspect.kv_cache import match_dtypes
 from .architecture.inspect.layer_list import embedding_table
 from .compute import many_rows, stored_dtype
 from .errors import SurgeryError, one_line
+from .out_of_memory import memory_message
 
 
 @dataclass
@@ -74,7 +76,7 @@ class Stream:
             self._warpers.append(TemperatureLogitsWarper(float(temperature)))
         if top_p < 1.0:
             self._warpers.append(TopPLogitsWarper(top_p))
-        # On the CPU, so that a seed means the same tokens on every device.
+        # On the CPU, so that a seed means the same random numbers on every device.
         self._random = torch.Generator().manual_seed(seed)
         self._ends = _end_tokens(model, tokenizer)
         self._ids: list[int] = []
@@ -129,21 +131,26 @@ class Stream:
             output = self._forward()
         except (RuntimeError, IndexError) as error:  # shapes that don't go together, no memory left
             self._finish("stopped")
-            message = one_line(error, 200)
-            raise SurgeryError(f"The model can't compute the next token: {message}") from error
+            raise SurgeryError(
+                memory_message(error, "Shorten the prompt, or ask for fewer tokens.")
+                or f"The model can't compute the next token: {one_line(error, 200)}"
+            ) from error
         name = next((n for n in ALL_CACHE_NAMES if output.get(n) is not None), None)
-        logits = output.logits[:, -1].float().cpu()
-        if not logits.max().isfinite():  # NaN anywhere, +inf, or nothing but -inf
+        # Where the model is: to sort a large vocabulary on the CPU takes longer than the model's
+        # own work on a GPU. The result is waited for once or twice a token.
+        logits = output.logits[:, -1].float()
+        largest, likeliest = logits.max(-1)
+        if not math.isfinite(float(largest)):  # NaN anywhere, +inf, or nothing but -inf
             self._finish("stopped")
             raise SurgeryError(
                 "The model's output is not a number (NaN): this plan breaks it, or its weights are "
                 "broken already."
             )
         if self._greedy:
-            token = int(logits.argmax())
+            token = int(likeliest)
         else:
             shares = self._warpers(cast(torch.LongTensor, self._next_input), logits).softmax(-1)
-            token = int(torch.multinomial(shares, 1, generator=self._random))
+            token = int(torch.multinomial(shares.cpu(), 1, generator=self._random))
         fed = torch.tensor([[token]], device=self._next_input.device)
         if name is None:  # a model without a cache sees everything again
             fed = torch.cat([self._next_input, fed], dim=1)

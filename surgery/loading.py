@@ -19,13 +19,15 @@ from .architecture import Anatomy
 from .architecture.apply.inplace_rescaling import disable_inplace_rescaling
 from .architecture.inspect.dtypes import default_of_its_own
 from .architecture.inspect.loader import auto_class
-from .devices import HEADROOM, accelerators, choose, main_memory
+from .devices import HEADROOM, accelerators, choose, main_memory, release_unused
 from .errors import BaseError, SurgeryError, one_line
+from .out_of_memory import memory_explained, memory_message
 from .progress import Cancelled, Progress, Turn, silent
 from .seeded_random import Seeded
 
 # transformers keeps its progress hook per process: one load at a time.
 _loading = Turn("Waiting for the weights of another model to load")
+_SMALLER = "Close other programs, or choose a smaller model."
 
 
 def load(
@@ -45,6 +47,7 @@ def load(
     Raises `BaseError` if the weights don't fit, or if tensors are missing or left over: a model
     with random weights in some place must never pass for the real one.
     """
+    release_unused()
     gpus = accelerators()
     devices = choose(size, gpus, main_memory(), copied, advice)
     device_map = {"": devices[0]} if len(devices) == 1 else _spread(anatomy, devices, gpus, dtype)
@@ -62,6 +65,8 @@ def load(
     except (Cancelled, SurgeryError):
         raise
     except Exception as error:  # damaged files beside the weights cause many kinds of errors
+        if full := memory_message(error, _SMALLER):
+            raise BaseError(full) from error
         message = one_line(error)
         if _generation_is_broken(folder):
             raise BaseError(
@@ -127,7 +132,8 @@ def initialise(
     with _loading.taken(progress) as report, Seeded(seed, drawn), default_of_its_own():
         report("Drawing random weights", 0, values)
         model = auto_class(config).from_config(config, dtype=dtype)
-    return disable_inplace_rescaling(model.to(device).eval())
+    with memory_explained(_SMALLER):
+        return disable_inplace_rescaling(model.to(device).eval())
 
 
 def _spread(anatomy: Anatomy, devices: tuple[str, ...], gpus: list, dtype: torch.dtype) -> dict:

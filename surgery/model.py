@@ -284,6 +284,12 @@ class Model:
                 self._model = share(model)
             return self._model
 
+    def unload(self) -> None:
+        """Forget the weights, which are loaded again when they are needed. Patients that there are
+        keep them in memory."""
+        with self._loading.taken(silent):
+            self._model, self.reads_from_disk = None, False
+
     @property
     def memory_bytes(self) -> int:
         """Bytes of memory that its weights take once loaded."""

@@ -12,6 +12,7 @@ from .architecture.apply.build import build_patient
 from .errors import SurgeryError, one_line
 from .garbage import uncollected
 from .generation import Stream
+from .out_of_memory import memory_explained
 from .plan import Plan
 from .read_ahead import ReadAhead
 from .shared_weights import copied, share
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .model import Model
 
 LONGEST_ANSWER = 100_000
+_NEW_LAYERS = "Close other programs, or plan fewer layers with weights of their own."
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Patient:
         correct."""
         check_loadable(base.anatomy)  # before weights are asked for
         loaded = base.model  # here at the latest, with the collector at work
-        with uncollected():
+        with uncollected(), memory_explained(_NEW_LAYERS):
             model = share(build_patient(base.anatomy, loaded, plan))
         if base.reads_from_disk:
             reader = ReadAhead(base.source.files_folder(), base.mapped.by_layer, base.source.check)

@@ -6,7 +6,8 @@ block, each draw on the CPU uses a generator of the block's own instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -35,6 +36,29 @@ class Seeded(TorchDispatchMode):
             self._drawn(values.numel() if isinstance(values, torch.Tensor) else 0)
             return values
         return func(*args, **kwargs)
+
+
+def seeded_on(device: torch.device, seed: int) -> AbstractContextManager:
+    """The context in which random numbers on a device follow from `seed`, and nothing that is drawn
+    outside of it changes.
+
+    On an accelerator they come from the device's own generator, because some functions there
+    (dropout) take no other: only one thread at a time may draw.
+    """
+    return Seeded(seed) if device.type == "cpu" else _of_device(device, seed)
+
+
+@contextmanager
+def _of_device(device: torch.device, seed: int) -> Iterator[None]:
+    module = torch.get_device_module(device)
+    place = (device,) if device.type == "cuda" else ()  # Apple's GPU is but one
+    with torch.cuda.device(device) if place else nullcontext():
+        before = module.get_rng_state(*place)
+        module.manual_seed(seed)
+        try:
+            yield
+        finally:
+            module.set_rng_state(before, *place)
 
 
 def _with_generator(func: Any) -> Any:

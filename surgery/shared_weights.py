@@ -14,8 +14,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from .devices import HEADROOM, accelerators, gigabytes, main_memory
+from .devices import HEADROOM, free_on, gigabytes
 from .errors import Refused, SurgeryError
+from .out_of_memory import memory_explained
 
 
 def share(model: PreTrainedModel) -> PreTrainedModel:
@@ -44,21 +45,15 @@ def copied(model: PreTrainedModel) -> PreTrainedModel:
     for tensor in (*model.parameters(), *model.buffers()):
         need[tensor.device] = need.get(tensor.device, 0) + tensor.nbytes
     for device, size in need.items():
-        free = _free(device)
+        free = free_on(device)
         if size > free * HEADROOM:
             raise SurgeryError(
                 f"A copy of this model needs {gigabytes(size)} on {device}, and "
                 f"{gigabytes(free)} are free. Close other programs, or save a checkpoint and load "
                 "it on a machine with more memory."
             )
-    return copy.deepcopy(model)
-
-
-def _free(device: torch.device) -> int:
-    if device.type == "cpu":
-        return main_memory().free
-    rooms = {torch.device(room.device): room.free for room in accelerators()}
-    return rooms.get(device, rooms.get(torch.device(device.type), 0))
+    with memory_explained("Close other programs, or save a checkpoint instead."):
+        return copy.deepcopy(model)
 
 
 if TYPE_CHECKING:

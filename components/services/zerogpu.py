@@ -3,6 +3,9 @@
 The `spaces` package is installed on Spaces and needed nowhere else. It lends the GPU to a generator
 whose arguments and results are pickled, and nothing that it changes comes back. So the generator
 takes the name of a base and plans as text, and opens, operates and generates in that process.
+
+In the Space's own process `spaces` lets PyTorch say that there is a GPU, on which nothing can be
+computed. So accelerators are hidden there, and all but this text is computed on the CPU.
 """
 
 from __future__ import annotations
@@ -10,11 +13,13 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any
 
 from surgery import Plan, SurgeryError
+from surgery.devices import accelerators, accelerators_shown, hide_accelerators
 from surgery.progress import silent
 
 from .bases import Bases
@@ -33,6 +38,8 @@ class ZeroGpu:
             yield from generate(bases, spec, plans, prompt, settings)
 
         self._generate = lent(work)
+        if ON:
+            hide_accelerators()
 
     def streams(
         self, spec: str, plans: Mapping[str, str], prompt: str, settings: Mapping
@@ -64,8 +71,13 @@ def generate(
     statistics also its tokens and the base's `surprises`. Errors are yielded too, without a name:
     their messages would be lost between the processes."""
     try:
-        base = bases.load(spec, silent)
-        with bases.in_use(base):
+        with ExitStack() as used:
+            used.enter_context(accelerators_shown())
+            base = bases.get(spec, silent)
+            if base.is_loaded and base.device == "cpu" and accelerators():
+                base.unload()  # they came along from the Space's own process
+            base = bases.load(spec, silent)
+            used.enter_context(bases.in_use(base))
             streams = {
                 who: base.operate(Plan.parse(text, base.depth)).stream(prompt, **settings)
                 for who, text in plans.items()

@@ -21,11 +21,12 @@ from surgery.architecture.inspect.hooks import (
     states_refused,
     watched,
 )
+from surgery.out_of_memory import memory_explained
 from surgery.plan import Plan
 from surgery.progress import Meter, Progress, silent
 
 from .cache import MeasurementCache
-from .passes import Watch, batches_of, each_logits, ids_of, nll, run
+from .passes import SHORTER, Watch, batches_of, each_logits, ids_of, nll, run
 from .sample import Sample
 from .score import LossIncrease, Score, interval
 
@@ -131,9 +132,10 @@ def compare(
             series.append(nll(logits, ids))
         per_window = [x[-1].reshape(len(ids), -1) for x in losses]
         for row, window in enumerate(range(start, end)):
-            p, q = (x[row, :-1].float().log_softmax(-1) for x in both)
-            terms = torch.where(p == -torch.inf, 0.0, p.exp() * (p - q))  # 0 · ln 0 = 0
-            divergence.append(terms.sum(-1).cpu().numpy())
+            with memory_explained(SHORTER):
+                p, q = (x[row, :-1].float().log_softmax(-1) for x in both)
+                terms = torch.where(p == -torch.inf, 0.0, p.exp() * (p - q))  # 0 · ln 0 = 0
+                divergence.append(terms.sum(-1).cpu().numpy())
             guesses = [text.guesses(x) for x in (p, q)]
             tokens += map(
                 Token,
@@ -196,6 +198,7 @@ def similarity(
             def called(p, _, output, returned=returned, share=share, ids=ids):
                 meter.add(share)
                 if (x := by_token(hidden_out(output), ids)) is not None:
+                    x = x.to(ids.device)  # of several GPUs, layers return theirs on their own
                     returned[p] = torch.nn.functional.normalize(x.float().flatten(0, -2), dim=-1)
 
             with watched(layers, called):

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from surgery.architecture.inspect.chain import PROBED, Chain, is_shown
 from surgery.architecture.inspect.hooks import by_token, hidden_out, layers_of, watched
 from surgery.compute import compute_dtype, many_rows
-from surgery.devices import HEADROOM, accelerators, gigabytes, main_memory
+from surgery.devices import HEADROOM, accelerators, free_on, gigabytes, main_memory
 from surgery.errors import Refused, SurgeryError
 from surgery.plan import COPY, Plan
 from surgery.progress import Meter
@@ -94,7 +94,8 @@ class ForwardRunner:
         with self.computing():
             if self.layer_major is None:
                 return CachedForward(plan, self._whole_pass(plan, watch), ())
-            check_room(self.base, len(plan), self._size)
+            device = self._device or self._whole.device
+            check_room(self.base, len(plan), self._size, device)
             try:
                 return self._record(self.layer_major, plan, cached, watch)
             except (RuntimeError, IndexError) as error:  # shapes that don't match, no memory
@@ -254,10 +255,10 @@ def _turns_back(plan: Plan) -> int:
     return sum(after < before for before, after in pairwise(plan.sources))
 
 
-def check_room(base: Base, layers: int, tokens: int) -> None:
-    """Raises `SurgeryError` if the hidden states of `tokens` after so many layers don't fit in
-    memory."""
-    need, free = layers * _state_bytes(base, tokens), main_memory().free
+def check_room(base: Base, layers: int, tokens: int, device: torch.device) -> None:
+    """Raises `SurgeryError` if the hidden states of `tokens` after so many layers don't fit into
+    the memory of a device."""
+    need, free = layers * _state_bytes(base, tokens), free_on(device)
     if need > free * HEADROOM:
         raise SurgeryError(
             f"Recording what every layer returns takes {gigabytes(need)} and "

@@ -14,6 +14,7 @@ from surgery.architecture.inspect.embedding import input_embedding
 from surgery.architecture.inspect.hooks import by_token, hidden_out, layers_of, watched
 from surgery.compute import many_rows
 from surgery.errors import SurgeryError, one_line
+from surgery.out_of_memory import memory_explained, memory_message
 from surgery.plan import Plan
 from surgery.progress import Meter, Progress, alive, silent
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 Watch = Callable[[torch.Tensor, int, torch.Tensor | None], None]
 
 _LOGITS = 1 << 26  # values in the logits of one batch, at most
+SHORTER = "Choose a shorter text, or a lower limit of tokens."
 
 
 def perplexity(
@@ -67,19 +69,23 @@ def run(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
 
 def cannot_run(error: Exception) -> SurgeryError:
     """The error for shapes that don't go together, or memory that ran out."""
-    return SurgeryError(f"The model can't run over this text: {one_line(error, 200)}")
+    return SurgeryError(
+        memory_message(error, SHORTER)
+        or f"The model can't run over this text: {one_line(error, 200)}"
+    )
 
 
 def nll(logits: torch.Tensor, ids: torch.Tensor) -> np.ndarray:
     """−ln p of every token but each window's first, in reading order: (windows · (length − 1),).
 
-    Computed in float32, window by window.
+    Computed in float32, window by window. Raises `SurgeryError` if memory runs out.
     """
-    losses = [
-        torch.nn.functional.cross_entropy(row[:-1].float(), tokens[1:], reduction="none")
-        for row, tokens in zip(logits, ids.to(logits.device), strict=True)
-    ]
-    return torch.cat(losses).cpu().numpy()
+    with memory_explained(SHORTER):
+        losses = [
+            torch.nn.functional.cross_entropy(row[:-1].float(), tokens[1:], reduction="none")
+            for row, tokens in zip(logits, ids.to(logits.device), strict=True)
+        ]
+        return torch.cat(losses).cpu().numpy()
 
 
 def each_logits(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from surgery.architecture.inspect.hooks import states_refused
+from surgery.compute import precise
 
 from .sample import Sample
 
@@ -26,7 +27,7 @@ class BlockInfluence:
         self, batch: int, layer: int, given: torch.Tensor | None, after: torch.Tensor | None
     ) -> None:
         if given is not None and after is not None and given.shape == after.shape:
-            self._cosines[layer].append(cosine(given, after).flatten().numpy())
+            self._cosines[layer].append(cosine(given, after).flatten().cpu().numpy())
 
     def result(self) -> np.ndarray:
         """1 − cos for each layer and token: (layers, tokens). NaN for layers that text alone
@@ -53,7 +54,9 @@ class AngularDistance:
     ) -> None:
         if given is not None and after is not None and given.shape == after.shape:
             states = self._last.setdefault(batch, [None] * (self.depth + 1))
-            states[layer], states[layer + 1] = _precise(given[:, -1]), _precise(after[:, -1])
+            states[layer], states[layer + 1] = (
+                precise(x[:, -1].detach()).cpu() for x in (given, after)
+            )
 
     def result(self) -> np.ndarray:
         """d(l, n) at [l, n], NaN beyond the depth: (layers, layers + 1). Raises `Refused` where
@@ -80,9 +83,6 @@ class AngularDistance:
 
 
 def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """The cosine of hidden states token by token, in float64 on the CPU."""
-    return torch.nn.functional.cosine_similarity(_precise(a), _precise(b), dim=-1)
-
-
-def _precise(x: torch.Tensor) -> torch.Tensor:
-    return x.detach().cpu().double()
+    """The cosine of hidden states token by token, in float64."""
+    a, b = (precise(x.detach().to(b.device)) for x in (a, b))
+    return torch.nn.functional.cosine_similarity(a, b, dim=-1)

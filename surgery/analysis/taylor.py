@@ -6,11 +6,14 @@ import numpy as np
 import torch
 
 from surgery.architecture.inspect.hooks import layers_of, states_refused
-from surgery.devices import HEADROOM, gigabytes, main_memory
+from surgery.devices import HEADROOM, free_on, gigabytes
 from surgery.errors import SurgeryError, one_line
+from surgery.out_of_memory import memory_explained, memory_message
 from surgery.plan import Plan
 
 from .forward_cache import ForwardRunner
+
+_OTHERS = "The other scores need no gradients."
 
 
 def taylor(runner: ForwardRunner, forwards: int) -> np.ndarray:
@@ -29,13 +32,17 @@ def taylor(runner: ForwardRunner, forwards: int) -> np.ndarray:
     weights = [w for w in weights if w.is_floating_point()]
     for weight in weights:
         weight.requires_grad_(True)
-    need, free = sum(w.numel() * w.element_size() for w in weights), main_memory().free
-    if need * 2 > free * HEADROOM and model.device.type == "cpu":
-        raise SurgeryError(
-            f"Taylor needs the gradients of all layers: {gigabytes(need * 2)}, and "
-            f"{gigabytes(free)} are free. The other scores need no gradients."
-        )
-    gradients = [torch.zeros_like(w) for w in weights]
+    needs: dict[torch.device, int] = {}
+    for weight in weights:
+        needs[weight.device] = needs.get(weight.device, 0) + weight.nbytes
+    for device, need in needs.items():
+        if need * 2 > (free := free_on(device)) * HEADROOM:
+            raise SurgeryError(
+                f"Taylor needs the gradients of all layers: {gigabytes(need * 2)}, and "
+                f"{gigabytes(free)} are free on {device}. {_OTHERS}"
+            )
+    with memory_explained(_OTHERS):
+        gradients = [torch.zeros_like(w) for w in weights]
     for batch in runner.batches:
         for row in runner.ids(batch).split(1):
             try:
@@ -47,7 +54,8 @@ def taylor(runner: ForwardRunner, forwards: int) -> np.ndarray:
                     part = torch.autograd.grad(loss / sample.tokens, weights, allow_unused=True)
             except RuntimeError as error:  # code without a backward pass, no memory left
                 raise SurgeryError(
-                    f"Taylor needs gradients, and this model gives none: {one_line(error, 200)}"
+                    memory_message(error, _OTHERS)
+                    or f"Taylor needs gradients, and this model gives none: {one_line(error, 200)}"
                 ) from error
             for total, gradient in zip(gradients, part, strict=True):
                 if gradient is not None:

@@ -87,7 +87,7 @@ def token_importance(
             if chain is None:
                 passes = _whole_passes(base, patient, tokens, progress)
             else:
-                check_room(base, len(patient.plan) + 1, tokens.numel())
+                check_room(base, len(patient.plan) + 1, tokens.numel(), device)
                 passes = _chained_passes(base, chain, patient.model, tokens, last, progress)
             losses = [
                 None if logits is None else nll(logits[:, -last:], tokens[:, -last:])

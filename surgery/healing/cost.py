@@ -14,7 +14,7 @@ import torch
 
 from surgery import numbers
 from surgery.architecture.inspect.layer_list import embedding_table
-from surgery.devices import HEADROOM, accelerators, gigabytes, main_memory
+from surgery.devices import HEADROOM, free_on, gigabytes
 from surgery.errors import SurgeryError
 from surgery.plan import Plan
 
@@ -203,10 +203,8 @@ def check_memory(base: Base, plan: Plan, settings: Settings) -> None:
 
 
 def _room(base: Base) -> int:
-    device = base.device
-    rooms = [room for room in accelerators() if room.device == device] or [main_memory()]
     here = base.counts.total * base.torch_dtype.itemsize if base.is_loaded else 0
-    return rooms[0].free + here
+    return free_on(torch.device(base.device)) + here
 
 
 def measured_peak(base: Base, seconds: float = 0.2) -> float:
@@ -224,10 +222,14 @@ def measured_peak(base: Base, seconds: float = 0.2) -> float:
 
 
 def _measured(device: torch.device, kind: torch.dtype, seconds: float) -> float:
-    a = torch.ones(1024, 1024, dtype=kind, device=device)
+    # On an accelerator, enough that starting them and waiting for the result take no time beside.
+    size, times = (1024, 1) if device.type == "cpu" else (4096, 8)
+    a = torch.ones(size, size, dtype=kind, device=device)
     best, begun = 0.0, time.perf_counter()
     while time.perf_counter() - begun < seconds or not best:
         start = time.perf_counter()
-        float((a @ a)[0, 0])
-        best = max(best, 2 * 1024**3 / (time.perf_counter() - start))
+        for _ in range(times):
+            product = a @ a
+        float(product[0, 0])
+        best = max(best, times * 2 * size**3 / (time.perf_counter() - start))
     return best

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import torch
 
+from surgery.architecture.apply.several_devices import devices_of
 from surgery.base import Base
 from surgery.errors import BaseError, SurgeryError
 
@@ -20,7 +22,14 @@ def make_accelerator(base: Base, settings: Settings) -> Accelerator:
     the launcher was given settings that healing doesn't support."""
     from accelerate import Accelerator
 
-    accelerator = Accelerator(cpu=base.device == "cpu")
+    if len(places := devices_of(base.model)) > 1:
+        raise SurgeryError(
+            f"The weights of {base.name} are spread over {len(places)} devices, and healing needs "
+            "them on one: heal a smaller model, or use a GPU with more memory."
+        )
+    # A process alone trains where the weights are, which need not be accelerate's first GPU.
+    launched = os.environ.get("WORLD_SIZE", "1") != "1"
+    accelerator = Accelerator(cpu=base.device == "cpu", device_placement=launched)
     parts = accelerator.num_processes * settings.accumulate
     if settings.batch % parts:
         raise SurgeryError(

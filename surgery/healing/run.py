@@ -20,10 +20,11 @@ from torch import nn
 from surgery.altered import Altered
 from surgery.base import Base
 from surgery.errors import SurgeryError
+from surgery.out_of_memory import memory_explained
 from surgery.patient import Patient
 from surgery.plan import Plan
 from surgery.progress import Cancelled, Progress, silent
-from surgery.seeded_random import Seeded
+from surgery.seeded_random import seeded_on
 
 from . import run_checkpoint, schedule, text, time_budget
 from .cost import check_memory
@@ -48,6 +49,10 @@ from .student import (
 _PROBE = 4  # steps after which minutes are turned into steps; the first isn't timed
 _SAVE_SECONDS = 60.0
 _REPAIR = ("method", "tokens", "text", "perplexity")  # what a healed model tells of its repair
+_LESS = (
+    "Choose a smaller batch size or sequence length, more gradient accumulation, fewer layers, or "
+    "LoRA."
+)
 _NO_STATES, _NONE_READ = -1, -2  # used instead of a step
 
 
@@ -108,10 +113,12 @@ class HealingRun:
         run_checkpoint.check_same(self.folder, facts)
         base.load(progress)
         self.accelerator = make_accelerator(base, settings)
+        self.device = base.model.device  # of several processes, each has its own
         self._start = start_of(self.folder, plan, start)
         patient = first_patient(base, plan, self._start)
         self.evaluator = evaluator or Evaluator.of(base, settings.held_out, progress)
-        model = make_student(patient, settings)
+        with memory_explained(_LESS):
+            model = make_student(patient, settings)
         check_savable(patient, names_in_patient(model))
         self.student = Patient(base, plan, patient.model)  # the same modules, adapters included
         self.distillation = Distillation(base, plan.unfitted, settings, patient.model)
@@ -171,7 +178,12 @@ class HealingRun:
 
     def _next(self) -> Event:
         begun = time.monotonic()
-        loss, rate = self._train_step()
+        try:
+            with memory_explained(_LESS):
+                loss, rate = self._train_step()
+        except SurgeryError:
+            self.optimizer.zero_grad()  # what there was of this step
+            raise
         self.step, self._mine = self.step + 1, self._mine + 1
         self.losses.append(loss)
         self._progress("Healing", self.step, self.steps or 0)
@@ -205,18 +217,15 @@ class HealingRun:
         rows = schedule.windows_of(self.step, s.batch, len(self.tokens), s.seed)
         rows = rows[accelerator.process_index :: accelerator.num_processes]
         size = len(rows) // s.accumulate
-        total = torch.zeros((), device=accelerator.device)
+        total = torch.zeros((), device=self.device)
         for part in range(s.accumulate):
-            ids = self.tokens[rows[part * size : (part + 1) * size]].long().to(accelerator.device)
+            ids = self.tokens[rows[part * size : (part + 1) * size]].long().to(self.device)
             last = part == s.accumulate - 1
             with nullcontext() if last else accelerator.no_sync(self.model):
                 # Every part and process draws its own dropout, the same ones after a resume.
                 draw = (self.step * s.accumulate + part) * accelerator.num_processes
-                with (
-                    Seeded(s.seed + draw + accelerator.process_index)
-                    if s.dropout
-                    else nullcontext()
-                ):
+                seed = s.seed + draw + accelerator.process_index
+                with seeded_on(self.device, seed) if s.dropout else nullcontext():
                     loss = self._loss(ids) / s.accumulate
                 accelerator.backward(loss)
             total += loss.detach()
@@ -332,7 +341,7 @@ class HealingRun:
 
     def _evaluate(self) -> EvalResult:
         """Perplexities on held-out text, and a sample text: the same in every process."""
-        computing = partial(self.distillation.computing, self.accelerator.device)
+        computing = partial(self.distillation.computing, self.device)
         evaluation = self.evaluator.evaluate(self.step, self.student, self.prompt, computing)
         self.distillation.forget()
         self.evaluations.append(evaluation)

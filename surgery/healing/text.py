@@ -18,9 +18,10 @@ from transformers.generation.utils import ALL_CACHE_NAMES
 
 from surgery.architecture.inspect.layer_list import embedding_table
 from surgery.base import Base
-from surgery.compute import many_rows
+from surgery.compute import many_rows, precise
 from surgery.errors import BaseError, SurgeryError
 from surgery.optional import require
+from surgery.out_of_memory import memory_explained
 from surgery.plan import Plan
 from surgery.progress import Progress, silent
 from surgery.texts import python_library
@@ -202,7 +203,7 @@ def sampled(
                 break
             rows = min(rows, max(_MORE * done, _ROWS_FIRST), int(left))
         first = words[torch.randint(len(words), (rows, 1), generator=random)]
-        with many_rows(base.model, rows):
+        with many_rows(base.model, rows), memory_explained("Choose a shorter sequence length."):
             batches.append(_continued(base, first, window, random, written))
         done += rows
     return torch.cat(batches).to(torch.int32)
@@ -226,14 +227,14 @@ def _continued(
             output = model(input_ids=fed.to(device), use_cache=True, **cache)
         if not output.logits.shape[1]:
             raise BaseError(f"{base.name} can't write text: it returns no logits for one token.")
-        logits = output.logits[:, -1].float().cpu()
+        logits = output.logits[:, -1].float()
         if not logits.max(-1).values.isfinite().all():
             raise BaseError(f"{base.name} can't write text: its output is not finite.")
         if place <= _GREEDY:
             new = logits.argmax(-1, keepdim=True)
         else:
             new = _drawn(logits.softmax(-1), random)
-        rows.append(new)
+        rows.append(new.cpu())
         name = next((n for n in ALL_CACHE_NAMES if output.get(n) is not None), None)
         fed, cache = (new, {name: output[name]}) if name else (torch.cat(rows, 1), {})
         written((place + 1) * len(first))
@@ -243,8 +244,9 @@ def _continued(
 def _drawn(probabilities: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     """A token for each row of probabilities, (rows, 1): several times faster than
     `torch.multinomial`, which draws a number for every entry."""
-    sums = probabilities.double().cumsum(-1)
-    points = torch.rand(len(sums), 1, generator=random, dtype=torch.float64) * sums[:, -1:]
+    sums = precise(probabilities).cumsum(-1)
+    points = torch.rand(len(sums), 1, generator=random, dtype=torch.float64)
+    points = points.to(sums.device) * sums[:, -1:]
     # The first sum above the point: right=True passes over tokens without any probability.
     return torch.searchsorted(sums, points, right=True).clamp_max(sums.shape[1] - 1)
 

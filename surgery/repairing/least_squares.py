@@ -3,7 +3,7 @@
 Minimises Σ w·‖Δ·x − r‖² + ridge·mean(diag G)·‖Δ‖², where x is what a linear map is given, r what is
 missing in its output, w the weight of a token, and G = Σ w·x·xᵀ the Gram matrix. The solution is
 shrunk towards no change at all. Only G and Σ w·x·rᵀ are kept, in float64, so memory does not grow
-with the number of tokens.
+with the number of tokens. On a device without float64, Apple's GPU, they are kept on the CPU.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class Sums:
     residuals' squares."""
 
     def __init__(self, inputs: int, outputs: int, device: torch.device) -> None:
+        if device.type == "mps":
+            device = torch.device("cpu")
         self.gram = torch.zeros(inputs, inputs, dtype=torch.float64, device=device)
         self.product = torch.zeros(inputs, outputs, dtype=torch.float64, device=device)
         self.square = torch.zeros(1, dtype=torch.float64, device=device)
@@ -42,9 +44,10 @@ class Sums:
         """Add tokens: `x` (tokens, inputs), `r` (tokens, outputs), `w` (tokens,), in float32."""
         root = w.sqrt()[:, None]
         x, r = x * root, r * root
-        self.gram += x.T @ x
-        self.product += x.T @ r
-        self.square += r.square().sum()
+        device = self.gram.device
+        self.gram += (x.T @ x).to(device)
+        self.product += (x.T @ r).to(device)
+        self.square += r.square().sum().to(device)
         self.tokens += len(x)
 
     @property

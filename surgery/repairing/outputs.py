@@ -46,10 +46,11 @@ class OutputProjection:
         """{“weight” and perhaps “bias”: new value in float32} once a change is added; a last column
         of `change`, (outputs, inputs or inputs + 1), is that of the bias."""
         weight = self.module.weight.detach().float()
-        part = change[:, : self.inputs].float()
+        change = change.float().to(weight.device)
+        part = change[:, : self.inputs]
         new = {"weight": weight + (part.T if isinstance(self.module, Conv1D) else part)}
         if self.bias is not None:
-            new["bias"] = self.bias.detach().float() + change[:, -1].float()
+            new["bias"] = self.bias.detach().float() + change[:, -1]
         return new
 
 

@@ -57,7 +57,8 @@ class FittedOutput:
 
 @dataclass(frozen=True)
 class Refit:
-    """The changed tensors in float32, by their names in the patient, and the fits behind them."""
+    """The changed tensors in float32 on the CPU, by their names in the patient, and the fits behind
+    them."""
 
     tensors: Mapping[str, torch.Tensor]
     fits: tuple[FittedOutput, ...]
@@ -208,7 +209,7 @@ class _Fitting:
             self._states.batches = [returned for _, returned in passing]
             return fits
         # What the layer returns now follows from the change, so it need not be run once more.
-        added = change.T.float() * last.factor
+        added = change.T.float().to(last.module.weight.device) * last.factor
         self._states.batches = [
             (
                 returned
@@ -248,7 +249,7 @@ class _Fitting:
             for leaf, new in output.changed(found.change).items():
                 old = getattr(output.module, leaf)
                 setattr(output.module, leaf, nn.Parameter(new.to(old.dtype), requires_grad=False))
-                self._tensors[f"{self._path}.{p}.{output.name}.{leaf}"] = new
+                self._tensors[f"{self._path}.{p}.{output.name}.{leaf}"] = new.cpu()
         return FittedOutput(p, output.name, found)
 
     def _sums(
@@ -262,7 +263,7 @@ class _Fitting:
         hook = output.module.register_forward_pre_hook(lambda _, args: given.append(args[0]))
         first = self._targets.batches[0]
         inputs = output.inputs + (output.bias is not None)
-        both = [Sums(inputs, first.shape[-1], first.device) for _ in range(2)]
+        both = [Sums(inputs, first.shape[-1], output.module.weight.device) for _ in range(2)]
         returned = self._states.outputs(self._plan.sources[p], self._layers[p])
         try:
             for batch, target, own in zip(
@@ -274,7 +275,7 @@ class _Fitting:
                 x = x.flatten(0, -2).float()
                 if output.bias is not None:
                     x = torch.cat([x, x.new_ones(len(x), 1)], 1)
-                target, own = target.float().flatten(0, -2), own.float().flatten(0, -2)
+                target, own = (t.to(x.device).float().flatten(0, -2) for t in (target, own))
                 w = 1 / target.square().sum(-1).clamp_min(_LEAST)
                 both[batch.held_out].add(output.factor * x, target - own, w)
         finally:

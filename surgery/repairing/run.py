@@ -10,6 +10,7 @@ import torch
 
 from surgery.errors import Refused
 from surgery.healing.evaluation import Evaluator
+from surgery.out_of_memory import memory_explained
 from surgery.plan import COPY, Init, Plan
 from surgery.progress import Meter, Progress, silent
 from surgery.texts.default_text import DESCRIPTIONS
@@ -28,6 +29,7 @@ LSTSQ, REFIT = Init("lstsq"), Init("refit")
 _BATCH = 4096  # tokens that run through a layer at once
 
 
+@memory_explained("Choose fewer tokens, or the method alpha or damped.")
 def repair(
     base: Base,
     plan: Plan,

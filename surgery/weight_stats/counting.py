@@ -51,14 +51,24 @@ class Counter:
         counts = self.counts.to(values.device)
         on_cpu = values.device.type == "cpu"
         for chunk in values.split(CHUNK if on_cpu else _ON_GPU):
-            codes = chunk.to(self.grid).view(self.bits)
-            codes = _codes()[: len(codes)].copy_(codes) if on_cpu else codes.to(torch.int32)
+            chunk = chunk.to(self.grid)
+            if on_cpu:
+                codes = _codes()[: len(chunk)].copy_(chunk.view(self.bits))
+            else:
+                codes = bit_patterns(chunk)
             counts += torch.bincount(codes, minlength=len(counts))
         self.counts = counts
 
     def result(self) -> ValueCounts:
         """The counts so far."""
         return ValueCounts.of(_values_of(self.grid), self.counts.cpu().numpy(), self.rounded)
+
+
+def bit_patterns(values: torch.Tensor) -> torch.Tensor:
+    """The bits of values of one or two bytes as numbers from 0 up, in int32. By way of signed ones,
+    since not every device has unsigned ones of 16 bits."""
+    signed, bits = (torch.int8, 0xFF) if values.itemsize == 1 else (torch.int16, 0xFFFF)
+    return values.view(signed).to(torch.int32) & bits
 
 
 def count_tensor(tensor: torch.Tensor) -> ValueCounts:

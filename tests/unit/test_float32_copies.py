@@ -96,12 +96,12 @@ def test_they_make_room_for_what_needs_memory(shared, model):
 
 
 def test_no_copies_where_they_do_not_fit(shared, model, monkeypatch):
-    monkeypatch.setattr(float32_copies, "main_memory", lambda: devices.Room("cpu", 100))
+    monkeypatch.setattr(float32_copies, "free_on", lambda device: 100)
     with shared.used(model) as copies:
         assert copies is None
     with shared.used(model, fit=True) as copies:
         assert copies is shared
-    monkeypatch.setattr(float32_copies, "main_memory", lambda: devices.Room("cpu", 200))
+    monkeypatch.setattr(float32_copies, "free_on", lambda device: 200)
     with shared.used(model) as copies:
         assert copies is shared
 

@@ -11,7 +11,7 @@ from torch import nn
 from surgery import Plan
 from surgery.architecture import Anatomy
 from surgery.architecture.apply.initialise import random_layer
-from surgery.seeded_random import Seeded
+from surgery.seeded_random import Seeded, seeded_on
 
 
 def draws() -> list[torch.Tensor]:
@@ -74,3 +74,20 @@ def test_a_random_layer_is_the_same_whatever_other_threads_draw(noise):
     for i, layer in enumerate(made):
         for ours, theirs in zip(layer.values(), made[i % 4].values(), strict=True):
             assert torch.equal(ours, theirs)
+
+
+def test_a_devices_own_generator_is_seeded_and_put_back(monkeypatch):
+    """On an accelerator: here the CPU's own generator plays the part of Apple's GPU."""
+    monkeypatch.setattr("torch.get_device_module", lambda device: torch.random)
+    torch.manual_seed(1)
+    expected = torch.rand(4)
+    torch.manual_seed(1)
+    with seeded_on(torch.device("mps"), 7):
+        inside = torch.nn.functional.dropout(torch.ones(64))
+    assert torch.equal(torch.rand(4), expected)
+    torch.manual_seed(7)
+    assert torch.equal(torch.nn.functional.dropout(torch.ones(64)), inside)
+
+
+def test_on_the_cpu_numbers_are_the_blocks_own():
+    assert isinstance(seeded_on(torch.device("cpu"), 7), Seeded)

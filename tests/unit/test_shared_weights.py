@@ -10,7 +10,6 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from surgery import Base, Plan, Refused, SurgeryError
-from surgery.devices import Room
 
 REPEATS = "0:4, 2:6"
 LORA = dict(r=4, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -154,7 +153,7 @@ def test_a_copy_takes_adapters_and_merges_them_layer_by_layer(base, everyone, tm
 
 def test_a_copy_without_room_is_refused_before_it_is_made(base, monkeypatch):
     patient = patient_of(base)
-    monkeypatch.setattr("surgery.shared_weights.main_memory", lambda: Room("cpu", 100_000))
+    monkeypatch.setattr("surgery.shared_weights.free_on", lambda device: 100_000)
     monkeypatch.setattr(copy, "deepcopy", lambda *args: pytest.fail("copied"))
     with pytest.raises(SurgeryError, match=r"needs \d+ MB on cpu, and 0 MB are free"):
         patient.copy()

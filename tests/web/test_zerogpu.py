@@ -12,7 +12,7 @@ from components.panels.talk.wiring import only_status, talk
 from components.services import zerogpu
 from components.services.services import Services
 from components.services.zerogpu import Line, Stream, ZeroGpu
-from surgery import Base, Plan, SurgeryError
+from surgery import Base, Plan, SurgeryError, devices
 from surgery.operation import Operation
 
 SETTINGS = dict(greedy=True, chat=False, max_new_tokens=8, seed=0, temperature=0.8, top_p=0.95)
@@ -107,3 +107,41 @@ def test_the_generator_equals_the_library(bases, tiny_folder):
     stream = Base.open(spec).operate(Plan.parse("0:4", 6)).stream("hello", **SETTINGS)
     assert "".join(piece for _, piece, _ in pieces) == "".join(stream)
     assert pieces[-1][2]["finished"] == "length"
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """A Space's own process: `spaces` lets PyTorch say that there is a GPU."""
+    monkeypatch.setattr(devices, "_hidden", False)
+    monkeypatch.setattr(zerogpu, "ON", True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda i: (40 << 30, 42 << 30))
+    monkeypatch.setattr("torch.cuda.memory_stats", lambda i: {})
+
+
+def test_the_spaces_own_process_computes_on_the_cpu(pretended, lent, bases, tiny_folder):
+    """Quality, X-ray and the rest run there, and would fail on a GPU that isn't there."""
+    assert [room.device for room in devices.accelerators()] == ["cuda:0"]
+    ZeroGpu(bases)
+    assert devices.accelerators() == []
+    spec = str(tiny_folder("llama"))
+    assert bases.load(spec, lambda *_: None).device == "cpu"
+
+
+def test_where_the_gpu_is_lent_weights_of_the_space_are_loaded_again(
+    lent, bases, tiny_folder, monkeypatch
+):
+    spec = str(tiny_folder("llama"))
+    base = bases.load(spec, lambda *_: None)
+    before, seen = base.model, []
+
+    def there():
+        seen.append(devices._hidden)
+        return [devices.Room("cuda:0", 1 << 30)]
+
+    monkeypatch.setattr(devices, "_hidden", True)
+    monkeypatch.setattr(zerogpu, "accelerators", there)
+    assert list(zerogpu.generate(bases, spec, {"it": "0:4"}, "hello", SETTINGS))
+    assert seen == [False] and devices._hidden
+    assert base.model is not before

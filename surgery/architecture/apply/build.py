@@ -31,6 +31,7 @@ from surgery.plan import Plan
 from .copy_modules import copy_modules
 from .initialise import changes, check_supported, new_values, random_layer
 from .inplace_rescaling import disable_inplace_rescaling
+from .several_devices import devices_of, run_on_several
 
 _KEPT = 4  # of a base: 4 MB each at 126 layers
 
@@ -102,6 +103,8 @@ def build_patient(base: Anatomy, model: PreTrainedModel, plan: Plan) -> PreTrain
             f"transformers leaves {left} of this patient uninitialised, so it can't be run."
         )
     _carry_over(model, new)
+    if len(devices_of(new)) > 1:
+        run_on_several(base, new)
     return new
 
 
@@ -149,6 +152,8 @@ def assemble(
             f"transformers leaves {left} of this stack uninitialised, so it can't be run."
         )
     _carry_over(like, new)
+    if len(devices_of(new)) > 1:
+        run_on_several(anatomy, new)
     return new
 
 

@@ -101,7 +101,7 @@ class Chain:
         for p, layer in reversed(list(enumerate(self.layers))):
             given, output = seen[p]
             before = _states(seen[p - 1][1]) if p else calls.first
-            if given is None or not torch.equal(before, given):
+            if given is None or not torch.equal(before.to(given.device), given):
                 return False
             if not torch.equal(self.run(calls, p, layer, given), _states(output)):
                 return False

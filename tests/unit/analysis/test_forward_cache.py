@@ -149,3 +149,16 @@ def test_an_accelerator_with_room_for_two_layers_runs_them(tiny_folder, monkeypa
     assert forward_cache._accelerator(base, sample) is None
     monkeypatch.setattr(forward_cache, "accelerators", list)
     assert forward_cache._accelerator(base, sample) is None
+
+
+def test_room_for_hidden_states_is_asked_of_the_device_that_holds_them(tiny_folder, monkeypatch):
+    base = Base.open(str(tiny_folder("llama")))
+    runner = ForwardRunner(base, Sample.of(base, ["the quick brown fox " * 4], limit=64))
+    asked = []
+    monkeypatch.setattr(forward_cache, "free_on", lambda device: asked.append(device) or 1000)
+    with pytest.raises(SurgeryError, match="0 MB are free"):
+        runner.record(Plan.whole(6))
+    runner._device = torch.device("cuda", 1)  # layers copied to a GPU
+    with pytest.raises(SurgeryError):
+        runner.record(Plan.whole(6))
+    assert asked == [torch.device("cpu"), torch.device("cuda", 1)]

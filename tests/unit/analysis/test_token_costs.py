@@ -9,7 +9,6 @@ from surgery import Plan, SurgeryError
 from surgery.analysis import continuation, token_importance
 from surgery.analysis import token_costs as module
 from surgery.architecture.inspect.chain import Chain
-from surgery.devices import Room
 from surgery.progress import Cancelled
 
 PROMPT, TEXT = "The ferry ran", " twice a day in summer"
@@ -91,7 +90,7 @@ def test_what_can_not_be_measured_is_said(opened, monkeypatch):
         token_importance(base, whole, [5], [6] * 256)
     with pytest.raises(SurgeryError, match="embeddings"):
         token_importance(base, whole, [5], [6_000])
-    monkeypatch.setattr("surgery.analysis.forward_cache.main_memory", lambda: Room("cpu", 100))
+    monkeypatch.setattr("surgery.analysis.forward_cache.free_on", lambda device: 100)
     with pytest.raises(SurgeryError, match="are free: choose a shorter text"):
         token_importance(base, whole, [5], [6, 7])
 

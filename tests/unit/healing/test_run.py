@@ -206,9 +206,8 @@ print(run.step, [event.step for event in run])
 
 
 def test_memory_is_looked_at_first(base, plan, settings, tmp_path, monkeypatch):
-    from surgery.devices import Room
 
-    monkeypatch.setattr("surgery.healing.cost.main_memory", lambda: Room("cpu", 100_000))
+    monkeypatch.setattr("surgery.healing.cost.free_on", lambda device: 100_000)
     with pytest.raises(SurgeryError, match=r"Healing would need about .* are free"):
         HealingRun(base, plan, settings(), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -76,3 +76,7 @@ def test_values_that_are_not_finite_are_noticed():
     x, r, w = tokens(20)
     x[3, 2] = float("inf")
     assert not sums(x, r, w).finite and sums(*tokens(20)).finite
+
+
+def test_a_device_without_float64_keeps_its_sums_on_the_cpu():
+    assert Sums(2, 3, torch.device("mps")).gram.device.type == "cpu"

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surgery.weight_stats import ValueCounts, count_tensor
+from surgery.weight_stats.counting import bit_patterns
 from surgery.weight_stats.value_counts import normal_beyond
 
 NARROW = (torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
@@ -118,3 +119,11 @@ def test_pieces_and_strides_do_not_show():
 
 def test_the_normal_distribution_beyond_two_deviations():
     assert normal_beyond(2) == pytest.approx(0.0455, abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float8_e4m3fn])
+def test_bit_patterns_on_a_device_without_unsigned_numbers(dtype):
+    """All of them, in their order: a GPU counts what the CPU counts."""
+    size = 1 << 8 * dtype.itemsize
+    every = torch.arange(size).to(torch.uint8 if dtype.itemsize == 1 else torch.uint16).view(dtype)
+    assert torch.equal(bit_patterns(every), torch.arange(size, dtype=torch.int32))
