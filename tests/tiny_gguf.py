@@ -61,6 +61,7 @@ def write(
 
     def matrix(name: str, shape: tuple[int, ...]) -> None:
         values = rng.normal(scale=0.2, size=shape).astype(np.float32)
+        values += np.copysign(np.float32(0.01), values)  # far from what float16 rounds to zero
         writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
 
     matrix("token_embd.weight", (VOCAB, hidden))

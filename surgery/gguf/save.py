@@ -59,6 +59,8 @@ def save_gguf(
     outs = [out.with_name(shard.name) for shard in shards]
     opener = opener_of(Path())
     size = sum(shard.size for shard in shards)
+    if len(outs) > 1 and (there := next((path for path in outs if path.exists()), None)):
+        raise SaveError(f"{there} exists already, and pieces are not replaced. Remove them first.")
     check = partial(check_file_target, begins=MAGIC, overwrite=overwrite, base_files=base.files)
     with atomic_files(outs, size, check, overwrite) as folder:
         write_files(folder, shards, opener, Meter(progress, "Writing weights", layout.size))
