@@ -35,6 +35,13 @@ def read_plan(base: GgufFile, text: str) -> Plan:
             )
         if len(recipe.names) > 1:
             raise Refused("Layers of several bases can't be saved as one GGUF file.")
+        levels = [recipe.parameters, *(part.parameters for part in recipe.slices)]
+        levels += [part.sources[0].parameters for part in recipe.slices]
+        if any(level.scale is not None for level in levels):
+            raise Refused(
+                "The recipe scales tensors by names that a GGUF file doesn't have: write the plan "
+                "out, with @identity or @scale."
+            )
         return recipe.plan(base.depth, ())
     return presets.parse(text, base.depth) or Plan.parse(text, base.depth)
 

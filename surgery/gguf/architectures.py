@@ -126,3 +126,10 @@ ARCHITECTURES = {
         (Every(4, ("attention without positions", "attention with rotary positions")),)
     ),
 }
+# What a layer of these adds to the hidden state is its output projections' results, nothing else.
+RESIDUAL = {
+    *("arcee", "cohere2", "command-r", "exaone", "falcon", "gemma", "gemma2", "gemma3", "gpt-oss"),
+    *("gpt2", "gptneox", "granite", "internlm2", "llama", "mistral3", "nemotron", "olmo", "olmo2"),
+    *("olmoe", "phi2", "phi3", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "seed_oss", "smollm3"),
+    *("stablelm", "starcoder2"),
+}

@@ -18,6 +18,7 @@ from surgery.initialisers import Block
 from surgery.io.copy import fill
 from surgery.plan import Init
 
+from .architectures import RESIDUAL
 from .file import GgufFile
 from .header import TensorInfo
 
@@ -35,13 +36,6 @@ _INPUTS = {
     "ffn_gate_inp_shexp",
 }
 _NORMS_AFTER = {"post_attention_norm", "post_ffw_norm"}
-# What these add to the hidden state are their output projections' results and nothing else.
-_RESIDUAL = {
-    *("arcee", "cohere2", "command-r", "exaone", "falcon", "gemma", "gemma2", "gemma3", "gpt-oss"),
-    *("gpt2", "gptneox", "granite", "internlm2", "llama", "mistral3", "nemotron", "olmo", "olmo2"),
-    *("olmoe", "phi2", "phi3", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "seed_oss", "smollm3"),
-    *("stablelm", "starcoder2"),
-}
 _PARTS = re.compile(r"(?P<stem>[a-z0-9_]+)\.(?P<part>weight|bias)")
 
 
@@ -58,7 +52,7 @@ def factors(base: GgufFile, layer: int, init: Init) -> dict[str, float]:
         )
     if init.factor_of(Block.ATTENTION) == init.factor_of(Block.MLP) == 1.0:
         return {}
-    if base.architecture not in _RESIDUAL:
+    if base.architecture not in RESIDUAL:
         raise Refused(
             f"What a layer of {base.architecture[:40]} adds isn't known here, so @{init} can't be "
             "saved as GGUF. Save a folder instead."

@@ -87,7 +87,7 @@ def test_what_would_round_or_make_weights_is_refused(tmp_path, kind, plan, messa
 
 def test_layers_with_more_than_attention_and_an_mlp(tmp_path):
     file = tiny_gguf.write(tmp_path / "a.gguf", layer_tensors=("ssm_mystery",))
-    with pytest.raises(Refused, match="What llama.cpp does with blk.0.ssm_mystery.weight"):
+    with pytest.raises(Refused, match=r"does with blk\.0\.ssm_mystery"):
         save(file, "0, 0@identity")
     extra = {"gemma2.attention.sliding_window": 8}
     file = tiny_gguf.write(
@@ -109,4 +109,4 @@ def test_tensors_larger_than_a_block_are_changed_throughout(tmp_path, monkeypatc
     name = "blk.0.ffn_down.weight"
     assert np.array_equal(decoded(out, name), decoded(file, name) * 2)
     tensor = open_gguf_file(file).layers[0]["ffn_down.weight"]
-    assert [len(part) for part in changed(tensor, 0.0, lambda *where: None)][0] == 986
+    assert len(next(changed(tensor, 0.0, lambda *where: None))) == 986

@@ -250,7 +250,7 @@ def test_pieces_that_are_missing_or_out_of_place(tmp_path):
     with pytest.raises(BaseError, match="doesn't belong to"):
         open_gguf_file(one)
     three.unlink()
-    with pytest.raises(BaseError, match="00003-of-00003.gguf is missing"):
+    with pytest.raises(BaseError, match=r"00003\.gguf is missing"):
         open_gguf_file(one)
     with pytest.raises(BaseError, match="Name the first"):
         open_gguf_file(one.rename(tmp_path / "renamed.gguf"))
