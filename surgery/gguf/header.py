@@ -27,7 +27,8 @@ _LONGEST = 256 << 20  # bytes of metadata; the largest tokenizers have about 20 
 _MOST_FIELDS = 1 << 16
 _MOST_TENSORS = 1 << 18
 _MOST_DIMENSIONS = 4
-_BUFFER = 1 << 20
+_BUFFER = 1 << 16
+_LENGTH = struct.Struct("<Q").unpack_from
 
 
 @dataclass(frozen=True)
@@ -137,12 +138,28 @@ class _Reader:
         if kind in SIZES:
             return Field(kind, self.take(SIZES[kind] * number), count)
         self.expect(kind == STRING, f"{key[:60]} has the unknown type {kind}")
+        return Field(STRING, self.strings(number), count)
+
+    def strings(self, number: int) -> bytes:
+        """The next strings, with their lengths. A tokenizer has hundreds of thousands of them, so
+        they are read many at a time."""
         self.expect(8 * number <= self.size - self.at, "it is cut off in its header")
-        pieces = []
+        data, end = bytearray(), 0
         for _ in range(number):
-            length = self.take(8)
-            pieces += [length, self.take(int.from_bytes(length, "little"))]
-        return Field(STRING, b"".join(pieces), count)
+            if end + 8 > len(data):
+                data += self.ahead(end + 8 - len(data))
+            end += 8 + _LENGTH(data, end)[0]
+        if end > len(data):
+            data += self.ahead(end - len(data))
+        back = len(data) - end
+        del data[end:]
+        self.at -= back
+        self.file.seek(self.at)
+        return bytes(data)
+
+    def ahead(self, size: int) -> bytes:
+        """The next bytes: as many, or more."""
+        return self.take(max(size, min(_BUFFER, self.size - self.at)))
 
     def alignment(self, fields: Mapping[str, Field]) -> int:
         field = fields.get(ALIGNMENT)
