@@ -9,7 +9,8 @@ nothing more than that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,19 +69,8 @@ def verify_runtime(
     or another `SurgeryError`.
     """
     layout = recorded(open_gguf_file(out), base)
-    folder, remove = temporary("layer-surgery-gguf-")
-    try:
-        reference = Base.open(str(_float32(layout.base, folder, progress)))
-        if not reference.has_tokenizer:
-            raise Refused(f"{layout.base.name} has no tokenizer that transformers reads.")
-        patient = reference.operate(layout.plan)
-        prompts = [Prompt(text, tuple(reference.tokenizer(text).input_ids)) for text in TEXTS]
-        made = runtime.continue_all(out, prompts, TOKENS, progress)
-        progress("Computing the patient", 0, 0)
-        pairs = [_ids(reference, *pair) for pair in zip(prompts, made, strict=True)]
-        found = compare(patient.model, pairs)
-    finally:
-        remove()
+    with in_float32(layout.base, progress) as reference:
+        found = agreement(out, reference, layout.plan, runtime, progress)
     if not found.holds:
         raise SaveError(
             f"llama.cpp computes another model from {out.name} than the plan says: its tokens are "
@@ -89,6 +79,38 @@ def verify_runtime(
             "rounding). Don't use the file with this version of llama.cpp."
         )
     return found
+
+
+@contextmanager
+def in_float32(base: GgufFile, progress: Progress) -> Iterator[Base]:
+    """The base of a GGUF file with its weights dequantised exactly, in a temporary folder that is
+    removed with the block. Raises `SurgeryError`."""
+    folder, remove = temporary("layer-surgery-gguf-")
+    try:
+        source = base.files[0]
+        if len(base.files) > 1:  # transformers reads one file
+            whole = Plan.whole(base.depth)
+            source = save_gguf(base, whole, folder / "joined.gguf", progress=progress).files[0]
+        convert(source, folder / "float32", progress, torch.float32)
+        yield Base.open(str(folder / "float32"))
+    finally:
+        remove()
+
+
+def agreement(
+    out: Path, reference: Base, plan: Plan, runtime: LlamaCpp, progress: Progress
+) -> Agreement:
+    """How llama.cpp's continuations by the file `out` compare with those of the patient that `plan`
+    makes of `reference`. Raises `SurgeryError`."""
+    if not reference.has_tokenizer:
+        raise Refused(f"The base of {out.name} has no tokenizer that transformers reads.")
+    patient = reference.operate(plan)
+    prompts = [Prompt(text, tuple(reference.tokenizer(text).input_ids)) for text in TEXTS]
+    made = runtime.continue_all(out, prompts, TOKENS, progress)
+    progress("Computing the patient", 0, 0)
+    return compare(
+        patient.model, [_ids(reference, *pair) for pair in zip(prompts, made, strict=True)]
+    )
 
 
 def compare(
@@ -112,16 +134,6 @@ def compare(
     return Agreement(
         len(all_), int((all_ == 0).sum()), float(all_.max()), float(all_.double().mean())
     )
-
-
-def _float32(base: GgufFile, folder: Path, progress: Progress) -> Path:
-    """The base's weights, dequantised exactly, as a folder."""
-    source = base.files[0]
-    if len(base.files) > 1:  # transformers reads one file
-        whole = Plan.whole(base.depth)
-        source = save_gguf(base, whole, folder / "joined.gguf", progress=progress).files[0]
-    convert(source, folder / "float32", progress, torch.float32)
-    return folder / "float32"
 
 
 def _ids(

@@ -17,6 +17,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from gguf import GGMLQuantizationType as Type
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-CHECKS = ("formats", "plans", "splits", "wrong", "program", "converter")
+CHECKS = ("formats", "plans", "wrong", "command", "program", "converter")
+Results = Iterator[tuple[str, str, str]]  # what was compared, what is wrong or "", figures
 PLANS = {
     "dropped": "0:13, 17:30",
     "repeated": "0:22, 8:30",
@@ -34,6 +36,14 @@ PLANS = {
     "identity": "0:8, 7@identity, 8:30",
     "scaled": "0:13, 13@scale=0.5, 14:30",
     "parts": "0:20, 20@no-attention, 21@no-mlp, 22:30",
+}
+# Each differs from “0:13, 17:30” in one thing.
+WRONG = {
+    "another layer": "0:12, 13, 17:30",
+    "two exchanged": "0:11, 12, 11, 17:30",
+    "one halved": "0:12, 12@scale=0.5, 17:30",
+    "one is the identity": "0:12, 12@identity, 17:30",
+    "one without its MLP": "0:12, 12@no-mlp, 17:30",
 }
 _QUANTISE = """
 import sys
@@ -67,6 +77,7 @@ def main() -> None:
             for what, problem, note in getattr(lab, check)():
                 failed += bool(problem)
                 print(f"{check:10} {what}: {problem or 'right'} {note}", flush=True)
+        lab.close()
     sys.exit(bool(failed))
 
 
@@ -89,8 +100,11 @@ class Lab:
         self, python: Path, folder: Path, program: Path | None, converter: Path | None
     ) -> None:
         from surgery import Base
+        from surgery.gguf.llama_cpp import LlamaCpp
 
         self.python, self.folder = python, folder
+        self._open, self._references = ExitStack(), {}
+        self.runtime = LlamaCpp(python, True)
         self._program, self._converter = program, converter
         self.bundled = Base.open("bundled")
         self.f16 = folder / "f16.gguf"
@@ -98,64 +112,53 @@ class Lab:
         self.q8 = folder / "q8_0.gguf"
         _write(self.bundled, self.q8, Type.Q8_0)
 
-    def formats(self) -> Iterator[tuple[str, str, str]]:
+    def close(self) -> None:
+        """Remove the dequantised bases."""
+        self._open.close()
+
+    def formats(self) -> Results:
         """One plan of files in several formats."""
         files = {"F16": self.f16, "Q8_0": self.q8}
         for kind in ("Q4_K_M", "Q4_0", "Q2_K"):
             files[kind] = self._quantised(kind)
         for kind, file in files.items():
-            yield (kind, *self._compared(file, "0:13, 17:30"))
+            for _, *result in self._compared(file, {"": "0:13, 17:30"}):
+                yield (kind, *result)
 
-    def plans(self) -> Iterator[tuple[str, str, str]]:
-        """Several plans of one file, and one in a K-quant."""
-        for what, plan in PLANS.items():
-            yield (what, *self._compared(self.q8, plan))
-        quantised = self._quantised("Q4_K_M")
-        for what in ("repeated", "identity"):
-            yield (f"{what}, Q4_K_M", *self._compared(quantised, PLANS[what]))
+    def plans(self) -> Results:
+        """Several plans of one file, and some in a K-quant."""
+        yield from self._compared(self.q8, PLANS)
+        some = {f"{what}, Q4_K_M": PLANS[what] for what in ("repeated", "identity")}
+        yield from self._compared(self._quantised("Q4_K_M"), some)
 
-    def splits(self) -> Iterator[tuple[str, str, str]]:
-        """A model in pieces."""
-        yield ("in pieces", *self._compared(self.q8, PLANS["dropped"], "--shard-size", "50MB"))
+    def command(self) -> Results:
+        """A model in pieces, on the command line."""
+        out = self.folder / "cut.gguf"
+        self._surgery("save", self.q8, PLANS["dropped"], out, "--shard-size", "50MB")
+        first = min(self.folder.glob("cut-*.gguf"))
+        named = ("--runtime", "llama.cpp", "--llama-cpp", self.python)
+        done = self._surgery("verify", first, self.q8, *named, check=False)
+        figures = done.stdout.strip().splitlines()[-1:] or [""]
+        yield ("in pieces", done.stderr.strip() if done.returncode else "", figures[0])
 
-    def wrong(self) -> Iterator[tuple[str, str, str]]:
-        """Files that record another plan than they hold are found out."""
-        from surgery.gguf import open_gguf_file
-        from surgery.gguf.fields import text
-        from surgery.gguf.metadata import PLAN
+    def wrong(self) -> Results:
+        """Files that hold another plan than they are compared with are found out."""
+        for what, plan in WRONG.items():
+            for _, problem, note in self._compared(self.q8, {"": plan}, "0:13, 17:30"):
+                yield (what, "" if problem else "not noticed", note)
 
-        told = "0:13, 17:30"
-        for what, plan in {
-            "another layer": "0:12, 13, 17:30",
-            "two exchanged": "0:10, 11, 10, 12, 17:30",
-            "an identity": "0:12, 12@identity, 17:30",
-        }.items():
-            out = self.folder / "wrong.gguf"
-            self._surgery("save", self.q8, plan, out, "--overwrite")
-            data, key = out.read_bytes(), open_gguf_file(out).fields[PLAN].raw
-            # The same length, so that all else stays where it is.
-            told_raw = text(told + " " * (len(key) - 8 - len(told))).raw
-            out.write_bytes(data.replace(key, told_raw, 1))
-            done = self._surgery("verify", out, self.q8, check=False)
-            yield (f"{what}, by bytes", "" if done.returncode == 1 else "not noticed", "")
-            done = subprocess.run(
-                [sys.executable, "-c", _RUN_ONLY, out, self.q8, self.python],
-                capture_output=True,
-                text=True,
-                cwd=ROOT,
-            )
-            noticed = "computes another model" in done.stdout
-            yield (f"{what}, by text", "" if noticed else "not noticed", done.stdout.strip())
-
-    def program(self) -> Iterator[tuple[str, str, str]]:
+    def program(self) -> Results:
         """llama.cpp's own program."""
+        from surgery.gguf.llama_cpp import find_llama_cpp
+
         if self._program is None:
             yield ("not named", "", "")
             return
-        for what in ("dropped", "repeated"):
-            yield (what, *self._compared(self.q8, PLANS[what], runtime=self._program))
+        self.runtime, python = find_llama_cpp(self._program), self.runtime
+        yield from self._compared(self.q8, {what: PLANS[what] for what in ("dropped", "repeated")})
+        self.runtime = python
 
-    def converter(self) -> Iterator[tuple[str, str, str]]:
+    def converter(self) -> Results:
         """The bundled model saved as GGUF by llama.cpp's converter holds the tensors that the GGUF
         file of the base would give."""
         if self._converter is None:
@@ -173,19 +176,32 @@ class Lab:
         same = one == other
         yield ("the tensors", "" if same else "they differ", f"{len(one)} tensors")
 
-    def _compared(
-        self, file: Path, plan: str, *options: str, runtime: Path | None = None
-    ) -> tuple[str, str]:
-        """(what is wrong, the figures) of a plan's file, run by llama.cpp."""
-        out = self.folder / "out.gguf"
-        for old in self.folder.glob("out*.gguf"):
-            old.unlink()
-        self._surgery("save", file, plan, out, *options)
-        first = sorted(self.folder.glob("out*.gguf"))[0]
-        named = ("--runtime", "llama.cpp", "--llama-cpp", runtime or self.python)
-        done = self._surgery("verify", first, file, *named, check=False)
-        figures = done.stdout.strip().splitlines()[-1:] or [""]
-        return (done.stderr.strip() if done.returncode else "", figures[0])
+    def _compared(self, file: Path, plans: dict[str, str], told: str | None = None) -> Results:
+        """Files of plans in llama.cpp, against the patients of these plans or of one `told`."""
+        from surgery import Plan, SurgeryError
+        from surgery.gguf import open_gguf_file, save_gguf
+        from surgery.progress import silent
+        from surgery.verify_runtime import agreement, in_float32
+
+        base = open_gguf_file(file)
+        if file not in self._references:
+            self._references[file] = self._open.enter_context(in_float32(base, silent))
+        reference, out = self._references[file], self.folder / "out.gguf"
+        for what, text in plans.items():
+            save_gguf(base, Plan.parse(text, base.depth), out, overwrite=True)
+            plan = Plan.parse(told or text, base.depth)
+            try:
+                found = agreement(out, reference, plan, self.runtime, silent)
+            except SurgeryError as error:
+                yield (what, str(error), "")
+                continue
+            problem = "" if found.holds else "computes another model"
+            yield (
+                what,
+                problem,
+                f"{found.equal} of {found.tokens} equal, at most "
+                f"{found.largest:.3f} nats apart, {found.mean:.4f} on average",
+            )
 
     def _quantised(self, kind: str) -> Path:
         out = self.folder / f"{kind}.gguf"
@@ -205,21 +221,6 @@ class Lab:
         if check and done.returncode:
             sys.exit(done.stderr)
         return done
-
-
-_RUN_ONLY = """
-import sys
-from pathlib import Path
-from surgery.errors import SaveError
-from surgery.gguf.llama_cpp import find_llama_cpp
-from surgery.progress import silent
-from surgery.verify_runtime import verify_runtime
-out, base, python = map(Path, sys.argv[1:])
-try:
-    print(verify_runtime(out, base, find_llama_cpp(python), silent))
-except SaveError as error:
-    print(error)
-"""
 
 
 def _write(base: Any, path: Path, kind: Type) -> None:

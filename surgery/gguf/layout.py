@@ -103,6 +103,8 @@ def _placed(base: GgufFile, plan: Plan) -> list[Placed]:
     outer = [tensor for tensor in base.tensors if layer_of(tensor.name) is None]
     first = min(base.tensors.index(tensor) for tensor in base.layers[0].values())
     before = set(base.tensors[:first])
+    if odd := next((tensor.name for tensor in outer if "blk." in tensor.name), None):
+        raise Refused(f"{odd[:80]} belongs to layers that this plan doesn't name.")
     placed = [_whole(tensor, tensor.name) for tensor in outer if tensor in before]
     seen: dict[int, int] = {}
     for position, layer in enumerate(plan.layers):

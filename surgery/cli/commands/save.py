@@ -78,6 +78,8 @@ def save(
     if dtype is None and (recipe := read_recipe(plan)):
         dtype = recipe.saved_dtype
     if is_gguf(folder):
+        if shard_size:
+            raise Refused("The converter writes one file: leave out --shard-size.")
         convert_base(base, plan, folder, with_, converter, dtype, overwrite, as_json)
         return
     _, _, (made, flat) = open_operation(base, plan, with_)

@@ -101,6 +101,8 @@ def test_another_base_takes_the_converter(tiny_folder, tmp_path, capsys):
     said = capsys.readouterr().err
     assert f"python -m surgery save {base} 0:4 {tmp_path / 'out'} && " in said
     assert f"python convert_hf_to_gguf.py {tmp_path / 'out'} --outfile {out}" in said
+    assert main(["save", base, "0:4", str(out), "--shard-size", "1GB"]) == 1
+    assert "leave out --shard-size" in capsys.readouterr().err
     assert main(["save", base, "0:4", str(out), "--converter", str(tmp_path)]) == 1
     assert "There is no file" in capsys.readouterr().err
     made = tiny_gguf.write(tmp_path / "made.gguf", depth=4)

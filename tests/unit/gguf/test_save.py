@@ -347,6 +347,9 @@ def test_other_tensors_and_layers_beyond_the_last(tmp_path):
     factors = {"rope_freqs.weight": np.ones(8, np.float32)}
     file = tiny_gguf.write(tmp_path / "base.gguf", tensors=factors)
     assert "rope_freqs.weight" in tiny_gguf.tensors(save(file, "0:4"))
+    file = tiny_gguf.write(tmp_path / "v.gguf", tensors={"v.blk.0.ln1": np.ones(8, np.float32)})
+    with pytest.raises(Refused, match=r"v\.blk\.0\.ln1 belongs to layers"):
+        save(file, "0:4", "o.gguf")
     beyond = {"blk.6.nextn.eh_proj.weight": np.ones(8, np.float32)}
     file = tiny_gguf.write(tmp_path / "beyond.gguf", tensors=beyond)
     with pytest.raises(BaseError, match=r"6 layers and a tensor blk.6.nextn"):
