@@ -34,9 +34,10 @@ TEXTS = (
     "def fibonacci(n):\n    ",
 )
 TOKENS = 32
-# Nats. What llama.cpp chose may be this much less likely than the patient's own choice: at any
-# position, and on average over all.
-MOST, MOST_ON_AVERAGE = 0.5, 0.02
+# Nats. What llama.cpp chose may be this much less likely than the patient's own choice, on average.
+# In several formats and plans of the bundled model, files that are right had 0.016 at most, and
+# files with one layer exchanged, halved or left out 0.076 at least.
+MOST = 0.04
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Whether the distances are those of rounding."""
-        return self.largest <= MOST and self.mean <= MOST_ON_AVERAGE
+        """Whether the distances are those of rounding, on average."""
+        return self.mean <= MOST
 
 
 def verify_runtime(
@@ -74,9 +75,8 @@ def verify_runtime(
     if not found.holds:
         raise SaveError(
             f"llama.cpp computes another model from {out.name} than the plan says: its tokens are "
-            f"up to {found.largest:.2f} nats less likely than the patient's own, "
-            f"{found.mean:.3f} on average (at most {MOST} and {MOST_ON_AVERAGE} are due to "
-            "rounding). Don't use the file with this version of llama.cpp."
+            f"{found.mean:.3f} nats less likely than the patient's own on average, and at most "
+            f"{MOST} are due to rounding. Don't use the file with this version of llama.cpp."
         )
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,13 +119,19 @@ def verify_file(target: Path, base: str | None, run: bool, llama_cpp: Path | Non
     out.print(f"{escape(str(target))}: {count:,} tensors, {size / 1e6:,.1f} MB, all as planned")
     if runtime is None:
         return
+    from transformers.utils import logging
+
     from surgery.verify_runtime import verify_runtime
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.simplefilter("ignore")  # libraries' advice to programmers
     with progress_bar() as progress:
         found = verify_runtime(target, named, runtime, progress)
     out.print(
         f"{escape(str(runtime))}: {found.equal} of {found.tokens} greedy tokens are the patient's "
-        f"own; the others are at most {found.largest:.3f} nats less likely"
+        f"own; llama.cpp's are {found.mean:.4f} nats less likely on average, {found.largest:.2f} "
+        "at most"
     )
 
 

@@ -134,7 +134,8 @@ def _multiply(data: np.ndarray, tensor: TensorInfo, factor: float) -> None:
     elif kind.name == "BF16":
         stored = data.view("<u2")
         wide = (stored.astype("<u4") << 16).view("<f4")
-        product = (wide.astype(np.float64) * factor).astype("<f4")
+        with np.errstate(over="ignore", under="ignore"):
+            product = (wide.astype(np.float64) * factor).astype("<f4")
         bits = product.view("<u4")
         exact = (bits & 0xFFFF) == 0
         _check(
