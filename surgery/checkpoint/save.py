@@ -7,8 +7,6 @@ what the plan doesn't change is identical to the last bit.
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +18,11 @@ from surgery.architecture.apply.initialise import check_supported
 from surgery.architecture.config.quantization import SIDE_FILES, renumber
 from surgery.architecture.config.spelling import with_older_spellings, with_older_tokenizer_class
 from surgery.architecture.inspect.quantized import module_names
-from surgery.errors import Refused, SaveError
+from surgery.errors import Refused
 from surgery.io.atomic import atomic_folder
 from surgery.io.copy import opener_of, reading
 from surgery.io.output_target import check_target, resolve
+from surgery.io.sizes import parse_size
 from surgery.plan import Plan
 from surgery.preview import preview_of
 from surgery.progress import Meter, Progress
@@ -40,8 +39,6 @@ from .writer import arrange, write_shards
 
 if TYPE_CHECKING:
     from surgery.model import Model
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def save(
@@ -151,15 +148,6 @@ def _leaves_out(base: Model, plan: Plan) -> bool:
     """Whether the plan leaves out layers of a model that isn't on this machine. Then the rest is
     fetched by range requests; otherwise the whole model is, and stays in the cache."""
     return bool(base.source.open_range and base.source.tensors and plan.dropped)
-
-
-def parse_size(size: str | int) -> int:
-    """Bytes from “5GB”, “500 MB” or a number. Raises `SaveError`."""
-    m = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)B?\s*", str(size), re.I)
-    value = float(m[1]) * _UNITS[m[2].upper()] if m else 0
-    if not 0 < value < math.inf or int(value) < 1:
-        raise SaveError(f"“{str(size)[:40]}” is not a shard size: write it as 5GB or 500MB.")
-    return int(value)
 
 
 def _write_config(

@@ -46,17 +46,21 @@ class Run:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of the new checkpoint: its name, its header, and (tensor, offset) of each spec."""
+    """One file of the new checkpoint: its name, its header, and (tensor, offset) of each spec.
+
+    It ends with its last tensor, or with `padding` zeros after that.
+    """
 
     name: str
     head: bytes
     places: list[tuple[TensorSpec, int]]
+    padding: int = 0
 
     @property
     def size(self) -> int:
         """Bytes of the file."""
         last, at = self.places[-1]
-        return at + last.size
+        return at + last.size + self.padding
 
 
 def arrange(specs: Iterable[TensorSpec], limit: int) -> list[Shard]:
@@ -130,6 +134,18 @@ def runs(places: Iterable[tuple[TensorSpec, int]]) -> Iterator[Run]:
 def write_shards(folder: Path, shards: list[Shard], opener: Opener, meter: Meter) -> None:
     """Write the shards, and an index if there are several, under the names that transformers
     expects. `meter` counts bytes as they are written. Raises `BaseError` or `OSError`."""
+    write_files(folder, shards, opener, meter)
+    if len(shards) > 1:
+        where = {spec.name: shard.name for shard in shards for spec, _ in shard.places}
+        total = sum(spec.size for shard in shards for spec, _ in shard.places)
+        index = {"metadata": {"total_size": total}, "weight_map": where}
+        text = json.dumps(index, indent=2) + "\n"
+        (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+
+
+def write_files(folder: Path, shards: list[Shard], opener: Opener, meter: Meter) -> None:
+    """Write each shard's header and tensors; between them are zeros. Raises as `write_shards`
+    does."""
     mover = Mover()
 
     def write(source: Readable, target: BinaryIO, run: Run) -> None:
@@ -152,12 +168,6 @@ def write_shards(folder: Path, shards: list[Shard], opener: Opener, meter: Meter
     for shard in shards:
         if (folder / shard.name).stat().st_size < shard.size:  # it ends in a hole
             os.truncate(folder / shard.name, shard.size)
-    if len(shards) > 1:
-        where = {spec.name: shard.name for shard in shards for spec, _ in shard.places}
-        total = sum(spec.size for shard in shards for spec, _ in shard.places)
-        index = {"metadata": {"total_size": total}, "weight_map": where}
-        text = json.dumps(index, indent=2) + "\n"
-        (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
 
 
 def differing(

@@ -39,7 +39,8 @@ BASE is the model to operate on:
   bundled                      SmolLM2-135M-Instruct, 30 layers
   org/name, org/name@revision  a model on the Hugging Face Hub
   path/to/folder               safetensors with their config.json
-  path/to/file.gguf            a GGUF file; it is dequantised
+  path/to/file.gguf            a GGUF file; it is dequantised,
+                               but saved as file.gguf only copied
   config:path/to/config.json   a config alone, with random weights
 
 \b

@@ -1,4 +1,4 @@
-"""Write folders atomically: under a temporary name beside the target, then swapped into place.
+"""Write folders and files atomically: under a temporary name beside the target, then put in place.
 
 While `out` is written, there is a hidden folder beside it, locked by the writing process:
 
@@ -18,7 +18,7 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from surgery.devices import gigabytes
@@ -56,12 +56,7 @@ def atomic_folder(
         out.parent.mkdir(parents=True, exist_ok=True)
         sweep(out.parent)
         check_target(out, overwrite, kind, base_files)
-        free = shutil.disk_usage(out.parent).free
-        if free < size + SPARE:
-            raise SaveError(
-                f"There is no room for it: {gigabytes(size + SPARE)} are needed and "
-                f"{gigabytes(free)} are free in {out.parent}."
-            )
+        _check_room(out.parent, size)
         with _holder(out) as holder:
             new = holder / _NEW
             yield new
@@ -73,6 +68,68 @@ def atomic_folder(
                 _replace(new, out, holder / _OLD)
             if durable:
                 _sync_one(out.parent)
+
+
+@contextlib.contextmanager
+def atomic_files(
+    outs: Sequence[Path],
+    size: int,
+    check: Callable[[Path], None],
+    overwrite: bool = False,
+) -> Iterator[Path]:
+    """Yield a folder to write files into, which are renamed to `outs` if the block succeeds.
+
+    `outs` are in one folder, and are written under their own names. The first gets its name last,
+    so that it is never there without the others. `check` is called for each before and after the
+    block, and raises `SaveError` if it may not be written; `size` is what the block will write, in
+    bytes. Raises `SaveError`.
+    """
+    first = outs[0]
+    with explained(first):
+        first.parent.mkdir(parents=True, exist_ok=True)
+        sweep(first.parent)
+        for out in outs:
+            check(out)
+        _check_room(first.parent, size)
+        with _holder(first) as holder:
+            new = holder / _NEW
+            yield new
+            if any(out.exists() for out in outs):
+                _sync(new)
+            placed: list[Path] = []
+            try:
+                for out in reversed(outs):
+                    check(out)
+                    replaces = out.exists()
+                    _place_file(new / out.name, out, overwrite)
+                    if not replaces:
+                        placed.append(out)
+            except BaseException:
+                for out in placed:
+                    out.unlink(missing_ok=True)
+                raise
+
+
+def _check_room(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size + SPARE:
+        raise SaveError(
+            f"There is no room for it: {gigabytes(size + SPARE)} are needed and "
+            f"{gigabytes(free)} are free in {folder}."
+        )
+
+
+def _place_file(new: Path, out: Path, overwrite: bool) -> None:
+    """Give a file its name, in one atomic step; without `overwrite` only if nothing has it."""
+    if not overwrite and hasattr(os, "link"):
+        try:
+            os.link(new, out)  # fails where a rename would replace
+            return
+        except FileExistsError:
+            raise SaveError(f"{out} exists already. Choose another name.") from None
+        except OSError:  # a file system without links
+            pass
+    os.replace(new, out)
 
 
 def sweep(folder: Path) -> None:

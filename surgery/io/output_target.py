@@ -140,6 +140,33 @@ def check_target(
                 )
 
 
+def check_file_target(
+    out: Path, begins: bytes, overwrite: bool = False, base_files: Iterable[Path] = ()
+) -> None:
+    """Raise `SaveError` unless a file may be written to `out`, which is resolved.
+
+    Only a file of the same kind may be replaced, which `begins` with the same bytes, and never one
+    of the `base_files`.
+    """
+    with explained(out):
+        _check_no_cache(out)
+        if not out.exists():
+            return
+        if out.is_dir():
+            raise SaveError(f"{out} is a folder, not a file: choose another name.")
+        if not overwrite:
+            raise SaveError(f"{out} exists already. Choose another name, or ask to overwrite it.")
+        if any(file.exists() and file.samefile(out) for file in base_files):
+            raise SaveError(f"{out} is the base itself. Choose another name.")
+        if not out.is_file() or not _begins(out, begins):
+            raise SaveError(f"{out} is no saved model, so it is not replaced. Choose another name.")
+
+
+def _begins(path: Path, begins: bytes) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(begins)) == begins
+
+
 def _first_within(files: Iterable[Path], out: Path) -> Path | None:
     """The first of `files` that is reached through the folder `out`, by whatever links.
 

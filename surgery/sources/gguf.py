@@ -78,20 +78,20 @@ def open_gguf(path: Path) -> Source:
     )
 
 
-def convert(path: Path, out: Path, progress: Progress) -> None:
-    """Write the model in a GGUF file into the folder `out` as bfloat16 safetensors with config,
-    generation config and tokenizer. Raises `SurgeryError`."""
+def convert(path: Path, out: Path, progress: Progress, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write the model in a GGUF file into the folder `out` as safetensors of one dtype, with
+    config, generation config and tokenizer. Raises `SurgeryError`."""
     progress("Reading the GGUF file", 0, 0)
     try:
         with loading(progress), _parsed_once():
             weights = sum(int(tensor.n_elements) for tensor in gguf.GGUFReader(str(path)).tensors)
-            choose(2 * weights, [], main_memory())  # raises if they don't fit
+            choose(dtype.itemsize * weights, [], main_memory())  # raises if they don't fit
             progress("Reading the GGUF file", 1, 2)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path.parent,
                 gguf_file=path.name,
                 quantization_config=GgufConfig(dequantize=True),
-                dtype=torch.bfloat16,
+                dtype=dtype,
                 output_loading_info=True,
                 local_files_only=True,
             )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from surgery.errors import Refused
+
 from ..common import (
     BaseArgument,
     JsonOption,
-    OutArgument,
     PlanArgument,
     WithOption,
     open_operation,
@@ -19,16 +21,25 @@ from ..common import (
     progress_bar,
     read_recipe,
 )
+from ..gguf import convert_base, is_gguf, save_file
 
 
 def save(
     base: BaseArgument,
     plan: PlanArgument,
-    folder: OutArgument,
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="The folder to write, or a file.gguf; must not exist yet."
+        ),
+    ],
     dtype: Annotated[
         str | None, typer.Option(help="Convert weights to float32, float16 or bfloat16.")
     ] = None,
-    shard_size: Annotated[str, typer.Option(help="Maximum size of each file of weights.")] = "5GB",
+    shard_size: Annotated[
+        str | None,
+        typer.Option(help="Maximum size of each file of weights: 5GB in a folder, none in GGUF."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace OUT if it exists.")
     ] = False,
@@ -37,19 +48,47 @@ def save(
         typer.Option("--unverified", help="Don't compare the written tensors with the base."),
     ] = False,
     with_: WithOption = None,
+    converter: Annotated[
+        Path | None,
+        typer.Option(
+            help="llama.cpp's convert_hf_to_gguf.py, to write file.gguf from a base that isn't one."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the operated model. The folder loads in transformers and other tools, and appears whole
-    or not at all."""
-    _, _, (made, flat) = open_operation(base, plan, with_)
+    """Write the operated model. A folder loads in transformers and other tools. From one GGUF file
+    to another, tensors are copied without being dequantised. The output appears whole or not at
+    all."""
+    if is_gguf(folder) and is_gguf(base):
+        if dtype or with_ or converter:
+            raise Refused(
+                "From GGUF to GGUF tensors are only copied, from one base: leave out --dtype, "
+                "--with and --converter, or save a folder."
+            )
+        save_file(
+            base,
+            plan,
+            folder,
+            shard_size=shard_size,
+            overwrite=overwrite,
+            verified=not unverified,
+            as_json=as_json,
+        )
+        return
     if dtype is None and (recipe := read_recipe(plan)):
         dtype = recipe.saved_dtype
+    if is_gguf(folder):
+        if shard_size:
+            raise Refused("The converter writes one file: leave out --shard-size.")
+        convert_base(base, plan, folder, with_, converter, dtype, overwrite, as_json)
+        return
+    _, _, (made, flat) = open_operation(base, plan, with_)
     with progress_bar() as progress:
         path = made.save(
             flat,
             folder,
             dtype=dtype,
-            shard_size=shard_size,
+            shard_size=shard_size or "5GB",
             overwrite=overwrite,
             verified=not unverified,
             progress=progress,
