@@ -98,12 +98,12 @@ def read_text(
         raise SurgeryError("Choose one: --precision finds out how many tokens, --limit says it.")
     if text is not None:
         try:
-            words = text.expanduser().read_text(encoding="utf-8")
+            own = text.expanduser().read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise SurgeryError(f"{text} is not text in UTF-8.") from error
         except OSError as error:
             raise SurgeryError(f"{text} can't be read: {error.strerror or error}.") from error
-        return Text(words, f"the text {text}", window, limit)
+        return Text(own, f"the text {text}", window, limit)
     if dataset is not None:
         place, _, rest = dataset.partition(":")
         split, _, column = rest.partition(":")

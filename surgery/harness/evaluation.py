@@ -65,6 +65,8 @@ def evaluate(
     require("lm_eval", "Evaluation")
     from lm_eval.tasks import TaskManager
 
+    from surgery.base import Base
+
     disable_download_counts()
     manager = TaskManager(include_path=str(include_path) if include_path else None)
     for name in tasks:
@@ -74,9 +76,10 @@ def evaluate(
                 "tasks of your own is read if --include-path names it."
             )
     names = manager.match_tasks(list(tasks))
+    own_tokenizer = patient.tokenizer if isinstance(patient, Base) else patient.base.tokenizer
     one, two = (
-        _run(of.model, getattr(of, "base", of).tokenizer, names, manager, limit, batch_size)
-        for of in (base, patient)
+        _run(model, tokenizer, names, manager, limit, batch_size)
+        for model, tokenizer in ((base.model, base.tokenizer), (patient.model, own_tokenizer))
     )
     return list(compared(one, two))
 
