@@ -238,7 +238,11 @@ class Reordered:
 
     @torch.no_grad()
     def __init__(
-        self, model: PreTrainedModel, paths: Sequence[str], ids: torch.Tensor, **others: torch.Tensor
+        self,
+        model: PreTrainedModel,
+        paths: Sequence[str],
+        ids: torch.Tensor,
+        **others: torch.Tensor,
     ) -> None:
         model = copy.deepcopy(model)  # its layers are put in another order below
         self.model, self.paths, self.inputs = model, paths, {"input_ids": ids, **others}

@@ -1,8 +1,8 @@
 """An image, or a sound, for a tiny random model: what its processor would hand over.
 
-No processor is involved. The pixels are random, in the first layout that the model takes; the prompt
-holds as many image tokens as the model's own `get_image_features` returns features. What single
-types need besides is in `special_multimodal`.
+No processor is involved. The pixels are random, in the first layout that the model takes. The
+prompt holds as many image tokens as the model's own `get_image_features` returns features. What
+single types need besides is in `special_multimodal`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def image_inputs(model: PreTrainedModel) -> Inputs | None:
     known here is taken, or if the image changes nothing."""
     token = _token(model.config)
     for candidate in _candidates(model):
-        if (inputs := _with_prompt(model, token, candidate)) is not None and _matters(model, inputs):
+        if (inputs := _with_prompt(model, token, candidate)) is not None and _matters(
+            model, inputs
+        ):
             return inputs
     return None
 
@@ -126,6 +128,7 @@ def _prompt(token: int | None, count: int) -> torch.Tensor:
     text = torch.randint(3, 99, (1, BEFORE + AFTER), generator=generator)
     if token is None or not count:
         return text
+    text[text == token] = 2
     return torch.cat([text[:, :BEFORE], torch.full((1, count), token), text[:, BEFORE:]], dim=1)
 
 

@@ -20,28 +20,26 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
     MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
 )
 
 from surgery import Base, Plan, Refused
+from surgery.architecture import Anatomy
 
 from . import build, examine
 from .examine import ROUNDING, TOLERANCE, Finding, Outcome
 from .images import Inputs, image_inputs
-from .measure import cache_growth
 from .sizes import DEPTH
 from .special import SPECIAL
 from .special_multimodal import FIELDS
 
 TYPES = tuple(
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES | MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
+    {**MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, **MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES}
 )
-PLANS = {
-    name: examine.PLANS[name]
-    for name in ("drop", "repeat", "swap", "keep", "drop first", "repeat one")
-}
+PLANS = {name: examine.PLANS[name] for name in ("drop", "repeat", "swap", "drop first")}
 _STEPS = 4  # tokens that the cache is asked for
 
 
@@ -69,6 +67,15 @@ def auto_class(model_type: str):
     return AutoModelForImageTextToText if known else AutoModelForMultimodalLM
 
 
+def class_name(model_type: str) -> str:
+    """The class that transformers has for the type."""
+    known = {
+        **MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
+        **MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    }
+    return known[model_type]
+
+
 def config(model_type: str) -> PreTrainedConfig:
     """The tiny config of a type, towers included."""
     return build.config(model_type, FIELDS.get(model_type, SPECIAL.get(model_type, {})))
@@ -82,6 +89,15 @@ def model(model_type: str) -> PreTrainedModel:
 def examine_multimodal(model_type: str, plans: Mapping[str, str] = PLANS) -> MultimodalFinding:
     """Build a tiny model of a type, save it, and operate on what was saved."""
     result = MultimodalFinding(model_type)
+    default = CONFIG_MAPPING[model_type]()
+    if getattr(default, "is_encoder_decoder", False):
+        try:
+            Anatomy.of(default)
+            outcome = Outcome("wrong", "an encoder-decoder that isn't refused")
+        except Refused as error:
+            outcome = Outcome("refused", examine._said(error))
+        result.plans = dict.fromkeys(plans, outcome)
+        return result
     with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
         home = Path(folder)
         try:
@@ -99,11 +115,11 @@ def examine_multimodal(model_type: str, plans: Mapping[str, str] = PLANS) -> Mul
         except Exception as error:
             result.broken = examine._said(error)
         if (image := image_inputs(made)) is not None:
-            given["sound" if any("pixel" in name for name in image) is False else "image"] = image
+            given["image" if any("pixel" in name for name in image) else "sound"] = image
         try:
             made.save_pretrained(home / "base")
             base = Base.open(str(home / "base"))
-            if given or getattr(made.config, "is_encoder_decoder", False):
+            if given:
                 result.broken = ""
             base.load()
             result.stack = ", ".join(base.anatomy.stack.paths)
@@ -153,7 +169,9 @@ def _case(base: Base, name: str, inputs: Inputs, result: Finding) -> _Case:
     if own is None:
         result.notes.append(f"no cache to compare for {name}: the unmodified model has none")
     elif (far := examine._far(*own)) > ROUNDING:
-        result.notes.append(f"no cache to compare for {name}: the unmodified model's is {far:.0e} off")
+        result.notes.append(
+            f"no cache to compare for {name}: the unmodified model's is {far:.0e} off"
+        )
     else:
         limit = max(TOLERANCE, 10 * far)
     return _Case(name, inputs, truth, no_truth, limit)
@@ -203,11 +221,15 @@ def _one_case(base, plan, patient, again, case: _Case) -> Outcome | None:
     if (far := examine._far(logits, expected)) > TOLERANCE:
         return Outcome("wrong", f"{case.name}: the patient is {far:.1e} from what it should give")
     if (far := examine._far(again(**case.inputs, use_cache=False).logits, logits)) > TOLERANCE:
-        return Outcome("wrong", f"{case.name}: the reloaded checkpoint is {far:.1e} off the patient")
+        return Outcome(
+            "wrong", f"{case.name}: the reloaded checkpoint is {far:.1e} off the patient"
+        )
     both = [_full_and_cached(one, case.inputs) for one in (patient, again)]
     if (both[0] is None) != (both[1] is None):
         return Outcome("wrong", f"{case.name}: only one of patient and checkpoint has a cache")
-    if case.limit is not None and (None in both or max(examine._far(*x) for x in both) > case.limit):
+    if case.limit is not None and (
+        None in both or max(examine._far(*x) for x in both) > case.limit
+    ):
         return Outcome("wrong", f"{case.name}: cached text differs from the full pass")
     if None not in both and examine._far(both[0][1], both[1][1]) > (case.limit or TOLERANCE):
         return Outcome("wrong", f"{case.name}: patient and checkpoint differ in their cached text")
@@ -218,9 +240,10 @@ def _changed_outside(base: Base, again: PreTrainedModel) -> str | None:
     """The first tensor outside the layers (a tower's, say) that a plan has changed."""
     before = base.model.state_dict()
     for name, tensor in again.state_dict().items():
-        if base.anatomy.layer_of(name) is None and name not in base.anatomy.tables:
-            if name not in before or not torch.equal(before[name], tensor):
-                return name
+        if base.anatomy.layer_of(name) or name in base.anatomy.tables:
+            continue
+        if name not in before or not torch.equal(before[name], tensor):
+            return name
     return None
 
 

@@ -37,6 +37,9 @@ _DEEPSTACK = dict(vision_config=dict(deepstack_visual_indexes=[0, 1]))
 # As in `special`; a type that is named here is described here as a whole.
 FIELDS: dict[str, dict] = {
     "aria": dict(projector_patch_to_query_dict={4: 4}),
+    "blip-2": dict(image_token_index=100),
+    "instructblip": dict(image_token_index=100),
+    "instructblipvideo": dict(image_token_index=100),
     "chameleon": dict(vocabulary_map={"<image>": 100}),
     "cohere_compass": dict(
         text_config=dict(
@@ -52,9 +55,13 @@ FIELDS: dict[str, dict] = {
     "cosmos3_omni": _DEEPSTACK,
     "deepseek_ocr2": dict(text_config=dict(mlp_layer_types=["dense"] + ["sparse"] * 5)),
     "emu3": dict(vocabulary_map={"<image>": 100}),
-    "ernie4_5_vl_moe": dict(text_config=dict(moe_intermediate_size=[32, 32])),
+    "ernie4_5_vl_moe": dict(
+        text_config=dict(
+            moe_intermediate_size=[32, 32],
+            rope_parameters=dict(_MROPE, mrope_section=[2, 2, 4]),
+        )
+    ),
     "exaone4_5": dict(vision_config=_WINDOWED),
-    "florence2": dict(vision_config=dict(patch_size=...)),
     "gemma3": dict(
         text_config=dict(layer_types=SPECIAL["gemma2"]["layer_types"]), mm_tokens_per_image=4
     ),
@@ -64,13 +71,26 @@ FIELDS: dict[str, dict] = {
     "glm46v": _GLM_MROPE,
     "glm4v": _GLM_MROPE,
     "glm4v_moe": _GLM_MROPE,
-    "glm5_next": _SAME_HEADS,
+    "glm5_next": dict(text_config=dict(num_key_value_heads=4, index_kpool=2, qk_rope_head_dim=0)),
+    "granite_speech": dict(encoder_config=dict(hidden_dim=64)),
+    "granite_speech_plus": dict(encoder_config=dict(hidden_dim=64)),
+    "cohere2_vision": dict(alignment_intermediate_size=64),
+    "inkling2": dict(text_config=SPECIAL["inkling2_text"], vision_config=dict(text_hidden_size=64)),
+    "nemo_speechlm": dict(head_config=dict(audio_hidden_size=64)),
+    "glmasr": dict(audio_config=dict(intermediate_size=256)),
+    "voxtral": dict(audio_config=dict(intermediate_size=256)),
     "glm_ocr": _GLM_MROPE,
     "glmga": _GLM_MROPE,
     "granite4_vision": dict(
-        deepstack_layer_map=[[-2, 0], [-1, 1]], spatial_target_layers=[2], downsample_rate="1/2"
+        deepstack_layer_map=[[-2, 0], [-1, 1]],
+        spatial_target_layers=[2],
+        downsample_rate="1/2",
+        image_grid_pinpoints=[[28, 28], [28, 56]],
     ),
-    "granite_docling": dict(deepstack_visual_indexes=[0, 1]),
+    "gemma4": dict(text_config=SPECIAL["gemma4_text"], vision_config={}),
+    "gemma4_unified": dict(text_config=SPECIAL["gemma4_unified_text"], vision_config={}),
+    "granite_docling": dict(vision_config=dict(image_size=56, deepstack_visual_indexes=[0, 1])),
+    "hunyuan_vl": dict(text_config=dict(rope_parameters=dict(_MROPE, mrope_section=[2, 2, 2, 2]))),
     "hyperclovax_vision_v2": dict(vision_config=_WINDOWED),
     "janus": dict(vq_config=_SMALL_VQ),
     "kimi_k25": _SAME_HEADS,
@@ -95,6 +115,10 @@ FIELDS: dict[str, dict] = {
     "llava_next": dict(image_grid_pinpoints=[[28, 28], [28, 56]]),
     "llava_next_video": dict(image_grid_pinpoints=[[28, 28], [28, 56]]),
     "llava_onevision": dict(image_grid_pinpoints=[[28, 28], [28, 56]]),
+    "minicpm_ocr": dict(image_token_id=100),
+    "minicpmv4_6": dict(image_token_id=100),
+    "minicpmv4_7": dict(image_token_id=100),
+    "muse_glimmer": dict(out_hidden_size=256),
     "mistral4": dict(num_key_value_heads=4),
     "mistral_large4": _SAME_HEADS,
     "mllama": dict(
@@ -124,14 +148,20 @@ FIELDS: dict[str, dict] = {
     ),
     "fun_asr_nano": dict(adaptor_config=dict(intermediate_size=16)),
     "muse_spark": dict(
+        out_hidden_size=256,
+        projector_hidden_size=64,
         audio_config=dict(
             num_hidden_layers=2, patch_sizes=[4, 4], hidden_sizes=[16, 32], depths=[1, 1]
-        )
+        ),
     ),
     "kyutai_speech_to_text": dict(codec_config=dict(num_filters=4, hidden_size=32)),
     "vibevoice_asr": dict(
-        acoustic_tokenizer_encoder_config=dict(num_filters=4, depths=[1, 1], downsampling_ratios=[2]),
-        semantic_tokenizer_encoder_config=dict(num_filters=4, depths=[1, 1], downsampling_ratios=[2]),
+        acoustic_tokenizer_encoder_config=dict(
+            num_filters=4, depths=[1, 1], downsampling_ratios=[2]
+        ),
+        semantic_tokenizer_encoder_config=dict(
+            num_filters=4, depths=[1, 1], downsampling_ratios=[2]
+        ),
     ),
 }
 
@@ -164,28 +194,22 @@ def _mllama(model: PreTrainedModel) -> Inputs:
 
 def _minicpm(model: PreTrainedModel) -> Inputs:
     patch = model.config.vision_config.patch_size
-    return dict(
-        pixel_values=_random(1, 3, patch, 64 * patch), target_sizes=torch.tensor([[8, 8]])
-    )
+    return dict(pixel_values=_random(1, 3, patch, 64 * patch), target_sizes=torch.tensor([[8, 8]]))
 
 
 _MAKERS: dict[str, Callable[[PreTrainedModel], Inputs]] = {
     "deepseek_vl_hybrid": lambda m: dict(
         pixel_values=_random(1, 3, SIDE, SIDE),
-        high_res_pixel_values=_random(
-            1, 3, *(2 * [m.config.high_res_vision_config.image_size])
-        ),
+        high_res_pixel_values=_random(1, 3, *(2 * [m.config.high_res_vision_config.image_size])),
     ),
-    "fuyu": lambda m: dict(
-        pixel_values=_random(1, 4, 3 * (m.config.patch_size**2))
-    ),
+    "fuyu": lambda m: dict(pixel_values=_random(1, 4, 3 * (m.config.patch_size**2))),
     "gemma4": _gemma4,
     "gemma4_unified": lambda m: dict(
-        pixel_values=_random(1, 4, m.config.vision_config.mm_posemb_size and 3 * 14**2),
+        pixel_values=_random(1, 4, 3 * 42**2),
         image_position_ids=_positions(2),
     ),
     "granite_docling": lambda m: dict(
-        pixel_values=_random(1, 1, 3, SIDE, SIDE),
+        pixel_values=_random(1, 1, 3, 2 * SIDE, 2 * SIDE),
         pixel_attention_mask=torch.ones(1, 1, dtype=torch.bool),
     ),
     "idefics": lambda m: dict(
@@ -194,6 +218,9 @@ _MAKERS: dict[str, Callable[[PreTrainedModel], Inputs]] = {
     ),
     "instructblip": lambda m: dict(
         pixel_values=_random(1, 3, SIDE, SIDE), qformer_input_ids=torch.arange(4, 8)[None]
+    ),
+    "instructblipvideo": lambda m: dict(
+        pixel_values=_random(1, 1, 3, SIDE, SIDE), qformer_input_ids=torch.arange(4, 8)[None]
     ),
     "lfm2_vl": lambda m: dict(
         pixel_values=_patches(m),
@@ -224,11 +251,14 @@ _MAKERS: dict[str, Callable[[PreTrainedModel], Inputs]] = {
         image_embeds_position_mask=torch.tensor([[0] * 3 + [1] * 4 + [0] * 4]),
     ),
     "glmasr": lambda m: _mel(m),
-    "qwen2_audio": lambda m: _mel(m),
+    "qwen2_audio": lambda m: dict(
+        _mel(m), feature_attention_mask=torch.ones(1, 128, dtype=torch.long)
+    ),
     "voxtral": lambda m: _mel(m),
 }
 for _name in ("llava_next_video", "llava_onevision", "granite4_vision"):
     _MAKERS[_name] = _MAKERS["llava_next"]
+_MAKERS["muse_spark"] = _MAKERS["muse_glimmer"]
 _MAKERS["mistral_large4"] = _MAKERS["mistral3"]
 
 
