@@ -37,14 +37,25 @@ class NoOracle(Exception):
     """What this model's layers compute can't be told apart from where they stand."""
 
 
-def replay(model: PreTrainedModel, path: str, sources: Sequence[int], ids: torch.Tensor):
-    """Logits of the layers at `path` in the order of `sources`: (batch, length, vocab)."""
-    return Oracle(model, path, ids).logits(sources)
+def replay(
+    model: PreTrainedModel,
+    path: str,
+    sources: Sequence[int],
+    ids: torch.Tensor,
+    **others: torch.Tensor,
+):
+    """Logits of the layers at `path` in the order of `sources`: (batch, length, vocab). `others`
+    are further inputs, such as those of an image."""
+    return Oracle(model, path, ids, **others).logits(sources)
 
 
-def of(model: PreTrainedModel, paths: Sequence[str], ids: torch.Tensor) -> Oracle | Reordered:
+def of(
+    model: PreTrainedModel, paths: Sequence[str], ids: torch.Tensor | None, **others: torch.Tensor
+) -> Oracle | Reordered:
     """The oracle for layers at `paths`: one list of layers, or several that run in step."""
-    return Oracle(model, paths[0], ids) if len(paths) == 1 else Reordered(model, paths, ids)
+    if len(paths) == 1:
+        return Oracle(model, paths[0], ids, **others)
+    return Reordered(model, paths, ids, **others)
 
 
 @dataclass
@@ -61,11 +72,18 @@ class Call:
 
 
 class Oracle:
-    """The layers of `model` at `path`, and what each is given for `ids`. Raises `NoOracle`."""
+    """The layers of `model` at `path`, and what each is given for `ids`. Raises `NoOracle`.
+
+    Features of an image may enter between the first layers, and not only before them (DeepStack).
+    Then the oracle begins behind the last place where they do, at layer `fixed`, and knows only
+    plans that leave the layers before it where they are.
+    """
 
     @torch.no_grad()
-    def __init__(self, model: PreTrainedModel, path: str, ids: torch.Tensor) -> None:
-        self.model, self.ids = model, ids
+    def __init__(
+        self, model: PreTrainedModel, path: str, ids: torch.Tensor, **others: torch.Tensor
+    ) -> None:
+        self.model, self.inputs = model, {"input_ids": ids, **others}
         self.layers: nn.ModuleList = model.get_submodule(path)
         self.expected, self.calls = self._pass()
         order = [call.index for call in self.calls]
@@ -75,6 +93,7 @@ class Oracle:
         if any(isinstance(x, Cache) for call in self.calls for x in call.given.values()):
             raise NoOracle("its layers are handed a cache even without one")
         self.stores = self._find_stores()
+        self.fixed = 0
         self.streams = self._find_streams()
         self._check_side_inputs()
         self._check_tail()
@@ -84,9 +103,13 @@ class Oracle:
     @torch.no_grad()
     def logits(self, sources: Sequence[int]) -> torch.Tensor:
         """(batch, length, vocab), of the layers in the order of `sources`."""
-        flowing = {path: self.calls[0].given[path] for path in self.streams}
-        stores = {name: copy.copy(self.calls[0].stores[name]) for name in self.stores}
+        if list(sources[: self.fixed]) != list(range(self.fixed)):
+            raise NoOracle(f"features of an image enter before layer {self.fixed}")
+        sources = sources[self.fixed :]
         called = {call.index: call for call in self.calls}
+        begin = next(call for call in self.calls if call.index >= self.fixed)
+        flowing = {path: begin.given[path] for path in self.streams}
+        stores = {name: copy.copy(begin.stores[name]) for name in self.stores}
         out = None
         for i in sources:
             if i not in called:
@@ -101,7 +124,7 @@ class Oracle:
         if out is None:
             raise NoOracle("the plan has none of the layers that act on text")
         with self._changed(lambda index, x: out if index == self.last else x):
-            return self.model(input_ids=self.ids, use_cache=False).logits
+            return self._run()
 
     # ------------------------------------------------------------------ what is seen in a pass
 
@@ -126,7 +149,10 @@ class Oracle:
             for i, layer in enumerate(self.layers):
                 stack.enter_context(layer.register_forward_pre_hook(before(i), with_kwargs=True))
                 stack.enter_context(layer.register_forward_hook(after))
-            return self.model(input_ids=self.ids, use_cache=False).logits, calls
+            return self._run(), calls
+
+    def _run(self) -> torch.Tensor:
+        return self.model(**self.inputs, use_cache=False).logits
 
     def _find_stores(self) -> set[str]:
         """Dicts that all layers are handed and that some of them write to."""
@@ -151,6 +177,10 @@ class Oracle:
                             raise NoOracle("results are changed on the way to the next layer")
                         links.setdefault(path, slot)
             result.append(links)
+        if len(self.inputs) > 1 and result[-1]:
+            while result and any(links != result[-1] for links in result):
+                result = result[1:]
+            self.fixed = self.calls[-len(result) - 1].index
         if not result[0] or any(links != result[0] for links in result):
             raise NoOracle("what a layer returns is not what the next one is given")
         if not result[0].keys() <= self.calls[0].given.keys():
@@ -174,7 +204,7 @@ class Oracle:
         """The logits stay the same when every layer but the last returns noise."""
         kept = self._last_results()
         with self._changed(lambda index, x: kept if index == self.last else _noise(x)):
-            logits = self.model(input_ids=self.ids, use_cache=False).logits
+            logits = self._run()
         if not torch.equal(logits, self.expected):
             raise NoOracle("the logits follow from more than what the last layer returns")
 
@@ -182,7 +212,7 @@ class Oracle:
         kept = []
         hook = self.layers[self.last].register_forward_hook(lambda _, __, out: kept.append(out))
         with hook:
-            self.model(input_ids=self.ids, use_cache=False)
+            self._run()
         return kept[0]
 
     def _in_store(self, path: tuple) -> bool:
@@ -207,9 +237,15 @@ class Reordered:
     """
 
     @torch.no_grad()
-    def __init__(self, model: PreTrainedModel, paths: Sequence[str], ids: torch.Tensor) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        paths: Sequence[str],
+        ids: torch.Tensor,
+        **others: torch.Tensor,
+    ) -> None:
         model = copy.deepcopy(model)  # its layers are put in another order below
-        self.model, self.paths, self.ids = model, paths, ids
+        self.model, self.paths, self.inputs = model, paths, {"input_ids": ids, **others}
         self.owner = model.get_submodule(paths[0].rpartition(".")[0])
         self.lists = {path.rpartition(".")[2]: model.get_submodule(path) for path in paths}
         self.depth = len(self.lists[paths[0].rpartition(".")[2]])
@@ -232,7 +268,7 @@ class Reordered:
                 setattr(self.owner, name, nn.ModuleList(moved))
             for holder, name in counts:
                 setattr(holder, name, len(sources))
-            return self.model(input_ids=self.ids, use_cache=False).logits
+            return self.model(**self.inputs, use_cache=False).logits
         finally:
             for name, layers in self.lists.items():
                 setattr(self.owner, name, layers)

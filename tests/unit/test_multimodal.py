@@ -14,27 +14,41 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
-from zoo import build
+from zoo import build, multimodal
 from zoo.examine import TOLERANCE, _far, _full_and_cached
+from zoo.images import image_inputs
 
 from surgery import Base, Plan, Refused
+from surgery.architecture import Anatomy, skeleton
+from surgery.architecture.checks import loop_index
 
 # Types of which transformers has a class for text alone and one with towers.
-BOTH = ["llama4", "mllama", "qwen3_5", "qwen4_exp", "dots3_note"]
+BOTH = ["llama4", "mllama", "qwen3_5", "qwen4_exp"]
 # Types of which it has only the one with towers.
-WITH_TOWERS = ["gemma3", "llava", "mistral3", "paligemma", "qwen2_5_vl", "qwen3_vl"]
+WITH_TOWERS = [
+    "gemma3",
+    "internvl",
+    "llava",
+    "mistral3",
+    "paligemma",
+    "qwen2_5_vl",
+    "qwen3_vl",  # features enter behind the first two layers too
+    "smolvlm",
+]
+PROCESSOR_FILES = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
 
 
 def checkpoint(model_type, folder):
     """A tiny checkpoint as vision-language models are published: the class with towers."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        made = AutoModelForMultimodalLM.from_config(build.config(model_type), dtype=torch.float32)
-        with torch.no_grad():
-            for parameter in made.parameters():
-                parameter.add_(torch.randn(parameter.shape) * 0.05)
+    made = multimodal.model(model_type)
     made.save_pretrained(folder)
-    return made.eval()
+    return made
 
 
 def parameters(model):
@@ -51,6 +65,8 @@ def loaded(auto, folder):
 @torch.no_grad()
 def test_towers_are_kept_counted_and_do_no_harm(tmp_path, model_type):
     made = checkpoint(model_type, tmp_path / "base")
+    for name in PROCESSOR_FILES:
+        (tmp_path / "base" / name).write_text(f'{{"of": "{name}"}}')
     ids = build.tokens()
     base = Base.open(str(tmp_path / "base"))
     whole = base.preview(Plan.whole(6))
@@ -59,7 +75,8 @@ def test_towers_are_kept_counted_and_do_no_harm(tmp_path, model_type):
     assert towers and whole.active_parameters <= whole.parameters - towers
     # Qwen4's n-gram tables are as large as their place says.
     plan = Plan.parse("0:2, 4:6" if model_type == "qwen4_exp" else "0:2, 1, 4, 3, 2", 6)
-    expected = oracle.replay(base.model, base.anatomy.stack.paths[0], plan.sources, ids)
+    path = base.anatomy.stack.paths[0]
+    expected = oracle.replay(base.model, path, plan.sources, ids)
     patient = base.operate(plan).model
     assert isinstance(patient, type(made))
     assert _far(patient(input_ids=ids, use_cache=False).logits, expected) < TOLERANCE
@@ -67,6 +84,8 @@ def test_towers_are_kept_counted_and_do_no_harm(tmp_path, model_type):
     config = json.loads((out / "config.json").read_text())
     assert config["architectures"] == [type(made).__name__]
     assert base.auto_class in (out / "README.md").read_text()
+    for name in PROCESSOR_FILES:
+        assert (out / name).read_text() == (tmp_path / "base" / name).read_text()
     again, unexpected = loaded(AutoModelForMultimodalLM, out)
     assert not unexpected and type(again) is type(made)
     assert base.preview(plan).parameters == parameters(again)
@@ -81,6 +100,63 @@ def test_towers_are_kept_counted_and_do_no_harm(tmp_path, model_type):
             assert _far(*_full_and_cached(model, ids)) < 10 * TOLERANCE
         text = model.generate(ids[:1, :6], max_new_tokens=6, do_sample=False, pad_token_id=0)
         assert torch.equal(text, patient.generate(ids[:1, :6], max_new_tokens=6, do_sample=False))
+    # Last, since Qwen-VL models keep the image's positions.
+    image = image_inputs(made)
+    assert image is not None
+    pictured = oracle.replay(
+        base.model, path, plan.sources, image["input_ids"], **_without_ids(image)
+    )
+    for model in (patient, again):
+        assert _far(model(**image, use_cache=False).logits, pictured) < TOLERANCE
+
+
+def _without_ids(inputs):
+    return {name: value for name, value in inputs.items() if name != "input_ids"}
+
+
+@pytest.mark.parametrize("text", ["1:6", "0, 2:6", "0, 0, 1:6", "1, 0, 2:6"])
+def test_features_that_enter_between_layers_are_not_misplaced(text):
+    """Qwen3-VL adds some behind its first layers, which a pass over text doesn't show."""
+    base = Anatomy.of(_with_architecture("qwen3_vl"))
+    with pytest.raises(Refused, match="layers 0 to 1 have to stay first"):
+        skeleton(base, Plan.parse(text, 6).sources)
+    skeleton(base, Plan.parse("0:2, 1, 5", 6).sources)
+
+
+def test_without_a_known_name_all_layers_have_to_stay():
+    fields = _with_architecture("qwen3_vl")
+    assert loop_index._fixed(fields, 6) == 2
+    assert loop_index._fixed(_with_architecture("granite4_vision"), 6) == 2
+    assert loop_index._fixed(_with_architecture("llava"), 6) == 6
+
+
+@torch.no_grad()
+def test_the_oracle_knows_where_features_enter():
+    made = multimodal.model("qwen3_vl")
+    image = image_inputs(made)
+    truth = oracle.Oracle(
+        made, "model.language_model.layers", image["input_ids"], **_without_ids(image)
+    )
+    assert truth.fixed == 2
+    with pytest.raises(oracle.NoOracle, match="enter before layer 2"):
+        truth.logits([1, 0, 2, 3])
+
+
+def test_blocks_between_layers_are_found_in_the_loop():
+    """IDEFICS has a cross-attention block before every n-th layer."""
+    made = multimodal.model("idefics").model
+    uses = loop_index._uses(type(made), "layers")
+    assert {use.code for use in uses} >= {"idx % self.cross_layer_interval == 0"}
+    made.cross_layer_interval = 2
+    use = next(use for use in uses if use.code.startswith("idx % "))
+    assert [use.value(made, position) for position in range(4)] == [True, False, True, False]
+
+
+def _with_architecture(model_type):
+    """The config of a published checkpoint, which names its class."""
+    config = multimodal.config(model_type)
+    config.architectures = [multimodal.class_name(model_type)]
+    return config
 
 
 def test_the_page_and_the_facts_name_the_towers(tmp_path):

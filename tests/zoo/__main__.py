@@ -1,6 +1,7 @@
-"""`python -m tests.zoo [TYPE …]`: examine every type and the quantized saves.
+"""`python -m tests.zoo [multimodal] [TYPE …]`: examine every type and the quantized saves.
 
-Writes docs/reference/zoo.md.
+Writes docs/reference/zoo.md; with “multimodal” first, docs/reference/zoo-multimodal.md, of the
+models that take images or sounds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent)]
-PAGE = HERE.parent.parent / "docs" / "reference" / "zoo.md"
+PAGES = HERE.parent.parent / "docs" / "reference"
+PAGE, MULTIMODAL_PAGE = PAGES / "zoo.md", PAGES / "zoo-multimodal.md"
 
 
 def main() -> None:
@@ -27,6 +29,8 @@ def main() -> None:
     parser.add_argument("types", nargs="*", metavar="TYPE", help=only)
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     given = parser.parse_args()
+    if given.types[:1] == ["multimodal"]:
+        return examine_multimodal(parser, given.types[1:], given.jobs)
     if unknown := set(given.types) - {*build.TYPES, "quantized"}:
         parser.error(f"not in the causal-LM mapping: {', '.join(sorted(unknown))}")
     types = [name for name in given.types or build.TYPES if name != "quantized"]
@@ -46,6 +50,25 @@ def main() -> None:
         PAGE.write_text(table.page(findings, saves), encoding="utf-8")
         print(f"Written: {PAGE.relative_to(Path.cwd())}")
     sys.exit(any(result.wrong for result in [*findings, *saves]))
+
+
+def examine_multimodal(parser: argparse.ArgumentParser, only: list[str], jobs: int) -> None:
+    """The same for the multimodal mappings."""
+    from zoo import multimodal, table_multimodal
+    from zoo.examine import quiet
+
+    if unknown := set(only) - {*multimodal.TYPES}:
+        parser.error(f"not in a multimodal mapping: {', '.join(sorted(unknown))}")
+    findings = []
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), quiet) as pool:
+        for result in pool.map(multimodal.examine_multimodal, only or multimodal.TYPES):
+            findings.append(result)
+            print(table_multimodal.line(result), flush=True)
+    print(table_multimodal.totals(findings))
+    if not only:
+        MULTIMODAL_PAGE.write_text(table_multimodal.page(findings), encoding="utf-8")
+        print(f"Written: {MULTIMODAL_PAGE.relative_to(Path.cwd())}")
+    sys.exit(any(result.wrong for result in findings))
 
 
 if __name__ == "__main__":

@@ -16,19 +16,23 @@ TYPES = tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 _TOKENS = ("_token_id", "_token_index", "_index")
 
 
-def config(model_type: str) -> PreTrainedConfig:
-    """The tiny config of a type."""
+def config(model_type: str, special: dict | None = None) -> PreTrainedConfig:
+    """The tiny config of a type, with what it needs besides the common sizes."""
     cls = CONFIG_MAPPING[model_type]
-    return cls(**_fields(cls, SPECIAL.get(model_type, {})))
+    return cls(**_fields(cls, SPECIAL.get(model_type, {}) if special is None else special))
 
 
 def model(model_type: str, seed: int = 0) -> PreTrainedModel:
-    """A random model of it. Every parameter is drawn apart, norms, biases and zeros too, and so is
-    every stored bias, so that no two layers are alike by chance."""
-    cfg = config(model_type)
+    """A random model of a type in the causal-LM mapping."""
+    return drawn_model(config(model_type), AutoModelForCausalLM, seed)
+
+
+def drawn_model(cfg: PreTrainedConfig, auto, seed: int = 0) -> PreTrainedModel:
+    """A random model of a config. Every parameter is drawn apart, norms, biases and zeros too, and
+    so is every stored bias, so that no two layers are alike by chance."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made = AutoModelForCausalLM.from_config(cfg, dtype=torch.float32)
+        made = auto.from_config(cfg, dtype=torch.float32)
         drawn = dict(made.named_parameters())
         drawn |= {name: b for name, b in made.named_buffers() if name.endswith("bias")}
         with torch.no_grad():

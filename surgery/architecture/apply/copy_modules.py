@@ -51,7 +51,7 @@ def _module(module: Any, memo: dict[int, Any]) -> Any:
             state[key] = value
         elif key in _PARTS:
             state[key] = value.copy()
-        elif not value and key in _MACHINERY:
+        elif key in _MACHINERY and not value:
             state[key] = kind()
         else:
             state[key] = _value(value, memo)

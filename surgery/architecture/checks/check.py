@@ -23,6 +23,7 @@ from surgery.errors import Refused
 from surgery.progress import alive
 
 from .index_use import index_use_changes
+from .loop_index import check_loop
 
 _REMEMBERED = 64  # plans of a base
 
@@ -35,6 +36,7 @@ def check(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
     check_shapes(base, tensors, sources)
     check_sharing(base, tensors, sources)
     check_modules(base, new, sources)
+    check_loop(base, new, sources)
     check_layer_inputs(base, new, sources)
     check_cache_length(base, new, sources)
     check_buffers(base, new, sources)  # last: it puts real buffers into the skeleton

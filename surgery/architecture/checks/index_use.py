@@ -28,7 +28,7 @@ _COMPARE = {
     ast.GtE: operator.ge,
 }
 # Objects that keep something per layer: an index may be handed to their methods.
-_KEEPERS = ("cache", "past", "state")
+KEEPERS = ("cache", "past", "state")
 
 
 def index_use_changes(old: nn.Module, new: nn.Module) -> str | None:
@@ -91,12 +91,12 @@ def _judged(node: ast.Attribute, parents: dict) -> _Use | None:
         return None  # a message
     if isinstance(parent, ast.Call) and child is not parent.func:
         called, given = ast.unparse(parent.func), ast.unparse(parent)
-        part_of_self = called.startswith("self.") and any(word in given for word in _KEEPERS)
-        if any(word in called for word in _KEEPERS) or called.startswith("logger") or part_of_self:
+        part_of_self = called.startswith("self.") and any(word in given for word in KEEPERS)
+        if any(word in called for word in KEEPERS) or called.startswith("logger") or part_of_self:
             return None  # a slot of a cache, or of the cache that a part is handed with it
     if isinstance(parent, ast.Compare):
         code = ast.unparse(parent)
-        if any(word in code for word in _KEEPERS):
+        if any(word in code for word in KEEPERS):
             return None  # is its slot there yet?
         if len(parent.ops) == 1 and child is parent.left:
             other = parent.comparators[0]

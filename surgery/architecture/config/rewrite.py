@@ -24,6 +24,7 @@ DEPTH_FIELDS = (
     "n_layer",
     "n_layers",
     "num_layers",
+    "layers",
     "decoder_layers",
     "num_decoder_layers",
     "num_blocks",
@@ -38,6 +39,7 @@ INDEX_LISTS = {
     "hybrid_layer_ids": 0,
     "local_layer_ids": 0,
     "ple_layer_ids": 1,
+    "rope_scaling_layers": 0,
 }
 # Lists that can be as long as the model is deep by chance, or speak of something else.
 NOT_PER_LAYER = {"id2label", "label2id", "architectures", "block_types", "attention_types"}
@@ -278,6 +280,10 @@ def _rewrite_schedules(d: dict[str, Any], plan: list[int], depth: int) -> set[st
     if shared := d.get("num_kv_shared_layers"):  # Gemma 3n and 4
         d["num_kv_shared_layers"] = _sharing(plan, depth - shared, d.get("layer_types"))
 
+    if isinstance(d.get("kv_source_layers"), list):  # Mistral Large 4
+        d["kv_source_layers"] = _kv_sources(d["kv_source_layers"], plan)
+        settled.add("kv_source_layers")
+
     if d.get("rescale_every"):
         d["rescale_every"] = 0  # RWKV would rescale shared weights in place, by position
     if "scale_depth" in d:
@@ -305,6 +311,22 @@ def _sharing(plan: list[int], first: int, kinds: list[str] | None) -> int:
             "stay the last of their kind, with the ones that reuse them behind."
         )
     return len(after)
+
+
+def _kv_sources(old: list[int], plan: list[int]) -> list[int]:
+    """For each position, the one whose keys and values it uses: its own, or those of the last copy
+    of the layer that its source takes them from."""
+    result = []
+    for position, layer in enumerate(plan):
+        source = old[layer]
+        places = [p for p in range(position + 1) if plan[p] == source]
+        if not places:
+            raise Refused(
+                f"Layer {layer} reuses the keys and values of layer {source}, which has to come "
+                "before it."
+            )
+        result.append(places[-1])
+    return result
 
 
 def _prefix(count: int, plan: list[int], key: str) -> int:

@@ -40,8 +40,11 @@ _OTHERS: _Classes = {
 
 
 def auto_class(config: PreTrainedConfig) -> type[_BaseAutoModelClass]:
-    """Return the Auto class that maps this config to a class in its `architectures`;
-    `AutoModelForCausalLM` if there is none."""
+    """Return the Auto class that maps this config to a class in its `architectures`.
+
+    If there is none, `AutoModelForCausalLM`; if the config names no class and only the multimodal
+    mapping has the type, `AutoModelForMultimodalLM`.
+    """
     named = config.architectures or ()
     text = config.get_text_config(decoder=True)
     for auto, classes in (_WRITERS | _OTHERS).items():
@@ -49,6 +52,10 @@ def auto_class(config: PreTrainedConfig) -> type[_BaseAutoModelClass]:
             break  # the embeddings are also its language-modelling head
         if classes.get(config.model_type) in named:
             return auto
+    kind = config.model_type
+    towers = kind in MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
+    if towers and not named and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return AutoModelForMultimodalLM
     return AutoModelForCausalLM
 
 

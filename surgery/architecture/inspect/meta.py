@@ -5,6 +5,7 @@ Gets a forward pass past the places where a model's code asks for a value.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Hashable
 from functools import cache
 from typing import Any
@@ -21,7 +22,7 @@ SHORT = 3  # tokens, of the shortest pass
 
 def run(model: PreTrainedModel, length: int, use_cache: bool):
     """Run a forward pass over `length` tokens on the meta device, and return its output. The model
-    must not be in use elsewhere.
+    must not be in use elsewhere. A model that can't do without an image is given one.
 
     Raises anything that a model's code may raise where it needs a value.
     """
@@ -30,11 +31,28 @@ def run(model: PreTrainedModel, length: int, use_cache: bool):
     before = [(store, dict(store)) for m in model.modules() for store in (vars(m), m._buffers)]
     try:
         with torch.no_grad(), _Guess():
-            return model(input_ids=ids, use_cache=use_cache)
+            return model(input_ids=ids, use_cache=use_cache, **_required(model, ids))
     finally:
         for store, kept in before:
             store.clear()
             store.update(kept)
+
+
+def _required(model: PreTrainedModel, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Arguments besides `input_ids` for which the forward pass has no default: an image, and other
+    texts (BLIP-2 and InstructBLIP)."""
+    result = {}
+    for name, parameter in inspect.signature(model.forward).parameters.items():
+        required = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        if not required or parameter.default is not parameter.empty or name == "input_ids":
+            continue
+        if name == "pixel_values":
+            vision = getattr(model.config, "vision_config", model.config)
+            side, channels = vision.image_size, getattr(vision, "num_channels", 3)
+            result[name] = torch.zeros(1, channels, side, side, device="meta")
+        elif name.endswith("input_ids"):
+            result[name] = ids
+    return result
 
 
 def cached_length(model: PreTrainedModel) -> int | None:

@@ -19,7 +19,7 @@ from surgery.architecture.config.rewrite import DEPTH_FIELDS, LAYER_KINDS
 from surgery.seeded_random import Seeded
 
 # How modules spell their own position. What they do with it is looked into by `position`.
-INDEX_FIELDS = ("layer_idx", "layer_id", "layer_number", "layer_index", "seed")
+INDEX_FIELDS = ("layer_idx", "layer_id", "layer_num", "layer_number", "layer_index", "seed")
 # Attributes that tell what was seen last or how a module was made, not what it computes.
 _IGNORED = {
     *DEPTH_FIELDS,

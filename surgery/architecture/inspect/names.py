@@ -140,6 +140,7 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, Stored]) -> None:
     translate = loader_names(anatomy)
     layers = disk_layers(anatomy, stored)
     passed_over = _passed_over(anatomy)
+    split_off = _split_off(anatomy)
     present = set()
     for name, tensor in stored.items():
         new, shape, where = translate(name), tensor.shape, layers[name]
@@ -163,6 +164,7 @@ def check_stored(anatomy: Anatomy, stored: Mapping[str, Stored]) -> None:
                 )
             continue
         present.add(id(expected))
+        present |= {id(anatomy.tensors[other]) for other in split_off(name)}
         # Quantization packs matrices into other dtypes; what is in these stays as it is.
         plain = not anatomy.quantized or tensor.dtype in ("BF16", "F16", "F32")
         if plain and name in (new, new.partition(".")[2]) and tuple(expected.shape) != tuple(shape):
@@ -268,11 +270,43 @@ def positions(sources: Sequence[int]) -> dict[int, list[int]]:
     return at
 
 
-def loader_names(anatomy: Anatomy):
-    """A function from a stored name to the model's own, as `from_pretrained` translates it."""
+def _split_off(anatomy: Anatomy) -> Callable[[str], list[str]]:
+    """A function from a stored name to the further tensors that `from_pretrained` makes of it, as
+    where queries, keys and values are stored as one: those besides the one of `loader_names`."""
+    renamings, converters = _transforms(anatomy)
+    prefix = anatomy.model.base_model_prefix
+    split = [
+        (pattern, converter.target_patterns)
+        for converter in converters
+        for pattern in converter.source_patterns
+        if len(converter.target_patterns) > 1
+    ]
+
+    def others(name: str) -> list[str]:
+        if not split:
+            return []
+        new, matched = rename_source_key(name, renamings, converters, prefix, anatomy.tensors)
+        made = (
+            new.replace(targets[0], target)
+            for pattern, targets in split
+            if pattern == matched
+            for target in targets[1:]
+        )
+        return [other for other in made if other in anatomy.tensors]
+
+    return others
+
+
+def _transforms(anatomy: Anatomy) -> tuple[list[WeightRenaming], list[WeightConverter]]:
+    """What `from_pretrained` does to names, and to names and tensors."""
     transforms = get_model_conversion_mapping(anatomy.model)
     renamings = [t for t in transforms if isinstance(t, WeightRenaming)]
-    converters = [t for t in transforms if isinstance(t, WeightConverter)]
+    return renamings, [t for t in transforms if isinstance(t, WeightConverter)]
+
+
+def loader_names(anatomy: Anatomy):
+    """A function from a stored name to the model's own, as `from_pretrained` translates it."""
+    renamings, converters = _transforms(anatomy)
     prefix = anatomy.model.base_model_prefix
 
     def translate(name: str) -> str:

@@ -16,7 +16,7 @@ from .loader import auto_class
 
 _ONLY = (
     "Only decoder-only language models can be operated on: those that transformers loads with "
-    "AutoModelForCausalLM."
+    "AutoModelForCausalLM, and those in multimodal models."
 )
 # A model type is described by the first task that lists it.
 _KINDS = (
@@ -45,6 +45,12 @@ def check_config(config: PreTrainedConfig) -> None:
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
         raise Refused(f"{kind} is an encoder-decoder model. {_ONLY}")
+    text = config.get_text_config(decoder=True)
+    if getattr(text, "is_encoder_decoder", False):
+        raise Refused(
+            f"The language model of this {kind} model, {text.model_type}, is an encoder-decoder "
+            f"model. {_ONLY}"
+        )
     if type(config) in AutoModelForCausalLM._model_mapping:
         return
     if auto_class(config) is AutoModelForMultimodalLM:
