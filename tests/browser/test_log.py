@@ -27,7 +27,7 @@ def measure(page: Page, spec: str) -> None:
 
 
 def plans(page: Page):
-    return page.locator("#log-table .log-plan")
+    return page.locator("#log-table .log > .log-scroll .log-plan")
 
 
 def test_a_plan_is_named_and_pinned(logged):
@@ -67,7 +67,7 @@ def test_its_columns_fit_and_everyone_can_read_it(app, open_page, tiny_folder, w
     page = open_page(app, width, height)
     measure(page, str(tiny_folder("llama")))
     page.get_by_label("Compare as A: 0:6").click()
-    rows = page.locator(".log-scroll")
+    rows = page.locator(".log > .log-scroll")
     assert rows.evaluate("node => node.scrollWidth <= node.clientWidth")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     settled(page)

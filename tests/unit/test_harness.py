@@ -23,6 +23,12 @@ from surgery.harness.evaluation import Result, Score, compared
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    """Results of one test are not in the log of another."""
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def folder(tiny_folder):
     return str(tiny_folder("llama"))
@@ -241,8 +247,7 @@ def test_an_unknown_task_is_named(monkeypatch, folder):
 # ---------------------------------------------------------------- what is kept
 
 
-def test_results_are_kept_for_the_log(folder, monkeypatch, tmp_path):
-    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
+def test_results_are_kept_for_the_log(folder, tmp_path):
     base = Base.open(folder)
     assert kept(base) == []
     plan, whole = Plan.parse("0:2, 4:6", 6), Plan.whole(6)
