@@ -37,13 +37,19 @@ export function cells(entry) {
   };
 }
 
+// A score over its standard error, so that a column stays narrow.
+function withError(score, verdict) {
+  const [value, error] = score.split(' ± ');
+  return [value, [error && `± ${error}`, verdict].filter(Boolean).join(', ')];
+}
+
 // The cells of a task after its plan, each as a line and what stands below it.
 export function taskCells(task) {
   return [
     [task.task, [task.metric, task.items].filter(Boolean).join(', ')],
-    [task.base, ''],
-    [task.patient, ''],
-    [task.difference, VERDICTS[task.verdict] || ''],
+    withError(task.base),
+    withError(task.patient),
+    withError(task.difference, VERDICTS[task.verdict]),
   ];
 }
 
