@@ -137,7 +137,7 @@ def _cost(cost: LossIncrease, limit: float, tokens: int) -> Requirement:
         if cost.mean <= limit:
             reason = (
                 f"It may cost more: {tokens:,} tokens are too few to tell. Check on more of them "
-                "with --limit or --text."
+                "with --precision, --limit or --text."
             )
     return Requirement("cost, nats per token", f"≤ {limit:g}", measured, not reason, reason)
 

@@ -23,7 +23,7 @@ from surgery.healing.student import trained_layers
 from surgery.patient import Patient
 
 from .models import config_of
-from .right import WORDS
+from .patients import WORDS
 from .rows import Check, NotRun, Result
 from .workplace import Workplace, on_device
 

@@ -52,11 +52,10 @@ PrecisionOption = Annotated[
         metavar="PERCENT", help="How precisely to know the cost, in percent of it; 10 by default."
     ),
 ]
-_LIMIT = 4096  # tokens of a text that is given, unless its user asks for more
+_LIMIT = 4096  # tokens to choose on, of a text that is given
 _LONGEST = 1 << 20  # tokens for a precision
 
-
-# Costs on a sample.
+# Measures costs on a sample.
 Measure = Callable[["Sample", "Progress"], Iterable["LossIncrease"]]
 
 
@@ -91,11 +90,14 @@ def read_text(
 ) -> Text:
     """The text that the options name. Of the kinds it is one half. Raises `SurgeryError`."""
     from surgery import texts
+    from surgery.analysis.precision import check_precision
 
     if sum(x is not None for x in (text, kind, dataset)) > 1:
         raise SurgeryError("Choose one text: --text, --kind or --dataset.")
     if limit is not None and precision is not None:
         raise SurgeryError("Choose one: --precision finds out how many tokens, --limit says it.")
+    if precision is not None:
+        check_precision(precision / 100)
     if text is not None:
         try:
             own = text.expanduser().read_text(encoding="utf-8")
@@ -158,7 +160,6 @@ def sized_sample(
     if text.limit is not None or base.reads_from_disk:
         return text.sample(base, text.limit or TOKENS)
     share = sizes.PRECISION if precision is None else precision / 100
-    sizes.check_precision(share)
     most = TOKENS if precision is None else _LONGEST
     short, name = text.sample(base, sizes.PILOT)
     if not short.truncated:
@@ -166,7 +167,9 @@ def sized_sample(
     size = sizes.size_of(short, measure, share, progress)
     if size.tokens is None or size.tokens <= short.tokens:
         return short, name
-    sample, name = text.sample(base, min(most, size.tokens + len(short)))
+    # The first token of a window isn't scored.
+    wanted = round(size.tokens * (1 + len(short) / short.tokens))
+    sample, name = text.sample(base, min(most, wanted))
     takes = f"± {100 * share:g} % of the cost takes about {about(size.tokens):,} tokens"
     if sample.tokens < 0.95 * size.tokens:
         takes += f"; {sample.tokens:,} are read"
@@ -184,12 +187,18 @@ def read_halves(
     window: int | None,
     limit: int | None,
     progress: Progress,
+    precision: float | None = None,
 ) -> tuple[tuple[Sample, str], Text | tuple[Sample, str]]:
     """What to choose plans on, and what to judge them on. A text that is given is cut in the
-    middle. Raises `SurgeryError`."""
+    middle, so that no `precision` can be asked of it. Raises `SurgeryError`."""
+    if precision is not None and (text is not None or dataset is not None):
+        raise SurgeryError(
+            "A text of your own is cut in the middle, and both halves are read whole: --precision "
+            "is for the texts of a --kind."
+        )
     sample, name = read_sample(base, text, kind, dataset, window, limit, progress)
     if text is None and dataset is None:
-        other = read_text(text, kind, dataset, window, None, progress, "judge")
+        other = read_text(None, kind, None, window, None, progress, "judge", precision)
         return (sample, name), other
     if len(sample) < 2:
         half = len(sample.windows[0]) // 2 + 2  # each may begin with a token of its own

@@ -20,6 +20,7 @@ from surgery.io.output_target import check_file_target, resolve
 from surgery.progress import Progress, silent
 
 from .file import open_gguf_file
+from .process import last_words, wait_for
 from .save import MAGIC, SUFFIX, Saved
 
 SCRIPT = "convert_hf_to_gguf.py"
@@ -91,20 +92,10 @@ def convert(
 def _run(arguments: list[str], progress: Progress) -> None:
     """Run the converter, and stop it if `progress` raises."""
     with tempfile.TemporaryFile() as log:
-        with subprocess.Popen(
+        process = subprocess.Popen(
             arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-        ) as process:
-            try:
-                while process.poll() is None:
-                    progress("Converting to GGUF", 0, 0)
-                    try:
-                        process.wait(0.2)
-                    except subprocess.TimeoutExpired:
-                        continue
-            except BaseException:
-                process.kill()
-                raise
-        if process.returncode:
+        )
+        if wait_for(process, "Converting to GGUF", progress):
             log.seek(0)
-            words = " ".join(log.read().decode("utf-8", "replace").split())[-_OUTPUT:]
+            words = last_words(log.read(), _OUTPUT)
             raise SaveError(f"{Path(arguments[1]).name} failed: {words}")

@@ -18,9 +18,12 @@ from pathlib import Path
 from surgery.errors import SaveError, SurgeryError
 from surgery.progress import Progress
 
+from .process import last_words, wait_for
+
 PACKAGE = "llama_cpp"
 _MARK = "layer-surgery:"
 _CONTEXT = 512
+_OUTPUT = 600  # characters of its last words
 _SCRIPT = """
 import json, sys
 from llama_cpp import Llama, __version__
@@ -127,20 +130,10 @@ def _run(arguments: list[str], given: str, name: str, progress: Progress) -> str
             process = subprocess.Popen(arguments, stdin=stdin, stdout=out, stderr=err)
         except OSError as error:
             raise SurgeryError(f"{name} can't be started: {error.strerror or error}.") from error
-        with process:
-            try:
-                while process.poll() is None:
-                    progress("Running llama.cpp", 0, 0)
-                    try:
-                        process.wait(0.2)
-                    except subprocess.TimeoutExpired:
-                        continue
-            except BaseException:
-                process.kill()
-                raise
+        status = wait_for(process, "Running llama.cpp", progress)
         out.seek(0)
         err.seek(0)
-        if process.returncode:
-            words = " ".join((err.read() or out.read()).decode("utf-8", "replace").split())[-600:]
+        if status:
+            words = last_words(err.read() or out.read(), _OUTPUT)
             raise SaveError(f"llama.cpp ({name}) does not run the file: {words}")
         return out.read().decode("utf-8", "replace")

@@ -97,7 +97,7 @@ def check(
         raise SurgeryError(f"There is no folder {folder}.")
     opened = open_base(base, from_disk) if base else _recorded(folder, from_disk)
     saved = open_base(str(folder), from_disk)
-    with progress_bar() as progress, quiet_harness():
+    with progress_bar() as progress:
         sample, name = None, ""
         if max_cost is not None:
             wanted = (text, kind, dataset, window, limit)
@@ -107,17 +107,18 @@ def check(
                 return [cost_of(saved, opened, short, progress)]
 
             sample, name = sized_sample(opened, words, precision, cost, progress)
-        requirements = check_saved(
-            saved,
-            opened,
-            sample,
-            max_cost=max_cost,
-            keep=keep or (),
-            tasks=names,
-            max_drop=max_drop,
-            task_options={"include_path": include_path, "limit": items},
-            progress=progress,
-        )
+        with quiet_harness():
+            requirements = check_saved(
+                saved,
+                opened,
+                sample,
+                max_cost=max_cost,
+                keep=keep or (),
+                tasks=names,
+                max_drop=max_drop,
+                task_options={"include_path": include_path, "limit": items},
+                progress=progress,
+            )
     if card:
         where = f"{opened.name} on {name}" if name else opened.name
         rows = ((one.name, one.limit, one.measured, one.passed) for one in requirements)

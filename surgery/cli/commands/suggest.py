@@ -86,7 +86,7 @@ def suggest(
 
     opened = open_base(base, from_disk)
     with progress_bar() as progress:
-        halves = read_halves(opened, text, kind, dataset, window, limit, progress)
+        halves = read_halves(opened, text, kind, dataset, window, limit, progress, precision)
         (sample, name), rest = halves
         count = None if parameters is None else _count(parameters)
         plans = propose(
