@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from .harness import Result
 
 MAX_DROP = 0.02  # of a task's metric, by default
-_Z = 1.96  # standard errors on either side
 _KEEPING = ("kept", "gained")
 
 
@@ -100,20 +99,17 @@ def task_requirements(results: Sequence[Result], max_drop: float) -> list[Requir
 
 
 def _drop(result: Result, limit: float) -> Requirement | None:
-    change, error = result.difference
-    if error is None or result.higher_is_better is None:
+    if result.drop is None:
         return None
-    drop, margin = (-change if result.higher_is_better else change), _Z * error
-    reason = ""
+    (drop, margin), reason = result.drop, ""
     if not math.isfinite(drop + margin):
         reason = "A score isn't a finite number."
     elif drop > limit:
         reason = "It loses more than that."
     elif drop + margin > limit:
         reason = "It may lose more: there are too few items to tell."
-    measured = (
-        f"{result.base.value:.3f} → {result.patient.value:.3f} ({change:+.3f} ± {margin:.3f})"
-    )
+    before, after, change = (s.value for s in (result.base, result.patient, result.difference))
+    measured = f"{before:.3f} → {after:.3f} ({change:+.3f} ± {margin:.3f})"
     name = f"{result.task}, {result.metric}"
     return Requirement(name, f"drop ≤ {limit:g}", measured, not reason, reason)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from surgery.base import Base
     from surgery.patient import Patient
 
+_Z = 1.96  # standard errors on either side of a 95 % interval
 _NO_FILTER = "none"  # lm-eval's name for answers as they came
 
 
@@ -43,6 +44,15 @@ class Result:
     base: Score
     patient: Score
     difference: Score
+
+    @property
+    def drop(self) -> tuple[float, float] | None:
+        """By how much the patient is worse, and half the width of the 95 % interval around it. None
+        without a standard error of the difference, or if it isn't known which value is better."""
+        change, error = self.difference
+        if error is None or self.higher_is_better is None:
+            return None
+        return (-change if self.higher_is_better else change), _Z * error
 
 
 def evaluate(

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from surgery.harness import KeptResult
     from surgery.harness.evaluation import Score
 
-_Z = 1.96  # standard errors on either side
 _MOST_NAMED = 5  # plans of the front that the caption names
 
 
@@ -38,12 +37,10 @@ def table(entries: Iterable[Entry], identity: str, tasks: Iterable[KeptResult] =
 def _task(one: KeptResult) -> dict:
     """A result of a task in words: scores with their standard errors, and what became of it by the
     95 % interval of the difference."""
-    result = one.result
-    change, error = result.difference
-    verdict = ""
-    if error is not None and result.higher_is_better is not None:
-        gain = change if result.higher_is_better else -change
-        verdict = "same" if abs(gain) <= _Z * error else "better" if gain > 0 else "worse"
+    result, verdict = one.result, ""
+    if result.drop:
+        drop, margin = result.drop
+        verdict = "same" if abs(drop) <= margin else "worse" if drop > 0 else "better"
     return {
         "plan": one.plan,
         "task": result.task,
