@@ -47,6 +47,8 @@ def select(page: Page, first: int, last: int, strip: str = "patient") -> None:
     else:
         drag(page, tiles.nth(first), tiles.nth(last))
     expect(selected(page)).to_have_count(last - first + 1)
+    expect(tiles.nth(first)).to_have_attribute("aria-selected", "true")
+    expect(tiles.nth(last)).to_have_attribute("aria-selected", "true")
 
 
 def selected(page: Page):
