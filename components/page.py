@@ -95,7 +95,7 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
         prompt, settings = talking.prompt, talking.settings
         restored, plan = link.wire(sharing, parts, demo, picking.name, prompt, settings)
         base.wire(picking, parts, restored, plan)
-        page_values.wire(strip, prompt, settings)
+        page_values.wire(strip, prompt, (*settings, talking.image))
         fields: tuple[Any, ...] = settings
         greedy, chat, tokens, seed, *_ = fields
         beside = lesson.Beside(

@@ -26,6 +26,7 @@ def of_base(base: Base | KnownBase) -> dict[str, Any]:
         "layer_kinds": list(base.kinds) if any(base.kinds) else None,
         "has_tokenizer": base.has_tokenizer,
         "has_chat_template": base.has_chat_template,
+        "takes_images": base.takes_images,
         "licence": base.licence,
         "note": base.note or None,
         **asdict(base.preview(Plan.whole(base.depth))),

@@ -48,6 +48,9 @@ class Stats:
 class Stream:
     """An iterator of pieces of text. `close()` ends it and frees its cache."""
 
+    #: Whether the prompt has an image, so that its tokens alone don't say what the model was given.
+    has_image = False
+
     def __init__(
         self,
         model: PreTrainedModel,

@@ -48,6 +48,7 @@ class KnownBase:
     kinds: tuple[str, ...]
     has_tokenizer: bool
     has_chat_template: bool
+    takes_images: bool
     licence: str | None
     counts: Counts
     layouts: Layouts
@@ -70,6 +71,7 @@ class KnownBase:
             kinds=tuple(base.kinds),
             has_tokenizer=base.has_tokenizer,
             has_chat_template=base.has_chat_template,
+            takes_images=base.takes_images,
             licence=base.licence,
             counts=base.counts,
             layouts=base.layouts,

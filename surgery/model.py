@@ -11,7 +11,12 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 
 from surgery.architecture.inspect.layer_list import embedding_table
 
@@ -30,6 +35,7 @@ from .compute_choice import compute_dtype_of
 from .counts import Counts, Layouts, StoredBytes
 from .devices import HEADROOM, accelerators, main_memory
 from .errors import BaseError, SurgeryError, one_line
+from .image_prompt import load_processor
 from .io.copy import equal, open_file
 from .io.output_target import explained
 from .io.ownership import temporary
@@ -40,6 +46,7 @@ from .shared_weights import share
 from .sources import Source, Tensor, open_source
 from .sources.companions import companions
 
+_WITH_IMAGES = ("AutoModelForImageTextToText", "AutoModelForMultimodalLM")
 _FROM_DISK = " Or add --from-disk: weights are then read whenever they are used, which is slow."
 
 
@@ -213,6 +220,29 @@ class Model:
         if tokenizer is None:
             raise BaseError(why)
         return tokenizer
+
+    @cached_property
+    def _processor(self) -> tuple[ProcessorMixin | None, str]:
+        """(processor, "") or (None, reason)."""
+        none = f"{self.name} takes no images: its prompts are text."
+        if self.auto_class not in _WITH_IMAGES:
+            return None, none
+        if (folder := self.source.tokenizer_folder(current())) is None:
+            return None, none
+        return load_processor(folder, self.name)
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether an image can be given with a prompt: it has a usable processor of images."""
+        return self._processor[0] is not None
+
+    @property
+    def processor(self) -> ProcessorMixin:
+        """Its processor of images and text. Raises `BaseError` if it takes no images."""
+        processor, why = self._processor
+        if processor is None:
+            raise BaseError(why)
+        return processor
 
     @property
     def context(self) -> int | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from .architecture import check_loadable
@@ -12,6 +15,8 @@ from .architecture.apply.build import build_patient
 from .errors import SurgeryError, one_line
 from .garbage import uncollected
 from .generation import Stream
+from .image_prompt import image_inputs, read_image
+from .image_stream import ImageStream
 from .out_of_memory import memory_explained
 from .plan import Plan
 from .read_ahead import ReadAhead
@@ -68,13 +73,15 @@ class Patient:
         top_p: float = 0.95,
         greedy: bool = False,
         chat: bool = False,
+        image: str | Path | bytes | None = None,
     ) -> Stream:
         """Generate text after `prompt`: an iterator of text pieces, computed as they are asked for.
 
         `chat` puts the prompt into the base's chat template. `greedy` takes the likeliest token
         each time; otherwise tokens are drawn at `temperature` (0.01 to 100) from the smallest set
-        that holds `top_p` (0 to 1) of the probability, the same ones for the same `seed`.
-        Raises `SurgeryError` for settings or prompts that don't fit.
+        that holds `top_p` (0 to 1) of the probability, the same ones for the same `seed`. `image`
+        is an image that the prompt is about, as a file or its bytes, for bases that take one
+        (`takes_images`). Raises `SurgeryError` for settings, prompts or images that don't fit.
         """
         if not 1 <= max_new_tokens <= LONGEST_ANSWER:
             raise SurgeryError(f"max_new_tokens can be 1 to {LONGEST_ANSWER:,}.")
@@ -84,23 +91,24 @@ class Patient:
             raise SurgeryError("top_p has to be above 0 and at most 1.")
         if not 0 <= seed < 2**63:
             raise SurgeryError("The seed has to be a whole number, 0 or above.")
-        ids = self._tokens(prompt, chat)
+        inputs = self._with_image(prompt, image, chat) if image else None
+        ids = inputs["input_ids"][0].tolist() if inputs else self._tokens(prompt, chat)
         window = self.base.context
         if window and len(ids) + max_new_tokens > window:
             raise SurgeryError(
                 f"The prompt has {len(ids):,} tokens and {max_new_tokens:,} more are requested; "
                 f"this model's context holds {window:,}. Shorten one of them."
             )
-        return Stream(
-            self.model,
-            self.base.tokenizer,
-            ids,
+        settings: dict[str, Any] = dict(
             max_new_tokens=max_new_tokens,
             seed=seed,
             temperature=temperature,
             top_p=top_p,
             greedy=greedy,
         )
+        if inputs:  # the model keeps something of the image
+            return ImageStream(self.again().model, self.base.tokenizer, inputs, **settings)
+        return Stream(self.model, self.base.tokenizer, ids, **settings)
 
     def _as_chat(self, prompt: str) -> str:
         """Put the prompt into the base's chat template, which is untrusted: transformers renders it
@@ -119,10 +127,20 @@ class Patient:
                 f"The chat template of {self.base.name} can't be used: {message}. Use plain text."
             ) from error
 
+    def _with_image(
+        self, prompt: str, image: str | Path | bytes, chat: bool
+    ) -> Mapping[str, Tensor]:
+        _check_text(prompt)
+        processor = self.base.processor
+        if chat and not getattr(processor, "chat_template", None):
+            raise SurgeryError(f"{self.base.name} has no chat template for images: use plain text.")
+        inputs = image_inputs(processor, prompt, read_image(image), chat)
+        self.base.check_tokens(inputs["input_ids"][0].tolist())
+        return inputs
+
     def _tokens(self, prompt: str, chat: bool) -> list[int]:
         tokenizer = self.base.tokenizer
-        if any("\ud800" <= c <= "\udfff" for c in prompt):  # bytes that are no UTF-8 come as these
-            raise SurgeryError("The prompt is not valid UTF-8: write it in UTF-8.")
+        _check_text(prompt)
         if chat:
             if not self.base.has_chat_template:
                 raise SurgeryError(f"{self.base.name} has no chat template: use plain text.")
@@ -136,3 +154,8 @@ class Patient:
             raise SurgeryError("The prompt is empty: write a few words.")
         self.base.check_tokens(ids)
         return ids
+
+
+def _check_text(prompt: str) -> None:
+    if any("\ud800" <= c <= "\udfff" for c in prompt):  # bytes that are no UTF-8 come as these
+        raise SurgeryError("The prompt is not valid UTF-8: write it in UTF-8.")

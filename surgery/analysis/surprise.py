@@ -19,10 +19,11 @@ def surprises(model: PreTrainedModel, stream: Stream) -> list[tuple[str, float]]
 
     One pass of `model` over prompt and text, without the cache. Probabilities are those of its
     whole distribution, whatever the stream's temperature and top-p. Both models have to use the
-    same tokens. Raises `SurgeryError` if it can't be computed.
+    same tokens. Empty for a prompt with an image, which its tokens don't hold. Raises
+    `SurgeryError` if it can't be computed.
     """
     pieces, ids = stream.pieces, stream.ids
-    if not pieces:
+    if not pieces or stream.has_image:
         return []
     device = input_embedding(model).device
     tokens = torch.tensor([[*stream.prompt_ids, *ids]], device=device)

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AutoRun } from '../../components/panels/talk/auto_run.mjs';
 import { placeOf } from '../../components/panels/talk/following.mjs';
-import { healingOf, outdated } from '../../components/panels/talk/outdated.mjs';
+import { fieldsOf, healingOf, outdated } from '../../components/panels/talk/outdated.mjs';
 import { parting, partingText } from '../../components/panels/talk/parting.mjs';
 import { cut, level } from '../../components/panels/talk/surprise.mjs';
 import {
@@ -214,4 +214,16 @@ test('the first token is the one where the texts part', () => {
   assert.equal(firstToken(side.pieces, [1, 4]), 0);
   assert.equal(firstToken(side.pieces, null), 0);
   assert.equal(firstToken(side.pieces, [90, 91]), 0);
+});
+
+test('of an image, the page compares which one it is', () => {
+  const values = ['Hi', true, false, 64, 0, 0.8, 0.95];
+  assert.equal(fieldsOf(values).image, '');
+  const made = { spec: 'a', plan: '0:6', fields: fieldsOf([...values, { id: 'x', data: 'long' }]) };
+  assert.deepEqual(made.fields, {
+    prompt: 'Hi', greedy: true, chat: false, tokens: 64, seed: 0, temperature: 0.8, top_p: 0.95,
+    image: 'x',
+  });
+  const now = { ...made, fields: fieldsOf([...values, {}]) };
+  assert.equal(outdated('base', made, now), 'Outdated: the image changed.');
 });

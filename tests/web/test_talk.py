@@ -1,22 +1,26 @@
 """Two streams in turn, what is kept of them, and what goes wrong with them."""
 
+import base64
 import copy
 import time
 
 import pytest
 import tiny
+import tiny_llava
 import updates
+from PIL import Image
 
 from components.panels.talk import wiring
 from components.panels.talk.talk_store import TalkStore
 from components.panels.talk.wiring import (
     can_speak,
     loads_unasked,
+    offer_image,
     only_status,
     stopped,
     talk,
 )
-from surgery import Base, Plan
+from surgery import Base, Plan, SurgeryError
 from surgery.analysis import surprises
 from surgery.operation import Operation
 from surgery.patient import Patient
@@ -41,7 +45,7 @@ def test_both_speak_as_the_library_does(services, tiny_folder):
     assert shown["patient"]["plan"] == "0:2, 4:6" and shown["base"]["plan"] == ""
     assert shown["prompt"] == "hello" and not shown["running"]
     assert (shown["spec"], shown["plan"], shown["healing"]) == (spec, "0:2, 4:6", "")
-    assert shown["fields"] == {"prompt": "hello", **SETTINGS}  # as the page has them
+    assert shown["fields"] == {"prompt": "hello", **SETTINGS, "image": ""}  # the page's
     expected = [pytest.approx(nats) for _, nats in surprises(base.model, stream)]
     assert [nats for _, nats in shown["patient"]["pieces"]] == expected
     assert "".join(text for text, _ in shown["patient"]["pieces"]) == shown["patient"]["text"]
@@ -205,3 +209,51 @@ def test_only_small_weights_are_loaded_unasked(services, tiny_folder, monkeypatc
     assert not loads_unasked(services, f"config:{spec}/config.json")
     run(services, spec, Plan.whole(6))
     assert loads_unasked(services, spec)  # they are in memory
+
+
+def chosen(path, one="a"):
+    """What the page's picker makes of an image."""
+    with Image.open(path) as image:
+        image.save(path.with_suffix(".jpg"))
+    data = base64.b64encode(path.with_suffix(".jpg").read_bytes()).decode()
+    return {"id": one, "name": path.name, "data": f"data:image/jpeg;base64,{data}"}
+
+
+def test_an_image_goes_to_both_models(services, tiny_folder, tmp_path):
+    tiny_llava.save(tmp_path / "base")
+    spec, plan, store = str(tmp_path / "base"), Plan.parse("0:5", 6), TalkStore()
+    first, second = (tiny_llava.picture(tmp_path / f"{i}.png", seed=i) for i in range(2))
+    shown = run(services, spec, plan, image=chosen(first), store=store)[-1][1]
+    base = Base.open(spec)
+    for who, which in (("base", Plan.whole(6)), ("patient", plan)):
+        stream = base.operate(which).stream(
+            "hello", image=first.with_suffix(".jpg"), max_new_tokens=8, greedy=True
+        )
+        assert shown[who]["text"] == "".join(stream) and stream.has_image
+    assert shown["fields"]["image"] == "a" and shown["pictured"] and store.answers is None
+    # The base's text is kept for this image alone.
+    again = run(services, spec, plan, image=chosen(first), store=store)
+    other = run(services, spec, plan, image=chosen(second, "b"), store=store)
+    assert again[0][1]["base"]["tokens"] and not other[0][1]["base"]["tokens"]
+    shown_at = offer_image(services, spec)
+    assert shown_at["visible"] and "value" not in shown_at
+    hidden = offer_image(services, str(tiny_folder("llama")))
+    assert not hidden["visible"] and hidden["value"] == {}
+
+
+def test_what_is_no_image_is_said(services, tiny_folder, tmp_path):
+    spec = str(tiny_folder("llama"))
+    good = chosen(tiny_llava.picture(tmp_path / "0.png"))
+    for image, message in (
+        (good, "takes no images"),
+        ({"data": "data:image/svg+xml;base64,AAAA"}, "not a JPEG"),
+        ({"data": "data:image/jpeg;base64,AA!A"}, "damaged"),
+    ):
+        with pytest.raises(SurgeryError, match=message):
+            run_raising(services, spec, image)
+    assert run(services, spec, Plan.whole(6), image={"wrong": "x.txt can't be read"})
+
+
+def run_raising(services, spec, image):
+    work = talk(services, Operation(spec, Plan.whole(6)), "hello", **SETTINGS, image=image)
+    return list(work)

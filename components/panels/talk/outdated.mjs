@@ -8,10 +8,18 @@ const BOTH = { // what both texts depend on, by the name of the field
   seed: 'the seed',
   temperature: 'the temperature',
   top_p: 'top-p',
+  image: 'the image',
 };
 const RANDOM = ['seed', 'temperature', 'top_p']; // these change nothing in greedy decoding
 
-export const FIELDS = Object.keys(BOTH);
+const FIELDS = Object.keys(BOTH);
+
+// The values of the page, in that order, as they are compared: of an image, which one it is.
+export function fieldsOf(values) {
+  return Object.fromEntries(FIELDS.map((name, i) => (
+    [name, name === 'image' ? values[i]?.id ?? '' : values[i]]
+  )));
+}
 
 function list(words) {
   return words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} and ${words.at(-1)}`;

@@ -9,6 +9,7 @@ import gradio as gr
 
 from components.services.services import Services
 from components.widgets.html_component import LiveHTML
+from components.widgets.image_file.image_file import ImageFile
 from components.widgets.plotly_view.plotly_view import PlotlyView
 from components.widgets.status.status import Status
 
@@ -37,6 +38,7 @@ class TalkPanel:
     prompt: gr.Textbox
     start: gr.Button
     stop: gr.Button
+    image: ImageFile  # shown where the base takes one
     settings: tuple[gr.components.Component, ...]
     status: Status
     output: TalkView
@@ -63,6 +65,7 @@ def layout(services: Services) -> TalkPanel:
             "Stream both", variant="primary", scale=0, min_width=130, size="md", elem_id="stream"
         )
         stop = gr.Button("Stop", scale=0, min_width=80, size="md", elem_id="stop")
+    image = ImageFile(value={}, visible=False, elem_id="talk-image")
     status = Status(value={}, elem_id="talk-status")
     output = TalkView(value={}, auto=not allowed.public, elem_id="talk")
     with gr.Row(elem_id="talk-maps", elem_classes="weights-row halves"):
@@ -97,4 +100,4 @@ def layout(services: Services) -> TalkPanel:
             0.05, 1.0, value=0.95, step=0.05, label="Top-p", info="Nucleus sampling threshold."
         )
     settings = (greedy, chat, tokens, seed, temperature, top_p)
-    return TalkPanel(prompt, start, stop, settings, status, output, figures)
+    return TalkPanel(prompt, start, stop, image, settings, status, output, figures)

@@ -6,7 +6,7 @@ import { followPage } from '../../widgets/page_values.mjs';
 import { probabilityText } from '../../widgets/text.mjs';
 import { AutoRun } from './auto_run.mjs';
 import { Following } from './following.mjs';
-import { FIELDS, healingOf, outdated } from './outdated.mjs';
+import { fieldsOf, healingOf, outdated } from './outdated.mjs';
 import { parting, partingText } from './parting.mjs';
 import { speed } from './speed.mjs';
 import { cut, level } from './surprise.mjs';
@@ -154,7 +154,7 @@ export function mount({ element, trigger, props, watch }) {
     const parts = partsOf(value);
     for (const name of SIDES) drawPane(name, parts);
     legend.classList.toggle('shown', Boolean(parts?.word || value.patient?.pieces));
-    explain.hidden = tokens.isOn || !value.base?.text || value.running;
+    explain.hidden = tokens.isOn || !value.base?.text || value.running || value.pictured;
     tokens.mark();
     showDifference();
   }
@@ -190,7 +190,7 @@ export function mount({ element, trigger, props, watch }) {
       spec: view.spec,
       // What was typed wrong stands in the box, and the plan stays as it was.
       plan: view.error && sameBase ? before.plan : view.text,
-      fields: Object.fromEntries(FIELDS.map((name, i) => [name, values[i]])),
+      fields: fieldsOf(values),
     };
     if (!sameBase || now.plan !== before.plan) {
       auto.clear();

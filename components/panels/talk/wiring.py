@@ -19,6 +19,7 @@ from components.services.run_job import run_job, watch
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
+from components.widgets.image_file.image_file import chosen_image, image_id
 from components.widgets.status.status import note
 from surgery import Plan, SurgeryError
 from surgery.operation import Operation
@@ -78,7 +79,8 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
 
     pressed = gr.Number(visible="hidden")
     outputs = [panel.status, panel.output]
-    inputs = [parts.session, parts.healed, store, pressed, panel.prompt, *panel.settings]
+    given_by = [panel.prompt, *panel.settings, panel.image]
+    inputs = [parts.session, parts.healed, store, pressed, *given_by]
     options: dict[str, Any] = {
         "js": _with_clock(pressed, inputs),
         "concurrency_limit": None,  # they take turns in the fair queue
@@ -127,13 +129,14 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
     ):
         event(ends, given, shown, js=_with_clock(pressed, given), concurrency_limit=None, **QUIET)
 
-    def opened(session: Session, request: gr.Request) -> tuple[dict, dict]:
+    def opened(session: Session, request: gr.Request) -> tuple[dict, dict, dict]:
         if services.refused("draw", request):
-            return gr.skip(), gr.skip()
-        return can_speak(services, session.spec)
+            return gr.skip(), gr.skip(), gr.skip()
+        return *can_speak(services, session.spec), offer_image(services, session.spec)
 
+    shown = [panel.start, panel.status, panel.image]
     for event in parts.opened:
-        event.then(opened, parts.session, [panel.start, panel.status], queue=False, **QUIET)
+        event.then(opened, parts.session, shown, queue=False, **QUIET)
 
 
 def _with_clock(pressed: gr.Number, inputs: list) -> str:
@@ -152,6 +155,16 @@ def can_speak(services: Services, spec: str) -> tuple[dict, dict]:
         return gr.update(interactive=True), note("")
     reason = f"{base.name} has no tokenizer, so it can't generate text. Everything else works."
     return gr.update(interactive=False), note(reason)
+
+
+def offer_image(services: Services, spec: str) -> dict:
+    """An update of the image picker: there, with the image that was chosen, if this base takes one;
+    otherwise neither."""
+    try:
+        takes = services.bases.numbers(spec).takes_images
+    except SurgeryError:
+        return gr.skip()
+    return gr.update(visible=True) if takes else gr.update(visible=False, value={})
 
 
 def loads_unasked(services: Services, spec: str) -> bool:
@@ -180,11 +193,13 @@ def talk(
     seed: float,
     temperature: float,
     top_p: float,
+    image: dict | None = None,
     who: Visitor | str | None = None,
     store: TalkStore | None = None,
 ) -> Iterator[tuple[dict, dict]]:
     """Values for status and view: how the weights load, the place in the queue, then both texts as
-    they grow, and at the end how surprised the base is by the patient's. `who` is the visitor, for
+    they grow, and at the end how surprised the base is by the patient's. `image`
+    is the value of the image picker, `who` the visitor, for
     fair queueing; `store` has the base's last text, which is not generated again for the same
     settings. Raises `SurgeryError`."""
     allowed, bases, gpu = services.deployment, services.bases, services.gpu
@@ -197,14 +212,16 @@ def talk(
         seed=seed,
         temperature=temperature,
         top_p=top_p,
+        image=image_id(image),
     )
-    settings = dict(
+    settings: dict[str, Any] = dict(
         greedy=bool(greedy),
         chat=bool(chat),
         max_new_tokens=int(min(tokens or 64, allowed.max_new_tokens)),
         seed=int(seed or 0),
         temperature=float(temperature or 0.8),
         top_p=float(top_p or 0.95),
+        image=chosen_image(image),
     )
     prompt = str(prompt or "")
     key = (operation.spec, prompt, *settings.values())
@@ -216,6 +233,7 @@ def talk(
         "fields": fields,  # the page compares them with its own
         "prompt": "" if chat else prompt,
         "running": True,
+        "pictured": bool(settings["image"]),  # its layers can't be measured by token
         "base": store.text(key) or _side(),
         "patient": _side(str(operation)),
     }
@@ -243,7 +261,8 @@ def talk(
                 show,
             )
         store.answers = None  # of the run before
-        used.callback(_keep_answers, store, operation, streams, shown)
+        if not settings["image"]:  # what measures tokens knows no images
+            used.callback(_keep_answers, store, operation, streams, shown)
         slow = yield from watch(lambda _: _text_speed(base, operation), show)
         drawn = 0.0
         work = _then_surprise(streams, None if lent else base)
@@ -307,7 +326,8 @@ def _then_surprise(streams: dict[str, Any], base: Base | None) -> Iterator[tuple
         pieces = _surprises(base, streams["patient"]) if base else streams["patient"].surprises
     except SurgeryError:  # the texts are there, and are worth more than their colours
         return
-    yield _SURPRISE, [[text, x if math.isfinite(x) else None] for text, x in pieces]
+    if pieces:
+        yield _SURPRISE, [[text, x if math.isfinite(x) else None] for text, x in pieces]
 
 
 def _surprises(base: Base, stream: Any) -> list[tuple[str, float]]:

@@ -404,10 +404,10 @@ export function createDrawing(element, moved) {
     // Where tiles are still moving, the layer is the one that is seen under the pointer.
     placeUnder(event, strip) {
       const x = event.clientX - rows[strip].getBoundingClientRect().left;
-      const place = placeAt(x, slot, tiles[strip].length);
+      const under = placeAt(x, slot, tiles[strip].length);
       const seen = document.elementFromPoint(event.clientX, event.clientY)?.closest('.layer');
       const index = tiles[strip].indexOf(seen);
-      return index < 0 ? place : { ...place, index };
+      return index < 0 ? under : { ...under, index };
     },
   };
 }

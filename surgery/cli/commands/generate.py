@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,6 +39,10 @@ def generate(
     chat: Annotated[
         bool, typer.Option("--chat", help="Apply the chat template to the prompt.")
     ] = False,
+    image: Annotated[
+        Path | None,
+        typer.Option(help="An image that the prompt is about; for vision-language models."),
+    ] = None,
     with_: WithOption = None,
     compute_dtype: ComputeDtypeOption = None,
     from_disk: FromDiskOption = False,
@@ -59,6 +64,7 @@ def generate(
         temperature=temperature,
         top_p=top_p,
         chat=chat,
+        image=image,
     )
     for piece in stream:
         sys.stdout.write(piece)
