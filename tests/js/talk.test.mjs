@@ -219,11 +219,11 @@ test('the first token is the one where the texts part', () => {
 test('of an image, the page compares which one it is', () => {
   const values = ['Hi', true, false, 64, 0, 0.8, 0.95];
   assert.equal(fieldsOf(values).image, '');
-  const made = { spec: 'a', plan: '0:6', fields: fieldsOf([...values, { id: 'x', data: 'long' }]) };
-  assert.deepEqual(made.fields, {
+  const pictured = { spec: 'a', plan: '0:6', fields: fieldsOf([...values, { id: 'x', data: 'long' }]) };
+  assert.deepEqual(pictured.fields, {
     prompt: 'Hi', greedy: true, chat: false, tokens: 64, seed: 0, temperature: 0.8, top_p: 0.95,
     image: 'x',
   });
-  const now = { ...made, fields: fieldsOf([...values, {}]) };
-  assert.equal(outdated('base', made, now), 'Outdated: the image changed.');
+  const now = { ...pictured, fields: fieldsOf([...values, {}]) };
+  assert.equal(outdated('base', pictured, now), 'Outdated: the image changed.');
 });
