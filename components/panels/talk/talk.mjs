@@ -153,6 +153,7 @@ export function mount({ element, trigger, props, watch }) {
     if (value.run > begun) begin(value);
     const parts = partsOf(value);
     for (const name of SIDES) drawPane(name, parts);
+    legend.classList.toggle('pictured', Boolean(value.pictured));
     legend.classList.toggle('shown', Boolean(parts?.word || value.patient?.pieces));
     explain.hidden = tokens.isOn || !value.base?.text || value.running || value.pictured;
     tokens.mark();
