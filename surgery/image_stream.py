@@ -57,7 +57,9 @@ class ImageStream(Stream):
                 **self._arguments,
             )
             output = model(**given, return_dict=True)
-        except (TypeError, ValueError) as error:  # a processor that doesn't belong to the model
+        except (RuntimeError, IndexError):  # memory, say: explained as for any text
+            raise
+        except Exception as error:  # a processor that doesn't belong to the model, say
             raise SurgeryError(
                 f"The model can't take this image: {one_line(error, 200)}"
             ) from error

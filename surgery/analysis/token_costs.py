@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from transformers import PreTrainedModel
 
 from surgery.altered import Altered
-from surgery.architecture.inspect.chain import Chain
+from surgery.architecture.inspect.chain import Calls, Chain
 from surgery.architecture.inspect.embedding import input_embedding
 from surgery.compute import many_rows
 from surgery.errors import PlanError, Refused, SurgeryError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from surgery.patient import Patient
 
 MOST = 1024  # tokens of prompt and text together
+_ROWS = 512  # tokens that are run through a layer together: products of few rows are slow
 
 
 @dataclass(frozen=True)
@@ -151,20 +152,32 @@ def _chained_passes(
     depth, head = len(chain.layers), _head(base, model) * last / ids.numel()
     total = depth * (depth + 1) / 2 + (depth + 1) * head
     meter = Meter(progress, "Dropping each layer", total)
-    calls = chain.calls(ids)
-    whole = calls.first  # hidden states before the next layer
-    dropped: list[torch.Tensor] = []
+
+    @cache
+    def calls(windows: int) -> Calls:
+        return chain.calls(ids.expand(windows, -1))
+
+    whole = calls(1).first  # hidden states before the next layer
+    # Some models fold windows and tokens into one dimension; then nothing is run together.
+    together = max(1, _ROWS // ids.numel()) if whole.shape[:-1] == ids.shape else 1
+    dropped: list[torch.Tensor] = []  # in groups that are run together: (layers, length, width)
     for p, layer in enumerate(chain.layers):
-        step = partial(chain.run, calls, p, layer)
         for i, states in enumerate(dropped):
-            dropped[i] = step(states)
-            meter.add(1)
-        dropped.append(whole)
-        whole = step(whole)
+            windows = len(states) if together > 1 else 1
+            dropped[i] = chain.run(calls(windows), p, layer, states)
+            meter.add(windows)
+        if together > 1 and dropped and len(dropped[-1]) < together:
+            dropped[-1] = torch.cat([dropped[-1], whole])
+        else:
+            dropped.append(whole)
+        whole = chain.run(calls(1), p, layer, whole)
         meter.add(1)
-    for states in (whole, *dropped):
-        yield chain.logits(ids, states, last)
-        meter.add(head)
+    yield chain.logits(ids, whole, last)
+    meter.add(head)
+    for states in dropped:
+        windows = len(states) if together > 1 else 1
+        yield from chain.logits(ids.expand(windows, -1), states, last).split(1)
+        meter.add(windows * head)
 
 
 def _whole_passes(

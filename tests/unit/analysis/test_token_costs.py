@@ -46,6 +46,21 @@ def test_it_is_what_a_plan_without_the_layer_gives(opened, family, text, one_by_
         assert without(result, p) == pytest.approx(plain(dropped, prompt, ids), abs=1e-4)
 
 
+@pytest.mark.parametrize("rows", [1, 40, 10_000])
+def test_running_layers_together_changes_nothing(opened, rows, monkeypatch):
+    base, _ = opened("gemma3_text")
+    prompt, ids = continuation(base, PROMPT, TEXT[:7])
+    expected = token_importance(base, Plan.whole(6), prompt, ids)
+    monkeypatch.setattr(module, "_ROWS", rows)
+    counted = []
+    result = token_importance(
+        base, Plan.whole(6), prompt, ids, lambda _, done, total: counted.append((done, total))
+    )
+    for p in range(6):
+        assert result.costs[p] == pytest.approx(expected.costs[p], abs=1e-5)
+    assert counted[-1][0] == pytest.approx(counted[-1][1])
+
+
 def test_other_layers_keep_weights_that_depend_on_their_place(opened):
     """Dropping the layer after an average leaves the average as it is."""
     base, _ = opened("llama")
