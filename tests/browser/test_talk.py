@@ -4,6 +4,7 @@ it has changed."""
 import math
 import re
 
+import tiny_llava
 from hands import (
     both_schemes,
     depth,
@@ -401,3 +402,29 @@ def test_a_picture_of_the_page(page, tmp_path):
     page.wait_for_function("document.body.classList.contains('dark')")
     dark = picture(page, tmp_path / "dark.png")
     assert sum(light.getpixel((5, 5))) > 600 and sum(dark.getpixel((5, 5))) < 150
+
+
+def test_an_image_goes_with_the_prompt(page, tmp_path):
+    tiny_llava.save(tmp_path / "llava")
+    picker = page.locator("#talk-image")
+    expect(picker).to_be_hidden()  # the bundled model takes none
+    open_base(page, str(tmp_path / "llava"))
+    depth(page, 6)
+    image = tiny_llava.picture(tmp_path / "fade.png", width=2000, height=1500)
+    picker.locator("input").set_input_files(image)
+    expect(picker.get_by_role("img")).to_have_attribute("alt", "The image of the prompt: fade.png")
+    drawn = picker.get_by_role("img").evaluate("x => [x.naturalWidth, x.naturalHeight]")
+    assert drawn == [1024, 768]
+    page.locator("#stream").click()
+    for who in ("base", "patient"):
+        expect(facts(page, who)).to_contain_text("tokens")
+    expect(page.locator(".talk-explain")).to_be_hidden()
+    assert not faults(page)
+    notes = {"name": "<b>.txt", "mimeType": "text/plain", "buffer": b"hello"}
+    picker.locator("input").set_input_files(notes)
+    expect(picker.get_by_role("status")).to_contain_text("<b>.txt can’t be read as an image")
+    for who in ("base", "patient"):
+        expect(stale(page, who)).to_have_text("Outdated: the image changed.")
+    open_base(page, "bundled")
+    depth(page, 30)
+    expect(picker).to_be_hidden()
