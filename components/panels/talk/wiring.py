@@ -134,9 +134,9 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
             return gr.skip(), gr.skip(), gr.skip()
         return *can_speak(services, session.spec), offer_image(services, session.spec)
 
-    shown = [panel.start, panel.status, panel.image]
+    offered: list[Any] = [panel.start, panel.status, panel.image]
     for event in parts.opened:
-        event.then(opened, parts.session, shown, queue=False, **QUIET)
+        event.then(opened, parts.session, offered, queue=False, **QUIET)
 
 
 def _with_clock(pressed: gr.Number, inputs: list) -> str:
