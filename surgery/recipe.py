@@ -279,8 +279,6 @@ def _check_models(recipe: Recipe) -> None:
             f"The recipe stacks layers of {len(models)} models; at most "
             f"{len(ascii_lowercase)} are allowed."
         )
-    if any("+" in model for model in models):
-        raise Refused("The recipe applies a LoRA (model+adapter): merge it into its base first.")
     named, tokenizer = recipe.base_model, recipe.tokenizer_source
     if named is not None and named not in models:
         raise Refused(f"base_model {named[:80]} is another than the slices' model.")

@@ -33,8 +33,10 @@ from surgery.progress import Progress
 from .companions import LARGEST, choose, is_needed, too_large
 from .folder import (
     ADAPTER,
+    ADAPTER_WEIGHTS,
     INDEX,
     SINGLE,
+    check_adapter,
     gather,
     no_safetensors,
     open_folder,
@@ -64,7 +66,10 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
         names = [sibling.rfilename for sibling in siblings]
         if "config.json" not in names:
             if ADAPTER in names:
-                raise BaseError(f"{repo} is a LoRA adapter, not a model: name its base instead.")
+                raise BaseError(
+                    f"{repo} is a LoRA adapter, not a model: write BASE+{repo}, with the base that "
+                    "it was trained on."
+                )
             raise BaseError(f"{repo} has no config.json: it is not a transformers model.")
         if ADAPTER in names:
             raise with_adapter(repo)
@@ -107,6 +112,33 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
         get_companions=lambda progress: _download(repo, commit, [*described, *beside], progress),
         get_tokenizer=lambda progress: _download(repo, commit, needed, progress),
     )
+
+
+def get_adapter(spec: str, progress: Progress, timeout: float = 15) -> tuple[Path, str, str]:
+    """Return (local folder, Hub id, commit) of the adapter "org/name" or "org/name@revision". May
+    download its two files. Raises `BaseError`."""
+    repo, _, revision = spec.partition("@")
+    try:
+        folder = Path(snapshot_download(repo, revision=revision or None, local_files_only=True))
+        if (folder / ADAPTER).is_file() and (folder / ADAPTER_WEIGHTS).is_file():
+            return folder, repo, folder.name
+    except (OSError, ValueError):  # not in the cache
+        pass
+    with _explained(repo, revision):
+        progress(f"Looking for {repo} on the Hub", 0, 0)
+        info = HfApi().model_info(
+            repo, revision=revision or None, timeout=timeout, files_metadata=True
+        )
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+        check_adapter(repo, sizes)
+        if sizes[ADAPTER] > LARGEST:
+            raise too_large(repo, ADAPTER, sizes[ADAPTER])
+        # By the branch's name first, as for models.
+        folder = Path(hf_hub_download(repo, ADAPTER, revision=revision or "main")).parent
+        if folder.name != info.sha:
+            raise BaseError(f"{repo} was changed on the Hub this very moment: open it again.")
+        folder = _download(repo, info.sha, [ADAPTER, ADAPTER_WEIGHTS], progress)
+    return folder, repo, info.sha
 
 
 def open_cached(repo: str, revision: str | None) -> Source | None:
