@@ -40,6 +40,7 @@ def verify_saved(
         name: _opened(model, specs.get(name), open_base) for model, name in recipe.names.items()
     }
     depths = {name: base.depth for name, base in bases.items()}
+    recipe.check_adapters({name: bool(base.source.merged) for name, base in bases.items()})
     base = bases.pop("")
     plan = recipe.plan(base.depth, layer_tensors(base), depths)
     base, plan = stack(base, bases, plan)

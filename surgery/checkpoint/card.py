@@ -86,9 +86,10 @@ def card(
     trained: TrainedTensors | None = None,
     auto_class: str = "AutoModelForCausalLM",
 ) -> str:
-    """Return the card's text. `has_recipe`: the recipe lies beside it. `hub_ids` of the base
-    (and its adapter) and `licence` go into the front matter if they are known. `trained` says what was changed afterwards, if anything
-    was; `auto_class` is the class that loads the model."""
+    """Return the card's text. `has_recipe`: the recipe lies beside it. `hub_ids` (of
+    the base, and of an adapter that is merged into it) and `licence` go into the front matter if
+    they are known. `trained` says what was changed afterwards, if anything was; `auto_class` is the
+    class that loads the model."""
     tags = ["layer-surgery", "passthrough", *([trained.tag] if trained else [])]
     front: dict = {"library_name": "transformers", "tags": tags}
     if hub_ids:

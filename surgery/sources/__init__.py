@@ -18,6 +18,7 @@ from .source import Source, Tensor
 __all__ = ["Source", "Tensor", "kind_of", "open_source"]
 
 _HUB_ID = re.compile(r"(?:[\w.-]+/)?[\w.-]+(?:@[\w./-]+)?")
+_PATH = ("/", "./", "../", "~", "\\")  # what paths begin with, and ids don't
 
 
 def kind_of(spec: str) -> str:
@@ -42,7 +43,7 @@ def kind_of(spec: str) -> str:
         pass
     if split_adapter(spec):
         return "adapter"
-    if spec.startswith(("/", "./", "../", "~", "\\")) or spec.endswith("/") or spec in (".", ".."):
+    if spec.startswith(_PATH) or spec.endswith("/") or spec in (".", ".."):
         return "folder"
     if not _HUB_ID.fullmatch(spec) or ".." in spec or "--" in spec:
         raise BaseError(
@@ -56,17 +57,17 @@ def split_adapter(spec: str) -> tuple[str, str] | None:
     """Split “BASE+ADAPTER”; None if `spec` names no adapter.
 
     A “+” may also be part of a path. A spec that is a folder itself is not split; nor is one that
-    begins with “config:” or ends with “.gguf”. Otherwise the last “+” counts that leaves two parts
-    which each exist on this machine or could be a Hub id, where no “+” occurs.
+    begins with “config:” or ends with “.gguf”. Otherwise the last “+” counts with a base before it
+    (on this machine, or a Hub id, where no “+” occurs) and no other “+” in the adapter behind it,
+    unless that exists.
     """
     if spec.startswith("config:") or spec.lower().endswith(".gguf") or _exists(spec):
         return None
     for cut in (m.start() for m in reversed([*re.finditer(r"\+", spec)])):
         parts = spec[:cut].strip(), spec[cut + 1 :].strip()
         base, adapter = parts
-        if (_exists(base) or _HUB_ID.fullmatch(base)) and (
-            _exists(adapter) or (adapter and "+" not in adapter)
-        ):
+        is_base = _exists(base) or (_HUB_ID.fullmatch(base) and not base.startswith(_PATH))
+        if is_base and adapter and ("+" not in adapter or _exists(adapter)):
             return parts
     return None
 
@@ -123,7 +124,7 @@ def _open_adapter(spec: str, progress: Progress) -> Source:
         revision = (where[0], where[1])
     else:
         raise BaseError(
-            f"“{place[:80]}” is not an adapter: after the “+” stands a folder or a Hub id of a LoRA."
+            f"“{place[:80]}” is not an adapter: name a LoRA's folder or Hub id after the “+”."
         )
     return open_merged(open_source(name, progress), found, revision, progress)
 

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -118,12 +118,11 @@ def get_adapter(spec: str, progress: Progress, timeout: float = 15) -> tuple[Pat
     """Return (local folder, Hub id, commit) of the adapter "org/name" or "org/name@revision". May
     download its two files. Raises `BaseError`."""
     repo, _, revision = spec.partition("@")
-    try:
-        folder = Path(snapshot_download(repo, revision=revision or None, local_files_only=True))
-        if (folder / ADAPTER).is_file() and (folder / ADAPTER_WEIGHTS).is_file():
+    with suppress(OSError, ValueError):  # not in the cache
+        cached = partial(hf_hub_download, repo, revision=revision or "main", local_files_only=True)
+        folder = Path(cached(ADAPTER)).parent
+        if Path(cached(ADAPTER_WEIGHTS)).parent == folder:
             return folder, repo, folder.name
-    except (OSError, ValueError):  # not in the cache
-        pass
     with _explained(repo, revision):
         progress(f"Looking for {repo} on the Hub", 0, 0)
         info = HfApi().model_info(

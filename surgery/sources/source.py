@@ -25,6 +25,7 @@ class Tensor:
     start: int
     end: int
 
+
 # (file, start, end) -> that part of it, opened for reading
 Opener = Callable[[str, int, int], Readable]
 

@@ -18,10 +18,10 @@ from transformers import PreTrainedConfig
 
 from surgery.architecture import Anatomy, rewrite, skeleton
 from surgery.architecture.inspect.names import check_stored, disk_names, old_buffers
-from surgery.errors import BaseError, Refused
+from surgery.errors import BaseError, Refused, SurgeryError
 from surgery.io.cache_folder import cache_folder
 from surgery.io.copy import opener_of
-from surgery.plan import MAX_LAYERS
+from surgery.plan import MAX_LAYERS, Plan
 from surgery.progress import Progress
 from surgery.sources.cache import once
 from surgery.sources.companions import companions
@@ -42,20 +42,16 @@ def open_merged(
     name = revision[0] if revision else adapter.name
     settings = read_settings(read_json(adapter / ADAPTER), name)
     tensors = read_file(adapter / ADAPTER_WEIGHTS)
-    if base.kind == "config":
-        raise BaseError(
-            f"{base.name} has random weights, which no adapter was trained for: name the model "
-            "itself as the base."
-        )
     stored = base.tensors or read_tensors(base.files_folder(progress))  # a GGUF file is converted
     progress("Matching the adapter with the base", 0, 0)
     anatomy = Anatomy.of(base.config)
     if anatomy.quantized:
         raise BaseError(
-            f"{base.name} is quantized ({anatomy.quantized}), and an adapter is merged into weights "
-            "that aren't: name the unquantized model as the base."
+            f"{base.name} is quantized ({anatomy.quantized}), and an adapter is merged into plain "
+            "weights: name the unquantized model as the base."
         )
     check_stored(anatomy, stored)
+    _check_healed(adapter, anatomy.stack.depth, name)
     config, anatomy, stored = _replicated(settings, anatomy, stored, name)
     part = _adapter(base, adapter, name, revision)
     read = _reader(adapter / ADAPTER_WEIGHTS, part.check)
@@ -132,6 +128,23 @@ def _replicated(
     return config, anatomy, _known(anatomy, copies)
 
 
+def _check_healed(folder: Path, depth: int, name: str) -> None:
+    """Raise `BaseError` if the adapter heals a plan of another depth. Healing writes the plan
+    beside it; the layers that it changes have numbers that the uncut base has too."""
+    path = folder / "healing.json"
+    if not path.is_file():
+        return
+    try:
+        plan = Plan.parse(str(read_json(path)["plan"]), MAX_LAYERS)
+    except (KeyError, SurgeryError):  # written by something else
+        return
+    if len(plan) != depth:
+        raise BaseError(
+            f"{name} heals the plan {plan} of its base: save that plan, and name the saved folder "
+            f"as the base of {name}."
+        )
+
+
 def _known(anatomy: Anatomy, stored: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The stored tensors without buffers of old checkpoints, which could pass for biases."""
     buffers = old_buffers(anatomy, stored)
@@ -197,4 +210,3 @@ def _note(base: Source, settings: Settings, name: str) -> str:
     if settings.replication:
         note += ", whose layer_replication repeats layers"
     return f"{base.note}; {note}" if base.note else note
-

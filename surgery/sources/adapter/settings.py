@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +21,8 @@ _MERGE_FIRST = (
 # Settings that change what the adapter computes, in ways that no merge into weights can follow or
 # that is not done here.
 _REFUSED = {
-    "alora_invocation_tokens": "it acts on some tokens alone (aLoRA), which no merged weight can do",
-    "arrow_config": "it routes each token between adapters, which no merged weight can do",
+    "alora_invocation_tokens": "it acts on some tokens alone (aLoRA), as no merged weight can",
+    "arrow_config": "it routes tokens between adapters, as no merged weight can",
     "use_qalora": "it was trained for a quantized base (QALoRA)",
     "use_bdlora": "it has block-diagonal matrices (BD-LoRA)",
     "kasa_config": "it was trained on a base whose weights were truncated (KaSA)",
@@ -37,12 +37,19 @@ _IDLE = {
     *("loftq_config", "eva_config", "corda_config", "lora_ga_config", "velora_config"),
     *("megatron_core", "qalora_group_size", "ensure_weight_tying", "runtime_config"),
 }
+# Settings that a merge is computed from.
+_READ = {
+    *("peft_type", "init_lora_weights", "r", "lora_alpha", "rank_pattern", "alpha_pattern"),
+    *("use_rslora", "use_dora", "target_parameters", "trainable_token_indices"),
+    "layer_replication",
+}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a merge needs of a LoRA's config. `replication` lists the base's layer at each position,
-    if the adapter belongs to a deeper stack; `tokens` are the trained rows by embedding."""
+    """What a merge needs of a LoRA's config. `replication` are the ranges of the base's layers that
+    make the adapter's stack, if it has one of its own; `tokens` are the trained rows by embedding;
+    `some_layers` says that layers were chosen by their numbers."""
 
     rank: int
     alpha: float
@@ -54,6 +61,7 @@ class Settings:
     parameters: tuple[str, ...] = ()
     tokens: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     replication: tuple[tuple[int, int], ...] = ()
+    some_layers: bool = False
     trained_on: str = ""
 
     def rank_of(self, module: str) -> int:
@@ -97,30 +105,31 @@ def read_settings(fields: Mapping[str, Any], name: str) -> Settings:
         return Settings(
             rank=_positive(fields.get("r", 8)),
             alpha=float(fields.get("lora_alpha", 8)),
-            ranks={k: _positive(v) for k, v in (fields.get("rank_pattern") or {}).items()},
-            alphas={k: float(v) for k, v in (fields.get("alpha_pattern") or {}).items()},
+            ranks=_patterns(fields.get("rank_pattern"), _positive),
+            alphas=_patterns(fields.get("alpha_pattern"), float),
             rank_stabilised=bool(fields.get("use_rslora")),
             dora=bool(fields.get("use_dora")),
             rounded=initial == "mica",
             parameters=tuple(map(str, fields.get("target_parameters") or ())),
             tokens=_tokens(fields.get("trainable_token_indices")),
             replication=tuple(_range(r) for r in fields.get("layer_replication") or ()),
+            some_layers=_chooses_layers(fields),
             trained_on=str(fields.get("base_model_name_or_path") or ""),
         )
     except (TypeError, ValueError, AttributeError, re.error) as error:
         raise BaseError(f"The adapter_config.json of {name} is broken: {error}.") from error
 
 
-_READ = {
-    *("peft_type", "init_lora_weights", "r", "lora_alpha", "rank_pattern", "alpha_pattern"),
-    *("use_rslora", "use_dora", "target_parameters", "trainable_token_indices"),
-    "layer_replication",
-}
-
-
 def _key(patterns: Mapping[str, Any], module: str) -> str:
     """The pattern that a module's name ends with, as PEFT's `get_pattern_key` finds it."""
     return next((key for key in patterns if re.match(rf"(.*\.)?({key})$", module)), module)
+
+
+def _patterns(entries: Any, value: Callable[[Any], Any]) -> dict[str, Any]:
+    """Values by regular expressions of module names. Raises `re.error`, too."""
+    for pattern in entries or {}:
+        re.compile(pattern)
+    return {pattern: value(one) for pattern, one in (entries or {}).items()}
 
 
 def _positive(value: Any) -> int:
@@ -134,6 +143,12 @@ def _range(value: Any) -> tuple[int, int]:
     if type(start) is not int or type(end) is not int:
         raise ValueError(f"layer_replication has {value!r}")
     return start, end
+
+
+def _chooses_layers(fields: Mapping[str, Any]) -> bool:
+    named = [fields.get(f"{which}_modules") for which in ("target", "exclude")]
+    named += [fields.get("target_parameters"), fields.get("layers_to_transform")]
+    return any(character.isdigit() for character in str(named))
 
 
 def _tokens(value: Any) -> dict[str, tuple[int, ...]]:

@@ -110,6 +110,7 @@ class _Match:
         self.replaced: dict[str, list[Make]] = {}
         self.added: dict[str, list[Make]] = {}
         self._recent = _Recent()
+        self.layers: dict[str, set[int]] = {}  # those that are changed, by what is changed
         self.whole: dict[int, dict[str, str]] = {}  # tied tensors: {name in the model: adapter's}
 
     def changes(self) -> dict[str, list[Make]]:
@@ -131,6 +132,7 @@ class _Match:
         for module in modules.values():
             self._low_rank(module)
         self._check_tied()
+        self._check_depth()
         names = dict.fromkeys((*self.replaced, *self.added))
         return {one: self.replaced.get(one, []) + self.added.get(one, []) for one in names}
 
@@ -143,7 +145,7 @@ class _Match:
         if place.computed:
             raise self._computed(key)
         for one in place.stored:
-            self._check_shape(key, self.adapter[key].shape, self.stored[one].shape)
+            self._check_shape(key, self.adapter[key].shape, self.stored[one].shape, place.model)
             self._check_float(one)
             self.replaced.setdefault(one, []).append(partial(_make_replaced, key))
         if (tensor := self.anatomy.tensors.get(place.model)) is not None:
@@ -175,6 +177,23 @@ class _Match:
             if len(tied) > 1 and (set(tied) - set(changed) or len(set(changed.values())) > 1):
                 raise self._is_tied(model, tied)
 
+    def _check_depth(self) -> None:
+        """An adapter of all layers of a shallower model fits a deeper one by name and shape."""
+        if self.settings.some_layers:
+            return
+        there: dict[str, set[int]] = {}
+        for name in self.anatomy.tensors:
+            if where := self.anatomy.layer_of(name):
+                there.setdefault(where[2], set()).add(where[1])
+        for rest, changed in self.layers.items():
+            left = there[rest] - changed
+            if left and min(left) > max(changed):
+                raise BaseError(
+                    f"{self.name} changes {rest} in layers up to {max(changed)} alone, and the "
+                    f"base has layers 0 to {self.anatomy.stack.depth - 1}: it was trained on a "
+                    "model of fewer layers. Name that one as its base."
+                )
+
     # ------------------------------------------------------------------ low-rank products
 
     def _low_rank(self, module: _Module) -> None:
@@ -203,6 +222,8 @@ class _Match:
         self._check_rank(pattern, a, b, tensor)
         if tensor is not None and len(tied := self.anatomy.names_of(tensor)) > 1:
             raise self._is_tied(place.model, tied)
+        if where := self.anatomy.layer_of(place.model):
+            self.layers.setdefault(where[2], set()).add(where[1])
         scale = self.settings.scale_of(pattern)
         rounded = parameter or embedding or self.settings.rounded
         if tensor is not None and (place.computed or tensor.dim() == 3):
@@ -217,7 +238,8 @@ class _Match:
         make = partial(_make_low_rank, a, b, magnitude, scale, transposed, rounded)
         for one in place.stored:
             self._check_float(one)
-            self._check_shape(a, wide[::-1] if transposed else wide, self.stored[one].shape)
+            shape = wide[::-1] if transposed else wide
+            self._check_shape(a, shape, self.stored[one].shape, place.model)
             self.added.setdefault(one, []).append(make)
         if bias:
             self._bias(module.path, bias, scale)
@@ -347,10 +369,20 @@ class _Match:
                 f"config says {rank * experts}. Save or download it again."
             )
 
-    def _check_shape(self, key: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    def _check_shape(
+        self, key: str, shape: tuple[int, ...], wanted: tuple[int, ...], model: str = ""
+    ) -> None:
+        """Raise `BaseError` if a tensor has another shape than its place, which is called `model`
+        in the model."""
         if tuple(shape) == tuple(wanted):
             return
-        if len(shape) == len(wanted) == 2 and shape[1] == wanted[1] and "layers." not in key:
+        tables = (
+            self.anatomy.model.get_input_embeddings(),
+            self.anatomy.model.get_output_embeddings(),
+        )
+        own = self.anatomy.tensors.get(model)
+        is_table = any(table is not None and own is table.weight for table in tables)
+        if is_table and shape[1:] == tuple(wanted[1:]):
             raise self._resized(key, shape[0], wanted[0])
         raise BaseError(
             f"{self.name} does not fit this base: {key} is for a tensor of shape {list(shape)}, "
@@ -368,8 +400,8 @@ class _Match:
 
     def _unmatched(self, key: str) -> BaseError:
         return BaseError(
-            f"{self.name} does not fit this base, which has no place for {key[:120]}. Name the base "
-            "that it was trained on, or merge it there."
+            f"{self.name} does not fit this base, which has no place for {key[:120]}. Name the "
+            "base that it was trained on, or merge it there."
         )
 
     def _computed(self, key: str) -> BaseError:
