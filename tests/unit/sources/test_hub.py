@@ -173,10 +173,10 @@ def test_an_adapter_from_the_hub(hub, run, tmp_path):
         "adapter_model.safetensors",
     }
     assert "base_model:\n- org/single\n- org/lora\n" in (tmp_path / "out" / "README.md").read_text()
+    assert "is a model, not an adapter" in run(OPEN.format(spec=f"{folder}+org/single"))
     hub.close()
     shutil.rmtree(tmp_path / "out")
     assert run(code, HF_HUB_OFFLINE="1") == found
-    assert "is a model, not an adapter" in run(OPEN.format(spec=f"{folder}+org/single"))
 
 
 BESIDE = ["tekken.json", "bpe.codes", "source.spm", "LICENSE", "USE_POLICY.md", "modules.json"]
