@@ -107,8 +107,8 @@ def with_adapter(name: str) -> BaseError:
     """The error for a model with an adapter beside it."""
     return BaseError(
         f"{name} has an adapter beside its model ({ADAPTER}), which transformers would apply. "
-        "Merge it (peft: `merge_and_unload`, then `save_pretrained`) and open the result. To "
-        f"operate on the model without the adapter, open a copy of the folder without {ADAPTER}."
+        "Move the adapter's files to a separate folder: FOLDER+ADAPTER opens the model with the "
+        "adapter merged into it, FOLDER the model alone."
     )
 
 

@@ -1,4 +1,4 @@
-"""A base with a LoRA adapter merged into it, tensor by tensor, whenever its weights are read.
+"""A base with a LoRA adapter merged into it, tensor by tensor, as its weights are read.
 
 settings       adapter_config.json: what is known, and what is refused
 tensors        which stored tensor each tensor of the adapter changes
