@@ -21,6 +21,7 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+HEALING = "healing.json"  # beside an adapter that healing wrote: the plan that it belongs to
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 _LARGEST_COUNT = 1_000_000  # of layers, heads, experts, labels
 _LARGEST_JSON = 64 << 20  # bytes; the largest index on the Hub has a few

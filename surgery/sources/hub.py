@@ -34,6 +34,7 @@ from .companions import LARGEST, choose, is_needed, too_large
 from .folder import (
     ADAPTER,
     ADAPTER_WEIGHTS,
+    HEALING,
     INDEX,
     SINGLE,
     check_adapter,
@@ -116,7 +117,7 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
 
 def get_adapter(spec: str, progress: Progress, timeout: float = 15) -> tuple[Path, str, str]:
     """Return (local folder, Hub id, commit) of the adapter "org/name" or "org/name@revision". May
-    download its two files. Raises `BaseError`."""
+    download its files. Raises `BaseError`."""
     repo, _, revision = spec.partition("@")
     with suppress(OSError, ValueError):  # not in the cache
         cached = partial(hf_hub_download, repo, revision=revision or "main", local_files_only=True)
@@ -136,7 +137,10 @@ def get_adapter(spec: str, progress: Progress, timeout: float = 15) -> tuple[Pat
         folder = Path(hf_hub_download(repo, ADAPTER, revision=revision or "main")).parent
         if folder.name != info.sha:
             raise BaseError(f"{repo} was changed on the Hub this very moment: open it again.")
-        folder = _download(repo, info.sha, [ADAPTER, ADAPTER_WEIGHTS], progress)
+        names = [ADAPTER, ADAPTER_WEIGHTS]
+        if 0 < sizes.get(HEALING, 0) <= LARGEST:
+            names.append(HEALING)
+        folder = _download(repo, info.sha, names, progress)
     return folder, repo, info.sha
 
 

@@ -95,23 +95,32 @@ class MergedFile:
             return self._last[1]
 
     def _merge(self, name: str, base: Opener) -> memoryview:
-        tensor = self._stored[name]
-        raw = bytearray(tensor.end - tensor.start)
-        with base(tensor.file, tensor.start, tensor.end) as file:
-            fill(file, tensor.start, raw)
-        dtype = _DTYPES[tensor.dtype]
         with torch.no_grad():
-            weight = torch.frombuffer(raw, dtype=torch.uint8).view(dtype).view(tensor.shape)
-            was_finite = bool(torch.isfinite(weight).all())
+            weight = self._of_base(name, base)
+            dtype = weight.dtype
             for make in self._changes[name]:
                 weight = make(self._read).apply(weight)
-            if was_finite and not torch.isfinite(weight).all():
+            if not _is_finite(weight) and _is_finite(self._of_base(name, base)):
                 raise BaseError(
                     f"Merged with {self.name}, {name} has values that are not finite in "
                     f"{str(dtype).removeprefix('torch.')}. Download the adapter again, or use the "
                     "base in bfloat16 or float32."
                 )
             return weight.contiguous().view(-1).view(torch.uint8).numpy().data
+
+    def _of_base(self, name: str, base: Opener) -> torch.Tensor:
+        tensor = self._stored[name]
+        raw = bytearray(tensor.end - tensor.start)
+        with base(tensor.file, tensor.start, tensor.end) as file:
+            fill(file, tensor.start, raw)
+        values = torch.frombuffer(raw, dtype=torch.uint8).view(_DTYPES[tensor.dtype])
+        return values.view(tensor.shape)
+
+
+def _is_finite(weight: torch.Tensor) -> bool:
+    """Whether all values are finite. A sum of them says so faster, unless it overflows."""
+    total = weight.sum(dtype=torch.promote_types(weight.dtype, torch.float32))
+    return bool(torch.isfinite(total)) or bool(torch.isfinite(weight).all())
 
 
 def _where(tensor: Tensor) -> tuple[str, int]:

@@ -25,7 +25,14 @@ from surgery.plan import MAX_LAYERS, Plan
 from surgery.progress import Progress
 from surgery.sources.cache import once
 from surgery.sources.companions import companions
-from surgery.sources.folder import ADAPTER, ADAPTER_WEIGHTS, SINGLE, read_json, read_tensors
+from surgery.sources.folder import (
+    ADAPTER,
+    ADAPTER_WEIGHTS,
+    HEALING,
+    SINGLE,
+    read_json,
+    read_tensors,
+)
 from surgery.sources.safetensors_header import read_file
 from surgery.sources.source import Opener, Source, Tensor
 
@@ -131,7 +138,7 @@ def _replicated(
 def _check_healed(folder: Path, depth: int, name: str) -> None:
     """Raise `BaseError` if the adapter heals a plan of another depth. Healing writes the plan
     beside it; the layers that it changes have numbers that the uncut base has too."""
-    path = folder / "healing.json"
+    path = folder / HEALING
     if not path.is_file():
         return
     try:
