@@ -210,9 +210,12 @@ def _folder(base: Source, name: str, identity: str) -> Path:
 def _note(base: Source, settings: Settings, name: str) -> str:
     """What a reader should know about the weights; another base than named is mentioned."""
     note = f"merged with the LoRA adapter {name}"
-    trained_on = settings.trained_on.rstrip("/")
+    trained_on = settings.trained_on.replace("\\", "/").rstrip("/")
+    last = trained_on.rpartition("/")[2]
+    if trained_on.count("/") > 1 or trained_on.startswith((".", "~", "/")):
+        trained_on = last  # a folder of the machine that trained it, by name alone
     same = {one.lower() for one in (base.hub_id, base.name) if one}
-    if trained_on and not {trained_on.lower(), trained_on.rpartition("/")[2].lower()} & same:
+    if trained_on and not {trained_on.lower(), last.lower()} & same:
         note += f", which names {trained_on[:120]} as its base"
     if settings.replication:
         note += ", whose layer_replication repeats layers"

@@ -407,6 +407,11 @@ def test_the_command_line(folder, copy, tmp_path, capsys):
     status, shown = run("inspect", spec)
     assert status == 0 and "adapter, merged with the LoRA adapter copy" in shown
     assert "org/another as its base" in shown
+    change(copy, base_model_name_or_path="/home/someone/another")
+    assert "names another as its base" in run("inspect", spec)[1]
+    change(copy, base_model_name_or_path=str(folder()))
+    assert "as its base" not in run("inspect", spec)[1]
+    change(copy, base_model_name_or_path="org/another")
     assert run("save", spec, "0:2, 1:3", out)[0] == 0
     card = (out / "README.md").read_text()
     assert f"{folder().name}+copy with its layers rearranged" in card
