@@ -18,6 +18,12 @@ from surgery.sources.fingerprint import fingerprint
 LINEAR = ["q_proj", "v_proj", "down_proj"]
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A cache of its own for each test: merged weights are written there."""
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A function: the folder of a small model of a family, in a dtype."""
@@ -360,9 +366,8 @@ def test_which_plus_separates(folder, copy, tmp_path, monkeypatch):
     assert (base.kind, base.name, base.recipe_name) == ("adapter", *["a+b+my+lora"] * 2)
 
 
-def test_another_adapter_is_another_base(folder, copy, tmp_path, monkeypatch):
+def test_another_adapter_is_another_base(folder, copy, tmp_path):
     """To fingerprints, to the cache of merged weights, and to a base that is open."""
-    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
     spec = f"{folder()}+{copy}"
     base = Base.open(spec)
     assert Base.open(spec) is base
@@ -380,9 +385,8 @@ def test_another_adapter_is_another_base(folder, copy, tmp_path, monkeypatch):
     assert fingerprint(plain.source, lambda *_: None) != name
 
 
-def test_nothing_is_written_until_the_model_runs(folder, copy, tmp_path, monkeypatch):
+def test_nothing_is_written_until_the_model_runs(folder, copy, tmp_path):
     """A save merges while it writes; opening, counting and previewing read no weights."""
-    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
     base = Base.open(f"{folder()}+{copy}")
     plain = Base.open(str(folder()))
     assert base.preview(Plan.parse("0:2", 3)) == plain.preview(Plan.parse("0:2", 3))
