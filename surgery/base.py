@@ -26,7 +26,8 @@ class Base(Model):
 
     @classmethod
     def open(cls, spec: str, progress: Progress = silent, *, from_disk: bool = False) -> Base:
-        """Open "bundled", "org/name[@revision]", a folder, "file.gguf" or "config:file.json".
+        """Open "bundled", "org/name[@revision]", a folder, "file.gguf" or "config:file.json"; or
+        "BASE+ADAPTER", one of the first four with a LoRA merged into it.
 
         `from_disk` lets the weights be larger than the CPU's memory: then they are read from their
         files whenever they are used. Scans read each layer once for all plans that need it; text

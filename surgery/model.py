@@ -36,7 +36,7 @@ from .counts import Counts, Layouts, StoredBytes
 from .devices import HEADROOM, accelerators, main_memory
 from .errors import BaseError, SurgeryError, one_line
 from .image_prompt import load_processor
-from .io.copy import equal, open_file
+from .io.copy import equal, opener_of
 from .io.output_target import explained
 from .io.ownership import temporary
 from .loading import initialise, load
@@ -45,6 +45,7 @@ from .progress import Meter, Progress, Turn, current, silent
 from .shared_weights import share
 from .sources import Source, Tensor, open_source
 from .sources.companions import companions
+from .sources.source import Opener
 
 _WITH_IMAGES = ("AutoModelForImageTextToText", "AutoModelForMultimodalLM")
 _FROM_DISK = " Or add --from-disk: weights are then read whenever they are used, which is slow."
@@ -73,7 +74,7 @@ class Model:
 
     @property
     def kind(self) -> str:
-        """Its kind of source: bundled, hub, folder, gguf or config."""
+        """Its kind of source: bundled, hub, folder, gguf, config or adapter."""
         return self.source.kind
 
     @property
@@ -93,14 +94,17 @@ class Model:
 
     @property
     def pinned_id(self) -> str | None:
-        """Its Hub id, with the revision if it is known."""
-        source = self.source
-        return f"{source.hub_id}@{source.revision}" if source.revision else source.hub_id
+        """Its Hub id, with the revision if it is known; BASE+ADAPTER if an adapter is merged into
+        it and both are from the Hub."""
+        ids = [source.pinned_id for source in self.source.merged or (self.source,)]
+        return None if None in ids else "+".join(map(str, ids))
 
     @property
     def recipe_name(self) -> str:
         """Its name in recipes: its Hub id, else its name. Random weights are marked with
         “config:”."""
+        if self.source.merged:
+            return "+".join(source.pinned_id or source.name for source in self.source.merged)
         return self.pinned_id or (f"config:{self.name}" if self.kind == "config" else self.name)
 
     def local_files(self) -> Iterable[Path]:
@@ -296,7 +300,7 @@ class Model:
                 else:
                     self.stored_bytes  # noqa: B018  a config that lies is found out here
                     folder = self.source.files_folder(report)
-                    self._check_tied(folder)
+                    self._check_tied(opener_of(folder))
                     buffers = old_buffers(self.anatomy, self.source.tensors)
                     fits = size <= main_memory().free * HEADROOM
                     model = load(
@@ -361,9 +365,24 @@ class Model:
         else:
             folder = self.source.files_folder(progress)
             self.source.check()
-            self._check_tied(folder)
+            self._check_tied(opener_of(folder))
         tensors = self.source.tensors or open_source(str(folder)).tensors
         return folder, tensors
+
+    def open_stored(self, progress: Progress = silent) -> tuple[Path, Mapping[str, Tensor], Opener]:
+        """A local folder with the files beside the weights, the stored tensors, and a function that
+        opens parts of their files.
+
+        Unlike `stored`, this writes no files for a base with an adapter: its tensors are merged as
+        they are read.
+        """
+        if self.source.open_unwritten is None:
+            folder, tensors = self.stored(progress)
+            return folder, tensors, opener_of(folder)
+        folder, opener = self.source.open_unwritten(progress)
+        self.source.check()
+        self._check_tied(opener)
+        return folder, self.source.tensors, opener
 
     # ------------------------------------------------------------------ sizes
 
@@ -385,7 +404,7 @@ class Model:
         check_declared(self.anatomy, self.source.tensors)
         check_stored(self.anatomy, self.source.tensors)
         if self.kind == "folder" and self.source.home is not None:
-            self._check_tied(self.source.home)
+            self._check_tied(opener_of(self.source.home))
         outside, layers = 0, [0] * self.depth
         where = disk_layers(self.anatomy, self.source.tensors)
         for name, tensor in self.source.tensors.items():
@@ -396,12 +415,12 @@ class Model:
                 layers[place[1]] += tensor.end - tensor.start
         return StoredBytes(outside, tuple(layers))
 
-    def _check_tied(self, folder: Path) -> None:
+    def _check_tied(self, opener: Opener) -> None:
         """Check that tensors which the config ties, and the files hold twice, are equal: otherwise
         transformers would load one more than the config, and every count, says. Raises `BaseError`.
         """
         for one, other in stored_twice(self.anatomy, self.source.tensors):
-            if not _same(folder, self.source.tensors[one], self.source.tensors[other]):
+            if not _same(opener, self.source.tensors[one], self.source.tensors[other]):
                 raise BaseError(
                     f"The checkpoint does not fit its config: {one} and {other} are tied by the "
                     "config and differ in the checkpoint. Set tie_word_embeddings to false in "
@@ -414,13 +433,13 @@ def _is_vocabulary(name: str) -> bool:
     return not name.endswith(("_config.json", ".jinja", "chat_template.json"))
 
 
-def _same(folder: Path, one: Tensor, other: Tensor) -> bool:
+def _same(opener: Opener, one: Tensor, other: Tensor) -> bool:
     """Whether two stored tensors have the same dtype, shape and bytes."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
     size = one.end - one.start
     with (
-        open_file(folder / one.file, one.start, one.end) as a,
-        open_file(folder / other.file, other.start, other.end) as b,
+        opener(one.file, one.start, one.end) as a,
+        opener(other.file, other.start, other.end) as b,
     ):
         return equal(a, one.start, b, other.start, size, Meter(silent, "", size))

@@ -163,6 +163,17 @@ class Recipe(_Part):
         """The dtype that weights are converted to; None keeps each as it is stored."""
         return self.out_dtype or self.dtype
 
+    def check_adapters(self, merged: Mapping[str, bool]) -> None:
+        """Raise `Refused` if the recipe names a model with an adapter (`model+adapter`) and the
+        base in its place has none. `merged` says of each base, by its name in the plan, whether an
+        adapter is merged into it."""
+        for model, name in self.names.items():
+            if "+" in model and not merged[name] and not Path(model).expanduser().exists():
+                raise Refused(
+                    f"The recipe applies an adapter ({model[:120]}), and the base named for it has "
+                    "none: name it as BASE+ADAPTER."
+                )
+
     def plan(
         self,
         depth: int,
@@ -279,8 +290,6 @@ def _check_models(recipe: Recipe) -> None:
             f"The recipe stacks layers of {len(models)} models; at most "
             f"{len(ascii_lowercase)} are allowed."
         )
-    if any("+" in model for model in models):
-        raise Refused("The recipe applies a LoRA (model+adapter): merge it into its base first.")
     named, tokenizer = recipe.base_model, recipe.tokenizer_source
     if named is not None and named not in models:
         raise Refused(f"base_model {named[:80]} is another than the slices' model.")

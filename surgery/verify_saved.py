@@ -11,7 +11,6 @@ from .checkpoint.trained import digests
 from .checkpoint.verify import verify
 from .errors import BaseError, SaveError
 from .io.atomic import restored
-from .io.copy import opener_of
 from .progress import Progress
 from .recipe import layer_tensors, read_file
 from .stacked import stack
@@ -41,13 +40,14 @@ def verify_saved(
         name: _opened(model, specs.get(name), open_base) for model, name in recipe.names.items()
     }
     depths = {name: base.depth for name, base in bases.items()}
+    recipe.check_adapters({name: bool(base.source.merged) for name, base in bases.items()})
     base = bases.pop("")
     plan = recipe.plan(base.depth, layer_tensors(base), depths)
     base, plan = stack(base, bases, plan)
-    home, stored = base.stored(progress)
+    _, stored, opener = base.open_stored(progress)
     expected = tensor_specs(base, plan, stored, recipe.saved_dtype)
     trained = digests(folder)
-    verify(base, folder, expected, opener_of(home), progress, trained)
+    verify(base, folder, expected, opener, progress, trained)
     return len(expected), sum(tensor.size for tensor in expected)
 
 

@@ -44,7 +44,7 @@ def write(
         with bases.in_use(base):
             if base.kind == "config":
                 bases.load(operation.spec, progress)  # saved from memory
-            elif not plan.dropped:
+            elif not (plan.dropped or base.source.merged):
                 bases.fetch(base, progress)  # else the save downloads only what it needs
             # The folder and the zip file.
             with bases.disk_room((2 if zipped else 1) * size, folder):

@@ -113,7 +113,7 @@ class Quality:
             return "Not measured automatically while several visitors share this page."
         if base.kind == "config":
             return "Not measured automatically: the weights are random."
-        if base.kind == "hub" and not base.is_loaded:
+        if base.kind in ("hub", "adapter") and not base.is_loaded:
             return "Not measured automatically: the weights aren't loaded yet."
         if base.reads_from_disk:
             return "Not measured automatically: the weights are read from disk."

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _IN_MEMORY, _ON_DISK = 8, 64  # samples: of each base, and of all
 _VERSION = 2  # of the measurements; files of another one are ignored
-_LASTING_KINDS = ("bundled", "hub", "folder", "gguf")  # the weights of others have no lasting name
+# The weights of others have no lasting name.
+_LASTING_KINDS = ("bundled", "hub", "folder", "gguf", "adapter")
 _lock = threading.Lock()
 _memory: WeakKeyDictionary[Base, OrderedDict[str, dict[str, np.ndarray]]] = WeakKeyDictionary()
 _fingerprints: WeakKeyDictionary[Base, str] = WeakKeyDictionary()

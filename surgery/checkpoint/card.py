@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import yaml
 
 from surgery.plan import Plan
@@ -74,7 +76,7 @@ passthrough recipe is in `recipe.yaml`."""
 def card(
     title: str,
     base: str,
-    hub_id: str | None,
+    hub_ids: Sequence[str],
     licence: str | None,
     note: str,
     plan: Plan,
@@ -84,13 +86,14 @@ def card(
     trained: TrainedTensors | None = None,
     auto_class: str = "AutoModelForCausalLM",
 ) -> str:
-    """Return the card's text. `has_recipe`: the recipe lies beside it. `hub_id` and `licence` go
-    into the front matter if they are known. `trained` says what was changed afterwards, if anything
-    was; `auto_class` is the class that loads the model."""
+    """Return the card's text. `has_recipe`: the recipe lies beside it. `hub_ids` (of
+    the base, and of an adapter that is merged into it) and `licence` go into the front matter if
+    they are known. `trained` says what was changed afterwards, if anything was; `auto_class` is the
+    class that loads the model."""
     tags = ["layer-surgery", "passthrough", *([trained.tag] if trained else [])]
     front: dict = {"library_name": "transformers", "tags": tags}
-    if hub_id:
-        front["base_model"] = hub_id
+    if hub_ids:
+        front["base_model"] = hub_ids[0] if len(hub_ids) == 1 else list(hub_ids)
     if licence:
         front["license"] = licence
     return _TEMPLATE.format(

@@ -71,8 +71,7 @@ def save(
         folder, stored = base.source.companions_folder(progress), base.source.tensors
         opener = base.source.open_range or opener_of(folder)
     else:
-        folder, stored = base.stored(progress)
-        opener = opener_of(folder)
+        folder, stored, opener = base.open_stored(progress)
     beside = _companions(base, folder, progress)
     specs = tensor_specs(base, plan, stored, dtype, healed.tensors if healed else None)
     total = sum(spec.size for spec in specs)
@@ -109,7 +108,7 @@ def save(
         text = card(
             title=out.name,
             base=base.name,
-            hub_id=base.source.hub_id,
+            hub_ids=[one.hub_id for one in base.source.merged or (base.source,) if one.hub_id],
             licence=base.source.licence,
             note=base.note,
             plan=plan,

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from surgery.io.copy import Readable
 from surgery.sources.safetensors_header import BITS
-
-# (file of the base, start, end) -> that part of it, opened for reading
-Opener = Callable[[str, int, int], Readable]
+from surgery.sources.source import Opener
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,8 @@ def open_operation(
     if recipe:
         from surgery.recipe import layer_tensors
 
+        bases = {"": opened, **others}
+        recipe.check_adapters({name: bool(base.source.merged) for name, base in bases.items()})
         written = recipe.plan(opened.depth, layer_tensors(opened), depths)
     else:
         written = presets.parse(plan, opened.depth) or Plan.parse(plan, opened.depth, depths)

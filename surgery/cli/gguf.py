@@ -36,6 +36,7 @@ def read_plan(base: GgufFile, text: str) -> Plan:
             )
         if len(recipe.names) > 1:
             raise Refused("Layers of several bases can't be saved as one GGUF file.")
+        recipe.check_adapters({"": False})
         levels = [recipe.parameters, *(part.parameters for part in recipe.slices)]
         levels += [part.sources[0].parameters for part in recipe.slices]
         if any(level.scale is not None for level in levels):

@@ -42,6 +42,8 @@ BASE is the model to operate on:
   path/to/file.gguf            a GGUF file; it is dequantised,
                                but saved as file.gguf only copied
   config:path/to/config.json   a config alone, with random weights
+  BASE+ADAPTER                 with a LoRA merged into its weights:
+                               a folder, or org/name on the Hub
 
 \b
 PLAN lists its layers in running order. Layers count from

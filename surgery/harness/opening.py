@@ -24,6 +24,7 @@ def open_patient(base: str, plan: str | int, repair: str | None = None) -> Patie
         from surgery.recipe import layer_tensors, read_file
 
         recipe = read_file(Path(text[1:]).expanduser())
+        recipe.check_adapters(dict.fromkeys(recipe.names.values(), bool(opened.source.merged)))
         wanted = recipe.plan(opened.depth, layer_tensors(opened))
     else:
         wanted = read_plan(text.replace(";", ","), opened)

@@ -25,6 +25,9 @@ def fingerprint(source: Source, progress: Progress | None) -> str | None:
     `progress` counts the bytes that are read. If it is None, none are read, and the result is None
     unless all hashes are known. Raises `OSError` if a file can't be read.
     """
+    if source.merged:
+        parts = [fingerprint(part, progress) for part in source.merged]
+        return None if None in parts else f"merged:{'+'.join(map(str, parts))}"
     if source.revision:  # a commit on the Hub, which names its files
         return source.identity
     known = JsonCache(cache_folder() / "hashes", _MOST)

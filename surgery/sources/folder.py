@@ -20,6 +20,8 @@ from .source import Source, Tensor
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+HEALING = "healing.json"  # beside an adapter that healing wrote: the plan that it belongs to
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 _LARGEST_COUNT = 1_000_000  # of layers, heads, experts, labels
 _LARGEST_JSON = 64 << 20  # bytes; the largest index on the Hub has a few
@@ -67,7 +69,8 @@ def read_config(folder: Path) -> PreTrainedConfig:
     if not path.is_file():
         if (folder / ADAPTER).is_file():
             raise BaseError(
-                f"{folder.name} is a LoRA adapter, not a model: merge it into its base first."
+                f"{folder.name} is a LoRA adapter, not a model: write BASE+{folder.name}, with the "
+                "base that it was trained on."
             )
         if (folder / "model_index.json").is_file():
             raise BaseError(
@@ -84,12 +87,29 @@ def check_no_adapter(folder: Path) -> None:
         raise with_adapter(folder.name)
 
 
+def check_adapter(name: str, files: Iterable[str]) -> None:
+    """Raise `BaseError` unless these are the names of an adapter's files."""
+    files = set(files)
+    if ADAPTER not in files:
+        what = "a model, not an adapter" if "config.json" in files else "not an adapter"
+        raise BaseError(
+            f"{name} is {what}: it has no {ADAPTER}. In BASE+ADAPTER a LoRA adapter stands last."
+        )
+    if ADAPTER_WEIGHTS not in files:
+        if any(file.startswith("adapter_model.") and file.endswith(PICKLES) for file in files):
+            raise BaseError(
+                f"{name} has its weights as a pickle only, which can run code and is never read "
+                "here. Look for a version with safetensors, or convert it where you trust it."
+            )
+        raise BaseError(f"{name} has no {ADAPTER_WEIGHTS}: there is nothing to merge.")
+
+
 def with_adapter(name: str) -> BaseError:
     """The error for a model with an adapter beside it."""
     return BaseError(
         f"{name} has an adapter beside its model ({ADAPTER}), which transformers would apply. "
-        "Merge it (peft: `merge_and_unload`, then `save_pretrained`) and open the result. To "
-        f"operate on the model without the adapter, open a copy of the folder without {ADAPTER}."
+        "Move the adapter's files to a separate folder: FOLDER+ADAPTER opens the model with the "
+        "adapter merged into it, FOLDER the model alone."
     )
 
 

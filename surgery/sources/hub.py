@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,8 +33,11 @@ from surgery.progress import Progress
 from .companions import LARGEST, choose, is_needed, too_large
 from .folder import (
     ADAPTER,
+    ADAPTER_WEIGHTS,
+    HEALING,
     INDEX,
     SINGLE,
+    check_adapter,
     gather,
     no_safetensors,
     open_folder,
@@ -64,7 +67,10 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
         names = [sibling.rfilename for sibling in siblings]
         if "config.json" not in names:
             if ADAPTER in names:
-                raise BaseError(f"{repo} is a LoRA adapter, not a model: name its base instead.")
+                raise BaseError(
+                    f"{repo} is a LoRA adapter, not a model: write BASE+{repo}, with the base that "
+                    "it was trained on."
+                )
             raise BaseError(f"{repo} has no config.json: it is not a transformers model.")
         if ADAPTER in names:
             raise with_adapter(repo)
@@ -107,6 +113,35 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
         get_companions=lambda progress: _download(repo, commit, [*described, *beside], progress),
         get_tokenizer=lambda progress: _download(repo, commit, needed, progress),
     )
+
+
+def get_adapter(spec: str, progress: Progress, timeout: float = 15) -> tuple[Path, str, str]:
+    """Return (local folder, Hub id, commit) of the adapter "org/name" or "org/name@revision". May
+    download its files. Raises `BaseError`."""
+    repo, _, revision = spec.partition("@")
+    with suppress(OSError, ValueError):  # not in the cache
+        cached = partial(hf_hub_download, repo, revision=revision or "main", local_files_only=True)
+        folder = Path(cached(ADAPTER)).parent
+        if Path(cached(ADAPTER_WEIGHTS)).parent == folder:
+            return folder, repo, folder.name
+    with _explained(repo, revision):
+        progress(f"Looking for {repo} on the Hub", 0, 0)
+        info = HfApi().model_info(
+            repo, revision=revision or None, timeout=timeout, files_metadata=True
+        )
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+        check_adapter(repo, sizes)
+        if sizes[ADAPTER] > LARGEST:
+            raise too_large(repo, ADAPTER, sizes[ADAPTER])
+        # By the branch's name first, as for models.
+        folder = Path(hf_hub_download(repo, ADAPTER, revision=revision or "main")).parent
+        if folder.name != info.sha:
+            raise BaseError(f"{repo} was changed on the Hub this very moment: open it again.")
+        names = [ADAPTER, ADAPTER_WEIGHTS]
+        if 0 < sizes.get(HEALING, 0) <= LARGEST:
+            names.append(HEALING)
+        folder = _download(repo, info.sha, names, progress)
+    return folder, repo, info.sha
 
 
 def open_cached(repo: str, revision: str | None) -> Source | None:

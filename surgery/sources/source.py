@@ -26,6 +26,10 @@ class Tensor:
     end: int
 
 
+# (file, start, end) -> that part of it, opened for reading
+Opener = Callable[[str, int, int], Readable]
+
+
 def _nothing(progress: Progress) -> None:
     return None
 
@@ -44,6 +48,10 @@ class Source:
     about where the weights come from; `home` is its local folder, if any, and `files` are its files
     there (all of them if empty). `check` raises `BaseError` if the files have changed since they
     were opened: offsets and shapes that were read from them would be wrong then.
+
+    `merged` are the base and the adapter that these weights are merged from, if they are. Then
+    `open_unwritten` returns a folder with everything but the weights, and a function that opens
+    parts of `tensors`' file, which are computed as they are read; `fetch` writes that file.
     """
 
     kind: str
@@ -57,15 +65,27 @@ class Source:
     note: str = ""
     home: Path | None = field(default=None, repr=False)
     files: tuple[Path, ...] = field(default=(), repr=False)
+    merged: tuple[Source, ...] = field(default=(), repr=False)
     check: Callable[[], None] = field(default=_unchanging, repr=False)
-    open_range: Callable[[str, int, int], Readable] | None = field(default=None, repr=False)
+    open_range: Opener | None = field(default=None, repr=False)
+    open_unwritten: Callable[[Progress], tuple[Path, Opener]] | None = field(
+        default=None, repr=False
+    )
     get_files: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
     get_companions: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
     get_tokenizer: Callable[[Progress], Path | None] = field(default=_nothing, repr=False)
 
+    @property
+    def pinned_id(self) -> str | None:
+        """Its Hub id, with the commit if it is known."""
+        return f"{self.hub_id}@{self.revision}" if self.revision else self.hub_id
+
     def local_files(self) -> Iterator[Path]:
         """The files on this machine, down to one folder deep; links are not followed."""
-        if self.files:
+        if self.merged:
+            for part in self.merged:
+                yield from part.local_files()
+        elif self.files:
             yield from self.files
         elif self.home is not None:
             for pattern in ("*", "*/*"):

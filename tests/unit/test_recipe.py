@@ -168,7 +168,6 @@ def test_dtypes_are_followed(more, saved):
         (scaled([{"value": float("nan")}]), "not a finite number"),
         (scaled([0.1, 0.5]), "scale"),
         (scaled("1"), "scale"),
-        ("slices: [{sources: [{model: a+b, layer_range: [0, 1]}]}]", "LoRA"),
         (
             sources([0, 1]) + "\nbase_model: !!python/object/apply:os.system [true]",
             "valid YAML",
@@ -183,6 +182,16 @@ def test_what_is_not_done_is_said(text, message):
     with pytest.raises(SurgeryError, match=f"(?is){message}") as caught:
         read(text).plan(12, LLAMA)
     assert isinstance(caught.value, (PlanError, Refused)) and len(str(caught.value)) < 500
+
+
+def test_an_adapter_has_to_be_named_with_the_base(tmp_path):
+    fields = "slices: [{{sources: [{{model: '{}', layer_range: [0, 1]}}]}}]"
+    recipe = read(fields.format("org/a+org/b"))
+    recipe.check_adapters({"": True})
+    with pytest.raises(Refused, match=r"applies an adapter \(org/a\+org/b\).*BASE\+ADAPTER"):
+        recipe.check_adapters({"": False})
+    (tmp_path / "c++").mkdir()
+    read(fields.format(tmp_path / "c++")).check_adapters({"": False})
 
 
 def test_several_models():

@@ -304,6 +304,20 @@ def _transforms(anatomy: Anatomy) -> tuple[list[WeightRenaming], list[WeightConv
     return renamings, [t for t in transforms if isinstance(t, WeightConverter)]
 
 
+def conversions(anatomy: Anatomy) -> Callable[[str], int]:
+    """A function from a stored name to the number of tensors that `from_pretrained` computes from
+    it and others stored beside it; 0 if it takes the tensor as it is."""
+    renamings, converters = _transforms(anatomy)
+    prefix = anatomy.model.base_model_prefix
+    counts = {p: len(c.target_patterns) for c in converters for p in c.source_patterns}
+
+    def count(name: str) -> int:
+        _, matched = rename_source_key(name, renamings, converters, prefix, anatomy.tensors)
+        return counts[matched] if matched is not None else 0
+
+    return count
+
+
 def loader_names(anatomy: Anatomy):
     """A function from a stored name to the model's own, as `from_pretrained` translates it."""
     renamings, converters = _transforms(anatomy)

@@ -144,6 +144,41 @@ def test_an_adapter_beside_a_model(hub, run, tmp_path):
     assert message in run(OPEN.format(spec="org/adapted"), HF_HUB_OFFLINE="1")
 
 
+def test_an_adapter_from_the_hub(hub, run, tmp_path):
+    """Two files of it are downloaded, and then no network is needed."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path / "lora"
+    folder.mkdir()
+    name = "base_model.model.model.layers.5.self_attn.o_proj.lora_{}.weight"
+    halves = {
+        name.format(half): torch.ones(shape) for half, shape in (("A", (2, 64)), ("B", (64, 2)))
+    }
+    save_file(halves, folder / "adapter_model.safetensors")
+    settings = {"peft_type": "LORA", "r": 2, "layers_to_transform": [5]}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    (folder / "training_args.bin").write_text("a pickle")
+    hub.repos["org/lora"] = folder
+    spec = f"org/single@main+org/lora@{COMMIT}"
+    code = (
+        f"base = Base.open({spec!r}); base.save(Plan.whole(6), {str(tmp_path / 'out')!r});"
+        "print(json.dumps([base.kind, base.name, base.pinned_id]))"
+    )
+    found = ["adapter", "org/single+org/lora", f"org/single@{COMMIT}+org/lora@{COMMIT}"]
+    assert run(code) == found
+    fetched = {path for method, path, _ in hub.requests if method == "GET" and "org/lora/" in path}
+    assert {path.rpartition("/")[2] for path in fetched if "/resolve/" in path} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    assert "base_model:\n- org/single\n- org/lora\n" in (tmp_path / "out" / "README.md").read_text()
+    assert "is a model, not an adapter" in run(OPEN.format(spec=f"{folder}+org/single"))
+    hub.close()
+    shutil.rmtree(tmp_path / "out")
+    assert run(code, HF_HUB_OFFLINE="1") == found
+
+
 BESIDE = ["tekken.json", "bpe.codes", "source.spm", "LICENSE", "USE_POLICY.md", "modules.json"]
 BESIDE += ["1_Pooling/config.json", "additional_chat_templates/tool.jinja", "an odd [name].json"]
 NOT_BESIDE = ["pytorch_model.bin", "modeling.py", "onnx/config.json", "logo.png", "x/y/z.json"]
