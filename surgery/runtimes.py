@@ -115,7 +115,7 @@ class Runtime:
         )
         _, mark, answer = printed.rpartition(_MARK)
         try:
-            made = json.loads(answer)
+            made = json.loads(answer.split("\n", 1)[0])  # it may go on to print
             ids = tuple(tuple(map(int, text)) for text in made["texts"])
             version, dtype = str(made["version"]), str(made["dtype"])
         except (ValueError, KeyError, TypeError) as error:

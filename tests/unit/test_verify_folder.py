@@ -20,8 +20,9 @@ from surgery.verify_saved import Recorded
 PLAN = "0:2, 4:6, 5"
 # Stands in for vLLM: answers with the tokens in a file, by the number of the prompt's tokens.
 VLLM = """
-import json, os
+import atexit, json, os
 __version__ = "0.0.fake"
+atexit.register(print, "INFO shutting down")
 class Holder:
     def __init__(self, **fields): vars(self).update(fields)
 class SamplingParams(Holder): pass
