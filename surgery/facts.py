@@ -68,7 +68,7 @@ def read_plan(text: str, base: Base) -> Plan:
 def read_recipe(text: str) -> Recipe | None:
     """Parse the text as a mergekit recipe; None if it is another form of plan. Raises the errors
     of `read_plan`."""
-    if "\n" not in text.strip() and "slices:" not in text:
+    if "\n" not in text.strip() and not any(key in text for key in ("slices:", "merge_method:")):
         return None
     from .recipe import read
 

@@ -25,6 +25,7 @@ from pydantic import (
 
 from .errors import PlanError, Refused, one_line
 from .initialisers import INITIALISERS, Block
+from .merge_methods import PASSTHROUGH, refusal
 from .plan import COPY, MAX_LAYERS, Init, Layer, Plan
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ _IDLE = {
     *("nuslerp_flatten", "nuslerp_row_wise"),
 }
 _DTYPES = ("float32", "float16", "bfloat16")  # supported by a save
-_METHODS = "linear, slerp, ties, dare_ties, dare_linear, task_arithmetic, model_stock, …"
 
 
 def _finite(value: float) -> float:
@@ -121,7 +121,7 @@ class Recipe(_Part):
     """A passthrough merge. Precedence of parameters: source, slice, recipe."""
 
     slices: list[Slice] = Field(min_length=1, max_length=MAX_LAYERS)
-    merge_method: str = "passthrough"
+    merge_method: str = PASSTHROUGH
     base_model: str | None = None
     dtype: Dtype | None = None
     out_dtype: Dtype | None = None
@@ -225,8 +225,9 @@ class Recipe(_Part):
         )
 
 
-def read(text: str) -> Recipe:
-    """Parse a recipe in YAML. Raises `PlanError`, or `Refused` for what is not supported."""
+def read(text: str, file: Path | None = None) -> Recipe:
+    """Parse a recipe in YAML; `file` is where it was read from. Raises `PlanError`, or `Refused`
+    for what is not supported."""
     try:
         _check_form(text)
         fields = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -239,12 +240,9 @@ def read(text: str) -> Recipe:
         raise PlanError(f"The recipe is not valid YAML: {message}") from error
     if not isinstance(fields, dict):
         raise PlanError("This is not a mergekit recipe: it has no `slices`.")
-    method = fields.get("merge_method", "passthrough")
-    if method != "passthrough":
-        raise Refused(
-            f"merge_method {str(method)[:40]} computes new weights from several models, which is "
-            f"not done here: only passthrough is ({_METHODS} are mergekit's)."
-        )
+    method = fields.get("merge_method", PASSTHROUGH)
+    if method != PASSTHROUGH:
+        raise refusal(method, file)
     for key, why in (
         ("models", "whole models are merged with it; name layers in `slices` instead"),
         ("modules", "several stacks in one recipe are not done here"),
@@ -309,7 +307,7 @@ def read_file(path: Path) -> Recipe:
     """Read a recipe from a file. Raises `PlanError`."""
     try:
         with open(path, encoding="utf-8") as file:
-            return read(file.read(_LONGEST + 1))
+            return read(file.read(_LONGEST + 1), path)
     except OSError as error:
         raise PlanError(f"{path} can't be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:

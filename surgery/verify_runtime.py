@@ -120,16 +120,17 @@ def compare(
     token ids, and `model` gives the logits (batch, position, vocabulary) of `input_ids`. Raises
     `SaveError` if nothing was continued."""
     gaps: list[torch.Tensor] = []
+    device = next(model.parameters()).device
     for prompt, made in pairs:
         if made:
-            ids = torch.tensor([[*prompt, *made]])
+            ids = torch.tensor([[*prompt, *made]], device=device)
             with torch.no_grad():
                 logits = model(input_ids=ids, use_cache=False).logits[0].float()
             rows = logits[len(prompt) - 1 : -1].log_softmax(-1)
-            chosen = rows.gather(1, torch.tensor(made)[:, None])[:, 0]
+            chosen = rows.gather(1, torch.tensor(made, device=device)[:, None])[:, 0]
             gaps.append(rows.max(1).values - chosen)
     if not gaps:
-        raise SaveError("llama.cpp continued none of the texts.")
+        raise SaveError("None of the texts was continued.")
     all_ = torch.cat(gaps)
     return Agreement(
         len(all_), int((all_ == 0).sum()), float(all_.max()), float(all_.double().mean())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from .base import Base
@@ -11,24 +12,31 @@ from .checkpoint.trained import digests
 from .checkpoint.verify import verify
 from .errors import BaseError, SaveError
 from .io.atomic import restored
+from .plan import Plan
 from .progress import Progress
 from .recipe import layer_tensors, read_file
 from .stacked import stack
 
 
-def verify_saved(
+@dataclass(frozen=True)
+class Recorded:
+    """What the recipe in a saved folder says: base, plan, and the dtype that weights were converted
+    to."""
+
+    base: Base
+    plan: Plan
+    dtype: str | None
+
+
+def recorded(
     folder: Path,
     spec: str | None,
-    progress: Progress,
     open_base: Callable[[str], Base],
     others: Mapping[str, str] | None = None,
-) -> tuple[int, int]:
-    """Verify a saved folder against the recipe in it. Returns the number of tensors and of bytes.
-
-    `open_base` opens bases; `spec` names the base if the recipe's name for it can't be opened, and
-    `others` those that are stacked on it, by b, c, … in the order of the recipe. Raises
-    `SurgeryError` that names the difference.
-    """
+) -> Recorded:
+    """Read a saved folder's recipe. `open_base` opens bases; `spec` names the base if the recipe's
+    name for it can't be opened, and `others` those that are stacked on it, by b, c, … in the order
+    of the recipe. Raises `SurgeryError`."""
     if not (restored(folder) and folder.is_dir()):
         raise SaveError(f"There is no folder {folder}.")
     if not (folder / "recipe.yaml").is_file():
@@ -43,11 +51,28 @@ def verify_saved(
     recipe.check_adapters({name: bool(base.source.merged) for name, base in bases.items()})
     base = bases.pop("")
     plan = recipe.plan(base.depth, layer_tensors(base), depths)
-    base, plan = stack(base, bases, plan)
-    _, stored, opener = base.open_stored(progress)
-    expected = tensor_specs(base, plan, stored, recipe.saved_dtype)
-    trained = digests(folder)
-    verify(base, folder, expected, opener, progress, trained)
+    return Recorded(*stack(base, bases, plan), recipe.saved_dtype)
+
+
+def verify_saved(
+    folder: Path,
+    spec: str | None,
+    progress: Progress,
+    open_base: Callable[[str], Base],
+    others: Mapping[str, str] | None = None,
+) -> tuple[int, int]:
+    """Verify a saved folder against the recipe in it, read as `recorded` does. Returns the number
+    of tensors and of bytes. Raises `SurgeryError` that names the difference.
+    """
+    return verify_recorded(folder, recorded(folder, spec, open_base, others), progress)
+
+
+def verify_recorded(folder: Path, found: Recorded, progress: Progress) -> tuple[int, int]:
+    """Verify a saved folder against what its recipe says. Returns the number of tensors and of
+    bytes. Raises `SurgeryError` that names the difference."""
+    _, stored, opener = found.base.open_stored(progress)
+    expected = tensor_specs(found.base, found.plan, stored, found.dtype)
+    verify(found.base, folder, expected, opener, progress, digests(folder))
     return len(expected), sum(tensor.size for tensor in expected)
 
 

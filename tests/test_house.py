@@ -50,6 +50,7 @@ FRONT_DOOR = (
     "surgery.operation",
     "surgery.verify_saved",
     "surgery.verify_runtime",
+    "surgery.verify_folder",
     "surgery.gguf",
     "surgery.facts",
     "surgery.checkpoint",

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from components.services.deployment import Deployment
-from surgery import PRESETS, History, Init, Plan, PlanError
+from surgery import PRESETS, History, Init, Plan, PlanError, SurgeryError
 from surgery import presets as preset_texts
+from surgery.merge_methods import check_is_plan
 from surgery.plan import COPY
 from surgery.repairing.targets import starts
 
@@ -125,7 +126,7 @@ class Session:
                 if request.get("revision") != self._revision - 1:
                     raise PlanError("The plan has changed in the meantime: check it and try again.")
                 self._apply(request)
-            except PlanError as error:
+            except SurgeryError as error:
                 self._error = str(error)
                 if isinstance(request, Mapping) and request.get("op") == "write":
                     self._text = str(request.get("text", ""))[:_LONGEST_TEXT]
@@ -210,6 +211,7 @@ class Session:
             text = str(request.get("text", ""))
             if len(text) > _LONGEST_TEXT:
                 raise PlanError(f"A plan is written in at most {_LONGEST_TEXT:,} characters.")
+            check_is_plan(text)
             new = preset_texts.parse(text, plan.depth) or Plan.parse(text, plan.depth)
             self._become(new, None, "Plan applied", fitted=True)
             return

@@ -39,7 +39,8 @@ tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 
 ## Serve it
 
-As far as these know the base's architecture, they know this model: only its depth is another.
+None of these was tried when this card was written. `python -m surgery verify OUT --runtime
+transformers --card` (or `vllm`) tries, and lists here what held.
 
 ```bash
 # vLLM
@@ -58,7 +59,7 @@ docker run --gpus all -p 8080:80 -v path/to/this/folder:/model \\
 
 ```bash
 python -m surgery save BASE "{plan}" OUT     # with Layer Surgery
-mergekit-yaml recipe.yaml OUT                # with mergekit
+mergekit-yaml recipe.yaml OUT                # with mergekit, if it knows the architecture
 python -m surgery verify OUT BASE            # compares every tensor with the base's
 ```
 {again}"""

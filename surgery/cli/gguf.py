@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from surgery import presets
-from surgery.errors import Refused
+from surgery import __version__, presets
+from surgery.errors import Refused, SaveError
 from surgery.plan import Plan
 
 from .common import err, open_operation, out, print_json, progress_bar, read_recipe
@@ -108,16 +108,32 @@ def convert_base(
     print_saved(saved, as_json)
 
 
-def verify_file(target: Path, base: str | None, run: bool, llama_cpp: Path | None) -> None:
-    """Verify a saved GGUF file, run it if asked to, and print what held."""
+def verify_file(
+    target: Path, base: str | None, run: bool, llama_cpp: Path | None, card: bool
+) -> None:
+    """Verify a saved GGUF file, run it if asked to, and print what held. `card` also lists it in
+    the model card beside the file, with the file's name."""
+    from surgery.checkpoint.card_proofs import Proof, check_card, withdraw, write_proof
     from surgery.gguf import verify_gguf
     from surgery.gguf.llama_cpp import find_llama_cpp
 
     named = Path(base.strip()).expanduser() if base else None
     runtime = find_llama_cpp(llama_cpp) if run or llama_cpp else None
-    with progress_bar() as progress:
-        count, size = verify_gguf(target, named, progress)
-    out.print(f"{escape(str(target))}: {count:,} tensors, {size / 1e6:,.1f} MB, all as planned")
+    ours, its = f"Layer Surgery, {target.name}", f"llama.cpp, {target.name}"
+    if card:
+        check_card(target.parent)
+    try:
+        with progress_bar() as progress:
+            count, size = verify_gguf(target, named, progress)
+    except SaveError:
+        if card:
+            withdraw(target.parent, ours)
+            withdraw(target.parent, its)
+        raise
+    held = f"{count:,} tensors, {size / 1e6:,.1f} MB, all as planned"
+    if card:
+        write_proof(target.parent, Proof(ours, __version__, held))
+    out.print(f"{escape(str(target))}: {held}")
     if runtime is None:
         return
     from transformers.utils import logging
@@ -127,13 +143,21 @@ def verify_file(target: Path, base: str | None, run: bool, llama_cpp: Path | Non
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.simplefilter("ignore")  # libraries' advice to programmers
-    with progress_bar() as progress:
-        found = verify_runtime(target, named, runtime, progress)
-    out.print(
-        f"{escape(str(runtime))}: {found.equal} of {found.tokens} greedy tokens are the patient's "
-        f"own; llama.cpp's are {found.mean:.4f} nats less likely on average, {found.largest:.2f} "
-        "at most"
+    try:
+        with progress_bar() as progress:
+            found = verify_runtime(target, named, runtime, progress)
+            version = runtime.version(progress) if card else ""
+    except SaveError:
+        if card:
+            withdraw(target.parent, its)
+        raise
+    held = (
+        f"{found.equal} of {found.tokens} greedy tokens are the patient's own; llama.cpp's are "
+        f"{found.mean:.4f} nats less likely on average, {found.largest:.2f} at most"
     )
+    if card:
+        write_proof(target.parent, Proof(its, f"{runtime} {version}".strip(), held))
+    out.print(f"{escape(str(runtime))}: {held}")
 
 
 def print_saved(saved: Saved, as_json: bool) -> None:

@@ -7,9 +7,9 @@ that prints a continuation.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,12 +18,12 @@ from pathlib import Path
 from surgery.errors import SaveError, SurgeryError
 from surgery.progress import Progress
 
-from .process import last_words, wait_for
+from .process import run
 
 PACKAGE = "llama_cpp"
 _MARK = "layer-surgery:"
 _CONTEXT = 512
-_OUTPUT = 600  # characters of its last words
+_VERSION = 60  # characters
 _SCRIPT = """
 import json, sys
 from llama_cpp import Llama, __version__
@@ -91,6 +91,18 @@ class LlamaCpp:
             for prompt in prompts
         ]
 
+    def version(self, progress: Progress) -> str:
+        """Its version as it prints it; empty if it doesn't."""
+        if self.is_python:
+            ask = f"import {PACKAGE}; print({PACKAGE}.__version__)"
+            return _run([str(self.path), "-c", ask], "", str(self), progress).strip()[:_VERSION]
+        try:  # printed on stderr, as “version: 6000 (5d01670)”
+            asked = subprocess.run([self.path, "--version"], capture_output=True, timeout=60)
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        found = re.search(rb"version: *([\w .()-]+)", asked.stderr + asked.stdout)
+        return found[1].decode().strip()[:_VERSION] if found else ""
+
     def _program(self, model: Path, prompt: Prompt, tokens: int) -> list[str]:
         """llama-completion's command line, which llama-cli shares in versions before it became
         interactive."""
@@ -118,22 +130,5 @@ def find_llama_cpp(given: Path | None) -> LlamaCpp:
 
 
 def _run(arguments: list[str], given: str, name: str, progress: Progress) -> str:
-    """What a program prints on stdout. It is stopped if `progress` raises."""
-    with (
-        tempfile.TemporaryFile() as stdin,
-        tempfile.TemporaryFile() as out,
-        tempfile.TemporaryFile() as err,
-    ):
-        stdin.write(given.encode())
-        stdin.seek(0)
-        try:
-            process = subprocess.Popen(arguments, stdin=stdin, stdout=out, stderr=err)
-        except OSError as error:
-            raise SurgeryError(f"{name} can't be started: {error.strerror or error}.") from error
-        status = wait_for(process, "Running llama.cpp", progress)
-        out.seek(0)
-        err.seek(0)
-        if status:
-            words = last_words(err.read() or out.read(), _OUTPUT)
-            raise SaveError(f"llama.cpp ({name}) does not run the file: {words}")
-        return out.read().decode("utf-8", "replace")
+    failure = f"llama.cpp ({name}) does not run the file"
+    return run(arguments, given, name, "Running llama.cpp", failure, progress)

@@ -1,15 +1,19 @@
 """Recipes: what is written is read back as the same plan; what can't be done is refused by name."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
 
 from surgery import Base, Init, Layer, Plan, PlanError, Refused, SurgeryError
+from surgery.facts import read_recipe
 from surgery.initialisers import Block
-from surgery.recipe import layer_tensors, read
+from surgery.merge_methods import MERGES
+from surgery.recipe import layer_tensors, read, read_file
 from surgery.recipe_export import of_base, to_peft, to_python, to_yaml
 
 LLAMA = [
@@ -143,8 +147,9 @@ def test_dtypes_are_followed(more, saved):
         ("0:12", "not a mergekit recipe"),
         ("{", "valid YAML"),
         ("a: \0", "valid YAML"),
-        ("merge_method: ties", "merge_method ties"),
-        ("merge_method: [1]", "merge_method"),
+        ("merge_method: [1]", "one name"),
+        ("merge_method: TIES", "“TIES” is unknown.*mean ties?"),
+        ("merge_method: frobnicate", "“frobnicate” is unknown: mergekit.*none of that name"),
         ("models: []", "`models`"),
         ("modules: {}", "`modules`"),
         ("slices: []", "slices"),
@@ -192,6 +197,44 @@ def test_an_adapter_has_to_be_named_with_the_base(tmp_path):
         recipe.check_adapters({"": False})
     (tmp_path / "c++").mkdir()
     read(fields.format(tmp_path / "c++")).check_adapters({"": False})
+
+
+@pytest.mark.parametrize("method", MERGES)
+def test_merges_are_mergekits(method, tmp_path):
+    """Also where the recipe has other keys that are refused, or a name that a shell would split."""
+    path = tmp_path / "my merge.yml"
+    path.write_text(f"models: [{{model: a}}, {{model: b}}]\nmerge_method: {method}\n")
+    with pytest.raises(Refused) as caught:
+        read_file(path)
+    assert f"merge_method {method} computes new weights" in str(caught.value)
+    assert f"`mergekit-yaml '{path}' OUT`" in str(caught.value)
+    assert "`python -m surgery inspect OUT`" in str(caught.value)
+    with pytest.raises(Refused, match=r"`mergekit-yaml RECIPE\.yml OUT`"):
+        read_recipe(f"{{merge_method: {method}, models: []}}")  # as endpoints get it, in one line
+
+
+def test_a_file_name_is_no_option(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("-v.yml").write_text("merge_method: slerp")
+    with pytest.raises(Refused, match=r"`mergekit-yaml \./-v\.yml OUT`"):
+        read_file(Path("-v.yml"))
+
+
+def test_what_mergekit_writes_is_a_base(tiny_folder, tmp_path):
+    """A folder as mergekit 0.1.5 writes it opens, and its recipe is not taken for one of ours."""
+    made = tmp_path / "OUT"
+    model = AutoModelForCausalLM.from_pretrained(tiny_folder("llama"))
+    model.save_pretrained(made, max_shard_size="200KB")
+    assert len(list(made.glob("model-*-of-*.safetensors"))) > 2
+    (made / "mergekit_config.yml").write_text("models: []\nmerge_method: slerp\n")
+    (made / "README.md").write_text(
+        "---\nbase_model: []\ntags:\n- mergekit\n- merge\n\n---\n# OUT\n"
+    )
+    base = Base.open(str(made))
+    assert base.depth == 6 and base.counts.total == sum(p.numel() for p in model.parameters())
+    saved = base.save(Plan.parse("0:2, 4:6", 6), tmp_path / "cut")
+    assert not (saved / "mergekit_config.yml").exists()
+    assert "0:2, 4:6" in (saved / "README.md").read_text()
 
 
 def test_several_models():

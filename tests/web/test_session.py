@@ -53,6 +53,23 @@ def test_the_view_says_what_layers_consist_of():
     assert contents["outside"] == {"embedding": 32, "norms": 4}
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("models: - model: a - model: b merge_method: slerp base_model: a", "mergekit-yaml RECIPE"),
+        ("merge_method: 'ties'\nmodels: []", "merge_method ties computes"),
+        ("merge_method: nonsense", "“nonsense” is unknown"),
+        ("slices: - sources: - model: a layer_range: [0, 2] merge_method: passthrough", "@recipe"),
+        ("models: []", "This is a recipe"),
+    ],
+)
+def test_a_pasted_recipe_is_no_plan(text, said):
+    """The field for plans has one line: a recipe that is pasted there loses its line breaks."""
+    made = session("0:3")
+    view = ask(made, "write", text=text)
+    assert said in view["error"] and str(made.plan) == "0:3"
+
+
 def test_what_the_page_sets_up_is_no_edit_of_the_visitor():
     made = session()
     assert not made.view()["edited"]

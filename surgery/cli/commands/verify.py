@@ -1,23 +1,31 @@
-"""`verify`: compare a saved model with its base."""
+"""`verify`: compare a saved model with its base, and run it elsewhere."""
 
 from __future__ import annotations
 
+import warnings
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from surgery.errors import Refused
+from surgery import __version__
+from surgery.errors import Refused, SaveError
 
 from ..common import WithOption, named_bases, open_base, out, progress_bar
 from ..gguf import is_gguf, verify_file
+
+if TYPE_CHECKING:
+    from surgery.runtimes import Runtime as Program
+    from surgery.verify_saved import Recorded
 
 
 class Runtime(StrEnum):
     """A program that a saved model can be run in."""
 
+    TRANSFORMERS = "transformers"
+    VLLM = "vllm"
     LLAMA_CPP = "llama.cpp"
 
 
@@ -31,8 +39,15 @@ def verify(
     ] = None,
     with_: WithOption = None,
     runtime: Annotated[
-        Runtime | None,
-        typer.Option(help="Also run a GGUF file in llama.cpp, and compare with the patient."),
+        list[Runtime] | None,
+        typer.Option(
+            help="Also run it, and compare its greedy tokens with the patient's: a folder in "
+            "transformers or vllm, a GGUF file in llama.cpp. May be repeated."
+        ),
+    ] = None,
+    python: Annotated[
+        Path | None,
+        typer.Option(help="A Python that has transformers or vllm; defaults to this one."),
     ] = None,
     llama_cpp: Annotated[
         Path | None,
@@ -41,19 +56,62 @@ def verify(
             "defaults to this one."
         ),
     ] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="List what held in the model card beside it, too.")
+    ] = False,
 ) -> None:
     """Compare a saved model with its base. Following the model's recipe, check every tensor's name,
     shape, dtype and bytes, and that transformers loads each of them; of a GGUF file also its
     metadata."""
+    asked = list(dict.fromkeys(runtime or ()))
     if is_gguf(folder) and not folder.is_dir():
         if with_:
             raise Refused("A GGUF file is made from one base: leave out --with.")
-        verify_file(folder, base, runtime is not None, llama_cpp)
+        if python or any(one != Runtime.LLAMA_CPP for one in asked):
+            raise Refused("A GGUF file is run in llama.cpp: --runtime llama.cpp.")
+        verify_file(folder, base, bool(asked), llama_cpp, card)
         return
-    if runtime or llama_cpp:
-        raise Refused("--runtime and --llama-cpp are for GGUF files.")
-    from surgery.verify_saved import verify_saved
+    if llama_cpp or Runtime.LLAMA_CPP in asked:
+        raise Refused("--runtime llama.cpp and --llama-cpp are for GGUF files.")
+    if python and not asked:
+        raise Refused("--python names what runs the folder: add --runtime transformers or vllm.")
+    from surgery.checkpoint.card_proofs import Proof, check_card, withdraw, write_proof
+    from surgery.runtimes import find_runtime
+    from surgery.verify_saved import recorded, verify_recorded
 
-    with progress_bar() as progress:
-        count, size = verify_saved(folder, base, progress, open_base, named_bases(with_))
-    out.print(f"{escape(str(folder))}: {count:,} tensors, {size / 1e6:,.1f} MB, all as planned")
+    programs = [find_runtime(one.value, python) for one in asked]  # before anything slow
+    found = recorded(folder, base, open_base, named_bases(with_))
+    if card:
+        check_card(folder)
+    try:
+        with progress_bar() as progress:
+            count, size = verify_recorded(folder, found, progress)
+    except SaveError:
+        if card:
+            withdraw(folder)
+        raise
+    held = f"{count:,} tensors, {size / 1e6:,.1f} MB, all as planned"
+    if card:
+        write_proof(folder, Proof("Layer Surgery", __version__, held))
+    out.print(f"{escape(str(folder))}: {held}")
+    for program in programs:
+        _run(folder, found, program, card)
+
+
+def _run(folder: Path, recorded: Recorded, program: Program, card: bool) -> None:
+    """Run a folder, print what held, and write it into the card if asked to."""
+    from surgery.checkpoint.card_proofs import Proof, withdraw, write_proof
+    from surgery.verify_folder import in_words, verify_folder
+
+    warnings.simplefilter("ignore")  # libraries' advice to programmers
+    try:
+        with progress_bar() as progress:
+            found, made = verify_folder(folder, recorded, program, progress)
+    except SaveError:
+        if card:
+            withdraw(folder, program.package)
+        raise
+    held = in_words(found, made)
+    if card:
+        write_proof(folder, Proof(program.package, made.version, held))
+    out.print(f"{program.package} {escape(made.version)}: {escape(held)}")

@@ -181,7 +181,7 @@ def test_the_distance_of_tokens_from_the_own_choice():
     expected = float(logits[-2].max() - logits[-2].min())
     assert found.equal == 5 and found.largest == pytest.approx(expected, abs=1e-4)
     assert found.mean == pytest.approx(expected / 6, abs=1e-4)
-    with pytest.raises(SaveError, match="none of the texts"):
+    with pytest.raises(SaveError, match="None of the texts"):
         compare(model, [(prompt, ())])
 
 
