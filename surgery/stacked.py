@@ -3,7 +3,9 @@
 A plan that names layers of other bases (`0:16, b/8:24`) becomes a plain plan of such a stack, which
 works like any other base. The embeddings come from the base of the first layer, as do the token
 ids, the tokenizer, the generation config and other settings that may differ. The final norm and the
-head come from the base of the last layer. Nothing is copied.
+head come from the base of the last layer. Where vocabularies differ in size but agree on the tokens
+that both have (padding, added tokens), the head comes from the first base too, since it has to fit
+the tokenizer. Nothing is copied.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from transformers import PreTrainedModel
 
 from .architecture import Anatomy
 from .architecture.apply.build import assemble
-from .architecture.apply.combine import check_tied, combine, outer_parts
+from .architecture.apply.combine import check_tied, combine, head_of, outer_parts
 from .architecture.inspect.names import disk_layers, loader_names
 from .base import Base
 from .errors import Refused
@@ -25,6 +27,8 @@ from .plan import Layer, Plan
 from .progress import Progress, silent
 from .shared_weights import share
 from .sources import Source, Tensor
+
+_SHOWN = 3  # tokens that don't agree
 
 
 def stack(base: Base, others: Mapping[str, Base], plan: Plan) -> tuple[Base, Plan]:
@@ -60,11 +64,14 @@ class Stack(Base):
         for name, base in self.bases.items():
             self.offset[name] = depth
             depth += base.depth
-        _check_vocabularies(self.bases)
+        same = _same_vocabulary(self.bases)
         _check_dtypes(self.bases)
         shown = {name or "the base": base.anatomy for name, base in self.bases.items()}
-        config = combine(shown)
+        config = combine(shown, sizes=same)
         self._before, self._after = outer_parts(bases[first].anatomy)
+        if not same:
+            self._after -= head_of(bases[first].anatomy)
+            _check_shapes(self._after, bases[first], bases[last])
         if first != last:
             check_tied(bases[first].anatomy, sorted(self._after))
         opened = [base.source for base in self.bases.values()]
@@ -84,7 +91,10 @@ class Stack(Base):
                 if complete
                 else {},
                 licence=opened[0].licence if len({s.licence for s in opened}) == 1 else None,
-                note="; ".join(f"{s.name} is {s.note}" for s in opened if s.note),
+                note="; ".join(
+                    [f"{s.name} is {s.note}" for s in opened if s.note]
+                    + [f"embeddings and head of {opened[0].name}, for its vocabulary"] * (not same)
+                ),
                 home=opened[0].home,
                 check=check,
                 get_tokenizer=self.bases[first].source.tokenizer_folder,
@@ -155,6 +165,19 @@ class Stack(Base):
         return merged
 
 
+def _check_shapes(names: Iterable[str], one: Base, other: Base) -> None:
+    """Raise `Refused` if a parameter after the layers depends on the size of the vocabulary."""
+    ours, theirs = (
+        dict(base.anatomy.model.named_parameters(remove_duplicate=False)) for base in (one, other)
+    )
+    for name in sorted(names):
+        if name not in theirs or ours[name].shape != theirs[name].shape:
+            raise Refused(
+                f"{one.name} and {other.name} have vocabularies of different sizes, and {name} "
+                "depends on it: begin and end with the same base."
+            )
+
+
 def _check_dtypes(bases: Mapping[str, Base]) -> None:
     """Raise `Refused` if the bases compute in different dtypes, since layers of one could not take
     the output of another's."""
@@ -167,14 +190,45 @@ def _check_dtypes(bases: Mapping[str, Base]) -> None:
             )
 
 
-def _check_vocabularies(bases: Mapping[str, Base]) -> None:
-    """Raise `Refused` if two of the bases have different vocabularies."""
-    with_text = {name: base for name, base in bases.items() if base.has_tokenizer}
-    words = {name: base.tokenizer.get_vocab() for name, base in with_text.items()}
-    for (a, one), (b, two) in zip(words.items(), list(words.items())[1:], strict=False):
-        if one != two:
-            odd = min(w for w in one.keys() | two.keys() if one.get(w) != two.get(w))
-            raise Refused(
-                f"{bases[a].name} and {bases[b].name} have different vocabularies (“{odd[:40]}” is "
-                f"token {one.get(odd)} in one and {two.get(odd)} in the other)."
+def _same_vocabulary(bases: Mapping[str, Base]) -> bool:
+    """Whether all bases have the same tokens and as many embeddings.
+
+    Raises `Refused` if a token of two of them has different ids, or an id different tokens; or if
+    they have different numbers of embeddings, and a tokenizer that would say what these are for is
+    missing.
+    """
+    one, *others = bases.values()
+    same = True
+    for other in others:
+        sizes_agree = one.known_tokens == other.known_tokens
+        if not (one.has_tokenizer and other.has_tokenizer):
+            if not sizes_agree:
+                raise Refused(
+                    f"{one.name} has {one.known_tokens:,} embeddings and {other.name} has "
+                    f"{other.known_tokens:,}. Without both tokenizers it can't be known whether "
+                    "their tokens are the same."
+                )
+            continue
+        ours, theirs = one.tokenizer.get_vocab(), other.tokenizer.get_vocab()
+        if odd := _conflicts(ours, theirs):
+            shown = "; ".join(
+                f"“{word[:40]}” is token {ours.get(word)} in one and {theirs.get(word)} in the "
+                "other"
+                for word in odd[:_SHOWN]
             )
+            raise Refused(
+                f"{one.name} and {other.name} have different vocabularies: {len(odd):,} of their "
+                f"tokens don't agree ({shown})."
+            )
+        same &= sizes_agree and ours == theirs
+    return same
+
+
+def _conflicts(ours: Mapping[str, int], theirs: Mapping[str, int]) -> list[str]:
+    """Tokens whose id is another one, or another token's, in the other vocabulary; by id."""
+    of_id = [{i: word for word, i in words.items()} for words in (ours, theirs)]
+    odd = {word for word in ours.keys() & theirs.keys() if ours[word] != theirs[word]}
+    for i in of_id[0].keys() & of_id[1].keys():
+        if of_id[0][i] != of_id[1][i]:
+            odd |= {of_id[0][i], of_id[1][i]}
+    return sorted(odd, key=lambda word: (ours.get(word, theirs.get(word, 0)), word))

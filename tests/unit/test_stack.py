@@ -188,7 +188,7 @@ def test_towers_beside_the_text_model_are_compared(tmp_path):
     ("family", "changes", "message"),
     [
         ("llama", dict(hidden_size=32), "hidden_size is 64 in one and 32"),
-        ("llama", dict(vocab_size=100), "vocab_size is 128 in one and 100"),
+        ("llama", dict(vocab_size=100), "one has 128 embeddings and two has 100"),
         ("llama", dict(rope_parameters={"rope_type": "default", "rope_theta": 5e5}), "rope_param"),
         ("llama", dict(num_key_value_heads=4), "num_key_value_heads"),
         ("llama", dict(rms_norm_eps=1e-3), "rms_norm_eps"),
@@ -224,14 +224,52 @@ def test_tied_embeddings_can_not_come_from_two_bases(tmp_path):
     assert patient.lm_head.weight.data_ptr() == one.model.lm_head.weight.data_ptr()
 
 
-def test_vocabularies_are_compared(tmp_path):
-    one, two = save(tmp_path / "one"), save(tmp_path / "two")
-    tiny.tokenizer().save_pretrained(tmp_path / "one")
-    other = tiny.tokenizer()
-    other.add_tokens(["extra"])
-    other.save_pretrained(tmp_path / "two")
-    with pytest.raises(Refused, match="different vocabularies"):
+def with_tokens(folder, seed, rows=tiny.VOCAB, added=(), family="llama"):
+    """A base whose tokenizer has more tokens, and one embedding or more for each."""
+    save(folder, family, seed, vocab_size=rows)
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_tokens(list(added))
+    tokenizer.save_pretrained(folder)
+    return Base.open(str(folder))
+
+
+def test_different_vocabularies_are_refused(tmp_path):
+    one = with_tokens(tmp_path / "one", 1, added=["red", "green", "blue", "grey", "pink"])
+    two = with_tokens(tmp_path / "two", 2, added=["green", "red", "blue", "pink", "grey", "xx"])
+    with pytest.raises(Refused, match=r"4 of their tokens .*“green” is token 99 in one and 98"):
         stack(one, {"b": two}, Plan.parse("0:4, b/2:6", 6, {"b": 6}))
+    bare = save(tmp_path / "bare", vocab_size=100)
+    with pytest.raises(Refused, match=r"128 embeddings and bare has 100\. Without both tokenizers"):
+        stack(one, {"b": bare}, Plan.parse("0:4, b/2:6", 6, {"b": 6}))
+
+
+@pytest.mark.parametrize("family", ["llama", "llama-tied-biased"])
+@pytest.mark.parametrize(
+    ("rows", "added"),
+    [((112, 128), ([], [])), ((128, 112), (["a b"], [])), ((128, 128), ([], ["xx"]))],
+)
+def test_vocabularies_that_agree_where_they_overlap(tmp_path, family, rows, added):
+    """Padded, or with added tokens: embeddings and head are the first base's."""
+    one, two = (
+        with_tokens(tmp_path / name, i, rows[i], added[i], family)
+        for i, name in enumerate(["one", "two"])
+    )
+    plan = Plan.parse("0:4, b/2:6", 6, {"b": 6})
+    made, flat = stack(one, {"b": two}, plan)
+    assert made.note == "embeddings and head of one, for its vocabulary"
+    ids, bases = tiny.tokens(12) % 98, {"": one.model, "b": two.model}
+    with torch.no_grad():
+        last = copy.deepcopy(two.model)
+        last.lm_head = one.model.lm_head
+        expected = by_hand({**bases, "b": last}, "model.layers", plan, ids)
+        assert torch.equal(made.operate(flat).model(input_ids=ids).logits, expected)
+        out = made.save(flat, tmp_path / "out")
+        model = AutoModelForCausalLM.from_pretrained(out)
+        assert torch.equal(model(input_ids=ids).logits, expected)
+    assert model.config.vocab_size == rows[0] == made.known_tokens
+    assert made.preview(flat).parameters == sum(p.numel() for p in model.parameters())
+    assert AutoTokenizer.from_pretrained(out).get_vocab() == one.tokenizer.get_vocab()
+    assert made.note in (out / "README.md").read_text()
 
 
 def test_the_command_line_stacks_too(tmp_path, capsys, monkeypatch):

@@ -44,12 +44,13 @@ _RULES = (
 )
 
 
-def combine(bases: Mapping[str, Anatomy]) -> PreTrainedConfig:
+def combine(bases: Mapping[str, Anatomy], sizes: bool = True) -> PreTrainedConfig:
     """Return the config of a model that has the layers of all bases, one base after the other.
 
     Settings that may differ (`_FREE`) are taken from the first base. They include the token ids,
-    which belong to the embeddings: some models count positions from the padding token's id. Raises
-    `Refused` with the settings that don't match.
+    which belong to the embeddings: some models count positions from the padding token's id. So does
+    the size of the vocabulary, unless the `sizes` have to agree. Raises `Refused` with the settings
+    that don't match.
     """
     (first, one), *others = bases.items()
     whole = copy.deepcopy(one.whole.to_dict())
@@ -75,6 +76,8 @@ def combine(bases: Mapping[str, Anatomy]) -> PreTrainedConfig:
             )
         theirs = theirs[key] if key else theirs
         odd = _join(part, theirs, depth, other.stack.depth)
+        if not sizes:
+            odd = [field for field in odd if field != "vocab_size"]
         if odd:
             field = odd[0]
             raise Refused(
@@ -179,6 +182,20 @@ def outer_parts(base: Anatomy) -> tuple[frozenset[str], frozenset[str]]:
             f"These bases can't be stacked: it isn't clear which base should provide {min(missed)}."
         )
     return frozenset(before - after), frozenset(after)
+
+
+def head_of(base: Anatomy) -> frozenset[str]:
+    """The names of the output head's parameters. Raises `Refused` if the model names no head."""
+    head = base.model.get_output_embeddings()
+    names = {
+        f"{path}.{leaf}"
+        for path, module in base.model.named_modules()
+        if module is head
+        for leaf, _ in module.named_parameters(recurse=False)
+    }
+    if not names:
+        raise Refused("It isn't clear which tensor of these models is their output head.")
+    return frozenset(names)
 
 
 def check_tied(base: Anatomy, after: Sequence[str]) -> None:
