@@ -148,11 +148,16 @@ def test_a_stop_that_arrives_late_leaves_the_next_run_alone(page):
     assert held
     with page.expect_response(lambda response: response.request == held[0].request):
         held[0].continue_()
-    words = len(said(page, "patient").inner_text())
     page.wait_for_timeout(1500)
+    for _ in range(2):  # the text goes on
+        words = len(said(page, "patient").inner_text())
+        page.wait_for_function(
+            "n => document.querySelector('[data-who=patient] .talk-said').innerText.length > n",
+            arg=words,
+            timeout=60_000,
+        )
     expect(caret(page)).to_have_count(2)
     expect(page.locator("#talk-status")).not_to_contain_text("Stopped")
-    assert len(said(page, "patient").inner_text()) > words
     page.locator("#stop").click()
     expect(caret(page)).to_have_count(0)
     expect(page.locator("#talk-status")).to_contain_text("Stopped")
