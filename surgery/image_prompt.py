@@ -12,7 +12,6 @@ import torch
 from transformers import AutoProcessor, ProcessorMixin
 
 from .errors import SurgeryError, one_line
-from .optional import require
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,8 +40,12 @@ def load_processor(folder: Path, name: str) -> tuple[ProcessorMixin | None, str]
 def read_image(file: str | Path | bytes) -> Image:
     """An image file, or its bytes, as RGB, turned upright. Raises `SurgeryError` if it can't be
     read, or is larger than 50 million pixels."""
-    require("PIL", "An image in the prompt")
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    try:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+    except ImportError as error:
+        raise SurgeryError(
+            "An image in the prompt needs the package pillow: pip install pillow."
+        ) from error
 
     name = "The image" if isinstance(file, bytes) else Path(file).name
     try:

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .errors import SaveError, SurgeryError
-from .gguf.process import run
+from .io.process import run
 from .progress import Progress
 
 _MARK = "layer-surgery:"

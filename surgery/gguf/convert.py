@@ -17,10 +17,10 @@ from pathlib import Path
 from surgery.errors import SaveError
 from surgery.io.atomic import atomic_files
 from surgery.io.output_target import check_file_target, resolve
+from surgery.io.process import last_words, wait_for
 from surgery.progress import Progress, silent
 
 from .file import open_gguf_file
-from .process import last_words, wait_for
 from .save import MAGIC, SUFFIX, Saved
 
 SCRIPT = "convert_hf_to_gguf.py"

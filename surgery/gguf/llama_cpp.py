@@ -16,9 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from surgery.errors import SaveError, SurgeryError
+from surgery.io.process import run
 from surgery.progress import Progress
-
-from .process import run
 
 PACKAGE = "llama_cpp"
 _MARK = "layer-surgery:"

@@ -198,10 +198,9 @@ def talk(
     store: TalkStore | None = None,
 ) -> Iterator[tuple[dict, dict]]:
     """Values for status and view: how the weights load, the place in the queue, then both texts as
-    they grow, and at the end how surprised the base is by the patient's. `image`
-    is the value of the image picker, `who` the visitor, for
-    fair queueing; `store` has the base's last text, which is not generated again for the same
-    settings. Raises `SurgeryError`."""
+    they grow, and at the end how surprised the base is by the patient's. `image` is the value of
+    the image picker; `who` is the visitor, for fair queueing; `store` has the base's last text,
+    which is not generated again for the same settings. Raises `SurgeryError`."""
     allowed, bases, gpu = services.deployment, services.bases, services.gpu
     store = store or TalkStore()
     fields = dict(

@@ -1,4 +1,5 @@
 // Reads an image that is chosen or dropped here, and makes it small enough to travel with a request.
+import { onFile } from '../chosen_file.mjs';
 import { fitInside, QUALITIES } from './shrink.mjs';
 
 const OFFER = 'For both models, with the prompt. You can also drop one here.';
@@ -55,21 +56,11 @@ export function mount({ element, props, watch }) {
     }
   }
 
-  input.addEventListener('change', () => {
-    read(input.files[0]);
-    input.value = ''; // so that the same file, changed meanwhile, can be chosen again
-  });
+  onFile(box, input, read);
   remove.addEventListener('click', () => {
     keep({});
     input.focus();
   });
-
-  for (const kind of ['dragover', 'drop']) {
-    box.addEventListener(kind, (event) => {
-      event.preventDefault();
-      if (kind === 'drop') read(event.dataTransfer.files[0]);
-    });
-  }
 
   watch('value', render);
   render();

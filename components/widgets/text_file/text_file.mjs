@@ -1,4 +1,5 @@
 // Reads a file that is chosen or dropped here; its name goes onto the page as text alone.
+import { onFile } from '../chosen_file.mjs';
 import { bytes } from '../text.mjs';
 
 export function mount({ element, props, watch }) {
@@ -36,18 +37,7 @@ export function mount({ element, props, watch }) {
     }
   }
 
-  input.addEventListener('change', () => {
-    read(input.files[0]);
-    input.value = ''; // so that the same file, changed meanwhile, can be chosen again
-  });
-
-  for (const kind of ['dragover', 'drop']) {
-    box.addEventListener(kind, (event) => {
-      event.preventDefault();
-      if (kind === 'drop') read(event.dataTransfer.files[0]);
-    });
-  }
-
+  onFile(box, input, read);
   watch('value', render);
   render();
 }
