@@ -17,6 +17,7 @@ Every function takes a base and a text, measures on it, and returns plain values
     methods        the registry of methods that find a plan
     suggestions    plans for a target size, each with its measured perplexity
     judging        plans on a text that they were not chosen on
+    pilot          a few variants that tell how much text a scan takes
     precision      how precisely a cost is known, and how much text that takes
     significance   whether a difference is more than chance, after many were compared
     target         target sizes, and the plans that reach them

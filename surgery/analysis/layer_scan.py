@@ -157,6 +157,22 @@ def disk_passes(
     return shown + 1 + extra + sweeps(base, sample, plans)
 
 
+def check_scan(depth: int, scores: Sequence[str], within: Span | None) -> Span:
+    """The span that a scan's repeat map covers. Raises `SurgeryError` for a score or a span that
+    there isn't."""
+    if unknown := [s for s in scores if s not in SCORES]:
+        raise SurgeryError(
+            f"“{str(unknown[0])[:40]}” is not a score: choose from {', '.join(SCORES)}."
+        )
+    start, end = within or (0, depth)
+    if not 0 <= start < end <= depth:
+        raise SurgeryError(
+            f"{start}:{end} is not a span of this base: it has to lie within 0:{depth} and not be "
+            "empty."
+        )
+    return start, end
+
+
 class Work:
     """One scan: the plans and arrays it takes, which of them are cached, and what they say.
 
@@ -172,16 +188,7 @@ class Work:
         progress: Progress | None = silent,
     ) -> None:
         depth = base.depth
-        if unknown := [s for s in scores if s not in SCORES]:
-            raise SurgeryError(
-                f"“{str(unknown[0])[:40]}” is not a score: choose from {', '.join(SCORES)}."
-            )
-        start, end = within or (0, depth)
-        if not 0 <= start < end <= depth:
-            raise SurgeryError(
-                f"{start}:{end} is not a span of this base: it has to lie within 0:{depth} and not "
-                "be empty."
-            )
+        start, end = check_scan(depth, scores, within)
         self.base, self.sample, self.depth = base, sample, depth
         self.cache = MeasurementCache(base, sample, progress)
         self.whole = Plan.whole(depth)

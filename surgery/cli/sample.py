@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,7 +49,8 @@ LimitOption = Annotated[
 PrecisionOption = Annotated[
     float | None,
     typer.Option(
-        metavar="PERCENT", help="How precisely to know the cost, in percent of it; 10 by default."
+        metavar="PERCENT",
+        help="How precisely to know the cost, in percent of it; 10 by default, 40 for a scan.",
     ),
 ]
 _LIMIT = 4096  # tokens to choose on, of a text that is given
@@ -62,12 +63,13 @@ Measure = Callable[["Sample", "Progress"], Iterable["LossIncrease"]]
 @dataclass(frozen=True)
 class Text:
     """A text to measure on: its documents, a name for people, and the tokens of a window and in all
-    that were asked for, if any."""
+    that were asked for, if any. `short` is (its short text, the name of that), if it has one."""
 
     words: str | list[str]
     name: str
     window: int | None
     limit: int | None
+    short: tuple[str, str] | None = None
 
     def sample(self, base: Base, limit: int) -> tuple[Sample, str]:
         """(sample, its description), of at most `limit` tokens. Raises `SurgeryError`."""
@@ -76,6 +78,18 @@ class Text:
         sample = Sample.of(base, self.words, self.window, limit)
         first = f" (its first {limit:,} tokens)" if sample.truncated else ""
         return sample, self.name + first
+
+    def first(self, base: Base) -> tuple[Sample, str, bool]:
+        """(sample of its short text or first tokens, its description, whether that is all of it).
+        Raises `SurgeryError`."""
+        from surgery.analysis import Sample
+        from surgery.analysis.precision import PILOT
+
+        if self.short is not None:
+            words, name = self.short
+            return Sample.of(base, words, self.window), name, False
+        sample, name = self.sample(base, PILOT)
+        return sample, name, not sample.truncated
 
 
 def read_text(
@@ -114,7 +128,8 @@ def read_text(
         return Text(found, f"the data set {dataset}", window, limit)
     kind = kind or texts.DEFAULT
     words = list(texts.documents(kind, half))
-    return Text(words, f"the texts “{kind}”, the half to {half} on", window, limit)
+    short = (texts.get(kind), f"the short text “{kind}”") if half == "choose" else None
+    return Text(words, f"the texts “{kind}”, the half to {half} on", window, limit, short)
 
 
 def read_sample(
@@ -125,21 +140,18 @@ def read_sample(
     window: int | None,
     limit: int | None,
     progress: Progress,
-    precision: float | None = None,
-    measure: Measure | None = None,
 ) -> tuple[Sample, str]:
-    """(sample to choose plans on, its description): of the kinds the short text, unless a limit or
-    a precision asks for more. `measure` is for the precision: see `sized_sample`. Raises
-    `SurgeryError`."""
-    from surgery import texts
+    """(sample to choose plans on, its description): of the kinds the short text, unless a limit
+    asks for more. Raises `SurgeryError`."""
+    found = read_text(text, kind, dataset, window, limit, progress)
+    return _to_choose_on(base, found)
 
-    found = read_text(text, kind, dataset, window, limit, progress, "choose", precision)
-    if precision is not None and measure is not None:
-        return sized_sample(base, found, precision, measure, progress)
-    if text is None and dataset is None and limit is None:
-        kind = kind or texts.DEFAULT
-        found = replace(found, words=texts.get(kind), name=f"the short text “{kind}”")
-    return found.sample(base, limit or _LIMIT)
+
+def _to_choose_on(base: Base, text: Text) -> tuple[Sample, str]:
+    if text.short is not None and text.limit is None:
+        sample, name, _ = text.first(base)
+        return sample, name
+    return text.sample(base, text.limit or _LIMIT)
 
 
 def sized_sample(
@@ -148,33 +160,41 @@ def sized_sample(
     precision: float | None,
     measure: Measure,
     progress: Progress,
+    *,
+    default: float | None = None,
+    share: float = 1.0,
 ) -> tuple[Sample, str]:
     """(sample, its description), with as many tokens as it takes to know costs to ± `precision`
-    percent of themselves; no more than `judging.TOKENS` unless a precision was asked for. `measure`
-    measures them on a short sample first, to find out how many. A limit fixes the number instead,
-    and so does reading weights from disk. Says on stderr how many tokens it takes, and how long.
-    Raises `SurgeryError`."""
+    percent of themselves. Without one, it is the share `default`, and no more than `judging.TOKENS`
+    are read.
+
+    `measure` measures costs on a short sample first, to find out how many; `share` is its share of
+    the work that is to be done. A limit fixes the number instead, and so does reading weights from
+    disk. Says on stderr how many tokens it takes, and how long. Raises `SurgeryError`.
+    """
     from surgery.analysis import precision as sizes
     from surgery.analysis.judging import TOKENS
 
-    if text.limit is not None or base.reads_from_disk:
-        return text.sample(base, text.limit or TOKENS)
-    share = sizes.PRECISION if precision is None else precision / 100
+    if text.limit is not None:
+        return text.sample(base, text.limit)
+    if base.reads_from_disk:
+        return _to_choose_on(base, text) if text.short else text.sample(base, TOKENS)
+    wanted = (default or sizes.PRECISION) if precision is None else precision / 100
     most = TOKENS if precision is None else _LONGEST
-    short, name = text.sample(base, sizes.PILOT)
-    if not short.truncated:
+    short, name, is_all = text.first(base)
+    if is_all:
         return short, name
-    size = sizes.size_of(short, measure, share, progress)
+    size = sizes.size_of(short, measure, wanted, progress)
     if size.tokens is None or size.tokens <= short.tokens:
         return short, name
     # The first token of a window isn't scored.
-    wanted = round(size.tokens * (1 + len(short) / short.tokens))
-    sample, name = text.sample(base, min(most, wanted))
-    takes = f"± {100 * share:g} % of the cost takes about {about(size.tokens):,} tokens"
+    with_firsts = round(size.tokens * (1 + len(short) / short.tokens))
+    sample, name = text.sample(base, max(short.tokens, min(most, with_firsts)))
+    takes = f"± {100 * wanted:g} % of the cost takes about {about(size.tokens):,} tokens"
     if sample.tokens < 0.95 * size.tokens:
         takes += f"; {sample.tokens:,} are read"
     if size.seconds:
-        takes += f": about {duration(size.seconds * sample.tokens / size.tokens)}"
+        takes += f": about {duration(size.seconds / share * sample.tokens / size.tokens)}"
     err.print(f"[dim]{escape(takes)}.[/dim]")
     return sample, name
 

@@ -1,6 +1,7 @@
 """The commands that measure, from arguments to output."""
 
 import json
+import math
 import os
 import re
 
@@ -8,8 +9,8 @@ import pytest
 import tiny
 
 from surgery import texts
-from surgery.analysis import Sample, precision, scan
-from surgery.analysis.judging import TOKENS
+from surgery.analysis import Sample, judging, precision, scan
+from surgery.analysis.pilot import Pilot
 from surgery.cli import main
 
 
@@ -164,7 +165,9 @@ def test_as_many_tokens_as_a_precision_takes(run, folder, monkeypatch):
         assert facts["tokens"] == pytest.approx(int(takes[1].replace(",", "")), rel=0.1)
     assert found[0.015]["tokens"] > 2 * found[0.03]["tokens"]
     monkeypatch.setattr(precision, "FINEST", 0.001)
-    assert json.loads(run(*ask)[1])["tokens"] == pytest.approx(TOKENS, rel=0.02)  # no more unasked
+    assert json.loads(run(*ask)[1])["tokens"] == pytest.approx(
+        judging.TOKENS, rel=0.02
+    )  # no more unasked
     status, out, err = run(*ask, "--precision", 10, "--limit", 500)
     assert (status, out) == (1, "") and "Choose one: --precision" in " ".join(err.split())
     assert "between 0 and 100 %" in " ".join(run(*ask, "--precision", 100)[2].split())
@@ -176,3 +179,34 @@ def test_a_scan_says_how_precise_it_is(run, folder):
     assert status == 0 and "Costs of single layers are known to ±" in " ".join(out.split())
     facts = json.loads(run(*ask, "--limit", 240, "--json")[1])
     assert facts["precision"] > 0
+
+
+def test_a_scan_takes_as_much_text_as_it_needs(run, folder, monkeypatch):
+    from surgery import Base
+
+    ask = ["scan", folder, "--score", "drop_one", "--json"]
+    monkeypatch.setattr(precision, "FINEST", 10)  # any text is enough
+    status, out, err = run(*ask)
+    facts = json.loads(out)
+    assert (status, err) == (0, "") and facts["text"] == "the short text “prose”"
+
+    monkeypatch.setattr(precision, "FINEST", 1e-6)
+    monkeypatch.setattr(judging, "TOKENS", 2 * facts["tokens"])
+    base = Base.open(folder)
+    short = Sample.of(base, texts.get("prose"))
+    costs = Pilot.of(base.depth, ["drop_one"]).costs(base, short)
+    wanted = precision.median_precision(costs) / math.sqrt(1.5)  # takes 1.5 times the text
+    monkeypatch.setattr(precision, "FOR_SCANS", wanted)
+    status, out, err = run(*ask)
+    longer = json.loads(out)
+    takes = re.search(r"takes about ([\d,]+) tokens", " ".join(err.split()))
+    assert status == 0 and "the half to choose on" in longer["text"]
+    assert longer["tokens"] == pytest.approx(1.5 * short.tokens, rel=0.1)
+    assert longer["tokens"] == pytest.approx(int(takes[1].replace(",", "")), rel=0.06)
+    part = json.loads(run(*ask, "--part", "2/2")[1])  # which chooses the same text by itself
+    assert part["text"] == longer["text"] and part["missing"] == 0
+
+    monkeypatch.setattr(precision, "FOR_SCANS", wanted / 10)
+    status, out, err = run(*ask)
+    assert json.loads(out)["tokens"] == pytest.approx(judging.TOKENS, rel=0.02)
+    assert "are read" in " ".join(err.split())

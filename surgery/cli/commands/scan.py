@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ from rich.markup import escape
 from surgery.analysis import DEFAULT, SCORES
 from surgery.errors import SurgeryError
 from surgery.plan import Plan
-from surgery.progress import Progress, silent
+from surgery.progress import silent
 
 from ..common import (
     BaseArgument,
@@ -32,7 +33,8 @@ from ..sample import (
     PrecisionOption,
     TextOption,
     WindowOption,
-    read_sample,
+    read_text,
+    sized_sample,
 )
 
 _EXTRA = [key for key in SCORES if key not in DEFAULT]
@@ -75,11 +77,12 @@ def scan(
     `accelerate launch -m surgery scan …` splits the work between processes, and --part between
     processes or machines that share the cache folder LAYER_SURGERY_CACHE.
     """
-    from surgery.analysis import LossIncrease, Sample, disk_passes, report, scan_part
+    from surgery.analysis import disk_passes, report, scan_part
     from surgery.analysis import scan as measure
     from surgery.analysis.distributed import distributed_scan, is_first, launched
-    from surgery.analysis.findings import costs_by_layer
     from surgery.analysis.parts import as_dealt
+    from surgery.analysis.pilot import Pilot
+    from surgery.analysis.precision import FOR_SCANS
 
     share = _pair(part, "/", "a part of a scan", "1/4")
     dealt = as_dealt(*share) if share else (0, 1)
@@ -90,14 +93,16 @@ def scan(
     opened = open_base(base, from_disk)
     with progress_bar() as progress:
         scores, span = tuple(score or DEFAULT), _pair(within, ":", "a span of layers", "8:20")
-
-        def costs(short: Sample, progress: Progress) -> list[LossIncrease]:
-            return costs_by_layer(
-                measure(opened, short, scores=scores, within=span, progress=progress)
-            )
-
-        sample, name = read_sample(
-            opened, text, kind, dataset, window, limit, progress, precision, costs
+        words = read_text(text, kind, dataset, window, limit, progress, "choose", precision)
+        pilot = Pilot.of(opened.depth, scores, span)
+        sample, name = sized_sample(
+            opened,
+            words,
+            precision,
+            partial(pilot.costs, opened),
+            progress,
+            default=FOR_SCANS,
+            share=pilot.share,
         )
         if from_disk:
             passes = disk_passes(
