@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import gradio as gr
 import pytest
@@ -65,7 +66,9 @@ def test_what_is_measured_is_drawn_and_known_the_next_time(services, session):
     assert len(drawn["Block Influence"]["y"]) == 6 and len(drawn) == 4
     pairs = values[panel.repeats]["value"]["data"][0]
     assert (pairs["y"], pairs["x"]) == ([1, 2, 3], [2, 3, 4])
-    assert values[panel.status]["text"].startswith("Perplexity")
+    words = values[panel.status]["text"]
+    assert words.startswith("Perplexity")
+    assert re.search(r"Half of the costs .* known to ± \d+ % or better", words)
     again = scan.look(panel, services, session, *settings)
     assert again[panel.layers] == values[panel.layers]
 

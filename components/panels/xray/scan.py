@@ -232,12 +232,19 @@ def _span(depth: int, text: str) -> tuple[int, int]:
 
 
 def _words(result: Scan) -> str:
+    from surgery.analysis.findings import costs_by_layer
+    from surgery.analysis.precision import median_precision
+
     score, count = result.perplexity, result.sequences
     words = (
         f"Perplexity {perplexity(score.perplexity)} (95 % interval {perplexity(score.low)} to "
         f"{perplexity(score.high)}) on {result.tokens:,} tokens in "
         f"{count:,} sequence{'s' if count > 1 else ''}."
     )
+    if (share := median_precision(costs_by_layer(result))) is not None:
+        words += (
+            f" Half of the costs of single layers are known to ± {100 * share:.0f} % or better."
+        )
     if result.naive_layer_forwards:
         share = result.layer_forwards / result.naive_layer_forwards
         words += f" Layer evaluations: {100 * share:.0f} % of those of a full pass per variant."
