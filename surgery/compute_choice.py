@@ -6,7 +6,6 @@ needs no torch, so that `inspect` can name the dtype at once; `compute` measures
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 from collections.abc import Callable
@@ -87,7 +86,9 @@ def _measured() -> JsonCache:
 
 
 def _key(stored: str) -> str:
-    return f"{stored}, torch {importlib.metadata.version('torch')}, {_processor()}"
+    from importlib.metadata import version  # takes longer to import than the rest of this file
+
+    return f"{stored}, torch {version('torch')}, {_processor()}"
 
 
 @cache

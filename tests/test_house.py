@@ -282,7 +282,8 @@ def test_rules_are_read_off_the_files(tmp_path):
 def test_the_library_runs_without_gradio(warm):
     """Not only by its imports: nothing that any of its modules pulls in may load the page."""
     code = (
-        "import sys, surgery, surgery.cli.main; [getattr(surgery, n) for n in surgery.__all__]; "
+        "import sys, surgery; [getattr(surgery, n) for n in surgery.__all__]; "
+        "from surgery.cli.main import COMMANDS, program; program(*COMMANDS); "
         "sys.exit(any(m in sys.modules for m in ('gradio', 'plotly', 'components')))"
     )
     assert warm.run("-c", code).returncode == 0
@@ -291,7 +292,8 @@ def test_the_library_runs_without_gradio(warm):
 def test_plans_need_no_torch():
     code = (
         "import sys; from surgery import Plan, History, PRESETS; Plan.parse('0:2', 4); "
-        "import surgery.cli.main; sys.exit('torch' in sys.modules)"
+        "from surgery.cli.main import COMMANDS, program; program(*COMMANDS); "
+        "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 

@@ -19,7 +19,7 @@ from surgery.errors import SurgeryError
 from surgery.initialisers import INITIALISERS
 from surgery.progress import Cancelled
 
-from .commands import COMMANDS
+from .commands import COMMANDS, load, summary
 from .common import err
 
 INSTALLED = "layer-surgery"  # the command that the package installs
@@ -31,6 +31,7 @@ _PRESETS = "\n".join(
 _INITIALISERS = "\n".join(
     f"  {'@' + initialiser.notation:<29}{initialiser.hint}" for initialiser in INITIALISERS.values()
 )
+_EPILOG = "`python -m surgery --help` says how to write BASE and PLAN."
 # Click reflows a paragraph unless it begins with \b.
 HELP = f"""Drop, repeat and move the layers of a language model.
 
@@ -79,17 +80,30 @@ Examples:
 Exit status: 0 for success, 1 for an error, 2 for wrong usage, 130 if stopped.
 """
 
-# No markup mode: plain text has no boxes, and keeps the paragraphs above as they are.
-app = typer.Typer(
-    name="surgery",
-    help=HELP,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for _command in COMMANDS:
-    app.command(epilog="`python -m surgery --help` says how to write BASE and PLAN.")(_command)
+
+def program(*loaded: str) -> typer.Typer:
+    """The program with those of its commands that are `loaded`. The others are only listed, with
+    their summaries if none is loaded: an import of all would take longer than most of them run."""
+    # No markup mode: plain text has no boxes, and keeps the paragraphs above as they are.
+    app = typer.Typer(
+        name="surgery",
+        help=HELP,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_options)
+    for name in COMMANDS:
+        if name in loaded:
+            app.command(name, epilog=_EPILOG)(load(name))
+        else:
+            app.command(name, help="" if loaded else summary(name))(_not_loaded)
+    return app
+
+
+def _not_loaded() -> None:
+    raise AssertionError("a command was run that isn't loaded")
 
 
 def _print_version(wanted: bool) -> None:
@@ -98,8 +112,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback()
-def options(
+def _options(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
@@ -114,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     _make_streams_safe()
     try:
+        app = program(*[name for name in arguments[:1] if not name.startswith("-")])
         status = app(arguments or ["--help"], prog_name=PROGRAM, standalone_mode=False) or 0
         sys.stdout.flush()
     except (KeyboardInterrupt, Cancelled):

@@ -11,14 +11,15 @@ from typing import Any
 
 import typer
 
-from .main import HELP, app
+from .commands import COMMANDS
+from .main import HELP, program
 
 _COMMAND = "python -m surgery.cli.reference > docs/reference/cli.md"
 
 
 def markdown() -> str:
     """The whole page."""
-    group: Any = typer.main.get_command(app)
+    group: Any = typer.main.get_command(program(*COMMANDS))
     lines = [
         "# Command line",
         "",

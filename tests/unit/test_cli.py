@@ -17,6 +17,7 @@ import torch
 
 from surgery import Base, Plan, compute_choice, presets
 from surgery.cli import interrupts, main
+from surgery.cli.commands import COMMANDS, load
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "surgery"]
@@ -198,6 +199,19 @@ def test_help_is_readable_at_80_columns(run):
         assert run(*command, "-h")[1] == out
         assert "[b]" not in out and "<bool>" not in out
     assert run()[1] == run("--help")[1]
+
+
+def test_help_lists_every_command_without_importing_it():
+    code = (
+        "import sys; from surgery.cli.main import main; status = main(['--help']); "
+        "sys.exit(status or 10 * any(m in sys.modules for m in ('numpy', 'pydantic')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    listed = done.stdout.partition("Commands:")[2].split("\n")
+    lines = [line.split(maxsplit=1) for line in listed if line]
+    sentences = {name: re.match(r"[^.]+\S+", load(name).__doc__)[0] for name in COMMANDS}
+    assert dict(lines) == sentences and [name for name, _ in lines] == list(COMMANDS)
 
 
 def test_help_explains_bases_plans_and_presets(run):
