@@ -179,6 +179,7 @@ def counting() -> list[Row]:
     from surgery import Base
     from surgery.weight_stats import count_tensor
     from surgery.weight_stats.counting import count_stored
+    from surgery.weight_stats.survey import take
 
     torch.set_num_threads(1)
     values = (torch.randn(weights.VALUES) * 0.02).to(torch.bfloat16)
@@ -195,6 +196,7 @@ def counting() -> list[Row]:
     file = weights.best(
         {
             "ours": lambda: count_stored(folder, list(stored.values())),
+            "all": lambda: take(base),
             "cat": lambda: subprocess.run(cat, cwd=folder, stdout=subprocess.DEVNULL, check=True),
         }
     )
@@ -208,8 +210,15 @@ def counting() -> list[Row]:
             "ms",
         ),
         (
-            "count the bundled model's file, in memory already",
+            "count the bundled model's file, in memory already, one thread",
             1000 * file["ours"],
+            1000 * file["cat"],
+            "`cat` to /dev/null",
+            "ms",
+        ),
+        (
+            "the same by tensor and layer, as *Weights* does",
+            1000 * file["all"],
             1000 * file["cat"],
             "`cat` to /dev/null",
             "ms",

@@ -101,7 +101,7 @@ def recall(spec: str, *, unconfirmed: bool = False) -> KnownBase | None:
         if record["conditions"] != _conditions():
             return None
         known = _from_json(record["base"])
-        return known if unconfirmed or known.kind in _ON_THIS_MACHINE else None
+        return known if unconfirmed or _is_here(spec, known.kind) else None
     except (KeyError, TypeError, ValueError, OSError):  # absent, or written by hand
         return None
 
@@ -123,10 +123,29 @@ def _cache() -> JsonCache:
     return JsonCache(cache_folder() / "known-bases", _MOST)
 
 
+def _is_here(spec: str, kind: str) -> bool:
+    """Whether a base's files, and those of its adapter, are all on this machine."""
+    if kind != "adapter":
+        return kind in _ON_THIS_MACHINE
+    from .sources import kind_of, split_adapter
+
+    parts = split_adapter(spec.strip())
+    return parts is not None and all(_is_here(part, kind_of(part)) for part in parts)
+
+
 def _key(spec: str) -> str:
     name = spec.strip()
     path = Path(name).expanduser()
-    return str(path.absolute()) if name != "bundled" and path.exists() else name
+    if name == "bundled":
+        return name
+    if path.exists():
+        return str(path.absolute())
+    if "+" in name:
+        from .sources import split_adapter
+
+        if parts := split_adapter(name):
+            return "+".join(map(_key, parts))
+    return name
 
 
 def _conditions() -> list[str]:

@@ -45,7 +45,13 @@ def kind_of(spec: str) -> str:
         return "adapter"
     if spec.startswith(_PATH) or spec.endswith("/") or spec in (".", ".."):
         return "folder"
-    if not _HUB_ID.fullmatch(spec) or ".." in spec or "--" in spec:
+    parts = [part.strip() for part in spec.split("+")]
+    if len(parts) > 2 and all(part.startswith(_PATH) or _is_name(part) for part in parts):
+        raise BaseError(
+            f"“{spec[:80]}” names several adapters, and one is merged at a time: save the base "
+            "with the first, and name the saved folder as the base of the next."
+        )
+    if not _is_name(spec):
         raise BaseError(
             f"“{spec[:80]}” is neither a folder nor a Hub id. Write bundled, org/name, "
             "org/name@revision, a folder, file.gguf, config:file.json or BASE+ADAPTER."
@@ -70,6 +76,11 @@ def split_adapter(spec: str) -> tuple[str, str] | None:
         if is_base and adapter and ("+" not in adapter or _exists(adapter)):
             return parts
     return None
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text can be a Hub id."""
+    return bool(_HUB_ID.fullmatch(text)) and ".." not in text and "--" not in text
 
 
 def _exists(text: str) -> bool:

@@ -239,6 +239,7 @@ def test_help_explains_bases_plans_and_presets(run):
         (["inspect", "/no/such\nplace\x1b[2J/"], "There is no folder"),
         (["inspect", "a b"], "neither a folder nor a Hub id"),
         (["inspect", "[bold]x[/bold]"], "“[bold]x[/bold]” is neither"),
+        (["inspect", "bundled+org/one+./two"], "one is merged at a time"),
         (["inspect", "/" + "a" * 300], "File name too long"),
         (["inspect", "config:/dev/zero"], "/dev/zero is not a file"),
         (["inspect", "/\udce9"], "There is no folder"),

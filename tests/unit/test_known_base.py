@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import peft
 import pytest
 import tiny
 import torch
@@ -30,6 +31,21 @@ def test_a_remembered_base_answers_as_the_opened_one(tiny_folder, family):
     for plan in (Plan.whole(base.depth), Plan.parse(PLAN, base.depth)):
         assert known.preview(plan) == base.preview(plan)
     assert type(known.counts.outside.parameters) is type(base.counts.outside.parameters)
+
+
+def test_so_does_one_with_an_adapter(tiny_folder, tmp_path, monkeypatch):
+    folder, adapter = str(tiny_folder("llama")), tmp_path / "adapter"
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    peft.get_peft_model(tiny.model("llama"), config).save_pretrained(adapter)
+    spec = f"{folder}+{adapter}"
+    base = Base.open(spec)
+    known_base.remember(spec, base)
+    assert known_base.recall(spec) == known_base.KnownBase.of(base)
+    monkeypatch.chdir(tmp_path)
+    assert known_base.recall(f"{folder}+./adapter") == known_base.recall(spec)
+    assert known_base.recall(f"{folder}+other/adapter") is None
+    os.utime(adapter / "adapter_model.safetensors", (1, 1))
+    assert known_base.recall(spec) is None
 
 
 def _copy(tiny_folder, tmp_path):
