@@ -36,6 +36,7 @@ _HOMES = {
     "SaveError": "errors",
     "SurgeryError": "errors",
     "repair": "repairing",
+    "resize_embeddings": "resized",
     "set_compute_dtype": "compute_choice",
     "stack": "stacked",
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .base import Base
+from .checkpoint.resize_record import read_resized
 from .checkpoint.tensors import tensor_specs
 from .checkpoint.trained import digests
 from .checkpoint.verify import verify
@@ -15,6 +16,7 @@ from .io.atomic import restored
 from .plan import Plan
 from .progress import Progress
 from .recipe import layer_tensors, read_file
+from .resized import Resized
 from .stacked import stack
 
 
@@ -51,7 +53,21 @@ def recorded(
     recipe.check_adapters({name: bool(base.source.merged) for name, base in bases.items()})
     base = bases.pop("")
     plan = recipe.plan(base.depth, layer_tensors(base), depths)
-    return Recorded(*stack(base, bases, plan), recipe.saved_dtype)
+    made, plan = stack(base, bases, plan)
+    return Recorded(_as_resized(folder, made), plan, recipe.saved_dtype)
+
+
+def _as_resized(folder: Path, base: Base) -> Base:
+    """The base with as many embeddings as a saved folder's record says, if there is one."""
+    if (resized := read_resized(folder)) is None:
+        return base
+    before, rows = resized
+    if before != base.known_tokens or before == rows:
+        raise SaveError(
+            f"{folder} was saved from a base with {before:,} embeddings, which were resized, and "
+            f"{base.name} has {base.known_tokens:,}. Name the base that it was saved from."
+        )
+    return Resized(base, rows)
 
 
 def verify_saved(

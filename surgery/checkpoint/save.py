@@ -32,6 +32,7 @@ from surgery.sources.companions import companions
 from surgery.sources.folder import read_json
 
 from .card import card
+from .resize_record import write_resized
 from .tensors import DTYPES, tensor_specs
 from .trained import TrainedTensors
 from .verify import check_quantized, verify
@@ -105,6 +106,8 @@ def save(
             healed.write(partial, specs)
         if recipe is not None:
             (partial / "recipe.yaml").write_text(recipe, encoding="utf-8", errors="replace")
+        if base.resized:
+            write_resized(partial, base.resized)
         text = card(
             title=out.name,
             base=base.name,
@@ -113,9 +116,10 @@ def save(
             note=base.note,
             plan=plan,
             has_recipe=recipe is not None,
-            old=preview_of(base, Plan.whole(base.depth)),
+            old=preview_of(base.original, Plan.whole(base.depth)),
             new=preview_of(base, plan),
             trained=healed,
+            resized=base.resized is not None,
             auto_class=base.auto_class,
         )
         (partial / "README.md").write_text(text, encoding="utf-8", errors="replace")

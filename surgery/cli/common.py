@@ -51,6 +51,13 @@ WithOption = Annotated[
         help="Name another base of the same shape, for plans such as 0:16, b/8:24.",
     ),
 ]
+ResizeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resize-embeddings",
+        help="Crop or extend embeddings and head to the tokenizer's highest id.",
+    ),
+]
 # For this process: the commands that take it need not pass it on.
 ComputeDtypeOption = Annotated[
     Choice | None,
@@ -117,6 +124,18 @@ def open_operation(
     else:
         written = presets.parse(plan, opened.depth) or Plan.parse(plan, opened.depth, depths)
     return opened, written, stack(opened, others, written)
+
+
+def resized(base: Base) -> Base:
+    """The base with as many embeddings as its tokenizer has ids. Says what that changes."""
+    from surgery.resized import in_words, resize_embeddings
+
+    made = resize_embeddings(base)
+    if made.resized:
+        err.print(f"[dim]{in_words(*made.resized).capitalize()}.[/dim]")
+    else:
+        err.print(f"[dim]Not resized: the tokenizer has {made.known_tokens:,} ids, too.[/dim]")
+    return made
 
 
 def named_bases(with_: list[str] | None) -> dict[str, str]:
