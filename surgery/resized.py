@@ -67,7 +67,10 @@ class Resized(Base):
         self.resized = (base.known_tokens, rows)
         old = base.known_tokens
         if not 0 < rows <= _MOST * old:
-            raise Refused(f"{base.name} has {old:,} embeddings, which can't become {rows:,}.")
+            raise Refused(
+                f"The tokenizer of {base.name} has ids up to {rows - 1:,}, and the model {old:,} "
+                "embeddings: the tokenizer belongs to another model."
+            )
         config = with_rows(base.anatomy, rows)
         check_ids(config.to_dict(), "config.json", old, rows)
         _check_generation_config(base, old, rows)

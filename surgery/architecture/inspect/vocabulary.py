@@ -24,8 +24,9 @@ _IDS = re.compile(
     r"(_token_(id|ids|index|indices)|^(begin_)?suppress_tokens|^bad_words_ids|^force_words_ids"
     r"|^forced_decoder_ids|^sequence_bias)$"
 )
-# Settings about further vocabularies; the first is BERT's number of segments.
-_OTHER_VOCABULARY = re.compile(r"^(?!type_vocab_size$)(.*_)?vocab(ulary)?_.*|.+_vocab_size.*")
+# Settings about further vocabularies.
+_OTHER_VOCABULARY = re.compile(r"(^|_)vocab(ulary)?_")
+_SEGMENTS = "type_vocab_size"  # BERT's name for a number that has nothing to do with tokens
 
 
 def with_rows(anatomy: Anatomy, rows: int) -> PreTrainedConfig:
@@ -33,7 +34,7 @@ def with_rows(anatomy: Anatomy, rows: int) -> PreTrainedConfig:
     settings about tokens that would not follow."""
     config = copy.deepcopy(anatomy.whole)
     text = config.get_text_config(decoder=True)
-    names = {"vocab_size", text.attribute_map.get("vocab_size", "vocab_size")}
+    names = {"vocab_size", text.attribute_map.get("vocab_size", "vocab_size"), _SEGMENTS}
     old = getattr(text, "vocab_size", None)
     if old != embedding_table(anatomy.model).shape[0]:
         raise Refused(
@@ -41,7 +42,7 @@ def with_rows(anatomy: Anatomy, rows: int) -> PreTrainedConfig:
         )
     for part in (config, text):
         for field, value in part.to_dict().items():
-            if value and field not in names and _OTHER_VOCABULARY.match(field):
+            if value and field not in names and _OTHER_VOCABULARY.search(field):
                 raise Refused(
                     f"Its embeddings can't be resized: the config has {field}, so something else "
                     "in this model goes by token, too."
@@ -59,9 +60,7 @@ def token_tensors(old: Anatomy, new: Anatomy) -> frozenset[str]:
     on the vocabulary, or may.
     """
     rows, wanted = embedding_table(old.model).shape[0], embedding_table(new.model).shape[0]
-    head = old.model.get_output_embeddings()
-    known = [embedding_table(old.model), *(head.parameters() if head is not None else ())]
-    roles = {name for tensor in known for name in old.names_of(tensor)}
+    roles = _roles(old)
     found = set()
     for name, tensor in old.tensors.items():
         was, now = tuple(tensor.shape), tuple(new.tensors[name].shape)
@@ -74,6 +73,15 @@ def token_tensors(old: Anatomy, new: Anatomy) -> frozenset[str]:
         else:
             raise _unclear(name, was)
     return frozenset(found)
+
+
+def _roles(anatomy: Anatomy) -> set[str]:
+    """All names of embeddings and head. BERT-like heads keep a bias beside the head's own."""
+    head = anatomy.model.get_output_embeddings()
+    known = [embedding_table(anatomy.model), *(head.parameters() if head is not None else ())]
+    roles = {name for tensor in known for name in anatomy.names_of(tensor)}
+    beside = {name.rpartition(".")[0].rpartition(".")[0] for name in roles}
+    return roles | {name for owner in beside if (name := f"{owner}.bias") in anatomy.tensors}
 
 
 def check_known(name: str, shape: tuple[int, ...], rows: int) -> None:
