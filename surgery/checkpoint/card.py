@@ -71,8 +71,8 @@ These give the model before it was {tag}; settings and checksums of what was cha
 `{record}`.
 """
 _RESIZED = """
-The recipe doesn't say that the embeddings were resized: mergekit makes the model with the base's. How
-many it had is in `resized_embeddings.json`.
+The recipe doesn't say that the embeddings were resized, so mergekit keeps the base's number of them.
+Both numbers are in `resized_embeddings.json`.
 """
 _RECIPE = """ The same as a [mergekit](https://github.com/arcee-ai/mergekit)
 passthrough recipe is in `recipe.yaml`."""
