@@ -36,6 +36,7 @@ from .sources import Tensor
 from .sources.folder import read_json
 from .sources.source import Opener
 from .sources.token_rows import NewRows, TokenRows, check_plain, mean_row
+from .stacked import Stack
 
 _MOST = 4  # times as many rows as the base has: more is a mistake in the tokenizer's files
 
@@ -53,6 +54,12 @@ def resize_embeddings(base: Base) -> Base:
             f"The weights of {base.name} are quantized, so its embeddings can't be resized: resize "
             "those of the unquantized model, and quantize that."
         )
+    for part in base.bases.values() if isinstance(base, Stack) else (base,):
+        if part.kind == "gguf":
+            raise Refused(
+                f"{part.name} is a GGUF file, whose tokenizer is rebuilt when it is opened and may "
+                "get tokens that the file doesn't have. Resize the model that it was made from."
+            )
     if not base.has_tokenizer:
         raise Refused(f"{base.name} has no tokenizer, so its embeddings can't be resized to it.")
     rows = max(base.tokenizer.get_vocab().values()) + 1

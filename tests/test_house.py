@@ -46,6 +46,7 @@ class Rule:
 FRONT_DOOR = (
     "surgery.base",
     "surgery.stacked",
+    "surgery.resized",
     "surgery.patient",
     "surgery.operation",
     "surgery.verify_saved",

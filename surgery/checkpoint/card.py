@@ -71,7 +71,7 @@ These give the model before it was {tag}; settings and checksums of what was cha
 `{record}`.
 """
 _RESIZED = """
-The recipe doesn't say that the embeddings were resized, so mergekit keeps the base's number of them.
+The recipe doesn't say that the embeddings were resized, so mergekit keeps as many as the base has.
 Both numbers are in `resized_embeddings.json`.
 """
 _RECIPE = """ The same as a [mergekit](https://github.com/arcee-ai/mergekit)

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import tiny
+import tiny_gguf
 import torch
 from safetensors.torch import load_file, safe_open, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, RobertaConfig
@@ -191,6 +192,8 @@ def test_what_can_not_be_resized(tmp_path):
     refused(Base.open(str(tmp_path / "packed")), tmp_path, "quantized, so its embeddings can't")
     tiny.model("llama").save_pretrained(tmp_path / "mute")
     refused(Base.open(str(tmp_path / "mute")), tmp_path, "mute has no tokenizer")
+    file = tiny_gguf.write(tmp_path / "m.gguf")
+    refused(Base.open(str(file)), tmp_path, "is a GGUF file, whose tokenizer is rebuilt")
     refused(base_with(tmp_path / "other", added=500), tmp_path, "belongs to another model")
     # A tensor that the model has no place for, with something for each token.
     tensors = load_file(tmp_path / "base" / "model.safetensors")
