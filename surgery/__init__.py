@@ -39,6 +39,7 @@ _HOMES = {
     "resize_embeddings": "resized",
     "set_compute_dtype": "compute_choice",
     "stack": "stacked",
+    "stack_united": "united",
 }
 __all__ = sorted(_HOMES)
 __getattr__ = lazy_names(__name__, _HOMES)

@@ -56,6 +56,8 @@ class Model:
 
     #: Where its embeddings were resized to a tokenizer: how many it had, and has now.
     resized: tuple[int, int] | None = None
+    #: Whether it is a stack that has the added tokens of all of its bases.
+    union = False
 
     def __init__(self, source: Source, from_disk: bool = False) -> None:
         self.source, self._from_disk = source, from_disk

@@ -67,9 +67,20 @@ def resize_embeddings(base: Base) -> Base:
 
 
 class Resized(Base):
-    """`base` with `rows` embeddings. `resized` is their number before and after."""
+    """`base` with `rows` embeddings. `resized` is their number before and after.
 
-    def __init__(self, base: Base, rows: int) -> None:
+    The first `kept` are the base's, by default as many as there are; `new_rows` makes the others,
+    by default from the mean. `note` says for people what was done.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        rows: int,
+        kept: int | None = None,
+        new_rows: NewRows | None = None,
+        note: str = "",
+    ) -> None:
         self.base = base
         self.resized = (base.known_tokens, rows)
         old = base.known_tokens
@@ -79,11 +90,13 @@ class Resized(Base):
                 "embeddings: the tokenizer belongs to another model."
             )
         config = with_rows(base.anatomy, rows)
-        check_ids(config.to_dict(), "config.json", old, rows)
-        _check_generation_config(base, old, rows)
+        kept = min(old, rows) if kept is None else kept
+        check_ids(config.to_dict(), "config.json", old, kept)
+        _check_generation_config(base, old, kept)
         new = Anatomy.of(config)
-        self._names = token_tensors(base.anatomy, new)
-        self._rows = TokenRows(rows, _mean_rows(rows - old))
+        other = new if rows != old else Anatomy.of(with_rows(base.anatomy, old + 1))
+        self._names = token_tensors(base.anatomy, other)
+        self._rows = TokenRows(kept, rows, new_rows or _mean_rows(rows - old))
         source, open_range = base.source, base.source.open_range
         super().__init__(
             replace(
@@ -92,7 +105,7 @@ class Resized(Base):
                 config=config,
                 identity=f"resized:{rows}:{source.identity}",
                 tensors=self._resized_tensors(source.tensors),
-                note="; ".join(part for part in (base.note, in_words(old, rows)) if part),
+                note="; ".join(part for part in (base.note, note or in_words(old, rows)) if part),
                 open_range=self._rows.opener(open_range) if open_range else None,
                 open_unwritten=None,
             )
@@ -140,7 +153,7 @@ class Resized(Base):
                     tensor = self.anatomy.tensors[name]
                     first, *tied = self.anatomy.names_of(tensor)
                     if name == first:
-                        value = rows_of(new.get_parameter(name), self._rows.count, more.get(name))
+                        value = rows_of(new.get_parameter(name), self._rows.kept, more.get(name))
                         _put(new, (first, *tied), value)
                 self._model = share(new)
             return self._model
@@ -148,7 +161,7 @@ class Resized(Base):
     def stored(self, progress: Progress = silent) -> tuple[Path, Mapping[str, Tensor]]:
         """The base's folder and tensors, embeddings without the rows that are cut off. Raises
         `Refused` for added rows, which no file has."""
-        if self._rows.count > self.base.known_tokens:
+        if self._rows.count > self._rows.kept:
             raise Refused(
                 f"The added embeddings of {self.name} are in no file yet: save it, and use that."
             )
@@ -162,7 +175,7 @@ class Resized(Base):
 
     def _more(self, progress: Progress) -> dict[str, torch.Tensor]:
         """{parameter: its new rows}, under the first of its names."""
-        if self._rows.count < self.base.known_tokens:
+        if self._rows.count == self._rows.kept:
             return {}
         _, stored, opener = self.base.open_stored(progress)
         self._resized_tensors(stored)
@@ -197,7 +210,7 @@ def _put(model: PreTrainedModel, names: Iterable[str], value: torch.Tensor) -> N
 
 def _mean_rows(count: int) -> NewRows:
     """A function that makes `count` new rows, each the mean of the stored ones."""
-    return lambda tensor, open_: mean_row(tensor, open_).repeat(
+    return lambda name, tensor, open_: mean_row(tensor, open_).repeat(
         count, *(1,) * (len(tensor.shape) - 1)
     )
 

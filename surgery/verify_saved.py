@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .base import Base
-from .checkpoint.resize_record import read_resized
+from .checkpoint.resize_record import Resizing, read_resized
 from .checkpoint.tensors import tensor_specs
 from .checkpoint.trained import digests
 from .checkpoint.verify import verify
@@ -18,6 +18,7 @@ from .progress import Progress
 from .recipe import layer_tensors, read_file
 from .resized import Resized
 from .stacked import stack
+from .united import stack_united
 
 
 @dataclass(frozen=True)
@@ -53,21 +54,24 @@ def recorded(
     recipe.check_adapters({name: bool(base.source.merged) for name, base in bases.items()})
     base = bases.pop("")
     plan = recipe.plan(base.depth, layer_tensors(base), depths)
-    made, plan = stack(base, bases, plan)
-    return Recorded(_as_resized(folder, made), plan, recipe.saved_dtype)
+    resizing = read_resized(folder)
+    join = stack_united if resizing and resizing.union else stack
+    made, plan = join(base, bases, plan)
+    if resizing:
+        made = _resized(folder, made, resizing)
+    return Recorded(made, plan, recipe.saved_dtype)
 
 
-def _as_resized(folder: Path, base: Base) -> Base:
-    """The base with as many embeddings as a saved folder's record says, if there is one."""
-    if (resized := read_resized(folder)) is None:
-        return base
-    before, rows = resized
-    if before != base.known_tokens or before == rows:
+def _resized(folder: Path, base: Base, resizing: Resizing) -> Base:
+    """The base with as many embeddings as the record in a saved folder says."""
+    before, now = base.resized or (base.known_tokens, resizing.now)
+    if (before, now) != (resizing.before, resizing.now) or (before == now and not base.union):
         raise SaveError(
-            f"{folder} was saved from a base with {before:,} embeddings, which were resized, and "
-            f"{base.name} has {base.known_tokens:,}. Name the base that it was saved from."
+            f"{folder} was saved from a base with {resizing.before:,} embeddings, which became "
+            f"{resizing.now:,}, and {base.name} has {before:,}. Name the base that it was saved "
+            "from."
         )
-    return Resized(base, rows)
+    return base if base.union else Resized(base, now)
 
 
 def verify_saved(

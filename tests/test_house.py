@@ -47,6 +47,7 @@ FRONT_DOOR = (
     "surgery.base",
     "surgery.stacked",
     "surgery.resized",
+    "surgery.united",
     "surgery.patient",
     "surgery.operation",
     "surgery.verify_saved",

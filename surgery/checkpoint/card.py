@@ -71,8 +71,8 @@ These give the model before it was {tag}; settings and checksums of what was cha
 `{record}`.
 """
 _RESIZED = """
-The recipe doesn't say that the embeddings were resized, so mergekit keeps as many as the base has.
-Both numbers are in `resized_embeddings.json`.
+The recipe doesn't say that the embeddings were changed, so mergekit keeps the base's.
+Their numbers are in `resized_embeddings.json`.
 """
 _RECIPE = """ The same as a [mergekit](https://github.com/arcee-ai/mergekit)
 passthrough recipe is in `recipe.yaml`."""
@@ -89,13 +89,13 @@ def card(
     old: Preview,
     new: Preview,
     trained: TrainedTensors | None = None,
-    resized: bool = False,
+    option: str = "",
     auto_class: str = "AutoModelForCausalLM",
 ) -> str:
     """Return the card's text. `has_recipe`: the recipe lies beside it. `hub_ids` (of
     the base, and of an adapter that is merged into it) and `licence` go into the front matter if
-    they are known. `trained` says what was changed afterwards, if anything was; `resized` that the
-    embeddings were resized to the tokenizer; `auto_class` is the class that loads the model."""
+    they are known. `trained` says what was changed afterwards, if anything was; `option` is
+    the one that changed the embeddings; `auto_class` is the class that loads the model."""
     tags = ["layer-surgery", "passthrough", *([trained.tag] if trained else [])]
     front: dict = {"library_name": "transformers", "tags": tags}
     if hub_ids:
@@ -112,8 +112,8 @@ def card(
         recipe=_RECIPE if has_recipe else "",
         trained=trained.words if trained else _MOVED,
         again=(_AGAIN.format(tag=trained.tag, record=trained.record) if trained else "")
-        + (_RESIZED if resized else ""),
-        option=" --resize-embeddings" if resized else "",
+        + (_RESIZED if option else ""),
+        option=f" {option}" if option else "",
         old=old,
         new=new,
         auto_class=auto_class,

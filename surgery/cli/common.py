@@ -51,6 +51,13 @@ WithOption = Annotated[
         help="Name another base of the same shape, for plans such as 0:16, b/8:24.",
     ),
 ]
+UnionOption = Annotated[
+    bool,
+    typer.Option(
+        "--union-vocabulary",
+        help="With several bases: append the tokens that later ones have added to the first's.",
+    ),
+]
 ResizeOption = Annotated[
     bool,
     typer.Option(
@@ -98,14 +105,19 @@ def describe(spec: str) -> KnownBase:
 
 
 def open_operation(
-    base: str, plan: str, with_: list[str] | None, from_disk: bool = False
+    base: str,
+    plan: str,
+    with_: list[str] | None,
+    from_disk: bool = False,
+    union: bool = False,
 ) -> tuple[Base, Plan, tuple[Base, Plan]]:
     """(base, plan as written, (base, plan) as they are carried out).
 
     The last pair differs from the first two where layers of several bases are stacked: then it is
-    the stack, and the plan over its layers.
+    the stack, and the plan over its layers, and with a `union` with the added tokens of all.
     """
     from surgery.stacked import stack
+    from surgery.united import stack_united
 
     opened, recipe = open_base(base, from_disk), read_recipe(plan)
     specs = named_bases(with_)
@@ -123,7 +135,11 @@ def open_operation(
         written = recipe.plan(opened.depth, layer_tensors(opened), depths)
     else:
         written = presets.parse(plan, opened.depth) or Plan.parse(plan, opened.depth, depths)
-    return opened, written, stack(opened, others, written)
+    join = stack_united if union else stack
+    made = join(opened, others, written)
+    if made[0].union:
+        err.print(f"[dim]{escape(made[0].note)}.[/dim]")
+    return opened, written, made
 
 
 def resized(base: Base) -> Base:

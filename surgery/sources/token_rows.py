@@ -22,17 +22,18 @@ from .source import Opener, Tensor
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _BLOCK = 8 << 20  # bytes of a tensor that are in memory at a time
 
-# (stored tensor, opener) -> the rows behind its own, in its dtype
-NewRows = Callable[[Tensor, Opener], torch.Tensor]
+# (name, stored tensor, opener) -> the rows behind those that are kept, in its dtype
+NewRows = Callable[[str, Tensor, Opener], torch.Tensor]
 
 
 class TokenRows:
-    """Tensors with `count` rows each. `new_rows` makes those that a tensor doesn't have; it is
-    asked once for each tensor."""
+    """Tensors with `count` rows each, the first `kept` of them their own. `new_rows` makes the
+    others; it is asked once for each tensor."""
 
-    def __init__(self, count: int, new_rows: NewRows) -> None:
-        self.count, self._new_rows = count, new_rows
-        self._virtual: dict[str, Tensor] = {}  # by the name of the file that need not exist
+    def __init__(self, kept: int, count: int, new_rows: NewRows) -> None:
+        self.kept, self.count, self._new_rows = kept, count, new_rows
+        # By the name of the file that need not exist: the tensor's name, and all that is stored.
+        self._virtual: dict[str, tuple[str, Tensor]] = {}
         self._made: dict[str, torch.Tensor] = {}
         self._making = threading.Lock()
 
@@ -47,10 +48,10 @@ class TokenRows:
         rows = tensor.shape[0]
         size = (tensor.end - tensor.start) // rows * self.count
         shape = (self.count, *tensor.shape[1:])
-        if self.count <= rows:
+        if self.count == self.kept:
             return replace(tensor, shape=shape, end=tensor.start + size)
         file = _virtual_file(name)
-        self._virtual[file] = tensor
+        self._virtual[file] = name, tensor
         return replace(tensor, shape=shape, file=file, start=0, end=size)
 
     def opener(self, stored: Opener) -> Opener:
@@ -59,7 +60,10 @@ class TokenRows:
 
         def open_(file: str, start: int, end: int) -> Readable:
             if file in self._virtual:
-                return _Reader(self._virtual[file], lambda: self._behind(file, stored), stored)
+                tensor = self._virtual[file][1]
+                own = tensor.start + (tensor.end - tensor.start) // tensor.shape[0] * self.kept
+                kept = replace(tensor, end=own)
+                return _Reader(kept, lambda: self._behind(file, stored), stored)
             return stored(file, start, end)
 
         return open_
@@ -72,7 +76,7 @@ class TokenRows:
     def _rows(self, file: str, stored: Opener) -> torch.Tensor:
         with self._making:
             if file not in self._made:
-                self._made[file] = self._new_rows(self._virtual[file], stored)
+                self._made[file] = self._new_rows(*self._virtual[file], stored)
             return self._made[file]
 
     def _behind(self, file: str, stored: Opener) -> memoryview:

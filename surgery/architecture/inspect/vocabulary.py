@@ -129,6 +129,7 @@ def _numbers(value: Any) -> Iterator[int]:
         yield value
 
 
-def rows_of(tensor: torch.Tensor, rows: int, more: torch.Tensor | None) -> torch.Tensor:
-    """The first `rows` rows, a view; or all of them with `more` rows behind them, a copy."""
-    return tensor[:rows] if more is None else torch.cat([tensor, more.to(tensor)])
+def rows_of(tensor: torch.Tensor, kept: int, more: torch.Tensor | None) -> torch.Tensor:
+    """The first `kept` rows, a view; or a copy of them with `more` rows behind."""
+    own = tensor[:kept]
+    return own if more is None else torch.cat([own, more.to(tensor)])

@@ -14,6 +14,7 @@ from ..common import (
     JsonOption,
     PlanArgument,
     ResizeOption,
+    UnionOption,
     WithOption,
     describe,
     open_operation,
@@ -32,6 +33,7 @@ def preview(
     base: BaseArgument,
     plan: PlanArgument,
     with_: WithOption = None,
+    union_vocabulary: UnionOption = False,
     resize_embeddings: ResizeOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,7 +41,7 @@ def preview(
     opened: Base | KnownBase
     made: Base | KnownBase
     if with_ or resize_embeddings or plan.startswith("@"):
-        opened, written, (made, flat) = open_operation(base, plan, with_)
+        opened, written, (made, flat) = open_operation(base, plan, with_, union=union_vocabulary)
         if resize_embeddings:
             made = resized(made)
     else:
