@@ -1,4 +1,4 @@
-"""Stacks with the added tokens of all their bases: the first's ids, the others' rows behind them."""
+"""Stacks with the added tokens of all bases: the first's ids, the others' rows behind them."""
 
 import json
 import shutil
