@@ -54,6 +54,11 @@ _FROM_DISK = " Or add --from-disk: weights are then read whenever they are used,
 class Model:
     """A model as found. `Base` adds what can be done with a plan."""
 
+    #: Where its embeddings were resized to a tokenizer: how many it had, and has now.
+    resized: tuple[int, int] | None = None
+    #: Whether it is a stack that has the added tokens of all of its bases.
+    union = False
+
     def __init__(self, source: Source, from_disk: bool = False) -> None:
         self.source, self._from_disk = source, from_disk
         #: Whether its weights are larger than memory, and so read whenever they are used.
@@ -110,6 +115,11 @@ class Model:
     def local_files(self) -> Iterable[Path]:
         """Its files on this machine, which no output may replace."""
         return self.source.local_files()
+
+    @property
+    def original(self) -> Model:
+        """The model as it was before its embeddings were resized."""
+        return self
 
     @property
     def parts(self) -> tuple[tuple[str, int], ...]:

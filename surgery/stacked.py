@@ -31,12 +31,15 @@ from .sources import Source, Tensor
 _SHOWN = 3  # tokens that don't agree
 
 
-def stack(base: Base, others: Mapping[str, Base], plan: Plan) -> tuple[Base, Plan]:
+def stack(
+    base: Base, others: Mapping[str, Base], plan: Plan, any_vocabulary: bool = False
+) -> tuple[Base, Plan]:
     """Return the stack that a plan of several bases is made of, and the plan in terms of it.
 
     `others` are the bases by the names that the plan uses for them. If the plan has layers of only
     one base, that base is returned. Raises `Refused` with the mismatch if the bases don't fit
-    together.
+    together. With `any_vocabulary` the embeddings and the head are the first's whatever tokens the
+    others have; `stack_united` adds these.
     """
     known = {"": base, **others}
     used = list(dict.fromkeys(layer.base for layer in plan.layers))
@@ -45,7 +48,7 @@ def stack(base: Base, others: Mapping[str, Base], plan: Plan) -> tuple[Base, Pla
     if len(used) == 1:
         only = known[used[0]]
         return only, Plan(tuple(replace(x, base="") for x in plan.layers), only.depth)
-    made = Stack({name: known[name] for name in used}, plan.layers[-1].base)
+    made = Stack({name: known[name] for name in used}, plan.layers[-1].base, any_vocabulary)
     layers = (Layer(made.offset[x.base] + x.source, x.init) for x in plan.layers)
     return made, Plan(tuple(layers), made.depth)
 
@@ -56,7 +59,7 @@ class Stack(Base):
     The first of `bases` provides the modules before the layers, the one named `last` those after.
     """
 
-    def __init__(self, bases: Mapping[str, Base], last: str) -> None:
+    def __init__(self, bases: Mapping[str, Base], last: str, any_vocabulary: bool = False) -> None:
         self.bases, self._last = dict(bases), last
         self._first = first = next(iter(self.bases))
         self.offset: dict[str, int] = {}
@@ -64,7 +67,7 @@ class Stack(Base):
         for name, base in self.bases.items():
             self.offset[name] = depth
             depth += base.depth
-        same = _same_vocabulary(self.bases)
+        same = not any_vocabulary and _same_vocabulary(self.bases)
         _check_dtypes(self.bases)
         shown = {name or "the base": base.anatomy for name, base in self.bases.items()}
         config = combine(shown, sizes=same)
@@ -210,18 +213,26 @@ def _same_vocabulary(bases: Mapping[str, Base]) -> bool:
                 )
             continue
         ours, theirs = one.tokenizer.get_vocab(), other.tokenizer.get_vocab()
-        if odd := _conflicts(ours, theirs):
-            shown = "; ".join(
-                f"“{word[:40]}” is token {ours.get(word)} in one and {theirs.get(word)} in the "
-                "other"
-                for word in odd[:_SHOWN]
-            )
-            raise Refused(
-                f"{one.name} and {other.name} have different vocabularies: {len(odd):,} of their "
-                f"tokens don't agree ({shown})."
-            )
+        hint = " If they differ in added tokens alone, --union-vocabulary stacks them."
+        check_agree(one.name, ours, other.name, theirs, hint)
         same &= sizes_agree and ours == theirs
     return same
+
+
+def check_agree(
+    one: str, ours: Mapping[str, int], other: str, theirs: Mapping[str, int], hint: str = ""
+) -> None:
+    """Raise `Refused` if a token of two vocabularies, {token: id}, has different ids, or an id
+    different tokens. `one` and `other` name the bases."""
+    if odd := _conflicts(ours, theirs):
+        shown = "; ".join(
+            f"“{word[:40]}” is token {ours.get(word)} in one and {theirs.get(word)} in the other"
+            for word in odd[:_SHOWN]
+        )
+        raise Refused(
+            f"{one} and {other} have different vocabularies: {len(odd):,} of their tokens don't "
+            f"agree ({shown}).{hint}"
+        )
 
 
 def _conflicts(ours: Mapping[str, int], theirs: Mapping[str, int]) -> list[str]:

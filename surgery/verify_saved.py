@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .base import Base
+from .checkpoint.resize_record import Resizing, read_resized
 from .checkpoint.tensors import tensor_specs
 from .checkpoint.trained import digests
 from .checkpoint.verify import verify
@@ -15,7 +16,9 @@ from .io.atomic import restored
 from .plan import Plan
 from .progress import Progress
 from .recipe import layer_tensors, read_file
+from .resized import Resized
 from .stacked import stack
+from .united import stack_united
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,24 @@ def recorded(
     recipe.check_adapters({name: bool(base.source.merged) for name, base in bases.items()})
     base = bases.pop("")
     plan = recipe.plan(base.depth, layer_tensors(base), depths)
-    return Recorded(*stack(base, bases, plan), recipe.saved_dtype)
+    resizing = read_resized(folder)
+    join = stack_united if resizing and resizing.union else stack
+    made, plan = join(base, bases, plan)
+    if resizing:
+        made = _resized(folder, made, resizing)
+    return Recorded(made, plan, recipe.saved_dtype)
+
+
+def _resized(folder: Path, base: Base, resizing: Resizing) -> Base:
+    """The base with as many embeddings as the record in a saved folder says."""
+    before, now = base.resized or (base.known_tokens, resizing.now)
+    if (before, now) != (resizing.before, resizing.now) or (before == now and not base.union):
+        raise SaveError(
+            f"{folder} was saved from a base with {resizing.before:,} embeddings, which became "
+            f"{resizing.now:,}, and {base.name} has {before:,}. Name the base that it was saved "
+            "from."
+        )
+    return base if base.union else Resized(base, now)
 
 
 def verify_saved(

@@ -46,6 +46,8 @@ class Rule:
 FRONT_DOOR = (
     "surgery.base",
     "surgery.stacked",
+    "surgery.resized",
+    "surgery.united",
     "surgery.patient",
     "surgery.operation",
     "surgery.verify_saved",

@@ -58,7 +58,7 @@ docker run --gpus all -p 8080:80 -v path/to/this/folder:/model \\
 ## Make it again
 
 ```bash
-python -m surgery save BASE "{plan}" OUT     # with Layer Surgery
+python -m surgery save BASE "{plan}" OUT{option}     # with Layer Surgery
 mergekit-yaml recipe.yaml OUT                # with mergekit, if it knows the architecture
 python -m surgery verify OUT BASE            # compares every tensor with the base's
 ```
@@ -69,6 +69,10 @@ base's."""
 _AGAIN = """
 These give the model before it was {tag}; settings and checksums of what was changed are in
 `{record}`.
+"""
+_RESIZED = """
+The recipe doesn't say that the embeddings were changed, so mergekit keeps the base's.
+Their numbers are in `resized_embeddings.json`.
 """
 _RECIPE = """ The same as a [mergekit](https://github.com/arcee-ai/mergekit)
 passthrough recipe is in `recipe.yaml`."""
@@ -85,12 +89,13 @@ def card(
     old: Preview,
     new: Preview,
     trained: TrainedTensors | None = None,
+    option: str = "",
     auto_class: str = "AutoModelForCausalLM",
 ) -> str:
     """Return the card's text. `has_recipe`: the recipe lies beside it. `hub_ids` (of
     the base, and of an adapter that is merged into it) and `licence` go into the front matter if
-    they are known. `trained` says what was changed afterwards, if anything was; `auto_class` is the
-    class that loads the model."""
+    they are known. `trained` says what was changed afterwards, if anything was; `option` is
+    the one that changed the embeddings; `auto_class` is the class that loads the model."""
     tags = ["layer-surgery", "passthrough", *([trained.tag] if trained else [])]
     front: dict = {"library_name": "transformers", "tags": tags}
     if hub_ids:
@@ -106,7 +111,9 @@ def card(
         note=f"\nThe base was {_one_line(note)}.\n" if note else "",
         recipe=_RECIPE if has_recipe else "",
         trained=trained.words if trained else _MOVED,
-        again=_AGAIN.format(tag=trained.tag, record=trained.record) if trained else "",
+        again=(_AGAIN.format(tag=trained.tag, record=trained.record) if trained else "")
+        + (_RESIZED if option else ""),
+        option=f" {option}" if option else "",
         old=old,
         new=new,
         auto_class=auto_class,

@@ -28,10 +28,11 @@ from surgery.preview import preview_of
 from surgery.progress import Meter, Progress
 from surgery.recipe_export import of_base
 from surgery.sources import Tensor
-from surgery.sources.companions import companions
+from surgery.sources.companions import companions, is_needed
 from surgery.sources.folder import read_json
 
 from .card import card
+from .resize_record import Resizing, write_resized
 from .tensors import DTYPES, tensor_specs
 from .trained import TrainedTensors
 from .verify import check_quantized, verify
@@ -105,6 +106,8 @@ def save(
             healed.write(partial, specs)
         if recipe is not None:
             (partial / "recipe.yaml").write_text(recipe, encoding="utf-8", errors="replace")
+        if base.resized:
+            write_resized(partial, Resizing(*base.resized, base.union))
         text = card(
             title=out.name,
             base=base.name,
@@ -113,9 +116,12 @@ def save(
             note=base.note,
             plan=plan,
             has_recipe=recipe is not None,
-            old=preview_of(base, Plan.whole(base.depth)),
+            old=preview_of(base.original, Plan.whole(base.depth)),
             new=preview_of(base, plan),
             trained=healed,
+            option="--union-vocabulary"
+            if base.union
+            else "--resize-embeddings" * (base.resized is not None),
             auto_class=base.auto_class,
         )
         (partial / "README.md").write_text(text, encoding="utf-8", errors="replace")
@@ -139,7 +145,10 @@ def _companions(base: Model, folder: Path, progress: Progress) -> dict[str, Path
         home = base.source.tokenizer_folder(progress)
         if home and home != folder:
             # A bare config may be in any folder, among unrelated files.
-            result = {name: home / name for name in companions(home, needed_only=True)} | result
+            needed = {name: home / name for name in companions(home, needed_only=True)}
+            if base.union:  # whose tokenizer replaces the first base's
+                return {name: path for name, path in result.items() if not is_needed(name)} | needed
+            result = needed | result
     return result
 
 

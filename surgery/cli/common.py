@@ -51,6 +51,20 @@ WithOption = Annotated[
         help="Name another base of the same shape, for plans such as 0:16, b/8:24.",
     ),
 ]
+UnionOption = Annotated[
+    bool,
+    typer.Option(
+        "--union-vocabulary",
+        help="With several bases: append the tokens that later ones have added to the first's.",
+    ),
+]
+ResizeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resize-embeddings",
+        help="Crop or extend embeddings and head to the tokenizer's highest id.",
+    ),
+]
 # For this process: the commands that take it need not pass it on.
 ComputeDtypeOption = Annotated[
     Choice | None,
@@ -91,14 +105,19 @@ def describe(spec: str) -> KnownBase:
 
 
 def open_operation(
-    base: str, plan: str, with_: list[str] | None, from_disk: bool = False
+    base: str,
+    plan: str,
+    with_: list[str] | None,
+    from_disk: bool = False,
+    union: bool = False,
 ) -> tuple[Base, Plan, tuple[Base, Plan]]:
     """(base, plan as written, (base, plan) as they are carried out).
 
     The last pair differs from the first two where layers of several bases are stacked: then it is
-    the stack, and the plan over its layers.
+    the stack, and the plan over its layers, and with a `union` with the added tokens of all.
     """
     from surgery.stacked import stack
+    from surgery.united import stack_united
 
     opened, recipe = open_base(base, from_disk), read_recipe(plan)
     specs = named_bases(with_)
@@ -116,7 +135,23 @@ def open_operation(
         written = recipe.plan(opened.depth, layer_tensors(opened), depths)
     else:
         written = presets.parse(plan, opened.depth) or Plan.parse(plan, opened.depth, depths)
-    return opened, written, stack(opened, others, written)
+    join = stack_united if union else stack
+    made = join(opened, others, written)
+    if made[0].union:
+        err.print(f"[dim]{escape(made[0].note)}.[/dim]")
+    return opened, written, made
+
+
+def resized(base: Base) -> Base:
+    """The base with as many embeddings as its tokenizer has ids. Says what that changes."""
+    from surgery.resized import in_words, resize_embeddings
+
+    made = resize_embeddings(base)
+    if made.resized:
+        err.print(f"[dim]{in_words(*made.resized).capitalize()}.[/dim]")
+    else:
+        err.print(f"[dim]Not resized: the tokenizer has {made.known_tokens:,} ids, too.[/dim]")
+    return made
 
 
 def named_bases(with_: list[str] | None) -> dict[str, str]:

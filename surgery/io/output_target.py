@@ -45,6 +45,7 @@ MODEL = Kind(
         "recipe.yaml",
         "healing.json",
         "repair.json",
+        "resized_embeddings.json",
         "generation_config.json",
         "tokenizer*",
         "special_tokens_map.json",

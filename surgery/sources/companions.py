@@ -43,6 +43,7 @@ _NOT = (
     "recipe.yaml",
     "healing.json",
     "repair.json",
+    "resized_embeddings.json",
     # Refers to the old layers by number, in a format that is not rewritten.
     "params.json",
     "*.index.json",

@@ -77,8 +77,8 @@ def forget(base: Base) -> None:
 
 def _is_lasting(base: Base) -> bool:
     """Whether another process would find the same weights. A config's are random in every process,
-    and a stack exists in memory only."""
-    return base.kind not in ("config", "stack")
+    and a stack or resized embeddings exist in memory only."""
+    return base.kind not in ("config", "stack", "resized")
 
 
 def _disk() -> ArrayCache:

@@ -14,6 +14,7 @@ from ..common import (
     ComputeDtypeOption,
     FromDiskOption,
     PlanArgument,
+    UnionOption,
     WithOption,
     err,
     open_operation,
@@ -44,13 +45,14 @@ def generate(
         typer.Option(help="An image that the prompt is about; for vision-language models."),
     ] = None,
     with_: WithOption = None,
+    union_vocabulary: UnionOption = False,
     compute_dtype: ComputeDtypeOption = None,
     from_disk: FromDiskOption = False,
 ) -> None:
     """Generate text with the operated model. Text streams to stdout, statistics go to stderr."""
     from surgery.disk_reads import text_speed
 
-    _, _, (made, flat) = open_operation(base, plan, with_, from_disk)
+    _, _, (made, flat) = open_operation(base, plan, with_, from_disk, union=union_vocabulary)
     with progress_bar() as progress:
         made.load(progress)
     if slow := text_speed(made, flat):

@@ -13,11 +13,14 @@ from ..common import (
     BaseArgument,
     JsonOption,
     PlanArgument,
+    ResizeOption,
+    UnionOption,
     WithOption,
     describe,
     open_operation,
     out,
     print_json,
+    resized,
 )
 from ..reports.preview import change_table
 
@@ -27,13 +30,20 @@ if TYPE_CHECKING:
 
 
 def preview(
-    base: BaseArgument, plan: PlanArgument, with_: WithOption = None, as_json: JsonOption = False
+    base: BaseArgument,
+    plan: PlanArgument,
+    with_: WithOption = None,
+    union_vocabulary: UnionOption = False,
+    resize_embeddings: ResizeOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what a plan would make of a base. Reads no weights."""
     opened: Base | KnownBase
     made: Base | KnownBase
-    if with_ or plan.startswith("@"):
-        opened, written, (made, flat) = open_operation(base, plan, with_)
+    if with_ or resize_embeddings or plan.startswith("@"):
+        opened, written, (made, flat) = open_operation(base, plan, with_, union=union_vocabulary)
+        if resize_embeddings:
+            made = resized(made)
     else:
         opened = made = describe(base)
         written = flat = presets.parse(plan, opened.depth) or Plan.parse(plan, opened.depth)

@@ -14,12 +14,15 @@ from ..common import (
     BaseArgument,
     JsonOption,
     PlanArgument,
+    ResizeOption,
+    UnionOption,
     WithOption,
     open_operation,
     out,
     print_json,
     progress_bar,
     read_recipe,
+    resized,
 )
 from ..gguf import convert_base, is_gguf, save_file
 
@@ -48,6 +51,8 @@ def save(
         typer.Option("--unverified", help="Don't compare the written tensors with the base."),
     ] = False,
     with_: WithOption = None,
+    union_vocabulary: UnionOption = False,
+    resize_embeddings: ResizeOption = False,
     converter: Annotated[
         Path | None,
         typer.Option(
@@ -59,6 +64,9 @@ def save(
     """Write the operated model. A folder loads in transformers and other tools. From one GGUF file
     to another, tensors are copied without being dequantised. The output appears whole or not at
     all."""
+    if is_gguf(folder) and (resize_embeddings or union_vocabulary):
+        option = "--resize-embeddings" if resize_embeddings else "--union-vocabulary"
+        raise Refused(f"{option} is for folders: save a folder with it, and convert that to GGUF.")
     if is_gguf(folder) and is_gguf(base):
         if dtype or with_ or converter:
             raise Refused(
@@ -82,7 +90,9 @@ def save(
             raise Refused("The converter writes one file: leave out --shard-size.")
         convert_base(base, plan, folder, with_, converter, dtype, overwrite, as_json)
         return
-    _, _, (made, flat) = open_operation(base, plan, with_)
+    _, _, (made, flat) = open_operation(base, plan, with_, union=union_vocabulary)
+    if resize_embeddings:
+        made = resized(made)
     with progress_bar() as progress:
         path = made.save(
             flat,

@@ -282,6 +282,25 @@ def test_a_save_that_leaves_layers_out_fetches_only_the_others(hub, run, tmp_pat
     assert 0 < asked < 0.75 * sum(stored)
 
 
+@pytest.mark.parametrize("added", [0, 50])
+def test_a_resized_save_fetches_the_rows_that_it_keeps(hub, run, tmp_path, added):
+    import tiny
+
+    from surgery import Base, Plan, resize_embeddings
+
+    home = tmp_path / "home"
+    tiny.model("llama").save_pretrained(home)
+    words = tiny.tokenizer()
+    words.add_tokens([f"<extra {i}>" for i in range(added)])
+    words.save_pretrained(home)
+    hub.repos["org/padded"] = home
+    out, code = tmp_path / "out", SAVE.replace("base.save", "resize_embeddings(base).save")
+    run(code.format(spec="org/padded", plan="0:4", out=str(out)))
+    assert (out / "resized_embeddings.json").is_file()
+    made, plan = resize_embeddings(Base.open(str(home))), Plan.parse("0:4", 6)
+    assert same_weights(out, made.save(plan, tmp_path / "local"))
+
+
 def test_a_save_of_everything_downloads_for_the_next_time(hub, run, tmp_path):
     run(SAVE.format(spec="org/single", plan="0:6, 5", out=str(tmp_path / "out")))
     whole = [path for method, path, part in hub.requests if method == "GET" and not part]
