@@ -66,10 +66,11 @@ def test_a_folder_that_is_there_is_refused_before_anything_is_computed(run, tiny
 def test_healing_begins_from_a_repair(run, tiny_folder, tmp_path):
     ask = ["heal", tiny_folder("gpt2"), "0:2, 4:6", tmp_path / "out", "--repair", "lstsq"]
     few = ["--steps", 2, "--batch", 1, "--window", 16, "--sampled-tokens", 64]
-    status, text, errors = run(*ask, *few)
+    status, text, errors = run(*ask, *few, "--repair-tokens", 3000)
     assert status == 0, errors
     assert "repaired (lstsq)" in " ".join(text.split())
     facts = json.loads((tmp_path / "out" / "healing.json").read_text())
+    assert 2700 < facts["repair"]["tokens"] <= 3000
     assert facts["repair"]["method"] == "lstsq" and facts["plan"] == "0, 1@lstsq, 4:6"
     assert not (tmp_path / "out.healing").exists()
 

@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from surgery.errors import SurgeryError
 from surgery.progress import silent
+from surgery.repairing.settings import TOKENS
 
 from ..common import (
     BaseArgument,
@@ -75,6 +76,9 @@ def heal(
         str | None,
         typer.Option(help="Repair first, within the same minutes: refit, lstsq, alpha or damped."),
     ] = None,
+    repair_tokens: Annotated[
+        int, typer.Option(help="With --repair: tokens of text that it reads.")
+    ] = TOKENS,
     with_: WithOption = None,
     compute_dtype: ComputeDtypeOption = None,
     as_json: JsonOption = False,
@@ -114,7 +118,7 @@ def heal(
         raise SurgeryError(f"There is no stopped run in {place}.")
     with progress_bar() as bar:
         progress = bar if _prints() else silent
-        flat, start = _begun(made, flat, repair, place, progress)
+        flat, start = _begun(made, flat, repair, repair_tokens, place, progress)
         run = HealingRun(made, flat, chosen, place, start=start, progress=progress)
         if run.unread and _prints():
             lost = ", ".join(f"{step:,}" for step in run.unread)
@@ -148,7 +152,7 @@ def heal(
 
 
 def _begun(
-    base: Base, plan: Plan, method: str | None, place: Path, progress: Progress
+    base: Base, plan: Plan, method: str | None, tokens: int, place: Path, progress: Progress
 ) -> tuple[Plan, Repaired | None]:
     """The plan of the run, and the repaired patient that it begins from. A run that is there
     already has both."""
@@ -158,7 +162,7 @@ def _begun(
 
     if method is None:
         return plan, None
-    settings = RepairSettings(method)
+    settings = RepairSettings(method, tokens=tokens)
     if there := run_checkpoint.facts_of(place):
         return Plan.parse(there.plan, plan.depth), None
     start = repair(base, plan, settings, progress=progress)
