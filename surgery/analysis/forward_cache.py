@@ -24,11 +24,12 @@ from surgery.architecture.inspect.hooks import by_token, hidden_out, layers_of, 
 from surgery.compute import compute_dtype, many_rows
 from surgery.devices import HEADROOM, accelerators, free_on, gigabytes, main_memory
 from surgery.errors import Refused, SurgeryError
+from surgery.out_of_memory import memory_explained
 from surgery.plan import COPY, Plan
 from surgery.progress import Meter
 
 from .layer_major import LayerMajor, Run
-from .passes import batches_of, cannot_run, ids_of, nll, run
+from .passes import SHORTER, batches_of, cannot_run, ids_of, nll, run
 from .sample import Sample
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ class ForwardRunner:
     def _layer_by_layer(self) -> LayerMajor | None:
         """None if this model's layers can't be run one by one."""
         batches = [self.ids(batch) for batch in self.batches]
-        with self.computing():
+        with self.computing(), memory_explained(SHORTER):
             self._tokens += 0 if is_shown(self.base.anatomy) else self.base.depth * PROBED
             chain = Chain.of(self.base.anatomy, self._whole, batches[0], range(self.base.depth))
             if chain is None:

@@ -376,7 +376,7 @@ def test_strangers_switch_auto_run_on_themselves(public_app, open_page):
 def picture(page, path) -> Image.Image:
     """The share card, as a visitor downloads it."""
     page.get_by_role("button", name="Link").click()
-    with page.expect_download() as download:
+    with page.expect_download(timeout=90_000) as download:
         page.get_by_role("button", name="Download picture").click()
     assert download.value.suggested_filename == "layer-surgery.png"
     download.value.save_as(path)

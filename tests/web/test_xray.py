@@ -28,6 +28,8 @@ from surgery.analysis import (
     known_scan,
     measured_score,
     overlooked,
+    pilot,
+    precision,
     text_to_judge_on,
 )
 from surgery.analysis.cache import _memory
@@ -100,14 +102,16 @@ def test_attention_and_mlp_are_drawn_apart_above_a_threshold(services, session):
     )
 
 
-def test_parts_measured_on_the_command_line_are_shown_and_completed(services, session):
+def test_parts_measured_on_the_command_line_are_shown_and_completed(services, session, monkeypatch):
+    monkeypatch.setattr(pilot, "VARIANTS", 2)  # both of layer 3
+    monkeypatch.setattr(precision, "FINEST", 10)  # so that the short text is enough
     with gr.Blocks():
         panel = scan.layout()
     assert main(["scan", session.spec, "--kind", "facts", "--part", "1/2"]) == 0
     _memory.clear()  # as if another process had measured it
     before = scan.look(panel, services, session, "facts", "", [], "")
     drawn = {trace["name"]: trace for trace in before[panel.layers]["data"] if "name" in trace}
-    assert drawn["dropped"]["x"] == drawn["repeated"]["x"] == [0, 2, 4]
+    assert drawn["dropped"]["x"] == drawn["repeated"]["x"] == [0, 2, 3, 4]
     values = shown(scan.measure(panel, services, session, "facts", "", [], ""))
     drawn = {trace["name"]: trace for trace in values[panel.layers]["data"] if "name" in trace}
     assert drawn["dropped"]["x"] == drawn["repeated"]["x"] == list(range(6))
