@@ -68,6 +68,17 @@ def test_it_is_said_and_the_base_stays_usable(base, full, work, tmp_path, monkey
     assert full and all(ref() is None for ref in full)
 
 
+def test_a_first_scan_says_it(request, tiny_folder, tmp_path, monkeypatch):
+    """It runs a pass to see whether layers can be run one by one."""
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path))
+    base = Base(Base.open(str(tiny_folder("llama"))).source)  # not scanned by another test
+    assert base.anatomy.layer_inputs is not None  # the shapes are known
+    full = request.getfixturevalue("full")
+    with pytest.raises(SurgeryError, match="The GPU ran out of memory"):
+        _scan(base, tmp_path)
+    assert full and all(ref() is None for ref in full)
+
+
 def test_afterwards_the_base_computes_as_before(base, monkeypatch):
     ids = tiny.tokens()
     before = base.operate(Plan.whole(6)).model(input_ids=ids).logits
