@@ -1,9 +1,9 @@
 """A base with as many embeddings as its tokenizer has ids.
 
 Rows that belong to no token are cut off. Tokens that were added to the tokenizer alone get the mean
-of the base's rows, in the embeddings and in the head. That is where transformers'
-`resize_token_embeddings` draws new rows from a distribution around; here nothing is random. All
-other rows keep their bits.
+of the base's rows, in the embeddings and in the head. transformers' `resize_token_embeddings` draws
+new rows from a distribution around that mean; here nothing is random. All other rows keep their
+bits.
 """
 
 from __future__ import annotations

@@ -158,8 +158,8 @@ def disk_passes(
 
 
 def check_scan(depth: int, scores: Sequence[str], within: Span | None) -> Span:
-    """The span that a scan's repeat map covers. Raises `SurgeryError` for a score or a span that
-    there isn't."""
+    """The span that a scan's repeat map covers. Raises `SurgeryError` for an unknown score or a
+    span outside the base."""
     if unknown := [s for s in scores if s not in SCORES]:
         raise SurgeryError(
             f"“{str(unknown[0])[:40]}” is not a score: choose from {', '.join(SCORES)}."

@@ -19,9 +19,7 @@ from .sample import Sample
 from .score import LossIncrease
 
 PRECISION = 0.1  # of the cost, by default
-FOR_SCANS = (
-    0.4  # by which a scan's costs can be told apart, since those of layers differ by factors
-)
+FOR_SCANS = 0.4  # enough to rank layers, whose costs differ by factors
 PILOT = 512  # tokens of the short measurement
 FINEST = 0.005  # nats per token: a cost near zero needn't be known to a share of itself
 

@@ -55,7 +55,7 @@ UnionOption = Annotated[
     bool,
     typer.Option(
         "--union-vocabulary",
-        help="With several bases: append the tokens that later ones have added to the first's.",
+        help="With several bases: append to the first one's tokens those that others added.",
     ),
 ]
 ResizeOption = Annotated[
@@ -150,7 +150,7 @@ def resized(base: Base) -> Base:
     if made.resized:
         err.print(f"[dim]{in_words(*made.resized).capitalize()}.[/dim]")
     else:
-        err.print(f"[dim]Not resized: the tokenizer has {made.known_tokens:,} ids, too.[/dim]")
+        err.print(f"[dim]Not resized: the tokenizer has as many ids, {made.known_tokens:,}.[/dim]")
     return made
 
 

@@ -83,7 +83,7 @@ Exit status: 0 for success, 1 for an error, 2 for wrong usage, 130 if stopped.
 
 def program(*loaded: str) -> typer.Typer:
     """The program with those of its commands that are `loaded`. The others are only listed, with
-    their summaries if none is loaded: an import of all would take longer than most of them run."""
+    their summaries if none is loaded: importing all takes longer than most commands run."""
     # No markup mode: plain text has no boxes, and keeps the paragraphs above as they are.
     app = typer.Typer(
         name="surgery",

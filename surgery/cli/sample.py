@@ -178,7 +178,8 @@ def sized_sample(
     if text.limit is not None:
         return text.sample(base, text.limit)
     if base.reads_from_disk:
-        return _to_choose_on(base, text) if text.short else text.sample(base, TOKENS)
+        by_default = precision is None and text.short is not None
+        return _to_choose_on(base, text) if by_default else text.sample(base, TOKENS)
     wanted = (default or sizes.PRECISION) if precision is None else precision / 100
     most = TOKENS if precision is None else _LONGEST
     short, name, is_all = text.first(base)

@@ -12,36 +12,28 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 
 from surgery.errors import BaseError, one_line
+from surgery.io.positioned import Positioned
 
 # (start, end) -> the bytes in between, in pieces of any size
 Request = Callable[[int, int], AbstractContextManager[Iterator[bytes]]]
 PATIENCE = (1, 2, 4, 8)  # seconds before each further attempt
 
 
-class RangeReader(io.RawIOBase):
+class RangeReader(Positioned):
     """Bytes [start, end) of a remote file. Positions are those of the whole file."""
 
     def __init__(self, name: str, request: Request, start: int, end: int) -> None:
-        super().__init__()
-        self.name = name
-        self._request, self._at, self._end = request, start, end
+        super().__init__(name, start)
+        self._request, self._end = request, end
         self._line = ExitStack()
         self._pieces: Iterator[bytes] | None = None
         self._rest = b""
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Only from the start; anything but reading on costs a new request."""
-        if whence != io.SEEK_SET:
-            raise io.UnsupportedOperation("seek from elsewhere than the start")
-        if offset != self._at:
+        before = self._at
+        if super().seek(offset, whence) != before:
             self._hang_up()
-            self._at = offset
         return offset
 
     def readinto(self, into) -> int:

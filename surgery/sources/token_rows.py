@@ -6,7 +6,6 @@ then those of the new rows.
 
 from __future__ import annotations
 
-import io
 import threading
 from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
@@ -16,6 +15,7 @@ import torch
 
 from surgery.errors import BaseError
 from surgery.io.copy import Readable, fill
+from surgery.io.positioned import Positioned
 
 from .source import Opener, Tensor
 
@@ -111,28 +111,13 @@ def mean_row(tensor: Tensor, open_: Opener) -> torch.Tensor:
     return torch.from_numpy(np.asarray(total / rows)).to(DTYPES[tensor.dtype])[None]
 
 
-class _Reader(io.RawIOBase):
-    """A position in a tensor with rows behind its own. It has no file descriptor, so it is copied
-    through a buffer."""
+class _Reader(Positioned):
+    """A position in a tensor with rows behind its own."""
 
     def __init__(self, tensor: Tensor, behind: Callable[[], memoryview], stored: Opener) -> None:
-        super().__init__()
-        self.name = f"the resized {tensor.file}"
-        self._tensor, self._behind, self._open, self._at = tensor, behind, stored, 0
+        super().__init__(f"the resized {tensor.file}")
+        self._tensor, self._behind, self._open = tensor, behind, stored
         self._source: Readable | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Only from the start."""
-        if whence != io.SEEK_SET:
-            raise io.UnsupportedOperation("seek from elsewhere than the start")
-        self._at = offset
-        return offset
 
     def readinto(self, into) -> int:
         """Read what is left of the stored rows or of the new ones, as far as it fits. Raises

@@ -70,7 +70,7 @@ def test_what_is_measured_is_drawn_and_known_the_next_time(services, session):
     assert (pairs["y"], pairs["x"]) == ([1, 2, 3], [2, 3, 4])
     words = values[panel.status]["text"]
     assert words.startswith("Perplexity")
-    assert re.search(r"Half of the costs .* known to ± \d+ % or better", words)
+    assert re.search(r"Half of the costs .* known to ±\s\d+\s% or better", words)
     again = scan.look(panel, services, session, *settings)
     assert again[panel.layers] == values[panel.layers]
 

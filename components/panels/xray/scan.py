@@ -242,9 +242,8 @@ def _words(result: Scan) -> str:
         f"{count:,} sequence{'s' if count > 1 else ''}."
     )
     if (share := median_precision(costs_by_layer(result))) is not None:
-        words += (
-            f" Half of the costs of single layers are known to ± {100 * share:.0f} % or better."
-        )
+        known = f"±\N{NO-BREAK SPACE}{100 * share:.0f}\N{NO-BREAK SPACE}%"
+        words += f" Half of the costs of single layers are known to {known} or better."
     if result.naive_layer_forwards:
         share = result.layer_forwards / result.naive_layer_forwards
         words += f" Layer evaluations: {100 * share:.0f} % of those of a full pass per variant."

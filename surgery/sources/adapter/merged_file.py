@@ -3,7 +3,6 @@ are read, one tensor at a time."""
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 import threading
@@ -16,6 +15,7 @@ import torch
 
 from surgery.errors import BaseError
 from surgery.io.copy import CHUNK, Readable, by_buffer, fill
+from surgery.io.positioned import Positioned
 from surgery.progress import Meter, Progress
 from surgery.sources.folder import SINGLE
 from surgery.sources.safetensors_header import BITS
@@ -127,29 +127,15 @@ def _where(tensor: Tensor) -> tuple[str, int]:
     return tensor.file, tensor.start
 
 
-class _Reader(io.RawIOBase):
-    """A position in a merged file. It has no file descriptor, so it is copied through a buffer."""
+class _Reader(Positioned):
+    """A position in a merged file."""
 
     def __init__(self, file: MergedFile, base: Opener, start: int) -> None:
-        super().__init__()
-        self.name = f"the base merged with {file.name}"
-        self._file, self._base, self._at = file, base, start
+        super().__init__(f"the base merged with {file.name}", start)
+        self._file, self._base = file, base
         self._tensor: str | None = None
         self._bytes: memoryview | None = None
         self._source: Readable | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Only from the start."""
-        if whence != io.SEEK_SET:
-            raise io.UnsupportedOperation("seek from elsewhere than the start")
-        self._at = offset
-        return offset
 
     def readinto(self, into) -> int:
         """Read what is left of the header or of one tensor, as far as it fits. Raises
