@@ -7,7 +7,7 @@ import gc
 import os
 from dataclasses import replace
 
-from surgery.compute_choice import CHOICES, set_compute_dtype
+from surgery.compute.choice import CHOICES, set_compute_dtype
 
 # Before Gradio is imported: the page asks nothing of the outside world.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")

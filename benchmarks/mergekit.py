@@ -64,7 +64,7 @@ def main() -> None:
     import tiny
 
     from surgery import Base, Plan
-    from surgery.recipe_export import of_base
+    from surgery.recipes.export import of_base
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", type=Path, help="a Python that has mergekit")

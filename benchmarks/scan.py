@@ -16,7 +16,7 @@ from torch import nn
 from surgery import Base, Plan
 from surgery.analysis import Sample, scan
 from surgery.analysis.passes import batches_of
-from surgery.compute import compute_dtype
+from surgery.compute.contexts import compute_dtype
 from surgery.texts import TEXTS
 
 TOKENS = 542

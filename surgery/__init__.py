@@ -36,10 +36,10 @@ _HOMES = {
     "SaveError": "errors",
     "SurgeryError": "errors",
     "repair": "repairing",
-    "resize_embeddings": "resized",
-    "set_compute_dtype": "compute_choice",
-    "stack": "stacked",
-    "stack_united": "united",
+    "resize_embeddings": "derived.resized",
+    "set_compute_dtype": "compute.choice",
+    "stack": "derived.stacked",
+    "stack_united": "derived.united",
 }
 __all__ = sorted(_HOMES)
 __getattr__ = lazy_names(__name__, _HOMES)

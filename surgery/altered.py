@@ -24,7 +24,8 @@ class Altered(Patient, ABC):
     """A `Patient` whose `model` has the changed weights, in the base's dtype: as it is saved.
 
     `tensors` are the changed ones in float32, by their names in the patient; `facts` say how they
-    came about, for JSON.
+    came about, for JSON. `written` is text that the base wrote for it, (windows, length); a healing
+    run trains on it too.
     """
 
     word: ClassVar[str]  # what was done to it, in one word
@@ -33,6 +34,7 @@ class Altered(Patient, ABC):
     base: Base
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
     facts: Mapping = field(default_factory=dict, repr=False)
+    written: torch.Tensor | None = field(default=None, repr=False, compare=False, kw_only=True)
 
     @property
     def note(self) -> str:

@@ -10,10 +10,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .devices import gigabytes
 from .io.copy import reading
+from .memory.devices import gigabytes
 from .plan import Plan
-from .read_ahead import HEAD
+from .sources.read_ahead import HEAD
 
 if TYPE_CHECKING:
     from .model import Model

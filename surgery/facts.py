@@ -11,7 +11,7 @@ from .plan import Plan
 if TYPE_CHECKING:
     from .base import Base
     from .known_base import KnownBase
-    from .recipe import Recipe
+    from .recipes.recipe import Recipe
 
 
 def of_base(base: Base | KnownBase) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def read_plan(text: str, base: Base) -> Plan:
     """Parse a plan in any form: the notation, a preset, or mergekit's YAML. Raises `PlanError`, or
     `Refused` for a recipe that no plan can express."""
     if recipe := read_recipe(text):
-        from .recipe import layer_tensors
+        from .recipes.recipe import layer_tensors
 
         return recipe.plan(base.depth, layer_tensors(base))
     return presets.parse(text, base.depth) or Plan.parse(text, base.depth)
@@ -70,6 +70,6 @@ def read_recipe(text: str) -> Recipe | None:
     of `read_plan`."""
     if "\n" not in text.strip() and not any(key in text for key in ("slices:", "merge_method:")):
         return None
-    from .recipe import read
+    from .recipes.recipe import read
 
     return read(text)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .compute_choice import compute_dtype_of, recall_gain
+from .compute.choice import compute_dtype_of, recall_gain
 from .counts import Count, Counts, LayerPart, Layouts, Shared, StoredBytes
 from .io.cache_folder import cache_folder
 from .io.json_cache import JsonCache

@@ -19,9 +19,9 @@ from .architecture import Anatomy
 from .architecture.apply.inplace_rescaling import disable_inplace_rescaling
 from .architecture.inspect.dtypes import default_of_its_own
 from .architecture.inspect.loader import auto_class
-from .devices import HEADROOM, accelerators, choose, main_memory, release_unused
 from .errors import BaseError, SurgeryError, one_line
-from .out_of_memory import memory_explained, memory_message
+from .memory.devices import HEADROOM, accelerators, choose, main_memory, release_unused
+from .memory.out_of_memory import memory_explained, memory_message
 from .progress import Cancelled, Progress, Turn, silent
 from .seeded_random import Seeded
 

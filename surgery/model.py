@@ -30,21 +30,21 @@ from .architecture.inspect.names import (
     stored_twice,
 )
 from .architecture.inspect.quantized import check_declared
-from .compute import dtype_name, float32_gain
-from .compute_choice import compute_dtype_of
+from .compute.choice import compute_dtype_of
+from .compute.contexts import dtype_name, float32_gain
 from .counts import Counts, Layouts, StoredBytes
-from .devices import HEADROOM, accelerators, main_memory
 from .errors import BaseError, SurgeryError, one_line
-from .image_prompt import load_processor
+from .generation.image_prompt import load_processor
 from .io.copy import equal, opener_of
 from .io.output_target import explained
 from .io.ownership import temporary
 from .loading import initialise, load
-from .mapped_weights import DTYPES, MappedWeights
+from .memory.devices import HEADROOM, accelerators, main_memory
+from .memory.shared_weights import share
 from .progress import Meter, Progress, Turn, current, silent
-from .shared_weights import share
 from .sources import Source, Tensor, open_source
 from .sources.companions import companions
+from .sources.mapped_weights import DTYPES, MappedWeights
 from .sources.source import Opener
 
 _WITH_IMAGES = ("AutoModelForImageTextToText", "AutoModelForMultimodalLM")

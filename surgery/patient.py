@@ -13,14 +13,14 @@ from transformers import PreTrainedModel
 from .architecture import check_loadable
 from .architecture.apply.build import build_patient
 from .errors import SurgeryError, one_line
-from .garbage import uncollected
-from .generation import Stream
-from .image_prompt import image_inputs, read_image
-from .image_stream import ImageStream
-from .out_of_memory import memory_explained
+from .generation.image_prompt import image_inputs, read_image
+from .generation.image_stream import ImageStream
+from .generation.stream import Stream
+from .memory.garbage import uncollected
+from .memory.out_of_memory import memory_explained
+from .memory.shared_weights import copied, share
 from .plan import Plan
-from .read_ahead import ReadAhead
-from .shared_weights import copied, share
+from .sources.read_ahead import ReadAhead
 
 if TYPE_CHECKING:
     from .model import Model

@@ -181,7 +181,7 @@ class Lab:
         from surgery import Plan, SurgeryError
         from surgery.gguf import open_gguf_file, save_gguf
         from surgery.progress import silent
-        from surgery.verify_runtime import agreement, in_float32
+        from surgery.verification.llama_cpp import agreement, in_float32
 
         base = open_gguf_file(file)
         if file not in self._references:

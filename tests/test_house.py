@@ -45,14 +45,10 @@ class Rule:
 # All that takes a base together with a plan.
 FRONT_DOOR = (
     "surgery.base",
-    "surgery.stacked",
-    "surgery.resized",
-    "surgery.united",
+    "surgery.derived",
     "surgery.patient",
     "surgery.operation",
-    "surgery.verify_saved",
-    "surgery.verify_runtime",
-    "surgery.verify_folder",
+    "surgery.verification",
     "surgery.gguf",
     "surgery.facts",
     "surgery.checkpoint",
@@ -60,7 +56,6 @@ FRONT_DOOR = (
     "surgery.analysis",
     "surgery.skills",
     "surgery.harness",
-    "surgery.check_saved",
     "surgery.healing",
     "surgery.lesson",
     "surgery.cli",
@@ -95,7 +90,7 @@ RULES = [
     ),
     Rule(
         "surgery.checkpoint",
-        ("surgery.base", "surgery.stacked", "surgery.patient", "surgery.healing"),
+        ("surgery.base", "surgery.derived", "surgery.patient", "surgery.healing"),
         "saving is what a base does, and needs only the model below it",
         strict=True,
     ),

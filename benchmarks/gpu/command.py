@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from transformers.utils import logging
 
-from surgery import devices, set_compute_dtype
+from surgery import set_compute_dtype
 from surgery.errors import one_line
+from surgery.memory import devices
 
 from . import fast, right, table
 from .rows import Check, NotRun, Result, Row, state_of

@@ -245,7 +245,7 @@ def _plain_step(
     for i in trained_layers(plan, settings):
         student.model.layers[i].float().requires_grad_(True)
     weights = [p for p in student.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, settings.learning_rate)
+    optimizer = torch.optim.AdamW(weights, settings.peak_rate())
     ids = place.ids(settings.window, settings.batch)
 
     def step() -> None:

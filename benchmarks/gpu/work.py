@@ -8,10 +8,11 @@ from unittest import mock
 import torch
 from torch.nn.functional import cross_entropy
 
-from surgery import Base, Plan, RepairSettings, devices, repair
+from surgery import Base, Plan, RepairSettings, repair
 from surgery.analysis import Sample, scan
 from surgery.healing import HealingRun, Settings
 from surgery.healing.evaluation import Evaluator
+from surgery.memory import devices
 from surgery.weight_stats import count_tensor
 
 from .models import Oracle

@@ -17,7 +17,8 @@ import psutil
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from surgery import Base, Plan, SurgeryError, devices
+from surgery import Base, Plan, SurgeryError
+from surgery.memory import devices
 from surgery.patient import Patient
 
 from .models import config_of, size_of, write_random
@@ -123,10 +124,14 @@ class Workplace:
             return torch.cuda.memory_allocated(self.device)
         storages = {}
         for thing in gc.get_objects():
-            if issubclass(type(thing), torch.Tensor) and thing.device.type == self.device.type:
+            # A subclass may be a tensor without memory, such as a FakeTensor.
+            if type(thing) in (torch.Tensor, torch.nn.Parameter) and self._here(thing):
                 storage = thing.untyped_storage()
                 storages[storage.data_ptr()] = storage.nbytes()
         return sum(storages.values())
+
+    def _here(self, tensor: torch.Tensor) -> bool:
+        return tensor.device.type == self.device.type
 
     def synchronise(self) -> None:
         """Wait for the device."""

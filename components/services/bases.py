@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import surgery
 from surgery import BaseError, Plan, SurgeryError, known_base
-from surgery.devices import main_memory
+from surgery.memory.devices import main_memory
 from surgery.progress import Cancelled, Progress, Turn, reporting_to, silent
 
 from . import heavy_imports

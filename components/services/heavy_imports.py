@@ -62,7 +62,7 @@ def wait(progress: Progress = silent) -> None:
 
 def share_processors(among: int) -> None:
     """Limit what this thread computes next to its share of the processors."""
-    import_module("surgery.devices").share_processors(among)
+    import_module("surgery.memory.devices").share_processors(among)
 
 
 def _import_later(then: Callable[[], None] | None) -> None:

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from surgery import Plan, SurgeryError
-from surgery.devices import accelerators, accelerators_shown, hide_accelerators
+from surgery.memory.devices import accelerators, accelerators_shown, hide_accelerators
 from surgery.progress import silent
 
 from .bases import Bases
@@ -103,7 +103,7 @@ class Stream:
     """One of several streams that arrive on one line; as much of `surgery`'s as a panel needs."""
 
     def __init__(self, who: str, line: Line) -> None:
-        from surgery.generation import Stats
+        from surgery.generation.stream import Stats
 
         self._who, self._line, self._stats = who, line, Stats
         self.stats = Stats()

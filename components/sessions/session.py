@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from components.services.deployment import Deployment
 from surgery import PRESETS, History, Init, Plan, PlanError, SurgeryError
 from surgery import presets as preset_texts
-from surgery.merge_methods import check_is_plan
 from surgery.plan import COPY
+from surgery.recipes.merge_methods import check_is_plan
 from surgery.repairing.targets import starts
 
 from .contents import contents

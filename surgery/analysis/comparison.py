@@ -2,7 +2,8 @@
 
 Kullback-Leibler divergence is D(base ‖ patient) = Σ p·(ln p − ln q) over the vocabulary, in nats
 per token: it compares the whole predicted distributions, not only the probability of the next
-token. The patient is a plan's, or one that has been healed.
+token. If a stack has more tokens than the base, or fewer, both distributions are taken over those
+that both have. The patient is a plan's, or one that has been healed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from surgery.architecture.inspect.hooks import (
     states_refused,
     watched,
 )
-from surgery.out_of_memory import memory_explained
+from surgery.errors import SurgeryError
+from surgery.memory.out_of_memory import memory_explained
 from surgery.plan import Plan
 from surgery.progress import Meter, Progress, silent
 
@@ -110,6 +112,7 @@ def compare(
     size = sum(map(len, sample.windows))
     meter = Meter(progress, "Comparing", other.depth + len(plan))
     norms = _NormMeans(other.depth), _NormMeans(len(plan))
+    shared = _shared_tokens(other, base, sample)
     losses: tuple[list, list] = [], []
     divergence: list[np.ndarray] = []
     tokens: list[Token] = []
@@ -133,7 +136,7 @@ def compare(
         per_window = [x[-1].reshape(len(ids), -1) for x in losses]
         for row, window in enumerate(range(start, end)):
             with memory_explained(SHORTER):
-                p, q = (x[row, :-1].float().log_softmax(-1) for x in both)
+                p, q = (x[row, :-1, :shared].float().log_softmax(-1) for x in both)
                 terms = torch.where(p == -torch.inf, 0.0, p.exp() * (p - q))  # 0 · ln 0 = 0
                 divergence.append(terms.sum(-1).cpu().numpy())
             guesses = [text.guesses(x) for x in (p, q)]
@@ -164,6 +167,28 @@ def compare(
         tokens=tuple(tokens),
         norms=Norms(*by_layer) if any(x is not None for x in by_layer[0]) else None,
     )
+
+
+def _shared_tokens(one: Base, other: Base, sample: Sample) -> int | None:
+    """How many ids, from 0 on, are the same tokens in both bases; None for all. Raises
+    `SurgeryError` if the sample, which is made of tokens of `one`, has others."""
+    if one is other:
+        return None
+    ours, theirs = (
+        {i: token for token, i in base.tokenizer.get_vocab().items()} if base.has_tokenizer else {}
+        for base in (one, other)
+    )
+    odd = {i for i in ours.keys() | theirs.keys() if ours.get(i) != theirs.get(i)}
+    if not (ours and theirs):
+        odd = set()
+    rows = other.known_tokens
+    for i in {i for ids in sample.windows for i in ids}:
+        if i >= rows or (i in odd and i in ours):
+            raise SurgeryError(
+                f"“{ours.get(i, i)}” in the text is another token in {other.name}. Begin the plan "
+                f"with layers of {one.name}, or use text without added tokens."
+            )
+    return min([one.known_tokens, rows, *odd])
 
 
 def patient_of(base: Base, of: Plan | Patient) -> Patient:

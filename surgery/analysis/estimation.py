@@ -14,7 +14,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from surgery.architecture.inspect.hooks import layers_of, watched
-from surgery.compute import many_rows
+from surgery.compute.contexts import many_rows
 from surgery.errors import SurgeryError
 from surgery.plan import Plan
 from surgery.progress import Meter, Progress, silent

@@ -21,10 +21,10 @@ from transformers import PreTrainedModel
 
 from surgery.architecture.inspect.chain import PROBED, Chain, is_shown
 from surgery.architecture.inspect.hooks import by_token, hidden_out, layers_of, watched
-from surgery.compute import compute_dtype, many_rows
-from surgery.devices import HEADROOM, accelerators, free_on, gigabytes, main_memory
+from surgery.compute.contexts import compute_dtype, many_rows
 from surgery.errors import Refused, SurgeryError
-from surgery.out_of_memory import memory_explained
+from surgery.memory.devices import HEADROOM, accelerators, free_on, gigabytes, main_memory
+from surgery.memory.out_of_memory import memory_explained
 from surgery.plan import COPY, Plan
 from surgery.progress import Meter
 

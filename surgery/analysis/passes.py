@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 from surgery.architecture.inspect.chain import Chain
 from surgery.architecture.inspect.embedding import input_embedding
 from surgery.architecture.inspect.hooks import by_token, hidden_out, layers_of, watched
-from surgery.compute import many_rows
+from surgery.compute.contexts import many_rows
 from surgery.errors import SurgeryError, one_line
-from surgery.out_of_memory import memory_explained, memory_message
+from surgery.memory.out_of_memory import memory_explained, memory_message
 from surgery.plan import Plan
 from surgery.progress import Meter, Progress, alive, silent
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from surgery.architecture.inspect.hooks import states_refused
-from surgery.compute import precise
+from surgery.compute.contexts import precise
 
 from .sample import Sample
 

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from surgery.architecture.inspect.embedding import input_embedding
-from surgery.generation import Stream
+from surgery.generation.stream import Stream
 
 from .passes import nll, run
 

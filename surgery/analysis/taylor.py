@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from surgery.architecture.inspect.hooks import layers_of, states_refused
-from surgery.devices import HEADROOM, free_on, gigabytes
 from surgery.errors import SurgeryError, one_line
-from surgery.out_of_memory import memory_explained, memory_message
+from surgery.memory.devices import HEADROOM, free_on, gigabytes
+from surgery.memory.out_of_memory import memory_explained, memory_message
 from surgery.plan import Plan
 
 from .forward_cache import ForwardRunner

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from surgery.altered import Altered
 from surgery.architecture.inspect.chain import Calls, Chain
 from surgery.architecture.inspect.embedding import input_embedding
-from surgery.compute import many_rows
+from surgery.compute.contexts import many_rows
 from surgery.errors import PlanError, Refused, SurgeryError
 from surgery.plan import Plan
 from surgery.progress import Meter, Progress, silent

@@ -26,7 +26,7 @@ from surgery.io.sizes import parse_size
 from surgery.plan import Plan
 from surgery.preview import preview_of
 from surgery.progress import Meter, Progress
-from surgery.recipe_export import of_base
+from surgery.recipes.export import of_base
 from surgery.sources import Tensor
 from surgery.sources.companions import companions, is_needed
 from surgery.sources.folder import read_json

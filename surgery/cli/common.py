@@ -18,7 +18,7 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from surgery import presets
-from surgery.compute_choice import Choice, set_compute_dtype
+from surgery.compute.choice import Choice, set_compute_dtype
 from surgery.errors import PlanError
 from surgery.plan import Plan
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from surgery.base import Base
     from surgery.known_base import KnownBase
     from surgery.progress import Progress
-    from surgery.recipe import Recipe
+    from surgery.recipes.recipe import Recipe
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
@@ -116,8 +116,8 @@ def open_operation(
     The last pair differs from the first two where layers of several bases are stacked: then it is
     the stack, and the plan over its layers, and with a `union` with the added tokens of all.
     """
-    from surgery.stacked import stack
-    from surgery.united import stack_united
+    from surgery.derived.stacked import stack
+    from surgery.derived.united import stack_united
 
     opened, recipe = open_base(base, from_disk), read_recipe(plan)
     specs = named_bases(with_)
@@ -128,7 +128,7 @@ def open_operation(
     others = {name: open_base(spec, from_disk) for name, spec in specs.items()}
     depths = {name: other.depth for name, other in others.items()}
     if recipe:
-        from surgery.recipe import layer_tensors
+        from surgery.recipes.recipe import layer_tensors
 
         bases = {"": opened, **others}
         recipe.check_adapters({name: bool(base.source.merged) for name, base in bases.items()})
@@ -144,7 +144,7 @@ def open_operation(
 
 def resized(base: Base) -> Base:
     """The base with as many embeddings as its tokenizer has ids. Says what that changes."""
-    from surgery.resized import in_words, resize_embeddings
+    from surgery.derived.resized import in_words, resize_embeddings
 
     made = resize_embeddings(base)
     if made.resized:
@@ -169,7 +169,7 @@ def read_recipe(text: str) -> Recipe | None:
     """The recipe in @plan.yaml; None for a plan that is written out."""
     if not text.startswith("@"):
         return None
-    from surgery.recipe import read_file
+    from surgery.recipes.recipe import read_file
 
     return read_file(Path(text[1:]).expanduser())
 

@@ -138,7 +138,7 @@ def verify_file(
         return
     from transformers.utils import logging
 
-    from surgery.verify_runtime import verify_runtime
+    from surgery.verification.llama_cpp import verify_runtime
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

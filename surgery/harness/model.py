@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from surgery.compute import many_rows
-from surgery.compute_choice import Choice, set_compute_dtype
+from surgery.compute.choice import Choice, set_compute_dtype
+from surgery.compute.contexts import many_rows
 from surgery.errors import SurgeryError
 from surgery.optional import require
 

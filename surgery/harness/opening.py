@@ -21,7 +21,7 @@ def open_patient(base: str, plan: str | int, repair: str | None = None) -> Patie
 
     opened, text = Base.open(str(base)), str(plan)
     if text.startswith("@"):
-        from surgery.recipe import layer_tensors, read_file
+        from surgery.recipes.recipe import layer_tensors, read_file
 
         recipe = read_file(Path(text[1:]).expanduser())
         recipe.check_adapters(dict.fromkeys(recipe.names.values(), bool(opened.source.merged)))

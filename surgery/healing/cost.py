@@ -14,8 +14,8 @@ import torch
 
 from surgery import numbers
 from surgery.architecture.inspect.layer_list import embedding_table
-from surgery.devices import HEADROOM, free_on, gigabytes
 from surgery.errors import SurgeryError
+from surgery.memory.devices import HEADROOM, free_on, gigabytes
 from surgery.plan import Plan
 
 from .settings import Settings
@@ -90,13 +90,15 @@ def estimate_cost(
     mfu: float = MFU,
     devices: int = 1,
     price: float | None = None,
+    repair: float = 0.0,
 ) -> CostEstimate:
     """Estimate a run over `tokens` on `devices` accelerators. If `tokens` is None, they follow from
     the settings' steps, or from the part of its minutes that is spent training.
 
     `accelerator` is one of `ACCELERATORS`, or "here" for this machine, whose peak speed is measured
     with a matrix product. A share `mfu` of the peak is assumed to be reached. `price` is in $ per
-    device and hour. Raises `SurgeryError`.
+    device and hour. `repair` is the share of the minutes that a repair takes first. Raises
+    `SurgeryError`.
     """
     if accelerator != "here" and accelerator not in ACCELERATORS:
         names = numbers.listed(["here", *ACCELERATORS])
@@ -113,13 +115,13 @@ def estimate_cost(
         per_token += 2.0 * before.active_parameters
     minutes = None if tokens is not None else settings.minutes
     if minutes is not None:
-        tokens = int(60 * minutes * training_share(settings) * speed / per_token)
+        tokens = int(60 * minutes * training_share(settings, repair) * speed / per_token)
     elif tokens is None:
         tokens = (settings.steps or 0) * settings.tokens_per_step
     flops = per_token * tokens
     hours = flops / (3600 * speed) if minutes is None else minutes / 60
     rent = price if price is not None else hardware.price if hardware else None
-    room = int(hardware.memory * HEADROOM) if hardware else _room(base)
+    free = int(hardware.memory * HEADROOM) if hardware else room(base)
     return CostEstimate(
         tokens,
         after.parameters,
@@ -128,7 +130,7 @@ def estimate_cost(
         hours,
         None if rent is None else rent * hours * devices,
         memory(base, plan, settings, devices, computed),
-        room,
+        free,
     )
 
 
@@ -192,17 +194,18 @@ def trained_parameters(base: Base, plan: Plan, settings: Settings) -> int:
 def check_memory(base: Base, plan: Plan, settings: Settings) -> None:
     """Raise `SurgeryError` if a run doesn't fit on this machine. Weights that are loaded already
     are not counted twice."""
-    parts, room = memory(base, plan, settings, computed=base.compute_dtype), _room(base)
-    if sum(parts.values()) > room * HEADROOM:
+    parts, free = memory(base, plan, settings, computed=base.compute_dtype), room(base)
+    if sum(parts.values()) > free * HEADROOM:
         shown = ", ".join(f"{name} {gigabytes(size)}" for name, size in parts.items())
         raise SurgeryError(
             f"Healing would need about {gigabytes(sum(parts.values()))} ({shown}), and "
-            f"{gigabytes(room)} are free. Choose a smaller batch size or sequence length, more "
+            f"{gigabytes(free)} are free. Choose a smaller batch size or sequence length, more "
             "gradient accumulation, fewer layers, or LoRA."
         )
 
 
-def _room(base: Base) -> int:
+def room(base: Base) -> int:
+    """Bytes that a run may take where the base lies, its weights included."""
     here = base.counts.total * base.torch_dtype.itemsize if base.is_loaded else 0
     return free_on(torch.device(base.device)) + here
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from surgery.architecture.inspect.layer_list import layer_list
 from surgery.base import Base
-from surgery.compute import compute_dtype, many_rows, stored_dtype
+from surgery.compute.contexts import compute_dtype, many_rows, stored_dtype
 from surgery.plan import Plan
 
 from . import objective

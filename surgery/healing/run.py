@@ -20,7 +20,7 @@ from torch import nn
 from surgery.altered import Altered
 from surgery.base import Base
 from surgery.errors import SurgeryError
-from surgery.out_of_memory import memory_explained
+from surgery.memory.out_of_memory import memory_explained
 from surgery.patient import Patient
 from surgery.plan import Plan
 from surgery.progress import Cancelled, Progress, silent
@@ -98,8 +98,15 @@ class HealingRun:
         on_evaluation: Callable[[EvalResult], None] | None = None,
         progress: Progress = silent,
     ) -> None:
-        started = time.monotonic() - (start.facts["seconds"] if start else 0)
+        started = time.monotonic()
         self._on_evaluation = on_evaluation
+        there = run_checkpoint.facts_of(Path(folder))
+        if there is None and start is not None:
+            started -= start.facts["seconds"]
+        if settings.learning_rate is None:
+            known = there.settings.learning_rate if there else None
+            rate = known or settings.peak_rate(repaired=start is not None)
+            settings = settings.replace(learning_rate=rate)
         self.base, self.plan, self.settings = base, plan, settings
         self.folder, self.prompt, self._progress = Path(folder), prompt, progress
         self.layers = trained_layers(plan, settings)
@@ -124,7 +131,7 @@ class HealingRun:
         self.distillation = Distillation(base, plan.unfitted, settings, patient.model)
         optimizer = torch.optim.AdamW(
             trainable(model).values(),
-            lr=settings.learning_rate,
+            lr=settings.peak_rate(),
             betas=(0.9, 0.95),
             weight_decay=settings.weight_decay,
         )
@@ -141,8 +148,7 @@ class HealingRun:
         self._good = 0  # states up to this step have given a finite loss since
         self._best = (math.inf, 0)  # lowest mean loss before a saved state, and its step
         self._saved_at = time.monotonic()
-        self._begin(facts, started)
-        self.seconds += time.monotonic() - started
+        self._begin(facts, started, start.written if start else None)
 
     # ------------------------------------------------------------------ the loop
 
@@ -193,7 +199,7 @@ class HealingRun:
         self.seconds += spent
         if self.steps is None and self._mine >= _PROBE:
             self._fix_length()
-        evaluation = self._evaluate() if self._should_evaluate() else None
+        evaluation = self._evaluate() if self._agreed(self._should_evaluate()) else None
         saved = self._agreed(self._should_save())
         if saved:
             self.save()
@@ -237,7 +243,7 @@ class HealingRun:
         if grown := growth(self.losses):
             self._good = min(self._good, self._best[1])
             self._diverge(grown)
-        rate = schedule.rate(self.step, self.steps, s.learning_rate, s.schedule, s.warmup)
+        rate = schedule.rate(self.step, self.steps, s.peak_rate(), s.schedule, s.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -261,24 +267,56 @@ class HealingRun:
 
     # ------------------------------------------------------------------ starting and resuming
 
-    def _begin(self, facts: dict, started: float) -> None:
-        """Resume the run in the folder, or write its first state."""
+    def _begin(self, facts: dict, started: float, written: torch.Tensor | None) -> None:
+        """Resume the run in the folder, or write its first state. `written` is text that the base
+        wrote for a repair."""
         fresh = self._agreed(run_checkpoint.facts_of(self.folder) is None)
+        pace = 0.0
         if fresh and self.settings.writes_in_time:
             self._evaluate()  # first, so that its time is not given to the text
+            pace = self._step_seconds()
         if fresh and self.accelerator.is_main_process:
-            seconds = time_budget.writing(
-                self.settings, time.monotonic() - started, self.evaluator.seconds
-            )
-            read = text.read(self.base, self.settings, self._progress, seconds)
+            read = self._read(written, pace, started)
             run_checkpoint.begin(self.folder, facts, read, self._start)
         self.accelerator.wait_for_everyone()
         self.tokens = run_checkpoint.text_of(self.folder, self.settings.window)
         if self._resumed():
+            self.seconds += time.monotonic() - started
             return
         if not self.evaluations:
             self._evaluate()
+        self.seconds = time.monotonic() - started
         self.save()
+
+    def _read(self, written: torch.Tensor | None, pace: float, started: float) -> torch.Tensor:
+        """The run's text. If the base writes it within the minutes, as much as steps of `pace`
+        seconds read in what is left of them."""
+        base, s = self.base, self.settings
+        if not s.writes_in_time:
+            return text.read(base, s, self._progress)
+        own = text.own_windows(base, s, written)
+        left = time_budget.left(s, time.monotonic() - started, self.evaluator.seconds)
+        writing = time_budget.Writing(left, s.batch / pace, text.kinds(base, s), len(own))
+        return text.read(base, s, self._progress, writing, own)
+
+    def _step_seconds(self) -> float:
+        """How long a step takes, tried on random tokens. Changes no weight."""
+        s = self.settings
+        rows = s.batch // s.accumulate // self.accelerator.num_processes
+        random = torch.Generator().manual_seed(s.seed)
+        ids = torch.randint(self.base.known_tokens, (rows, s.window), generator=random)
+        ids = ids.to(self.device)
+        self._progress("Trying a step", 0, 0)
+        with memory_explained(_LESS):
+            # The first pass is slow whatever it does, and on a GPU slow for each shape.
+            for part in (ids[:1] if self.device.type == "cpu" else ids, ids):
+                begun = time.monotonic()
+                loss = self._loss(part)
+                self.accelerator.backward(loss)
+                float(loss.detach())  # waits until the device is done
+        self.optimizer.zero_grad()
+        self._progress("Trying a step", 1, 1)
+        return max(1e-6, time.monotonic() - begun) * s.accumulate
 
     def _resumed(self) -> bool:
         """Resume from the last readable state; False if there are no states. Raises `SurgeryError`

@@ -17,6 +17,9 @@ from surgery.errors import SurgeryError
 
 #: Minutes of a run where neither steps nor minutes are given.
 DEFAULT_MINUTES = 10.0
+#: Peak learning rates by default: of a run, and of one that begins from a repaired patient, which
+#: at the higher rate first loses what the repair brought.
+LEARNING_RATE, AFTER_REPAIR = 5e-4, 1.5e-4
 
 #: What each choice stands for, in the order in which they are offered.
 CHOICES: Mapping[str, Mapping[str, str]] = {
@@ -145,8 +148,12 @@ class Settings(BaseModel):
         1,
         10**6,
     )
-    learning_rate: float = _setting(
-        5e-4, "Learning rate", "Peak rate; too high makes training diverge.", 1e-9, 10
+    learning_rate: float | None = _setting(
+        None,
+        "Learning rate",
+        f"Peak rate; by default {LEARNING_RATE:g}, or {AFTER_REPAIR:g} from a repaired patient.",
+        1e-9,
+        10,
     )
     schedule: Literal["cosine", "linear", "constant"] = _setting(
         "cosine", "Schedule", "Learning rate after the warm-up."
@@ -210,6 +217,11 @@ class Settings(BaseModel):
         """Does the base write the text, as much as a run's minutes allow?"""
         given = self.text or self.data or self.default_text == "python"
         return not (given or self.sampled_tokens or self.steps)
+
+    def peak_rate(self, repaired: bool = False) -> float:
+        """The learning rate, or its default for a run that begins from the cut patient or from a
+        `repaired` one."""
+        return self.learning_rate or (AFTER_REPAIR if repaired else LEARNING_RATE)
 
     def replace(self, **changes: Any) -> Settings:
         """The same settings with some changed. Raises `SurgeryError`."""

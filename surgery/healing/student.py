@@ -17,11 +17,11 @@ from surgery.architecture import Anatomy
 from surgery.architecture.inspect.layer_list import layer_list
 from surgery.architecture.inspect.names import memory_names
 from surgery.errors import Refused, SurgeryError
+from surgery.memory.shared_weights import unshare
 from surgery.optional import require
 from surgery.patient import Patient
 from surgery.plan import COPY, Plan
 from surgery.seeded_random import Seeded
-from surgery.shared_weights import unshare
 
 from .settings import Settings
 
@@ -194,7 +194,7 @@ def check_savable(patient: Patient, names: Iterable[str]) -> None:
     from surgery.checkpoint.tensors import memory_of
 
     base = patient.base
-    _, stored = base.stored()
+    _, stored, _ = base.open_stored()
     there = set(memory_of(base, patient.plan, stored).values())
     there |= {
         name

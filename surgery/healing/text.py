@@ -18,10 +18,10 @@ from transformers.generation.utils import ALL_CACHE_NAMES
 
 from surgery.architecture.inspect.layer_list import embedding_table
 from surgery.base import Base
-from surgery.compute import many_rows, precise
+from surgery.compute.contexts import many_rows, precise
 from surgery.errors import BaseError, SurgeryError
+from surgery.memory.out_of_memory import memory_explained
 from surgery.optional import require
-from surgery.out_of_memory import memory_explained
 from surgery.plan import Plan
 from surgery.progress import Progress, silent
 from surgery.texts import python_library
@@ -29,6 +29,7 @@ from surgery.texts.dataset import reading, text_column
 from surgery.texts.default_text import DESCRIPTIONS, MIXED, OWN, PYTHON
 
 from .settings import Settings
+from .time_budget import Writing
 
 _ROWS = 96  # windows sampled side by side: a hundred cost half of what 48 do, per token
 _ROWS_UNKNOWN = 48  # the same, for models whose cache size is unknown
@@ -47,10 +48,15 @@ _WRITING = "The base writes text"
 
 
 def read(
-    base: Base, settings: Settings, progress: Progress = silent, seconds: float | None = None
+    base: Base,
+    settings: Settings,
+    progress: Progress = silent,
+    writing: Writing | None = None,
+    own: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The text of these settings as windows of tokens, (count, window). If the base writes it and
-    `seconds` is given, as much as it writes in that time. Raises `SurgeryError`."""
+    `writing` is given, as much as that says, after the windows `own` that it has written before.
+    Raises `SurgeryError`."""
     s = settings
     needed = None if s.steps is None else s.steps * s.tokens_per_step
     if s.text:
@@ -63,11 +69,29 @@ def read(
     if kind == PYTHON:
         return of_library(base, count, s.window)
     count = max(1, s.sampled_tokens // s.window) if s.sampled_tokens else count
-    if kind == OWN:
-        return sampled(base, count, s.window, s.seed, progress, seconds)
-    half = count if s.sampled_tokens else -(-count // 2)
-    own = sampled(base, half, s.window, s.seed, progress, seconds)
-    return alternating(own, of_library(base, len(own), s.window))
+    if kind == MIXED and not s.sampled_tokens:
+        count = -(-count // 2)
+    before = own[:count] if own is not None else torch.empty(0, s.window, dtype=torch.int32)
+    # With another seed, since windows of the same seed begin with the same words.
+    seed = s.seed + bool(len(before))
+    new = sampled(base, count - len(before), s.window, seed, progress, writing)
+    own = torch.cat([before, new])
+    return own if kind == OWN else alternating(own, of_library(base, len(own), s.window))
+
+
+def own_windows(base: Base, settings: Settings, written: torch.Tensor | None) -> torch.Tensor:
+    """What the base has written already, cut into this run's windows, (count, window). Empty if the
+    run doesn't train on the base's text, or if its amount is given."""
+    s = settings
+    if written is None or not s.writes_in_time or _default_text(base, s) == PYTHON:
+        return torch.empty(0, s.window, dtype=torch.int32)
+    tokens = written.flatten().to("cpu", torch.int32)
+    return tokens[: len(tokens) // s.window * s.window].view(-1, s.window)
+
+
+def kinds(base: Base, settings: Settings) -> int:
+    """How many windows a run reads for each one that the base writes."""
+    return 2 if _default_text(base, settings) == MIXED else 1
 
 
 def described(base: Base, settings: Settings) -> str:
@@ -168,16 +192,14 @@ def sampled(
     window: int,
     seed: int,
     progress: Progress = silent,
-    seconds: float | None = None,
+    writing: Writing | None = None,
 ) -> torch.Tensor:
     """`count` windows that the base itself writes, (count, window): data-free distillation as in
     LLM-QAT (arXiv 2305.17888). The first token of each is a word drawn uniformly from the
     vocabulary, the next few are the most likely ones, all others are drawn from the base's
-    unmodified distribution. With `seconds`, as many as are written in about that time, and a few at
-    least.
+    unmodified distribution. With `writing`, as many as that says, and no more than `count`.
     """
     base.load(progress)
-    words = _words(base)
     random = torch.Generator().manual_seed(seed)
     limit = base.context
     if limit and window > limit:
@@ -185,27 +207,37 @@ def sampled(
             f"Sequences of {window:,} tokens are longer than the context of {limit:,}."
         )
     most, begun = rows_at_once(base, window), time.monotonic()
-    batches: list[torch.Tensor] = []
-    done = 0
+    batches = [torch.empty(0, window, dtype=torch.int64)]
+    least = max(0, _ROWS_FIRST - writing.have) if writing else 0
+    done, shown = 0, 0.0
+
+    def wanted(tokens: int) -> int:  # windows in all, by the time that so many tokens have taken
+        if writing is None:
+            return count
+        each = (time.monotonic() - begun) * window / tokens if tokens else 0.0
+        return min(count, max(least, writing.windows(each)))
 
     def written(tokens: int) -> None:  # of the windows that are being written
-        if seconds is None:
-            progress(_WRITING, done * window + tokens, count * window)
-        else:
-            progress(_WRITING, min(time.monotonic() - begun, seconds), seconds)
+        nonlocal shown
+        tokens += done * window
+        # The first tokens take longest, so the total grows: what is shown never goes back.
+        shown = max(shown, tokens / max(tokens, wanted(tokens) * window))
+        progress(_WRITING, tokens, round(tokens / shown))
 
-    while done < count:
-        rows = min(most, count - done)
-        if seconds is not None:  # four times as many, as far as the time that is left allows
-            spent = time.monotonic() - begun
-            left = (seconds - spent) * done / spent if done else _ROWS_FIRST
-            if left < min(_ROWS_FIRST, rows):
+    if not wanted(0):
+        return batches[0].to(torch.int32)
+    words = _words(base)
+    while (left := wanted(done * window) - done) > 0:
+        rows = min(most, left)
+        if writing is not None:  # few first, to learn how long they take, then four times as many
+            if done >= least and left < _ROWS_FIRST:
                 break
-            rows = min(rows, max(_MORE * done, _ROWS_FIRST), int(left))
+            rows = min(rows, max(_MORE * done, _ROWS_FIRST))
         first = words[torch.randint(len(words), (rows, 1), generator=random)]
         with many_rows(base.model, rows), memory_explained("Choose a shorter sequence length."):
             batches.append(_continued(base, first, window, random, written))
         done += rows
+    progress(_WRITING, done * window, done * window)
     return torch.cat(batches).to(torch.int32)
 
 

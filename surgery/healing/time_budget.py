@@ -5,14 +5,36 @@ Pure arithmetic of the settings and of measured seconds.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from surgery.texts.default_text import MIXED, OWN
 
 from .settings import Settings
 
 _EVALUATIONS = 10  # in a run, after the first one
 _EVALUATING = 0.1  # largest share of the minutes, so that short runs evaluate less often
-# Share of the rest, by the kind of text: writing a token takes about as long as training on it.
+# Share of the rest that writing takes, by the kind of text, for estimates: a run measures it.
 _WRITING = {OWN: 0.55, MIXED: 0.35}
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How much text the base should write, so that steps read all of it once in the `seconds` that
+    are left for both.
+
+    Steps read `rate` windows per second, one in `kinds` of them the base's own. `have` windows of
+    its own text were written earlier.
+    """
+
+    seconds: float
+    rate: float
+    kinds: int = 1
+    have: int = 0
+
+    def windows(self, each: float) -> int:
+        """How many windows to write, where one takes `each` seconds."""
+        wanted = self.rate * self.seconds - self.kinds * self.have
+        return max(0, int(wanted / (self.kinds + self.rate * each)))
 
 
 def evaluations(settings: Settings, each: float) -> int:
@@ -27,18 +49,8 @@ def left(settings: Settings, spent: float, each: float) -> float:
     return 60 * (settings.minutes or 0) - spent - (evaluations(settings, each) + 1) * each
 
 
-def training_share(settings: Settings) -> float:
-    """Share of a run's minutes, evaluations aside, that steps take."""
-    return 1 - _writing_share(settings)
-
-
-def writing(settings: Settings, spent: float, each: float) -> float | None:
-    """Seconds for the base to write text; None if the settings give the amount, or it doesn't
-    write."""
-    if not settings.writes_in_time:
-        return None
-    return _writing_share(settings) * max(0.0, left(settings, spent, each))
-
-
-def _writing_share(settings: Settings) -> float:
-    return _WRITING[settings.default_text] if settings.writes_in_time else 0.0
+def training_share(settings: Settings, repair: float = 0.0) -> float:
+    """Share of a run's minutes, evaluations aside, that steps take: an estimate. `repair` is the
+    share of a repair before; its text is read again, so none is written."""
+    writes = settings.writes_in_time and not repair
+    return 1 - repair - (_WRITING[settings.default_text] if writes else 0.0)

@@ -21,8 +21,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from surgery.devices import gigabytes
 from surgery.errors import SaveError
+from surgery.memory.devices import gigabytes
 
 from .output_target import MODEL, Kind, check_target, explained
 from .ownership import LOCK, left_behind, own

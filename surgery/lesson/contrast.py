@@ -17,7 +17,7 @@ from transformers.generation.utils import ALL_CACHE_NAMES
 from surgery.architecture.apply import naive_edits
 from surgery.architecture.inspect.embedding import input_embedding
 from surgery.errors import SurgeryError, one_line
-from surgery.generation import Stream
+from surgery.generation.stream import Stream
 from surgery.patient import Patient
 from surgery.plan import Plan
 

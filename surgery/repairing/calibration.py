@@ -7,15 +7,18 @@ What the base writes is kept in the cache for its next repair.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from surgery.analysis.cache import lasting_name
+from surgery.architecture.inspect.layer_list import embedding_table
 from surgery.errors import SurgeryError
+from surgery.healing.cost import measured_peak, room
 from surgery.healing.text import alternating, of_data_set, of_file, of_library, sampled
 from surgery.io.array_cache import ArrayCache
 from surgery.io.cache_folder import cache_folder
+from surgery.plan import Plan
 from surgery.progress import Progress, silent
 from surgery.texts.default_text import MIXED, OWN, PYTHON
 
@@ -27,24 +30,58 @@ if TYPE_CHECKING:
 _WINDOW = 128  # tokens: more windows are written at once than with longer ones
 _HELD_OUT = 5  # one window in so many is held out of the fits; odd, so that two texts take turns
 _FEWEST = 2 * _HELD_OUT  # windows
-_KEPT, _VERSION = 16, 2  # texts in the cache; files of another version are ignored
+FEWEST_IN_TIME, MOST_IN_TIME = 2048, 131_072  # tokens
+_KEPT, _VERSION = 16, 2  # bases in the cache; files of another version are ignored
 _SEED = 0
+# Operations per parameter and token, as if all ran at the peak speed: half of the tokens are
+# written, all run through base and patient. Measured on the bundled model, on a CPU.
+_OPERATIONS = 3.3
+_TOGETHER = 2048  # tokens: a repair in a given time reads a multiple, so that the cache is of use
 
 
-def windows(
+def tokens_within(base: Base, seconds: float) -> int:
+    """About how many tokens a repair can read in `seconds`, including the time to write half of
+    them: 2,048 to 131,072, and no more than half of the free memory holds."""
+    per_token = _OPERATIONS * base.preview(Plan.whole(base.depth)).active_parameters
+    free = room(base) - base.counts.total * base.torch_dtype.itemsize
+    most = min(MOST_IN_TIME, free / 2 / _bytes_per_token(base))
+    tokens = int(min(most, seconds * measured_peak(base) / per_token))
+    return max(FEWEST_IN_TIME, tokens // _TOGETHER * _TOGETHER)
+
+
+def _bytes_per_token(base: Base) -> int:
+    """What a fit keeps of a token: hidden states of base and patient, and what the widest
+    projection is given."""
+    text = base.anatomy.config.get_text_config(decoder=True)
+    width = embedding_table(base.anatomy.model).shape[1]
+    inner = getattr(text, "intermediate_size", None) or 4 * width
+    inner = max(inner) if isinstance(inner, (list, tuple)) else inner
+    return (inner + 4 * width) * torch.float32.itemsize
+
+
+class CalibrationText(NamedTuple):
+    """`windows` of tokens, (count, length), and those of them that the base has `written`."""
+
+    windows: torch.Tensor
+    written: torch.Tensor | None = None
+
+
+def calibration_text(
     base: Base, text: str = MIXED, tokens: int = TOKENS, progress: Progress = silent
-) -> torch.Tensor:
-    """About `tokens` tokens of `text`, one of those that `RepairSettings` names: (windows, length).
-    Raises `SurgeryError` if it can't be read or is too short."""
+) -> CalibrationText:
+    """About `tokens` tokens of `text`, one of those that `RepairSettings` names. Raises
+    `SurgeryError` if it can't be read or is too short."""
     length = min(_WINDOW, base.context or _WINDOW)
     count = max(_FEWEST, tokens // length)
     if text == MIXED:
         half = count // 2
         own = _own(base, half, length, progress)
-        return alternating(own, of_library(base, count - half, length)).long()
+        mixed = alternating(own, of_library(base, count - half, length))
+        return CalibrationText(mixed.long(), own)
     if text == OWN:
-        found = _own(base, count, length, progress)
-    elif text == PYTHON:
+        own = _own(base, count, length, progress)
+        return CalibrationText(own.long(), own)
+    if text == PYTHON:
         found = of_library(base, count, length)
     elif text.startswith("data:"):
         name = text.removeprefix("data:")
@@ -57,7 +94,7 @@ def windows(
             f"takes at least {_FEWEST * length:,}. Give more text, or let the base write it."
         )
     spread = torch.linspace(0, len(found) - 1, min(count, len(found))).long()
-    return found[spread].long()
+    return CalibrationText(found[spread].long())
 
 
 def held_out(count: int) -> torch.Tensor:

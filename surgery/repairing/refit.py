@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from surgery.analysis.passes import cannot_run
 from surgery.architecture.inspect.chain import PROBE, Calls, Chain
 from surgery.architecture.inspect.hooks import hidden_out, layers_of, watched
-from surgery.compute import many_rows
+from surgery.compute.contexts import many_rows
 from surgery.errors import Refused, SurgeryError
 from surgery.plan import Layer, Plan
 from surgery.progress import Meter

@@ -34,12 +34,17 @@ class Repaired(Altered):
 
     @classmethod
     def assemble(
-        cls, base: Base, plan: Plan, tensors: Mapping[str, torch.Tensor], facts: Mapping
+        cls,
+        base: Base,
+        plan: Plan,
+        tensors: Mapping[str, torch.Tensor],
+        facts: Mapping,
+        written: torch.Tensor | None = None,
     ) -> Repaired:
         """Put fitted tensors into a fresh skeleton over the base's parameters."""
         model = base.operate(plan.unfitted).model
         put_in(model, tensors)
-        return cls(base, plan, model, tensors, facts)
+        return cls(base, plan, model, tensors, facts, written=written)
 
     @property
     def note(self) -> str:

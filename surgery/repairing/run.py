@@ -10,12 +10,12 @@ import torch
 
 from surgery.errors import Refused
 from surgery.healing.evaluation import Evaluator
-from surgery.out_of_memory import memory_explained
+from surgery.memory.out_of_memory import memory_explained
 from surgery.plan import COPY, Init, Plan
 from surgery.progress import Meter, Progress, silent
 from surgery.texts.default_text import DESCRIPTIONS
 
-from .calibration import held_out, windows
+from .calibration import calibration_text, held_out
 from .refit import Batch, Refit, Where, refit
 from .repaired import Repaired
 from .scale_match import scale_matched
@@ -51,11 +51,12 @@ def repair(
     base.load(progress)
     base.operate(cut)  # refuses what can't be operated at all
     evaluator = evaluator or Evaluator.of(base, settings.held_out, progress)
-    method, found, tokens = settings.method, Refit({}, ()), 0
+    method, found, tokens, written = settings.method, Refit({}, ()), 0, None
     if method == "damped":
         new = damped(cut)
     else:
-        text = windows(base, settings.text, settings.tokens, progress).to(base.model.device)
+        text, written = calibration_text(base, settings.text, settings.tokens, progress)
+        text = text.to(base.model.device)
         tokens = text.numel()
         if method == "alpha":
             progress("Matching the scale", 0, 0)
@@ -87,7 +88,7 @@ def repair(
             for one in found.fits
         ],
     }
-    repaired = Repaired.assemble(base, new, found.tensors, facts)
+    repaired = Repaired.assemble(base, new, found.tensors, facts, written)
     facts["perplexity"] = evaluator.summary(repaired, cut, "repaired")
     facts["seconds"] = round(time.monotonic() - begun, 1)
     return repaired

@@ -17,7 +17,7 @@ import torch
 
 from surgery.architecture.inspect.chain import PROBE, Chain
 from surgery.architecture.inspect.hooks import layers_of
-from surgery.compute import Float32, many_rows
+from surgery.compute.contexts import Float32, many_rows
 from surgery.errors import Refused
 from surgery.plan import Init, Plan
 

@@ -19,10 +19,10 @@ import gguf
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from surgery.devices import choose, main_memory
 from surgery.errors import BaseError, Refused, SurgeryError, one_line
 from surgery.io.cache_folder import cache_folder
 from surgery.loading import check_whole, loading
+from surgery.memory.devices import choose, main_memory
 from surgery.progress import Cancelled, Progress
 
 from .cache import once

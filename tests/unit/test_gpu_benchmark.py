@@ -9,7 +9,8 @@ from benchmarks.gpu import command, fast, right, table
 from benchmarks.gpu.command import run
 from benchmarks.gpu.rows import Check, NotRun, Result, Row, state_of
 from benchmarks.gpu.workplace import Workplace
-from surgery import Base, Plan, devices
+from surgery import Base, Plan
+from surgery.memory import devices
 from surgery.patient import Patient
 
 # One dtype of each pair; without compiling, LoRA and real weights, which take longest.

@@ -10,7 +10,8 @@ import pytest
 import tiny
 import torch
 
-from surgery import Base, Plan, compute, known_base
+from surgery import Base, Plan, known_base
+from surgery.compute import contexts
 
 PLAN = "0:2, 4:6, 5"
 
@@ -106,11 +107,11 @@ def test_a_damaged_record_makes_it_unknown(tiny_folder, tmp_path, content):
 
 def test_the_dtype_of_computation_is_known_once_it_is_measured(tmp_path, monkeypatch):
     tiny.model("llama", dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
-    monkeypatch.setattr(compute, "_measured_gain", lambda stored: 3.0)
-    compute.float32_gain.cache_clear()
+    monkeypatch.setattr(contexts, "_measured_gain", lambda stored: 3.0)
+    contexts.float32_gain.cache_clear()
     spec = str(tmp_path / "half")
     known = known_base.remember(spec, Base.open(spec))
-    compute.float32_gain.cache_clear()
+    contexts.float32_gain.cache_clear()
     assert known_base.recall(spec) == known and known.compute_dtype == "float32"
     for record in (tmp_path / "cache" / "float32-gain").iterdir():
         record.unlink()

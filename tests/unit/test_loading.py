@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaModel
 
 from surgery import Base, BaseError, Cancelled, Plan
-from surgery.devices import Room
+from surgery.memory.devices import Room
 
 
 @pytest.fixture

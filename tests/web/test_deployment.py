@@ -15,7 +15,7 @@ from components.services.services import Services
 from components.sessions.session import Session
 from surgery import BaseError, Plan, PlanError, SurgeryError
 from surgery.operation import Operation
-from surgery.recipe import read
+from surgery.recipes.recipe import read
 
 
 @pytest.fixture

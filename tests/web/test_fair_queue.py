@@ -186,7 +186,7 @@ def test_the_work_is_told_among_how_many_it_shares_the_machine():
 def test_speaking_alone_has_all_processors_and_a_share_of_them_among_others(monkeypatch):
     import torch
 
-    from surgery import devices
+    from surgery.memory import devices
 
     monkeypatch.setattr(devices.os, "cpu_count", lambda: 6)
     before = torch.get_num_threads()

@@ -24,10 +24,10 @@ def test_no_cache_is_nothing_to_tidy(tmp_path, monkeypatch):
 def test_the_app_takes_the_compute_dtype():
     """Said of an app that ends before it serves: a public page opens no folders."""
     code = (
-        "import sys, app; from surgery import compute_choice\n"
+        "import sys, app; from surgery.compute import choice\n"
         "sys.argv = ['app.py', '--public', '--base=/', '--compute-dtype=float32']\n"
         "try: app.main()\n"
-        "except SystemExit as end: print(compute_choice._chosen, end)"
+        "except SystemExit as end: print(choice._chosen, end)"
     )
     command, root = [sys.executable, "-c", code], Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)

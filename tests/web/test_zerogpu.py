@@ -12,7 +12,8 @@ from components.panels.talk.wiring import only_status, talk
 from components.services import zerogpu
 from components.services.services import Services
 from components.services.zerogpu import Line, Stream, ZeroGpu
-from surgery import Base, Plan, SurgeryError, devices
+from surgery import Base, Plan, SurgeryError
+from surgery.memory import devices
 from surgery.operation import Operation
 
 SETTINGS = dict(greedy=True, chat=False, max_new_tokens=8, seed=0, temperature=0.8, top_p=0.95)

@@ -26,7 +26,7 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from surgery import Base, Plan, SurgeryError
-from surgery.verify_saved import verify_saved
+from surgery.verification.saved import verify_saved
 
 from . import build
 from .examine import TOLERANCE, Outcome

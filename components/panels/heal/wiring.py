@@ -105,7 +105,7 @@ def wire(panel: HealPanel, parts: PageParts) -> None:
 
 def read(values: tuple, deployment: Deployment) -> Settings:
     """The settings in the page's controls, but for the text. Raises `SurgeryError`."""
-    from surgery.healing.settings import Settings, described
+    from surgery.healing.settings import Settings
 
     public = deployment.public
     train, objective, steps, minutes, batch, window, rate, rank, seed = values
@@ -119,7 +119,7 @@ def read(values: tuple, deployment: Deployment) -> Settings:
         objective=OBJECTIVE[objective],
         steps=steps or None,
         minutes=None if steps else minutes,
-        learning_rate=float(rate or described("learning_rate").default),
+        learning_rate=float(rate) if rate else None,
         **{name: int(value) for name, value in given.items() if value},  # empty: the default
     )
     if public and (steps > 1000 or settings.tokens_per_step > 4096):

@@ -24,8 +24,8 @@ from surgery.architecture.inspect.loader import writes_text
 from surgery.architecture.inspect.module_diff import computed_buffers, computed_names
 from surgery.architecture.inspect.names import memory_names
 from surgery.errors import Refused
-from surgery.garbage import uncollected
 from surgery.initialisers import Changes
+from surgery.memory.garbage import uncollected
 from surgery.plan import Plan
 
 from .copy_modules import copy_modules

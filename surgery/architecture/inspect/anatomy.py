@@ -20,7 +20,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from surgery.architecture.config.rewrite import DEPTH_FIELDS, quantization_of, rewrite, unquantized
 from surgery.architecture.inspect.layer_list import layer_list
 from surgery.errors import Refused, one_line
-from surgery.garbage import uncollected
+from surgery.memory.garbage import uncollected
 from surgery.plan import MAX_LAYERS
 from surgery.progress import Turn, current
 

@@ -85,8 +85,8 @@ def check(
 ) -> None:
     """Check a saved model against limits. The exit status is 0 if it passes and 1 if not."""
     from surgery.analysis import LossIncrease, Sample
-    from surgery.check_saved import check_saved, cost_of
     from surgery.checkpoint.card_check import write_check
+    from surgery.verification.check_saved import check_saved, cost_of
 
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     if max_cost is None and not keep and not names:
@@ -144,7 +144,7 @@ def check(
 
 def _recorded(folder: Path, from_disk: bool) -> Base:
     """The base that the recipe in a saved folder names."""
-    from surgery.recipe import read_file
+    from surgery.recipes.recipe import read_file
 
     if not (folder / "recipe.yaml").is_file():
         raise SurgeryError(f"{folder} has no recipe.yaml. Name the base: check OUT BASE.")

@@ -12,6 +12,7 @@ from ..common import (
     FromDiskOption,
     JsonOption,
     PlanArgument,
+    UnionOption,
     WithOption,
     open_operation,
     out,
@@ -35,6 +36,7 @@ def compare(
     base: BaseArgument,
     plan: PlanArgument,
     with_: WithOption = None,
+    union_vocabulary: UnionOption = False,
     text: TextOption = None,
     kind: KindOption = None,
     dataset: DatasetOption = None,
@@ -54,7 +56,9 @@ def compare(
     from surgery.analysis import compare as measure
     from surgery.plan import Plan
 
-    opened, written, (made, flat) = open_operation(base, plan, with_, from_disk)
+    opened, written, (made, flat) = open_operation(
+        base, plan, with_, from_disk, union=union_vocabulary
+    )
     with progress_bar() as progress:
         made.load(progress)
         words = read_text(text, kind, dataset, window, limit, progress, "judge", precision)

@@ -16,6 +16,7 @@ from ..common import (
     FromDiskOption,
     JsonOption,
     PlanArgument,
+    UnionOption,
     WithOption,
     open_operation,
     out,
@@ -36,6 +37,7 @@ def evaluate(
         ),
     ],
     with_: WithOption = None,
+    union_vocabulary: UnionOption = False,
     include_path: Annotated[
         Path | None,
         typer.Option(
@@ -63,7 +65,9 @@ def evaluate(
     from surgery.harness import keep
 
     require("lm_eval", "Evaluation")  # before a base is downloaded
-    opened, written, (made, flat) = open_operation(base, plan, with_, from_disk)
+    opened, written, (made, flat) = open_operation(
+        base, plan, with_, from_disk, union=union_vocabulary
+    )
     with progress_bar() as progress:
         made.load(progress)
     with quiet_harness():

@@ -26,6 +26,7 @@ from ..common import (
     JsonOption,
     OutArgument,
     PlanArgument,
+    UnionOption,
     WithOption,
     err,
     open_operation,
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from surgery.plan import Plan
     from surgery.progress import Progress
     from surgery.repairing import Repaired
+
+_FITTED = ("refit", "lstsq")  # repairs that take longer the more text they read
+_REPAIRING = 1 / 3  # of the minutes of a run that begins with one of these
 
 
 @with_settings
@@ -77,9 +81,15 @@ def heal(
         typer.Option(help="Repair first, within the same minutes: refit, lstsq, alpha or damped."),
     ] = None,
     repair_tokens: Annotated[
-        int, typer.Option(help="With --repair: tokens of text that it reads.")
-    ] = TOKENS,
+        int | None,
+        typer.Option(
+            help="With --repair: tokens of text to read. By default as many as refit or lstsq "
+            f"reads in a third of the minutes; {TOKENS:,} for other methods, with --steps, or in "
+            "several processes."
+        ),
+    ] = None,
     with_: WithOption = None,
+    union_vocabulary: UnionOption = False,
     compute_dtype: ComputeDtypeOption = None,
     as_json: JsonOption = False,
     **settings: Any,
@@ -93,17 +103,20 @@ def heal(
 
     if adapter and settings["train"] != "lora":
         raise SurgeryError("Only LoRA gives an adapter: add --train lora.")
-    if adapter and repair in ("refit", "lstsq"):
+    if adapter and repair in _FITTED:
         raise SurgeryError(
             "An adapter doesn't hold what a repair fitted: leave out --adapter, or choose --repair "
             "alpha or damped."
         )
-    _, _, (made, flat) = open_operation(base, plan, with_)
+    _, _, (made, flat) = open_operation(base, plan, with_, union=union_vocabulary)
     if settings["steps"] is None and settings["minutes"] is None:
         settings["minutes"] = DEFAULT_MINUTES
     chosen = read_settings(settings)
     if cost:
-        estimate = estimate_cost(made, flat, chosen, tokens, accelerator, mfu, devices)
+        before = _REPAIRING if repair in _FITTED else 0
+        estimate = estimate_cost(
+            made, flat, chosen, tokens, accelerator, mfu, devices, repair=before
+        )
         if as_json:
             more = {"bytes": estimate.bytes, "fits": estimate.fits, "estimate": True}
             print_json({**asdict(estimate), **more})
@@ -118,8 +131,11 @@ def heal(
         raise SurgeryError(f"There is no stopped run in {place}.")
     with progress_bar() as bar:
         progress = bar if _prints() else silent
-        flat, start = _begun(made, flat, repair, repair_tokens, place, progress)
+        start = None
+        if repair is not None:
+            flat, start = _begun(made, flat, repair, repair_tokens, chosen.minutes, place, progress)
         run = HealingRun(made, flat, chosen, place, start=start, progress=progress)
+        start = None  # the run has its weights
         if run.unread and _prints():
             lost = ", ".join(f"{step:,}" for step in run.unread)
             err.print(f"The state saved after step {lost} can't be read; using an earlier one.")
@@ -152,19 +168,29 @@ def heal(
 
 
 def _begun(
-    base: Base, plan: Plan, method: str | None, tokens: int, place: Path, progress: Progress
+    base: Base,
+    plan: Plan,
+    method: str,
+    tokens: int | None,
+    minutes: float | None,
+    place: Path,
+    progress: Progress,
 ) -> tuple[Plan, Repaired | None]:
     """The plan of the run, and the repaired patient that it begins from. A run that is there
     already has both."""
     from surgery.healing import run_checkpoint
     from surgery.plan import Plan
     from surgery.repairing import RepairSettings, repair
+    from surgery.repairing.calibration import tokens_within
 
-    if method is None:
-        return plan, None
-    settings = RepairSettings(method, tokens=tokens)
     if there := run_checkpoint.facts_of(place):
         return Plan.parse(there.plan, plan.depth), None
+    if tokens is None:
+        # Every process repairs by itself, so all must read the same amount.
+        alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+        timed = minutes is not None and alone and method in _FITTED
+        tokens = tokens_within(base, 60 * (minutes or 0) * _REPAIRING) if timed else TOKENS
+    settings = RepairSettings(method, tokens=tokens)
     start = repair(base, plan, settings, progress=progress)
     if not start.helps:
         raise SurgeryError("The repair is no better than the cut patient: heal without --repair.")

@@ -26,8 +26,8 @@ def recipe(
     with_: WithOption = None,
 ) -> None:
     """Print a plan for other tools. mergekit's YAML can be read back: PLAN may be @file.yaml."""
-    from surgery import recipe_export
     from surgery.checkpoint.tensors import DTYPES
+    from surgery.recipes import export
 
     if format_ not in FORMATS:
         raise PlanError(f"“{format_[:40]}” is not a format: {', '.join(FORMATS)}.")
@@ -36,9 +36,9 @@ def recipe(
     _, written, (made, flat) = open_operation(base, plan, with_)
     match format_:
         case "peft":
-            text = recipe_export.to_peft(written)
+            text = export.to_peft(written)
         case "python":
-            text = recipe_export.to_python(base, written)
+            text = export.to_python(base, written)
         case _:
-            text = recipe_export.of_base(made, flat, made.pinned_id or base, dtype)
+            text = export.of_base(made, flat, made.pinned_id or base, dtype)
     sys.stdout.write(text)

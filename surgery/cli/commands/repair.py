@@ -18,6 +18,7 @@ from ..common import (
     JsonOption,
     OutArgument,
     PlanArgument,
+    UnionOption,
     WithOption,
     open_operation,
     out,
@@ -55,6 +56,7 @@ def repair(
         bool, typer.Option("--anyway", help="Write the result even if it is no better.")
     ] = False,
     with_: WithOption = None,
+    union_vocabulary: UnionOption = False,
     from_disk: FromDiskOption = False,
     compute_dtype: ComputeDtypeOption = None,
     as_json: JsonOption = False,
@@ -66,7 +68,7 @@ def repair(
     from surgery.repairing import repair as repaired_of
 
     settings = RepairSettings(method, text, tokens, held_out)
-    _, _, (made, flat) = open_operation(base, plan, with_, from_disk)
+    _, _, (made, flat) = open_operation(base, plan, with_, from_disk, union=union_vocabulary)
     target = resolve(folder)
     check_target(target, overwrite, base_files=made.local_files())
     with progress_bar() as progress:

@@ -15,6 +15,7 @@ from ..common import (
     FromDiskOption,
     JsonOption,
     PlanArgument,
+    UnionOption,
     WithOption,
     open_operation,
     out,
@@ -29,6 +30,7 @@ def skills(
     base: BaseArgument,
     plan: PlanArgument,
     with_: WithOption = None,
+    union_vocabulary: UnionOption = False,
     items: Annotated[int, typer.Option(min=FEWEST, max=MOST, help="Items of each skill.")] = ITEMS,
     seed: Annotated[int, typer.Option(help="Draw other items.")] = 0,
     compute_dtype: ComputeDtypeOption = None,
@@ -43,7 +45,9 @@ def skills(
     from surgery.plan import Plan
     from surgery.skills import compare_skills, measured_repetition, profile, skills_json
 
-    opened, written, (made, flat) = open_operation(base, plan, with_, from_disk)
+    opened, written, (made, flat) = open_operation(
+        base, plan, with_, from_disk, union=union_vocabulary
+    )
     whole = Plan.whole(opened.depth)
     with progress_bar() as progress:
         made.load(progress)

@@ -12,6 +12,7 @@ from ..common import (
     ComputeDtypeOption,
     FromDiskOption,
     JsonOption,
+    UnionOption,
     WithOption,
     open_base,
     open_operation,
@@ -46,6 +47,7 @@ def tokens(
         bool, typer.Option("--chat", help="Apply the chat template to the prompt.")
     ] = False,
     with_: WithOption = None,
+    union_vocabulary: UnionOption = False,
     compute_dtype: ComputeDtypeOption = None,
     from_disk: FromDiskOption = False,
     as_json: JsonOption = False,
@@ -59,7 +61,9 @@ def tokens(
     from surgery.plan import Plan
 
     if plan:
-        _, written, (made, flat) = open_operation(base, plan, with_, from_disk)
+        _, written, (made, flat) = open_operation(
+            base, plan, with_, from_disk, union=union_vocabulary
+        )
     else:
         made = open_base(base, from_disk)
         written = flat = Plan.whole(made.depth)

@@ -17,8 +17,8 @@ from ..common import WithOption, named_bases, open_base, out, progress_bar
 from ..gguf import is_gguf, verify_file
 
 if TYPE_CHECKING:
-    from surgery.runtimes import Runtime as Program
-    from surgery.verify_saved import Recorded
+    from surgery.verification.runtimes import Runtime as Program
+    from surgery.verification.saved import Recorded
 
 
 class Runtime(StrEnum):
@@ -76,8 +76,8 @@ def verify(
     if python and not asked:
         raise Refused("--python names what runs the folder: add --runtime transformers or vllm.")
     from surgery.checkpoint.card_proofs import Proof, check_card, withdraw, write_proof
-    from surgery.runtimes import find_runtime
-    from surgery.verify_saved import recorded, verify_recorded
+    from surgery.verification.runtimes import find_runtime
+    from surgery.verification.saved import recorded, verify_recorded
 
     programs = [find_runtime(one.value, python) for one in asked]  # before anything slow
     found = recorded(folder, base, open_base, named_bases(with_))
@@ -101,7 +101,7 @@ def verify(
 def _run(folder: Path, recorded: Recorded, program: Program, card: bool) -> None:
     """Run a folder, print what held, and write it into the card if asked to."""
     from surgery.checkpoint.card_proofs import Proof, withdraw, write_proof
-    from surgery.verify_folder import in_words, verify_folder
+    from surgery.verification.folder import in_words, verify_folder
 
     warnings.simplefilter("ignore")  # libraries' advice to programmers
     try:

@@ -10,7 +10,7 @@ from surgery import Base, Plan, SurgeryError
 from surgery.analysis import Sample, forward_cache, passes, perplexity, scan, token_importance
 from surgery.analysis.forward_cache import ForwardRunner, same_layers
 from surgery.architecture.inspect.chain import Chain
-from surgery.devices import Room
+from surgery.memory.devices import Room
 
 _LEFT: dict[str, torch.Tensor] = {}
 

@@ -12,7 +12,7 @@ from surgery import Base, Plan, SaveError, SurgeryError
 from surgery.cli.main import main
 from surgery.gguf.llama_cpp import find_llama_cpp
 from surgery.progress import silent
-from surgery.verify_runtime import Agreement, compare, verify_runtime
+from surgery.verification.llama_cpp import Agreement, compare, verify_runtime
 
 # Reads what would be asked of llama-cpp-python, and answers from a file.
 PACKAGE = """
@@ -139,7 +139,7 @@ def test_a_file_is_run_and_compared_with_the_patient(file, monkeypatch, capsys):
     (folder / "llama_cpp" / "__init__.py").write_text(PACKAGE)
     monkeypatch.setenv("PYTHONPATH", str(folder))
     monkeypatch.setenv("ANSWERS", str(folder / "answers.json"))
-    monkeypatch.setattr("surgery.verify_runtime.TEXTS", ("ab", "abc"))
+    monkeypatch.setattr("surgery.verification.llama_cpp.TEXTS", ("ab", "abc"))
     base = Base.open(str(file))
 
     def answer(model):

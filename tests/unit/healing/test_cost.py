@@ -4,7 +4,8 @@ import pytest
 import tiny
 import torch
 
-from surgery import Base, Plan, SurgeryError, compute_choice
+from surgery import Base, Plan, SurgeryError
+from surgery.compute import choice
 from surgery.healing import REFERENCES, Settings, cost, estimate_cost
 from surgery.healing.cost import memory, trained_parameters
 
@@ -61,9 +62,9 @@ def test_what_float32_takes_where_it_is_faster(tmp_path, plan, monkeypatch):
     monkeypatch.setattr(cost, "_peaks", {})
     monkeypatch.setattr(cost, "_measured", lambda device, kind, _: measured.append(kind) or 1e12)
     parts = {}
-    for choice in ("stored", "float32"):
-        monkeypatch.setenv(compute_choice.VARIABLE, choice)
-        parts[choice] = estimate_cost(base, plan, settings).memory
+    for dtype in ("stored", "float32"):
+        monkeypatch.setenv(choice.VARIABLE, dtype)
+        parts[dtype] = estimate_cost(base, plan, settings).memory
         assert "float32 copies" not in memory(base, plan, settings)
     assert measured == [torch.bfloat16, torch.float32]
     stored, float32 = parts.values()

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from surgery import Base, Plan, SaveError, analysis
 from surgery.analysis import MeasurementCache, Sample, perplexity
 from surgery.healing import HealingRun, heal
-from surgery.verify_saved import verify_saved
+from surgery.verification.saved import verify_saved
 
 TEXT = "The ferry ran twice a day in summer and not at all when the wind stood in the north. "
 

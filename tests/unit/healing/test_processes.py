@@ -88,3 +88,16 @@ def test_sharded_over_two_processes(run, one, command):
     """FSDP: parameters, gradients and moments lie half on each."""
     two = run(*launched(2, "--use_fsdp", "--fsdp_version", "2"), *command("sharded"))
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [["--multi_gpu"], ["--use_fsdp", "--fsdp_version", "2"]])
+def test_minutes_are_shared_too(run, command, options):
+    """A step is tried, text written, and steps counted: by all processes alike."""
+    given = command(f"timed{len(options)}")
+    for name in ("--sampled-tokens", "--evaluate-every"):
+        at = given.index(name)
+        del given[at : at + 2]
+    at = given.index("--steps")
+    given[at : at + 2] = ["--minutes", "0.1"]
+    two = run(*launched(2, *options), *given)
+    assert len(two["losses"]) == two["steps"] > 0

@@ -9,8 +9,10 @@ import torch
 from hub_server import Hub
 from zoo import build
 
-from surgery import Base, Plan, SurgeryError, compute_choice
+from surgery import Base, Plan, SurgeryError
+from surgery.compute import choice
 from surgery.healing import text
+from surgery.healing.time_budget import Writing
 from surgery.texts import python_library
 
 
@@ -131,7 +133,7 @@ def test_many_rows_are_written_in_the_dtype_that_is_fast(tmp_path, monkeypatch, 
     tiny.model("llama", dtype=torch.bfloat16).save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
     base = Base.open(str(tmp_path))
-    monkeypatch.setenv(compute_choice.VARIABLE, "float32")
+    monkeypatch.setenv(choice.VARIABLE, "float32")
     seen = set()
     base.model.register_forward_hook(lambda module, given, output: seen.add(output.logits.dtype))
     assert text.sampled(base, rows, 12, seed=1).shape == (rows, 12)
@@ -139,16 +141,22 @@ def test_many_rows_are_written_in_the_dtype_that_is_fast(tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize(
-    ("seconds", "rows"),
+    ("seconds", "have", "rows"),
     [
-        (0.0, [8]),
-        (1.5, [8, 32]),
-        (6.05, [8, 32, 96, 53]),
-        (99, [8, 32, 96, 64]),
+        (0.0, 0, [8]),
+        (2.6, 0, [8, 32]),
+        (12.1, 0, [8, 32, 96, 53]),
+        (99, 0, [8, 32, 96, 64]),
+        (6.05, 60, [8, 32, 24]),
+        (1.0, 60, []),
+        (0.0, 3, [5]),
     ],
 )
-def test_seconds_say_how_much_the_base_writes(base, settings, monkeypatch, seconds, rows):
-    """By a clock of its own that makes a token take 2 ms, so a window of 16 takes 32."""
+def test_the_rest_of_the_time_says_how_much_the_base_writes(
+    base, settings, monkeypatch, seconds, have, rows
+):
+    """By a clock of its own that makes a token take 2 ms, so a window of 16 takes 32, as long as a
+    step takes to read it."""
     now, asked, real = [0.0], [], text._continued
 
     def continued(base, first, window, random, written):
@@ -162,10 +170,33 @@ def test_seconds_say_how_much_the_base_writes(base, settings, monkeypatch, secon
     monkeypatch.setattr(text, "_MOST_SAMPLED", 200 * 16)
     monkeypatch.setattr(text.time, "monotonic", lambda: now[0])
     timed = settings(sampled_tokens=0, steps=None, minutes=1, default_text="own")
-    result = text.read(base, timed, lambda *update: reports.append(update), seconds)
-    assert asked == rows and result.shape == (sum(rows), 16)
+    own = torch.arange(16 * have, dtype=torch.int32).view(-1, 16)
+    writing = Writing(seconds, 1 / 0.032, have=have)
+    result = text.read(base, timed, lambda *update: reports.append(update), writing, own)
+    assert asked == rows and result.shape == (have + sum(rows), 16)
+    assert torch.equal(result[:have], own)
     assert len(result.unique(dim=0)) == len(result)
-    assert all(done <= total == seconds for what, done, total in reports if what == text._WRITING)
+    assert all(done <= total for what, done, total in reports if what == text._WRITING)
+    assert not rows or any(what == text._WRITING for what, *_ in reports)
+
+
+def test_there_is_never_more_than_the_limit(base, settings, monkeypatch):
+    monkeypatch.setattr(text, "_MOST_SAMPLED", 10 * 16)
+    timed = settings(sampled_tokens=0, steps=None, minutes=1)
+    own = torch.arange(16 * 40, dtype=torch.int32).view(-1, 16) % 90
+    result = text.read(base, timed, writing=Writing(1e6, 1, have=40), own=own)
+    assert result.shape == (10, 16) and torch.equal(result[::2], own[:5])
+
+
+def test_text_of_a_repair_is_cut_to_the_windows_of_a_run(base, settings):
+    timed = settings(sampled_tokens=0, steps=None, minutes=1)
+    written = torch.arange(40).view(5, 8)
+    assert torch.equal(text.own_windows(base, timed, written), torch.arange(32).view(2, 16).int())
+    for other in (timed.replace(default_text="python"), timed.replace(text="a file"), settings()):
+        assert text.own_windows(base, other, written).shape == (0, 16)
+    assert text.own_windows(base, timed, None).shape == (0, 16)
+    assert text.kinds(base, timed) == 2
+    assert text.kinds(base, timed.replace(default_text="own")) == 1
 
 
 def test_a_large_cache_is_written_in_fewer_rows(base, settings, monkeypatch):

@@ -3,6 +3,7 @@
 import pytest
 
 from surgery.healing import Settings, time_budget
+from surgery.healing.time_budget import Writing
 
 
 def test_short_runs_look_less_often():
@@ -17,9 +18,24 @@ def test_what_is_left_is_divided():
     assert time_budget.left(settings, 25, 7) == 300 - 25 - 5 * 7
     for kind, share in (("mixed", 0.35), ("own", 0.55)):
         settings = Settings(minutes=5, default_text=kind)
-        assert time_budget.writing(settings, 25, 7) == pytest.approx(share * 240)
         assert time_budget.training_share(settings) == pytest.approx(1 - share)
-        assert time_budget.writing(settings, 999, 7) == 0
+        assert time_budget.training_share(settings, 0.25) == 0.75
+    assert time_budget.training_share(Settings(steps=5)) == 1
+
+
+@pytest.mark.parametrize("kinds", [1, 2])
+@pytest.mark.parametrize("have", [0, 20])
+def test_as_much_is_written_as_steps_read_in_the_rest(kinds, have):
+    """100 seconds; steps read two windows a second, and writing one takes a quarter."""
+    count = Writing(100, 2, kinds, have).windows(0.25)
+    unread = kinds * (have + count) - 2 * (100 - 0.25 * count)
+    assert count > 0 and -kinds - 0.5 < unread <= 0
+
+
+def test_nothing_is_written_if_there_is_enough_or_no_time():
+    assert Writing(100, 2, 2, 100).windows(0.25) == 0
+    assert Writing(-1, 2).windows(0.25) == 0
+    assert Writing(100, 2).windows(1e9) == 0
 
 
 @pytest.mark.parametrize(
@@ -33,4 +49,4 @@ def test_what_is_left_is_divided():
     ],
 )
 def test_only_what_is_not_said_takes_time(settings):
-    assert time_budget.writing(Settings(**settings), 25, 7) is None
+    assert not Settings(**settings).writes_in_time

@@ -10,9 +10,10 @@ from transformers import AutoModelForCausalLM
 from surgery import Base, Init, Plan, Refused, RepairSettings, SurgeryError, repair
 from surgery.healing.text import sampled
 from surgery.progress import Cancelled, silent
-from surgery.repairing.calibration import held_out, windows
+from surgery.repairing import calibration as module
+from surgery.repairing.calibration import calibration_text, held_out
 from surgery.repairing.least_squares import RIDGES
-from surgery.verify_saved import verify_saved
+from surgery.verification.saved import verify_saved
 
 IDS = torch.arange(3, 40)[None]
 SMALL = {"tokens": 4096, "text": "python"}
@@ -49,7 +50,7 @@ def test_the_first_fit_is_that_of_least_squares(llama, plan):
     assert str(found.plan) == "0, 1@lstsq, 4:6"
     ((name, weight),) = found.tensors.items()
     assert name == "model.layers.1.mlp.down_proj.weight"
-    text, model = windows(llama, **SMALL), llama.model
+    text, model = calibration_text(llama, **SMALL).windows, llama.model
     given = []
     module = model.model.layers[1].mlp.down_proj
     hook = module.register_forward_pre_hook(lambda _, args: given.append(args[0]))
@@ -130,7 +131,7 @@ def test_scale_match_is_the_scaling_of_hidden_states(llama, plan):
     factors = {layer.init.factor for layer in found.plan.layers[2:]}
     assert len(factors) == 1 and not found.tensors and str(found.plan).startswith("0:2, 4:6@scale=")
     with torch.no_grad():
-        text = windows(llama, **SMALL)
+        text = calibration_text(llama, **SMALL).windows
         states = llama.model(input_ids=text, output_hidden_states=True).hidden_states
         alpha = float((states[4].norm(dim=-1) / states[2].norm(dim=-1)).mean())
         assert min(factors) == pytest.approx(1 / alpha, rel=1e-3)
@@ -199,11 +200,38 @@ def test_it_can_be_stopped_between_layers(llama, plan):
 
 def test_what_the_base_writes_is_kept(llama, tmp_path, monkeypatch):
     monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path))
-    first = windows(llama, "own", 2048)
+    first = calibration_text(llama, "own", 2048).windows
     with monkeypatch.context() as patch:
         patch.setattr("surgery.repairing.calibration.sampled", None)  # fails if it is called
-        assert torch.equal(windows(llama, "own", 2048), first)
+        assert torch.equal(calibration_text(llama, "own", 2048).windows, first)
     assert torch.equal(first, sampled(llama, len(first), first.shape[1], 0).long())
+
+
+def test_how_much_is_read_in_a_given_time(llama, monkeypatch):
+    """At a speed of a million operations per second."""
+    monkeypatch.setattr(module, "measured_peak", lambda base: 1e6)
+    size = llama.preview(Plan.whole(llama.depth)).active_parameters
+    assert module.tokens_within(llama, 3.3 * size * 5000 / 1e6) == 4096
+    assert module.tokens_within(llama, 0) == 2048
+    assert module.tokens_within(llama, 1e9) == 131_072
+    monkeypatch.setattr(module, "room", lambda base: 4 * llama.counts.total + 10_000_000)
+    assert 2048 <= module.tokens_within(llama, 1e9) < 131_072
+
+
+def test_healing_reads_what_the_base_wrote_for_the_repair(llama, tmp_path):
+    from surgery.healing import HealingRun, Settings
+
+    plan = Plan.parse("0:2, 4:6", 6)
+    repaired = repair(llama, plan, RepairSettings("lstsq", "own", 2560))
+    assert repaired.written.shape == (20, 128)
+    given = Settings(minutes=0.05, layers=(0,), batch=1, window=64, default_text="own")
+    run = HealingRun(llama, repaired.plan, given, tmp_path / "run", start=repaired)
+    assert torch.equal(run.tokens[:40], repaired.written.view(40, 64).int())
+    assert run.settings.learning_rate == 1.5e-4
+    fixed = HealingRun(
+        llama, plan, given.replace(minutes=None, steps=2), tmp_path / "other", start=None
+    )
+    assert fixed.settings.learning_rate == 5e-4 and len(fixed.tokens) == 2
 
 
 def test_healing_begins_from_the_repaired_patient(gpt2, repaired, tmp_path):
@@ -235,8 +263,8 @@ def test_a_marked_plan_without_its_repair_is_not_healed(gpt2, repaired, tmp_path
 
 
 def test_both_halves_of_mixed_text_choose_the_ridge(llama):
-    halves = [windows(llama, text, 1280) for text in ("own", "python")]
-    mixed = windows(llama, "mixed", 2560)
+    halves = [calibration_text(llama, text, 1280).windows for text in ("own", "python")]
+    mixed = calibration_text(llama, "mixed", 2560).windows
     rows = {tuple(row) for row in mixed[held_out(len(mixed))].tolist()}
     for half in halves:
         assert rows & {tuple(row) for row in half.tolist()}

@@ -1,0 +1,8 @@
+"""Text that a model generates, streamed.
+
+A patient brings these together:
+
+    stream        tokens and text pieces, computed as they are asked for
+    image_prompt  a prompt with an image, for vision-language models
+    image_stream  the stream after such a prompt
+"""

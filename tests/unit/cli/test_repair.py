@@ -1,0 +1,99 @@
+"""`repair` on the command line."""
+
+import json
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from surgery.cli.main import main
+
+SHORT = ["--text", "python", "--tokens", "2048"]
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*arguments):
+        status = main([str(a) for a in arguments])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_it_writes_what_it_fitted(run, tiny_folder, tmp_path):
+    folder, out = tiny_folder("gpt2"), tmp_path / "out"
+    status, text, _ = run("repair", folder, "0:2, 4:6", out, *SHORT)
+    assert status == 0 and "recovered" in text and "0, 1@refit, 4:6@refit" in text
+    assert AutoModelForCausalLM.from_pretrained(out).config.n_layer == 4
+    status, text, _ = run("verify", out, folder)
+    assert status == 0
+    status, text, _ = run("repair", folder, "0:2, 4:6", tmp_path / "other", *SHORT, "--json")
+    facts = json.loads(text)
+    assert facts["helps"] and facts["method"] == "refit" and facts["tokens"] == 2048
+    assert {"base", "cut", "repaired"} <= facts["perplexity"].keys()
+
+
+def test_a_repair_that_is_no_better_writes_nothing(run, tiny_folder, tmp_path):
+    out = tmp_path / "out"
+    ask = ["repair", tiny_folder("llama"), "0:2, 4:6", out, *SHORT]
+    status, text, errors = run(*ask)
+    assert status == 1 and "perplexity" in text and "no better" in errors and not out.exists()
+    status, text, _ = run(*ask, "--json")
+    assert status == 1 and json.loads(text)["folder"] is None and not out.exists()
+    assert run(*ask, "--anyway")[0] == 0 and (out / "repair.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--method", "magic"], "the methods are refit"),
+        (["--tokens", "0"], "tokens of text"),
+        (["--text", "no-such-file.txt"], "can't be read"),
+        (["--held-out", "no-such-file.txt"], "can't be read"),
+    ],
+)
+def test_errors_are_one_plain_line(run, tiny_folder, tmp_path, arguments, words):
+    status, _, errors = run("repair", tiny_folder("gpt2"), "0:2, 4:6", tmp_path / "out", *arguments)
+    assert status == 1 and words in " ".join(errors.split()) and not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_there_is_refused_before_anything_is_computed(run, tiny_folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    status, _, errors = run("repair", tiny_folder("gpt2"), "0:2, 4:6", tmp_path / "out", *SHORT)
+    assert status == 1 and "exists" in errors
+
+
+def test_healing_begins_from_a_repair(run, tiny_folder, tmp_path):
+    ask = ["heal", tiny_folder("gpt2"), "0:2, 4:6", tmp_path / "out", "--repair", "lstsq"]
+    few = ["--steps", 2, "--batch", 1, "--window", 16, "--sampled-tokens", 64]
+    status, text, errors = run(*ask, *few, "--repair-tokens", 3000)
+    assert status == 0, errors
+    assert "repaired (lstsq)" in " ".join(text.split())
+    facts = json.loads((tmp_path / "out" / "healing.json").read_text())
+    assert 2700 < facts["repair"]["tokens"] <= 3000
+    assert facts["repair"]["method"] == "lstsq" and facts["plan"] == "0, 1@lstsq, 4:6"
+    assert not (tmp_path / "out.healing").exists()
+
+
+def test_a_repair_takes_a_third_of_the_minutes(run, tiny_folder, tmp_path, monkeypatch):
+    """Healing then reads what the base wrote for it, at a rate that keeps what it brought."""
+    from surgery.repairing import calibration
+
+    asked = []
+    monkeypatch.setattr(
+        calibration, "tokens_within", lambda base, seconds: asked.append(seconds) or 3000
+    )
+    ask = ["heal", tiny_folder("gpt2"), "0:2, 4:6", tmp_path / "out", "--repair", "lstsq"]
+    status, _, errors = run(*ask, "--minutes", 0.3, "--batch", 1, "--window", 16)
+    assert status == 0, errors
+    assert asked == [pytest.approx(6)]
+    facts = json.loads((tmp_path / "out" / "healing.json").read_text())
+    assert 2700 < facts["repair"]["tokens"] <= 3000
+    assert facts["settings"]["learning_rate"] == 1.5e-4
+
+
+def test_an_adapter_cannot_hold_what_was_fitted(run, tiny_folder, tmp_path):
+    ask = ["heal", tiny_folder("gpt2"), "0:2, 4:6", tmp_path / "out", "--repair", "refit"]
+    status, _, errors = run(*ask, "--train", "lora", "--adapter")
+    assert status == 1 and "doesn't hold what a repair fitted" in " ".join(errors.split())
+    assert not (tmp_path / "out.healing").exists()
