@@ -25,7 +25,8 @@ from .time_budget import training_share
 if TYPE_CHECKING:
     from surgery.base import Base
 
-MFU = 0.4  # share of the peak speed that training typically reaches on GPUs
+MFU = 0.4  # share of the peak speed that training typically reaches on GPUs, and in halves
+MFU_FLOAT32 = 0.8  # the same for float32 on a CPU, measured (docs/explanation/repair.md)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def estimate_cost(
     settings: Settings,
     tokens: int | None = None,
     accelerator: str = "here",
-    mfu: float = MFU,
+    mfu: float | None = None,
     devices: int = 1,
     price: float | None = None,
     repair: float = 0.0,
@@ -96,13 +97,16 @@ def estimate_cost(
     the settings' steps, or from the part of its minutes that is spent training.
 
     `accelerator` is one of `ACCELERATORS`, or "here" for this machine, whose peak speed is measured
-    with a matrix product. A share `mfu` of the peak is assumed to be reached. `price` is in $ per
-    device and hour. `repair` is the share of the minutes that a repair takes first. Raises
-    `SurgeryError`.
+    with a matrix product. A share `mfu` of the peak is assumed to be reached: `MFU`, or
+    `MFU_FLOAT32` for float32 on this machine's CPU. `price` is in $ per device and hour. `repair`
+    is the share of the minutes that a repair takes first. Raises `SurgeryError`.
     """
     if accelerator != "here" and accelerator not in ACCELERATORS:
         names = numbers.listed(["here", *ACCELERATORS])
         raise SurgeryError(f"“{accelerator[:40]}” is not a known accelerator: choose {names}.")
+    if mfu is None:
+        here = accelerator == "here" and torch.device(base.device).type == "cpu"
+        mfu = MFU_FLOAT32 if here and base.compute_dtype == "float32" else MFU
     if not 0 < mfu <= 1 or devices < 1:
         raise SurgeryError("The MFU must be above 0 and at most 1, with one device or more.")
     before, after = base.preview(Plan.whole(base.depth)), base.preview(plan)

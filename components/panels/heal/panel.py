@@ -9,7 +9,14 @@ import gradio as gr
 from components.services.services import Services
 from components.widgets.plotly_view.plotly_view import PlotlyView
 from components.widgets.status.status import Status, note
-from surgery.healing.settings import CHOICES, bounds, described, is_whole
+from surgery.healing.settings import (
+    AFTER_REPAIR,
+    CHOICES,
+    LEARNING_RATE,
+    bounds,
+    described,
+    is_whole,
+)
 
 from .board import HealBoard
 from .text_choice import TextChoice, kind_of_text, text_choice
@@ -96,7 +103,14 @@ def layout(services: Services) -> HealPanel:
         )
         batch = number_of("batch", maximum=64, elem_id="heal-batch")
         window = number_of("window", minimum=16, maximum=2048, elem_id="heal-window")
-        rate = number_of("learning_rate", minimum=1e-7, maximum=1)
+        rate = number_of(
+            "learning_rate",
+            value=0,  # a field of numbers can't be empty
+            minimum=0,
+            maximum=1,
+            info=f"0: {LEARNING_RATE:g}, or {AFTER_REPAIR:g} from a repaired patient.",
+            elem_id="heal-rate",
+        )
         rank = number_of("rank", maximum=512)
         seed = number_of("seed")
     settings = (train, objective, steps, minutes, batch, window, rate, rank, seed)

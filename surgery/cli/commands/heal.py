@@ -69,7 +69,13 @@ def heal(
         str, typer.Option(help="With --cost: here, H100, A100, L40S or L4.")
     ] = "here",
     devices: Annotated[int, typer.Option(help="With --cost: number of accelerators.")] = 1,
-    mfu: Annotated[float, typer.Option(help="With --cost: share of the peak speed reached.")] = 0.4,
+    mfu: Annotated[
+        float | None,
+        typer.Option(
+            help="With --cost: share of the peak speed reached, by default 0.4, or 0.8 for float32 "
+            "on a CPU."
+        ),
+    ] = None,
     tokens: Annotated[
         int | None, typer.Option(help="With --cost: number of tokens, instead of the steps.")
     ] = None,

@@ -185,6 +185,8 @@ def test_on_the_command_line(tmp_path, capsys):
         assert main([command, *given, str(made), *both, *few, *more]) == 0
         assert main(["verify", str(made), given[0], "--with", f"b={tmp_path}/two"]) == 0
         assert "<q>" in AutoTokenizer.from_pretrained(made).get_vocab()
+    runtime = ["--runtime", "transformers", "--with", f"b={tmp_path}/two"]
+    assert main(["verify", str(out), given[0], *runtime]) == 0
     given = [given[0], "0:4, b/2:6"]
     assert main(["save", *given, str(tmp_path / "o.gguf"), *both]) == 1
     assert "--union-vocabulary is for folders" in capsys.readouterr().err

@@ -61,12 +61,14 @@ def test_what_float32_takes_where_it_is_faster(tmp_path, plan, monkeypatch):
     measured = []
     monkeypatch.setattr(cost, "_peaks", {})
     monkeypatch.setattr(cost, "_measured", lambda device, kind, _: measured.append(kind) or 1e12)
-    parts = {}
+    parts, hours = {}, {}
     for dtype in ("stored", "float32"):
         monkeypatch.setenv(choice.VARIABLE, dtype)
-        parts[dtype] = estimate_cost(base, plan, settings).memory
+        estimate = estimate_cost(base, plan, settings)
+        parts[dtype], hours[dtype] = estimate.memory, estimate.hours
         assert "float32 copies" not in memory(base, plan, settings)
     assert measured == [torch.bfloat16, torch.float32]
+    assert hours["float32"] == pytest.approx(hours["stored"] / 2)  # nearer to its peak
     stored, float32 = parts.values()
     assert float32["float32 copies"] == 4 * base.counts.total
     assert float32["activations"] == 2 * stored["activations"]
