@@ -22,7 +22,7 @@ from surgery.architecture.inspect.layer_list import embedding_table
 
 from .architecture import Anatomy
 from .architecture.inspect.counts import count, layouts
-from .architecture.inspect.loader import auto_class
+from .architecture.inspect.loader import auto_class, is_multimodal
 from .architecture.inspect.names import (
     check_stored,
     disk_layers,
@@ -47,7 +47,6 @@ from .sources.companions import companions
 from .sources.mapped_weights import DTYPES, MappedWeights
 from .sources.source import Opener
 
-_WITH_IMAGES = ("AutoModelForImageTextToText", "AutoModelForMultimodalLM")
 _FROM_DISK = " Or add --from-disk: weights are then read whenever they are used, which is slow."
 
 
@@ -239,7 +238,7 @@ class Model:
     def _processor(self) -> tuple[ProcessorMixin | None, str]:
         """(processor, "") or (None, reason)."""
         none = f"{self.name} takes no images: its prompts are text."
-        if self.auto_class not in _WITH_IMAGES:
+        if not is_multimodal(self.anatomy.model):
             return None, none
         if (folder := self.source.tokenizer_folder(current())) is None:
             return None, none
