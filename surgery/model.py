@@ -34,6 +34,7 @@ from .compute.choice import compute_dtype_of
 from .compute.contexts import dtype_name, float32_gain
 from .counts import Counts, Layouts, StoredBytes
 from .errors import BaseError, SurgeryError, one_line
+from .generation.chat_prompt import processors_template
 from .generation.image_prompt import load_processor
 from .io.copy import equal, opener_of
 from .io.output_target import explained
@@ -199,6 +200,8 @@ class Model:
             tokenizer = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=False, local_files_only=True
             )
+            if not tokenizer.chat_template and (template := processors_template(folder)):
+                tokenizer.chat_template = template
             # Some damage only shows when the tokenizer is used.
             tokenizer.decode([int(i) for i in tokenizer("a b")["input_ids"]])
         except Exception as error:  # transformers reports a missing tokenizer in many ways
