@@ -149,11 +149,18 @@ def _key(spec: str) -> str:
 
 
 def _conditions() -> list[str]:
-    """What a description holds for besides the files: the versions that made it, and the
-    accelerators that there are, as far as known without torch."""
+    """What a description holds for besides the files: the versions that made it, the packages that
+    there are (some processors of images need more), and the accelerators, as far as known without
+    torch."""
     versions = [__version__, *map(importlib.metadata.version, ("torch", "transformers"))]
+    versions.append(str(_packages().stat().st_mtime_ns))  # changes when one comes or goes
     devices = sorted(str(path) for name in _DEVICES for path in Path("/dev").glob(name))
     return versions + devices + [os.environ.get(name, "all") for name in _VISIBLE]
+
+
+def _packages() -> Path:
+    """The folder that packages are installed into."""
+    return Path(str(importlib.metadata.distribution("transformers").locate_file("")))
 
 
 def _plain(value: Any) -> Any:

@@ -22,7 +22,7 @@ from surgery.architecture.inspect.layer_list import embedding_table
 
 from .architecture import Anatomy
 from .architecture.inspect.counts import count, layouts
-from .architecture.inspect.loader import auto_class
+from .architecture.inspect.loader import auto_class, is_multimodal
 from .architecture.inspect.names import (
     check_stored,
     disk_layers,
@@ -34,6 +34,7 @@ from .compute.choice import compute_dtype_of
 from .compute.contexts import dtype_name, float32_gain
 from .counts import Counts, Layouts, StoredBytes
 from .errors import BaseError, SurgeryError, one_line
+from .generation.chat_prompt import processors_template
 from .generation.image_prompt import load_processor
 from .io.copy import equal, opener_of
 from .io.output_target import explained
@@ -47,7 +48,6 @@ from .sources.companions import companions
 from .sources.mapped_weights import DTYPES, MappedWeights
 from .sources.source import Opener
 
-_WITH_IMAGES = ("AutoModelForImageTextToText", "AutoModelForMultimodalLM")
 _FROM_DISK = " Or add --from-disk: weights are then read whenever they are used, which is slow."
 
 
@@ -200,6 +200,8 @@ class Model:
             tokenizer = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=False, local_files_only=True
             )
+            if not tokenizer.chat_template and (template := processors_template(folder)):
+                tokenizer.chat_template = template
             # Some damage only shows when the tokenizer is used.
             tokenizer.decode([int(i) for i in tokenizer("a b")["input_ids"]])
         except Exception as error:  # transformers reports a missing tokenizer in many ways
@@ -239,7 +241,7 @@ class Model:
     def _processor(self) -> tuple[ProcessorMixin | None, str]:
         """(processor, "") or (None, reason)."""
         none = f"{self.name} takes no images: its prompts are text."
-        if self.auto_class not in _WITH_IMAGES:
+        if not is_multimodal(self.anatomy.model):
             return None, none
         if (folder := self.source.tokenizer_folder(current())) is None:
             return None, none

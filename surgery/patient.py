@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from .architecture import check_loadable
 from .architecture.apply.build import build_patient
 from .errors import SurgeryError, one_line
+from .generation.chat_prompt import in_chat_template
 from .generation.image_prompt import image_inputs, read_image
 from .generation.image_stream import ImageStream
 from .generation.stream import Stream
@@ -111,16 +112,9 @@ class Patient:
         return Stream(self.model, self.base.tokenizer, ids, **settings)
 
     def _as_chat(self, prompt: str) -> str:
-        """Put the prompt into the base's chat template, which is untrusted: transformers renders it
-        in a sandbox that reaches nothing but the message."""
+        """Put the prompt into the base's chat template."""
         try:
-            return str(
-                self.base.tokenizer.apply_chat_template(
-                    [{"role": "user", "content": prompt}],
-                    add_generation_prompt=True,
-                    tokenize=False,
-                )
-            )
+            return in_chat_template(self.base.tokenizer, prompt)
         except Exception as error:  # whatever a template runs into, or tries
             message = one_line(error, 200)
             raise SurgeryError(

@@ -31,6 +31,11 @@ def load_processor(folder: Path, name: str) -> tuple[ProcessorMixin | None, str]
         )
     except Exception as error:  # damaged files, packages that are missing
         message = one_line(error, 200) or type(error).__name__
+        if isinstance(error, ImportError) and "torchvision" in message.lower():
+            return None, (
+                f"Images need the package torchvision with {name}: pip install torchvision. "
+                "Text works without it."
+            )
         return None, f"The processor of {name} can't be used: “{message}”."
     if getattr(processor, "image_processor", None) is None:
         return None, f"The processor of {name} takes no images."
@@ -97,8 +102,5 @@ def image_inputs(
 
 
 def _image_token(processor: ProcessorMixin) -> str:
-    """What stands for an image in a prompt. Gemma 3 has one token there, and others inside."""
-    for name in ("boi_token", "image_token"):
-        if token := getattr(processor, name, None):
-            return str(token)
-    return ""  # the processor adds it on its own
+    """What stands for an image in a prompt; empty if the processor adds it on its own."""
+    return str(getattr(processor, "image_token", None) or "")

@@ -1,12 +1,14 @@
 """Chat templates come with models, so from strangers: what they try stays in a sandbox."""
 
+import json
+
 import pytest
 import tiny
 
 from surgery import Base, Plan, SurgeryError
 
 
-def patient(folder, template: str):
+def patient(folder, template: str | None):
     """A tiny model whose tokenizer has the template."""
     tiny.model("llama").save_pretrained(folder)
     tokenizer = tiny.tokenizer()
@@ -45,3 +47,53 @@ def test_what_is_forbidden_to_look_at_is_not_there(tmp_path):
 def test_what_a_prompt_says_is_no_template(tmp_path):
     made = patient(tmp_path, "{{ messages[0]['content'] }}")
     assert made._as_chat("{{ 7 * 7 }} {% raw %}") == "{{ 7 * 7 }} {% raw %}"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for part in messages[0].content %}"
+        "{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %} A:",
+        "{% for part in messages[0].content | selectattr('type', 'equalto', 'text') %}"
+        "{{ part['text'] }}{% endfor %} A:",
+        "{{ messages[0].content[0]['text'] + ' A:' }}",
+    ],
+)
+def test_a_template_that_takes_only_parts_gets_parts(tmp_path, template):
+    """SmolVLM's and LLaVA's leave out a message that is a string, and say nothing."""
+    assert patient(tmp_path, template)._as_chat("hello") == "hello A:"
+
+
+def test_a_template_that_takes_both_gets_the_text(tmp_path):
+    """The message is a string wherever the template has it in its output, trimmed or not."""
+    made = patient(
+        tmp_path,
+        "{% set said = messages[0].content %}"
+        "{{ said | trim if said is string else 'parts: ' + said[0].text }}",
+    )
+    assert made._as_chat(" hello\n") == "hello"
+
+
+@pytest.mark.parametrize("template", ["<>", "{{ messages[0].content.upper() }}"])
+def test_a_template_that_changes_the_words_is_followed(tmp_path, template):
+    """What it makes of a string is the prompt, if the words are in neither form."""
+    expected = "<>" if template == "<>" else "HELLO"
+    assert patient(tmp_path, template)._as_chat("hello") == expected
+
+
+def test_the_template_in_a_file_of_the_processor_is_used(tmp_path):
+    """Older vision-language models have it in chat_template.json, which no tokenizer reads."""
+    patient(tmp_path, None)
+    (tmp_path / "chat_template.json").write_text(
+        json.dumps({"chat_template": "<{{ messages[0].content }}>"})
+    )
+    base = Base.open(str(tmp_path))
+    assert base.has_chat_template and base.operate(Plan.whole(6))._as_chat("hello") == "<hello>"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"chat_template": 1}'])
+def test_a_damaged_file_of_the_processor_is_no_template(tmp_path, content):
+    """The model opens, and says that it has none."""
+    patient(tmp_path, None)
+    (tmp_path / "chat_template.json").write_text(content)
+    assert not Base.open(str(tmp_path)).has_chat_template

@@ -95,6 +95,17 @@ def test_other_accelerators_make_it_unknown(tiny_folder, tmp_path, monkeypatch):
     assert known_base.recall(str(folder)) is None
 
 
+def test_an_installed_package_makes_it_unknown(tiny_folder, tmp_path, monkeypatch):
+    """Whether a base takes images can depend on one that its processor needs."""
+    packages = tmp_path / "site-packages"
+    packages.mkdir()
+    assert (known_base._packages() / "transformers").is_dir()
+    monkeypatch.setattr(known_base, "_packages", lambda: packages)
+    folder = _copy(tiny_folder, tmp_path)
+    os.utime(packages, (1, 1))
+    assert known_base.recall(str(folder)) is None
+
+
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", '{"files": {}, "value": {"conditions": [], "base": {}}}']
 )

@@ -16,6 +16,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     PreTrainedConfig,
+    PreTrainedModel,
 )
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 from transformers.models.auto.modeling_auto import (
@@ -62,3 +63,10 @@ def auto_class(config: PreTrainedConfig) -> type[_BaseAutoModelClass]:
 def writes_text(config: PreTrainedConfig) -> bool:
     """Is it a language model, rather than a classifier or an embedding model?"""
     return auto_class(config) in _WRITERS
+
+
+def is_multimodal(model: PreTrainedModel) -> bool:
+    """Is it a language model that takes more than text? Some classes (Gemma 3's) are in the
+    causal-LM mapping, too."""
+    kind = MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES.get(model.config.model_type)
+    return kind == type(model).__name__

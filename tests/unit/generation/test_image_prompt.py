@@ -4,13 +4,17 @@ import json
 
 import pytest
 import tiny
+import tiny_gemma3
 import tiny_llava
 import torch
 from PIL import Image
+from transformers import AutoProcessor
+from transformers.utils import import_utils
 from zoo import multimodal
 from zoo.images import image_inputs
 
 from surgery import Base, Plan, SurgeryError
+from surgery.generation import image_prompt
 from surgery.generation.image_stream import ImageStream
 
 GREEDY = dict(greedy=True, max_new_tokens=8)
@@ -52,6 +56,33 @@ def test_a_stream_gives_what_generate_gives(base, image, plan, chat):
     assert list(stream.prompt_ids) == inputs["input_ids"][0].tolist()
     assert stream.prompt_ids.count(base.model.config.image_token_index) == tiny_llava.FEATURES
     assert stream.ids == generated(base, patient.again().model, inputs)
+
+
+@pytest.mark.parametrize("plan", ["0:6", "0:2, 3:6", "0:4, 2:6"])
+def test_a_class_that_is_among_the_causal_ones_takes_images(tmp_path, image, plan):
+    """Gemma 3's is in the mapping of causal models and in the multimodal one; its image has one
+    token in the prompt, and others in what the model is given."""
+    tiny_gemma3.save(tmp_path / "base")
+    base = Base.open(str(tmp_path / "base"))
+    assert base.takes_images and base.auto_class == "AutoModelForCausalLM"
+    patient = base.operate(Plan.parse(plan, 6))
+    text = "<start_of_image>What is this?"
+    inputs = base.processor(text=[text], images=[Image.open(image)], return_tensors="pt")
+    stream = patient.stream("What is this?", image=image, **GREEDY)
+    list(stream)
+    assert list(stream.prompt_ids) == inputs["input_ids"][0].tolist()
+    assert stream.prompt_ids.count(base.model.config.image_token_id) == 4
+    assert stream.ids == generated(base, patient.again().model, inputs)
+
+
+def test_a_token_around_images_does_not_stand_for_one(folder):
+    """Gemma 4's processor has a `boi_token`, too, which it puts around the image's own."""
+    processor = AutoProcessor.from_pretrained(folder)
+    processor.boi_token = "</s>"
+    inputs = image_prompt.image_inputs(processor, "Look", Image.new("RGB", (40, 30)), chat=False)
+    marked = processor.image_token_id, processor.tokenizer.convert_tokens_to_ids("</s>")
+    ids = inputs["input_ids"][0].tolist()
+    assert [ids.count(one) for one in marked] == [tiny_llava.FEATURES, 0]
 
 
 @pytest.mark.parametrize("model_type", ["qwen2_5_vl", "mllama", "gemma3", "smolvlm"])
@@ -111,6 +142,24 @@ def test_bases_without_images_say_so(base, tiny_folder, image, tmp_path):
     assert not Base.open(str(blind)).takes_images
     with pytest.raises(SurgeryError, match="processor of blind can't be used"):
         Base.open(str(blind)).processor  # noqa: B018  it raises
+
+
+def test_a_missing_package_for_images_is_named(tmp_path, image, monkeypatch):
+    """Where the processor needs torchvision, the message says so; text goes on without it."""
+
+    def fails(*args, **kwargs):
+        raise ImportError(import_utils.TORCHVISION_IMPORT_ERROR.format("A processor"))
+
+    tiny_llava.save(tmp_path / "base")
+    monkeypatch.setattr(image_prompt.AutoProcessor, "from_pretrained", fails)
+    base = Base.open(str(tmp_path / "base"))
+    assert not base.takes_images
+    patient = base.operate(Plan.parse("0:2, 4:6", 6))
+    with pytest.raises(SurgeryError, match="pip install torchvision"):
+        patient.stream("Look", image=image, **GREEDY)
+    stream = patient.stream("Look", **GREEDY)
+    list(stream)
+    assert stream.ids == generated(base, patient.model, base.tokenizer("Look", return_tensors="pt"))
 
 
 def test_bad_images_get_a_message(base, tmp_path):
