@@ -85,10 +85,11 @@ class LlamaCpp:
             if not mark:
                 raise SaveError(f"{self} printed no continuation.")
             return [Continuation(tuple(ids)) for ids in json.loads(answer)["texts"]]
-        return [
-            Continuation(None, _run(self._program(model, prompt, tokens), "", str(self), progress))
+        printed = (
+            _run(self._program(model, prompt, tokens), "", str(self), progress)
             for prompt in prompts
-        ]
+        )
+        return [Continuation(None, generated(text)) for text in printed]
 
     def version(self, progress: Progress) -> str:
         """Its version as it prints it; empty if it doesn't."""
@@ -110,6 +111,12 @@ class LlamaCpp:
             *("-c", str(_CONTEXT), "--temp", "0", "--seed", "0", "-ngl", "0"),
             *("-no-cnv", "--no-display-prompt", "--simple-io", "--no-warmup"),
         ]
+
+
+def generated(printed: str) -> str:
+    """What the model wrote of all that the program printed: it ends with two newlines of its own,
+    and says before them if the model ended the text."""
+    return printed.removesuffix("\n\n").removesuffix(" [end of text]\n")
 
 
 def find_llama_cpp(given: Path | None) -> LlamaCpp:
