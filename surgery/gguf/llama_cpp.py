@@ -85,11 +85,11 @@ class LlamaCpp:
             if not mark:
                 raise SaveError(f"{self} printed no continuation.")
             return [Continuation(tuple(ids)) for ids in json.loads(answer)["texts"]]
-        printed = (
+        texts = (
             _run(self._program(model, prompt, tokens), "", str(self), progress)
             for prompt in prompts
         )
-        return [Continuation(None, generated(text)) for text in printed]
+        return [Continuation(None, generated(text)) for text in texts]
 
     def version(self, progress: Progress) -> str:
         """Its version as it prints it; empty if it doesn't."""
