@@ -156,13 +156,11 @@ def memory(
     stored = base.torch_dtype.itemsize
     size = torch.float32.itemsize if computed == "float32" else stored
     trained = trained_parameters(base, plan, settings)
-    text = base.anatomy.config.get_text_config(decoder=True)
-    vocabulary, width = embedding_table(base.anatomy.model).shape
+    vocabulary = base.known_tokens
+    width, inner = widths(base)
     windows = -(-settings.batch // (devices * settings.accumulate))
     here = windows * settings.window
     above = len(plan) - min(trained_layers(plan, settings))
-    inner = getattr(text, "intermediate_size", None) or 4 * width
-    inner = max(inner) if isinstance(inner, (list, tuple)) else inner
     per_layer = here * (34 * width + 6 * max(0, inner - 4 * width)) * size // 2
     logits = here * vocabulary * 4 * (5 if settings.objective == "distill" else 3)
     copies = base.counts.total * size if size > stored else 0
@@ -178,6 +176,14 @@ def memory(
     writing = writing_bytes(base, settings) * size // stored + copies - sum(training.values())
     before = {"cache for writing": writing} if writing > 0 else {}
     return {"weights of the base": base.counts.total * stored, **training, **before}
+
+
+def widths(base: Base) -> tuple[int, int]:
+    """(width of the hidden states, width within the MLP: the widest where layers differ)."""
+    text = base.anatomy.config.get_text_config(decoder=True)
+    width = embedding_table(base.anatomy.model).shape[1]
+    inner = getattr(text, "intermediate_size", None) or 4 * width
+    return width, max(inner) if isinstance(inner, (list, tuple)) else inner
 
 
 def trained_parameters(base: Base, plan: Plan, settings: Settings) -> int:

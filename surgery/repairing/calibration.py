@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from surgery.analysis.cache import lasting_name
-from surgery.architecture.inspect.layer_list import embedding_table
 from surgery.errors import SurgeryError
-from surgery.healing.cost import measured_peak, room
+from surgery.healing.cost import measured_peak, room, widths
 from surgery.healing.text import alternating, of_data_set, of_file, of_library, sampled
 from surgery.io.array_cache import ArrayCache
 from surgery.io.cache_folder import cache_folder
@@ -52,10 +51,7 @@ def tokens_within(base: Base, seconds: float) -> int:
 def _bytes_per_token(base: Base) -> int:
     """What a fit keeps of a token: hidden states of base and patient, and what the widest
     projection is given."""
-    text = base.anatomy.config.get_text_config(decoder=True)
-    width = embedding_table(base.anatomy.model).shape[1]
-    inner = getattr(text, "intermediate_size", None) or 4 * width
-    inner = max(inner) if isinstance(inner, (list, tuple)) else inner
+    width, inner = widths(base)
     return (inner + 4 * width) * torch.float32.itemsize
 
 

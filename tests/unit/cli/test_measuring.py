@@ -11,20 +11,6 @@ import tiny
 from surgery import texts
 from surgery.analysis import Sample, judging, precision, scan
 from surgery.analysis.pilot import Pilot
-from surgery.cli import main
-
-
-@pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Run the command line here: (exit status, stdout, stderr)."""
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
-
-    def run(*arguments):
-        status = main.main([str(a) for a in arguments])
-        return status, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

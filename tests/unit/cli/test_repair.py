@@ -5,18 +5,7 @@ import json
 import pytest
 from transformers import AutoModelForCausalLM
 
-from surgery.cli.main import main
-
 SHORT = ["--text", "python", "--tokens", "2048"]
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*arguments):
-        status = main([str(a) for a in arguments])
-        return status, *capsys.readouterr()
-
-    return run
 
 
 def test_it_writes_what_it_fitted(run, tiny_folder, tmp_path):

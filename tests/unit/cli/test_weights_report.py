@@ -6,20 +6,6 @@ import re
 import pytest
 import tiny
 
-from surgery.cli import main
-
-
-@pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
-
-    def run(*arguments):
-        status = main.main([str(a) for a in arguments])
-        return status, *capsys.readouterr()
-
-    return run
-
 
 def test_json_is_what_the_weights_are(run, tiny_folder):
     status, out, err = run("weights", tiny_folder("llama"), "0:2, 4:6, 5@identity", "--json")
