@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from transformers.generation.utils import ALL_CACHE_NAMES
 
 from surgery.architecture.inspect.layer_list import embedding_table
 from surgery.base import Base
 from surgery.compute.contexts import many_rows, precise
+from surgery.compute.narrow_products import narrow_products
 from surgery.errors import BaseError, SurgeryError
+from surgery.generation.preallocated_cache import preallocate
 from surgery.memory.out_of_memory import memory_explained
 from surgery.optional import require
 from surgery.plan import Plan
@@ -38,6 +41,8 @@ _MORE = 4  # times the rows written before: 32 rows take hardly longer than 8
 _CACHE = 3_000_000_000  # largest cache, in bytes
 _MOST_SAMPLED = 1 << 18  # tokens sampled by default, at most
 _GREEDY = 4  # tokens after the first that are the most likely ones
+_BLOCK = 256  # tokens of which one is drawn
+_BELOW_ONE = 1 - 1e-12  # so that rounding can't lead past the last weight
 _MOST = 1 << 22  # tokens read of a data set if the number of steps is unknown
 _CHUNK = 1 << 18  # characters of a file tokenised at a time
 _ROWS_SUFFIXES = (".jsonl", ".ndjson")  # files of rows, as a data set has them
@@ -234,7 +239,11 @@ def sampled(
                 break
             rows = min(rows, max(_MORE * done, _ROWS_FIRST))
         first = words[torch.randint(len(words), (rows, 1), generator=random)]
-        with many_rows(base.model, rows), memory_explained("Choose a shorter sequence length."):
+        with (
+            narrow_products(rows),
+            many_rows(base.model, rows),
+            memory_explained("Choose a shorter sequence length."),
+        ):
             batches.append(_continued(base, first, window, random, written))
         done += rows
     progress(_WRITING, done * window, done * window)
@@ -260,27 +269,38 @@ def _continued(
         if not output.logits.shape[1]:
             raise BaseError(f"{base.name} can't write text: it returns no logits for one token.")
         logits = output.logits[:, -1].float()
-        if not logits.max(-1).values.isfinite().all():
+        highest, likeliest = logits.max(-1, keepdim=True)
+        if not highest.isfinite().all():
             raise BaseError(f"{base.name} can't write text: its output is not finite.")
-        if place <= _GREEDY:
-            new = logits.argmax(-1, keepdim=True)
-        else:
-            new = _drawn(logits.softmax(-1), random)
+        new = likeliest if place <= _GREEDY else _drawn((logits - highest).exp(), random)
         rows.append(new.cpu())
         name = next((n for n in ALL_CACHE_NAMES if output.get(n) is not None), None)
         fed, cache = (new, {name: output[name]}) if name else (torch.cat(rows, 1), {})
+        if name and place == 1:
+            preallocate(output[name], window)
         written((place + 1) * len(first))
     return torch.cat(rows, 1)
 
 
-def _drawn(probabilities: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """A token for each row of probabilities, (rows, 1): several times faster than
-    `torch.multinomial`, which draws a number for every entry."""
-    sums = precise(probabilities).cumsum(-1)
-    points = torch.rand(len(sums), 1, generator=random, dtype=torch.float64)
-    points = points.to(sums.device) * sums[:, -1:]
-    # The first sum above the point: right=True passes over tokens without any probability.
-    return torch.searchsorted(sums, points, right=True).clamp_max(sums.shape[1] - 1)
+def _drawn(weights: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """A token for each row of weights, (rows, 1), each as likely as its share of the row.
+
+    First a block of tokens is drawn, then one of them: several times faster than
+    `torch.multinomial`, which draws a number for every token.
+    """
+    blocks = F.pad(weights, (0, -weights.shape[1] % _BLOCK)).unflatten(1, (-1, _BLOCK))
+    points = torch.rand(2, len(weights), 1, generator=random, dtype=torch.float64)
+    block = _at(blocks.sum(-1), points[0])
+    row = torch.arange(len(weights), device=weights.device)[:, None]
+    return block * _BLOCK + _at(blocks[row, block].squeeze(1), points[1])
+
+
+def _at(weights: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """The index in each row of weights that a point of [0, 1) falls on, (rows, 1)."""
+    sums = precise(weights).cumsum(-1)
+    points = points.to(sums.device).clamp_max(_BELOW_ONE) * sums[:, -1:]
+    # The first sum above the point: right=True passes over weights of zero.
+    return torch.searchsorted(sums, points, right=True).to(weights.device)
 
 
 def _words(base: Base) -> torch.Tensor:

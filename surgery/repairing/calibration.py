@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from surgery.base import Base
 
 _WINDOW = 128  # tokens: more windows are written at once than with longer ones
+# Tokens of a window in a short text: half of the rows would take as long, for each token, as twice
+# as many, and repairs come out the same (docs/explanation/repair.md).
+_SHORT, _SHORT_TEXT = 64, 16_384
 _HELD_OUT = 5  # one window in so many is held out of the fits; odd, so that two texts take turns
 _FEWEST = 2 * _HELD_OUT  # windows
 FEWEST_IN_TIME, MOST_IN_TIME = 2048, 131_072  # tokens
@@ -67,7 +70,8 @@ def calibration_text(
 ) -> CalibrationText:
     """About `tokens` tokens of `text`, one of those that `RepairSettings` names. Raises
     `SurgeryError` if it can't be read or is too short."""
-    length = min(_WINDOW, base.context or _WINDOW)
+    length = _WINDOW if tokens >= _SHORT_TEXT else _SHORT
+    length = min(length, base.context or length)
     count = max(_FEWEST, tokens // length)
     if text == MIXED:
         half = count // 2

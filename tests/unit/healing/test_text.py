@@ -280,3 +280,22 @@ def test_a_base_that_returns_nothing_for_one_token(tmp_path):
     tiny.tokenizer().save_pretrained(tmp_path)
     with pytest.raises(SurgeryError, match="can't write text: it returns no logits"):
         text.sampled(Base.open(str(tmp_path)), 1, 8, seed=0)
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely():
+    weights = torch.zeros(600)
+    weights[torch.tensor([0, 255, 256, 599])] = torch.tensor([1.0, 2.0, 4.0, 1.0])
+    drawn = text._drawn(weights.expand(4000, -1), torch.Generator().manual_seed(0))
+    assert drawn.shape == (4000, 1)
+    shares = torch.bincount(drawn.flatten(), minlength=600) / 4000
+    assert shares.nonzero().flatten().tolist() == [0, 255, 256, 599]
+    assert shares[[0, 255, 256, 599]].tolist() == pytest.approx(
+        [1 / 8, 1 / 4, 1 / 2, 1 / 8], abs=0.03
+    )
+
+
+def test_a_point_near_one_falls_on_the_last_likely_token():
+    weights = torch.tensor([[0.0, 3.0, 1e-3, 0.0, 0.0]])
+    almost = torch.tensor([[1.0]], dtype=torch.float64)  # as rounding may leave it
+    assert text._at(weights, almost).item() == 2
+    assert text._at(weights, torch.zeros(1, 1, dtype=torch.float64)).item() == 1
