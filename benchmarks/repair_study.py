@@ -29,6 +29,7 @@ from pathlib import Path
 from surgery import Base, Plan, Refused, RepairSettings, repair
 from surgery.healing import Evaluator
 
+from . import _repair_page
 from .all import machine
 
 DOCS = Path(__file__).parents[1] / "docs" / "explanation"
@@ -145,3 +146,4 @@ def main() -> None:
     place = DOCS / "repair-study.json"
     if not options.page:
         measure(place)
+    _repair_page.write(json.loads(place.read_text(encoding="utf-8")), place)

@@ -24,8 +24,9 @@ class Altered(Patient, ABC):
     """A `Patient` whose `model` has the changed weights, in the base's dtype: as it is saved.
 
     `tensors` are the changed ones in float32, by their names in the patient; `facts` say how they
-    came about, for JSON. `written` is text that the base wrote for it, (windows, length); a healing
-    run trains on it too.
+    came about, for JSON. A healing run that begins from it goes on with `written`, text that the
+    base wrote for it, (windows, length), and with `evaluator`, the `healing.Evaluator` that has
+    scored base and cut patient.
     """
 
     word: ClassVar[str]  # what was done to it, in one word
@@ -35,6 +36,7 @@ class Altered(Patient, ABC):
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
     facts: Mapping = field(default_factory=dict, repr=False)
     written: torch.Tensor | None = field(default=None, repr=False, compare=False, kw_only=True)
+    evaluator: object = field(default=None, repr=False, compare=False, kw_only=True)
 
     @property
     def note(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -57,14 +58,16 @@ class EvalResult:
 
 
 class Evaluator:
-    """Evaluates a patient on a sample of held-out text. `seconds` is the duration of the last
-    evaluation."""
+    """Evaluates a patient on a sample of held-out text, that of the file `held_out`. `seconds` is
+    the duration of the last evaluation."""
 
-    def __init__(self, base: Base, sample: Sample, progress: Progress = silent) -> None:
-        self.base, self.sample = base, sample
+    def __init__(
+        self, base: Base, sample: Sample, progress: Progress = silent, held_out: str = ""
+    ) -> None:
+        self.base, self.sample, self.held_out = base, sample, held_out
         self.seconds = 0.0
         self._of_base: Score | None = None
-        self._of_cut: Score | None = None
+        self._of_cut: dict[Plan, Score] = {}
         self._progress = progress
 
     @classmethod
@@ -81,7 +84,13 @@ class Evaluator:
                 raise SurgeryError(f"{path} can't be read: {error.strerror or error}.") from error
             except (UnicodeDecodeError, ValueError) as error:
                 raise SurgeryError(f"{path} is not text in UTF-8.") from error
-        return cls(base, Sample.of(base, words), progress)
+        return cls(base, Sample.of(base, words), progress, held_out)
+
+    def reporting_to(self, progress: Progress) -> Evaluator:
+        """The same evaluator, with all that it has measured, for another job."""
+        twin = copy.copy(self)
+        twin._progress = progress
+        return twin
 
     def score(self, model: PreTrainedModel) -> Score:
         """The score of any model with the base's vocabulary."""
@@ -112,8 +121,10 @@ class Evaluator:
         """Scores of the base and of the cut patient, computed once."""
         if self._of_base is None:
             self._of_base = self.score(self.base.model)
-            self._of_cut = self.score(self.base.operate(plan.unfitted).model)
-        return self._of_base, self._of_cut
+        cut = plan.unfitted
+        if cut not in self._of_cut:
+            self._of_cut = {cut: self.score(self.base.operate(cut).model)}
+        return self._of_base, self._of_cut[cut]
 
     def summary(self, altered: Patient, plan: Plan, word: str) -> dict:
         """A healed or repaired patient as it will be saved, called `word`, beside the base and the

@@ -123,7 +123,7 @@ class HealingRun:
         self.device = base.model.device  # of several processes, each has its own
         self._start = start_of(self.folder, plan, start)
         patient = first_patient(base, plan, self._start)
-        self.evaluator = evaluator or Evaluator.of(base, settings.held_out, progress)
+        self.evaluator = evaluator or self._evaluator(start)
         with memory_explained(_LESS):
             model = make_student(patient, settings)
         check_savable(patient, names_in_patient(model))
@@ -149,6 +149,14 @@ class HealingRun:
         self._best = (math.inf, 0)  # lowest mean loss before a saved state, and its step
         self._saved_at = time.monotonic()
         self._begin(facts, started, start.written if start else None)
+
+    def _evaluator(self, start: Altered | None) -> Evaluator:
+        """That of the patient to begin from, if it is for the same text."""
+        held_out, progress = self.settings.held_out, self._progress
+        known = start.evaluator if start is not None else None
+        if isinstance(known, Evaluator) and known.base is self.base and known.held_out == held_out:
+            return known.reporting_to(progress)
+        return Evaluator.of(self.base, held_out, progress)
 
     # ------------------------------------------------------------------ the loop
 

@@ -10,6 +10,7 @@ import torch
 
 from surgery.altered import Altered, put_in
 from surgery.base import Base
+from surgery.healing.evaluation import Evaluator
 from surgery.plan import Plan
 
 _HOW = {
@@ -40,11 +41,12 @@ class Repaired(Altered):
         tensors: Mapping[str, torch.Tensor],
         facts: Mapping,
         written: torch.Tensor | None = None,
+        evaluator: Evaluator | None = None,
     ) -> Repaired:
         """Put fitted tensors into a fresh skeleton over the base's parameters."""
         model = base.operate(plan.unfitted).model
         put_in(model, tensors)
-        return cls(base, plan, model, tensors, facts, written=written)
+        return cls(base, plan, model, tensors, facts, written=written, evaluator=evaluator)
 
     @property
     def note(self) -> str:

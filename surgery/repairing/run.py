@@ -88,7 +88,7 @@ def repair(
             for one in found.fits
         ],
     }
-    repaired = Repaired.assemble(base, new, found.tensors, facts, written)
+    repaired = Repaired.assemble(base, new, found.tensors, facts, written, evaluator)
     facts["perplexity"] = evaluator.summary(repaired, cut, "repaired")
     facts["seconds"] = round(time.monotonic() - begun, 1)
     return repaired

@@ -165,7 +165,7 @@ def test_refusals(tiny_folder, family, text, method, words):
 
 def test_texts_that_are_too_short_or_missing(llama, plan, tmp_path):
     short = tmp_path / "short.txt"
-    short.write_text("A few words. " * 50, encoding="utf-8")
+    short.write_text("A few words. " * 20, encoding="utf-8")
     with pytest.raises(SurgeryError, match="calibration text is too short"):
         repair(llama, plan, RepairSettings(text=str(short)))
     with pytest.raises(SurgeryError, match="can't be read"):
@@ -223,10 +223,10 @@ def test_healing_reads_what_the_base_wrote_for_the_repair(llama, tmp_path):
 
     plan = Plan.parse("0:2, 4:6", 6)
     repaired = repair(llama, plan, RepairSettings("lstsq", "own", 2560))
-    assert repaired.written.shape == (20, 128)
+    assert repaired.written.shape == (40, 64)
     given = Settings(minutes=0.05, layers=(0,), batch=1, window=64, default_text="own")
     run = HealingRun(llama, repaired.plan, given, tmp_path / "run", start=repaired)
-    assert torch.equal(run.tokens[:40], repaired.written.view(40, 64).int())
+    assert torch.equal(run.tokens[:40], repaired.written.int())
     assert run.settings.learning_rate == 1.5e-4
     fixed = HealingRun(
         llama, plan, given.replace(minutes=None, steps=2), tmp_path / "other", start=None
@@ -252,6 +252,28 @@ def test_healing_begins_from_the_repaired_patient(gpt2, repaired, tmp_path):
     assert healed.facts["repair"]["method"] == "refit" and "repaired (refit)" in healed.description
     loaded = AutoModelForCausalLM.from_pretrained(healed.save(tmp_path / "out"))
     assert torch.equal(logits(loaded), logits(healed.model))
+
+
+def test_healing_scores_base_and_cut_only_on_another_text(gpt2, repaired, tmp_path, monkeypatch):
+    from surgery.healing import Evaluator, HealingRun, Settings
+
+    scored, score = [], Evaluator.score
+    monkeypatch.setattr(
+        Evaluator, "score", lambda self, model: scored.append(model) or score(self, model)
+    )
+    given = Settings(steps=1, layers=(0,), batch=1, window=32, sampled_tokens=64)
+    run = HealingRun(gpt2, repaired.plan, given, tmp_path / "run", start=repaired)
+    assert len(scored) == 1
+    text = tmp_path / "text"
+    text.write_text("Another text to judge on. " * 40)
+    other = HealingRun(
+        gpt2, repaired.plan, given.replace(held_out=str(text)), tmp_path / "other", start=repaired
+    )
+    assert len(scored) == 1 + 3
+    assert other.evaluations[0].tokens != run.evaluations[0].tokens
+    patient = gpt2.operate(Plan.parse("0:2, 5:6", 6))
+    found = repaired.evaluator.evaluate(0, patient, "The")
+    assert found.cut == found.now != run.evaluations[0].cut
 
 
 def test_a_marked_plan_without_its_repair_is_not_healed(gpt2, repaired, tmp_path):
