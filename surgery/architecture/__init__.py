@@ -19,6 +19,7 @@ are weights used.
       quantized          stored quantized modules compared with the config
       purpose            refuses models that are not decoders
       hooks              hidden states between layers
+      modules            modules by name
       meta, dtypes, embedding, loader    forward passes without memory; dtypes; Auto classes
     checks/    is each new layer what its source was? If not: `Refused`
       check              all comparisons

@@ -11,6 +11,7 @@ import torch
 from surgery import Base, Plan, SurgeryError
 
 PROMPT = "The capital of France is"
+BFLOAT16_STEP = 2**-8  # between neighbouring numbers, relative to them
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +39,14 @@ def test_greedy_streams_are_what_transformers_generates(bundled, text):
     stream = patient.stream(PROMPT, max_new_tokens=12, greedy=True)
     message = "".join(stream)
     ids = bundled.tokenizer(PROMPT, return_tensors="pt")["input_ids"]
-    for cache in (True, False):
-        full = patient.model.generate(ids, max_new_tokens=12, do_sample=False, use_cache=cache)
-        new = full[0, ids.shape[1] :].tolist()
-        assert [t for t in new if t != bundled.tokenizer.eos_token_id] == stream.ids
+    full = patient.model.generate(ids, max_new_tokens=12, do_sample=False)
+    new = full[0, ids.shape[1] :].tolist()
+    assert [t for t in new if t != bundled.tokenizer.eos_token_id] == stream.ids
+    # Without the cache sums are added in another order, and the likeliest tokens may be tied.
+    with torch.no_grad():
+        logits = patient.model(input_ids=full, use_cache=False).logits[0, ids.shape[1] - 1 : -1]
+    chosen = logits.gather(1, full[0, ids.shape[1] :, None])[:, 0]
+    assert (logits.max(-1).values - chosen).max() <= 2 * BFLOAT16_STEP * logits.abs().max()
     assert message == bundled.tokenizer.decode(stream.ids, skip_special_tokens=True)
 
 

@@ -22,6 +22,7 @@ from surgery.architecture.config.rewrite import config_key, rewrite
 from surgery.architecture.inspect.anatomy import Anatomy, build_meta
 from surgery.architecture.inspect.loader import writes_text
 from surgery.architecture.inspect.module_diff import computed_buffers, computed_names
+from surgery.architecture.inspect.modules import modules_by_name
 from surgery.architecture.inspect.names import memory_names
 from surgery.errors import Refused
 from surgery.initialisers import Changes
@@ -177,7 +178,7 @@ class _Modules:
     """A model's modules by name, listed once: `get_submodule` would walk the tree each time."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._by_name = dict(model.named_modules(remove_duplicate=False))
+        self._by_name = modules_by_name(model)
         self._mine: dict[tuple[int, int], nn.Parameter] = {}
         self._alive: list[Any] = []  # an id means nothing once its tensor is gone
 
@@ -224,7 +225,7 @@ def _copy_other_buffers(
 
 def _without_value(model: nn.Module) -> str | None:
     """The name of a tensor that is still on the meta device, plain attributes included."""
-    for name, module in model.named_modules():
+    for name, module in modules_by_name(model).items():
         for store in (module._parameters, module._buffers, vars(module)):
             for leaf, value in store.items():
                 if type(value) in _PLAIN:  # most attributes, told apart in no time

@@ -18,11 +18,13 @@ from transformers import PreTrainedModel
 
 from surgery.architecture.inspect.anatomy import Anatomy
 from surgery.architecture.inspect.layer_list import layer_list
+from surgery.architecture.inspect.modules import modules_by_name
 
 
 def devices_of(model: nn.Module) -> set[torch.device]:
     """The devices that hold its parameters."""
-    return {parameter.device for parameter in model.parameters()}
+    modules = modules_by_name(model).values()
+    return {p.device for m in modules for p in m._parameters.values() if p is not None}
 
 
 def run_on_several(base: Anatomy, model: PreTrainedModel) -> None:

@@ -8,6 +8,7 @@ not be the base's own layers in another order. No check knows a model type.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -18,6 +19,7 @@ from surgery.architecture.inspect.layer_list import layer_list
 from surgery.architecture.inspect.loader import auto_class
 from surgery.architecture.inspect.meta import cached_length
 from surgery.architecture.inspect.module_diff import ModuleDiff, computed_buffers
+from surgery.architecture.inspect.modules import modules_by_name
 from surgery.architecture.inspect.names import memory_names
 from surgery.errors import Refused
 from surgery.progress import alive
@@ -101,25 +103,35 @@ def check_sharing(
 def check_buffers(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
     """Check that buffers which a reload computes (rotary frequencies, decays by depth) have the
     base's values."""
-    old = base.computed
-    for name, value in computed_buffers(new).items():
+    with suppress(Exception):  # a model whose code wants to see all of its layers
+        if _other_buffer(base, computed_buffers(new, base.stack.paths), sources) is None:
+            return
+    if other := _other_buffer(base, computed_buffers(new), sources):
+        name, source = other
+        raise Refused(
+            f"{name} would not be computed as {source} was: in this model it depends on the depth "
+            "or on where a layer stands."
+        )
+
+
+def _other_buffer(
+    base: Anatomy, computed: Mapping[str, torch.Tensor], sources: Sequence[int]
+) -> tuple[str, str] | None:
+    """The name of a buffer with another value than the base's, and the base's name for it."""
+    for name, value in computed.items():
         where = base.layer_of(name)
         source = f"{where[0]}.{sources[where[1]]}.{where[2]}" if where else name
-        before = old.get(source)
+        before = base.computed.get(source)
         if before is None or not _equal(before, value):
-            raise Refused(
-                f"{name} would not be computed as {source} was: in this model it depends on the "
-                "depth or on where a layer stands."
-            )
+            return name, source
+    return None
 
 
 def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -> None:
     """Check that every module has the type and attributes of its source, and that none computes
     with its own position."""
     diff = ModuleDiff(base.model, new, sources, base.stack.depth)
-    before, after = (
-        dict(model.named_modules(remove_duplicate=False)) for model in (base.model, new)
-    )
+    before, after = map(modules_by_name, (base.model, new))
     for path in base.stack.paths:
         if len(after[path]) != len(sources):
             raise Refused(

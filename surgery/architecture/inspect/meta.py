@@ -17,6 +17,8 @@ from transformers import PreTrainedModel
 
 from surgery.progress import alive
 
+from .modules import modules_by_name
+
 SHORT = 3  # tokens, of the shortest pass
 
 
@@ -28,7 +30,11 @@ def run(model: PreTrainedModel, length: int, use_cache: bool):
     """
     ids = torch.zeros(1, length, dtype=torch.long, device="meta")
     # Some models keep a state on their modules (RecurrentGemma), which must not stay behind.
-    before = [(store, dict(store)) for m in model.modules() for store in (vars(m), m._buffers)]
+    before = [
+        (store, dict(store))
+        for m in modules_by_name(model).values()
+        for store in (vars(m), m._buffers)
+    ]
     try:
         with torch.no_grad(), _Guess():
             return model(input_ids=ids, use_cache=use_cache, **_required(model, ids))

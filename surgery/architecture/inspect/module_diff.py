@@ -7,7 +7,8 @@ fields that were rewritten. Which modules are compared, and what a difference me
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from surgery.architecture.config.rewrite import DEPTH_FIELDS, LAYER_KINDS
 from surgery.seeded_random import Seeded
+
+from .modules import modules_by_name
 
 # How modules spell their own position. What they do with it is looked into by `position`.
 INDEX_FIELDS = ("layer_idx", "layer_id", "layer_num", "layer_number", "layer_index", "seed")
@@ -166,36 +169,63 @@ _MACHINERY = set(vars(nn.Module()))
 _NOT_COMPARED = _IGNORED | _MACHINERY
 
 
-def computed_buffers(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+def computed_buffers(
+    model: PreTrainedModel, skipped: Sequence[str] = ()
+) -> dict[str, torch.Tensor]:
     """The values that a reload would compute for the buffers that no checkpoint stores.
 
     `model` is on meta; these buffers become real on it, a few kB each. This is what
-    `from_pretrained` does: build on meta, then let the model initialise what was not loaded.
+    `from_pretrained` does: build on meta, then let the model initialise what was not loaded. To
+    save time, layers at the paths `skipped` that have no such buffer are not initialised.
     """
     computed = computed_names(model)
-    modules = dict(model.named_modules(remove_duplicate=False))
-    for owner, leaf in computed:
-        module = modules[owner]
-        # Building called these initialised, on meta; their parents may be who computes the values.
-        for end in range(len(owner.split(".")) + 1):
-            modules[".".join(owner.split(".")[:end])].__dict__["_is_hf_initialized"] = False
-        module._buffers[leaf] = torch.zeros_like(module.get_buffer(leaf), device="cpu")
-    for module in modules.values():  # what is stored need not be drawn: that takes longest
-        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
-            if tensor is not None and name not in module._non_persistent_buffers_set:
-                tensor._is_hf_initialized = True
-    with Seeded(0), torch.no_grad():
-        model.initialize_weights()
-    return {
-        f"{owner}.{leaf}".lstrip("."): modules[owner].get_buffer(leaf) for owner, leaf in computed
-    }
+    with _without_layers(model, skipped, computed):
+        modules = modules_by_name(model)
+        for owner, leaf in computed:
+            module = modules[owner]
+            # Building called these initialised, on meta; their parents may be who computes them.
+            for end in range(len(owner.split(".")) + 1):
+                modules[".".join(owner.split(".")[:end])].__dict__["_is_hf_initialized"] = False
+            module._buffers[leaf] = torch.zeros_like(module.get_buffer(leaf), device="cpu")
+        for module in modules.values():  # what is stored need not be drawn: that takes longest
+            for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+                if tensor is not None and name not in module._non_persistent_buffers_set:
+                    tensor._is_hf_initialized = True
+        with Seeded(0), torch.no_grad():
+            model.initialize_weights()
+        return {
+            f"{owner}.{leaf}".lstrip("."): modules[owner].get_buffer(leaf)
+            for owner, leaf in computed
+        }
+
+
+@contextmanager
+def _without_layers(
+    model: nn.Module, paths: Sequence[str], computed: Sequence[tuple[str, str]]
+) -> Iterator[None]:
+    """Within, the model lacks the layers at these paths that have no `computed` buffer."""
+    kept: list[tuple[nn.Module, dict[str, nn.Module | None]]] = []
+    owners = [owner + "." for owner, _ in computed]
+    try:
+        for path in paths:
+            layers = model.get_submodule(path)
+            kept.append((layers, layers._modules))
+            layers._modules = {
+                name: layer
+                for name, layer in layers._modules.items()
+                if any(owner.startswith(f"{path}.{name}.") for owner in owners)
+            }
+        yield
+    finally:
+        for layers, modules in kept:
+            layers._modules = modules
 
 
 def computed_names(model: nn.Module) -> list[tuple[str, str]]:
     """The buffers that no checkpoint stores, each as (name of its module, its name there)."""
     return [
         (name, leaf)
-        for name, module in model.named_modules(remove_duplicate=False)
+        for name, module in modules_by_name(model).items()
         for leaf in sorted(module._non_persistent_buffers_set)
         if module._buffers.get(leaf) is not None
     ]
