@@ -44,7 +44,8 @@ REPEATS = ("0:22, 8:30", "0:15, 11:30", "0:15, 11:15*2, 15:30")
 @dataclass(frozen=True)
 class Cell:
     """One plan under one method, “as it is” for none. `recovered` is (share, low, high) of the lost
-    log perplexity; `problem` says why there is no figure."""
+    log perplexity; `repaired` is the share before healing began, after `steps` of which the others
+    are; `problem` says why there is no figure."""
 
     what: str
     plan: str
@@ -54,6 +55,8 @@ class Cell:
     high: float = 0.0
     recovered: tuple[float, float, float] | None = None
     seconds: float = 0.0
+    steps: int = 0
+    repaired: float = 0.0
     problem: str = ""
 
 
@@ -89,10 +92,19 @@ def healed(what: str, plan: str, method: str) -> Cell:
         seconds = time.monotonic() - begun
     if run.returncode:
         return Cell(what, plan, method, seconds=seconds, problem=run.stderr.strip()[-300:])
-    found = json.loads(run.stdout)["perplexity"]
-    low, high = found["intervals"]["healed"]
-    share = found["recovered_of_log_perplexity"]
-    return Cell(what, plan, method, found["healed"], low, high, share, seconds)
+    facts = json.loads(run.stdout)
+    found, before = facts["perplexity"], facts.get("repair", {}).get("perplexity", {})
+    return Cell(
+        what,
+        plan,
+        method,
+        found["healed"],
+        *found["intervals"]["healed"],
+        recovered=found["recovered_of_log_perplexity"],
+        seconds=seconds,
+        steps=facts["steps"],
+        repaired=before.get("recovered_of_log_perplexity", [0.0])[0],
+    )
 
 
 def repaired(base: Base, evaluator: Evaluator, what: str, plan: str, method: str) -> Cell:

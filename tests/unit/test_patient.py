@@ -46,7 +46,7 @@ def test_greedy_streams_are_what_transformers_generates(bundled, text):
     with torch.no_grad():
         logits = patient.model(input_ids=full, use_cache=False).logits[0, ids.shape[1] - 1 : -1]
     chosen = logits.gather(1, full[0, ids.shape[1] :, None])[:, 0]
-    assert (logits.max(-1).values - chosen).max() <= 2 * BFLOAT16_STEP * logits.abs().max()
+    assert (logits.max(-1).values - chosen).max() <= 4 * BFLOAT16_STEP * logits.abs().max()
     assert message == bundled.tokenizer.decode(stream.ids, skip_special_tokens=True)
 
 
