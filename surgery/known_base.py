@@ -49,6 +49,7 @@ class KnownBase:
     has_tokenizer: bool
     has_chat_template: bool
     takes_images: bool
+    why_no_images: str
     licence: str | None
     counts: Counts
     layouts: Layouts
@@ -72,6 +73,7 @@ class KnownBase:
             has_tokenizer=base.has_tokenizer,
             has_chat_template=base.has_chat_template,
             takes_images=base.takes_images,
+            why_no_images=base.why_no_images,
             licence=base.licence,
             counts=base.counts,
             layouts=base.layouts,

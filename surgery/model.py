@@ -253,6 +253,11 @@ class Model:
         return self._processor[0] is not None
 
     @property
+    def why_no_images(self) -> str:
+        """Why a model that sees takes no images here; empty if it does, and for models of text."""
+        return self._processor[1] if is_multimodal(self.anatomy.model) else ""
+
+    @property
     def processor(self) -> ProcessorMixin:
         """Its processor of images and text. Raises `BaseError` if it takes no images."""
         processor, why = self._processor

@@ -202,6 +202,16 @@ def test_a_base_without_a_tokenizer_says_so(services, tiny_folder, tmp_path):
     assert button["interactive"] and not status["text"]
 
 
+def test_a_base_that_sees_says_why_it_takes_no_image(services, tmp_path):
+    for name in ("sees", "blind"):
+        tiny_llava.save(tmp_path / name)
+    for path in (tmp_path / "blind").glob("*processor_config.json"):
+        path.write_text("{")
+    assert not can_speak(services, str(tmp_path / "sees"))[1]["text"]
+    button, status = can_speak(services, str(tmp_path / "blind"))
+    assert button["interactive"] and "processor of blind can't be used" in status["text"]
+
+
 def test_only_small_weights_are_loaded_unasked(services, tiny_folder, monkeypatch):
     spec = str(tiny_folder("gpt2"))
     assert loads_unasked(services, spec) and not loads_unasked(services, "")

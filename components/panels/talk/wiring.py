@@ -146,13 +146,14 @@ def _with_clock(pressed: gr.Number, inputs: list) -> str:
 
 
 def can_speak(services: Services, spec: str) -> tuple[dict, dict]:
-    """Updates of the Stream button and the status: whether this base generates text."""
+    """Updates of the Stream button and the status: whether this base generates text, and why not
+    from images where it should."""
     try:
         base = services.bases.numbers(spec)
     except SurgeryError:  # none is open; the base's own line says why
         return gr.skip(), gr.skip()
     if base.has_tokenizer:
-        return gr.update(interactive=True), note("")
+        return gr.update(interactive=True), note(base.why_no_images)
     reason = f"{base.name} has no tokenizer, so it can't generate text. Everything else works."
     return gr.update(interactive=False), note(reason)
 

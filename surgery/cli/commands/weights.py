@@ -12,6 +12,7 @@ from surgery.plan import Plan
 from ..common import (
     BaseArgument,
     JsonOption,
+    UnionOption,
     WithOption,
     open_base,
     open_operation,
@@ -27,13 +28,14 @@ def weights(
         str, typer.Argument(metavar="[PLAN]", help="Layers in running order, or a preset.")
     ] = "",
     with_: WithOption = None,
+    union_vocabulary: UnionOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show how the weights are distributed. Every value is counted, by layer and kind of tensor."""
     from surgery.weight_stats import report, survey_base
 
     if plan:
-        _, _, (made, flat) = open_operation(base, plan, with_)
+        _, _, (made, flat) = open_operation(base, plan, with_, union=union_vocabulary)
     else:
         made = open_base(base)
         flat = Plan.whole(made.depth)

@@ -133,6 +133,7 @@ def test_a_saved_patient_takes_images_too(base, image, tmp_path):
 def test_bases_without_images_say_so(base, tiny_folder, image, tmp_path):
     text_only = Base.open(str(tiny_folder("llama")))
     assert base.takes_images and not text_only.takes_images
+    assert not base.why_no_images and not text_only.why_no_images
     with pytest.raises(SurgeryError, match="takes no images"):
         text_only.operate(Plan.whole(6)).stream("a", image=image)
     blind = tmp_path / "blind"
@@ -153,7 +154,7 @@ def test_a_missing_package_for_images_is_named(tmp_path, image, monkeypatch):
     tiny_llava.save(tmp_path / "base")
     monkeypatch.setattr(image_prompt.AutoProcessor, "from_pretrained", fails)
     base = Base.open(str(tmp_path / "base"))
-    assert not base.takes_images
+    assert not base.takes_images and "pip install torchvision" in base.why_no_images
     patient = base.operate(Plan.parse("0:2, 4:6", 6))
     with pytest.raises(SurgeryError, match="pip install torchvision"):
         patient.stream("Look", image=image, **GREEDY)
