@@ -7,6 +7,7 @@
     settings        every parameter, with its default, bounds and description
     cost            operations, hours, money and memory, before a run begins
     text            training text: a file, a data set, or what the base itself writes
+    own_text        what the base writes, many rows side by side
     time_budget     how a run's minutes are divided between text, evaluations and steps
     schedule        data order and learning rate, as functions of seed and step
     student         the patient with parameters of its own where it trains

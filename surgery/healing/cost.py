@@ -18,8 +18,8 @@ from surgery.errors import SurgeryError
 from surgery.memory.devices import HEADROOM, free_on, gigabytes
 from surgery.plan import Plan
 
+from .own_text import writing_bytes
 from .settings import Settings
-from .text import writing_bytes
 from .time_budget import training_share
 
 if TYPE_CHECKING:

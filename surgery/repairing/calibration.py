@@ -14,7 +14,8 @@ import torch
 from surgery.analysis.cache import lasting_name
 from surgery.errors import SurgeryError
 from surgery.healing.cost import measured_peak, room, widths
-from surgery.healing.text import alternating, of_data_set, of_file, of_library, sampled
+from surgery.healing.own_text import sampled
+from surgery.healing.text import alternating, of_data_set, of_file, of_library
 from surgery.io.array_cache import ArrayCache
 from surgery.io.cache_folder import cache_folder
 from surgery.plan import Plan

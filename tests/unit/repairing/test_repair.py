@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from surgery import Base, Init, Plan, Refused, RepairSettings, SurgeryError, repair
-from surgery.healing.text import sampled
+from surgery.healing.own_text import sampled
 from surgery.progress import Cancelled, silent
 from surgery.repairing import calibration as module
 from surgery.repairing.calibration import calibration_text, held_out
