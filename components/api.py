@@ -197,15 +197,15 @@ class Endpoints:
             text: What to measure on; a text of the project's own if empty.
             limit: Tokens in all, at most.
         """
-        from surgery.analysis import report
         from surgery.analysis import scan as measure
+        from surgery.analysis.json_values import scan_json
 
         with self._answering("count", request):
 
             def work(progress: Progress) -> dict:
                 model, sample, name = self._sample(base, text, limit, progress)
                 with self.bases.in_use(model):
-                    return report.scan_json(model, name, measure(model, sample, progress=progress))
+                    return scan_json(model, name, measure(model, sample, progress=progress))
 
             yield (yield from _watched(work))
 
@@ -234,10 +234,10 @@ class Endpoints:
             judge,
             measured_score,
             random_controls,
-            report,
             text_to_judge_on,
         )
         from surgery.analysis import suggest as find
+        from surgery.analysis.json_values import suggest_json
 
         with self._answering("count", request):
 
@@ -260,7 +260,7 @@ class Endpoints:
                         controls = random_controls(model, plans, **size)
                         found = [one.plan for one in plans]
                         judged = judge(model, found, other, controls, progress)
-                    return report.suggest_json(model, name, whole, plans, where, judged, controls)
+                    return suggest_json(model, name, whole, plans, where, judged, controls)
 
             yield (yield from _watched(work))
 

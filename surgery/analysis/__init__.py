@@ -30,7 +30,7 @@ Every function takes a base and a text, measures on it, and returns plain values
     distributed    one scan over several processes that were launched together
     parts          one scan in parts, by processes or machines that don't talk
     cache          measurements in memory and on disk
-    report         all of it as JSON and as tables
+    json_values    all of it as plain values for JSON
 """
 
 from surgery.lazy import lazy_names

@@ -28,6 +28,7 @@ class _Preallocated(DynamicLayer):
         super().__init__()
         self.dtype, self.device = layer.dtype, layer.device
         self.is_initialized = True
+        assert layer.keys is not None and layer.values is not None  # it is initialised
         self._rooms: list[torch.Tensor] = []
         for states in (layer.keys, layer.values):
             *rows, had, width = states.shape
@@ -40,7 +41,7 @@ class _Preallocated(DynamicLayer):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append keys and values, and return all."""
-        had = self.keys.shape[-2]
+        had = 0 if self.keys is None else self.keys.shape[-2]
         have = had + key_states.shape[-2]
         if have > self._rooms[0].shape[-2]:
             return super().update(key_states, value_states, *args, **kwargs)

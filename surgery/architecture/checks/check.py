@@ -133,10 +133,9 @@ def check_modules(base: Anatomy, new: PreTrainedModel, sources: Sequence[int]) -
     diff = ModuleDiff(base.model, new, sources, base.stack.depth)
     before, after = map(modules_by_name, (base.model, new))
     for path in base.stack.paths:
-        if len(after[path]) != len(sources):
+        if (built := len(layer_list(new, path))) != len(sources):
             raise Refused(
-                f"The plan has {len(sources)} layers, but transformers builds "
-                f"{len(after[path])} for it."
+                f"The plan has {len(sources)} layers, but transformers builds {built} for it."
             )
     tables = {table.rpartition(".")[0] for table in base.tables}
     seen = set()

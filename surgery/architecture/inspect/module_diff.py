@@ -190,7 +190,7 @@ def computed_buffers(
         for module in modules.values():  # what is stored need not be drawn: that takes longest
             for name, tensor in (*module._parameters.items(), *module._buffers.items()):
                 if tensor is not None and name not in module._non_persistent_buffers_set:
-                    tensor._is_hf_initialized = True
+                    vars(tensor)["_is_hf_initialized"] = True
         with Seeded(0), torch.no_grad():
             model.initialize_weights()
         return {

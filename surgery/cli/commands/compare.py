@@ -52,9 +52,12 @@ def compare(
     Perplexity, divergence, and the tokens that suffered most. A short measurement tells how many
     tokens are needed to know the cost precisely.
     """
-    from surgery.analysis import LossIncrease, Sample, measured_score, report
+    from surgery.analysis import LossIncrease, Sample, measured_score
     from surgery.analysis import compare as measure
+    from surgery.analysis.json_values import compare_json
     from surgery.plan import Plan
+
+    from ..reports.compare import compare_tables
 
     opened, written, (made, flat) = open_operation(
         base, plan, with_, from_disk, union=union_vocabulary
@@ -72,9 +75,9 @@ def compare(
         print_disk_reads(made, flat, passes=5)  # three show how layers are run, once
         result = measure(made, flat, sample, progress, against=against)
     if as_json:
-        print_json(report.compare_json(opened, written, name, result))
+        print_json(compare_json(opened, written, name, result))
         return
     out.print(f"{escape(opened.name)}  {escape(str(written))}  ({written.describe()})")
     out.print(f"{escape(name)}\n")
-    for part in report.compare_tables(written, result):
+    for part in compare_tables(result):
         out.print(part)

@@ -60,7 +60,7 @@ def evaluate(
     too. lm-eval is lm-evaluation-harness, which the extra “eval” installs. Tasks whose data is on
     this machine need no network.
     """
-    from surgery.analysis.report import plain
+    from surgery.analysis.json_values import plain
     from surgery.harness import evaluate as measure
     from surgery.harness import keep
 

@@ -77,12 +77,15 @@ def scan(
     `accelerate launch -m surgery scan …` splits the work between processes, and --part between
     processes or machines that share the cache folder LAYER_SURGERY_CACHE.
     """
-    from surgery.analysis import disk_passes, report, scan_part
+    from surgery.analysis import disk_passes, scan_part
     from surgery.analysis import scan as measure
     from surgery.analysis.distributed import distributed_scan, is_first, launched
+    from surgery.analysis.json_values import part_json, scan_json
     from surgery.analysis.parts import as_dealt
     from surgery.analysis.pilot import Pilot
     from surgery.analysis.precision import FOR_SCANS
+
+    from ..reports.scan import part_line, scan_tables
 
     share = _pair(part, "/", "a part of a scan", "1/4")
     dealt = as_dealt(*share) if share else (0, 1)
@@ -125,17 +128,17 @@ def scan(
             result = measure(opened, sample, scores=scores, within=span, progress=progress)
     if share:
         if as_json:
-            print_json(report.part_json(opened, name, made))
+            print_json(part_json(opened, name, made))
         else:
-            out.print(escape(report.part_line(made)))
+            out.print(escape(part_line(made)))
         return
     if launched() and not is_first():
         return
     if as_json:
-        print_json(report.scan_json(opened, name, result))
+        print_json(scan_json(opened, name, result))
         return
     out.print(f"{escape(opened.name)}, {escape(name)}")
-    for table in report.scan_tables(opened, result):
+    for table in scan_tables(opened, result):
         out.print(table)
 
 

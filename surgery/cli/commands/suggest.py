@@ -79,10 +79,12 @@ def suggest(
         judge,
         measured_score,
         random_controls,
-        report,
     )
     from surgery.analysis import suggest as propose
+    from surgery.analysis.json_values import suggest_json
     from surgery.plan import Plan
+
+    from ..reports.suggest import suggest_tables
 
     opened = open_base(base, from_disk)
     with progress_bar() as progress:
@@ -116,10 +118,10 @@ def suggest(
         other, other_name = rest
         judged = judge(opened, [one.plan for one in plans], other, controls, progress)
     if as_json:
-        print_json(report.suggest_json(opened, name, whole, plans, other_name, judged, controls))
+        print_json(suggest_json(opened, name, whole, plans, other_name, judged, controls))
         return
     out.print(f"{escape(opened.name)}. Chosen on {escape(name)}; judged on {escape(other_name)}.")
-    for part in report.suggest_tables(opened, whole, plans, judged):
+    for part in suggest_tables(opened, whole, plans, judged):
         out.print(part)
 
 

@@ -21,7 +21,7 @@ _LONGEST = 18  # characters of a token in the table
 
 def tokens_json(base: Base, plan: Plan, prompt: str, result: TokenImportance) -> dict:
     """Costs by token, then by position of the plan, in nats; null for what isn't a number."""
-    from surgery.analysis.report import plain
+    from surgery.analysis.json_values import plain
 
     return plain(
         {

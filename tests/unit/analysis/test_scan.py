@@ -27,10 +27,11 @@ from surgery.analysis import (
     measure_all,
     overlooked,
     perplexity,
-    report,
     scan,
 )
 from surgery.analysis.cache import _memory
+from surgery.analysis.json_values import scan_json
+from surgery.cli.reports.scan import scan_tables
 
 FAMILIES = ("llama", "gemma3_text", "mixtral", "gpt2", "qwen2")
 
@@ -329,7 +330,7 @@ def test_a_new_score_needs_one_entry(opened, monkeypatch):
     result = scan(base, sample, scores=["halves"])
     assert result.values == {"halves": (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)}
     assert known_scan(base, sample, scores=["halves"]).values == result.values
-    assert report.scan_json(base, "a text", result)["halves"] == list(result.values["halves"])
-    (table,) = [part for part in report.scan_tables(base, result) if not isinstance(part, str)]
+    assert scan_json(base, "a text", result)["halves"] == list(result.values["halves"])
+    (table,) = [part for part in scan_tables(base, result) if not isinstance(part, str)]
     assert [column.header for column in table.columns] == ["layer", "half"]
     assert list(table.columns[1].cells) == ["0.0", "0.5", "1.0", "1.5", "2.0", "2.5"]
