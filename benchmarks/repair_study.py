@@ -8,8 +8,9 @@ in three ways. Each is repaired by every method, and the cuts are healed from th
 refit. Healing is the command of a user with an empty cache, so the base writes its text within the
 minutes. The repairs find the base's text in the cache after the first one.
 
-Takes about three hours on two cores that do nothing else. Each figure is kept in docs/explanation/repair-study.json when
-it is there, so a stopped study goes on. Writes repair-study.md and repair-study.svg beside it.
+Takes about three hours on two cores that do nothing else. Each figure is kept in
+docs/explanation/repair-study.json when it is there, so a stopped study goes on. Writes
+repair-study.md and repair-study.svg beside it.
 """
 
 from __future__ import annotations
