@@ -38,17 +38,21 @@ _KEPT, _VERSION = 16, 2  # bases in the cache; files of another version are igno
 _SEED = 0
 # Operations per parameter and token, as if all ran at the peak speed: half of the tokens are
 # written, all run through base and patient. Measured on the bundled model, on a CPU.
-_OPERATIONS = 3.3
+_OPERATIONS = 4.6
+# Operations per parameter for the perplexities of base, cut and repaired patient.
+_EVALUATIONS = 3 * 2 * 2850
 _TOGETHER = 2048  # tokens: a repair in a given time reads a multiple, so that the cache is of use
 
 
 def tokens_within(base: Base, seconds: float) -> int:
     """About how many tokens a repair can read in `seconds`, including the time to write half of
-    them: 2,048 to 131,072, and no more than half of the free memory holds."""
-    per_token = _OPERATIONS * base.preview(Plan.whole(base.depth)).active_parameters
+    them and to measure what it gained: 2,048 to 131,072, and no more than half of the free memory
+    holds."""
+    parameters = base.preview(Plan.whole(base.depth)).active_parameters
+    operations = seconds * measured_peak(base) - _EVALUATIONS * parameters
     free = room(base) - base.counts.total * base.torch_dtype.itemsize
     most = min(MOST_IN_TIME, free / 2 / _bytes_per_token(base))
-    tokens = int(min(most, seconds * measured_peak(base) / per_token))
+    tokens = int(min(most, operations / (_OPERATIONS * parameters)))
     return max(FEWEST_IN_TIME, tokens // _TOGETHER * _TOGETHER)
 
 

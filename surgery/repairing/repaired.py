@@ -10,7 +10,6 @@ import torch
 
 from surgery.altered import Altered, put_in
 from surgery.base import Base
-from surgery.healing.evaluation import Evaluator
 from surgery.plan import Plan
 
 _HOW = {
@@ -41,12 +40,11 @@ class Repaired(Altered):
         tensors: Mapping[str, torch.Tensor],
         facts: Mapping,
         written: torch.Tensor | None = None,
-        evaluator: Evaluator | None = None,
     ) -> Repaired:
         """Put fitted tensors into a fresh skeleton over the base's parameters."""
         model = base.operate(plan.unfitted).model
         put_in(model, tensors)
-        return cls(base, plan, model, tensors, facts, written=written, evaluator=evaluator)
+        return cls(base, plan, model, tensors, facts, written=written)
 
     @property
     def note(self) -> str:

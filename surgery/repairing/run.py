@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,10 +89,10 @@ def repair(
             for one in found.fits
         ],
     }
-    repaired = Repaired.assemble(base, new, found.tensors, facts, written, evaluator)
+    repaired = Repaired.assemble(base, new, found.tensors, facts, written)
     facts["perplexity"] = evaluator.summary(repaired, cut, "repaired")
     facts["seconds"] = round(time.monotonic() - begun, 1)
-    return repaired
+    return replace(repaired, evaluator=evaluator.reporting_to(silent))
 
 
 def _text_name(text: str) -> str:
