@@ -254,7 +254,7 @@ class Model:
 
     @property
     def why_no_images(self) -> str:
-        """Why a model that sees takes no images here; empty if it does, and for models of text."""
+        """Why a vision-language model takes no images here; empty if it does, and for others."""
         return self._processor[1] if is_multimodal(self.anatomy.model) else ""
 
     @property

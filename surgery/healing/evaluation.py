@@ -118,12 +118,12 @@ class Evaluator:
         )
 
     def _origin(self, plan: Plan) -> tuple[Score, Score]:
-        """Scores of the base and of the cut patient, computed once."""
+        """Scores of the base and of the cut patient, each computed once."""
         if self._of_base is None:
             self._of_base = self.score(self.base.model)
         cut = plan.unfitted
         if cut not in self._of_cut:
-            self._of_cut = {cut: self.score(self.base.operate(cut).model)}
+            self._of_cut[cut] = self.score(self.base.operate(cut).model)
         return self._of_base, self._of_cut[cut]
 
     def summary(self, altered: Patient, plan: Plan, word: str) -> dict:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from surgery.base import Base
 
 _WINDOW = 128  # tokens: more windows are written at once than with longer ones
-# Tokens of a window in a short text: half of the rows would take as long, for each token, as twice
-# as many, and repairs come out the same (docs/explanation/repair.md).
+# A short text is written in windows of so many tokens: a few rows side by side take about as long
+# as twice as many, and repairs come out the same (docs/explanation/repair.md).
 _SHORT, _SHORT_TEXT = 64, 16_384
 _HELD_OUT = 5  # one window in so many is held out of the fits; odd, so that two texts take turns
 _FEWEST = 2 * _HELD_OUT  # windows

@@ -202,7 +202,7 @@ def test_a_base_without_a_tokenizer_says_so(services, tiny_folder, tmp_path):
     assert button["interactive"] and not status["text"]
 
 
-def test_a_base_that_sees_says_why_it_takes_no_image(services, tmp_path):
+def test_a_vision_language_model_says_why_it_takes_no_image(services, tmp_path):
     for name in ("sees", "blind"):
         tiny_llava.save(tmp_path / name)
     for path in (tmp_path / "blind").glob("*processor_config.json"):

@@ -146,8 +146,8 @@ def _with_clock(pressed: gr.Number, inputs: list) -> str:
 
 
 def can_speak(services: Services, spec: str) -> tuple[dict, dict]:
-    """Updates of the Stream button and the status: whether this base generates text, and why not
-    from images where it should."""
+    """Updates of the Stream button and the status: whether this base generates text, and why a
+    vision-language model takes no images."""
     try:
         base = services.bases.numbers(spec)
     except SurgeryError:  # none is open; the base's own line says why

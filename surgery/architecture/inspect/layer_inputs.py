@@ -47,7 +47,7 @@ def layer_inputs(model: PreTrainedModel, path: str, returns: Sequence[Any]) -> L
     """
     result: LayerInputs = {}
     layers = layer_list(model, path)
-    returns = [tree_map_only(torch.Tensor, _another, value) for value in returns]
+    returns = [tree_map_only(torch.Tensor, _empty_like, value) for value in returns]
 
     def stand_in(index):
         def forward(*args, **kwargs):
@@ -70,8 +70,8 @@ def layer_inputs(model: PreTrainedModel, path: str, returns: Sequence[Any]) -> L
     return result
 
 
-def _another(like: torch.Tensor) -> torch.Tensor:
-    """A tensor as `torch.empty_like` gives it, which takes a hundred times as long on meta."""
+def _empty_like(like: torch.Tensor) -> torch.Tensor:
+    """What `torch.empty_like` returns, a hundred times as fast on meta."""
     return torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=like.device)
 
 
