@@ -36,7 +36,11 @@ def load_processor(folder: Path, name: str) -> tuple[ProcessorMixin | None, str]
                 f"Images need the package torchvision with {name}: pip install torchvision. "
                 "Text works without it."
             )
-        return None, f"The processor of {name} can't be used: “{message}”."
+        message = message.replace(f"{folder}/", "").rstrip(".")  # names no path of this machine
+        return None, (
+            f"{name} takes no images here: its processor can't be used (“{message}”). Text works "
+            "without it."
+        )
     if getattr(processor, "image_processor", None) is None:
         return None, f"The processor of {name} takes no images."
     return processor, ""

@@ -141,7 +141,9 @@ def test_bases_without_images_say_so(base, tiny_folder, image, tmp_path):
     for path in blind.glob("*processor_config.json"):
         path.write_text("{")
     assert not Base.open(str(blind)).takes_images
-    with pytest.raises(SurgeryError, match="processor of blind can't be used"):
+    with pytest.raises(
+        SurgeryError, match="blind takes no images here: its processor can't be used"
+    ):
         Base.open(str(blind)).processor  # noqa: B018  it raises
 
 
