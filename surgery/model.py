@@ -11,12 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from transformers import (
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    ProcessorMixin,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from surgery.architecture.inspect.layer_list import embedding_table
 
@@ -33,9 +28,9 @@ from .architecture.inspect.quantized import check_declared
 from .compute.choice import compute_dtype_of
 from .compute.contexts import dtype_name, float32_gain
 from .counts import Counts, Layouts, StoredBytes
-from .errors import BaseError, SurgeryError, one_line
-from .generation.chat_prompt import processors_template
+from .errors import BaseError, SurgeryError
 from .generation.image_prompt import load_processor
+from .generation.tokenizer import load_tokenizer
 from .io.copy import equal, opener_of
 from .io.output_target import explained
 from .io.ownership import temporary
@@ -44,7 +39,6 @@ from .memory.devices import HEADROOM, accelerators, main_memory
 from .memory.shared_weights import share
 from .progress import Meter, Progress, Turn, current, silent
 from .sources import Source, Tensor, open_source
-from .sources.companions import companions
 from .sources.mapped_weights import DTYPES, MappedWeights
 from .sources.source import Opener
 
@@ -193,30 +187,7 @@ class Model:
     @cached_property
     def _tokenizer(self) -> tuple[PreTrainedTokenizerBase | None, str]:
         """(tokenizer, "") or (None, reason)."""
-        none = f"{self.name} has no tokenizer, so it can't read or write text."
-        if (folder := self.source.tokenizer_folder(current())) is None:
-            return None, none
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=False, local_files_only=True
-            )
-            if not tokenizer.chat_template and (template := processors_template(folder)):
-                tokenizer.chat_template = template
-            # Some damage only shows when the tokenizer is used.
-            tokenizer.decode([int(i) for i in tokenizer("a b")["input_ids"]])
-        except Exception as error:  # transformers reports a missing tokenizer in many ways
-            if not any(_is_vocabulary(name) for name in companions(folder, needed_only=True)):
-                return None, none
-            message = one_line(error, 200) or type(error).__name__
-            return None, (
-                f"The tokenizer of {self.name} can't be used, so text generation is unavailable: "
-                f"“{message}”. Check the tokenizer files."
-            )
-        if (folder / "tokenizer.json").is_file():
-            return tokenizer, ""
-        # For some families transformers creates an empty tokenizer if there are no files.
-        added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
-        return (tokenizer, "") if len(tokenizer.get_vocab().keys() - added) > 1 else (None, none)
+        return load_tokenizer(self.source.tokenizer_folder(current()), self.name)
 
     @property
     def has_tokenizer(self) -> bool:
@@ -443,11 +414,6 @@ class Model:
                     "config and differ in the checkpoint. Set tie_word_embeddings to false in "
                     "config.json."
                 )
-
-
-def _is_vocabulary(name: str) -> bool:
-    """Whether this file holds a vocabulary, rather than settings."""
-    return not name.endswith(("_config.json", ".jinja", "chat_template.json"))
 
 
 def _same(opener: Opener, one: Tensor, other: Tensor) -> bool:
