@@ -350,7 +350,7 @@ def _check_source(start: int, end: int, depth: int) -> None:
 def _parse_piece(piece: str, depth: int, bases: Mapping[str, int]) -> list[Layer]:
     shown = f"“{_short(piece)}”"
     if not piece:
-        raise PlanError("There is an empty place between two commas (or at an end): remove it.")
+        raise PlanError("There is an empty entry between two commas or at an end: remove it.")
     m = _ITEM.fullmatch(piece)
     if not m and (late := _LATE_COUNT.fullmatch(piece)):
         layers, init, times = (part.strip() for part in late.groups())

@@ -55,7 +55,7 @@ UnionOption = Annotated[
     bool,
     typer.Option(
         "--union-vocabulary",
-        help="With several bases: append to the first one's tokens those that others added.",
+        help="With several bases: append the tokens that the others added to those of the first.",
     ),
 ]
 ResizeOption = Annotated[
@@ -71,15 +71,15 @@ ComputeDtypeOption = Annotated[
     typer.Option(
         metavar="DTYPE",
         callback=set_compute_dtype,
-        help="Compute prompts, scores and training in float32 or as stored. The default, auto, is "
-        "float32 where this machine's CPU is clearly faster in it.",
+        help="The dtype of prompts, scores and training: auto, float32 or stored. auto is float32 "
+        "where this machine's CPU is clearly faster in it.",
     ),
 ]
 FromDiskOption = Annotated[
     bool,
     typer.Option(
         "--from-disk",
-        help="Read weights that are larger than memory from disk whenever they are used: slow.",
+        help="Read weights that are larger than memory from disk as they are used. Slow.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]

@@ -152,7 +152,7 @@ def verify_file(
             withdraw(target.parent, its)
         raise
     held = (
-        f"{found.equal} of {found.tokens} greedy tokens are the patient's own; llama.cpp's are "
+        f"{found.equal} of {found.tokens} greedy tokens match the patient's; llama.cpp's are "
         f"{found.mean:.4f} nats less likely on average, {found.largest:.2f} at most"
     )
     if card:

@@ -48,8 +48,8 @@ BASE is the model to operate on:
 
 \b
 PLAN lists its layers in running order. Layers count from
-0, and a range leaves its end out. With 30 layers:
-  "0:13, 17:30"                leaves out layers 13 to 16
+0, and a range excludes its end. With 30 layers:
+  "0:13, 17:30"                drops layers 13 to 16
   "0:22, 8:30"                 runs layers 8 to 21 twice
   "0:8, 8:12*3, 12:30"         runs layers 8 to 11 three times
   "0:8, 7@identity, 8:30"      adds a layer 7 initialised as the identity
@@ -59,7 +59,7 @@ Layers have the weights of their source, unless an initialiser follows:
 {_INITIALISERS}
 
 \b
-Or PLAN is a preset; values that are left out follow from the depth:
+Or PLAN is a preset; values that are omitted depend on the depth:
 {_PRESETS}
 
 \b
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         _silence_stdout()
         place = f" ({error.filename})" if error.filename else ""
-        return _fail(f"The system says: {error.strerror or error}{place}.")
+        return _fail(f"{error.strerror or error}{place}.")
     except Exception as error:
         if hasattr(error, "format_message"):  # wrong usage, in click's words
             context = getattr(error, "ctx", None)
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("SURGERY_DEBUG"):
             raise
         return _fail(
-            f"Something went wrong that should not ({type(error).__name__}: {str(error)[:300]}). "
+            f"Internal error ({type(error).__name__}: {str(error)[:300]}). "
             "Set SURGERY_DEBUG=1 to see where."
         )
     if status == 130:

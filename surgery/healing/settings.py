@@ -104,7 +104,7 @@ class Settings(BaseModel):
         "", "Data set", "Train on a Hub data set: org/name, or org/name:subset.", basic=True
     )
     held_out: str = _setting(
-        "", "Held-out text", "Evaluate on the text of this file; else on the project's own texts."
+        "", "Held-out text", "Evaluate on this file instead of the short texts."
     )
     objective: Literal["distill", "next-token"] = _setting(
         "distill", "Objective", "What the patient learns.", basic=True
@@ -124,7 +124,7 @@ class Settings(BaseModel):
     radius: int = _setting(4, "Radius", "Layers on each side of a seam.", 1, 4096, unit="layers")
     rank: int = _setting(16, "LoRA rank", "Rank of the LoRA adapters.", 1, 4096)
     alpha: float | None = _setting(
-        None, "Alpha", "Scale of the LoRA adapters; else the rank.", 1e-6, 1e6
+        None, "Alpha", "Scale of the LoRA adapters; by default the rank.", 1e-6, 1e6
     )
     dropout: float = _setting(0.0, "Dropout", "Dropout of the LoRA adapters.", 0, 0.9)
     steps: int | None = _setting(
@@ -144,7 +144,7 @@ class Settings(BaseModel):
     accumulate: int = _setting(
         1,
         "Gradient accumulation",
-        "Parts in which each process does its share of a batch, to save memory.",
+        "Split each process's share of a batch into so many parts, to save memory.",
         1,
         10**6,
     )
@@ -179,12 +179,16 @@ class Settings(BaseModel):
     )
     seed: int = _setting(0, "Seed", "The same seed gives the same run.", 0, 2**31)
     save_every: int | None = _setting(
-        None, "Save every", "Steps between saved states; else one is saved each minute.", 1, 10**9
+        None,
+        "Save every",
+        "Steps between saved states; by default, one is saved each minute.",
+        1,
+        10**9,
     )
     evaluate_every: int | None = _setting(
         None,
         "Evaluate every",
-        "Steps between evaluations; else there are ten.",
+        "Steps between evaluations; by default, there are ten.",
         1,
         10**9,
     )

@@ -43,7 +43,7 @@ def to_yaml(
         every = chain.from_iterable(outputs.values())
         changed = list(outputs.get(block, ()) if block else every)
         if first.base or factor is None or (block and not changed):
-            raise Refused(f"mergekit's recipes can't say {first.base or first.init}.")
+            raise Refused(f"mergekit's recipes can't express {first.base or first.init}.")
         name, offset = parts[bisect_right(starts, first.source) - 1]
         start = first.source - offset
         source: dict = {"model": name, "layer_range": [start, start + length]}

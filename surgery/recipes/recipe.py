@@ -222,7 +222,7 @@ class Recipe(_Part):
         raise Refused(
             f"Slice {number} of the recipe scales other tensors than a layer's output "
             "projections (o_proj, down_proj and their like), or those by different factors; "
-            "plans can't say that."
+            "a plan can't express that."
         )
 
 

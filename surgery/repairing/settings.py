@@ -9,9 +9,9 @@ from surgery.texts.default_text import MIXED
 
 #: {method: what it does, in one line for help and the page}
 METHODS = {
-    "refit": "fits outputs of attention and MLP, from the seam down, to the base's hidden states",
+    "refit": "fits outputs of attention and MLP to the base's hidden states, layer by layer",
     "lstsq": "fits the last output projection before the seam, that of the MLP (ReplaceMe)",
-    "alpha": "matches the scale of the hidden states behind the seam (Prune&Comp)",
+    "alpha": "matches the scale of the hidden states after the seam (Prune&Comp)",
     "damped": "scales each copy of a repeated layer by one over their number",
 }
 TOKENS = 12_288  # of calibration text, by default

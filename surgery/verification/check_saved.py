@@ -105,7 +105,7 @@ def _drop(result: Result, limit: float) -> Requirement | None:
     if not math.isfinite(drop + margin):
         reason = "A score isn't a finite number."
     elif drop > limit:
-        reason = "It loses more than that."
+        reason = "It loses more than the limit."
     elif drop + margin > limit:
         reason = "It may lose more: there are too few items to tell."
     before, after, change = (s.value for s in (result.base, result.patient, result.difference))
@@ -129,7 +129,7 @@ def _cost(cost: LossIncrease, limit: float, tokens: int) -> Requirement:
     if not all(map(math.isfinite, (cost.mean, cost.low, cost.high))):
         reason = "A loss isn't a finite number: the base or the saved model is broken."
     elif cost.high > limit:
-        reason = "It costs more than that."
+        reason = "It costs more than the limit."
         if cost.mean <= limit:
             reason = (
                 f"It may cost more: {tokens:,} tokens are too few to tell. Check on more of them "

@@ -81,6 +81,6 @@ def in_words(found: Agreement, made: Continued) -> str:
     if found.equal == found.tokens:
         return f"{written}: the patient's own"
     return (
-        f"{written}: {found.equal} are the patient's own, the others at most "
+        f"{written}: {found.equal} match the patient's, the others at most "
         f"{found.largest:.2g} nats less likely"
     )

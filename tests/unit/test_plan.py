@@ -69,7 +69,7 @@ def test_printing_reads_well():
         ("0:40", "“0:40”", "layers 0 to 29"),
         ("3:1", "“3:1”", "start below end"),
         ("0:5, 7:7", "“7:7”", "start below end"),
-        ("0:5,, 7:9", "empty place", "remove it"),
+        ("0:5,, 7:9", "empty entry", "remove it"),
         ("", "empty", "0:30"),
         ("zero", "“zero”", "7@identity"),
         ("-1:5", "“-1:5”", "layers are numbered 0 to 29"),

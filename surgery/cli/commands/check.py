@@ -48,11 +48,13 @@ def check(
     ] = None,
     max_cost: Annotated[
         float | None,
-        typer.Option(metavar="NATS", help="What it may cost per token, with its whole interval."),
+        typer.Option(
+            metavar="NATS", help="Highest cost per token; the whole interval must lie below it."
+        ),
     ] = None,
     keep: Annotated[
         list[str] | None,
-        typer.Option(metavar="SKILL", help="A skill that it has to keep; may be repeated."),
+        typer.Option(metavar="SKILL", help="A skill that must be kept. May be repeated."),
     ] = None,
     tasks: Annotated[
         str, typer.Option(metavar="TASK,…", help="Tasks of lm-eval, as for `evaluate`.")
@@ -60,7 +62,8 @@ def check(
     max_drop: Annotated[
         float,
         typer.Option(
-            metavar="X", help="What any metric of the tasks may lose, with its whole interval."
+            metavar="X",
+            help="Largest drop of any metric of the tasks, its whole interval included.",
         ),
     ] = 0.02,
     include_path: Annotated[
@@ -68,7 +71,7 @@ def check(
         typer.Option(exists=True, file_okay=False, help="A folder with more tasks."),
     ] = None,
     items: Annotated[
-        int | None, typer.Option(min=1, help="Items of each task, from its first; else all.")
+        int | None, typer.Option(min=1, help="The first N items of each task; by default all.")
     ] = None,
     card: Annotated[
         bool, typer.Option("--card", help="Write the result into OUT's model card, too.")

@@ -45,10 +45,10 @@ def evaluate(
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Items of each task, from its first; else all.")
+        int | None, typer.Option(min=1, help="The first N items of each task; by default all.")
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Requests that run through a model at once.")
+        int, typer.Option(min=1, help="Number of requests in a forward pass.")
     ] = 1,
     compute_dtype: ComputeDtypeOption = None,
     from_disk: FromDiskOption = False,

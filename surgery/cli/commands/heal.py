@@ -199,7 +199,7 @@ def _begun(
     settings = RepairSettings(method, tokens=tokens)
     start = repair(base, plan, settings, progress=progress)
     if not start.helps:
-        raise SurgeryError("The repair is no better than the cut patient: heal without --repair.")
+        raise SurgeryError("The repair doesn't improve the cut patient. Heal without --repair.")
     return start.plan, start
 
 

@@ -21,7 +21,7 @@ def recipe(
         str, typer.Option("--format", help="mergekit (YAML), peft (JSON) or python.")
     ] = "mergekit",
     dtype: Annotated[
-        str | None, typer.Option(help="Have mergekit convert to float32, float16 or bfloat16.")
+        str | None, typer.Option(help="Tell mergekit to convert to float32, float16 or bfloat16.")
     ] = None,
     with_: WithOption = None,
 ) -> None:

@@ -44,7 +44,7 @@ def repair(
     ] = MIXED,
     tokens: Annotated[int, typer.Option(help="Tokens of that text.")] = TOKENS,
     held_out: Annotated[
-        str, typer.Option(help="Measure the gain on this file; else on the project's own texts.")
+        str, typer.Option(help="Measure the gain on this file instead of the short texts.")
     ] = "",
     dtype: Annotated[
         str | None, typer.Option(help="Write weights as float32, float16 or bfloat16.")

@@ -48,7 +48,7 @@ def save(
     ] = False,
     unverified: Annotated[
         bool,
-        typer.Option("--unverified", help="Don't compare the written tensors with the base."),
+        typer.Option("--unverified", help="Skip the verification of what is written."),
     ] = False,
     with_: WithOption = None,
     union_vocabulary: UnionOption = False,

@@ -63,7 +63,7 @@ def scan(
         str,
         typer.Option(
             metavar="K/N",
-            help="Measure only part K of N, K from 1. `scan` without it shows what all parts "
+            help="Measure only part K of N, K from 1. Run without it to see what all parts "
             "measured.",
         ),
     ] = "",

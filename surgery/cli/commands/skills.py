@@ -31,8 +31,10 @@ def skills(
     plan: PlanArgument,
     with_: WithOption = None,
     union_vocabulary: UnionOption = False,
-    items: Annotated[int, typer.Option(min=FEWEST, max=MOST, help="Items of each skill.")] = ITEMS,
-    seed: Annotated[int, typer.Option(help="Draw other items.")] = 0,
+    items: Annotated[
+        int, typer.Option(min=FEWEST, max=MOST, help="Number of items per skill.")
+    ] = ITEMS,
+    seed: Annotated[int, typer.Option(help="Random seed of the items.")] = 0,
     compute_dtype: ComputeDtypeOption = None,
     from_disk: FromDiskOption = False,
     as_json: JsonOption = False,

@@ -30,7 +30,7 @@ def tokens(
     plan: Annotated[
         str,
         typer.Argument(
-            metavar="PLAN", help="A plan, as in other commands; without one, the base itself."
+            metavar="[PLAN]", help="A plan, as in other commands; without one, the base itself."
         ),
     ] = "",
     *,

@@ -57,7 +57,7 @@ def verify(
         ),
     ] = None,
     card: Annotated[
-        bool, typer.Option("--card", help="List what held in the model card beside it, too.")
+        bool, typer.Option("--card", help="Record the result in the model card beside it, too.")
     ] = False,
 ) -> None:
     """Compare a saved model with its base. Following the model's recipe, check every tensor's name,

@@ -51,7 +51,7 @@ def cost_lines(cost: CostEstimate) -> Iterator[str]:
 
     yield "An estimate:"
     yield f"  tokens        {cost.tokens:,}"
-    yield f"  parameters    {cost.parameters:,}, of which {cost.trained:,} train"
+    yield f"  parameters    {cost.parameters:,}, {cost.trained:,} of them trained"
     flops = numbers.scaled(cost.flops, "FLOPs")
     yield f"  compute       {flops} (6·N·D, and 2·N·D for the teacher)"
     yield f"  time          {numbers.duration(3600 * cost.hours)}"
@@ -62,7 +62,7 @@ def cost_lines(cost: CostEstimate) -> Iterator[str]:
     if cost.room is not None:
         fits = "fits" if cost.fits else "does not fit"
         yield f"  {'together':<20}{cost.bytes / 1e6:>12,.1f} MB, {fits}"
-    yield "For comparison, as published (estimates too):"
+    yield "Published figures for comparison, also estimates:"
     for what, tokens, price in REFERENCES:
         yield f"  {what}: {tokens / 1e9:,.0f} billion tokens, about ${price:,.0f}"
     yield f"  {SAVING}"

@@ -38,7 +38,7 @@ def skills_report(changes: Sequence[SkillChange], texts: Texts) -> Iterator[Tabl
         "\nchance, base, patient: share of items that are right. nats: change of the mean\n"
         "margin, ln p(right) − ln p(best wrong), paired over the items. at chance: the\n"
         "base isn't clearly above chance. weaker: margin or accuracy fell by more than chance;\n"
-        "lost: moreover, the patient isn't clearly above chance."
+        "lost: also, the patient isn't clearly above chance."
     )
     if texts:
         base, patient = (_share(one.mean) for one in texts)

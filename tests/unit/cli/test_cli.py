@@ -389,7 +389,7 @@ def test_a_text_that_is_stopped(start):
     [
         ("| head -c 1 >&2; exit ${PIPESTATUS[0]}", 0, "{"),
         (">&- 2>&-", 0, ""),
-        ("> /dev/full", 1, "Error: The system says: No space left on device.\n"),
+        ("> /dev/full", 1, "Error: No space left on device.\n"),
     ],
 )
 def test_output_that_goes_nowhere(folder, redirection, status, message):

@@ -263,9 +263,9 @@ def test_any_text_is_a_recipe_or_an_error_of_ours(text):
 
 
 def test_what_no_recipe_can_say():
-    with pytest.raises(Refused, match="can't say random"):
+    with pytest.raises(Refused, match="can't express random"):
         to_yaml("m", Plan.parse("0@random", 4), None, {})
-    with pytest.raises(Refused, match="can't say b"):
+    with pytest.raises(Refused, match="can't express b"):
         to_yaml("m", Plan.parse("b/0", 4, {"b": 4}), None, {})
     with pytest.raises(Refused, match="2@identity"):
         to_peft(Plan.parse("0:3, 2@identity", 4))

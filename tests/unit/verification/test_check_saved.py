@@ -34,7 +34,7 @@ def test_what_it_may_cost(saved):
     (unsure,) = check_saved(model, base, sample, max_cost=(cost.mean + cost.high) / 2)
     assert not unsure.passed and "too few to tell" in unsure.reason
     (failing,) = check_saved(model, base, sample, max_cost=cost.low - 1)
-    assert not failing.passed and failing.reason == "It costs more than that."
+    assert not failing.passed and failing.reason == "It costs more than the limit."
     for limit in (math.nan, math.inf):
         with pytest.raises(SurgeryError, match="has to be a number"):
             check_saved(model, base, sample, max_cost=limit)
@@ -89,7 +89,7 @@ def test_what_may_be_lost_on_tasks():
     assert [one.passed for one in made] == [True, False, False, False, True, False]
     assert made[0].name == "arc_easy, acc" and made[0].limit == "drop ≤ 0.02"
     assert made[0].measured == "0.500 → 0.490 (-0.010 ± 0.008)" and not made[0].reason
-    assert "too few items" in made[1].reason and made[2].reason == "It loses more than that."
+    assert "too few items" in made[1].reason and made[2].reason == "It loses more than the limit."
     assert made[3].reason == made[2].reason and "finite" in made[5].reason
     (group,) = task_requirements([result(0.0, None, task="mmlu")], 0.02)
     assert not group.passed and group.name == "mmlu" and "can't be checked" in group.reason
@@ -138,7 +138,7 @@ def test_the_command(saved, tmp_path, capsys):
     assert "half to judge on" in facts["text"]
     assert main.main([*ask, "--max-cost", "-100", "--keep", "brackets"]) == 1
     out = capsys.readouterr().out
-    assert "fails" in out and "It costs more than that." in out
+    assert "fails" in out and "It costs more than the limit." in out
     assert main.main(ask) == 1 and "Give a limit" in capsys.readouterr().err
     assert main.main(["check", str(tmp_path / "no"), "--max-cost", "1"]) == 1
     assert "There is no folder" in capsys.readouterr().err
