@@ -5,13 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-import tiny
-import torch
 import yaml
 from PIL import Image, ImageSequence
 
 from docs import make_pictures
-from surgery import Base
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -87,17 +84,9 @@ def test_every_page_is_in_the_site():
     assert listed == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
 
 
-def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
-    """Its cells, in order, but for the first one, which installs the package. A tiny model stands
-    in for the bundled one, as deep and built alike, so that the texts are read in no time."""
+def test_the_tutorial_runs(bundled, tmp_path, monkeypatch, capsys):
+    """Its cells, in order, but for the first one, which installs the package."""
     monkeypatch.chdir(tmp_path)
-    tied = dict(num_hidden_layers=30, tie_word_embeddings=True)
-    tiny.model("llama", torch.bfloat16, **tied).save_pretrained(tmp_path / "bundled")
-    tiny.tokenizer().save_pretrained(tmp_path / "bundled")
-    opened, home = Base.open, str(tmp_path / "bundled")
-    monkeypatch.setattr(
-        Base, "open", lambda spec, *rest: opened(home if spec == "bundled" else spec, *rest)
-    )
     cells = json.loads(TUTORIAL.read_text(encoding="utf-8"))["cells"]
     install, *rest = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     assert install.startswith("%pip install")
