@@ -12,7 +12,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 from hypothesis import HealthCheck, settings
 
+from components.gradio_compat import skip_stubs
+
 gc.disable()  # until all is imported, which makes a million objects and no garbage
+skip_stubs.skip()  # as the app does, before Gradio is imported: stubs take half of that time
 
 TESTS = Path(__file__).parent
 # Two workers drive a browser, each with servers of its own. These files take as long as the others.

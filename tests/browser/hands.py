@@ -86,6 +86,21 @@ def tile_text(page: Page, name: str) -> str:
     return tile.inner_text()
 
 
+TEXT = (
+    "The boat climbed each wave with patience and came down on the other side with a thump that "
+    "shook the windows. Nobody spoke. An old man across from her had closed his eyes, and the "
+    "child beside him counted the gulls aloud until the harbour was out of sight."
+)
+
+
+def own_text(page: Page) -> None:
+    """Have the X-ray measure on a short text."""
+    page.get_by_role("tab", name="X-ray").click()
+    page.locator("#sample-kind input").click()
+    page.get_by_role("option", name="your own text").click()
+    page.locator("#sample-own textarea").fill(TEXT)
+
+
 def open_lesson(page: Page) -> None:
     """Open the lesson."""
     page.get_by_role("button", name="Lesson", exact=True).click()

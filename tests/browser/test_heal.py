@@ -3,7 +3,7 @@ patient in Talk, X-ray and Log."""
 
 import re
 
-from hands import depth, open_base, violations, write_plan
+from hands import depth, open_base, own_text, violations, write_plan
 from playwright.sync_api import Page, expect
 
 TEXT = "It was a quiet day, and nobody had come to see the garden since the rain began. " * 40
@@ -156,7 +156,7 @@ def test_a_text_of_one_s_own_heals_what_x_ray_and_log_then_see(page, tiny_folder
     expect(rows.nth(2)).not_to_contain_text("healed")
     expect(page.locator("#log-picture .scatterlayer .point")).to_have_count(3)
 
-    page.get_by_role("tab", name="X-ray").click()
+    own_text(page)
     page.get_by_role("tab", name="What the cut did").click()
     compared = page.locator("#compare-status")
     page.locator("#compare-start").click()

@@ -84,7 +84,8 @@ def test_every_panel_fits_and_everyone_can_read_it(app, open_page, width, high):
         turn(page, name)
         settled(page)
         assert page.evaluate("document.documentElement.scrollWidth") == width, name
-    for _ in both_schemes(page):
+    # In the dark, colours alone differ, and those don't depend on the size.
+    for _ in both_schemes(page) if width == 1366 else ("light",):
         for name in ("X-ray", "Log", "Heal", "Save"):
             turn(page, name)
             settled(page)

@@ -4,14 +4,9 @@ import re
 import time
 
 import pytest
-from hands import both_schemes, depth, open_base, plan_box, violations, write_plan
+from hands import both_schemes, depth, open_base, own_text, plan_box, violations, write_plan
 from playwright.sync_api import Page, expect
 
-TEXT = (
-    "The boat climbed each wave with patience and came down on the other side with a thump that "
-    "shook the windows. Nobody spoke. An old man across from her had closed his eyes, and the "
-    "child beside him counted the gulls aloud until the harbour was out of sight."
-)
 SLOW = 480_000  # milliseconds for what computes, beside other tests on a slow processor as well
 
 pytestmark = pytest.mark.timeout(600)
@@ -23,24 +18,18 @@ def part(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
 
 
-def own_text(page: Page) -> None:
-    page.get_by_role("tab", name="X-ray").click()
-    page.locator("#sample-kind input").click()
-    page.get_by_role("option", name="your own text").click()
-    page.locator("#sample-own textarea").fill(TEXT)
-
-
 def status(page: Page, name: str):
     return page.locator(f"#{name}-status")
 
 
-def test_the_two_layers_that_matter_are_made_plain(page):
-    part(page, "Where to cut")
+def test_a_layer_that_matters_is_made_plain(page):
+    own_text(page)
+    page.get_by_role("tab", name="Where to cut").click()
     page.locator("#xray-start").click()
     expect(status(page, "xray")).to_contain_text("Perplexity", timeout=SLOW)
     picture = page.locator("#xray-layers")
     hint = picture.locator(".plot-hint")
-    expect(hint).to_contain_text(re.compile(r"layers 8\b.*\b11\b"), timeout=SLOW)
+    expect(hint).to_contain_text(re.compile(r"layers \d.*\b11\b.* harmless"), timeout=SLOW)
     expect(picture.locator(".annotation-text", has_text="11")).to_be_visible()
     expect(page.locator("#xray-blocks .heatmaplayer")).to_be_visible()
     # A picture of the base's layers, tied to the base's strip.

@@ -22,7 +22,7 @@ from components.services.runs import Runs
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
-from surgery import Plan, SurgeryError
+from surgery import Plan, SurgeryError, texts
 from surgery.healing import EvalResult, run_checkpoint
 from surgery.healing.evaluation import Perplexity
 from surgery.operation import Operation
@@ -37,6 +37,13 @@ TEXT = "A lamp stood in the window, and the snow went on falling over the quiet 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def short_texts(monkeypatch):
+    """Every step is evaluated, on texts of as many tokens as characters: on the first of them."""
+    get = texts.get
+    monkeypatch.setattr(texts, "get", lambda *which: get(*which)[:200])
 
 
 @pytest.fixture

@@ -1,9 +1,5 @@
 """Startup tasks besides importing the library."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 from components.services import heavy_imports
 
 
@@ -21,7 +17,7 @@ def test_no_cache_is_nothing_to_tidy(tmp_path, monkeypatch):
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_the_app_takes_the_compute_dtype():
+def test_the_app_takes_the_compute_dtype(warm):
     """Said of an app that ends before it serves: a public page opens no folders."""
     code = (
         "import sys, app; from surgery.compute import choice\n"
@@ -29,6 +25,5 @@ def test_the_app_takes_the_compute_dtype():
         "try: app.main()\n"
         "except SystemExit as end: print(choice._chosen, end)"
     )
-    command, root = [sys.executable, "-c", code], Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    done = warm.run("-c", code)
     assert done.stdout.startswith("float32 --base /: On a public page"), done.stderr

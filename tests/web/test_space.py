@@ -39,6 +39,8 @@ def test_a_space_starts_public_with_sign_in():
 import json, sys
 from components.services import public_storage
 storage = public_storage.prepare()
+from components.gradio_compat import skip_stubs
+skip_stubs.skip()
 from components.services.deployment import Deployment
 from components.services.services import Services
 from components.page import build, launch_options

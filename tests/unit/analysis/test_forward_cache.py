@@ -67,7 +67,7 @@ def open_trap(what, folder):
     return Base.open(str(folder))
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma3_text", "qwen3", "gemma3", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "gemma3", "gpt2"])
 def test_shared_layers_are_not_computed_again_and_nothing_changes(opened, family, way):
     base, sample = opened(family)
     runner = ForwardRunner(base, sample)

@@ -33,7 +33,7 @@ from surgery.analysis.cache import _memory
 from surgery.analysis.json_values import scan_json
 from surgery.cli.reports.scan import scan_tables
 
-FAMILIES = ("llama", "gemma3_text", "mixtral", "gpt2", "qwen2")
+FAMILIES = ("llama", "gemma3_text", "mixtral", "gpt2")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -149,7 +149,7 @@ def test_layer_forwards_are_counted_and_few(tmp_path, monkeypatch):
 def test_progress_reaches_its_end(opened):
     base, sample = opened("llama")
     reports = []
-    scan(base, sample, scores=SCORES, progress=lambda *what: reports.append(what))
+    scan(base, sample, scores=SCORES, within=(1, 4), progress=lambda *what: reports.append(what))
     done = [d for what, d, _ in reports if what == "Measuring layers"]
     assert done == sorted(done) and done[-1] == pytest.approx(reports[-1][2])
 

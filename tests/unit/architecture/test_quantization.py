@@ -171,7 +171,7 @@ def selected(method, quantization, name):
     return next((v for x, v in rules if re.match(x.removeprefix("-:"), name)), None)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(
     st.sampled_from(["fp8", "compressed-tensors", "gptq"]),
     st.lists(PATTERN, min_size=1, max_size=3, unique=True),

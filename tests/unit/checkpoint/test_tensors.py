@@ -30,6 +30,8 @@ STORED = {
     "BOOL": torch.bool,
 }
 PLANS = ["0:2, 4:6", "0:6, 5@identity", "0:3, 2@scale=0.3, 4", "0:3, 2@average, 4", "0:3, 2@random"]
+# A layer that begins in each of these ways, and one that is left out.
+ALL_AT_ONCE = "0:3, 2@random, 2@scale=0.3, 3@average, 4, 4@identity"
 
 
 @pytest.fixture(scope="module")
@@ -64,22 +66,20 @@ def header(folder):
 
 @pytest.mark.parametrize("word", STORED)
 def test_whatever_dtype_is_stored_disk_and_memory_agree(mixed, tmp_path, word):
-    base = Base.open(str(mixed(word)))
-    for number, text in enumerate(PLANS):
-        plan = Plan.parse(text, 6)
-        patient = base.operate(plan).model
-        out = base.save(plan, tmp_path / str(number))
-        config = json.loads((out / "config.json").read_text())
-        loaded = AutoModelForCausalLM.from_pretrained(out)
-        assert config["dtype"] == str(patient.dtype).removeprefix("torch.")
-        expected = patient.state_dict()
-        for name, tensor in loaded.state_dict().items():
-            assert torch.equal(tensor, expected[name]), (text, name)
-        for position, layer in enumerate(plan.layers):
-            begun = header(out)[f"model.layers.{position}.mlp.down_proj.weight"]
-            exact = word in ("F64", "F32", "F16") or layer.init.kind == "copy"
-            exact |= layer.init.kind == "identity" and word != "F8_E8M0"
-            assert begun == (word if exact else "BF16")
+    base, plan = Base.open(str(mixed(word))), Plan.parse(ALL_AT_ONCE, 6)
+    patient = base.operate(plan).model
+    out = base.save(plan, tmp_path / "out")
+    config = json.loads((out / "config.json").read_text())
+    loaded = AutoModelForCausalLM.from_pretrained(out)
+    assert config["dtype"] == str(patient.dtype).removeprefix("torch.")
+    expected, stored = patient.state_dict(), header(out)
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+    for position, layer in enumerate(plan.layers):
+        begun = stored[f"model.layers.{position}.mlp.down_proj.weight"]
+        exact = word in ("F64", "F32", "F16") or layer.init.kind == "copy"
+        exact |= layer.init.kind == "identity" and word != "F8_E8M0"
+        assert begun == (word if exact else "BF16")
 
 
 @pytest.mark.parametrize("text", PLANS)
@@ -97,11 +97,16 @@ def test_a_few_tensors_of_a_wider_dtype_keep_it(mixed, tmp_path, text):
         assert len(raw) - 8 - int.from_bytes(raw[:8], "little") == base.preview(plan).bytes
 
 
-@pytest.mark.parametrize("word", STORED)
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize(
+    ("word", "dtype"),
+    [
+        *((word, "bfloat16") for word in STORED),
+        *((word, "float32") for word in ("F64", "F16", "F8_E4M3", "I8")),
+    ],
+)
 def test_a_dtype_that_is_asked_for_is_that_of_every_weight(mixed, tmp_path, word, dtype):
     base = Base.open(str(mixed(word)))
-    plan = Plan.parse("0:3, 2@random, 2@scale=0.3, 3@average, 4", 6)
+    plan = Plan.parse(ALL_AT_ONCE, 6)
     out = base.save(plan, tmp_path / "out", dtype=dtype)
     assert set(header(out).values()) == {"BF16" if dtype == "bfloat16" else "F32"}
     assert json.loads((out / "config.json").read_text())["dtype"] == dtype

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from functools import cache
 
 import oracle
 import pytest
@@ -45,11 +46,18 @@ def by_hand(models, path, plan, ids):
     return last.lm_head(last.model.norm(hidden))
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Two bases that nobody changes."""
+    folder = tmp_path_factory.mktemp("pair")
+    return save(folder / "one", seed=1), save(folder / "two", seed=2)
+
+
 @pytest.mark.parametrize(
     "text", ["0:4, b/2:6", "b/0:2, 1:6", "0:2, b/1:3, 5", "b/0:6", "0:6, b/0:6"]
 )
-def test_memory_disk_and_hand_agree(tmp_path, text):
-    one, two = save(tmp_path / "one", seed=1), save(tmp_path / "two", seed=2)
+def test_memory_disk_and_hand_agree(pair, tmp_path, text):
+    one, two = pair
     plan = Plan.parse(text, 6, {"b": 6})
     made, flat = stack(one, {"b": two}, plan)
     patient = made.operate(flat)
@@ -101,6 +109,21 @@ def save_roberta(folder, seed, kind=RobertaConfig, **changes):
     return Base.open(str(folder))
 
 
+@pytest.fixture(scope="module")
+def robertas(tmp_path_factory):
+    """A function: two bases of a kind that nobody changes, with special tokens of their own."""
+
+    @cache
+    def made(kind):
+        folder, free = tmp_path_factory.mktemp("robertas"), dict(tie_word_embeddings=False)
+        return (
+            save_roberta(folder / "one", 1, kind, pad_token_id=1, eos_token_id=2, **free),
+            save_roberta(folder / "two", 2, kind, pad_token_id=9, eos_token_id=5, **free),
+        )
+
+    return made
+
+
 def frankenstein(models, paths, plan):
     """The model of the plan's first layer, with layers and final modules from the others. For plans
     of the same depth, assembled without a config."""
@@ -117,12 +140,18 @@ def frankenstein(models, paths, plan):
     return made
 
 
-@pytest.mark.parametrize("kind", [RobertaConfig, CamembertConfig])
-@pytest.mark.parametrize("text", ["b/0:4", "b/0:2, 2:4", "0:2, b/2:4", "b/0, 1:3, b/3"])
-def test_token_ids_are_those_of_the_base_that_gives_the_embeddings(tmp_path, kind, text):
-    free = dict(tie_word_embeddings=False)
-    one = save_roberta(tmp_path / "one", 1, kind, pad_token_id=1, eos_token_id=2, **free)
-    two = save_roberta(tmp_path / "two", 2, kind, pad_token_id=9, eos_token_id=5, **free)
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (RobertaConfig, "b/0:4"),
+        (RobertaConfig, "b/0:2, 2:4"),
+        (RobertaConfig, "0:2, b/2:4"),
+        (RobertaConfig, "b/0, 1:3, b/3"),
+        (CamembertConfig, "b/0:2, 2:4"),
+    ],
+)
+def test_token_ids_are_those_of_the_base_that_gives_the_embeddings(robertas, tmp_path, kind, text):
+    one, two = robertas(kind)
     plan = Plan.parse(text, 4, {"b": 4})
     made, flat = stack(one, {"b": two}, plan)
     patient = made.operate(flat).model
@@ -243,10 +272,14 @@ def test_different_vocabularies_are_refused(tmp_path):
         stack(one, {"b": bare}, Plan.parse("0:4, b/2:6", 6, {"b": 6}))
 
 
-@pytest.mark.parametrize("family", ["llama", "llama-tied-biased"])
 @pytest.mark.parametrize(
-    ("rows", "added"),
-    [((112, 128), ([], [])), ((128, 112), (["a b"], [])), ((128, 128), ([], ["xx"]))],
+    ("family", "rows", "added"),
+    [
+        ("llama", (112, 128), ([], [])),
+        ("llama", (128, 112), (["a b"], [])),
+        ("llama", (128, 128), ([], ["xx"])),
+        ("llama-tied-biased", (112, 128), ([], [])),
+    ],
 )
 def test_vocabularies_that_agree_where_they_overlap(tmp_path, family, rows, added):
     """Padded, or with added tokens: embeddings and head are the first base's."""

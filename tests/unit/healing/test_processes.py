@@ -98,6 +98,6 @@ def test_minutes_are_shared_too(run, command, options):
         at = given.index(name)
         del given[at : at + 2]
     at = given.index("--steps")
-    given[at : at + 2] = ["--minutes", "0.1"]
+    given[at : at + 2] = ["--minutes", "0.05"]
     two = run(*launched(2, *options), *given)
     assert len(two["losses"]) == two["steps"] > 0

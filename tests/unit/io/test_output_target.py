@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from surgery.io.atomic import atomic_folder
 from surgery.io.output_target import ADAPTER, MODEL, STATE, check_target
 
 WHOLE = Plan.whole(6)
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -109,26 +107,35 @@ def test_a_gguf_file(home, tmp_path):
         check_target(home, True, MODEL, source.local_files())
 
 
-def test_a_folder_mounted_twice(home, tmp_path):
-    """The same folder under another name, where no link shows it."""
-    code = (
-        "import sys; from surgery import *\n"
-        "try: Base.open(sys.argv[1]).save(Plan.whole(6), sys.argv[2], overwrite=True)\n"
-        "except SaveError as error: print(error)"
-    )
+def test_a_folder_mounted_twice(warm, home, tmp_path):
+    """The same folder under another name, where no link shows it. The process, which is forked,
+    gets a view of the file system of its own, as by the program `unshare`."""
+    code = """
+import ctypes, os, subprocess, sys
+from surgery import *
+home, out, *places = sys.argv[1:]
+user, group = os.getuid(), os.getgid()
+own, of_users = 0x00020000, 0x10000000  # CLONE_NEWNS, CLONE_NEWUSER
+if ctypes.CDLL(None, use_errno=True).unshare(own if user == 0 else own | of_users):
+    sys.exit(f"unshare: {os.strerror(ctypes.get_errno())}")
+if user:  # nobody but root may mount, so be root there
+    maps = dict(setgroups="deny", uid_map=f"0 {user} 1", gid_map=f"0 {group} 1")
+    for name, text in maps.items():
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+subprocess.run(["mount", "--bind", *places], check=True)
+try:
+    Base.open(home).save(Plan.whole(6), out, overwrite=True)
+except SaveError as error:
+    print(error)
+"""
     (tmp_path / "mounted").mkdir()
-    mount = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
     own = ["unshare", "--mount", *([] if os.getuid() == 0 else ["--map-root-user"])]
     if subprocess.run([*own, "true"], capture_output=True).returncode:
         pytest.skip("this system lets nobody mount")
-    places = [str(home.parent), str(tmp_path / "mounted")]
-    arguments = [str(home), str(tmp_path / "mounted" / "base")]
-    done = subprocess.run(
-        [*own, "sh", "-c", mount, "sh", *places, sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    out = tmp_path / "mounted" / "base"
+    done = warm.run("-c", code, home, out, home.parent, tmp_path / "mounted")
     assert "base itself is stored in" in done.stdout, done.stderr
     assert (home / "model.safetensors").is_file()
 
