@@ -2,12 +2,14 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from PIL import Image, ImageSequence
 
+import app
 from docs import make_pictures
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +84,15 @@ def test_every_page_is_in_the_site():
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r"[\w/-]+\.md", str(yaml.safe_load(text)["nav"])))
     assert listed == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+
+
+def test_every_option_of_the_app_is_listed(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["app.py", "--help"])
+    with pytest.raises(SystemExit):
+        app.arguments()
+    options = set(re.findall(r"^  (--[\w-]+)", capsys.readouterr().out, re.M))
+    page = (DOCS / "reference" / "app.md").read_text(encoding="utf-8")
+    assert options and options == set(re.findall(r"^\| `(--[\w-]+)", page, re.M))
 
 
 def test_the_tutorial_runs(bundled, tmp_path, monkeypatch, capsys):
