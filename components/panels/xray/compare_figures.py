@@ -36,9 +36,10 @@ def norms(plan: Plan, measured: Norms | None) -> dict:
     ]
     return {
         "title": "Hidden-state norm",
-        "hint": "Mean L2 norm of the hidden states after each layer. Where the curves part, the "
-        "sum that the layers add to has another size than in the base. Most models normalise it "
-        "before each layer: a later layer reads the same scale, but its share of the sum changes.",
+        "hint": "Mean L2 norm of the hidden states after each layer. The patient’s layers stand "
+        "where they run, so compare a layer with its source in the base. Most models normalise "
+        "the states before each layer: a layer reads the same scale, but its share of the sum "
+        "changes.",
         "data": lines,
         "layout": {
             "xaxis": {"title": {"text": "position in running order"}, "zeroline": False},

@@ -9,7 +9,7 @@ export function mount({ element, props, watch }) {
 
   function render() {
     const { name, size, wrong, most } = props.value || {};
-    const offer = 'Plain text in UTF-8, or JSON Lines with a column called “text”; '
+    const offer = 'Plain text in UTF-8, or JSON Lines with a column of text; '
       + `up to ${bytes(most)}. You can also drop a file here.`;
     box.classList.toggle('failed', Boolean(wrong));
     line.textContent = wrong || (name ? `${name}, ${bytes(size)}` : offer);
