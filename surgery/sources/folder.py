@@ -116,7 +116,7 @@ def with_adapter(name: str) -> BaseError:
 def config_from(fields: dict, path: Path) -> PreTrainedConfig:
     """Return a config of a type that transformers knows, from the JSON in `path`. Raises
     `BaseError`."""
-    _check_counts(fields, path)
+    check_counts(fields, f"{path.name} is broken: it has")
     kind = fields.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         if fields.get("auto_map"):
@@ -153,21 +153,22 @@ def config_from(fields: dict, path: Path) -> PreTrainedConfig:
         ) from error
 
 
-def _check_counts(value: object, path: Path, key: str = "") -> None:
+def check_counts(fields: dict, said: str) -> None:
     """Raise `BaseError` for a count that no model has: transformers makes lists as long as the
-    config's counts, which could use up all memory."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            _check_counts(inner, path, name)
-    elif isinstance(value, list):
-        for inner in value:
-            _check_counts(inner, path)
-    elif (
-        isinstance(value, (int, float))
-        and value > _LARGEST_COUNT
-        and (key.startswith("num_") or "layer" in key)
-    ):
-        raise BaseError(f"{path.name} is broken: it says {key} = {value:g}, which no model has.")
+    config's counts, which could use up all memory. The message begins with `said`."""
+    rest: list[tuple[str, object]] = [*fields.items()]
+    while rest:  # no recursion: JSON may be nested deeper than Python's stack
+        key, value = rest.pop()
+        if isinstance(value, dict):
+            rest += value.items()
+        elif isinstance(value, list):
+            rest += (("", inner) for inner in value)
+        elif (
+            isinstance(value, (int, float))
+            and value > _LARGEST_COUNT
+            and (key.startswith("num_") or "layer" in key)
+        ):
+            raise BaseError(f"{said} {key} over {_LARGEST_COUNT:,}, which no model has.")
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:

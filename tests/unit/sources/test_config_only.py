@@ -7,6 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from surgery import Base, BaseError, Plan, Refused
+from surgery.architecture.config.rewrite import edit
+from surgery.sources import open_source
 
 LESSON = dict(
     model_type="llama",
@@ -60,6 +62,16 @@ def test_patterns_of_layers_go_on(tmp_path):
     assert base.kinds == ("sliding", "full") * 3 + ("sliding",)
 
 
+def test_a_depth_over_the_limit_is_refused_before_a_config_is_made(tmp_path, monkeypatch):
+    """Some config classes make a list of that length."""
+    fields = dict(model_type="gemma3_text", num_hidden_layers=4)
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    config = open_source(f"config:{tmp_path}").config
+    monkeypatch.setattr(type(config), "from_dict", None)
+    with pytest.raises(Refused, match="no more than 4,096 layers"):
+        edit(config, {"num_hidden_layers": 4097})
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
@@ -68,7 +80,9 @@ def test_patterns_of_layers_go_on(tmp_path):
         ("hidden_size=100", Refused, "can't build|does not accept"),
         ("num_hidden_layers=0", (BaseError, Refused), "layer"),
         ("num_hidden_layers=-3", (BaseError, Refused), "layer|accept"),
-        ("num_hidden_layers=999999999", Refused, "no more than"),
+        ("num_hidden_layers=4097", Refused, "no more than 4,096"),
+        ("num_hidden_layers=999999999", BaseError, "num_hidden_layers over 1,000,000"),
+        (f"num_attention_heads=1{'0' * 400}", BaseError, "num_attention_heads over 1,000,000"),
         ("rope_parameters={}", BaseError, "one number or word"),
     ],
 )

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from surgery import Base, BaseError, Plan
 from surgery.sources import kind_of, open_source
+from surgery.sources.folder import check_counts
 from surgery.sources.safetensors_header import LONGEST, read_header
 
 
@@ -153,15 +154,24 @@ def test_an_adapter_beside_a_gguf_file_is_not_passed_over(tmp_path):
         ),
         ({"num_attention_heads": "many"}, "not a config that transformers can read"),
         ({"rope_parameters": 3}, "not a config that transformers can read"),
-        ({"num_labels": 10**12}, r"num_labels = 1e\+12, which no model has"),
-        ({"model_type": "qwen2", "num_hidden_layers": 10**9}, "num_hidden_layers = 1e"),
-        ({"text_config": {"some_layers": 1e300}}, "some_layers = 1e"),
+        ({"num_labels": 10**12}, "num_labels over 1,000,000, which no model has"),
+        ({"model_type": "qwen2", "num_hidden_layers": 10**9}, "num_hidden_layers over"),
+        ({"text_config": {"some_layers": 1e300}}, "some_layers over"),
     ],
 )
 def test_configs_that_do_not_hold(folder, fields, message):
     change(folder, **fields)
     with pytest.raises(BaseError, match=message):
         open_source(str(folder))
+
+
+def test_counts_are_found_at_any_depth(folder):
+    """The parser takes deeper nesting than Python's own stack from version 3.12 on."""
+    inner = {"num_labels": 10**12}
+    for _ in range(5000):
+        inner = {"in": [inner]}
+    with pytest.raises(BaseError, match="config says num_labels over 1,000,000"):
+        check_counts(inner, "The config says")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\xff", '{"a": ' * 100_000])
