@@ -178,6 +178,7 @@ def _write_config(
         part.dtype = config.dtype
     # It refers to remote code, which is neither copied nor used for the base.
     vars(config).pop("auto_map", None)
+    vars(config).pop("transformers_weights", None)  # the base's file may be another than this one's
     config.save_pretrained(folder)
     path, own = folder / "config.json", home / "config.json"
     fields = with_older_spellings(

@@ -74,8 +74,8 @@ def open_merged(
         for one in companions(home):
             (out / one).parent.mkdir(exist_ok=True)
             shutil.copyfile(home / one, out / one)
-        if settings.replication:
-            config.save_pretrained(out)
+        if settings.replication or hasattr(config, "transformers_weights"):
+            config.save_pretrained(out)  # without that name, which may be another file's
         else:
             shutil.copyfile(home / "config.json", out / "config.json")
         merged.write(out / SINGLE, opener_of(home), progress)

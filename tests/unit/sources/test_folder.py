@@ -7,7 +7,9 @@ import struct
 
 import pytest
 import tiny
+import torch
 from transformers import AutoModelForCausalLM
+from transformers.distributed.checkpoint import is_sharded_checkpoint
 
 from surgery import Base, BaseError, Plan
 from surgery.sources import kind_of, open_source
@@ -133,6 +135,48 @@ def test_an_adapter_beside_a_model_is_not_passed_over(folder, tmp_path):
     (folder / "adapter_config.json").unlink()
     out = Base.open(str(folder)).save(Plan.whole(6), tmp_path / "out")
     assert not list(out.glob("adapter*"))
+
+
+def test_a_file_of_weights_that_the_config_names_is_not_passed_over(folder, tmp_path):
+    """transformers loads that one, and none other."""
+    other = tiny.model("llama")
+    torch.nn.init.zeros_(other.model.norm.weight)
+    other.save_pretrained(tmp_path / "other")
+    shutil.copy(tmp_path / "other/model.safetensors", folder / "other.safetensors")
+    change(folder, transformers_weights="other.safetensors")
+    assert not AutoModelForCausalLM.from_pretrained(folder).model.norm.weight.any()
+    with pytest.raises(BaseError, match=r"model has its weights in “other\.safetensors”"):
+        open_source(str(folder))
+
+
+def test_a_config_may_name_the_file_that_is_read(folder, tmp_path):
+    change(folder, transformers_weights="model.safetensors")
+    out = Base.open(str(folder)).save(Plan.whole(6), tmp_path / "out", shard_size="100KB")
+    assert "transformers_weights" not in json.loads((out / "config.json").read_text())
+    Base.open(str(out)).load()
+    change(out, transformers_weights="model.safetensors.index.json")
+    assert Base.open(str(out)).depth == 6
+
+
+def test_a_distributed_checkpoint_is_not_passed_over(folder):
+    """transformers loads it, whatever else is there."""
+    base = Base.open(str(folder))
+    name = "shard-00001-model-00001-of-00002.safetensors"
+    shutil.copy(folder / "model.safetensors", folder / name)
+    assert is_sharded_checkpoint(folder)
+    with pytest.raises(BaseError, match="model has a distributed checkpoint"):
+        open_source(str(folder))
+    with pytest.raises(BaseError, match="model has a distributed checkpoint"):
+        base.load()  # it was added after the base was opened
+
+
+def test_a_single_file_that_comes_beside_shards_is_noticed(folder, tmp_path):
+    """transformers would load it in place of the shards."""
+    out = Base.open(str(folder)).save(Plan.whole(6), tmp_path / "out", shard_size="100KB")
+    base = Base.open(str(out))
+    shutil.copy(folder / "model.safetensors", out)
+    with pytest.raises(BaseError, match="changed since they were opened"):
+        base.load()
 
 
 def test_an_adapter_beside_a_gguf_file_is_not_passed_over(tmp_path):

@@ -144,6 +144,23 @@ def test_an_adapter_beside_a_model(hub, run, tmp_path):
     assert message in run(OPEN.format(spec="org/adapted"), HF_HUB_OFFLINE="1")
 
 
+def test_weights_that_are_not_read_are_not_passed_over(hub, run, tmp_path):
+    """Neither on the Hub nor in its cache."""
+    folder = tmp_path / "named"
+    shutil.copytree(hub.repos["org/single"], folder)
+    hub.repos["org/named"] = folder
+    config = json.loads((folder / "config.json").read_text())
+    config["transformers_weights"] = "other.safetensors"
+    (folder / "config.json").write_text(json.dumps(config))
+    shutil.copy(folder / "model.safetensors", folder / "other.safetensors")
+    message = "org/named has its weights in “other.safetensors”"
+    assert message in run(OPEN.format(spec="org/named"))
+    fetch = "from huggingface_hub import snapshot_download as get; print(json.dumps(get({!r})))"
+    assert "models--org--named" in run(fetch.format("org/named"))
+    hub.close()
+    assert message in run(OPEN.format(spec="org/named"), HF_HUB_OFFLINE="1")
+
+
 def test_an_adapter_from_the_hub(hub, run, tmp_path):
     """Two files of it are downloaded, and then no network is needed."""
     import torch
