@@ -190,7 +190,12 @@ def _from_json(values: dict[str, Any]) -> KnownBase:
                 tuple(tuple(map(_part, one)) for one in values["layouts"]["distinct"]),
                 tuple(values["layouts"]["of"]),
             ),
-            "stored_bytes": stored and StoredBytes(stored["outside"], tuple(stored["layers"])),
+            "stored_bytes": stored
+            and StoredBytes(
+                stored["outside"],
+                tuple(stored["layers"]),
+                tuple((size, layer, tuple(others)) for size, layer, others in stored["passed_on"]),
+            ),
         }
     )
 

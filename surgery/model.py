@@ -6,6 +6,7 @@ Opening one reads its config and tensor headers; weights are loaded on demand, o
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,10 @@ from .architecture.inspect.loader import auto_class, is_multimodal
 from .architecture.inspect.names import (
     check_stored,
     disk_layers,
+    disk_tables,
+    loader_names,
     old_buffers,
+    other_layers,
     stored_twice,
 )
 from .architecture.inspect.quantized import check_declared
@@ -394,14 +398,26 @@ class Model:
         if self.kind == "folder" and self.source.home is not None:
             self._check_tied(opener_of(self.source.home))
         outside, layers = 0, [0] * self.depth
+        passed_on: Counter[tuple[int, tuple[int, ...]]] = Counter()
         where = disk_layers(self.anatomy, self.source.tensors)
+        tables = disk_tables(self.anatomy, self.source.tensors)
+        translate = loader_names(self.anatomy)
         for name, tensor in self.source.tensors.items():
-            place = where[name]
-            if place is None:
-                outside += tensor.end - tensor.start
+            place, size = where[name], tensor.end - tensor.start
+            if name in tables:
+                dim, block = tables[name]
+                part = size // tensor.shape[dim] * block
+                layers = [each + part for each in layers]
+                outside += size - part * self.depth
+            elif place is None:
+                outside += size
             elif place[1] < self.depth:
-                layers[place[1]] += tensor.end - tensor.start
-        return StoredBytes(outside, tuple(layers))
+                layers[place[1]] += size
+                if others := other_layers(self.anatomy, translate(name)):
+                    passed_on[place[1], tuple(others)] += size
+        return StoredBytes(
+            outside, tuple(layers), tuple((size, *which) for which, size in passed_on.items())
+        )
 
     def _check_tied(self, opener: Opener) -> None:
         """Check that tensors which the config ties, and the files hold twice, are equal: otherwise

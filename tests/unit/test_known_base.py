@@ -9,6 +9,7 @@ import peft
 import pytest
 import tiny
 import torch
+from zoo import build
 
 from surgery import Base, Plan, known_base
 from surgery.compute import contexts
@@ -32,6 +33,14 @@ def test_a_remembered_base_answers_as_the_opened_one(tiny_folder, family):
     for plan in (Plan.whole(base.depth), Plan.parse(PLAN, base.depth)):
         assert known.preview(plan) == base.preview(plan)
     assert type(known.counts.outside.parameters) is type(base.counts.outside.parameters)
+
+
+def test_so_does_one_whose_layers_share_tensors(tmp_path):
+    build.model("zamba").save_pretrained(tmp_path / "zamba")
+    base = Base.open(str(tmp_path / "zamba"))
+    assert base.stored_bytes.passed_on
+    known_base.remember(str(tmp_path / "zamba"), base)
+    assert known_base.recall(str(tmp_path / "zamba")) == known_base.KnownBase.of(base)
 
 
 def test_so_does_one_with_an_adapter(tiny_folder, tmp_path, monkeypatch):
