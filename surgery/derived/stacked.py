@@ -110,8 +110,17 @@ class Stack(Base):
 
     @property
     def parts(self) -> tuple[tuple[str, int], ...]:
-        """Each base's name in recipes, and its first layer."""
-        return tuple((b.recipe_name, self.offset[n]) for n, b in self.bases.items())
+        """Each base's name in recipes, and its first layer. Different bases of one name, such as
+        two folders called “final”, get a number: a recipe means one base by one name."""
+        names: dict[str, str] = {}  # {name: the identity of its base}
+        parts = []
+        for key, base in self.bases.items():
+            name, number = base.recipe_name, 1
+            while names.setdefault(name, base.source.identity) != base.source.identity:
+                number += 1
+                name = f"{base.recipe_name}-{number}"
+            parts.append((name, self.offset[key]))
+        return tuple(parts)
 
     @cached_property
     def anatomy(self) -> Anatomy:

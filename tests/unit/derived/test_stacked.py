@@ -18,6 +18,8 @@ from transformers import (
 from surgery import Base, Plan, Refused, stack
 from surgery.architecture import Anatomy
 from surgery.architecture.apply.combine import combine
+from surgery.recipes.export import of_base
+from surgery.recipes.recipe import read
 
 
 def save(folder, family="llama", seed=1, **changes):
@@ -289,6 +291,22 @@ def test_the_command_line_stacks_too(tmp_path, capsys, monkeypatch):
     assert "names a base that is not known (b)" in capsys.readouterr().err
     assert main(["preview", base, "0:4", "--with", "x"]) == 1
     assert "should be NAME=BASE" in capsys.readouterr().err
+
+
+def test_bases_of_one_name_are_told_apart_in_recipes(tmp_path, capsys):
+    from surgery.cli.main import main
+
+    one, two = (save(tmp_path / f"run{seed}/final", seed=seed) for seed in (1, 2))
+    base, other = f"{tmp_path}/run1/final", f"b={tmp_path}/run2/final"
+    made, flat = stack(one, {"b": two, "c": one}, Plan.parse("0, b/1, c/2", 6, {"b": 6, "c": 6}))
+    assert made.parts == (("final", 0), ("final-2", 6), ("final", 12))
+    recipe = read(of_base(made, flat, made.recipe_name, None))
+    assert recipe.names == {"final": "", "final-2": "b"}
+    out = str(tmp_path / "out")
+    assert main(["save", base, "0:4, b/2:6", out, "--with", other]) == 0
+    assert main(["verify", out, base, "--with", other]) == 0
+    assert main(["verify", out, base, "--with", f"b={base}"]) == 1
+    assert "all as planned" in capsys.readouterr().out
 
 
 def test_towers_come_with_the_embeddings_that_they_feed(tmp_path):
