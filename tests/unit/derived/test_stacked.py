@@ -293,6 +293,19 @@ def test_the_command_line_stacks_too(tmp_path, capsys, monkeypatch):
     assert "should be NAME=BASE" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("depths", [(6, 6, 3), (3, 6, 3), (6, 3, 9), (3, 3, 3)])
+def test_configs_of_three_bases_of_different_depths(depths):
+    kinds = ["sliding_attention", "sliding_attention", "full_attention"]
+    llamas = [tiny.config("llama", num_hidden_layers=depth) for depth in depths]
+    gemmas = [
+        tiny.config("gemma3_text", num_hidden_layers=depth, layer_types=kinds * (depth // 3))
+        for depth in depths
+    ]
+    made = [combine(dict(enumerate(map(Anatomy.of, each)))) for each in (llamas, gemmas)]
+    assert [config.num_hidden_layers for config in made] == [sum(depths)] * 2
+    assert made[1].layer_types == kinds * (sum(depths) // 3)
+
+
 def test_bases_of_one_name_are_told_apart_in_recipes(tmp_path, capsys):
     from surgery.cli.main import main
 
