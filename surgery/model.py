@@ -8,7 +8,6 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -38,6 +37,7 @@ from .generation.tokenizer import load_tokenizer
 from .io.copy import equal, opener_of
 from .io.output_target import explained
 from .io.ownership import temporary
+from .lazy_property import lazy_property
 from .loading import initialise, load
 from .memory.devices import HEADROOM, accelerators, main_memory
 from .memory.shared_weights import share
@@ -124,7 +124,7 @@ class Model:
         """For a stack of several bases, each one's name and its first layer; otherwise empty."""
         return ()
 
-    @cached_property
+    @lazy_property
     def anatomy(self) -> Anatomy:
         """Its layers, on the meta device. Raises `Refused` if transformers can't build it."""
         return Anatomy.of(self.source.config)
@@ -153,7 +153,7 @@ class Model:
         it."""
         return auto_class(self.anatomy.whole).__name__
 
-    @cached_property
+    @lazy_property
     def torch_dtype(self) -> torch.dtype:
         """The dtype of its weights in memory: the one that most of them are stored in."""
         sizes: dict[str, int] = {}
@@ -188,7 +188,7 @@ class Model:
 
     # ------------------------------------------------------------------ text
 
-    @cached_property
+    @lazy_property
     def _tokenizer(self) -> tuple[PreTrainedTokenizerBase | None, str]:
         """(tokenizer, "") or (None, reason)."""
         return load_tokenizer(self.source.tokenizer_folder(current()), self.name)
@@ -212,7 +212,7 @@ class Model:
             raise BaseError(why)
         return tokenizer
 
-    @cached_property
+    @lazy_property
     def _processor(self) -> tuple[ProcessorMixin | None, str]:
         """(processor, "") or (None, reason)."""
         none = f"{self.name} takes no images: its prompts are text."
@@ -328,7 +328,7 @@ class Model:
         """Bytes of its weights that can't be used as they lie in their files."""
         return (self.counts.total - self.mapped.values) * self.torch_dtype.itemsize
 
-    @cached_property
+    @lazy_property
     def mapped(self) -> MappedWeights:
         """Its stored weights that can be used as they lie in their files."""
         return MappedWeights(self.anatomy, self.source.tensors, self.torch_dtype)
@@ -378,17 +378,17 @@ class Model:
 
     # ------------------------------------------------------------------ sizes
 
-    @cached_property
+    @lazy_property
     def counts(self) -> Counts:
         """Parameters, cache and compute of each layer, from shapes alone."""
         return count(self.anatomy)
 
-    @cached_property
+    @lazy_property
     def layouts(self) -> Layouts:
         """What each layer consists of: modules, shapes, parameters."""
         return layouts(self.anatomy)
 
-    @cached_property
+    @lazy_property
     def stored_bytes(self) -> StoredBytes | None:
         """Bytes of the stored tensors by layer, from the headers; None if nothing is stored yet."""
         if not self.source.tensors:

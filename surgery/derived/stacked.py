@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -23,6 +22,7 @@ from surgery.architecture.apply.combine import check_tied, combine, head_of, out
 from surgery.architecture.inspect.names import disk_layers, loader_names
 from surgery.base import Base
 from surgery.errors import Refused
+from surgery.lazy_property import lazy_property
 from surgery.memory.shared_weights import share
 from surgery.plan import Layer, Plan
 from surgery.progress import Progress, silent
@@ -122,7 +122,7 @@ class Stack(Base):
             parts.append((name, self.offset[key]))
         return tuple(parts)
 
-    @cached_property
+    @lazy_property
     def anatomy(self) -> Anatomy:
         """The layers of all bases, on the meta device."""
         return Anatomy.of(self.source.config)
