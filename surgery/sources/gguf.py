@@ -56,6 +56,10 @@ def open_gguf(path: Path) -> Source:
         if now is None or (now.st_size, now.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
             raise BaseError(f"{path} changed since it was opened: open it again.")
 
+    def check_unless_converted() -> None:
+        if not folder.is_dir():
+            check()
+
     def fetch(progress: Progress) -> Path:
         def build(out: Path, progress: Progress) -> None:
             convert(path, out, progress)
@@ -73,6 +77,7 @@ def open_gguf(path: Path) -> Source:
         note=f"dequantised from the GGUF file {path.name}",
         home=path.parent,
         files=(path,),
+        check=check_unless_converted,
         get_files=fetch,
         get_tokenizer=fetch,
     )

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import struct
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -74,6 +75,24 @@ def test_a_changed_folder_is_another_base(folder):
     assert Base.open(str(folder)) is first
     tiny.model("llama", intermediate_size=80).save_pretrained(folder)
     assert Base.open(str(folder)) is not first
+
+
+def test_a_model_in_the_hub_s_cache_whose_files_changed_is_another_base(folder, monkeypatch):
+    """Though its commit is the same, by which it is known."""
+
+    def cached(spec, progress):
+        return replace(open_source(spec), kind="hub", identity="hub:org/name@0")
+
+    monkeypatch.setattr("surgery.base.open_source", cached)
+    first = Base.open(str(folder))
+    assert Base.open(str(folder)) is first
+    change(folder)
+    os.utime(folder / "config.json", (1, 1))
+    with pytest.raises(BaseError, match="open it again"):
+        first.load()
+    again = Base.open(str(folder))
+    assert again is not first and again.load()
+    assert Base.open(str(folder)) is again
 
 
 @pytest.mark.parametrize(

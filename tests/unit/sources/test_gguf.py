@@ -1,5 +1,7 @@
 """GGUF files, written here tensor by tensor: dequantised by the library, or refused."""
 
+import os
+
 import gguf
 import numpy as np
 import pytest
@@ -83,6 +85,16 @@ def test_a_gguf_is_a_base_like_any_other(file, model, tmp_path):
     again = Base.open(str(file))
     assert again.source.fetch() == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_a_changed_file_is_noticed_until_there_is_a_converted_copy(file):
+    base = Base.open(str(file))
+    os.utime(file, (1, 1))
+    assert base.source.has_changed
+    again = Base.open(str(file))
+    assert again is not base and again.load()
+    file.unlink()  # the copy is whole
+    assert not again.source.has_changed and again.source.fetch()
 
 
 def test_a_file_that_the_reader_knows_only_in_part_is_refused(model, tmp_path):
