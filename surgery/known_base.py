@@ -104,8 +104,8 @@ def recall(spec: str, *, unconfirmed: bool = False) -> KnownBase | None:
             return None
         known = _from_json(record["base"])
         return known if unconfirmed or _is_here(spec, known.kind) else None
-    except (KeyError, TypeError, ValueError, OSError):  # absent, or written by hand
-        return None
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError):
+        return None  # absent, written by hand, or in the home of a user whom there isn't
 
 
 def remember(spec: str, base: Model) -> KnownBase:

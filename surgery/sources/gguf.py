@@ -6,7 +6,6 @@ wrong. Such files are refused.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from surgery.errors import BaseError, Refused, SurgeryError, one_line
-from surgery.io.cache_folder import cache_folder
+from surgery.io.cache_folder import cache_folder, short_hash
 from surgery.loading import check_whole, loading
 from surgery.memory.devices import choose, main_memory
 from surgery.progress import Cancelled, Progress
@@ -48,7 +47,7 @@ def open_gguf(path: Path) -> Source:
         )
     identity = f"gguf:{path}:{stat.st_size}:{stat.st_mtime_ns}"
     stem = re.sub(r"[^\w.-]", "_", path.stem)[:80]
-    folder = cache_folder() / f"{stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    folder = cache_folder() / f"{stem}-{short_hash(identity, 12)}"
     converted = folder.is_dir()
 
     def check() -> None:

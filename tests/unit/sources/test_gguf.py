@@ -106,6 +106,11 @@ def test_a_file_that_the_reader_knows_only_in_part_is_refused(model, tmp_path):
     assert not [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
 
 
+def test_a_path_that_is_not_utf_8(file):
+    other = file.rename(file.parent / os.fsdecode(b"t\xffny.gguf"))
+    assert Base.open(str(other)).depth == tiny.DEPTH
+
+
 def test_files_that_are_no_gguf(tmp_path, file):
     with pytest.raises(BaseError, match="no file"):
         Base.open(str(tmp_path / "none.gguf"))
