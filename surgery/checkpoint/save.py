@@ -123,6 +123,7 @@ def save(
             if base.union
             else "--resize-embeddings" * (base.resized is not None),
             auto_class=base.auto_class,
+            parts=base.parts,
         )
         (partial / "README.md").write_text(text, encoding="utf-8", errors="replace")
     return out

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shlex
 
 import oracle
 import pytest
@@ -320,6 +321,33 @@ def test_bases_of_one_name_are_told_apart_in_recipes(tmp_path, capsys):
     assert main(["verify", out, base, "--with", other]) == 0
     assert main(["verify", out, base, "--with", f"b={base}"]) == 1
     assert "all as planned" in capsys.readouterr().out
+
+
+def test_the_card_s_command_makes_the_stack_again(tmp_path, monkeypatch):
+    from surgery.cli.main import main
+
+    one, two = save(tmp_path / "one", seed=1), save(tmp_path / "the other", seed=2)
+    made, flat = stack(one, {"x": two}, Plan.parse("0:2, x/1:3@scale=0.5, 5", 6, {"x": 6}))
+    out = made.save(flat, tmp_path / "out")
+    card = (out / "README.md").read_text()
+    assert "**0:2, b/1:3@scale=0.5, 5**" in card and "`b/` marks layers of the other." in card
+    block = card.rpartition("```bash")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    for line in block.strip().splitlines():
+        words = shlex.split(line.replace("BASE", "./one"), comments=True)
+        if words[:3] == ["python", "-m", "surgery"]:
+            words = [word.replace("=the other", "=./the other") for word in words]
+            assert main([word.replace("OUT", "again") for word in words[3:]]) == 0
+    for name in ("model.safetensors", "recipe.yaml", "config.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_a_card_without_a_recipe_names_none(tmp_path):
+    base = save(tmp_path / "one")
+    out = base.save(Plan.parse("0:2, 3@random", 6), tmp_path / "out")
+    card = (out / "README.md").read_text()
+    assert not (out / "recipe.yaml").exists() and "recipe.yaml" not in card
+    assert 'surgery save BASE "0:2, 3@random" OUT ' in card and "verify OUT BASE" not in card
 
 
 def test_towers_come_with_the_embeddings_that_they_feed(tmp_path):
