@@ -5,9 +5,11 @@ Opening one reads its config and tensor headers; weights are loaded on demand, o
 
 from __future__ import annotations
 
+import tempfile
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -348,10 +350,13 @@ class Model:
             with self._loading.taken(progress) as report:
                 if self._written is None:
                     report("Writing the random weights to a temporary folder", 0, 0)
-                    folder, remove = temporary("layer-surgery-")
-                    weakref.finalize(self, remove)
-                    with explained(folder):
+                    place = Path(tempfile.gettempdir(), "layer-surgery")
+                    with explained(place), ExitStack() as undo:
+                        folder, remove = temporary("layer-surgery-")
+                        undo.callback(remove)
                         PreTrainedModel.save_pretrained(model, folder)  # past the guard
+                        undo.pop_all()
+                    weakref.finalize(self, remove)
                     self._written = folder
             folder = self._written
         else:

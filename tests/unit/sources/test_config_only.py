@@ -1,13 +1,16 @@
 """Bases of random weights: from a file, or from another base with some settings changed."""
 
+import errno
 import json
+import tempfile
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
-from surgery import Base, BaseError, Plan, Refused
+from surgery import Base, BaseError, Plan, Refused, SaveError
 from surgery.architecture.config.rewrite import edit
+from surgery.io import ownership
 from surgery.sources import open_source
 
 LESSON = dict(
@@ -52,6 +55,35 @@ def test_random_weights_are_those_of_transformers_for_that_seed(tmp_path):
     expected = AutoModelForCausalLM.from_config(config, dtype=base.torch_dtype)
     for name, value in expected.state_dict().items():
         assert torch.equal(value, base.model.state_dict()[name])
+
+
+def test_random_weights_that_can_not_be_written_are_not_left_behind(tmp_path, monkeypatch):
+    fields = dict(LESSON, hidden_size=64, intermediate_size=96, num_hidden_layers=2, vocab_size=50)
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    base = Base.open(f"config:{tmp_path},num_attention_heads=4,num_key_value_heads=2")
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    real, full = PreTrainedModel.save_pretrained, OSError(errno.ENOSPC, "full")
+
+    def fails(model, folder):
+        real(model, folder)
+        raise full
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", fails)
+    with pytest.raises(SaveError, match=rf"disk of {place} is full"):
+        base.stored()
+    assert not list(place.iterdir())
+
+    def no_lock(*_):
+        raise full
+
+    monkeypatch.setattr(ownership, "own", no_lock)
+    with pytest.raises(SaveError, match=rf"disk of {place} is full"):
+        base.stored()
+    assert not list(place.iterdir())
+    monkeypatch.undo()
+    assert base.stored()[1].keys() == base.model.state_dict().keys()
 
 
 def test_patterns_of_layers_go_on(tmp_path):
