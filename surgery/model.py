@@ -48,6 +48,7 @@ from .sources import Source, Tensor, open_source
 from .sources.mapped_weights import DTYPES, MappedWeights
 from .sources.source import Opener
 
+_COMPARING = "Comparing embeddings and head"
 _FROM_DISK = " Or add --from-disk: weights are then read whenever they are used, which is slow."
 
 
@@ -294,7 +295,7 @@ class Model:
                 else:
                     self.stored_bytes  # noqa: B018  a config that lies is found out here
                     folder = self.source.files_folder(report)
-                    self._check_tied(opener_of(folder))
+                    self.check_tied(opener_of(folder))
                     buffers = old_buffers(self.anatomy, self.source.tensors)
                     fits = size <= main_memory().free * HEADROOM
                     model = load(
@@ -362,7 +363,7 @@ class Model:
         else:
             folder = self.source.files_folder(progress)
             self.source.check()
-            self._check_tied(opener_of(folder))
+            self.check_tied(opener_of(folder))
         tensors = self.source.tensors or open_source(str(folder)).tensors
         return folder, tensors
 
@@ -378,7 +379,7 @@ class Model:
             return folder, tensors, opener_of(folder)
         folder, opener = self.source.open_unwritten(progress)
         self.source.check()
-        self._check_tied(opener)
+        self.check_tied(opener)
         return folder, self.source.tensors, opener
 
     # ------------------------------------------------------------------ sizes
@@ -401,7 +402,7 @@ class Model:
         check_declared(self.anatomy, self.source.tensors)
         check_stored(self.anatomy, self.source.tensors)
         if self.kind == "folder" and self.source.home is not None:
-            self._check_tied(opener_of(self.source.home))
+            self.check_tied(opener_of(self.source.home))
         outside, layers = 0, [0] * self.depth
         passed_on: Counter[tuple[int, tuple[int, ...]]] = Counter()
         where = disk_layers(self.anatomy, self.source.tensors)
@@ -424,12 +425,12 @@ class Model:
             outside, tuple(layers), tuple((size, *which) for which, size in passed_on.items())
         )
 
-    def _check_tied(self, opener: Opener) -> None:
+    def check_tied(self, opener: Opener, progress: Progress = silent) -> None:
         """Check that tensors which the config ties, and the files hold twice, are equal: otherwise
         transformers would load one more than the config, and every count, says. Raises `BaseError`.
         """
         for one, other in stored_twice(self.anatomy, self.source.tensors):
-            if not _same(opener, self.source.tensors[one], self.source.tensors[other]):
+            if not _same(opener, self.source.tensors[one], self.source.tensors[other], progress):
                 raise BaseError(
                     f"The checkpoint does not fit its config: {one} and {other} are tied by the "
                     "config and differ in the checkpoint. Set tie_word_embeddings to false in "
@@ -437,7 +438,7 @@ class Model:
                 )
 
 
-def _same(opener: Opener, one: Tensor, other: Tensor) -> bool:
+def _same(opener: Opener, one: Tensor, other: Tensor, progress: Progress) -> bool:
     """Whether two stored tensors have the same dtype, shape and bytes."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
@@ -446,4 +447,4 @@ def _same(opener: Opener, one: Tensor, other: Tensor) -> bool:
         opener(one.file, one.start, one.end) as a,
         opener(other.file, other.start, other.end) as b,
     ):
-        return equal(a, one.start, b, other.start, size, Meter(silent, "", size))
+        return equal(a, one.start, b, other.start, size, Meter(progress, _COMPARING, size))

@@ -71,6 +71,7 @@ def save(
     if remote:
         folder, stored = base.source.companions_folder(progress), base.source.tensors
         opener = base.source.open_range or opener_of(folder)
+        base.check_tied(opener, progress)
     else:
         folder, stored, opener = base.open_stored(progress)
     beside = _companions(base, folder, progress)

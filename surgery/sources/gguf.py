@@ -28,6 +28,8 @@ from .cache import once
 from .folder import ADAPTER, read_config, read_tensors
 from .source import Source
 
+_PIECE = re.compile(r"-[0-9]{5}-of-([0-9]{5})\.gguf$", re.IGNORECASE)
+
 
 def open_gguf(path: Path) -> Source:
     """Open the model in a GGUF file: its config from the header alone. Raises `BaseError`."""
@@ -40,6 +42,12 @@ def open_gguf(path: Path) -> Source:
     stat = path.stat()
     if magic != b"GGUF":
         raise BaseError(f"{path.name} is not a GGUF file. Download it again.")
+    if (m := _PIECE.search(path.name)) and int(m[1]) > 1:
+        raise BaseError(
+            f"{path.name} is one of the {int(m[1])} pieces of a split model, and transformers "
+            "reads single files. From one GGUF file to another it can be saved as it is; otherwise "
+            "join the pieces first, with llama.cpp's gguf-split --merge."
+        )
     if (path.parent / ADAPTER).exists():
         raise BaseError(
             f"There is an adapter beside {path.name} ({ADAPTER}), which transformers would apply. "

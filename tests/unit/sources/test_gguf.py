@@ -106,6 +106,14 @@ def test_a_file_that_the_reader_knows_only_in_part_is_refused(model, tmp_path):
     assert not [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
 
 
+def test_a_piece_of_a_split_model_is_named_as_one(file):
+    piece = file.rename(file.with_name("tiny-00001-of-00003.gguf"))
+    with pytest.raises(BaseError, match="is one of the 3 pieces of a split model"):
+        Base.open(str(piece))
+    whole = piece.rename(file.with_name("tiny-00001-of-00001.gguf"))
+    assert Base.open(str(whole)).depth == tiny.DEPTH
+
+
 def test_a_path_that_is_not_utf_8(file):
     other = file.rename(file.parent / os.fsdecode(b"t\xffny.gguf"))
     assert Base.open(str(other)).depth == tiny.DEPTH

@@ -299,6 +299,25 @@ def test_a_save_that_leaves_layers_out_fetches_only_the_others(hub, run, tmp_pat
     assert 0 < asked < 0.75 * sum(stored)
 
 
+def test_tied_tensors_that_differ_are_found_by_range_requests_too(hub, run, tmp_path):
+    """As in a local folder. transformers would not tie them, whatever the config says."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "odd"
+    shutil.copytree(hub.repos["org/single"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    hub.repos["org/odd"] = folder
+    code = SAVE.format(spec="org/odd", plan="0:4", out=str(tmp_path / "out"))
+    message = "are tied by the config and differ in the checkpoint"
+    assert message in run(code) and not (tmp_path / "out").exists()
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    hub.repos["org/even"] = folder
+    assert "config.json" in run(code.replace("org/odd", "org/even"))
+
+
 @pytest.mark.parametrize("added", [0, 50])
 def test_a_resized_save_fetches_the_rows_that_it_keeps(hub, run, tmp_path, added):
     import tiny
