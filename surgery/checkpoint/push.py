@@ -16,22 +16,17 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
 from huggingface_hub.utils import enable_progress_bars as enable_bars
 
-from surgery.architecture.config.quantization import SIDE_FILES
 from surgery.errors import SaveError, one_line
 from surgery.io.atomic import restored
 from surgery.progress import Progress, silent
-from surgery.sources.companions import is_needed
-from surgery.sources.folder import HEALING, PICKLES
 
 _LOG_IN = "Log in with `hf auth login`, with a token that may write."
 # Files of a model that change what is loaded, or say what it is, if another model lies over them.
 _OF_A_MODEL = (
     "*.safetensors",
-    *(f"*{ending}" for ending in PICKLES),
     "*.index.json",
     "adapter_*",
-    *SIDE_FILES,
-    HEALING,
+    "healing.json",
     "repair.json",
     "resized_embeddings.json",
     "recipe.yaml",
@@ -94,11 +89,16 @@ def push(
 
 def _stale(there: Iterable[str], folder: Path) -> list[str]:
     """Which files of a repository belong to the model that `folder` replaces, and to it alone."""
+    # Imported here, since they import transformers, which takes the page seconds.
+    from surgery.architecture.config.quantization import SIDE_FILES
+    from surgery.sources.companions import is_needed
+    from surgery.sources.folder import PICKLES
+
+    patterns = (*_OF_A_MODEL, *SIDE_FILES, *(f"*{ending}" for ending in PICKLES))
     return [
         name
         for name in sorted(there)
-        if is_needed(name)
-        or ("/" not in name and any(fnmatchcase(name, one) for one in _OF_A_MODEL))
+        if is_needed(name) or ("/" not in name and any(fnmatchcase(name, one) for one in patterns))
         if not (folder / name).is_file()
     ]
 
