@@ -39,7 +39,8 @@ class Base(Model):
         source = open_source(spec, progress)
         with _opening:
             key = (source.identity, from_disk)
-            if (base := _open.get(key)) is None:
+            # A model in the Hub's cache has its identity by name, not by its files' times.
+            if (base := _open.get(key)) is None or base.source.has_changed:
                 base = cls(source, from_disk)
                 _open[key] = base
             return base

@@ -77,7 +77,13 @@ class Layouts:
 
 @dataclass(frozen=True)
 class StoredBytes:
-    """Bytes of a model's stored tensors: outside the layers, and of each layer."""
+    """Bytes of a model's stored tensors: outside the layers, and of each layer with its part of
+    packed per-layer tables.
+
+    `passed_on` are those of tensors that are stored in one layer and shared by others, which store
+    them where that one is left out: (bytes, layer, the others).
+    """
 
     outside: int
     layers: tuple[int, ...]
+    passed_on: tuple[tuple[int, int, tuple[int, ...]], ...] = ()

@@ -104,8 +104,8 @@ def recall(spec: str, *, unconfirmed: bool = False) -> KnownBase | None:
             return None
         known = _from_json(record["base"])
         return known if unconfirmed or _is_here(spec, known.kind) else None
-    except (KeyError, TypeError, ValueError, OSError):  # absent, or written by hand
-        return None
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError):
+        return None  # absent, written by hand, or in the home of a user whom there isn't
 
 
 def remember(spec: str, base: Model) -> KnownBase:
@@ -190,7 +190,12 @@ def _from_json(values: dict[str, Any]) -> KnownBase:
                 tuple(tuple(map(_part, one)) for one in values["layouts"]["distinct"]),
                 tuple(values["layouts"]["of"]),
             ),
-            "stored_bytes": stored and StoredBytes(stored["outside"], tuple(stored["layers"])),
+            "stored_bytes": stored
+            and StoredBytes(
+                stored["outside"],
+                tuple(stored["layers"]),
+                tuple((size, layer, tuple(others)) for size, layer, others in stored["passed_on"]),
+            ),
         }
     )
 

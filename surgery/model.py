@@ -5,9 +5,11 @@ Opening one reads its config and tensor headers; weights are loaded on demand, o
 
 from __future__ import annotations
 
+import tempfile
 import weakref
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -21,7 +23,10 @@ from .architecture.inspect.loader import auto_class, is_multimodal
 from .architecture.inspect.names import (
     check_stored,
     disk_layers,
+    disk_tables,
+    loader_names,
     old_buffers,
+    other_layers,
     stored_twice,
 )
 from .architecture.inspect.quantized import check_declared
@@ -34,6 +39,7 @@ from .generation.tokenizer import load_tokenizer
 from .io.copy import equal, opener_of
 from .io.output_target import explained
 from .io.ownership import temporary
+from .lazy_property import lazy_property
 from .loading import initialise, load
 from .memory.devices import HEADROOM, accelerators, main_memory
 from .memory.shared_weights import share
@@ -42,6 +48,7 @@ from .sources import Source, Tensor, open_source
 from .sources.mapped_weights import DTYPES, MappedWeights
 from .sources.source import Opener
 
+_COMPARING = "Comparing embeddings and head"
 _FROM_DISK = " Or add --from-disk: weights are then read whenever they are used, which is slow."
 
 
@@ -120,7 +127,7 @@ class Model:
         """For a stack of several bases, each one's name and its first layer; otherwise empty."""
         return ()
 
-    @cached_property
+    @lazy_property
     def anatomy(self) -> Anatomy:
         """Its layers, on the meta device. Raises `Refused` if transformers can't build it."""
         return Anatomy.of(self.source.config)
@@ -149,7 +156,7 @@ class Model:
         it."""
         return auto_class(self.anatomy.whole).__name__
 
-    @cached_property
+    @lazy_property
     def torch_dtype(self) -> torch.dtype:
         """The dtype of its weights in memory: the one that most of them are stored in."""
         sizes: dict[str, int] = {}
@@ -184,7 +191,7 @@ class Model:
 
     # ------------------------------------------------------------------ text
 
-    @cached_property
+    @lazy_property
     def _tokenizer(self) -> tuple[PreTrainedTokenizerBase | None, str]:
         """(tokenizer, "") or (None, reason)."""
         return load_tokenizer(self.source.tokenizer_folder(current()), self.name)
@@ -208,7 +215,7 @@ class Model:
             raise BaseError(why)
         return tokenizer
 
-    @cached_property
+    @lazy_property
     def _processor(self) -> tuple[ProcessorMixin | None, str]:
         """(processor, "") or (None, reason)."""
         none = f"{self.name} takes no images: its prompts are text."
@@ -288,7 +295,7 @@ class Model:
                 else:
                     self.stored_bytes  # noqa: B018  a config that lies is found out here
                     folder = self.source.files_folder(report)
-                    self._check_tied(opener_of(folder))
+                    self.check_tied(opener_of(folder))
                     buffers = old_buffers(self.anatomy, self.source.tensors)
                     fits = size <= main_memory().free * HEADROOM
                     model = load(
@@ -324,7 +331,7 @@ class Model:
         """Bytes of its weights that can't be used as they lie in their files."""
         return (self.counts.total - self.mapped.values) * self.torch_dtype.itemsize
 
-    @cached_property
+    @lazy_property
     def mapped(self) -> MappedWeights:
         """Its stored weights that can be used as they lie in their files."""
         return MappedWeights(self.anatomy, self.source.tensors, self.torch_dtype)
@@ -344,16 +351,19 @@ class Model:
             with self._loading.taken(progress) as report:
                 if self._written is None:
                     report("Writing the random weights to a temporary folder", 0, 0)
-                    folder, remove = temporary("layer-surgery-")
-                    weakref.finalize(self, remove)
-                    with explained(folder):
+                    place = Path(tempfile.gettempdir(), "layer-surgery")
+                    with explained(place), ExitStack() as undo:
+                        folder, remove = temporary("layer-surgery-")
+                        undo.callback(remove)
                         PreTrainedModel.save_pretrained(model, folder)  # past the guard
+                        undo.pop_all()
+                    weakref.finalize(self, remove)
                     self._written = folder
             folder = self._written
         else:
             folder = self.source.files_folder(progress)
             self.source.check()
-            self._check_tied(opener_of(folder))
+            self.check_tied(opener_of(folder))
         tensors = self.source.tensors or open_source(str(folder)).tensors
         return folder, tensors
 
@@ -369,22 +379,22 @@ class Model:
             return folder, tensors, opener_of(folder)
         folder, opener = self.source.open_unwritten(progress)
         self.source.check()
-        self._check_tied(opener)
+        self.check_tied(opener)
         return folder, self.source.tensors, opener
 
     # ------------------------------------------------------------------ sizes
 
-    @cached_property
+    @lazy_property
     def counts(self) -> Counts:
         """Parameters, cache and compute of each layer, from shapes alone."""
         return count(self.anatomy)
 
-    @cached_property
+    @lazy_property
     def layouts(self) -> Layouts:
         """What each layer consists of: modules, shapes, parameters."""
         return layouts(self.anatomy)
 
-    @cached_property
+    @lazy_property
     def stored_bytes(self) -> StoredBytes | None:
         """Bytes of the stored tensors by layer, from the headers; None if nothing is stored yet."""
         if not self.source.tensors:
@@ -392,23 +402,35 @@ class Model:
         check_declared(self.anatomy, self.source.tensors)
         check_stored(self.anatomy, self.source.tensors)
         if self.kind == "folder" and self.source.home is not None:
-            self._check_tied(opener_of(self.source.home))
+            self.check_tied(opener_of(self.source.home))
         outside, layers = 0, [0] * self.depth
+        passed_on: Counter[tuple[int, tuple[int, ...]]] = Counter()
         where = disk_layers(self.anatomy, self.source.tensors)
+        tables = disk_tables(self.anatomy, self.source.tensors)
+        translate = loader_names(self.anatomy)
         for name, tensor in self.source.tensors.items():
-            place = where[name]
-            if place is None:
-                outside += tensor.end - tensor.start
+            place, size = where[name], tensor.end - tensor.start
+            if name in tables:
+                dim, block = tables[name]
+                part = size // tensor.shape[dim] * block
+                layers = [each + part for each in layers]
+                outside += size - part * self.depth
+            elif place is None:
+                outside += size
             elif place[1] < self.depth:
-                layers[place[1]] += tensor.end - tensor.start
-        return StoredBytes(outside, tuple(layers))
+                layers[place[1]] += size
+                if others := other_layers(self.anatomy, translate(name)):
+                    passed_on[place[1], tuple(others)] += size
+        return StoredBytes(
+            outside, tuple(layers), tuple((size, *which) for which, size in passed_on.items())
+        )
 
-    def _check_tied(self, opener: Opener) -> None:
+    def check_tied(self, opener: Opener, progress: Progress = silent) -> None:
         """Check that tensors which the config ties, and the files hold twice, are equal: otherwise
         transformers would load one more than the config, and every count, says. Raises `BaseError`.
         """
         for one, other in stored_twice(self.anatomy, self.source.tensors):
-            if not _same(opener, self.source.tensors[one], self.source.tensors[other]):
+            if not _same(opener, self.source.tensors[one], self.source.tensors[other], progress):
                 raise BaseError(
                     f"The checkpoint does not fit its config: {one} and {other} are tied by the "
                     "config and differ in the checkpoint. Set tie_word_embeddings to false in "
@@ -416,7 +438,7 @@ class Model:
                 )
 
 
-def _same(opener: Opener, one: Tensor, other: Tensor) -> bool:
+def _same(opener: Opener, one: Tensor, other: Tensor, progress: Progress) -> bool:
     """Whether two stored tensors have the same dtype, shape and bytes."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
@@ -425,4 +447,4 @@ def _same(opener: Opener, one: Tensor, other: Tensor) -> bool:
         opener(one.file, one.start, one.end) as a,
         opener(other.file, other.start, other.end) as b,
     ):
-        return equal(a, one.start, b, other.start, size, Meter(silent, "", size))
+        return equal(a, one.start, b, other.start, size, Meter(progress, _COMPARING, size))

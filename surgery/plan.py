@@ -23,6 +23,7 @@ from .errors import PlanError
 from .initialisers import INITIALISERS, Block, Initialiser
 
 MAX_LAYERS = 4096  # a typo such as 0:30*999999 must not eat the machine
+_LONGEST_PIECE = 200  # characters between two commas
 _ITEM = re.compile(
     r"(?:(?P<base>[A-Za-z_][\w.-]*)\s*/\s*)?"
     r"(?P<start>[0-9]+)\s*(?::\s*(?P<end>[0-9]+))?"
@@ -351,7 +352,8 @@ def _parse_piece(piece: str, depth: int, bases: Mapping[str, int]) -> list[Layer
     shown = f"“{_short(piece)}”"
     if not piece:
         raise PlanError("There is an empty entry between two commas or at an end: remove it.")
-    m = _ITEM.fullmatch(piece)
+    # Not tried on a long piece: that may take time that grows with the square of its length.
+    m = _ITEM.fullmatch(piece) if len(piece) <= _LONGEST_PIECE else None
     if not m and (late := _LATE_COUNT.fullmatch(piece)):
         layers, init, times = (part.strip() for part in late.groups())
         raise PlanError(
@@ -359,7 +361,7 @@ def _parse_piece(piece: str, depth: int, bases: Mapping[str, int]) -> list[Layer
         )
     if not m and _NEGATIVE.search(piece):
         raise PlanError(f"{shown} has a negative number: layers are numbered 0 to {depth - 1}.")
-    if not m or len(piece) > 200:
+    if not m:
         raise PlanError(
             f"{shown} is not a range. Write 5, 4:8, 4:8*3 or 7@identity, with commas between."
         )

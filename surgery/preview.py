@@ -71,6 +71,9 @@ def preview(
     size = parameters * bytes_per_value
     if stored:
         size = stored.outside + sum(stored.layers[i] * times for i, times in uses.items())
+        for shared, home, others in stored.passed_on:
+            if home not in uses and not uses.keys().isdisjoint(others):
+                size += shared
     return Preview(
         layers=len(plan),
         parameters=parameters,

@@ -70,16 +70,21 @@ class Bases:
         return len(self._used)
 
     def get(self, spec: str, progress: Progress | None = None) -> Base:
-        """Return the base called `spec`, opening it if needed. Concurrent callers share one
-        opening.
+        """Return the base called `spec`, opening it if needed, or again if its files have changed
+        since. Concurrent callers share one opening.
 
         Raises `BaseError`, also if the deployment does not allow the base, or if a caller without a
         progress function would wait for more than `_SILENT` seconds.
         """
         with self._lock:
-            if spec in self._bases:
+            if (base := self._bases.get(spec)) is not None:
                 self._bases.move_to_end(spec)
-                return self._bases[spec]
+        if base is not None:
+            if not base.source.has_changed:
+                return base
+            with self._lock:
+                if self._bases.get(spec) is base:  # nobody else has opened it again
+                    del self._bases[spec]
         self.deployment.check_spec(spec)
         progress = progress or at_most(_SILENT)
         return self.shared.run(("open", spec), partial(self._open, spec), progress)

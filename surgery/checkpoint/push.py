@@ -6,6 +6,9 @@ appears in no message.
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from huggingface_hub import HfApi, get_token
@@ -18,6 +21,16 @@ from surgery.io.atomic import restored
 from surgery.progress import Progress, silent
 
 _LOG_IN = "Log in with `hf auth login`, with a token that may write."
+# Files of a model that change what is loaded, or say what it is, if another model lies over them.
+_OF_A_MODEL = (
+    "*.safetensors",
+    "*.index.json",
+    "adapter_*",
+    "healing.json",
+    "repair.json",
+    "resized_embeddings.json",
+    "recipe.yaml",
+)
 
 
 def push(
@@ -30,9 +43,10 @@ def push(
 ) -> str:
     """Upload `folder` to "org/name" and return its address. Raises `SaveError`.
 
-    A repository that doesn't exist is created, private by default; one that has files is added to
-    only with `overwrite`. A broken upload can be run again: the Hub recognises files by their
-    content, and takes none twice.
+    A repository that doesn't exist is created, private by default; one that has files is written to
+    only with `overwrite`, which also deletes what is left of the model that was there: transformers
+    could load its weights in place of the new ones. Other files stay. A broken upload can be run
+    again: the Hub recognises files by their content, and takes none twice.
     """
     folder = Path(folder)
     restored(folder)
@@ -57,7 +71,10 @@ def push(
             )
         progress(f"Uploading to {repository}", 0, 0)
         api.upload_folder(
-            folder_path=folder, repo_id=repository, commit_message="Upload from Layer Surgery"
+            folder_path=folder,
+            repo_id=repository,
+            commit_message="Upload from Layer Surgery",
+            delete_patterns=[glob.escape(name) for name in _stale(there, folder)] or None,
         )
     except SaveError:
         raise
@@ -68,6 +85,22 @@ def push(
         if not hidden:
             enable_bars()
     return f"{api.endpoint}/{repository}"
+
+
+def _stale(there: Iterable[str], folder: Path) -> list[str]:
+    """Which files of a repository belong to the model that `folder` replaces, and to it alone."""
+    # Imported here, since they import transformers, which takes the page seconds.
+    from surgery.architecture.config.quantization import SIDE_FILES
+    from surgery.sources.companions import is_needed
+    from surgery.sources.folder import PICKLES
+
+    patterns = (*_OF_A_MODEL, *SIDE_FILES, *(f"*{ending}" for ending in PICKLES))
+    return [
+        name
+        for name in sorted(there)
+        if is_needed(name) or ("/" not in name and any(fnmatchcase(name, one) for one in patterns))
+        if not (folder / name).is_file()
+    ]
 
 
 def _message(error: Exception, repository: str) -> str:

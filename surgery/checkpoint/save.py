@@ -71,6 +71,7 @@ def save(
     if remote:
         folder, stored = base.source.companions_folder(progress), base.source.tensors
         opener = base.source.open_range or opener_of(folder)
+        base.check_tied(opener, progress)
     else:
         folder, stored, opener = base.open_stored(progress)
     beside = _companions(base, folder, progress)
@@ -123,6 +124,7 @@ def save(
             if base.union
             else "--resize-embeddings" * (base.resized is not None),
             auto_class=base.auto_class,
+            parts=base.parts,
         )
         (partial / "README.md").write_text(text, encoding="utf-8", errors="replace")
     return out
@@ -178,6 +180,7 @@ def _write_config(
         part.dtype = config.dtype
     # It refers to remote code, which is neither copied nor used for the base.
     vars(config).pop("auto_map", None)
+    vars(config).pop("transformers_weights", None)  # the base's file may be another than this one's
     config.save_pretrained(folder)
     path, own = folder / "config.json", home / "config.json"
     fields = with_older_spellings(

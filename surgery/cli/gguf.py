@@ -85,6 +85,7 @@ def convert_base(
     converter: Path | None,
     dtype: str | None,
     overwrite: bool,
+    verified: bool,
     as_json: bool,
 ) -> None:
     """Save a plan of another base as GGUF with llama.cpp's converter, and print what was written
@@ -97,7 +98,9 @@ def convert_base(
     err.print(f"[dim]{escape(shown)}[/dim]")
     with progress_bar() as progress:
         saved = convert(
-            lambda folder: made.save(flat, folder, dtype=dtype, progress=progress),
+            lambda folder: made.save(
+                flat, folder, dtype=dtype, verified=verified, progress=progress
+            ),
             script,
             target,
             made.preview(flat).bytes,

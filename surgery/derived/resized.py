@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -30,6 +29,7 @@ from surgery.architecture.inspect.vocabulary import (
 from surgery.base import Base
 from surgery.counts import StoredBytes
 from surgery.errors import Refused
+from surgery.lazy_property import lazy_property
 from surgery.memory.shared_weights import share
 from surgery.progress import Progress, current, silent
 from surgery.sources import Tensor
@@ -132,7 +132,7 @@ class Resized(Base):
         """The base's files."""
         return self.base.local_files()
 
-    @cached_property
+    @lazy_property
     def stored_bytes(self) -> StoredBytes | None:
         """Bytes of the stored tensors by layer, with the resized ones; None if nothing is stored
         yet. The base is checked first."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -23,6 +22,7 @@ from surgery.architecture.apply.combine import check_tied, combine, head_of, out
 from surgery.architecture.inspect.names import disk_layers, loader_names
 from surgery.base import Base
 from surgery.errors import Refused
+from surgery.lazy_property import lazy_property
 from surgery.memory.shared_weights import share
 from surgery.plan import Layer, Plan
 from surgery.progress import Progress, silent
@@ -110,10 +110,19 @@ class Stack(Base):
 
     @property
     def parts(self) -> tuple[tuple[str, int], ...]:
-        """Each base's name in recipes, and its first layer."""
-        return tuple((b.recipe_name, self.offset[n]) for n, b in self.bases.items())
+        """Each base's name in recipes, and its first layer. Different bases of one name, such as
+        two folders called “final”, get a number: a recipe means one base by one name."""
+        names: dict[str, str] = {}  # {name: the identity of its base}
+        parts = []
+        for key, base in self.bases.items():
+            name, number = base.recipe_name, 1
+            while names.setdefault(name, base.source.identity) != base.source.identity:
+                number += 1
+                name = f"{base.recipe_name}-{number}"
+            parts.append((name, self.offset[key]))
+        return tuple(parts)
 
-    @cached_property
+    @lazy_property
     def anatomy(self) -> Anatomy:
         """The layers of all bases, on the meta device."""
         return Anatomy.of(self.source.config)

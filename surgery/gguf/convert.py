@@ -93,7 +93,11 @@ def _run(arguments: list[str], progress: Progress) -> None:
     """Run the converter, and stop it if `progress` raises."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         if wait_for(process, "Converting to GGUF", progress):
             log.seek(0)

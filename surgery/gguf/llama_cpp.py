@@ -82,14 +82,19 @@ class LlamaCpp:
             }
             printed = _run([str(self.path), "-c", _SCRIPT], json.dumps(job), str(self), progress)
             _, mark, answer = printed.rpartition(_MARK)
-            if not mark:
+            try:
+                texts = json.loads(answer)["texts"] if mark else []
+                made = [Continuation(tuple(map(int, ids))) for ids in texts]
+            except (ValueError, KeyError, TypeError):  # something else was printed among it
+                made = []
+            if len(made) != len(prompts):
                 raise SaveError(f"{self} printed no continuation.")
-            return [Continuation(tuple(ids)) for ids in json.loads(answer)["texts"]]
-        texts = (
+            return made
+        printed_texts = (
             _run(self._program(model, prompt, tokens), "", str(self), progress)
             for prompt in prompts
         )
-        return [Continuation(None, generated(text)) for text in texts]
+        return [Continuation(None, generated(text)) for text in printed_texts]
 
     def version(self, progress: Progress) -> str:
         """Its version as it prints it; empty if it doesn't."""

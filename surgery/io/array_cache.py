@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .cache_file import whole_file
+from .cache_folder import short_hash
 
 
 class ArrayCache:
@@ -49,8 +49,7 @@ class ArrayCache:
         shutil.rmtree(self._folder(group), ignore_errors=True)
 
     def _folder(self, group: str) -> Path:
-        key = f"{self.version}:{group}"
-        return self.folder / hashlib.sha256(key.encode()).hexdigest()[:32]
+        return self.folder / short_hash(f"{self.version}:{group}")
 
     def _delete_old(self) -> None:
         folders = sorted(self.folder.iterdir(), key=lambda path: -path.stat().st_mtime)

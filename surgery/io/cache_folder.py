@@ -1,5 +1,6 @@
 """Where this project keeps its caches: $LAYER_SURGERY_CACHE, or a folder in the user's cache."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -10,3 +11,8 @@ def cache_folder() -> Path:
         return Path(own).expanduser().absolute()
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(root).expanduser().absolute() / "layer-surgery"
+
+
+def short_hash(text: str, length: int = 32) -> str:
+    """A hash of any text for a file's name; of paths too, which need not be valid UTF-8."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]

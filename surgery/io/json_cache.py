@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from .cache_file import whole_file
+from .cache_folder import short_hash
 
 
 class JsonCache:
@@ -49,7 +49,7 @@ class JsonCache:
             return
 
     def _path(self, key: str) -> Path:
-        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+        return self.folder / f"{short_hash(key)}.json"
 
 
 def _age(path: Path) -> float:

@@ -58,7 +58,11 @@ def temporary(prefix: str) -> tuple[Path, Callable[[], None]]:
             if not folder.is_symlink() and (folder / LOCK).is_file():
                 _remove_left(folder)
     outer = Path(tempfile.mkdtemp(prefix=prefix)).resolve()
-    lock = own(outer, _INNER)
+    try:
+        lock = own(outer, _INNER)
+    except BaseException:  # without a lock nobody would remove it
+        shutil.rmtree(outer, ignore_errors=True)
+        raise
 
     def remove() -> None:
         shutil.rmtree(outer / _INNER, ignore_errors=True)

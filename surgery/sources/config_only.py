@@ -17,7 +17,7 @@ from surgery.architecture.config.rewrite import edit, unquantized
 from surgery.errors import BaseError
 from surgery.progress import Progress
 
-from .folder import config_from, read_json
+from .folder import check_counts, config_from, read_json
 from .source import Source
 
 _SETTING = re.compile(r",\s*([A-Za-z_]\w*)\s*=\s*([^,]*)$")
@@ -56,6 +56,7 @@ def open_config_only(
 
     config, note = unquantized(config), _NOTE  # random weights are unquantized
     if changes:
+        check_counts(changes, "The settings have")
         config = edit(config, changes)
         settings = ", ".join(f"{field} {value}" for field, value in changes.items())
         name, note = f"{name} with {settings}", f"{_NOTE} with {settings}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,23 +24,32 @@ ADAPTER = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 HEALING = "healing.json"  # beside an adapter that healing wrote: the plan that it belongs to
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
+# What transformers' save_pretrained(distributed_checkpoint=True) writes, and looks for first.
+_DISTRIBUTED = re.compile(r"shard-[0-9]{5}-model-[0-9]{5}-of-[0-9]{5}\.safetensors")
 _LARGEST_COUNT = 1_000_000  # of layers, heads, experts, labels
 _LARGEST_JSON = 64 << 20  # bytes; the largest index on the Hub has a few
 
 
-def open_folder(folder: Path) -> Source:
-    """Open the model in a folder. Raises `BaseError`."""
+class OtherWeights(BaseError):
+    """transformers would load other weights than those that are read here."""
+
+
+def open_folder(folder: Path, name: str = "") -> Source:
+    """Open the model in a folder, called `name` in messages. Raises `BaseError`."""
     if not folder.is_dir():
         raise BaseError(f"There is no folder {folder}.")
-    config = read_config(folder)
-    check_no_adapter(folder)
+    config, name = read_config(folder), name or folder.name
+    check_weights(name, config, _names(folder))
     tensors = read_tensors(folder)
     files = ["config.json", *sorted({tensor.file for tensor in tensors.values()})]
     stamp = _stamp(folder, files)
 
     def check() -> None:
         try:
-            same = _stamp(folder, files) == stamp
+            # A single file that came since would be read in place of the shards.
+            same = _stamp(folder, files) == stamp and (
+                (folder / SINGLE).exists() == (SINGLE in files)
+            )
         except OSError as error:
             gone = Path(error.filename).name
             raise BaseError(
@@ -47,11 +57,11 @@ def open_folder(folder: Path) -> Source:
             ) from error
         if not same:
             raise BaseError(f"The files in {folder} changed since they were opened: open it again.")
-        check_no_adapter(folder)
+        check_weights(name, config, _names(folder))
 
     return Source(
         kind="folder",
-        name=folder.name or str(folder),
+        name=name or str(folder),
         config=config,
         identity=f"folder:{folder}:{stamp}",
         tensors=tensors,
@@ -80,11 +90,26 @@ def read_config(folder: Path) -> PreTrainedConfig:
     return config_from(read_json(path), path)
 
 
-def check_no_adapter(folder: Path) -> None:
-    """Raise `BaseError` if the folder holds an adapter: transformers applies it to the model if
-    peft is installed, and ignores it otherwise."""
-    if (folder / ADAPTER).exists():
-        raise with_adapter(folder.name)
+def check_weights(name: str, config: PreTrainedConfig, files: Iterable[str]) -> None:
+    """Raise `OtherWeights` if transformers would load other weights from a model with this config
+    and these files than `SINGLE`, or the shards of `INDEX`, alone."""
+    files = set(files)
+    if ADAPTER in files:
+        raise with_adapter(name)
+    read = SINGLE if SINGLE in files else INDEX
+    chosen = getattr(config, "transformers_weights", None)
+    if chosen not in (None, read):
+        raise OtherWeights(
+            f"{name} has its weights in “{str(chosen)[:80]}”, says transformers_weights in its "
+            f"config.json, and only {SINGLE} and {INDEX} are read here. Give that file this name, "
+            "and remove the setting."
+        )
+    if any(map(_DISTRIBUTED.fullmatch, files)):
+        raise OtherWeights(
+            f"{name} has a distributed checkpoint (shard-….safetensors), which transformers would "
+            "load. Consolidate it (transformers has consolidate_distributed_checkpoint), and move "
+            "those files to a separate folder."
+        )
 
 
 def check_adapter(name: str, files: Iterable[str]) -> None:
@@ -104,9 +129,10 @@ def check_adapter(name: str, files: Iterable[str]) -> None:
         raise BaseError(f"{name} has no {ADAPTER_WEIGHTS}: there is nothing to merge.")
 
 
-def with_adapter(name: str) -> BaseError:
-    """The error for a model with an adapter beside it."""
-    return BaseError(
+def with_adapter(name: str) -> OtherWeights:
+    """The error for a model with an adapter beside it: transformers applies it to the model if peft
+    is installed, and ignores it otherwise."""
+    return OtherWeights(
         f"{name} has an adapter beside its model ({ADAPTER}), which transformers would apply. "
         "Move the adapter's files to a separate folder: FOLDER+ADAPTER opens the model with the "
         "adapter merged into it, FOLDER the model alone."
@@ -116,7 +142,7 @@ def with_adapter(name: str) -> BaseError:
 def config_from(fields: dict, path: Path) -> PreTrainedConfig:
     """Return a config of a type that transformers knows, from the JSON in `path`. Raises
     `BaseError`."""
-    _check_counts(fields, path)
+    check_counts(fields, f"{path.name} is broken: it has")
     kind = fields.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         if fields.get("auto_map"):
@@ -153,21 +179,22 @@ def config_from(fields: dict, path: Path) -> PreTrainedConfig:
         ) from error
 
 
-def _check_counts(value: object, path: Path, key: str = "") -> None:
+def check_counts(fields: dict, said: str) -> None:
     """Raise `BaseError` for a count that no model has: transformers makes lists as long as the
-    config's counts, which could use up all memory."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            _check_counts(inner, path, name)
-    elif isinstance(value, list):
-        for inner in value:
-            _check_counts(inner, path)
-    elif (
-        isinstance(value, (int, float))
-        and value > _LARGEST_COUNT
-        and (key.startswith("num_") or "layer" in key)
-    ):
-        raise BaseError(f"{path.name} is broken: it says {key} = {value:g}, which no model has.")
+    config's counts, which could use up all memory. The message begins with `said`."""
+    rest: list[tuple[str, object]] = [*fields.items()]
+    while rest:  # no recursion: JSON may be nested deeper than Python's stack
+        key, value = rest.pop()
+        if isinstance(value, dict):
+            rest += value.items()
+        elif isinstance(value, list):
+            rest += (("", inner) for inner in value)
+        elif (
+            isinstance(value, (int, float))
+            and value > _LARGEST_COUNT
+            and (key.startswith("num_") or "layer" in key)
+        ):
+            raise BaseError(f"{said} {key} over {_LARGEST_COUNT:,}, which no model has.")
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -175,7 +202,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     if (folder / SINGLE).is_file():
         return read_file(folder / SINGLE)
     if not (folder / INDEX).is_file():
-        raise no_safetensors(folder.name, (path.name for path in folder.iterdir()))
+        raise no_safetensors(folder.name, _names(folder))
     where = read_index(folder / INDEX)
     missing = [file for file in sorted(set(where.values())) if not (folder / file).is_file()]
     if missing:
@@ -256,6 +283,10 @@ def read_licence(folder: Path) -> str | None:
     except Exception:  # no card, or one that can't be read: then it isn't known
         return None
     return licence if isinstance(licence, str) else None
+
+
+def _names(folder: Path) -> Iterable[str]:
+    return (path.name for path in folder.iterdir())
 
 
 def _stamp(folder: Path, files: list[str]) -> str:

@@ -6,7 +6,6 @@ wrong. Such files are refused.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from surgery.errors import BaseError, Refused, SurgeryError, one_line
-from surgery.io.cache_folder import cache_folder
+from surgery.io.cache_folder import cache_folder, short_hash
 from surgery.loading import check_whole, loading
 from surgery.memory.devices import choose, main_memory
 from surgery.progress import Cancelled, Progress
@@ -28,6 +27,8 @@ from surgery.progress import Cancelled, Progress
 from .cache import once
 from .folder import ADAPTER, read_config, read_tensors
 from .source import Source
+
+_PIECE = re.compile(r"-[0-9]{5}-of-([0-9]{5})\.gguf$", re.IGNORECASE)
 
 
 def open_gguf(path: Path) -> Source:
@@ -41,6 +42,12 @@ def open_gguf(path: Path) -> Source:
     stat = path.stat()
     if magic != b"GGUF":
         raise BaseError(f"{path.name} is not a GGUF file. Download it again.")
+    if (m := _PIECE.search(path.name)) and int(m[1]) > 1:
+        raise BaseError(
+            f"{path.name} is one of the {int(m[1])} pieces of a split model, and transformers "
+            "reads single files. From one GGUF file to another it can be saved as it is; otherwise "
+            "join the pieces first, with llama.cpp's gguf-split --merge."
+        )
     if (path.parent / ADAPTER).exists():
         raise BaseError(
             f"There is an adapter beside {path.name} ({ADAPTER}), which transformers would apply. "
@@ -48,13 +55,17 @@ def open_gguf(path: Path) -> Source:
         )
     identity = f"gguf:{path}:{stat.st_size}:{stat.st_mtime_ns}"
     stem = re.sub(r"[^\w.-]", "_", path.stem)[:80]
-    folder = cache_folder() / f"{stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    folder = cache_folder() / f"{stem}-{short_hash(identity, 12)}"
     converted = folder.is_dir()
 
     def check() -> None:
         now = path.stat() if path.is_file() else None
         if now is None or (now.st_size, now.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
             raise BaseError(f"{path} changed since it was opened: open it again.")
+
+    def check_unless_converted() -> None:
+        if not folder.is_dir():
+            check()
 
     def fetch(progress: Progress) -> Path:
         def build(out: Path, progress: Progress) -> None:
@@ -73,6 +84,7 @@ def open_gguf(path: Path) -> Source:
         note=f"dequantised from the GGUF file {path.name}",
         home=path.parent,
         files=(path,),
+        check=check_unless_converted,
         get_files=fetch,
         get_tokenizer=fetch,
     )

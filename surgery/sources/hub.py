@@ -37,7 +37,9 @@ from .folder import (
     HEALING,
     INDEX,
     SINGLE,
+    OtherWeights,
     check_adapter,
+    check_weights,
     gather,
     no_safetensors,
     open_folder,
@@ -87,6 +89,8 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
         folder = Path(hf_hub_download(repo, "config.json", revision=revision or "main")).parent
         if folder.name != commit:
             raise BaseError(f"{repo} was changed on the Hub this very moment: open it again.")
+        config = read_config(folder)
+        check_weights(repo, config, names)
         if INDEX in names:
             hf_hub_download(repo, INDEX, revision=commit)
         tensors = _read_tensors(repo, commit, folder, names, progress)
@@ -97,7 +101,7 @@ def open_hub(spec: str, progress: Progress, timeout: float = 15) -> Source:
     return Source(
         kind="hub",
         name=repo,
-        config=read_config(folder),
+        config=config,
         identity=_identity(repo, commit),
         tensors=tensors,
         hub_id=repo,
@@ -151,10 +155,10 @@ def open_cached(repo: str, revision: str | None) -> Source | None:
         folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
     except (OSError, ValueError):  # not in the cache
         return None
-    if (folder / ADAPTER).exists() and (folder / "config.json").exists():
-        raise with_adapter(repo)
     try:
-        source = open_folder(folder)
+        source = open_folder(folder, repo)
+    except OtherWeights:
+        raise
     except (OSError, ValueError):  # incomplete
         return None
     return replace(

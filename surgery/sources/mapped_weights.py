@@ -7,12 +7,12 @@ them when memory runs short.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 
 import torch
 
 from surgery.architecture import Anatomy
 from surgery.architecture.inspect.names import disk_layers, loader_names
+from surgery.lazy_property import lazy_property
 
 from . import Tensor
 from .read_ahead import HEAD
@@ -37,13 +37,13 @@ class MappedWeights:
             and DTYPES.get(tensor.dtype) == dtype
         }
 
-    @cached_property
+    @lazy_property
     def values(self) -> int:
         """The number of parameters in them; tied ones count once."""
         own = [self._anatomy.tensors[self._names[name]] for name in self.tensors]
         return sum(tensor.numel() for tensor in {id(one): one for one in own}.values())
 
-    @cached_property
+    @lazy_property
     def by_layer(self) -> Mapping[int, list[Tensor]]:
         """Those of each layer, and under `HEAD` those of the model's head."""
         head = self._anatomy.model.get_output_embeddings()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -37,8 +38,7 @@ class ReadAhead:
     ) -> None:
         self._folder, self._tensors, self._check = folder, tensors, check
         self._lock = threading.Lock()
-        self._reading: dict[int, threading.Thread] = {}  # the layer that runs, and the next one
-        self._error: OSError | None = None
+        self._reading: dict[int, _Reading] = {}  # the layer that runs, and the next one
 
     def attach(self, base: Anatomy, model: PreTrainedModel, sources: Sequence[int]) -> None:
         """Read ahead whenever `model` runs, whose layers have the weights of the base's layers
@@ -57,34 +57,49 @@ class ReadAhead:
         `BaseError` if the files can't be read, or have changed."""
         self._check()
         with self._lock:
-            thread = self._begin(layer)
-        thread.join()
-        if self._error is not None:
-            name = self._error.filename or self._folder
-            raise BaseError(f"{name} can't be read: {self._error.strerror}.") from self._error
+            reading = self._begin(layer)
+        reading.join()
+        if error := reading.error:
+            with self._lock:
+                if self._reading.get(layer) is reading:  # the next one who needs it tries again
+                    del self._reading[layer]
+            name = error.filename or self._folder
+            raise BaseError(f"{name} can't be read: {error.strerror}.") from error
         with self._lock:
             self._begin(following)
             for done in self._reading.keys() - {layer, following}:
                 del self._reading[done]
 
-    def _begin(self, layer: int) -> threading.Thread:
+    def _begin(self, layer: int) -> _Reading:
         if layer not in self._reading:
-            thread = threading.Thread(target=self._read, args=(layer,), daemon=True)
-            thread.start()
-            self._reading[layer] = thread
+            self._reading[layer] = _Reading(partial(self._read, layer))
+            self._reading[layer].start()
         return self._reading[layer]
 
     def _read(self, layer: int) -> None:
         buffer = memoryview(bytearray(_CHUNK))
+        for tensor in self._tensors.get(layer, ()):
+            with open(self._folder / tensor.file, "rb", buffering=0) as file:
+                file.seek(tensor.start)
+                left = tensor.end - tensor.start
+                while left > 0 and (read := file.readinto(buffer[: min(left, _CHUNK)])):
+                    left -= read
+
+
+class _Reading(threading.Thread):
+    """A layer that is being read, or has been. `error` is what stopped it."""
+
+    def __init__(self, read: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self._read = read
+        self.error: OSError | None = None
+
+    def run(self) -> None:
+        """Read it."""
         try:
-            for tensor in self._tensors.get(layer, ()):
-                with open(self._folder / tensor.file, "rb", buffering=0) as file:
-                    file.seek(tensor.start)
-                    left = tensor.end - tensor.start
-                    while left > 0 and (read := file.readinto(buffer[: min(left, _CHUNK)])):
-                        left -= read
+            self._read()
         except OSError as error:
-            self._error = error
+            self.error = error
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,15 @@ class Source:
         """Its Hub id, with the commit if it is known."""
         return f"{self.hub_id}@{self.revision}" if self.revision else self.hub_id
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether its files have changed since they were opened; see `check`."""
+        try:
+            self.check()
+        except BaseError:
+            return True
+        return False
+
     def local_files(self) -> Iterator[Path]:
         """The files on this machine, down to one folder deep; links are not followed."""
         if self.merged:

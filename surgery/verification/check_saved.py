@@ -57,6 +57,8 @@ def check_saved(
     requirements = []
     if max_cost is not None and not math.isfinite(max_cost):
         raise SurgeryError("The highest cost has to be a number of nats per token.")
+    if max_cost is not None and sample is None:
+        raise SurgeryError("A highest cost takes a sample of text to measure it on.")
     if not math.isfinite(max_drop):
         raise SurgeryError("The largest drop has to be a number.")
     if unknown := [key for key in keep if key not in SKILLS]:

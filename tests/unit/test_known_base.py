@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -9,8 +10,10 @@ import peft
 import pytest
 import tiny
 import torch
+from zoo import build
 
 from surgery import Base, Plan, known_base
+from surgery.cli.main import main
 from surgery.compute import contexts
 
 PLAN = "0:2, 4:6, 5"
@@ -32,6 +35,28 @@ def test_a_remembered_base_answers_as_the_opened_one(tiny_folder, family):
     for plan in (Plan.whole(base.depth), Plan.parse(PLAN, base.depth)):
         assert known.preview(plan) == base.preview(plan)
     assert type(known.counts.outside.parameters) is type(base.counts.outside.parameters)
+
+
+def test_so_does_one_in_a_folder_whose_name_is_not_utf_8(tiny_folder, tmp_path):
+    folder = str(shutil.copytree(tiny_folder("llama"), tmp_path / os.fsdecode(b"mod\xffel")))
+    base = Base.open(folder)
+    known_base.remember(folder, base)
+    assert known_base.recall(folder) == known_base.KnownBase.of(base)
+
+
+def test_nothing_is_known_in_the_home_of_no_user(capsys):
+    spec = "~no-such-user-here/model"
+    assert known_base.recall(spec) is None
+    assert main(["inspect", spec]) == 1
+    assert "is not a path on this machine" in capsys.readouterr().err
+
+
+def test_so_does_one_whose_layers_share_tensors(tmp_path):
+    build.model("zamba").save_pretrained(tmp_path / "zamba")
+    base = Base.open(str(tmp_path / "zamba"))
+    assert base.stored_bytes.passed_on
+    known_base.remember(str(tmp_path / "zamba"), base)
+    assert known_base.recall(str(tmp_path / "zamba")) == known_base.KnownBase.of(base)
 
 
 def test_so_does_one_with_an_adapter(tiny_folder, tmp_path, monkeypatch):

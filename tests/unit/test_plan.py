@@ -1,5 +1,7 @@
 """The notation, the edits and undo, as properties over random plans."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,6 +101,20 @@ def test_errors_name_the_piece_and_what_is_allowed(text, named, allowed):
         Plan.parse(text, 30, {"b": 9})
     assert named in str(caught.value) and allowed in str(caught.value)
     assert len(str(caught.value)) < 250
+
+
+def test_long_pieces_are_not_searched(monkeypatch):
+    """The pattern takes time that grows with the square of such a piece's length."""
+    tried = []
+    pattern = SimpleNamespace(fullmatch=lambda piece: tried.append(piece))
+    monkeypatch.setattr("surgery.plan._ITEM", pattern)
+    for text in ("1" + " " * 20_000 + "x", "1" * 201):
+        with pytest.raises(PlanError, match="is not a range"):
+            Plan.parse(text, 30)
+    assert not tried
+    with pytest.raises(PlanError, match="is not a range"):
+        Plan.parse("1" * 200, 30)
+    assert tried == ["1" * 200]
 
 
 def test_a_part_of_a_layer_is_none():

@@ -2,6 +2,7 @@
 
 import shutil
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,22 @@ def test_a_few_bases_are_kept_open_and_the_oldest_closed(specs):
     for spec in specs[1:]:
         bases.get(spec)
     assert bases.names == specs[1:]
+
+
+def test_a_base_whose_files_changed_is_opened_again(bases, specs):
+    """As the error message asks."""
+    first = bases.get(specs[0])
+    path = Path(specs[0], "config.json")
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(BaseError, match="open it again"):
+        first.load()
+    again = bases.get(specs[0])
+    assert again is not first and again.load()
+    assert bases.get(specs[0]) is again
+    path.unlink()
+    with pytest.raises(BaseError, match=r"has no config\.json"):
+        bases.get(specs[0])
+    assert specs[0] not in bases.names
 
 
 def test_weights_beyond_the_budget_go_those_used_least_lately_first(bases, specs, monkeypatch):

@@ -93,9 +93,6 @@ def combine(bases: Mapping[str, Anatomy], sizes: bool = True) -> PreTrainedConfi
     for place in (whole, part) if key else (whole,):
         if isinstance(quantization := place.get("quantization_config"), dict):
             place["quantization_config"] = renumber(quantization, deepest.modules, layers)
-    for field in DEPTH_FIELDS:
-        if type(part.get(field)) is int and part[field] == one.stack.depth:
-            part[field] = depth
     try:
         return type(one.whole).from_dict(whole)
     except Exception as error:
@@ -111,8 +108,9 @@ def _join(ours: dict, theirs: dict, depth: int, more: int) -> list[str]:
         if _is_free(field):
             continue
         if field in DEPTH_FIELDS and a in (depth, None) and b in (more, None):
-            continue
-        if field in INDEX_LISTS and isinstance(a, list) and isinstance(b, list):
+            if a is not None:
+                ours[field] = depth + more
+        elif field in INDEX_LISTS and isinstance(a, list) and isinstance(b, list):
             ours[field] = [*a, *(i + depth for i in b)]
         elif is_per_layer(field, a, depth) and is_per_layer(field, b, more):
             ours[field] = [*(a or ()), *(b or ())]

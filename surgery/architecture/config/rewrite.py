@@ -15,6 +15,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from surgery.errors import Refused, one_line
+from surgery.plan import MAX_LAYERS
 
 from .quantization import Modules, renumber
 
@@ -109,6 +110,9 @@ def edit(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConf
             near = difflib.get_close_matches(field, part, n=3)
             hint = f" Did you mean {', '.join(near)}?" if near else ""
             raise Refused(f"A {config.model_type} config has no setting “{field[:60]}”.{hint}")
+        if field in DEPTH_FIELDS and isinstance(value, (int, float)) and value > MAX_LAYERS:
+            # Before any list is made that long, here or by the config's class.
+            raise Refused(f"{field} is too large: no more than {MAX_LAYERS:,} layers are allowed.")
         if field in DEPTH_FIELDS and part[field] == depth and type(value) is int and value > 0:
             for other, old in part.items():
                 if is_per_layer(other, old, depth):

@@ -10,7 +10,6 @@ import contextlib
 import copy
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from surgery.architecture.config.rewrite import DEPTH_FIELDS, quantization_of, rewrite, unquantized
 from surgery.architecture.inspect.layer_list import layer_list
 from surgery.errors import Refused, one_line
+from surgery.lazy_property import lazy_property
 from surgery.memory.garbage import uncollected
 from surgery.plan import MAX_LAYERS
 from surgery.progress import Turn, current
@@ -70,7 +70,7 @@ class Anatomy:
         check_causal(model)
         return cls(model, find_stack(model), config)
 
-    @cached_property
+    @lazy_property
     def quantized(self) -> str | None:
         """How the stored weights are quantized (“fp8”, “gptq”, …); None if they aren't. The model
         here is the unquantized one, since shapes on meta need no kernels."""
@@ -82,12 +82,12 @@ class Anatomy:
         """The config that the model was built from: for some classes a part of the file's."""
         return self.model.config
 
-    @cached_property
+    @lazy_property
     def tensors(self) -> dict[str, torch.Tensor]:
         """Parameters and persistent buffers by name, on meta. Tied ones are one object."""
         return dict(self.model.state_dict(keep_vars=True))
 
-    @cached_property
+    @lazy_property
     def _names(self) -> dict[int, list[str]]:
         names: dict[int, list[str]] = {}
         for name, tensor in self.tensors.items():
@@ -98,7 +98,7 @@ class Anatomy:
         """All names of one of `tensors`: more than one where weights are tied."""
         return self._names[id(tensor)]
 
-    @cached_property
+    @lazy_property
     def sharing_layers(self) -> set[frozenset[int]]:
         """Groups of layers that have a parameter in common."""
         users: dict[int, set[int]] = {}
@@ -107,7 +107,7 @@ class Anatomy:
                 users.setdefault(id(parameter), set()).add(where[1])
         return {frozenset(group) for group in users.values() if len(group) > 1}
 
-    @cached_property
+    @lazy_property
     def tables(self) -> dict[str, tuple[int, int]]:
         """Packed per-layer tables: name -> (dimension, entries per layer).
 
@@ -144,41 +144,41 @@ class Anatomy:
             "operated on."
         )
 
-    @cached_property
+    @lazy_property
     def computed(self) -> dict[str, torch.Tensor]:
         """The buffers that no checkpoint stores, as they are computed when the base is loaded."""
         return computed_buffers(build_meta(self.whole))
 
-    @cached_property
+    @lazy_property
     def identity_layers(self) -> frozenset[int]:
         """Layers that are proven to be the identity once their output projections are zero."""
         # With a config of its own: the proof sets how experts are computed.
         return identity_layers(build_meta(copy.deepcopy(self.whole)), self.stack.paths)
 
-    @cached_property
+    @lazy_property
     def layer_inputs(self) -> LayerInputs | None:
         """What each layer is called with; None if it can't be recorded on meta."""
         if self.layer_outputs is None:
             return None
         return layer_inputs(build_meta(self.whole), self.stack.paths[0], self.layer_outputs)
 
-    @cached_property
+    @lazy_property
     def cached_length(self) -> int | None:
         """The length that the cache reports after three tokens; None if it can't be asked."""
         return cached_length(build_meta(self.whole))
 
-    @cached_property
+    @lazy_property
     def approved(self) -> OrderedDict[tuple[int, ...], None]:
         """The last plans that passed every check, so that a save need not check again."""
         return OrderedDict()
 
-    @cached_property
+    @lazy_property
     def skeletons(self) -> OrderedDict[tuple, PreTrainedModel | None]:
         """Models of the last plans by `config_key`, on meta and as they were built, to be copied;
         None for one that can't be."""
         return OrderedDict()
 
-    @cached_property
+    @lazy_property
     def layer_outputs(self) -> list[Any] | None:
         """What each layer returns on meta; None if it can't be recorded."""
         return layer_outputs(build_meta(self.whole), self.stack.paths[0])
@@ -195,7 +195,7 @@ class Anatomy:
         outside = self.text_path and not f"{owner}.".startswith(f"{self.text_path}.")
         return bool(outside) and self.model.get_submodule(owner) not in heads
 
-    @cached_property
+    @lazy_property
     def text_path(self) -> str:
         """The module path of a multimodal model's text model; empty for other models."""
         text = self.config.get_text_config(decoder=True)
@@ -215,7 +215,7 @@ class Anatomy:
                 return (path, int(index), rest) if index else None
         return None
 
-    @cached_property
+    @lazy_property
     def modules(self) -> dict[str, tuple[str, int, str] | None]:
         """{name of a module with a weight matrix: (prefix, layer number, suffix), or None outside
         the layers}: the modules that a quantization config can name."""
@@ -229,7 +229,7 @@ class Anatomy:
             result[owner] = (f"{where[0]}.", where[1], rest) if where else None
         return result
 
-    @cached_property
+    @lazy_property
     def kinds(self) -> tuple[str, ...]:
         """The kind of each layer, in a word or two, if layers differ; otherwise empty strings."""
         text = self.config.get_text_config(decoder=True)

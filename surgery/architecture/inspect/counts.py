@@ -55,8 +55,18 @@ def count(base: Anatomy) -> Counts:
         share = _active_share(base, name, component, parameter)
         if component == "towers":
             share = 0.0  # text does not pass through them
+        is_matrix = parameter.dim() >= 2 and not isinstance(module, nn.Embedding)
+        if name in base.tables:  # every layer uses its part
+            dim, block = base.tables[name]
+            part = size // parameter.shape[dim] * block
+            table_values += part
+            for layer in range(depth):
+                tally = totals.setdefault(layer, [0, 0])
+                tally[0] += int(part * share)
+                tally[1] += 2 * int(part * share) if is_matrix else 0
+            continue
         tally = totals.setdefault(place, [0, 0])
-        if parameter.dim() >= 2 and not isinstance(module, nn.Embedding):
+        if is_matrix:
             tally[1] += 2 * int(size * share)  # multiplied with in every layer that uses it
         if len(places) > 1 and None not in places:
             if first:
@@ -65,12 +75,8 @@ def count(base: Anatomy) -> Counts:
                 )
             continue
         tally[0] += int(size * share)
-        if name in base.tables:
-            dim, block = base.tables[name]
-            table_values += size // parameter.shape[dim] * block
-        else:
-            target = outside if place is None else layers[place]
-            target.parameters[component] += size
+        target = outside if place is None else layers[place]
+        target.parameters[component] += size
     if _head_is_tied(base):
         # The table is looked up on the way in and multiplied with on the way out.
         totals[None][1] += 2 * embedding_table(base.model).numel()

@@ -70,16 +70,17 @@ def _sharers(anatomy: Anatomy, name: str, at: dict[int, list[int]]) -> list[int]
     A tensor that several layers share (Zamba's one attention block) is stored once, in the first
     of them; without that layer, the next one has to bring it.
     """
+    result = [at[i][0] for i in other_layers(anatomy, name) if i in at]
+    return [min(result)] if result else []
+
+
+def other_layers(anatomy: Anatomy, name: str) -> list[int]:
+    """The layers that share a layer's tensor, besides its own. `name` is the model's."""
     tensor, where = anatomy.tensors.get(name), anatomy.layer_of(name)
     if tensor is None or where is None:
         return []
-    others = (
-        anatomy.layer_of(other)
-        for other, value in anatomy.tensors.items()
-        if value is tensor and other != name
-    )
-    result = [at[o[1]][0] for o in others if o and o[2] == where[2] and o[1] in at]
-    return [min(result)] if result else []
+    others = (anatomy.layer_of(other) for other in anatomy.names_of(tensor) if other != name)
+    return [other[1] for other in others if other and other[2] == where[2]]
 
 
 def disk_layers(anatomy: Anatomy, stored: Iterable[str]) -> dict[str, tuple[str, int, str] | None]:

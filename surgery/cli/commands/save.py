@@ -88,7 +88,8 @@ def save(
     if is_gguf(folder):
         if shard_size:
             raise Refused("The converter writes one file: leave out --shard-size.")
-        convert_base(base, plan, folder, with_, converter, dtype, overwrite, as_json)
+        verified = not unverified
+        convert_base(base, plan, folder, with_, converter, dtype, overwrite, verified, as_json)
         return
     _, _, (made, flat) = open_operation(base, plan, with_, union=union_vocabulary)
     if resize_embeddings:

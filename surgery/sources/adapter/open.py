@@ -19,7 +19,7 @@ from transformers import PreTrainedConfig
 from surgery.architecture import Anatomy, rewrite, skeleton
 from surgery.architecture.inspect.names import check_stored, disk_names, old_buffers
 from surgery.errors import BaseError, Refused, SurgeryError
-from surgery.io.cache_folder import cache_folder
+from surgery.io.cache_folder import cache_folder, short_hash
 from surgery.io.copy import opener_of
 from surgery.plan import MAX_LAYERS, Plan
 from surgery.progress import Progress
@@ -74,8 +74,8 @@ def open_merged(
         for one in companions(home):
             (out / one).parent.mkdir(exist_ok=True)
             shutil.copyfile(home / one, out / one)
-        if settings.replication:
-            config.save_pretrained(out)
+        if settings.replication or hasattr(config, "transformers_weights"):
+            config.save_pretrained(out)  # without that name, which may be another file's
         else:
             shutil.copyfile(home / "config.json", out / "config.json")
         merged.write(out / SINGLE, opener_of(home), progress)
@@ -204,7 +204,7 @@ def _reader(path: Path, check: Callable[[], None]) -> Callable[[str], torch.Tens
 
 def _folder(base: Source, name: str, identity: str) -> Path:
     stem = re.sub(r"[^\w.+-]", "_", f"{base.name}+{name}")[:80]
-    return cache_folder() / f"{stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    return cache_folder() / f"{stem}-{short_hash(identity, 12)}"
 
 
 def _note(base: Source, settings: Settings, name: str) -> str:

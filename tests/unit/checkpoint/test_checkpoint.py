@@ -108,6 +108,26 @@ def test_a_preview_counts_what_is_written_whatever_its_form(tiny_folder, tmp_pat
     assert whole.by_component == preview.by_component
 
 
+@pytest.mark.parametrize(
+    ("model_type", "text"),
+    [
+        ("gemma3n_text", "0:4"),  # tables with a part for each layer, outside the layers
+        ("gemma4_text", "0:2, 4:6"),
+        ("zamba", "0:6, 5"),  # a block that layers 1, 3 and 5 share is stored in layer 1
+        ("zamba", "0, 2:6, 3"),
+        ("zamba", "0:3, 1"),
+    ],
+)
+def test_a_preview_counts_what_lies_outside_a_layer(tmp_path, model_type, text):
+    build.model(model_type).save_pretrained(tmp_path / "base")
+    base = Base.open(str(tmp_path / "base"))
+    plan = Plan.parse(text, base.depth)
+    for each in (plan, Plan.whole(base.depth)):
+        out, preview = base.save(each, tmp_path / "out", overwrite=True), base.preview(each)
+        assert stored_bytes(out) == preview.bytes
+        assert preview.active_parameters == preview.parameters  # there are no experts
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_conversion_of_the_dtype(tiny_folder, tmp_path, dtype):
     base = Base.open(str(tiny_folder("gemma2")))

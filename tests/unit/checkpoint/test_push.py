@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from httpx import Request, Response
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import filter_repo_objects
 
 from surgery import SaveError
 from surgery.checkpoint.push import push
@@ -65,6 +66,32 @@ def test_what_is_there_is_not_added_to_without_being_asked(hub, folder):
     assert "upload_folder" not in [call[0] for call in hub.calls]
     push(folder, "me/old", token=TOKEN, overwrite=True)
     assert hub.calls[-1][0] == "upload_folder"
+
+
+def test_overwriting_leaves_nothing_of_the_model_that_was_there(hub, folder):
+    """A single file of weights would be loaded in place of new shards, an adapter applied to them,
+    and another model's tokenizer or chat template used."""
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text("{}")
+    (folder / "tokenizer.json").write_text("{}")
+    stale = [
+        "adapter_config.json",
+        "additional_chat_templates/tool.jinja",
+        "chat_template.jinja",
+        "healing.json",
+        "model-[1].safetensors",
+        "model.safetensors",
+        "pytorch_model.bin",
+        "recipe.yaml",
+        "resized_embeddings.json",
+    ]
+    other = ["README.md", "LICENSE", "notes.txt", "assets/layers.png", "onnx/model.safetensors"]
+    hub.files += [path.name for path in folder.iterdir()] + stale + other
+    push(folder, "me/old", token=TOKEN, overwrite=True)
+    patterns = hub.calls[-1][2]["delete_patterns"]
+    assert list(filter_repo_objects(hub.files, allow_patterns=patterns)) == sorted(
+        stale, key=hub.files.index
+    )
 
 
 @pytest.mark.parametrize("place", ["create_repo", "list_repo_files", "upload_folder"])

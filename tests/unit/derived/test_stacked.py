@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shlex
 from functools import cache
 
 import oracle
@@ -19,6 +20,8 @@ from transformers import (
 from surgery import Base, Plan, Refused, stack
 from surgery.architecture import Anatomy
 from surgery.architecture.apply.combine import combine
+from surgery.recipes.export import of_base
+from surgery.recipes.recipe import read
 
 
 def save(folder, family="llama", seed=1, **changes):
@@ -322,6 +325,62 @@ def test_the_command_line_stacks_too(tmp_path, capsys, monkeypatch):
     assert "names a base that is not known (b)" in capsys.readouterr().err
     assert main(["preview", base, "0:4", "--with", "x"]) == 1
     assert "should be NAME=BASE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("depths", [(6, 6, 3), (3, 6, 3), (6, 3, 9), (3, 3, 3)])
+def test_configs_of_three_bases_of_different_depths(depths):
+    kinds = ["sliding_attention", "sliding_attention", "full_attention"]
+    llamas = [tiny.config("llama", num_hidden_layers=depth) for depth in depths]
+    gemmas = [
+        tiny.config("gemma3_text", num_hidden_layers=depth, layer_types=kinds * (depth // 3))
+        for depth in depths
+    ]
+    made = [combine(dict(enumerate(map(Anatomy.of, each)))) for each in (llamas, gemmas)]
+    assert [config.num_hidden_layers for config in made] == [sum(depths)] * 2
+    assert made[1].layer_types == kinds * (sum(depths) // 3)
+
+
+def test_bases_of_one_name_are_told_apart_in_recipes(tmp_path, capsys):
+    from surgery.cli.main import main
+
+    one, two = (save(tmp_path / f"run{seed}/final", seed=seed) for seed in (1, 2))
+    base, other = f"{tmp_path}/run1/final", f"b={tmp_path}/run2/final"
+    made, flat = stack(one, {"b": two, "c": one}, Plan.parse("0, b/1, c/2", 6, {"b": 6, "c": 6}))
+    assert made.parts == (("final", 0), ("final-2", 6), ("final", 12))
+    recipe = read(of_base(made, flat, made.recipe_name, None))
+    assert recipe.names == {"final": "", "final-2": "b"}
+    out = str(tmp_path / "out")
+    assert main(["save", base, "0:4, b/2:6", out, "--with", other]) == 0
+    assert main(["verify", out, base, "--with", other]) == 0
+    assert main(["verify", out, base, "--with", f"b={base}"]) == 1
+    assert "all as planned" in capsys.readouterr().out
+
+
+def test_the_card_s_command_makes_the_stack_again(tmp_path, monkeypatch):
+    from surgery.cli.main import main
+
+    one, two = save(tmp_path / "one", seed=1), save(tmp_path / "the other", seed=2)
+    made, flat = stack(one, {"x": two}, Plan.parse("0:2, x/1:3@scale=0.5, 5", 6, {"x": 6}))
+    out = made.save(flat, tmp_path / "out")
+    card = (out / "README.md").read_text()
+    assert "**0:2, b/1:3@scale=0.5, 5**" in card and "`b/` marks layers of the other." in card
+    block = card.rpartition("```bash")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    for line in block.strip().splitlines():
+        words = shlex.split(line.replace("BASE", "./one"), comments=True)
+        if words[:3] == ["python", "-m", "surgery"]:
+            words = [word.replace("=the other", "=./the other") for word in words]
+            assert main([word.replace("OUT", "again") for word in words[3:]]) == 0
+    for name in ("model.safetensors", "recipe.yaml", "config.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_a_card_without_a_recipe_names_none(tmp_path):
+    base = save(tmp_path / "one")
+    out = base.save(Plan.parse("0:2, 3@random", 6), tmp_path / "out")
+    card = (out / "README.md").read_text()
+    assert not (out / "recipe.yaml").exists() and "recipe.yaml" not in card
+    assert 'surgery save BASE "0:2, 3@random" OUT ' in card and "verify OUT BASE" not in card
 
 
 def test_towers_come_with_the_embeddings_that_they_feed(tmp_path):

@@ -95,6 +95,24 @@ def test_verify_options_that_do_not_apply(file, tiny_folder, capsys):
 # ------------------------------------------------------------------ llama.cpp's converter
 
 
+@pytest.mark.parametrize("option", [[], ["--unverified"]])
+def test_what_is_converted_is_verified_unless_it_is_not_wanted(
+    tiny_folder, tmp_path, monkeypatch, option
+):
+    seen = []
+
+    def save(base, plan, folder, *, verified, **more):
+        seen.append(verified)
+        raise SaveError("enough")
+
+    monkeypatch.setattr(Base, "save", save)
+    script = tmp_path / "convert_hf_to_gguf.py"
+    script.write_text("")
+    words = ["save", str(tiny_folder("llama")), "0:4", str(tmp_path / "out.gguf"), *option]
+    assert main([*words, "--converter", str(script)]) == 1
+    assert seen == [not option]
+
+
 def test_another_base_takes_the_converter(tiny_folder, tmp_path, capsys):
     base, out = str(tiny_folder("llama")), tmp_path / "out.gguf"
     assert main(["save", base, "0:4", str(out)]) == 1

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from surgery import SaveError
 from surgery.gguf.llama_cpp import LlamaCpp, Prompt, generated
 from surgery.progress import silent
 
@@ -31,3 +32,14 @@ def test_a_program_is_run_once_for_each_prompt(tmp_path: Path):
     prompts = [Prompt("one", (1,)), Prompt("two", (2,))]
     made = LlamaCpp(program, False).continue_all(tmp_path / "a.gguf", prompts, 4, silent)
     assert [(one.ids, one.text) for one in made] == [(None, "one"), (None, "two")]
+
+
+@pytest.mark.parametrize(
+    "answer", [None, "", "{", "[]", '{"texts": [1]}', '{"texts": []}', '{"texts": [["a"]]}']
+)
+def test_an_answer_that_is_none(tmp_path: Path, answer):
+    python, printed = tmp_path / "python", "" if answer is None else f"layer-surgery:{answer}"
+    python.write_text(f"#!/bin/sh\nprintf '%s\\n' '{printed}'\n")
+    os.chmod(python, 0o755)
+    with pytest.raises(SaveError, match="printed no continuation"):
+        LlamaCpp(python, True).continue_all(tmp_path / "a.gguf", [Prompt("one", (1,))], 4, silent)

@@ -19,6 +19,11 @@ def test_a_value_comes_back(cache, tmp_path):
     assert again.get("a") == {"x": [1, 2.5, None]} and again.get("b") is None
 
 
+def test_a_key_may_be_a_path_that_is_not_utf_8(cache):
+    cache.put(os.fsdecode(b"mod\xffel"), 1)
+    assert cache.get(os.fsdecode(b"mod\xffel")) == 1 and cache.get("model") is None
+
+
 def test_a_value_lasts_as_long_as_its_files(cache, tmp_path):
     file = tmp_path / "model" / "file"
     file.parent.mkdir()

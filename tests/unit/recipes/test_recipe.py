@@ -74,6 +74,11 @@ def test_the_recipe_of_the_documentation():
     assert str(read(everywhere).plan(12, LLAMA)) == "0:2@scale=2.0"
 
 
+def test_a_filter_may_begin_with_the_dot_behind_the_layer_s_number():
+    scale = [{"filter": ".mlp.down_proj", "value": 0}, {"filter": ".self_attn.o", "value": 0}]
+    assert str(read(scaled(scale)).plan(12, LLAMA)) == "0:2@identity"
+
+
 def sources(*ranges, **more):
     slices = [{"sources": [{"model": "m", "layer_range": list(r)}]} for r in ranges]
     return yaml.safe_dump({"slices": slices, "merge_method": "passthrough", **more})
@@ -170,6 +175,15 @@ def test_dtypes_are_followed(more, saved):
         (scaled(0.5), "other tensors than a layer's output projections"),
         (scaled([{"filter": "o_proj", "value": 0.5}]), "different factors"),
         (scaled([{"filter": "q_proj", "value": 0.5}]), "other tensors"),
+        (scaled([{"filter": "layers.3.mlp.down_proj", "value": 0}]), "filter “layers.3.mlp.down"),
+        (scaled([{"filter": "model.layers", "value": 0.5}]), "filter “model.layers”"),
+        (scaled([{"filter": "lm_head", "value": 2}]), "filter “lm_head”"),
+        # Not without effect: in mergekit the first filter that fits counts.
+        (
+            scaled([{"filter": "model", "value": 1}, {"filter": "o_proj", "value": 0}]),
+            "filter “model”",
+        ),
+        (levels({}, {"scale": [{"filter": "no_such", "value": 0}]}), "filter “no_such”"),
         (scaled([{"value": float("nan")}]), "not a finite number"),
         (scaled([0.1, 0.5]), "scale"),
         (scaled("1"), "scale"),

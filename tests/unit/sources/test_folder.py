@@ -4,13 +4,17 @@ import json
 import os
 import shutil
 import struct
+from dataclasses import replace
 
 import pytest
 import tiny
+import torch
 from transformers import AutoModelForCausalLM
+from transformers.distributed.checkpoint import is_sharded_checkpoint
 
 from surgery import Base, BaseError, Plan
 from surgery.sources import kind_of, open_source
+from surgery.sources.folder import check_counts
 from surgery.sources.safetensors_header import LONGEST, read_header
 
 
@@ -71,6 +75,24 @@ def test_a_changed_folder_is_another_base(folder):
     assert Base.open(str(folder)) is first
     tiny.model("llama", intermediate_size=80).save_pretrained(folder)
     assert Base.open(str(folder)) is not first
+
+
+def test_a_model_in_the_hub_s_cache_whose_files_changed_is_another_base(folder, monkeypatch):
+    """Though its commit is the same, by which it is known."""
+
+    def cached(spec, progress):
+        return replace(open_source(spec), kind="hub", identity="hub:org/name@0")
+
+    monkeypatch.setattr("surgery.base.open_source", cached)
+    first = Base.open(str(folder))
+    assert Base.open(str(folder)) is first
+    change(folder)
+    os.utime(folder / "config.json", (1, 1))
+    with pytest.raises(BaseError, match="open it again"):
+        first.load()
+    again = Base.open(str(folder))
+    assert again is not first and again.load()
+    assert Base.open(str(folder)) is again
 
 
 @pytest.mark.parametrize(
@@ -134,6 +156,48 @@ def test_an_adapter_beside_a_model_is_not_passed_over(folder, tmp_path):
     assert not list(out.glob("adapter*"))
 
 
+def test_a_file_of_weights_that_the_config_names_is_not_passed_over(folder, tmp_path):
+    """transformers loads that one, and none other."""
+    other = tiny.model("llama")
+    torch.nn.init.zeros_(other.model.norm.weight)
+    other.save_pretrained(tmp_path / "other")
+    shutil.copy(tmp_path / "other/model.safetensors", folder / "other.safetensors")
+    change(folder, transformers_weights="other.safetensors")
+    assert not AutoModelForCausalLM.from_pretrained(folder).model.norm.weight.any()
+    with pytest.raises(BaseError, match=r"model has its weights in “other\.safetensors”"):
+        open_source(str(folder))
+
+
+def test_a_config_may_name_the_file_that_is_read(folder, tmp_path):
+    change(folder, transformers_weights="model.safetensors")
+    out = Base.open(str(folder)).save(Plan.whole(6), tmp_path / "out", shard_size="100KB")
+    assert "transformers_weights" not in json.loads((out / "config.json").read_text())
+    Base.open(str(out)).load()
+    change(out, transformers_weights="model.safetensors.index.json")
+    assert Base.open(str(out)).depth == 6
+
+
+def test_a_distributed_checkpoint_is_not_passed_over(folder):
+    """transformers loads it, whatever else is there."""
+    base = Base.open(str(folder))
+    name = "shard-00001-model-00001-of-00002.safetensors"
+    shutil.copy(folder / "model.safetensors", folder / name)
+    assert is_sharded_checkpoint(folder)
+    with pytest.raises(BaseError, match="model has a distributed checkpoint"):
+        open_source(str(folder))
+    with pytest.raises(BaseError, match="model has a distributed checkpoint"):
+        base.load()  # it was added after the base was opened
+
+
+def test_a_single_file_that_comes_beside_shards_is_noticed(folder, tmp_path):
+    """transformers would load it in place of the shards."""
+    out = Base.open(str(folder)).save(Plan.whole(6), tmp_path / "out", shard_size="100KB")
+    base = Base.open(str(out))
+    shutil.copy(folder / "model.safetensors", out)
+    with pytest.raises(BaseError, match="changed since they were opened"):
+        base.load()
+
+
 def test_an_adapter_beside_a_gguf_file_is_not_passed_over(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"GGUF and more")
     (tmp_path / "adapter_config.json").write_text("{}")
@@ -153,15 +217,24 @@ def test_an_adapter_beside_a_gguf_file_is_not_passed_over(tmp_path):
         ),
         ({"num_attention_heads": "many"}, "not a config that transformers can read"),
         ({"rope_parameters": 3}, "not a config that transformers can read"),
-        ({"num_labels": 10**12}, r"num_labels = 1e\+12, which no model has"),
-        ({"model_type": "qwen2", "num_hidden_layers": 10**9}, "num_hidden_layers = 1e"),
-        ({"text_config": {"some_layers": 1e300}}, "some_layers = 1e"),
+        ({"num_labels": 10**12}, "num_labels over 1,000,000, which no model has"),
+        ({"model_type": "qwen2", "num_hidden_layers": 10**9}, "num_hidden_layers over"),
+        ({"text_config": {"some_layers": 1e300}}, "some_layers over"),
     ],
 )
 def test_configs_that_do_not_hold(folder, fields, message):
     change(folder, **fields)
     with pytest.raises(BaseError, match=message):
         open_source(str(folder))
+
+
+def test_counts_are_found_at_any_depth(folder):
+    """The parser takes deeper nesting than Python's own stack from version 3.12 on."""
+    inner = {"num_labels": 10**12}
+    for _ in range(5000):
+        inner = {"in": [inner]}
+    with pytest.raises(BaseError, match="config says num_labels over 1,000,000"):
+        check_counts(inner, "The config says")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\xff", '{"a": ' * 100_000])

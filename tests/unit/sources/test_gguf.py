@@ -1,5 +1,7 @@
 """GGUF files, written here tensor by tensor: dequantised by the library, or refused."""
 
+import os
+
 import gguf
 import numpy as np
 import pytest
@@ -85,6 +87,16 @@ def test_a_gguf_is_a_base_like_any_other(file, model, tmp_path):
     assert (folder / "model.safetensors").stat().st_mtime_ns == stamp
 
 
+def test_a_changed_file_is_noticed_until_there_is_a_converted_copy(file):
+    base = Base.open(str(file))
+    os.utime(file, (1, 1))
+    assert base.source.has_changed
+    again = Base.open(str(file))
+    assert again is not base and again.load()
+    file.unlink()  # the copy is whole
+    assert not again.source.has_changed and again.source.fetch()
+
+
 def test_a_file_that_the_reader_knows_only_in_part_is_refused(model, tmp_path):
     """Llama 3's files carry factors for its rotary embedding that transformers leaves out."""
     path = tmp_path / "llama3.gguf"
@@ -92,6 +104,19 @@ def test_a_file_that_the_reader_knows_only_in_part_is_refused(model, tmp_path):
     with pytest.raises(Refused, match="would not be the one in the file"):
         Base.open(str(path)).load()
     assert not [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
+
+
+def test_a_piece_of_a_split_model_is_named_as_one(file):
+    piece = file.rename(file.with_name("tiny-00001-of-00003.gguf"))
+    with pytest.raises(BaseError, match="is one of the 3 pieces of a split model"):
+        Base.open(str(piece))
+    whole = piece.rename(file.with_name("tiny-00001-of-00001.gguf"))
+    assert Base.open(str(whole)).depth == tiny.DEPTH
+
+
+def test_a_path_that_is_not_utf_8(file):
+    other = file.rename(file.parent / os.fsdecode(b"t\xffny.gguf"))
+    assert Base.open(str(other)).depth == tiny.DEPTH
 
 
 def test_files_that_are_no_gguf(tmp_path, file):

@@ -144,6 +144,23 @@ def test_an_adapter_beside_a_model(hub, run, tmp_path):
     assert message in run(OPEN.format(spec="org/adapted"), HF_HUB_OFFLINE="1")
 
 
+def test_weights_that_are_not_read_are_not_passed_over(hub, run, tmp_path):
+    """Neither on the Hub nor in its cache."""
+    folder = tmp_path / "named"
+    shutil.copytree(hub.repos["org/single"], folder)
+    hub.repos["org/named"] = folder
+    config = json.loads((folder / "config.json").read_text())
+    config["transformers_weights"] = "other.safetensors"
+    (folder / "config.json").write_text(json.dumps(config))
+    shutil.copy(folder / "model.safetensors", folder / "other.safetensors")
+    message = "org/named has its weights in “other.safetensors”"
+    assert message in run(OPEN.format(spec="org/named"))
+    fetch = "from huggingface_hub import snapshot_download as get; print(json.dumps(get({!r})))"
+    assert "models--org--named" in run(fetch.format("org/named"))
+    hub.close()
+    assert message in run(OPEN.format(spec="org/named"), HF_HUB_OFFLINE="1")
+
+
 def test_an_adapter_from_the_hub(hub, run, tmp_path):
     """Two files of it are downloaded, and then no network is needed."""
     import torch
@@ -280,6 +297,25 @@ def test_a_save_that_leaves_layers_out_fetches_only_the_others(hub, run, tmp_pat
                 asked += int(end) + 1 - int(start)
     # A third of the layers, and what lies outside of them; the copy is fetched again.
     assert 0 < asked < 0.75 * sum(stored)
+
+
+def test_tied_tensors_that_differ_are_found_by_range_requests_too(hub, run, tmp_path):
+    """As in a local folder. transformers would not tie them, whatever the config says."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "odd"
+    shutil.copytree(hub.repos["org/single"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    hub.repos["org/odd"] = folder
+    code = SAVE.format(spec="org/odd", plan="0:4", out=str(tmp_path / "out"))
+    message = "are tied by the config and differ in the checkpoint"
+    assert message in run(code) and not (tmp_path / "out").exists()
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    hub.repos["org/even"] = folder
+    assert "config.json" in run(code.replace("org/odd", "org/even"))
 
 
 @pytest.mark.parametrize("added", [0, 50])

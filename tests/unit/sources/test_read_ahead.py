@@ -10,6 +10,7 @@ from surgery import Base, BaseError, Plan, model
 from surgery.analysis import Sample, compare, measured_score
 from surgery.disk_reads import disk_reads, read_speed, text_speed
 from surgery.memory import devices
+from surgery.sources import Tensor
 from surgery.sources.read_ahead import HEAD, ReadAhead
 
 IDS = torch.tensor([[1, 2, 3]])
@@ -70,6 +71,16 @@ def test_a_file_that_is_gone_stops_the_pass(base):
     (base.source.home / "model.safetensors").unlink()
     with pytest.raises(BaseError, match=r"model\.safetensors is gone from"):
         patient.model(IDS)
+
+
+def test_a_layer_that_could_not_be_read_is_tried_again(tmp_path):
+    tensor = Tensor("F32", (2,), "weights", 0, 8)
+    reader = ReadAhead(tmp_path, {0: [tensor]})
+    for _ in range(2):
+        with pytest.raises(BaseError, match="weights can't be read: No such file"):
+            reader.need(0, 1)
+    (tmp_path / "weights").write_bytes(b"12345678")
+    reader.need(0, 1)
 
 
 def test_passes_over_many_batches_are_the_same(base, read, monkeypatch):

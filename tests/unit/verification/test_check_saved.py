@@ -40,6 +40,12 @@ def test_what_it_may_cost(saved):
             check_saved(model, base, sample, max_cost=limit)
 
 
+def test_a_cost_takes_a_sample(saved):
+    base, model, _ = saved
+    with pytest.raises(SurgeryError, match="takes a sample of text"):
+        check_saved(model, base, None, max_cost=1)
+
+
 @pytest.mark.parametrize("broken", ["base", "saved"])
 def test_what_is_broken_never_passes(saved, monkeypatch, broken):
     base, model, sample = saved
