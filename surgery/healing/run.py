@@ -34,7 +34,7 @@ from .evaluation import EvalResult, Evaluator
 from .healed import Healed, facts_of
 from .parallel import from_main, make_accelerator
 from .settings import Settings
-from .start import first_patient, start_of
+from .start import check_one_base, first_patient, start_of
 from .state import fits, restore, snapshot, whole
 from .student import (
     adapter_of,
@@ -82,7 +82,7 @@ class HealingRun:
     include its repair, and a resumed run has its own. Sample texts continue `prompt`.
     `on_evaluation` is called with each evaluation, the first one before the run is made. Raises
     `SurgeryError` for settings that don't fit the base and plan, for a folder that holds another
-    run, and if there is too little memory.
+    run, and if there is too little memory; `Refused` for a stack of several bases.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class HealingRun:
         progress: Progress = silent,
     ) -> None:
         started = time.monotonic()
+        check_one_base(base)
         self._on_evaluation = on_evaluation
         there = run_checkpoint.facts_of(Path(folder))
         if there is None and start is not None:

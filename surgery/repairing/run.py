@@ -11,6 +11,7 @@ import torch
 
 from surgery.errors import Refused
 from surgery.healing.evaluation import Evaluator
+from surgery.healing.start import check_one_base
 from surgery.memory.out_of_memory import memory_explained
 from surgery.plan import COPY, Init, Plan
 from surgery.progress import Meter, Progress, silent
@@ -48,6 +49,7 @@ def repair(
     """
     settings = settings or RepairSettings()
     cut, begun = plan.unfitted, time.monotonic()
+    check_one_base(base)
     where = _where(plan, settings.method)  # refuses before anything is loaded
     base.load(progress)
     base.operate(cut)  # refuses what can't be operated at all

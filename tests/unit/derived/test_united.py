@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 import tiny
@@ -41,9 +42,16 @@ def verified(out, tmp_path):
     )
 
 
-@pytest.mark.parametrize("family", ["llama", "llama-tied-biased", "gemma3"])
-@pytest.mark.parametrize("text", ["0:4, b/2:6", "0:2, b/2:4, 4:6"])
-def test_tokens_at_the_same_ids_stay_apart(tmp_path, family, text):
+@pytest.mark.parametrize(
+    ("text", "family"),
+    [
+        ("0:4, b/2:6", "llama"),
+        ("0:2, b/2:4, 4:6", "llama"),
+        ("0:4, b/2:6", "llama-tied-biased"),
+        ("0:2, b/2:4, 4:6", "gemma3"),
+    ],
+)
+def test_tokens_at_the_same_ids_stay_apart(tmp_path, text, family):
     """One base has added <pad2> and the other ChatML's tokens, one of which both have."""
     special = dict(boi_token_index=95, eoi_token_index=96, image_token_index=97)
     special = special if family == "gemma3" else {}
@@ -150,8 +158,12 @@ def test_what_can_not_be_united(tmp_path):
         stack_united(padded, {"b": two}, PLAN)
 
 
-def test_on_the_command_line(tmp_path, capsys):
+def test_on_the_command_line(tmp_path, capsys, monkeypatch, warm):
     from surgery.cli.main import main
+
+    monkeypatch.setattr(sys, "executable", warm.executable)  # for what runs transformers
+    # As many tokens as characters: more than are read to find out how many it takes.
+    words = "the quick brown fox jumps over the lazy dog " * 16
 
     base_with(tmp_path / "one", 1, "<p>")
     base_with(tmp_path / "two", 2, "<q>")
@@ -163,30 +175,25 @@ def test_on_the_command_line(tmp_path, capsys):
     assert main(["preview", *given, *both]) == 0
     assert main(["generate", *given, "--prompt", "a<q>", "--max-new-tokens", "3", *both]) == 0
     text = tmp_path / "text.txt"
-    text.write_text("the quick brown fox jumps over the lazy dog " * 300)
+    text.write_text(words)
     capsys.readouterr()
     assert main(["compare", *given, *both, "--text", str(text), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["kl"]["nats_per_token"] > 0
     # A plan that begins with the other base follows its ids: “<p>” is none of them.
-    text.write_text("the quick<p> brown fox " * 300)
+    text.write_text("the quick<p> brown fox " * 30)
     turned = [given[0], "b/0:4, 2:6", *both, "--text", str(text)]
     assert main(["compare", *turned]) == 1
     assert "“<p>” in the text is another token in" in " ".join(capsys.readouterr().err.split())
-    text.write_text("the quick brown fox jumps over the lazy dog " * 300)
+    text.write_text(words)
     assert main(["compare", *turned]) == 0
-    assert main(["skills", *given, *both]) == 0
+    assert main(["skills", *given, *both, "--items", "8"]) == 0
     assert main(["tokens", *given, *both, "--prompt", "a<q>", "--answer", " b"]) == 0
-    given, few = [given[0], "0:3, b/3:6"], ["--text", str(text), "--held-out", str(text)]
-    for command, more in (
-        ("repair", ["--tokens", "1300", "--anyway"]),
-        ("heal", ["--steps", "1", "--batch", "1", "--window", "16"]),
-    ):
-        made = tmp_path / command
-        assert main([command, *given, str(made), *both, *few, *more]) == 0
-        assert main(["verify", str(made), given[0], "--with", f"b={tmp_path}/two"]) == 0
-        assert "<q>" in AutoTokenizer.from_pretrained(made).get_vocab()
+    for command in ("repair", "heal"):
+        capsys.readouterr()
+        assert main([command, *given, str(tmp_path / command), *both]) == 1
+        assert "no uncut base to learn from" in " ".join(capsys.readouterr().err.split())
+        assert not (tmp_path / command).exists()
     runtime = ["--runtime", "transformers", "--with", f"b={tmp_path}/two"]
     assert main(["verify", str(out), given[0], *runtime]) == 0
-    given = [given[0], "0:4, b/2:6"]
     assert main(["save", *given, str(tmp_path / "o.gguf"), *both]) == 1
     assert "--union-vocabulary is for folders" in capsys.readouterr().err
