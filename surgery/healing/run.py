@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -389,7 +389,8 @@ class HealingRun:
     def _evaluate(self) -> EvalResult:
         """Perplexities on held-out text, and a sample text: the same in every process."""
         computing = partial(self.distillation.computing, self.device)
-        evaluation = self.evaluator.evaluate(self.step, self.student, self.prompt, computing)
+        with _without_dropout(self.student.model):
+            evaluation = self.evaluator.evaluate(self.step, self.student, self.prompt, computing)
         self.distillation.forget()
         self.evaluations.append(evaluation)
         if self._on_evaluation is not None:
@@ -448,3 +449,16 @@ class HealingRun:
         healed = Healed.assemble(self.base, self.plan, s, tensors, adapter, facts)
         facts["perplexity"] = self.evaluator.summary(healed, self.plan, "healed")
         return healed
+
+
+@contextmanager
+def _without_dropout(model: nn.Module) -> Iterator[None]:
+    """Evaluate what will be saved, which has no dropout."""
+    active = [m for m in model.modules() if isinstance(m, nn.Dropout) and m.training]
+    for module in active:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module in active:
+            module.train()

@@ -40,6 +40,18 @@ def test_the_loss_falls_and_the_base_stays(base, plan, settings, tmp_path, setti
     )
 
 
+def test_evaluations_are_of_what_is_saved(base, plan, settings, tmp_path):
+    """Adapters without the dropout that they are trained with."""
+    changes = dict(train="lora", dropout=0.5, learning_rate=3e-2)
+    run = HealingRun(base, plan, settings(**changes), tmp_path / "run")
+    losses(run)
+    healed = run.result().facts["perplexity"]["healed"]
+    assert run.evaluations[-1].now.value == pytest.approx(healed, rel=1e-4)
+    assert healed != pytest.approx(run.evaluations[0].now.value, rel=1e-2)
+    drops = [m for m in run.student.model.modules() if isinstance(m, torch.nn.Dropout) and m.p]
+    assert drops and all(module.training for module in drops)
+
+
 def test_new_layers_begin_where_the_base_is(base, settings, tmp_path):
     """LLaMA-Pro: with identity layers there is nothing to lose, and only they are trained."""
     wanted = Plan.parse("0:3, 2@identity, 3:6", 6)
