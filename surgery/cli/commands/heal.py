@@ -185,12 +185,11 @@ def _begun(
     """The plan of the run, and the repaired patient that it begins from. A run that is there
     already has both."""
     from surgery.healing import run_checkpoint
-    from surgery.plan import Plan
     from surgery.repairing import RepairSettings, repair
     from surgery.repairing.calibration import tokens_within
 
     if there := run_checkpoint.facts_of(place):
-        return Plan.parse(there.plan, plan.depth), None
+        return _resumed(there.plan, plan, method, place), None
     if tokens is None:
         # Every process repairs by itself, so all must read the same amount.
         alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
@@ -201,6 +200,41 @@ def _begun(
     if not start.helps:
         raise SurgeryError("The repair is no better than the cut patient: heal without --repair.")
     return start.plan, start
+
+
+def _resumed(there: str, plan: Plan, method: str, place: Path) -> Plan:
+    """The plan of the run in `place`, which is `there`, if it begins from this repair of `plan`. Of
+    another plan, `plan`, which the run refuses. Raises `SurgeryError` if it begins from another
+    repair, or from none."""
+    from surgery.errors import PlanError
+    from surgery.healing import run_checkpoint
+    from surgery.plan import Plan
+    from surgery.repairing.run import damped
+
+    try:
+        old = Plan.parse(there, plan.depth)
+    except PlanError:  # of another base
+        return plan
+    cut, facts = plan.unfitted, run_checkpoint.start_facts(place)
+    if facts is not None:
+        begun = facts.get("method")
+        same = facts.get("cut") == str(cut) and plan in (cut, old)
+    else:  # methods that change nothing but scales in the plan
+        changed = [new for new, own in zip(old.layers, cut.layers, strict=False) if new != own]
+        same = old.sources == cut.sources and all(x.init.kind == "scale" for x in changed)
+        repeated = len(set(cut.sources)) < len(cut)
+        damps = repeated and old == damped(cut)
+        begun = "damped" if damps else "alpha" if changed else None
+    if not same:
+        return plan
+    # Marks in a plan decide what is fitted, whatever the method.
+    if begun != method and not (plan.fitted and method in _FITTED):
+        before = f"with --repair {begun}" if begun else "without --repair"
+        raise SurgeryError(
+            f"{place} holds a run that began {before}: give the same options to resume it, or "
+            "choose another folder."
+        )
+    return old
 
 
 def _train(run: HealingRun) -> None:
