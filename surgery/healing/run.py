@@ -429,7 +429,7 @@ class HealingRun:
 
     def result(self) -> Healed:
         """The healed patient as it is now, whether or not the run is finished."""
-        values = {name: whole(p) for name, p in self._parameters().items()}
+        values = {name: whole(p, copy=True) for name, p in self._parameters().items()}
         model = self.accelerator.unwrap_model(self.model)
         fitted, repair = self._start or ({}, {})
         tensors = {**fitted, **trained_tensors(model, values)}
