@@ -111,6 +111,7 @@ class HealingRun:
         self.base, self.plan, self.settings = base, plan, settings
         self.folder, self.prompt, self._progress = Path(folder), prompt, progress
         self.layers = trained_layers(plan, settings)
+        text.check_length(base, settings)
         check_memory(base, plan, settings)
         facts = {
             "base": base.pinned_id or base.name,

@@ -34,6 +34,15 @@ _CHARACTERS = 16  # of a piece per token: more than those of any piece on averag
 _READING = "Reading the text"
 
 
+def check_length(base: Base, settings: Settings) -> None:
+    """Raise `SurgeryError` for sequences that are longer than the base's context."""
+    if base.context and settings.window > base.context:
+        raise SurgeryError(
+            f"Sequences of {settings.window:,} tokens are longer than the context of "
+            f"{base.context:,}: choose a shorter sequence length."
+        )
+
+
 def read(
     base: Base,
     settings: Settings,

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from surgery import Cancelled, Plan, SaveError, SurgeryError
+from surgery import Base, Cancelled, Plan, SaveError, SurgeryError
 from surgery.healing import Diverged, HealingRun, heal, run_checkpoint
 from surgery.healing.state import snapshot
 
@@ -237,6 +237,16 @@ def test_memory_is_looked_at_first(base, plan, settings, tmp_path, monkeypatch):
     monkeypatch.setattr("surgery.healing.cost.free_on", lambda device: 100_000)
     with pytest.raises(SurgeryError, match=r"Healing would need about .* are free"):
         HealingRun(base, plan, settings(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("changes", [{}, {"text": "held out"}, {"default_text": "python"}])
+def test_sequences_fit_the_context(tiny_folder, plan, settings, tmp_path, changes):
+    """Whoever writes them: a model with learned positions has none beyond."""
+    base = Base.open(str(tiny_folder("gpt2")))
+    asked = settings(window=257, **changes)
+    with pytest.raises(SurgeryError, match="257 tokens are longer than the context of 256: choose"):
+        HealingRun(base, plan, asked, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
