@@ -18,6 +18,7 @@ from surgery.progress import Meter, Progress, silent
 from surgery.texts.default_text import DESCRIPTIONS
 
 from .calibration import calibration_text, held_out
+from .memory import check_memory
 from .refit import Batch, Refit, Where, refit
 from .repaired import Repaired
 from .scale_match import scale_matched
@@ -58,9 +59,14 @@ def repair(
     if method == "damped":
         new = damped(cut)
     else:
+        fits = method != "alpha"
+        if fits:  # a file or a data set may have less text than is asked for
+            check_memory(base, settings.tokens if settings.text in DESCRIPTIONS else 0)
         text, written = calibration_text(base, settings.text, settings.tokens, progress)
         text = text.to(base.model.device)
         tokens = text.numel()
+        if fits:
+            check_memory(base, tokens)
         if method == "alpha":
             progress("Matching the scale", 0, 0)
             new = scale_matched(base, cut, list(text.split(_rows(text))))

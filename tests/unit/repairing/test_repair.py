@@ -9,8 +9,10 @@ from transformers import AutoModelForCausalLM
 
 from surgery import Base, Init, Plan, Refused, RepairSettings, SurgeryError, repair
 from surgery.healing.own_text import sampled
+from surgery.memory.devices import HEADROOM
 from surgery.progress import Cancelled, silent
 from surgery.repairing import calibration as module
+from surgery.repairing import memory
 from surgery.repairing.calibration import calibration_text, held_out
 from surgery.repairing.least_squares import RIDGES
 from surgery.verification.saved import verify_saved
@@ -216,6 +218,31 @@ def test_how_much_is_read_in_a_given_time(llama, monkeypatch):
     assert module.tokens_within(llama, 1e9) == 131_072
     monkeypatch.setattr(module, "room", lambda base: 4 * llama.counts.total + 10_000_000)
     assert 2048 <= module.tokens_within(llama, 1e9) < 131_072
+
+
+def test_memory_is_looked_at_before_the_base_writes(llama, plan, tmp_path, monkeypatch):
+    per_token, fit = memory.bytes_per_token(llama), memory.fit_bytes(llama)
+    assert fit == 8 * (4 * 96 * 96 + 6 * 96 * 64)
+    monkeypatch.setattr(module, "measured_peak", lambda base: 1e15)
+    weights = 4 * llama.counts.total
+    monkeypatch.setattr(module, "room", lambda base: weights + fit + 2 * 4096 * per_token)
+    assert module.tokens_within(llama, 1e9) == 4096
+
+    def repaired_with(free, text, method="refit"):
+        monkeypatch.setattr(memory, "free_on", lambda device: int(free / HEADROOM) + 1)
+        return repair(llama, plan, RepairSettings(method, text, 2560))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "sampled", None)  # fails if it is called
+        for text in ("mixed", "own", "python"):
+            with pytest.raises(SurgeryError, match=r"Fitting would need about .* 2,560 tokens"):
+                repaired_with(fit + 2500 * per_token, text)
+    path = tmp_path / "text"
+    path.write_text("A short text, but long enough. " * 40)
+    assert repaired_with(fit + 2500 * per_token, str(path)).facts["tokens"] < 2500
+    with pytest.raises(SurgeryError, match="Fitting would need about"):
+        repaired_with(fit + 1000 * per_token, str(path))
+    assert repaired_with(0, "python", "alpha").facts["tokens"] == 2560
 
 
 def test_healing_reads_what_the_base_wrote_for_the_repair(llama, tmp_path):
