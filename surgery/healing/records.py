@@ -40,11 +40,13 @@ class RunRecord(_Record):
 
 
 class StateRecord(_Record):
-    """The numbers of a state, and the CRC-32 of each file beside them."""
+    """The numbers of a state, and the CRC-32 of each file beside them. `evaluating`: seconds that
+    the last evaluation took, 0 if that is unknown."""
 
     step: Steps
     steps: Annotated[int, Field(ge=1, le=10**9)] | None
     seconds: Annotated[Finite, Field(ge=0)]
+    evaluating: Annotated[Finite, Field(ge=0)] = 0.0
     losses: list[Finite]
     evaluations: Annotated[list[EvalResult], Field(min_length=1, alias="looks")]
     files: dict[str, Checksum]

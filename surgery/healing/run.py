@@ -348,7 +348,7 @@ class HealingRun:
         restore(self._parameters(), self.optimizer, trained, moments)
         self.step, self.steps = numbers.step, numbers.steps
         self.losses, self.evaluations = list(numbers.losses), list(numbers.evaluations)
-        self.seconds = numbers.seconds
+        self.seconds, self.evaluator.seconds = numbers.seconds, numbers.evaluating
         self._good = self.step
         self._best = (recent_loss(self.losses), self.step)
         self.unread = tuple(other for other in there if other > step)
@@ -372,6 +372,7 @@ class HealingRun:
             numbers = {
                 "steps": self.steps,
                 "seconds": self.seconds,
+                "evaluating": self.evaluator.seconds,
                 "losses": self.losses,
                 "looks": [evaluation.as_dict() for evaluation in self.evaluations],
             }

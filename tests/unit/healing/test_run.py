@@ -121,6 +121,18 @@ def test_minutes_become_steps_once_and_for_all(base, plan, settings, tmp_path):
     assert HealingRun(base, plan, settings(**changes), tmp_path / "run").finished
 
 
+def test_a_run_resumed_before_its_length_is_known_keeps_time_to_evaluate(
+    base, plan, settings, tmp_path
+):
+    changes = dict(steps=None, minutes=1.0)
+    run = HealingRun(base, plan, settings(**changes), tmp_path / "run")
+    run.evaluator.seconds = 5.0
+    next(iter(run))
+    run.save()
+    again = HealingRun(base, plan, settings(**changes), tmp_path / "run")
+    assert (again.step, again.steps, again.evaluator.seconds) == (1, None, 5.0)
+
+
 def test_a_folder_belongs_to_one_run(base, plan, settings, tmp_path):
     HealingRun(base, plan, settings(), tmp_path / "run")
     for other, changes, message in (
