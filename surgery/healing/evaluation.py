@@ -40,8 +40,8 @@ class EvalResult:
     """The evaluation after `step` steps, on `tokens` tokens of held-out text.
 
     Perplexities of the base, of the `cut` patient before its first step, and of the patient `now`;
-    `recovered` is (share, low, high) of the lost log perplexity, None if nothing was lost; `text`
-    is a greedy sample.
+    `recovered` is (share, low, high) of the lost log perplexity, None if nothing was lost or losses
+    aren't finite; `text` is a greedy sample.
     """
 
     step: int
@@ -152,7 +152,7 @@ def recovered(
 
     In log perplexity (the mean loss in nats), or in perplexity. The three scores are of the same
     tokens, so the same blocks of tokens are resampled for all of them. None if the cut lost nothing
-    significant.
+    significant, or a loss isn't finite.
     """
     series = [np.asarray(score.nll) for score in (base, cut, now)]
     if not all(np.isfinite(values).all() for values in series):

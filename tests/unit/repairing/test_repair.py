@@ -1,6 +1,8 @@
 """Repairs of tiny models from end to end: what is fitted, what is saved, what is refused."""
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from surgery import Base, Init, Plan, Refused, RepairSettings, SurgeryError, repair
+from surgery.cli.reports.repair import repair_lines
 from surgery.healing.own_text import sampled
 from surgery.memory.devices import HEADROOM
 from surgery.progress import Cancelled, silent
@@ -83,6 +86,19 @@ def test_hidden_states_come_nearer_to_the_bases(repaired):
     ]
     assert all(fit["error_after"] <= fit["error_before"] for fit in fits)
     assert repaired.helps and repaired.recovered[1] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("cut", "now", "helps"),
+    [(math.inf, 20.0, True), (math.inf, math.inf, False), (20.0, math.inf, False)],
+)
+def test_of_losses_that_are_not_finite_no_share_is_said(repaired, cut, now, helps):
+    scores = {"cut": cut, "repaired": now, "recovered_of_log_perplexity": None}
+    scores = {**repaired.facts["perplexity"], **scores}
+    found = replace(repaired, facts={**repaired.facts, "perplexity": scores})
+    assert found.helps is helps
+    broken = " and ".join(who for who in ("cut", "repaired") if math.isinf(scores[who]))
+    assert f"recovered   unknown: losses of {broken} are not finite" in list(repair_lines(found))
 
 
 def test_the_base_and_its_other_patients_stay_as_they_are(gpt2, plan):
