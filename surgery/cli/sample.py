@@ -185,7 +185,7 @@ def sized_sample(
     short, name, is_all = text.first(base)
     if is_all:
         return short, name
-    size = sizes.size_of(short, measure, wanted, progress)
+    size = sizes.size_of(short, measure, wanted, progress, base)
     if size.tokens is None or size.tokens <= short.tokens:
         return short, name
     # The first token of a window isn't scored.

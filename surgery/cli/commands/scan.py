@@ -98,6 +98,8 @@ def scan(
         scores, span = tuple(score or DEFAULT), _pair(within, ":", "a span of layers", "8:20")
         words = read_text(text, kind, dataset, window, limit, progress, "choose", precision)
         pilot = Pilot.of(opened.depth, scores, span)
+        if from_disk:
+            opened.load(progress)  # only then it is known whether they are read from disk
         sample, name = sized_sample(
             opened,
             words,
