@@ -103,6 +103,7 @@ def heal(
     """Train the operated model to restore what it lost. By default it learns from the uncut base,
     on text that the base writes and on Python's library. Give the same command again to resume a
     run that was stopped or killed; until it is done, its states are in OUT.healing."""
+    from surgery.checkpoint.save import saved_bytes
     from surgery.healing import HealingRun, estimate_cost, run_checkpoint
     from surgery.healing.settings import DEFAULT_MINUTES
     from surgery.io.output_target import check_target, resolve
@@ -114,7 +115,10 @@ def heal(
             "An adapter doesn't hold what a repair fitted: leave out --adapter, or choose --repair "
             "alpha or damped."
         )
+    if adapter and dtype:
+        raise SurgeryError("An adapter is written in the dtype that it trained in: no --dtype.")
     _, _, (made, flat) = open_operation(base, plan, with_, union=union_vocabulary)
+    saved_bytes(made, flat.unfitted, dtype)  # refuses what can't be saved, before it is made
     if settings["steps"] is None and settings["minutes"] is None:
         settings["minutes"] = DEFAULT_MINUTES
     chosen = read_settings(settings)

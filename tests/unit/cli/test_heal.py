@@ -111,6 +111,8 @@ def test_what_it_would_cost(run, tmp_path):
     [
         (["--adapter"], "Only LoRA gives an adapter"),
         (["--objective", "magic"], "Objective can't be “magic”"),
+        (["--dtype", "float8"], "“float8” is not a dtype"),
+        (["--train", "lora", "--adapter", "--dtype", "float16"], "An adapter is written in"),
         (["--keep"], "There is no stopped run"),
         (["--layers", "9"], "There is no layer 9 to train"),
         (["--text", "/nowhere/at/all"], "can't be read"),

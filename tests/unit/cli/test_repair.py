@@ -45,6 +45,13 @@ def test_errors_are_one_plain_line(run, tiny_folder, tmp_path, arguments, words)
     assert status == 1 and words in " ".join(errors.split()) and not (tmp_path / "out").exists()
 
 
+def test_a_dtype_is_refused_before_anything_is_computed(run, tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("surgery.repairing.repair", None)  # fails if it is called
+    ask = ["repair", tiny_folder("gpt2"), "0:2, 4:6", tmp_path / "out", "--dtype", "float8"]
+    status, _, errors = run(*ask)
+    assert status == 1 and "“float8” is not a dtype: choose" in errors
+
+
 def test_a_folder_that_is_there_is_refused_before_anything_is_computed(run, tiny_folder, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
