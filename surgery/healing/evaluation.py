@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,7 +14,7 @@ from transformers import PreTrainedModel
 
 from surgery import texts
 from surgery.analysis import Sample, Score, perplexity
-from surgery.analysis.score import BLOCK, RESAMPLES, block_means
+from surgery.analysis.score import resampled_means
 from surgery.base import Base
 from surgery.errors import SurgeryError
 from surgery.patient import Patient
@@ -157,10 +156,7 @@ def recovered(
     series = [np.asarray(score.nll) for score in (base, cut, now)]
     if not all(np.isfinite(values).all() for values in series):
         return None
-    lost = block_means(series[1] - series[0])
-    blocks = math.ceil(len(lost) / BLOCK)
-    draws = np.random.default_rng(0).integers(0, len(lost), (RESAMPLES, blocks))
-    means = [block_means(values)[draws].mean(axis=1) for values in series]
+    means = [resampled_means(values) for values in series]
     points = [values.mean() for values in series]
     if not logarithm:
         means, points = [np.exp(m) for m in means], [np.exp(p) for p in points]
