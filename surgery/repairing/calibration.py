@@ -106,7 +106,7 @@ def held_out(count: int) -> torch.Tensor:
 def _own(base: Base, count: int, length: int, progress: Progress) -> torch.Tensor:
     cache = ArrayCache(cache_folder() / "own-text", _KEPT, _VERSION)
     name = lasting_name(base, progress)
-    group, entry = f"{name}:{length}:{_SEED}", f"{count}"
+    group, entry = f"{name}:{length}:{_SEED}:{base.compute_dtype}", f"{count}"
     if name and (kept := cache.get(group, entry)) is not None and "windows" in kept:
         found = torch.from_numpy(kept["windows"])
         if found.shape == (count, length):

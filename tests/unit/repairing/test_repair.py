@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -195,7 +196,6 @@ def test_texts_that_are_too_short_or_missing(llama, plan, tmp_path):
 
 
 def test_states_that_are_not_finite_stop_it_with_the_layer(tmp_path, plan):
-    import tiny
 
     model = tiny.model("llama")
     with torch.no_grad():
@@ -223,6 +223,18 @@ def test_what_the_base_writes_is_kept(llama, tmp_path, monkeypatch):
         patch.setattr("surgery.repairing.calibration.sampled", None)  # fails if it is called
         assert torch.equal(calibration_text(llama, "own", 2048).windows, first)
     assert torch.equal(first, sampled(llama, len(first), first.shape[1], 0).long())
+
+
+def test_what_it_writes_in_another_dtype_is_another_text(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
+    tiny.model("llama", dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
+    tiny.tokenizer().save_pretrained(tmp_path / "half")
+    base, written = Base.open(str(tmp_path / "half")), []
+    monkeypatch.setattr(module, "sampled", lambda *asked: written.append(1) or sampled(*asked))
+    for dtype in ("stored", "float32", "stored", "float32"):
+        monkeypatch.setenv("LAYER_SURGERY_COMPUTE_DTYPE", dtype)
+        calibration_text(base, "own", 640)
+    assert len(written) == 2
 
 
 def test_how_much_is_read_in_a_given_time(llama, monkeypatch):
