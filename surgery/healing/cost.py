@@ -128,7 +128,7 @@ def estimate_cost(
     flops = per_token * tokens
     hours = flops / (3600 * speed) if minutes is None else minutes / 60
     rent = price if price is not None else hardware.price if hardware else None
-    free = int(hardware.memory * HEADROOM) if hardware else room(base)
+    free = int(hardware.memory) if hardware else room(base)
     return CostEstimate(
         tokens,
         after.parameters,
