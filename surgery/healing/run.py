@@ -210,10 +210,12 @@ class HealingRun:
         if self.steps is None and self._mine >= _PROBE:
             self._fix_length()
         evaluation = self._evaluate() if self._agreed(self._should_evaluate()) else None
+        evaluated = time.monotonic()
+        self.seconds += evaluated - begun - spent  # before they are saved
         saved = self._agreed(self._should_save())
         if saved:
             self.save()
-        self.seconds += time.monotonic() - begun - spent
+        self.seconds += time.monotonic() - evaluated
         pace = self._training / (self._mine - 1) if self._mine > 1 else spent
         return Event(
             step=self.step,

@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -131,6 +132,24 @@ def test_a_run_resumed_before_its_length_is_known_keeps_time_to_evaluate(
     run.save()
     again = HealingRun(base, plan, settings(**changes), tmp_path / "run")
     assert (again.step, again.steps, again.evaluator.seconds) == (1, None, 5.0)
+
+
+def test_a_saved_state_s_seconds_include_its_evaluation(
+    base, plan, settings, tmp_path, monkeypatch
+):
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    run = HealingRun(base, plan, settings(steps=1), tmp_path / "run")
+    before, evaluate = run.seconds, run._evaluate
+
+    def evaluated():
+        clock.now += 100
+        return evaluate()
+
+    monkeypatch.setattr("surgery.healing.run.time", clock)
+    run._saved_at = 0.0
+    monkeypatch.setattr(run, "_evaluate", evaluated)
+    losses(run)
+    assert run_checkpoint.read(tmp_path / "run", 1)[2].seconds == run.seconds == before + 100
 
 
 def test_a_folder_belongs_to_one_run(base, plan, settings, tmp_path):
