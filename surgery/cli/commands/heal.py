@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from surgery.base import Base
-    from surgery.healing import EvalResult, Event, HealingRun
+    from surgery.healing import EvalResult, Event, HealingRun, Settings
     from surgery.plan import Plan
     from surgery.progress import Progress
     from surgery.repairing import Repaired
@@ -143,7 +143,7 @@ def heal(
         progress = bar if _prints() else silent
         start = None
         if repair is not None:
-            flat, start = _begun(made, flat, repair, repair_tokens, chosen.minutes, place, progress)
+            flat, start = _begun(made, flat, repair, repair_tokens, chosen, place, progress)
         run = HealingRun(made, flat, chosen, place, start=start, progress=progress)
         start = None  # the run has its weights
         if run.unread and _prints():
@@ -182,7 +182,7 @@ def _begun(
     plan: Plan,
     method: str,
     tokens: int | None,
-    minutes: float | None,
+    healing: Settings,
     place: Path,
     progress: Progress,
 ) -> tuple[Plan, Repaired | None]:
@@ -197,9 +197,10 @@ def _begun(
     if tokens is None:
         # Every process repairs by itself, so all must read the same amount.
         alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-        timed = minutes is not None and alone and method in _FITTED
-        tokens = tokens_within(base, 60 * (minutes or 0) * _REPAIRING) if timed else TOKENS
-    settings = RepairSettings(method, tokens=tokens)
+        minutes = healing.minutes if alone and method in _FITTED else None
+        tokens = tokens_within(base, 60 * minutes * _REPAIRING) if minutes is not None else TOKENS
+    # On the same text, so that base and cut patient are scored once.
+    settings = RepairSettings(method, tokens=tokens, held_out=healing.held_out)
     start = repair(base, plan, settings, progress=progress)
     if not start.helps:
         raise SurgeryError("The repair is no better than the cut patient: heal without --repair.")

@@ -5,6 +5,8 @@ import json
 import pytest
 from transformers import AutoModelForCausalLM
 
+from surgery.healing import Evaluator
+
 SHORT = ["--text", "python", "--tokens", "2048"]
 
 
@@ -59,11 +61,19 @@ def test_a_folder_that_is_there_is_refused_before_anything_is_computed(run, tiny
     assert status == 1 and "exists" in errors
 
 
-def test_healing_begins_from_a_repair(run, tiny_folder, tmp_path):
+def test_healing_begins_from_a_repair(run, tiny_folder, tmp_path, monkeypatch):
     ask = ["heal", tiny_folder("gpt2"), "0:2, 4:6", tmp_path / "out", "--repair", "lstsq"]
     few = ["--steps", 2, "--batch", 1, "--window", 16, "--sampled-tokens", 64]
-    status, text, errors = run(*ask, *few, "--repair-tokens", 3000)
+    held_out = tmp_path / "held-out.txt"
+    held_out.write_text("A text that is told from those that repairs are measured on. " * 12)
+    scored, score = [], Evaluator.score
+    monkeypatch.setattr(
+        Evaluator, "score", lambda self, model: scored.append(self.held_out) or score(self, model)
+    )
+    status, text, errors = run(*ask, *few, "--repair-tokens", 3000, "--held-out", held_out)
     assert status == 0, errors
+    # Base, cut and repaired patient, then before and after each of two steps, and what is saved.
+    assert scored == [str(held_out)] * 7
     assert "repaired (lstsq)" in " ".join(text.split())
     facts = json.loads((tmp_path / "out" / "healing.json").read_text())
     assert 2700 < facts["repair"]["tokens"] <= 3000

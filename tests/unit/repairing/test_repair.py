@@ -196,7 +196,6 @@ def test_texts_that_are_too_short_or_missing(llama, plan, tmp_path):
 
 
 def test_states_that_are_not_finite_stop_it_with_the_layer(tmp_path, plan):
-
     model = tiny.model("llama")
     with torch.no_grad():
         model.model.layers[3].mlp.down_proj.weight[0, 0] = float("nan")
@@ -305,6 +304,7 @@ def test_healing_begins_from_the_repaired_patient(gpt2, repaired, tmp_path):
     healed = again.result()
     assert set(repaired.tensors) < set(healed.tensors)
     assert healed.facts["repair"]["method"] == "refit" and "repaired (refit)" in healed.description
+    assert "before the repair" in healed.description
     loaded = AutoModelForCausalLM.from_pretrained(healed.save(tmp_path / "out"))
     assert torch.equal(logits(loaded), logits(healed.model))
 
