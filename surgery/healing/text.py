@@ -18,7 +18,7 @@ from surgery.errors import SurgeryError
 from surgery.optional import require
 from surgery.progress import Progress, silent
 from surgery.texts import python_library
-from surgery.texts.dataset import reading, text_column
+from surgery.texts.dataset import check_name, reading, text_column
 from surgery.texts.default_text import DESCRIPTIONS, MIXED, OWN, PYTHON
 
 from .own_text import sampled
@@ -152,8 +152,9 @@ def of_data_set(
 
     Documents are the text of its rows, joined by the tokenizer's end token. Raises `SurgeryError`.
     """
-    load_dataset = require("datasets", "Reading a data set").load_dataset
     path, _, part = name.partition(":")
+    check_name(path)
+    load_dataset = require("datasets", "Reading a data set").load_dataset
     progress("Reaching the data set", 0, 0)
     with reading(path, "text that the base writes needs none"):
         rows = load_dataset(path, part or None, split="train", streaming=True)
