@@ -100,9 +100,13 @@ def described(base: Base, settings: Settings) -> str:
 
 
 def _default_text(base: Base, settings: Settings) -> str:
-    """The kind of text where none is given. Without a tokenizer, or the source of Python's library,
-    only the base can write one."""
-    kind = settings.default_text
+    """The kind of text where none is given."""
+    return possible(base, settings.default_text)
+
+
+def possible(base: Base, kind: str) -> str:
+    """The kind of text, or what is possible in place of a mixed one: without a tokenizer, or the
+    source of Python's library, only the base can write one."""
     if kind == MIXED and not (base.has_tokenizer and python_library.files()):
         return OWN
     return kind

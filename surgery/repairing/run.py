@@ -12,6 +12,7 @@ import torch
 from surgery.errors import Refused
 from surgery.healing.evaluation import Evaluator
 from surgery.healing.start import check_one_base
+from surgery.healing.text import possible
 from surgery.memory.out_of_memory import memory_explained
 from surgery.plan import COPY, Init, Plan
 from surgery.progress import Meter, Progress, silent
@@ -52,6 +53,7 @@ def repair(
     cut, begun = plan.unfitted, time.monotonic()
     check_one_base(base)
     where = _where(plan, settings.method)  # refuses before anything is loaded
+    settings = replace(settings, text=possible(base, settings.text))
     base.load(progress)
     base.operate(cut)  # refuses what can't be operated at all
     evaluator = evaluator or Evaluator.of(base, settings.held_out, progress)

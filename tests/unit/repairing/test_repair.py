@@ -351,6 +351,8 @@ def test_a_python_without_sources_is_said(llama, plan, tmp_path, monkeypatch):
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
     with pytest.raises(SurgeryError, match="without the source of its library"):
         repair(llama, plan, RepairSettings(**SMALL))
+    found = repair(llama, plan, RepairSettings(tokens=2560))  # mixed by default
+    assert found.facts["text"] == "text sampled from the base" and found.facts["tokens"] == 2560
 
 
 def test_each_layer_is_fitted_as_it_is_marked(gpt2):
