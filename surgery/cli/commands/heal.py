@@ -115,6 +115,13 @@ def heal(
             "An adapter doesn't hold what a repair fitted: leave out --adapter, or choose --repair "
             "alpha or damped."
         )
+    if not cost and (accelerator, devices, mfu, tokens) != ("here", 1, None, None):
+        raise SurgeryError(
+            "--tokens, --accelerator, --devices and --mfu are for an estimate: add --cost, or "
+            "leave them out."
+        )
+    if repair is None and repair_tokens is not None:
+        raise SurgeryError("--repair-tokens is for a repair: add --repair, such as --repair refit.")
     if adapter and dtype:
         raise SurgeryError("An adapter is written in the dtype that it trained in: no --dtype.")
     _, _, (made, flat) = open_operation(base, plan, with_, union=union_vocabulary)

@@ -127,6 +127,7 @@ def test_compare_with_layers_of_another_base(run, folder, tmp_path):
         (["scan", "{}", "--text", os.devnull], "too short"),
         (["scan", "{}", "--score", "charm"], "not a score"),
         (["scan", "{}", "--within", "x"], "write it as 8:20"),
+        (["scan", "{}", "--within", "1:3"], "--within is for the repeat map: add --score"),
         (["suggest", "{}"], "Give a target size"),
         (["suggest", "{}", "--parameters", "many"], "not a number of parameters"),
         (["suggest", "{}", "--layers", "6"], "already has that size"),
