@@ -29,11 +29,13 @@ _R = TypeVar("_R", bound=_Record)
 
 
 class RunRecord(_Record):
-    """The parameters of a run, and the CRC-32 of its text."""
+    """The parameters of a run, and the CRC-32 of its text. `weights` follows from the base's, which
+    may have changed under its name; None if they have no lasting name."""
 
     format: Literal[2]
     base: str
     parameters: Annotated[int, Field(ge=1)]
+    weights: str | None = None
     plan: str
     settings: Settings
     text: Checksum

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from surgery.altered import Altered
+from surgery.analysis.cache import lasting_name
 from surgery.base import Base
 from surgery.errors import SurgeryError
 from surgery.memory.out_of_memory import memory_explained
@@ -116,6 +117,7 @@ class HealingRun:
         facts = {
             "base": base.pinned_id or base.name,
             "parameters": base.counts.total,
+            "weights": lasting_name(base, progress),
             "plan": str(plan),
             "settings": settings.as_dict(),
         }

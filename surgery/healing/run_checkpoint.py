@@ -91,6 +91,11 @@ def check_same(folder: Path, facts: Mapping) -> None:
                 f"{folder} holds a run with a different {key} ({str(old)[:80]}): choose another "
                 "folder, or remove this one."
             )
+    if there.weights and facts["weights"] and there.weights != facts["weights"]:
+        raise SurgeryError(
+            f"The weights of {there.base} have changed since the run in {folder} began: choose "
+            "another folder, or remove this one."
+        )
     mine = Settings(**facts["settings"])
     if not there.settings.same_run(mine):
         new, old = mine.as_dict(), there.settings.as_dict()

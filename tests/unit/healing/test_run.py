@@ -5,6 +5,7 @@ import os
 from types import SimpleNamespace
 
 import pytest
+import tiny
 import torch
 
 from surgery import Base, Cancelled, Plan, SaveError, SurgeryError
@@ -163,6 +164,20 @@ def test_a_folder_belongs_to_one_run(base, plan, settings, tmp_path):
     (tmp_path / "thesis").mkdir()
     with pytest.raises(SurgeryError, match="holds no readable healing run"):
         HealingRun(base, plan, settings(), tmp_path / "thesis")
+
+
+def test_a_run_is_not_resumed_on_other_weights_of_the_same_name(plan, settings, tmp_path):
+    folder, run = tmp_path / "base", tmp_path / "run"
+    model = tiny.model("llama")
+    model.save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    HealingRun(Base.open(str(folder)), plan, settings(), run)
+    HealingRun(Base.open(str(folder)), plan, settings(), run)
+    with torch.no_grad():
+        model.model.norm.weight.add_(0.5)
+    model.save_pretrained(folder)
+    with pytest.raises(SurgeryError, match="weights of base have changed since the run in"):
+        HealingRun(Base.open(str(folder)), plan, settings(), run)
 
 
 def test_a_state_that_can_t_be_read_gives_way_to_the_one_before(base, plan, settings, tmp_path):
