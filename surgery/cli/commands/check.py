@@ -103,9 +103,9 @@ def check(
         if max_cost is not None:
             wanted = (text, kind, dataset, window, limit)
             words = read_text(*wanted, progress, "judge", precision)
-            for one in (opened, saved):  # before the time is measured that a text takes
-                lasting_name(one, progress)
-                one.load(progress)
+            for model in (opened, saved):  # before the time is measured that a text takes
+                lasting_name(model, progress)
+                model.load(progress)
 
             def cost(short: Sample, progress: Progress) -> list[LossIncrease]:
                 return [cost_of(saved, opened, short, progress)]
