@@ -66,7 +66,8 @@ def taylor(runner: ForwardRunner, forwards: int) -> np.ndarray:
                     total += gradient
             del gradients  # before the next ones are computed
     size = {
-        id(w): float((w.detach() * total).abs().sum()) / sample.tokens
+        id(w): float((w.detach() * total).abs().sum())
         for w, total in zip(weights, sums, strict=True)
     }
-    return np.array([sum(size.get(id(w), 0.0) for w in set(x.parameters())) for x in layers])
+    by_layer = [sum(size.get(id(w), 0.0) for w in layer.parameters()) for layer in layers]
+    return np.array(by_layer) / sample.tokens
