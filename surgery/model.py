@@ -41,7 +41,7 @@ from .io.output_target import explained
 from .io.ownership import temporary
 from .lazy_property import lazy_property
 from .loading import initialise, load
-from .memory.devices import HEADROOM, accelerators, main_memory
+from .memory.devices import HEADROOM, accelerators, fitting, main_memory
 from .memory.shared_weights import share
 from .progress import Meter, Progress, Turn, current, silent
 from .sources import Source, Tensor, open_source
@@ -275,10 +275,13 @@ class Model:
 
     @property
     def device(self) -> str:
-        """The device that holds the weights, or will."""
+        """The device that holds the weights, or will: the first one, if there will be several."""
         if self._model is not None:
             return str(self._model.device)
-        return next((room.device for room in accelerators()), "cpu")
+        gpus = accelerators()
+        if self.kind == "config":  # random weights go to one
+            gpus = gpus[:1]
+        return next(iter(fitting(self.memory_bytes, gpus)), "cpu") if gpus else "cpu"
 
     def load(self, progress: Progress = silent) -> PreTrainedModel:
         """Return the model with its weights: loaded once per process, shared and read-only.

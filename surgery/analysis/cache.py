@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from surgery.base import Base
 
 _IN_MEMORY, _ON_DISK = 8, 64  # samples: of each base, and of all
-_VERSION = 2  # of the measurements; files of another one are ignored
+_VERSION = 3  # of the measurements; files of another one are ignored
 # The weights of others have no lasting name.
 _LASTING_KINDS = ("bundled", "hub", "folder", "gguf", "adapter")
 _lock = threading.Lock()

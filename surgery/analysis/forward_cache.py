@@ -8,7 +8,7 @@ by one (`architecture.inspect.chain`), every pass is run whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -122,7 +122,7 @@ class ForwardRunner:
     def computing(self) -> AbstractContextManager:
         """The context of passes over the sample, in the dtype for many rows. To hold it over
         several calls saves converting the weights again for each."""
-        return nullcontext() if self._device else many_rows(self._whole)
+        return many_rows(self._whole)
 
     @contextmanager
     def counting(
@@ -231,7 +231,9 @@ def _accelerator(base: Base, sample: Sample) -> torch.device | None:
     layers = [layer.parameters.total() for layer in counts.layers]
     weights = counts.outside.parameters.total() + 2 * max(layers)
     states = (base.depth + 4) * _state_bytes(base, _tokens(sample))
-    if weights * size + states + _LOGITS_ROOM > rooms[0].free * HEADROOM:
+    # One weight at a time is converted, of which the head is the largest.
+    converted = 0 if base.compute_dtype == base.dtype else 4 * counts.outside.parameters.total()
+    if weights * size + converted + states + _LOGITS_ROOM > rooms[0].free * HEADROOM:
         return None
     return torch.device(rooms[0].device)
 

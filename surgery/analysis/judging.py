@@ -51,7 +51,10 @@ class Judgement:
 
     @property
     def beats_control(self) -> bool | None:
-        """Whether it is better than the controls by more than chance; None if there are none."""
+        """Whether it is better than the controls by more than chance; None if there are none, or
+        the text is too short to tell. A broken plan never is."""
+        if self.gain is not None and not math.isfinite(self.score.perplexity):
+            return False
         if self.gain is None or self.p is None:
             return None
         return self.gain.mean > 0 and self.p < LEVEL

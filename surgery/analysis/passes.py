@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,9 +61,16 @@ def perplexity(
 @torch.no_grad()
 def run(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     """Logits of a pass without the cache: (windows, length, vocabulary). Raises `SurgeryError`."""
+    with _computing(model, ids.numel()):
+        return model(input_ids=ids, use_cache=False).logits
+
+
+@contextmanager
+def _computing(model: PreTrainedModel, rows: int) -> Iterator[None]:
+    """Compute `rows` tokens at once, in the dtype for them. Raises `SurgeryError`."""
     try:
-        with many_rows(model, ids.numel()):
-            return model(input_ids=ids, use_cache=False).logits
+        with many_rows(model, rows):
+            yield
     except (RuntimeError, IndexError) as error:  # shapes that don't go together, no memory left
         raise cannot_run(error) from error
 
@@ -101,26 +109,43 @@ def each_logits(
     so that it is read once, if the layers can be run one by one. `watch` is called after each
     layer. Raises `SurgeryError`.
     """
-    chain = None
+    rows = max(ids.numel() for ids in batches)
+    layer_by_layer = None
     if base.reads_from_disk:
-        chain = Chain.of(base.anatomy, model, batches[0], plan.sources)
-    if chain is None:
+        with _computing(model, rows):
+            layer_by_layer = _through_layers(base, model, plan, batches, watch)
+    if layer_by_layer is None:
         for ids in batches:
             yield _watched_pass(base, model, ids, watch)
         return
+    for _ in range(len(batches)):
+        with _computing(model, rows):  # never while this waits: other models are run meanwhile
+            logits, _ = next(layer_by_layer)
+        yield logits
+        del logits  # before the next ones are computed
+
+
+def _through_layers(
+    base: Model,
+    model: PreTrainedModel,
+    plan: Plan,
+    batches: Sequence[torch.Tensor],
+    watch: Watch,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]] | None:
+    """Run all batches through one layer after the other: (logits, tokens) of each, which are
+    computed as they are asked for. None if the layers can't be run one by one."""
+    chain = Chain.of(base.anatomy, model, batches[0], plan.sources)
+    if chain is None:
+        return None
     passes = LayerMajor(chain, batches, lambda ids: alive())
 
     def ran(batch: int, p: int, _, after: torch.Tensor) -> None:
         watch(batches[batch], p, by_token(after, batches[batch]))
 
-    try:
-        under_way = passes.start(Plan.whole(len(chain.layers)), {})
-        while under_way.source is not None:
-            passes.step(under_way, ran)
-        for logits, _ in passes.logits(under_way):
-            yield logits
-    except (RuntimeError, IndexError) as error:  # shapes that don't match, no memory
-        raise cannot_run(error) from error
+    under_way = passes.start(Plan.whole(len(chain.layers)), {})
+    while under_way.source is not None:
+        passes.step(under_way, ran)
+    return passes.logits(under_way)
 
 
 def _watched_pass(

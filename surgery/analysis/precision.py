@@ -11,12 +11,16 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
+from typing import TYPE_CHECKING
 
 from surgery.errors import SurgeryError
 from surgery.progress import Progress, silent
 
 from .sample import Sample
 from .score import LossIncrease
+
+if TYPE_CHECKING:
+    from surgery.model import Model
 
 PRECISION = 0.1  # of the cost, by default
 FOR_SCANS = 0.4  # enough to rank layers, whose costs differ by factors
@@ -70,13 +74,16 @@ def size_of(
     measure: Callable[[Sample, Progress], Iterable[LossIncrease]],
     precision: float = PRECISION,
     progress: Progress = silent,
+    base: Model | None = None,
 ) -> Size:
     """Measure costs on a short `sample` to find out how much text they take. `measure` is timed,
-    and has to report progress unless it finds what was measured before."""
+    and has to report progress unless it finds what was measured before. The time starts once the
+    weights of `base` are loaded, which takes as long for any text."""
     begun: list[float] = []
 
     def reported(what: str, done: float, total: float) -> None:
-        begun.append(time.monotonic())
+        if base is None or base.is_loaded:
+            begun.append(time.monotonic())
         progress(what, done, total)
 
     tokens = median_tokens(measure(sample, reported), sample.tokens, precision)

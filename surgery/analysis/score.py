@@ -7,7 +7,7 @@ block bootstrap: Künsch, Annals of Statistics 17, 1989; Politis and Romano, 199
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,6 +16,7 @@ import numpy as np
 RESAMPLES = 2000
 BLOCK = 16  # tokens: about a sentence, well beyond the distance over which losses correlate
 _SEED = 0
+_KEPT = 1 << 21  # draws in memory at once, and kept for other series of their length: 16 MB
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,10 @@ def interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tuple
 
 def resampled_means(values: np.ndarray) -> np.ndarray:
     """The mean of each of `RESAMPLES` circular block resamples: (resamples,)."""
-    return block_means(values)[_draws(len(values))].mean(axis=1)
+    means, length = block_means(values), len(values)
+    if RESAMPLES * _blocks(length) <= _KEPT:
+        return means[_draws(length)].mean(axis=1)
+    return np.concatenate([means[starts].mean(axis=1) for starts in _drawn(length)])
 
 
 def block_means(values: np.ndarray) -> np.ndarray:
@@ -97,8 +101,20 @@ def block_means(values: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=8)
 def _draws(length: int) -> np.ndarray:
     """The start of every block of each resample: (resamples, blocks)."""
-    blocks = math.ceil(length / min(BLOCK, length))
-    return np.random.default_rng(_SEED).integers(0, length, (RESAMPLES, blocks))
+    return np.concatenate(list(_drawn(length)))
+
+
+def _drawn(length: int) -> Iterator[np.ndarray]:
+    """The same, some resamples at a time."""
+    blocks, random = _blocks(length), np.random.default_rng(_SEED)
+    rows = max(1, _KEPT // blocks)
+    for first in range(0, RESAMPLES, rows):
+        yield random.integers(0, length, (min(rows, RESAMPLES - first), blocks))
+
+
+def _blocks(length: int) -> int:
+    """How many blocks make a resample of so many values."""
+    return math.ceil(length / min(BLOCK, length))
 
 
 def _exp(mean: float) -> float:

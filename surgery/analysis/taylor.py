@@ -19,9 +19,9 @@ _OTHERS = "The other scores need no gradients."
 def taylor(runner: ForwardRunner, forwards: int) -> np.ndarray:
     """Σ |w · ∂L/∂w| over the weights of every layer, L the mean loss over the sample: (layers,).
 
-    The gradients of all layers are in memory at once, as much as their weights. They are computed
-    for a patient's parameters, not the base's. A layer with its gradients counts as `forwards`
-    layer-forwards. Raises `SurgeryError` if memory is short.
+    The gradients of all layers are in memory at once, and their sums over the sample in float32.
+    They are computed for a patient's parameters, not the base's. A layer with its gradients counts
+    as `forwards` layer-forwards. Raises `SurgeryError` if memory is short.
     """
     base, sample = runner.base, runner.sample
     model = base.operate(Plan.whole(base.depth)).model
@@ -32,17 +32,20 @@ def taylor(runner: ForwardRunner, forwards: int) -> np.ndarray:
     weights = [w for w in weights if w.is_floating_point()]
     for weight in weights:
         weight.requires_grad_(True)
+    # Where halves are computed in float32, the graph holds a copy of every weight too.
+    copied = 4 if base.compute_dtype != base.dtype else 0
     needs: dict[torch.device, int] = {}
     for weight in weights:
-        needs[weight.device] = needs.get(weight.device, 0) + weight.nbytes
+        need = weight.nbytes + weight.numel() * (torch.float32.itemsize + copied)
+        needs[weight.device] = needs.get(weight.device, 0) + need
     for device, need in needs.items():
-        if need * 2 > (free := free_on(device)) * HEADROOM:
+        if need > (free := free_on(device)) * HEADROOM:
             raise SurgeryError(
-                f"Taylor needs the gradients of all layers: {gigabytes(need * 2)}, and "
+                f"Taylor needs the gradients of all layers: {gigabytes(need)}, and "
                 f"{gigabytes(free)} are free on {device}. {_OTHERS}"
             )
     with memory_explained(_OTHERS):
-        gradients = [torch.zeros_like(w) for w in weights]
+        sums = [torch.zeros_like(w, dtype=torch.float32) for w in weights]
     for batch in runner.batches:
         for row in runner.ids(batch).split(1):
             try:
@@ -51,17 +54,20 @@ def taylor(runner: ForwardRunner, forwards: int) -> np.ndarray:
                     loss = torch.nn.functional.cross_entropy(
                         logits[0, :-1].float(), row[0, 1:].to(logits.device), reduction="sum"
                     )
-                    part = torch.autograd.grad(loss / sample.tokens, weights, allow_unused=True)
+                    # Of the sum, and divided at the end: in float16 the mean's would underflow.
+                    gradients = torch.autograd.grad(loss, weights, allow_unused=True)
             except RuntimeError as error:  # code without a backward pass, no memory left
                 raise SurgeryError(
                     memory_message(error, _OTHERS)
                     or f"Taylor needs gradients, and this model gives none: {one_line(error, 200)}"
                 ) from error
-            for total, gradient in zip(gradients, part, strict=True):
+            for total, gradient in zip(sums, gradients, strict=True):
                 if gradient is not None:
                     total += gradient
+            del gradients  # before the next ones are computed
     size = {
-        id(w): float((w.detach() * gradient).abs().sum(dtype=torch.float32))
-        for w, gradient in zip(weights, gradients, strict=True)
+        id(w): float((w.detach() * total).abs().sum())
+        for w, total in zip(weights, sums, strict=True)
     }
-    return np.array([sum(size.get(id(w), 0.0) for w in set(x.parameters())) for x in layers])
+    by_layer = [sum(size.get(id(w), 0.0) for w in layer.parameters()) for layer in layers]
+    return np.array(by_layer) / sample.tokens

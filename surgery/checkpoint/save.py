@@ -33,7 +33,7 @@ from surgery.sources.folder import read_json
 
 from .card import card
 from .resize_record import Resizing, write_resized
-from .tensors import DTYPES, tensor_specs
+from .tensors import DTYPES, check_dtype, tensor_specs
 from .trained import TrainedTensors
 from .verify import check_quantized, verify
 from .writer import arrange, write_shards
@@ -134,9 +134,10 @@ def saved_bytes(base: Model, plan: Plan, dtype: str | None) -> int:
     """Bytes of the tensors that a save in this dtype writes, from headers and shapes only. Raises
     the same errors as `save` for plans that can't be saved."""
     check_supported(base.anatomy, plan)
+    check_dtype(base, dtype)
     if base.source.tensors:
         return sum(spec.size for spec in tensor_specs(base, plan, base.source.tensors, dtype))
-    kind = DTYPES[dtype][1] if dtype in DTYPES else base.torch_dtype
+    kind = DTYPES[dtype][1] if dtype else base.torch_dtype
     return preview_of(base, plan).parameters * kind.itemsize
 
 

@@ -63,6 +63,18 @@ _NAMES = {kind: word for word, kind in _NUMBERS.items()}
 _BLOCK = 4 << 20  # bytes of a tensor that are in memory at a time
 
 
+def check_dtype(base: Model, dtype: str | None) -> None:
+    """Raise `SaveError` for a dtype that nothing is saved in, and `Refused` if this base can only
+    be saved without one."""
+    if dtype is not None and dtype not in DTYPES:
+        raise SaveError(f"“{str(dtype)[:40]}” is not a dtype: choose {', '.join(DTYPES)}.")
+    if dtype and base.anatomy.quantized:
+        raise Refused(
+            f"The stored weights are quantized ({base.anatomy.quantized}), so they can only be "
+            "copied as they are: save without a dtype."
+        )
+
+
 def tensor_specs(
     base: Model,
     plan: Plan,
@@ -72,13 +84,7 @@ def tensor_specs(
 ) -> list[TensorSpec]:
     """List every tensor of the new checkpoint. `healed` are those that training changed, by their
     names in the patient. Raises `Refused`, or `SaveError` for an unknown dtype."""
-    if dtype is not None and dtype not in DTYPES:
-        raise SaveError(f"“{str(dtype)[:40]}” is not a dtype: choose {', '.join(DTYPES)}.")
-    if dtype and base.anatomy.quantized:
-        raise Refused(
-            f"The stored weights are quantized ({base.anatomy.quantized}), so they can only be "
-            "copied as they are: save without a dtype."
-        )
+    check_dtype(base, dtype)
     unchanged = list(plan.sources) == list(range(base.depth))
     tables = {} if unchanged else disk_tables(base.anatomy, stored)
     translate = loader_names(base.anatomy)

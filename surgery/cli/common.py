@@ -154,6 +154,13 @@ def resized(base: Base) -> Base:
     return made
 
 
+def check_no_plan(with_: list[str] | None, union: bool) -> None:
+    """Raise `PlanError` for options that only mean something with a plan, where there is none."""
+    if with_ or union:
+        option = "--with" if with_ else "--union-vocabulary"
+        raise PlanError(f"{option} is for a plan with layers of other bases: give PLAN.")
+
+
 def named_bases(with_: list[str] | None) -> dict[str, str]:
     """The bases named with --with. Raises `PlanError`."""
     specs = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ PrecisionOption = Annotated[
 ]
 _LIMIT = 4096  # tokens to choose on, of a text that is given
 _LONGEST = 1 << 20  # tokens for a precision
+_STEP = 64  # tokens: machines that share a scan round differently, and have to take the same text
 
 # Measures costs on a sample.
 Measure = Callable[["Sample", "Progress"], Iterable["LossIncrease"]]
@@ -185,11 +187,11 @@ def sized_sample(
     short, name, is_all = text.first(base)
     if is_all:
         return short, name
-    size = sizes.size_of(short, measure, wanted, progress)
+    size = sizes.size_of(short, measure, wanted, progress, base)
     if size.tokens is None or size.tokens <= short.tokens:
         return short, name
     # The first token of a window isn't scored.
-    with_firsts = round(size.tokens * (1 + len(short) / short.tokens))
+    with_firsts = math.ceil(size.tokens * (1 + len(short) / short.tokens) / _STEP) * _STEP
     sample, name = text.sample(base, max(short.tokens, min(most, with_firsts)))
     takes = f"± {100 * wanted:g} % of the cost takes about {about(size.tokens):,} tokens"
     if sample.tokens < 0.95 * size.tokens:

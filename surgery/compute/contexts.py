@@ -26,6 +26,7 @@ from .choice import compute_dtype_of, recall_gain, remember_gain
 from .float32_copies import Copies
 
 _HALVES = (torch.bfloat16, torch.float16)
+_MEASURED = 0.1  # seconds of products: a thread's time may advance in steps of 1/64 s (Windows)
 _FEW_ROWS = 8  # at most so many rows are read-bound, and fastest as stored
 
 # Functions that want one dtype, and are slow in a half where the processor lacks instructions for
@@ -124,12 +125,12 @@ def _measured_gain(stored: str) -> float:
 
 def _seconds(dtype: torch.dtype) -> float:
     rows, weight = torch.ones(256, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
-    best = float("inf")
-    for _ in range(4):  # the first one also sets up
-        begun = time.thread_time()
+    F.linear(rows, weight)  # the first one also sets up
+    begun, spent, times = time.thread_time(), 0.0, 0
+    while spent < _MEASURED:
         F.linear(rows, weight)
-        best = min(best, time.thread_time() - begun)
-    return best
+        spent, times = time.thread_time() - begun, times + 1
+    return spent / times
 
 
 def _is_plain(model: nn.Module) -> bool:

@@ -20,6 +20,7 @@ from surgery.plan import Plan
 
 from .own_text import writing_bytes
 from .settings import Settings
+from .start import check_one_base
 from .time_budget import training_share
 
 if TYPE_CHECKING:
@@ -99,8 +100,10 @@ def estimate_cost(
     `accelerator` is one of `ACCELERATORS`, or "here" for this machine, whose peak speed is measured
     with a matrix product. A share `mfu` of the peak is assumed to be reached: `MFU`, or
     `MFU_FLOAT32` for float32 on this machine's CPU. `price` is in $ per device and hour. `repair`
-    is the share of the minutes that a repair takes first. Raises `SurgeryError`.
+    is the share of the minutes that a repair takes first. Raises `SurgeryError`, and `Refused` for
+    a stack of several bases.
     """
+    check_one_base(base)
     if accelerator != "here" and accelerator not in ACCELERATORS:
         names = numbers.listed(["here", *ACCELERATORS])
         raise SurgeryError(f"“{accelerator[:40]}” is not a known accelerator: choose {names}.")
@@ -125,7 +128,7 @@ def estimate_cost(
     flops = per_token * tokens
     hours = flops / (3600 * speed) if minutes is None else minutes / 60
     rent = price if price is not None else hardware.price if hardware else None
-    free = int(hardware.memory * HEADROOM) if hardware else room(base)
+    free = int(hardware.memory) if hardware else room(base)
     return CostEstimate(
         tokens,
         after.parameters,

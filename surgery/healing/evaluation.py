@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,7 +14,7 @@ from transformers import PreTrainedModel
 
 from surgery import texts
 from surgery.analysis import Sample, Score, perplexity
-from surgery.analysis.score import BLOCK, RESAMPLES, block_means
+from surgery.analysis.score import resampled_means
 from surgery.base import Base
 from surgery.errors import SurgeryError
 from surgery.patient import Patient
@@ -40,8 +39,8 @@ class EvalResult:
     """The evaluation after `step` steps, on `tokens` tokens of held-out text.
 
     Perplexities of the base, of the `cut` patient before its first step, and of the patient `now`;
-    `recovered` is (share, low, high) of the lost log perplexity, None if nothing was lost; `text`
-    is a greedy sample.
+    `recovered` is (share, low, high) of the lost log perplexity, None if nothing was lost or losses
+    aren't finite; `text` is a greedy sample.
     """
 
     step: int
@@ -152,15 +151,12 @@ def recovered(
 
     In log perplexity (the mean loss in nats), or in perplexity. The three scores are of the same
     tokens, so the same blocks of tokens are resampled for all of them. None if the cut lost nothing
-    significant.
+    significant, or a loss isn't finite.
     """
     series = [np.asarray(score.nll) for score in (base, cut, now)]
     if not all(np.isfinite(values).all() for values in series):
         return None
-    lost = block_means(series[1] - series[0])
-    blocks = math.ceil(len(lost) / BLOCK)
-    draws = np.random.default_rng(0).integers(0, len(lost), (RESAMPLES, blocks))
-    means = [block_means(values)[draws].mean(axis=1) for values in series]
+    means = [resampled_means(values) for values in series]
     points = [values.mean() for values in series]
     if not logarithm:
         means, points = [np.exp(m) for m in means], [np.exp(p) for p in points]

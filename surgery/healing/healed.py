@@ -76,8 +76,9 @@ class Healed(Altered):
         )
         if found := facts.get("perplexity"):
             text += (
-                f" Perplexity on held-out text: base {found['base']:.2f}, before healing "
-                f"{found['cut']:.2f}, healed {found['healed']:.2f}."
+                f" Perplexity on held-out text: base {found['base']:.2f}, before "
+                f"{'the repair' if start else 'healing'} {found['cut']:.2f}, healed "
+                f"{found['healed']:.2f}."
             )
         return text
 

@@ -17,7 +17,7 @@ from surgery.architecture.inspect.layer_list import embedding_table
 from surgery.base import Base
 from surgery.compute.contexts import many_rows, precise
 from surgery.compute.narrow_products import narrow_products
-from surgery.errors import BaseError, SurgeryError
+from surgery.errors import BaseError
 from surgery.generation.preallocated_cache import preallocate
 from surgery.memory.out_of_memory import memory_explained
 from surgery.plan import Plan
@@ -46,18 +46,14 @@ def sampled(
     progress: Progress = silent,
     writing: Writing | None = None,
 ) -> torch.Tensor:
-    """`count` windows that the base itself writes, (count, window): data-free distillation as in
-    LLM-QAT (arXiv 2305.17888). The first token of each is a word drawn uniformly from the
-    vocabulary, the next few are the most likely ones, all others are drawn from the base's
-    unmodified distribution. With `writing`, as many as that says, and no more than `count`.
+    """`count` windows that the base itself writes, (count, window), `window` within its context:
+    data-free distillation as in LLM-QAT (arXiv 2305.17888). The first token of each is a word drawn
+    uniformly from the vocabulary, the next few are the most likely ones, all others are drawn from
+    the base's unmodified distribution. With `writing`, as many as that says, and no more than
+    `count`.
     """
     base.load(progress)
     random = torch.Generator().manual_seed(seed)
-    limit = base.context
-    if limit and window > limit:
-        raise SurgeryError(
-            f"Sequences of {window:,} tokens are longer than the context of {limit:,}."
-        )
     most, begun = rows_at_once(base, window), time.monotonic()
     batches = [torch.empty(0, window, dtype=torch.int64)]
     least = max(0, _ROWS_FIRST - writing.have) if writing else 0

@@ -29,22 +29,26 @@ _R = TypeVar("_R", bound=_Record)
 
 
 class RunRecord(_Record):
-    """The parameters of a run, and the CRC-32 of its text."""
+    """The parameters of a run, and the CRC-32 of its text. `weights` follows from the base's, which
+    may have changed under its name; None if they have no lasting name."""
 
     format: Literal[2]
     base: str
     parameters: Annotated[int, Field(ge=1)]
+    weights: str | None = None
     plan: str
     settings: Settings
     text: Checksum
 
 
 class StateRecord(_Record):
-    """The numbers of a state, and the CRC-32 of each file beside them."""
+    """The numbers of a state, and the CRC-32 of each file beside them. `evaluating`: seconds that
+    the last evaluation took, 0 if that is unknown."""
 
     step: Steps
     steps: Annotated[int, Field(ge=1, le=10**9)] | None
     seconds: Annotated[Finite, Field(ge=0)]
+    evaluating: Annotated[Finite, Field(ge=0)] = 0.0
     losses: list[Finite]
     evaluations: Annotated[list[EvalResult], Field(min_length=1, alias="looks")]
     files: dict[str, Checksum]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from surgery.altered import Altered
+from surgery.analysis.cache import lasting_name
 from surgery.base import Base
 from surgery.errors import SurgeryError
 from surgery.memory.out_of_memory import memory_explained
@@ -34,7 +35,7 @@ from .evaluation import EvalResult, Evaluator
 from .healed import Healed, facts_of
 from .parallel import from_main, make_accelerator
 from .settings import Settings
-from .start import first_patient, start_of
+from .start import check_one_base, first_patient, start_of
 from .state import fits, restore, snapshot, whole
 from .student import (
     adapter_of,
@@ -82,7 +83,7 @@ class HealingRun:
     include its repair, and a resumed run has its own. Sample texts continue `prompt`.
     `on_evaluation` is called with each evaluation, the first one before the run is made. Raises
     `SurgeryError` for settings that don't fit the base and plan, for a folder that holds another
-    run, and if there is too little memory.
+    run, and if there is too little memory; `Refused` for a stack of several bases.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class HealingRun:
         progress: Progress = silent,
     ) -> None:
         started = time.monotonic()
+        check_one_base(base)
         self._on_evaluation = on_evaluation
         there = run_checkpoint.facts_of(Path(folder))
         if there is None and start is not None:
@@ -110,10 +112,12 @@ class HealingRun:
         self.base, self.plan, self.settings = base, plan, settings
         self.folder, self.prompt, self._progress = Path(folder), prompt, progress
         self.layers = trained_layers(plan, settings)
+        text.check_length(base, settings)
         check_memory(base, plan, settings)
         facts = {
             "base": base.pinned_id or base.name,
             "parameters": base.counts.total,
+            "weights": lasting_name(base, progress),
             "plan": str(plan),
             "settings": settings.as_dict(),
         }
@@ -208,10 +212,12 @@ class HealingRun:
         if self.steps is None and self._mine >= _PROBE:
             self._fix_length()
         evaluation = self._evaluate() if self._agreed(self._should_evaluate()) else None
+        evaluated = time.monotonic()
+        self.seconds += evaluated - begun - spent  # before they are saved
         saved = self._agreed(self._should_save())
         if saved:
             self.save()
-        self.seconds += time.monotonic() - begun - spent
+        self.seconds += time.monotonic() - evaluated
         pace = self._training / (self._mine - 1) if self._mine > 1 else spent
         return Event(
             step=self.step,
@@ -346,7 +352,7 @@ class HealingRun:
         restore(self._parameters(), self.optimizer, trained, moments)
         self.step, self.steps = numbers.step, numbers.steps
         self.losses, self.evaluations = list(numbers.losses), list(numbers.evaluations)
-        self.seconds = numbers.seconds
+        self.seconds, self.evaluator.seconds = numbers.seconds, numbers.evaluating
         self._good = self.step
         self._best = (recent_loss(self.losses), self.step)
         self.unread = tuple(other for other in there if other > step)
@@ -370,6 +376,7 @@ class HealingRun:
             numbers = {
                 "steps": self.steps,
                 "seconds": self.seconds,
+                "evaluating": self.evaluator.seconds,
                 "losses": self.losses,
                 "looks": [evaluation.as_dict() for evaluation in self.evaluations],
             }
@@ -388,7 +395,8 @@ class HealingRun:
     def _evaluate(self) -> EvalResult:
         """Perplexities on held-out text, and a sample text: the same in every process."""
         computing = partial(self.distillation.computing, self.device)
-        evaluation = self.evaluator.evaluate(self.step, self.student, self.prompt, computing)
+        with _without_dropout(self.student.model):
+            evaluation = self.evaluator.evaluate(self.step, self.student, self.prompt, computing)
         self.distillation.forget()
         self.evaluations.append(evaluation)
         if self._on_evaluation is not None:
@@ -427,7 +435,7 @@ class HealingRun:
 
     def result(self) -> Healed:
         """The healed patient as it is now, whether or not the run is finished."""
-        values = {name: whole(p) for name, p in self._parameters().items()}
+        values = {name: whole(p, copy=True) for name, p in self._parameters().items()}
         model = self.accelerator.unwrap_model(self.model)
         fitted, repair = self._start or ({}, {})
         tensors = {**fitted, **trained_tensors(model, values)}
@@ -447,3 +455,16 @@ class HealingRun:
         healed = Healed.assemble(self.base, self.plan, s, tensors, adapter, facts)
         facts["perplexity"] = self.evaluator.summary(healed, self.plan, "healed")
         return healed
+
+
+@contextmanager
+def _without_dropout(model: nn.Module) -> Iterator[None]:
+    """Evaluate what will be saved, which has no dropout."""
+    active = [m for m in model.modules() if isinstance(m, nn.Dropout) and m.training]
+    for module in active:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module in active:
+            module.train()

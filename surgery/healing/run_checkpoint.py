@@ -91,6 +91,11 @@ def check_same(folder: Path, facts: Mapping) -> None:
                 f"{folder} holds a run with a different {key} ({str(old)[:80]}): choose another "
                 "folder, or remove this one."
             )
+    if there.weights and facts["weights"] and there.weights != facts["weights"]:
+        raise SurgeryError(
+            f"The weights of {there.base} have changed since the run in {folder} began: choose "
+            "another folder, or remove this one."
+        )
     mine = Settings(**facts["settings"])
     if not there.settings.same_run(mine):
         new, old = mine.as_dict(), there.settings.as_dict()
@@ -121,15 +126,31 @@ def text_of(folder: Path, window: int) -> torch.Tensor:
 def kept_start(folder: Path) -> Start | None:
     """What the run in this folder begins from; None if that is the cut patient, or there is no run.
     Raises `SurgeryError` if it can't be read."""
+    facts = start_facts(folder)
+    if facts is None:
+        return None
+    try:
+        return load_file(folder / _START), facts
+    except (OSError, SafetensorError) as error:
+        raise _no_start(folder) from error
+
+
+def start_facts(folder: Path) -> dict | None:
+    """The facts of the repair that fitted the tensors which the run in this folder begins from;
+    None if there are no such tensors, or there is no run. Raises `SurgeryError` if they can't be
+    read."""
     if not (folder / _START).is_file():
         return None
     try:
-        facts = json.loads((folder / _START_FACTS).read_text(encoding="utf-8"))
-        return load_file(folder / _START), dict(facts)
-    except (OSError, SafetensorError, ValueError, TypeError, RecursionError) as error:
-        raise SurgeryError(
-            f"The repaired weights in {folder} can't be read. Remove the folder to start over."
-        ) from error
+        return dict(json.loads((folder / _START_FACTS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise _no_start(folder) from error
+
+
+def _no_start(folder: Path) -> SurgeryError:
+    return SurgeryError(
+        f"The repaired weights in {folder} can't be read. Remove the folder to start over."
+    )
 
 
 def write(

@@ -6,11 +6,22 @@ from pathlib import Path
 
 from surgery.altered import Altered, put_in
 from surgery.base import Base
+from surgery.errors import Refused
 from surgery.patient import Patient
 from surgery.plan import Plan
 
 from . import run_checkpoint
 from .run_checkpoint import Start
+
+
+def check_one_base(base: Base) -> None:
+    """Raise `Refused` for a stack of several bases. Its whole, all of their layers one base after
+    the other, is no model to learn from or to compare with."""
+    if base.parts:
+        raise Refused(
+            "Layers of several bases have no uncut base to learn from or to compare with: save "
+            "this model, then heal or repair a plan of that."
+        )
 
 
 def start_of(folder: Path, plan: Plan, given: Altered | None) -> Start | None:

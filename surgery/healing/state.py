@@ -18,7 +18,8 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 def snapshot(
     parameters: Mapping[str, nn.Parameter], optimizer: Optimizer
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """(trained, moments): copies on the CPU, by the names of the parameters."""
+    """(trained, moments) on the CPU, by the names of the parameters. Those that lie there whole are
+    not copied, and change with the next step: write them before."""
     trained, moments = {}, {}
     for name, parameter in parameters.items():
         trained[name] = whole(parameter)
@@ -62,12 +63,13 @@ def restore(
             optimizer.state[parameter] = {"step": moments[f"{name}/step"].clone(), **state}
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A whole copy on the CPU of a tensor that may be sharded over processes."""
+def whole(tensor: torch.Tensor, copy: bool = False) -> torch.Tensor:
+    """A tensor that may be sharded over processes, whole and on the CPU: a `copy`, or the same
+    memory if it lies there."""
     tensor = tensor.detach()
     if hasattr(tensor, "full_tensor"):
         tensor = tensor.full_tensor()
-    return tensor.to("cpu", copy=True)
+    return tensor.to("cpu", copy=copy)
 
 
 def _like(tensor: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:

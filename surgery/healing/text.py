@@ -18,7 +18,7 @@ from surgery.errors import SurgeryError
 from surgery.optional import require
 from surgery.progress import Progress, silent
 from surgery.texts import python_library
-from surgery.texts.dataset import reading, text_column
+from surgery.texts.dataset import check_name, reading, text_column
 from surgery.texts.default_text import DESCRIPTIONS, MIXED, OWN, PYTHON
 
 from .own_text import sampled
@@ -32,6 +32,15 @@ _ROWS_SUFFIXES = (".jsonl", ".ndjson")  # files of rows, as a data set has them
 _PIECE = 256  # most tokens of one piece of the library
 _CHARACTERS = 16  # of a piece per token: more than those of any piece on average
 _READING = "Reading the text"
+
+
+def check_length(base: Base, settings: Settings) -> None:
+    """Raise `SurgeryError` for sequences that are longer than the base's context."""
+    if base.context and settings.window > base.context:
+        raise SurgeryError(
+            f"Sequences of {settings.window:,} tokens are longer than the context of "
+            f"{base.context:,}: choose a shorter sequence length."
+        )
 
 
 def read(
@@ -91,9 +100,13 @@ def described(base: Base, settings: Settings) -> str:
 
 
 def _default_text(base: Base, settings: Settings) -> str:
-    """The kind of text where none is given. Without a tokenizer, or the source of Python's library,
-    only the base can write one."""
-    kind = settings.default_text
+    """The kind of text where none is given."""
+    return possible(base, settings.default_text)
+
+
+def possible(base: Base, kind: str) -> str:
+    """The kind of text, or what is possible in place of a mixed one: without a tokenizer, or the
+    source of Python's library, only the base can write one."""
     if kind == MIXED and not (base.has_tokenizer and python_library.files()):
         return OWN
     return kind
@@ -143,8 +156,9 @@ def of_data_set(
 
     Documents are the text of its rows, joined by the tokenizer's end token. Raises `SurgeryError`.
     """
-    load_dataset = require("datasets", "Reading a data set").load_dataset
     path, _, part = name.partition(":")
+    check_name(path)
+    load_dataset = require("datasets", "Reading a data set").load_dataset
     progress("Reaching the data set", 0, 0)
     with reading(path, "text that the base writes needs none"):
         rows = load_dataset(path, part or None, split="train", streaming=True)

@@ -152,10 +152,8 @@ def choose(
     bytes have to fit in memory: all unless given. Raises `BaseError`, which ends with `advice`, if
     the weights fit nowhere.
     """
-    if gpus and size <= gpus[0].free * HEADROOM:
-        return (gpus[0].device,)
-    if len(gpus) > 1 and size <= sum(room.free for room in gpus) * HEADROOM:
-        return tuple(room.device for room in gpus)
+    if found := fitting(size, gpus):
+        return found
     needed = size if copied is None else copied
     if needed <= cpu.free * HEADROOM:
         return (cpu.device,)
@@ -165,6 +163,16 @@ def choose(
         "a smaller model, or use a machine with more memory; previews and saving work without "
         f"them.{advice}"
     )
+
+
+def fitting(size: int, gpus: Sequence[Room]) -> tuple[str, ...]:
+    """The GPUs that `size` bytes of weights go to: the first one, else all of them; none if they
+    don't fit there."""
+    if gpus and size <= gpus[0].free * HEADROOM:
+        return (gpus[0].device,)
+    if len(gpus) > 1 and size <= sum(room.free for room in gpus) * HEADROOM:
+        return tuple(room.device for room in gpus)
+    return ()
 
 
 def gigabytes(size: float) -> str:

@@ -8,6 +8,7 @@
     calibration     the text that hidden states are compared on
     targets         which of the base's hidden states a layer should return
     outputs         the output projections that can be fitted
+    memory          what a fit takes, checked before it
     least_squares   weighted ridge regression from sums over tokens
     refit           fits along depth, layer by layer: refit and lstsq
     scale_match     the method alpha

@@ -13,7 +13,7 @@ import torch
 
 from surgery.analysis.cache import lasting_name
 from surgery.errors import SurgeryError
-from surgery.healing.cost import measured_peak, room, widths
+from surgery.healing.cost import measured_peak, room
 from surgery.healing.own_text import sampled
 from surgery.healing.text import alternating, of_data_set, of_file, of_library
 from surgery.io.array_cache import ArrayCache
@@ -22,6 +22,7 @@ from surgery.plan import Plan
 from surgery.progress import Progress, silent
 from surgery.texts.default_text import MIXED, OWN, PYTHON
 
+from .memory import bytes_per_token, fit_bytes
 from .settings import TOKENS
 
 if TYPE_CHECKING:
@@ -46,21 +47,14 @@ _TOGETHER = 2048  # tokens: a repair in a given time reads a multiple, so that t
 
 def tokens_within(base: Base, seconds: float) -> int:
     """About how many tokens a repair can read in `seconds`, including the time to write half of
-    them and to measure what it gained: 2,048 to 131,072, and no more than half of the free memory
-    holds."""
+    them and to measure what it gained: 2,048 to 131,072, and no more than half of the memory holds
+    that is free beside a fit."""
     parameters = base.preview(Plan.whole(base.depth)).active_parameters
     operations = seconds * measured_peak(base) - _EVALUATIONS * parameters
-    free = room(base) - base.counts.total * base.torch_dtype.itemsize
-    most = min(MOST_IN_TIME, free / 2 / _bytes_per_token(base))
+    free = room(base) - base.counts.total * base.torch_dtype.itemsize - fit_bytes(base)
+    most = min(MOST_IN_TIME, free / 2 / bytes_per_token(base))
     tokens = int(min(most, operations / (_OPERATIONS * parameters)))
     return max(FEWEST_IN_TIME, tokens // _TOGETHER * _TOGETHER)
-
-
-def _bytes_per_token(base: Base) -> int:
-    """What a fit keeps of a token: hidden states of base and patient, and what the widest
-    projection is given."""
-    width, inner = widths(base)
-    return (inner + 4 * width) * torch.float32.itemsize
 
 
 class CalibrationText(NamedTuple):
@@ -112,7 +106,7 @@ def held_out(count: int) -> torch.Tensor:
 def _own(base: Base, count: int, length: int, progress: Progress) -> torch.Tensor:
     cache = ArrayCache(cache_folder() / "own-text", _KEPT, _VERSION)
     name = lasting_name(base, progress)
-    group, entry = f"{name}:{length}:{_SEED}", f"{count}"
+    group, entry = f"{name}:{length}:{_SEED}:{base.compute_dtype}", f"{count}"
     if name and (kept := cache.get(group, entry)) is not None and "windows" in kept:
         found = torch.from_numpy(kept["windows"])
         if found.shape == (count, length):

@@ -28,6 +28,12 @@ class Fit:
     after: float
 
 
+def fit_bytes(inputs: int, outputs: int) -> int:
+    """What `fit` and its sums take in float64: four matrices of inputs by inputs (two Gram
+    matrices, one with a ridge, its factor) and six of inputs by outputs (products and changes)."""
+    return torch.float64.itemsize * inputs * (4 * inputs + 6 * outputs)
+
+
 class Sums:
     """Sums over tokens: the Gram matrix of the inputs, their products with the residuals, and the
     residuals' squares."""

@@ -54,6 +54,15 @@ class OutputProjection:
         return new
 
 
+def candidates(layer: nn.Module) -> dict[str, nn.Linear | Conv1D]:
+    """The linear maps of a layer that are output projections by their names."""
+    return {
+        name: module
+        for name, module in layer.named_modules()
+        if is_output_projection(name) and isinstance(module, (nn.Linear, Conv1D))
+    }
+
+
 def output_projections(
     layer: nn.Module, run: Callable[[torch.Tensor], torch.Tensor], states: torch.Tensor
 ) -> list[OutputProjection]:
@@ -61,23 +70,19 @@ def output_projections(
 
     `run` runs the layer on hidden states, (windows, length, width); `states` are a few of them.
     """
-    candidates = {
-        name: module
-        for name, module in layer.named_modules()
-        if is_output_projection(name) and isinstance(module, (nn.Linear, Conv1D))
-    }
+    named = candidates(layer)
     order: list[str] = []
-    with _outputs(candidates, lambda name, output: order.append(name)):
+    with _outputs(named, lambda name, output: order.append(name)):
         run(states)
     found = []
     with _zeroed(layer):
         for name in order:
             if order.count(name) > 1:  # several tokens or parts of a layer share it
                 continue
-            factor = _factor(name, candidates[name], run, states)
+            factor = _factor(name, named[name], run, states)
             if factor is not None:
                 found.append((name, factor))
-    return [OutputProjection(name, candidates[name], factor) for name, factor in found]
+    return [OutputProjection(name, named[name], factor) for name, factor in found]
 
 
 def _factor(

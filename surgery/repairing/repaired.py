@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -54,13 +55,17 @@ class Repaired(Altered):
     @property
     def recovered(self) -> tuple[float, float, float] | None:
         """(share, low, high) of the lost log perplexity on held-out text, with its 95 % interval;
-        None if the plan lost nothing significant."""
+        None if the plan lost nothing significant, or losses aren't finite."""
         found = self.facts["perplexity"]["recovered_of_log_perplexity"]
         return tuple(found) if found else None
 
     @property
     def helps(self) -> bool:
-        """Whether it is better than the patient before it by more than chance."""
+        """Whether it is better than the patient before it by more than chance. One whose losses are
+        finite is better than one whose losses aren't."""
+        scores = self.facts["perplexity"]
+        if not math.isfinite(scores["cut"]):
+            return math.isfinite(scores["repaired"])
         return self.recovered is not None and self.recovered[1] > 0
 
     @property

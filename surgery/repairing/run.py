@@ -11,12 +11,15 @@ import torch
 
 from surgery.errors import Refused
 from surgery.healing.evaluation import Evaluator
+from surgery.healing.start import check_one_base
+from surgery.healing.text import possible
 from surgery.memory.out_of_memory import memory_explained
 from surgery.plan import COPY, Init, Plan
 from surgery.progress import Meter, Progress, silent
 from surgery.texts.default_text import DESCRIPTIONS
 
 from .calibration import calibration_text, held_out
+from .memory import check_memory
 from .refit import Batch, Refit, Where, refit
 from .repaired import Repaired
 from .scale_match import scale_matched
@@ -48,7 +51,9 @@ def repair(
     """
     settings = settings or RepairSettings()
     cut, begun = plan.unfitted, time.monotonic()
+    check_one_base(base)
     where = _where(plan, settings.method)  # refuses before anything is loaded
+    settings = replace(settings, text=possible(base, settings.text))
     base.load(progress)
     base.operate(cut)  # refuses what can't be operated at all
     evaluator = evaluator or Evaluator.of(base, settings.held_out, progress)
@@ -56,9 +61,14 @@ def repair(
     if method == "damped":
         new = damped(cut)
     else:
+        fits = method != "alpha"
+        if fits:  # a file or a data set may have less text than is asked for
+            check_memory(base, settings.tokens if settings.text in DESCRIPTIONS else 0)
         text, written = calibration_text(base, settings.text, settings.tokens, progress)
         text = text.to(base.model.device)
         tokens = text.numel()
+        if fits:
+            check_memory(base, tokens)
         if method == "alpha":
             progress("Matching the scale", 0, 0)
             new = scale_matched(base, cut, list(text.split(_rows(text))))

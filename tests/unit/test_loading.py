@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaModel
 
 from surgery import Base, BaseError, Cancelled, Plan
+from surgery.healing.cost import room
 from surgery.memory.devices import Room
 
 
@@ -46,6 +47,28 @@ def test_weights_that_do_not_fit_are_not_begun(folder, monkeypatch):
     config = Base.open(f"config:{folder}/config.json")
     with pytest.raises(BaseError, match="smaller model"):
         config.load()
+
+
+def test_the_device_is_known_before_the_weights_are_loaded(folder, monkeypatch):
+    """What is asked of it before has to hold after: the dtype of computation, and what fits."""
+    base = Base.open(str(folder))
+    config = Base.open(f"config:{folder}/config.json")
+    size = base.memory_bytes
+
+    def devices(*free):
+        gpus = [Room(f"cuda:{n}", int(share * size)) for n, share in enumerate(free)]
+        monkeypatch.setattr("surgery.model.accelerators", lambda: gpus)
+        return base.device, config.device
+
+    assert devices(2.0) == ("cuda:0", "cuda:0")
+    assert devices(0.8, 0.8) == ("cuda:0", "cpu")  # spread over both, which random weights aren't
+    assert devices(0.5, 0.4) == ("cpu", "cpu")
+    monkeypatch.setattr("surgery.healing.cost.free_on", lambda device: len(device.type))
+    assert room(base) == len("cpu")
+    assert devices() == ("cpu", "cpu")
+    base.load()
+    devices(2.0)
+    assert base.device == "cpu"  # where they are
 
 
 def test_a_tensor_without_a_place_is_not_passed_over(folder):

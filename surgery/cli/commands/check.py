@@ -88,6 +88,7 @@ def check(
 ) -> None:
     """Check a saved model against limits. The exit status is 0 if it passes and 1 if not."""
     from surgery.analysis import LossIncrease, Sample
+    from surgery.analysis.cache import lasting_name
     from surgery.checkpoint.card_check import write_check
     from surgery.verification.check_saved import check_saved, cost_of
 
@@ -105,6 +106,9 @@ def check(
         if max_cost is not None:
             wanted = (text, kind, dataset, window, limit)
             words = read_text(*wanted, progress, "judge", precision)
+            for model in (opened, saved):  # before the time is measured that a text takes
+                lasting_name(model, progress)
+                model.load(progress)
 
             def cost(short: Sample, progress: Progress) -> list[LossIncrease]:
                 return [cost_of(saved, opened, short, progress)]

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from surgery.base import Base
-    from surgery.healing import EvalResult, Event, HealingRun
+    from surgery.healing import EvalResult, Event, HealingRun, Settings
     from surgery.plan import Plan
     from surgery.progress import Progress
     from surgery.repairing import Repaired
@@ -103,6 +103,7 @@ def heal(
     """Train the operated model to restore what it lost. By default it learns from the uncut base,
     on text that the base writes and on Python's library. Give the same command again to resume a
     run that was stopped or killed; until it is done, its states are in OUT.healing."""
+    from surgery.checkpoint.save import saved_bytes
     from surgery.healing import HealingRun, estimate_cost, run_checkpoint
     from surgery.healing.settings import DEFAULT_MINUTES
     from surgery.io.output_target import check_target, resolve
@@ -114,7 +115,17 @@ def heal(
             "An adapter doesn't hold what a repair fitted: leave out --adapter, or choose --repair "
             "alpha or damped."
         )
+    if not cost and (accelerator, devices, mfu, tokens) != ("here", 1, None, None):
+        raise SurgeryError(
+            "--tokens, --accelerator, --devices and --mfu are for an estimate: add --cost, or "
+            "leave them out."
+        )
+    if repair is None and repair_tokens is not None:
+        raise SurgeryError("--repair-tokens is for a repair: add --repair, such as --repair refit.")
+    if adapter and dtype:
+        raise SurgeryError("An adapter is written in the dtype that it trained in: no --dtype.")
     _, _, (made, flat) = open_operation(base, plan, with_, union=union_vocabulary)
+    saved_bytes(made, flat.unfitted, dtype)  # refuses what can't be saved, before it is made
     if settings["steps"] is None and settings["minutes"] is None:
         settings["minutes"] = DEFAULT_MINUTES
     chosen = read_settings(settings)
@@ -139,7 +150,7 @@ def heal(
         progress = bar if _prints() else silent
         start = None
         if repair is not None:
-            flat, start = _begun(made, flat, repair, repair_tokens, chosen.minutes, place, progress)
+            flat, start = _begun(made, flat, repair, repair_tokens, chosen, place, progress)
         run = HealingRun(made, flat, chosen, place, start=start, progress=progress)
         start = None  # the run has its weights
         if run.unread and _prints():
@@ -178,29 +189,64 @@ def _begun(
     plan: Plan,
     method: str,
     tokens: int | None,
-    minutes: float | None,
+    healing: Settings,
     place: Path,
     progress: Progress,
 ) -> tuple[Plan, Repaired | None]:
     """The plan of the run, and the repaired patient that it begins from. A run that is there
     already has both."""
     from surgery.healing import run_checkpoint
-    from surgery.plan import Plan
     from surgery.repairing import RepairSettings, repair
     from surgery.repairing.calibration import tokens_within
 
     if there := run_checkpoint.facts_of(place):
-        return Plan.parse(there.plan, plan.depth), None
+        return _resumed(there.plan, plan, method, place), None
     if tokens is None:
         # Every process repairs by itself, so all must read the same amount.
         alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-        timed = minutes is not None and alone and method in _FITTED
-        tokens = tokens_within(base, 60 * (minutes or 0) * _REPAIRING) if timed else TOKENS
-    settings = RepairSettings(method, tokens=tokens)
+        minutes = healing.minutes if alone and method in _FITTED else None
+        tokens = tokens_within(base, 60 * minutes * _REPAIRING) if minutes is not None else TOKENS
+    # On the same text, so that base and cut patient are scored once.
+    settings = RepairSettings(method, tokens=tokens, held_out=healing.held_out)
     start = repair(base, plan, settings, progress=progress)
     if not start.helps:
         raise SurgeryError("The repair doesn't improve the cut patient. Heal without --repair.")
     return start.plan, start
+
+
+def _resumed(there: str, plan: Plan, method: str, place: Path) -> Plan:
+    """The plan of the run in `place`, which is `there`, if it begins from this repair of `plan`. Of
+    another plan, `plan`, which the run refuses. Raises `SurgeryError` if it begins from another
+    repair, or from none."""
+    from surgery.errors import PlanError
+    from surgery.healing import run_checkpoint
+    from surgery.plan import Plan
+    from surgery.repairing.run import damped
+
+    try:
+        old = Plan.parse(there, plan.depth)
+    except PlanError:  # of another base
+        return plan
+    cut, facts = plan.unfitted, run_checkpoint.start_facts(place)
+    if facts is not None:
+        begun = facts.get("method")
+        same = facts.get("cut") == str(cut) and plan in (cut, old)
+    else:  # methods that change nothing but scales in the plan
+        changed = [new for new, own in zip(old.layers, cut.layers, strict=False) if new != own]
+        same = old.sources == cut.sources and all(x.init.kind == "scale" for x in changed)
+        repeated = len(set(cut.sources)) < len(cut)
+        damps = repeated and old == damped(cut)
+        begun = "damped" if damps else "alpha" if changed else None
+    if not same:
+        return plan
+    # Marks in a plan decide what is fitted, whatever the method.
+    if begun != method and not (plan.fitted and method in _FITTED):
+        before = f"with --repair {begun}" if begun else "without --repair"
+        raise SurgeryError(
+            f"{place} holds a run that began {before}: give the same options to resume it, or "
+            "choose another folder."
+        )
+    return old
 
 
 def _train(run: HealingRun) -> None:

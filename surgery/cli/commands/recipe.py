@@ -33,6 +33,8 @@ def recipe(
         raise PlanError(f"“{format_[:40]}” is not a format: {', '.join(FORMATS)}.")
     if dtype is not None and dtype not in DTYPES:
         raise PlanError(f"“{dtype[:40]}” is not a dtype: {', '.join(DTYPES)}.")
+    if dtype is not None and format_ != "mergekit":
+        raise PlanError(f"--dtype is for mergekit's recipes: leave it out for {format_}.")
     _, written, (made, flat) = open_operation(base, plan, with_)
     match format_:
         case "peft":

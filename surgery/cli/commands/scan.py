@@ -96,8 +96,12 @@ def scan(
     opened = open_base(base, from_disk)
     with progress_bar() as progress:
         scores, span = tuple(score or DEFAULT), _pair(within, ":", "a span of layers", "8:20")
+        if span and "repeat_map" not in scores:
+            raise SurgeryError("--within is for the repeat map: add --score repeat_map.")
         words = read_text(text, kind, dataset, window, limit, progress, "choose", precision)
         pilot = Pilot.of(opened.depth, scores, span)
+        if from_disk:
+            opened.load(progress)  # only then it is known whether they are read from disk
         sample, name = sized_sample(
             opened,
             words,

@@ -14,6 +14,7 @@ from ..common import (
     JsonOption,
     UnionOption,
     WithOption,
+    check_no_plan,
     open_base,
     open_operation,
     out,
@@ -65,6 +66,7 @@ def tokens(
             base, plan, with_, from_disk, union=union_vocabulary
         )
     else:
+        check_no_plan(with_, union_vocabulary)
         made = open_base(base, from_disk)
         written = flat = Plan.whole(made.depth)
     prompt = as_utf8(prompt)

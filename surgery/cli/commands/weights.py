@@ -14,6 +14,7 @@ from ..common import (
     JsonOption,
     UnionOption,
     WithOption,
+    check_no_plan,
     open_base,
     open_operation,
     out,
@@ -37,6 +38,7 @@ def weights(
     if plan:
         _, _, (made, flat) = open_operation(base, plan, with_, union=union_vocabulary)
     else:
+        check_no_plan(with_, union_vocabulary)
         made = open_base(base)
         flat = Plan.whole(made.depth)
     with progress_bar() as progress:

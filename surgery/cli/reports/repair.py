@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ def repair_lines(repaired: Repaired) -> Iterator[str]:
     if repaired.recovered:
         share, lowest, highest = repaired.recovered
         yield f"recovered   {share:.0%} of the log perplexity ({lowest:.0%} to {highest:.0%})"
+    elif broken := [who for who in ("base", "cut", "repaired") if not math.isfinite(scores[who])]:
+        yield f"recovered   unknown: losses of {numbers.listed(broken, 'and')} are not finite"
     else:
         yield "recovered   nothing, since the plan lost nothing significant"
     for fit in facts["fits"]:

@@ -100,6 +100,21 @@ def test_several_plans(opened, way):
         assert losses == pytest.approx(expected, abs=1e-5)
 
 
+def test_halves_are_computed_in_float32_in_every_way(tmp_path, monkeypatch, way):
+    """All measurements are kept under that dtype, whatever runs the layers."""
+    monkeypatch.setenv("LAYER_SURGERY_COMPUTE_DTYPE", "float32")
+    tiny.model("llama", dtype=torch.bfloat16).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    base = Base.open(str(tmp_path))
+    sample = Sample.of(base, "The ferry ran twice a day in summer. " * 3, window=40)
+    plan, runner = Plan.parse("0:3, 4:6", 6), ForwardRunner(base, sample)
+    recorded = runner.record(Plan.whole(6))
+    assert recorded.nll == pytest.approx(perplexity(base.model, sample).nll, abs=1e-5)
+    expected = perplexity(base.operate(plan).model, sample).nll
+    assert _losses(runner, plan, recorded) == pytest.approx(expected, abs=1e-5)
+    assert base.model.dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("what", ["layers that leave something", *list(TRAPS)[-1:]])
 def test_layers_that_leave_something_are_run_in_whole_passes(what, tmp_path):
     base = open_trap(what, tmp_path)

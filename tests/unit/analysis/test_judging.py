@@ -9,6 +9,7 @@ from surgery.analysis import (
     Sample,
     Score,
     judge,
+    judging,
     measured_score,
     random_controls,
     suggest,
@@ -70,6 +71,21 @@ def test_the_tokens_that_it_takes():
     assert needed == pytest.approx(tokens_needed(noise(rng, 8192), 0.1) / 4, rel=0.2)
     found = [p_value(noise(rng, needed, 0.2)) < LEVEL for _ in range(300)]
     assert 0.7 <= np.mean(found) <= 0.9
+
+
+def test_a_plan_that_breaks_the_model_beats_no_control(opened, monkeypatch):
+    base, sample = opened("llama")
+    plan, control = Plan.parse("0:4, 5", 6), Plan.parse("0:2, 4:6", 6)
+    measured = judging.measured_score
+
+    def broken(base, of, *more):
+        score = measured(base, of, *more)
+        return Score.of(np.full(score.tokens, np.nan)) if of == plan else score
+
+    monkeypatch.setattr(judging, "measured_score", broken)
+    found, itself = judge(base, [plan, control], sample, [control])
+    assert found.gain.mean == -np.inf and found.p is None and found.beats_control is False
+    assert itself.beats_control is None
 
 
 def test_plans_are_judged_against_base_and_controls(opened):

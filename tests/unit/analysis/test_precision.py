@@ -2,6 +2,7 @@
 
 import math
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -59,6 +60,24 @@ def test_the_size_of_a_text():
     known = size_of(Short(), lambda sample, progress: [LossIncrease(1.0, 0.8, 1.2)], 0.1)
     assert known.tokens == 400 and known.seconds is None
     assert size_of(Short(), lambda sample, progress: []).tokens is None
+
+
+def test_the_time_that_loading_takes_is_not_of_the_text(monkeypatch):
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("surgery.analysis.precision.time", clock)
+    base = SimpleNamespace(is_loaded=False)
+
+    def measure(sample, progress):
+        progress("Loading weights", 0, 1)
+        clock.now += 100
+        base.is_loaded = True
+        progress("Measuring", 0, 1)
+        clock.now += 1
+        progress("Measuring", 1, 1)
+        return [LossIncrease(1.0, 0.8, 1.2)]
+
+    short = SimpleNamespace(tokens=100)
+    assert size_of(short, measure, 0.1, base=base).seconds == 4
 
 
 @pytest.mark.parametrize("precision", [0, -0.1, 1, 5, math.nan])

@@ -32,6 +32,7 @@ from surgery.analysis import (
 from surgery.analysis.cache import _memory
 from surgery.analysis.json_values import scan_json
 from surgery.cli.reports.scan import scan_tables
+from surgery.memory.devices import HEADROOM
 
 FAMILIES = ("llama", "gemma3_text", "mixtral", "gpt2")
 
@@ -334,3 +335,27 @@ def test_a_new_score_needs_one_entry(opened, monkeypatch):
     (table,) = [part for part in scan_tables(base, result) if not isinstance(part, str)]
     assert [column.header for column in table.columns] == ["layer", "half"]
     assert list(table.columns[1].cells) == ["0.0", "0.5", "1.0", "1.5", "2.0", "2.5"]
+
+
+def test_small_gradients_of_halves_count(tmp_path, monkeypatch):
+    """Taylor of a float16 model with a head so small that gradients of the mean would underflow is
+    that of its float32 copy. What it takes is known before."""
+    monkeypatch.setenv("LAYER_SURGERY_COMPUTE_DTYPE", "float32")
+    small, result = tiny.model("llama", dtype=torch.float16), {}
+    with torch.no_grad():
+        small.lm_head.weight.mul_(1e-4)
+    for name, kind in (("half", torch.float16), ("float", torch.float32)):
+        small.to(kind).save_pretrained(tmp_path / name)
+        tiny.tokenizer().save_pretrained(tmp_path / name)
+        base = Base.open(str(tmp_path / name))
+        sample = Sample.of(base, "The ferry ran twice a day in summer. " * 6, window=43)
+        layers = sum(p.numel() for layer in base.model.model.layers for p in layer.parameters())
+        # Gradients, their sums and, of halves, copies.
+        needed = layers * (2 + 4 + 4 if name == "half" else 4 + 4) / HEADROOM
+        with monkeypatch.context() as patch:
+            patch.setattr("surgery.analysis.taylor.free_on", lambda _, free=needed: free - 10)
+            with pytest.raises(SurgeryError, match="Taylor needs the gradients of all layers"):
+                scan(base, sample, scores=["taylor"])
+            patch.setattr("surgery.analysis.taylor.free_on", lambda _, free=needed: free + 10)
+            result[name] = scan(base, sample, scores=["taylor"]).taylor
+    assert result["half"] == pytest.approx(result["float"], rel=1e-3)

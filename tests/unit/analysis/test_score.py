@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from surgery.analysis import LossIncrease, Score
+from surgery.analysis import LossIncrease, Score, score
 from surgery.analysis.score import BLOCK, RESAMPLES, interval
 
 
 def test_perplexity_is_the_exponential_of_the_mean():
-    score = Score.of([1.0, 2.0, 3.0] * 20)
-    assert score.perplexity == pytest.approx(math.exp(2))
-    assert score.tokens == 60 and score.mean == pytest.approx(2)
-    assert score.low < score.perplexity < score.high
+    found = Score.of([1.0, 2.0, 3.0] * 20)
+    assert found.perplexity == pytest.approx(math.exp(2))
+    assert found.tokens == 60 and found.mean == pytest.approx(2)
+    assert found.low < found.perplexity < found.high
 
 
 def test_an_interval_is_that_of_blocks_in_a_circle():
@@ -26,6 +26,21 @@ def test_an_interval_is_that_of_blocks_in_a_circle():
     assert low == pytest.approx(np.quantile(means, 0.025), abs=0.05)
     assert high == pytest.approx(np.quantile(means, 0.975), abs=0.05)
     assert interval(values) == (low, high)  # the same again
+
+
+@pytest.mark.parametrize("kept", [1, 13 * 7, 13 * 1001])
+def test_long_series_are_resampled_some_at_a_time(monkeypatch, kept):
+    """With the same draws, of which no more are in memory at once."""
+    values = np.random.default_rng(1).exponential(2.0, 203)
+    whole, most = score.resampled_means(values), []
+    monkeypatch.setattr(score, "_KEPT", kept)
+    monkeypatch.setattr(score, "_draws", None)  # fails if it is called
+    drawn = score._drawn
+    monkeypatch.setattr(
+        score, "_drawn", lambda length: (most.append(x.size) or x for x in drawn(length))
+    )
+    assert np.array_equal(score.resampled_means(values), whole)
+    assert max(most) == max(kept, 13) and sum(most) == RESAMPLES * 13
 
 
 def test_an_interval_holds_the_truth_about_as_often_as_it_says():
@@ -52,7 +67,7 @@ def test_a_cost_is_paired():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_broken_model_has_no_small_perplexity(value):
-    score = Score.of([1.0] * 30 + [value])
-    assert (score.perplexity, score.low, score.high) == (math.inf,) * 3
-    assert LossIncrease.of(score, Score.of([1.0] * 31)).mean == math.inf
+    broken = Score.of([1.0] * 30 + [value])
+    assert (broken.perplexity, broken.low, broken.high) == (math.inf,) * 3
+    assert LossIncrease.of(broken, Score.of([1.0] * 31)).mean == math.inf
     assert Score.of([800.0] * 20).perplexity == math.inf

@@ -7,6 +7,7 @@ import pytest
 
 from surgery.cli import main
 from surgery.healing import HealingRun
+from surgery.repairing import Repaired
 
 SHORT = ["--steps", "6", "--batch", "2", "--window", "16", "--sampled-tokens", "64"]
 
@@ -69,6 +70,33 @@ def test_a_stopped_run_can_be_kept_as_it_is(run, tmp_path, monkeypatch):
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
+@pytest.mark.parametrize(
+    ("plan", "method", "others"),
+    [
+        ("0:2, 4:6", "refit", ["lstsq", "alpha"]),
+        ("0:4, 2:6", "damped", ["refit", "alpha"]),
+        ("0:2, 4:6", "alpha", ["refit"]),
+        ("0:4, 2:6", None, ["refit", "damped"]),
+    ],
+)
+def test_a_run_is_resumed_with_its_plan_and_its_repair(
+    run, tmp_path, monkeypatch, plan, method, others
+):
+    monkeypatch.setattr(Repaired, "helps", True)
+    asked = ["--repair", method, "--repair-tokens", "640"] if method else []
+    with monkeypatch.context() as patch:
+        patch.setattr(HealingRun, "_agreed", lambda self, word: word or self.step >= 1)
+        assert run(*asked, plan=plan)[0] == 130
+    for other in others:
+        status, _, err = run("--repair", other, plan=plan)
+        began = f"began with --repair {method}" if method else "began without --repair"
+        assert status == 1 and began in err
+    status, _, err = run("--repair", method or "refit", plan=f"0, {plan}")
+    assert status == 1 and "a run with a different plan" in err
+    status, _, err = run(*asked, plan=plan)
+    assert status == 0 and "resuming after step 1" in err, err
+
+
 def test_what_it_would_cost(run, tmp_path):
     status, out, err = run("--cost", "--accelerator", "H100")
     assert (status, err) == (0, "") and "price         $" in out and "optimizer states" in out
@@ -83,6 +111,13 @@ def test_what_it_would_cost(run, tmp_path):
     [
         (["--adapter"], "Only LoRA gives an adapter"),
         (["--objective", "magic"], "Objective can't be “magic”"),
+        (["--dtype", "float8"], "“float8” is not a dtype"),
+        (["--train", "lora", "--adapter", "--dtype", "float16"], "An adapter is written in"),
+        (["--tokens", "9"], "are for an estimate: add --cost"),
+        (["--accelerator", "H100"], "are for an estimate: add --cost"),
+        (["--devices", "2"], "are for an estimate: add --cost"),
+        (["--mfu", "0.5"], "are for an estimate: add --cost"),
+        (["--repair-tokens", "3000"], "--repair-tokens is for a repair: add --repair"),
         (["--keep"], "There is no stopped run"),
         (["--layers", "9"], "There is no layer 9 to train"),
         (["--text", "/nowhere/at/all"], "can't be read"),

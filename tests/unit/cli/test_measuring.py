@@ -8,9 +8,11 @@ import re
 import pytest
 import tiny
 
-from surgery import texts
+from surgery import Base, texts
 from surgery.analysis import Sample, judging, precision, scan
 from surgery.analysis.pilot import Pilot
+from surgery.cli.sample import Text, sized_sample
+from surgery.progress import silent
 
 
 @pytest.fixture
@@ -22,8 +24,6 @@ SHORT = ["--limit", "120", "--window", "60"]
 
 
 def test_scan_in_json(run, folder):
-    from surgery import Base
-
     status, out, err = run("scan", folder, "--json", *SHORT)
     facts = json.loads(out)
     assert (status, err) == (0, "")
@@ -127,6 +127,7 @@ def test_compare_with_layers_of_another_base(run, folder, tmp_path):
         (["scan", "{}", "--text", os.devnull], "too short"),
         (["scan", "{}", "--score", "charm"], "not a score"),
         (["scan", "{}", "--within", "x"], "write it as 8:20"),
+        (["scan", "{}", "--within", "1:3"], "--within is for the repeat map: add --score"),
         (["suggest", "{}"], "Give a target size"),
         (["suggest", "{}", "--parameters", "many"], "not a number of parameters"),
         (["suggest", "{}", "--layers", "6"], "already has that size"),
@@ -168,8 +169,6 @@ def test_a_scan_says_how_precise_it_is(run, folder):
 
 
 def test_a_scan_takes_as_much_text_as_it_needs(run, folder, monkeypatch):
-    from surgery import Base
-
     ask = ["scan", folder, "--score", "drop_one", "--json"]
     monkeypatch.setattr(precision, "FINEST", 10)  # any text is enough
     status, out, err = run(*ask)
@@ -196,3 +195,16 @@ def test_a_scan_takes_as_much_text_as_it_needs(run, folder, monkeypatch):
     status, out, err = run(*ask)
     assert json.loads(out)["tokens"] == pytest.approx(judging.TOKENS, rel=0.02)
     assert "are read" in " ".join(err.split())
+
+
+def test_processes_whose_pilots_hardly_differ_take_the_same_text(folder, monkeypatch):
+    """Parts of a scan that each measures by itself, on another machine."""
+    base, keys = Base.open(folder), set()
+    for tokens in (680, 681, 684):
+        found = lambda *_, tokens=tokens: precision.Size(0.4, tokens, None)  # noqa: E731
+        monkeypatch.setattr(precision, "size_of", found)
+        text = Text("The ferry ran twice a day in summer. " * 60, "a text", None, None)
+        made, _ = sized_sample(base, text, None, lambda *_: [], silent, default=0.4)
+        assert tokens <= made.tokens < tokens + 64
+        keys.add(made.key)
+    assert len(keys) == 1

@@ -6,6 +6,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from surgery import texts
+from surgery.healing import Evaluator
 
 SHORT = ["--text", "python", "--tokens", "2048"]
 
@@ -54,6 +55,13 @@ def test_errors_are_one_plain_line(run, tiny_folder, tmp_path, arguments, words)
     assert status == 1 and words in " ".join(errors.split()) and not (tmp_path / "out").exists()
 
 
+def test_a_dtype_is_refused_before_anything_is_computed(run, tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("surgery.repairing.repair", None)  # fails if it is called
+    ask = ["repair", tiny_folder("gpt2"), "0:2, 4:6", tmp_path / "out", "--dtype", "float8"]
+    status, _, errors = run(*ask)
+    assert status == 1 and "“float8” is not a dtype: choose" in errors
+
+
 def test_a_folder_that_is_there_is_refused_before_anything_is_computed(run, tiny_folder, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
@@ -61,11 +69,19 @@ def test_a_folder_that_is_there_is_refused_before_anything_is_computed(run, tiny
     assert status == 1 and "exists" in errors
 
 
-def test_healing_begins_from_a_repair(run, tiny_folder, tmp_path):
+def test_healing_begins_from_a_repair(run, tiny_folder, tmp_path, monkeypatch):
     ask = ["heal", tiny_folder("gpt2"), "0:2, 4:6", tmp_path / "out", "--repair", "lstsq"]
     few = ["--steps", 2, "--batch", 1, "--window", 16, "--sampled-tokens", 64]
-    status, text, errors = run(*ask, *few, "--repair-tokens", 3000)
+    held_out = tmp_path / "held-out.txt"
+    held_out.write_text("A text that is told from those that repairs are measured on. " * 12)
+    scored, score = [], Evaluator.score
+    monkeypatch.setattr(
+        Evaluator, "score", lambda self, model: scored.append(self.held_out) or score(self, model)
+    )
+    status, text, errors = run(*ask, *few, "--repair-tokens", 3000, "--held-out", held_out)
     assert status == 0, errors
+    # Base, cut and repaired patient, then before and after each of two steps, and what is saved.
+    assert scored == [str(held_out)] * 7
     assert "repaired (lstsq)" in " ".join(text.split())
     facts = json.loads((tmp_path / "out" / "healing.json").read_text())
     assert 2700 < facts["repair"]["tokens"] <= 3000

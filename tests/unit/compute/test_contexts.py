@@ -1,6 +1,8 @@
 """Products of many rows in float32 are those of a float32 copy; decoding goes on as stored."""
 
 from functools import cache
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -195,3 +197,11 @@ def test_caches_of_any_form_get_the_stored_dtypes():
     assert mine["a"][0].dtype is torch.bfloat16
     assert [x.dtype for x in mine["a"][1]] == [torch.float32, torch.int64]
     assert mine["b"] == 3
+
+
+def test_the_gain_is_measured_by_a_clock_of_coarse_steps(monkeypatch):
+    """As a thread's time has on Windows, where a product may take none."""
+    steps = count()
+    clock = SimpleNamespace(thread_time=lambda: next(steps) * 0.004 // (1 / 64) / 64)
+    monkeypatch.setattr(contexts, "time", clock)
+    assert contexts._measured_gain("bfloat16") == pytest.approx(1, abs=0.2)

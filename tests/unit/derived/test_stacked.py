@@ -17,9 +17,10 @@ from transformers import (
     RobertaConfig,
 )
 
-from surgery import Base, Plan, Refused, stack
+from surgery import Base, Plan, Refused, RepairSettings, repair, stack
 from surgery.architecture import Anatomy
 from surgery.architecture.apply.combine import combine
+from surgery.healing import HealingRun, Settings, estimate_cost
 from surgery.recipes.export import of_base
 from surgery.recipes.recipe import read
 
@@ -397,3 +398,18 @@ def test_towers_come_with_the_embeddings_that_they_feed(tmp_path):
     with torch.no_grad():
         logits = made.operate(flat).model(input_ids=ids).logits
         assert torch.equal(loaded(input_ids=ids).logits, logits)
+
+
+def test_without_an_uncut_base_nothing_is_healed_or_repaired(tmp_path):
+    """A whole stack is all layers of one base before all of the other: no model to learn from."""
+    one, two = save(tmp_path / "one", seed=1), save(tmp_path / "two", seed=2)
+    made, flat = stack(one, {"b": two}, Plan.parse("0:4, b/2:6", 6, {"b": 6}))
+    settings = Settings(steps=1)
+    for attempt in (
+        lambda: HealingRun(made, flat, settings, tmp_path / "run"),
+        lambda: estimate_cost(made, flat, settings),
+        lambda: repair(made, flat, RepairSettings("damped")),
+    ):
+        with pytest.raises(Refused, match=r"no uncut base .* save this model, then heal or repair"):
+            attempt()
+    assert not (tmp_path / "run").exists()

@@ -162,8 +162,7 @@ def test_on_the_command_line(tmp_path, capsys, monkeypatch, warm):
     from surgery.cli.main import main
 
     monkeypatch.setattr(sys, "executable", warm.executable)  # for what runs transformers
-    # As many tokens as characters: more than are read to find out how many it takes, and enough for
-    # a repair.
+    # As many tokens as characters: more than are read to find out how many it takes.
     words = "the quick brown fox jumps over the lazy dog " * 16
 
     base_with(tmp_path / "one", 1, "<p>")
@@ -189,17 +188,12 @@ def test_on_the_command_line(tmp_path, capsys, monkeypatch, warm):
     assert main(["compare", *turned]) == 0
     assert main(["skills", *given, *both, "--items", "8"]) == 0
     assert main(["tokens", *given, *both, "--prompt", "a<q>", "--answer", " b"]) == 0
-    given, few = [given[0], "0:3, b/3:6"], ["--text", str(text), "--held-out", str(text)]
-    for command, more in (
-        ("repair", ["--tokens", "640", "--anyway"]),
-        ("heal", ["--steps", "1", "--batch", "1", "--window", "16"]),
-    ):
-        made = tmp_path / command
-        assert main([command, *given, str(made), *both, *few, *more]) == 0
-        assert main(["verify", str(made), given[0], "--with", f"b={tmp_path}/two"]) == 0
-        assert "<q>" in AutoTokenizer.from_pretrained(made).get_vocab()
+    for command in ("repair", "heal"):
+        capsys.readouterr()
+        assert main([command, *given, str(tmp_path / command), *both]) == 1
+        assert "no uncut base to learn from" in " ".join(capsys.readouterr().err.split())
+        assert not (tmp_path / command).exists()
     runtime = ["--runtime", "transformers", "--with", f"b={tmp_path}/two"]
     assert main(["verify", str(out), given[0], *runtime]) == 0
-    given = [given[0], "0:4, b/2:6"]
     assert main(["save", *given, str(tmp_path / "o.gguf"), *both]) == 1
     assert "--union-vocabulary is for folders" in capsys.readouterr().err

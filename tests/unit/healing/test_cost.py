@@ -7,7 +7,7 @@ import torch
 from surgery import Base, Plan, SurgeryError
 from surgery.compute import choice
 from surgery.healing import REFERENCES, Settings, cost, estimate_cost
-from surgery.healing.cost import memory, trained_parameters
+from surgery.healing.cost import Accelerator, memory, trained_parameters
 
 
 def test_operations_hours_and_price(base, plan):
@@ -101,9 +101,13 @@ def test_minutes_are_what_they_are(base, plan):
     assert message.hours == pytest.approx(0.5) and message.flops == whole.flops
 
 
-def test_whether_it_fits(base, plan):
+def test_whether_it_fits(base, plan, monkeypatch):
     small, large = Settings(steps=1), Settings(steps=1, batch=10**6, window=4096)
     assert estimate_cost(base, plan, small).fits and not estimate_cost(base, plan, large).fits
+    needed = estimate_cost(base, plan, small).bytes
+    for share, fits in ((0.88, True), (0.92, False)):  # nine tenths of the memory can be used
+        monkeypatch.setitem(cost.ACCELERATORS, "mine", Accelerator(1e12, 1.0, needed / share))
+        assert estimate_cost(base, plan, small, accelerator="mine").fits is fits
     for changes in (dict(accelerator="abacus"), dict(mfu=0.0), dict(devices=0)):
         with pytest.raises(SurgeryError):
             estimate_cost(base, plan, small, **changes)

@@ -2,12 +2,15 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
+import tiny
 import torch
 
-from surgery import Cancelled, Plan, SaveError, SurgeryError
+from surgery import Base, Cancelled, Plan, SaveError, SurgeryError
 from surgery.healing import Diverged, HealingRun, heal, run_checkpoint
+from surgery.healing.state import snapshot
 
 
 def losses(run):
@@ -38,6 +41,18 @@ def test_the_loss_falls_and_the_base_stays(base, plan, settings, tmp_path, setti
         for name, value in base.operate(plan).model.state_dict().items()
         if name in healed.tensors
     )
+
+
+def test_evaluations_are_of_what_is_saved(base, plan, settings, tmp_path):
+    """Adapters without the dropout that they are trained with."""
+    changes = dict(train="lora", dropout=0.5, learning_rate=3e-2)
+    run = HealingRun(base, plan, settings(**changes), tmp_path / "run")
+    losses(run)
+    healed = run.result().facts["perplexity"]["healed"]
+    assert run.evaluations[-1].now.value == pytest.approx(healed, rel=1e-4)
+    assert healed != pytest.approx(run.evaluations[0].now.value, rel=1e-2)
+    drops = [m for m in run.student.model.modules() if isinstance(m, torch.nn.Dropout) and m.p]
+    assert drops and all(module.training for module in drops)
 
 
 def test_new_layers_begin_where_the_base_is(base, settings, tmp_path):
@@ -108,6 +123,36 @@ def test_minutes_become_steps_once_and_for_all(base, plan, settings, tmp_path):
     assert HealingRun(base, plan, settings(**changes), tmp_path / "run").finished
 
 
+def test_a_run_resumed_before_its_length_is_known_keeps_time_to_evaluate(
+    base, plan, settings, tmp_path
+):
+    changes = dict(steps=None, minutes=1.0)
+    run = HealingRun(base, plan, settings(**changes), tmp_path / "run")
+    run.evaluator.seconds = 5.0
+    next(iter(run))
+    run.save()
+    again = HealingRun(base, plan, settings(**changes), tmp_path / "run")
+    assert (again.step, again.steps, again.evaluator.seconds) == (1, None, 5.0)
+
+
+def test_a_saved_state_s_seconds_include_its_evaluation(
+    base, plan, settings, tmp_path, monkeypatch
+):
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    run = HealingRun(base, plan, settings(steps=1), tmp_path / "run")
+    before, evaluate = run.seconds, run._evaluate
+
+    def evaluated():
+        clock.now += 100
+        return evaluate()
+
+    monkeypatch.setattr("surgery.healing.run.time", clock)
+    run._saved_at = 0.0
+    monkeypatch.setattr(run, "_evaluate", evaluated)
+    losses(run)
+    assert run_checkpoint.read(tmp_path / "run", 1)[2].seconds == run.seconds == before + 100
+
+
 def test_a_folder_belongs_to_one_run(base, plan, settings, tmp_path):
     HealingRun(base, plan, settings(), tmp_path / "run")
     for other, changes, message in (
@@ -121,6 +166,20 @@ def test_a_folder_belongs_to_one_run(base, plan, settings, tmp_path):
         HealingRun(base, plan, settings(), tmp_path / "thesis")
 
 
+def test_a_run_is_not_resumed_on_other_weights_of_the_same_name(plan, settings, tmp_path):
+    folder, run = tmp_path / "base", tmp_path / "run"
+    model = tiny.model("llama")
+    model.save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    HealingRun(Base.open(str(folder)), plan, settings(), run)
+    HealingRun(Base.open(str(folder)), plan, settings(), run)
+    with torch.no_grad():
+        model.model.norm.weight.add_(0.5)
+    model.save_pretrained(folder)
+    with pytest.raises(SurgeryError, match="weights of base have changed since the run in"):
+        HealingRun(Base.open(str(folder)), plan, settings(), run)
+
+
 def test_a_state_that_can_t_be_read_gives_way_to_the_one_before(base, plan, settings, tmp_path):
     folder = tmp_path / "run"
     whole = losses(HealingRun(base, plan, settings(save_every=4), folder))
@@ -128,6 +187,20 @@ def test_a_state_that_can_t_be_read_gives_way_to_the_one_before(base, plan, sett
     (folder / "state-00000012" / "moments.safetensors").write_bytes(b"half")
     run = HealingRun(base, plan, settings(save_every=4), folder)
     assert run.step == 8 and losses(run) == whole[8:]
+
+
+def test_a_state_is_written_from_the_memory_of_the_run(base, plan, settings, tmp_path):
+    """Copies would take 12 bytes per trained parameter. A result does not change any more."""
+    run = HealingRun(base, plan, settings(steps=2), tmp_path / "run")
+    next(iter(run))
+    parameters = run._parameters()
+    trained, moments = snapshot(parameters, run.optimizer)
+    healed = run.result()
+    for name, parameter in parameters.items():
+        assert trained[name].data_ptr() == parameter.data_ptr()
+        mine = run.optimizer.state[parameter]["exp_avg"]
+        assert moments[f"{name}/exp_avg"].data_ptr() == mine.data_ptr()
+        assert healed.tensors[name].data_ptr() != parameter.data_ptr()
 
 
 def test_no_pickles_among_the_files(base, plan, settings, tmp_path):
@@ -210,6 +283,16 @@ def test_memory_is_looked_at_first(base, plan, settings, tmp_path, monkeypatch):
     monkeypatch.setattr("surgery.healing.cost.free_on", lambda device: 100_000)
     with pytest.raises(SurgeryError, match=r"Healing would need about .* are free"):
         HealingRun(base, plan, settings(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("changes", [{}, {"text": "held out"}, {"default_text": "python"}])
+def test_sequences_fit_the_context(tiny_folder, plan, settings, tmp_path, changes):
+    """Whoever writes them: a model with learned positions has none beyond."""
+    base = Base.open(str(tiny_folder("gpt2")))
+    asked = settings(window=257, **changes)
+    with pytest.raises(SurgeryError, match="257 tokens are longer than the context of 256: choose"):
+        HealingRun(base, plan, asked, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

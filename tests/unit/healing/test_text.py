@@ -49,17 +49,27 @@ def test_files_that_are_none(base, tmp_path):
             text.of_file(base, str(tmp_path / name), 64)
 
 
-def test_a_data_set_is_streamed_row_by_row(base, tmp_path):
-    """A folder stands for one on the Hub; the same library reads both."""
+def test_a_data_set_is_streamed_row_by_row(base, tmp_path, monkeypatch):
+    """A folder stands for one on the Hub; the same library reads both. It would read local folders,
+    and files by the name of a format, as well: these are no data sets on the Hub."""
+    load = datasets.load_dataset
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda path, *part, **how: load(places[path], *part, **how)
+    )
+    places = {"org/name": str(tmp_path), "org/none": str(tmp_path / "none")}
     (tmp_path / "train.jsonl").write_text(
         '{"text": "first row", "n": 1}\n{"text": "next", "n": 2}\n'
     )
-    result = text.of_data_set(base, str(tmp_path), 5, None)
+    result = text.of_data_set(base, "org/name", 5, None)
     end = base.tokenizer.eos_token_id
     ids = [t for row in ("first row", "next") for t in [*base.tokenizer(row)["input_ids"], end]]
     assert result.flatten().tolist() == ids[: len(ids) // 5 * 5]
     with pytest.raises(SurgeryError, match="can't be read"):
-        text.of_data_set(base, str(tmp_path / "none"), 5, None)
+        text.of_data_set(base, "org/none", 5, None)
+    monkeypatch.setattr(datasets, "load_dataset", None)  # fails if it is called
+    for name in (str(tmp_path), "json", "../name", "org/name/more"):
+        with pytest.raises(SurgeryError, match="not a data set on the Hub: write it as org/name"):
+            text.of_data_set(base, name, 5, None)
 
 
 def test_rows_of_a_file_are_read_as_those_of_a_data_set(base, tmp_path):

@@ -1,16 +1,22 @@
 """Repairs of tiny models from end to end: what is fitted, what is saved, what is refused."""
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from transformers import AutoModelForCausalLM
 
 from surgery import Base, Init, Plan, Refused, RepairSettings, SurgeryError, repair
+from surgery.cli.reports.repair import repair_lines
 from surgery.healing.own_text import sampled
+from surgery.memory.devices import HEADROOM
 from surgery.progress import Cancelled, silent
 from surgery.repairing import calibration as module
+from surgery.repairing import memory
 from surgery.repairing.calibration import calibration_text, held_out
 from surgery.repairing.least_squares import RIDGES
 from surgery.verification.saved import verify_saved
@@ -81,6 +87,19 @@ def test_hidden_states_come_nearer_to_the_bases(repaired):
     ]
     assert all(fit["error_after"] <= fit["error_before"] for fit in fits)
     assert repaired.helps and repaired.recovered[1] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("cut", "now", "helps"),
+    [(math.inf, 20.0, True), (math.inf, math.inf, False), (20.0, math.inf, False)],
+)
+def test_of_losses_that_are_not_finite_no_share_is_said(repaired, cut, now, helps):
+    scores = {"cut": cut, "repaired": now, "recovered_of_log_perplexity": None}
+    scores = {**repaired.facts["perplexity"], **scores}
+    found = replace(repaired, facts={**repaired.facts, "perplexity": scores})
+    assert found.helps is helps
+    broken = " and ".join(who for who in ("cut", "repaired") if math.isinf(scores[who]))
+    assert f"recovered   unknown: losses of {broken} are not finite" in list(repair_lines(found))
 
 
 def test_the_base_and_its_other_patients_stay_as_they_are(gpt2, plan):
@@ -177,8 +196,6 @@ def test_texts_that_are_too_short_or_missing(llama, plan, tmp_path):
 
 
 def test_states_that_are_not_finite_stop_it_with_the_layer(tmp_path, plan):
-    import tiny
-
     model = tiny.model("llama")
     with torch.no_grad():
         model.model.layers[3].mlp.down_proj.weight[0, 0] = float("nan")
@@ -207,6 +224,18 @@ def test_what_the_base_writes_is_kept(llama, tmp_path, monkeypatch):
     assert torch.equal(first, sampled(llama, len(first), first.shape[1], 0).long())
 
 
+def test_what_it_writes_in_another_dtype_is_another_text(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
+    tiny.model("llama", dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
+    tiny.tokenizer().save_pretrained(tmp_path / "half")
+    base, written = Base.open(str(tmp_path / "half")), []
+    monkeypatch.setattr(module, "sampled", lambda *asked: written.append(1) or sampled(*asked))
+    for dtype in ("stored", "float32", "stored", "float32"):
+        monkeypatch.setenv("LAYER_SURGERY_COMPUTE_DTYPE", dtype)
+        calibration_text(base, "own", 640)
+    assert len(written) == 2
+
+
 def test_how_much_is_read_in_a_given_time(llama, monkeypatch):
     """At a speed of a million operations per second."""
     monkeypatch.setattr(module, "measured_peak", lambda base: 1e6)
@@ -216,6 +245,31 @@ def test_how_much_is_read_in_a_given_time(llama, monkeypatch):
     assert module.tokens_within(llama, 1e9) == 131_072
     monkeypatch.setattr(module, "room", lambda base: 4 * llama.counts.total + 10_000_000)
     assert 2048 <= module.tokens_within(llama, 1e9) < 131_072
+
+
+def test_memory_is_looked_at_before_the_base_writes(llama, plan, tmp_path, monkeypatch):
+    per_token, fit = memory.bytes_per_token(llama), memory.fit_bytes(llama)
+    assert fit == 8 * (4 * 96 * 96 + 6 * 96 * 64)
+    monkeypatch.setattr(module, "measured_peak", lambda base: 1e15)
+    weights = 4 * llama.counts.total
+    monkeypatch.setattr(module, "room", lambda base: weights + fit + 2 * 4096 * per_token)
+    assert module.tokens_within(llama, 1e9) == 4096
+
+    def repaired_with(free, text, method="refit"):
+        monkeypatch.setattr(memory, "free_on", lambda device: int(free / HEADROOM) + 1)
+        return repair(llama, plan, RepairSettings(method, text, 2560))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "sampled", None)  # fails if it is called
+        for text in ("mixed", "own", "python"):
+            with pytest.raises(SurgeryError, match=r"Fitting would need about .* 2,560 tokens"):
+                repaired_with(fit + 2500 * per_token, text)
+    path = tmp_path / "text"
+    path.write_text("A short text, but long enough. " * 40)
+    assert repaired_with(fit + 2500 * per_token, str(path)).facts["tokens"] < 2500
+    with pytest.raises(SurgeryError, match="Fitting would need about"):
+        repaired_with(fit + 1000 * per_token, str(path))
+    assert repaired_with(0, "python", "alpha").facts["tokens"] == 2560
 
 
 def test_healing_reads_what_the_base_wrote_for_the_repair(llama, tmp_path):
@@ -250,6 +304,7 @@ def test_healing_begins_from_the_repaired_patient(gpt2, repaired, tmp_path):
     healed = again.result()
     assert set(repaired.tensors) < set(healed.tensors)
     assert healed.facts["repair"]["method"] == "refit" and "repaired (refit)" in healed.description
+    assert "before the repair" in healed.description
     loaded = AutoModelForCausalLM.from_pretrained(healed.save(tmp_path / "out"))
     assert torch.equal(logits(loaded), logits(healed.model))
 
@@ -296,6 +351,8 @@ def test_a_python_without_sources_is_said(llama, plan, tmp_path, monkeypatch):
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
     with pytest.raises(SurgeryError, match="without the source of its library"):
         repair(llama, plan, RepairSettings(**SMALL))
+    found = repair(llama, plan, RepairSettings(tokens=2560))  # mixed by default
+    assert found.facts["text"] == "text sampled from the base" and found.facts["tokens"] == 2560
 
 
 def test_each_layer_is_fitted_as_it_is_marked(gpt2):

@@ -5,7 +5,7 @@ import tiny
 import torch
 
 from surgery import Base, BaseError, Plan, RepairSettings, loading, model, repair
-from surgery.analysis import Sample, disk_passes, scan
+from surgery.analysis import Sample, compare, disk_passes, perplexity, scan
 from surgery.cli.main import main
 from surgery.memory import devices
 
@@ -65,6 +65,26 @@ def test_scans_are_the_same(tiny_folder, tmp_path, monkeypatch, request):
     assert one.perplexity.perplexity == other.perplexity.perplexity
     for a, b in zip(one.drop_one + one.repeat_one, other.drop_one + other.repeat_one, strict=True):
         assert (a.plan, a.perplexity) == (b.plan, b.perplexity)
+
+
+def test_halves_are_computed_in_the_same_dtype(tmp_path, monkeypatch, request):
+    """In float32, as they are in memory: where both differ, results that are kept would mix."""
+    monkeypatch.setenv("LAYER_SURGERY_COMPUTE_DTYPE", "float32")
+    folder, plan = tmp_path / "base", Plan.parse("0:3, 4:6", 6)
+    tiny.model("llama", dtype=torch.bfloat16).save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    measured = []
+    for from_disk in (False, True):
+        monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / str(from_disk)))
+        base = Base.open(str(folder), from_disk=from_disk)
+        if from_disk:
+            request.getfixturevalue("small_memory")
+        sample = Sample.of(base, "a b c d e f g h i j k " * 8, window=40)
+        assert len(sample.windows) > 1
+        found, model = compare(base, plan, sample), base.operate(plan).model
+        measured.append((found.kl, found.tokens, perplexity(model, sample, of=(base, plan)).nll))
+        assert base.reads_from_disk == from_disk
+    assert measured[0] == measured[1]
 
 
 def test_text_is_the_same(tiny_folder, small_memory, monkeypatch):
