@@ -21,7 +21,7 @@ from surgery.architecture.inspect.quantized import module_names
 from surgery.errors import Refused
 from surgery.io.atomic import atomic_folder
 from surgery.io.copy import opener_of, reading
-from surgery.io.output_target import check_target, resolve
+from surgery.io.output_target import check_no_cache, check_target, resolve
 from surgery.io.sizes import parse_size
 from surgery.plan import Plan
 from surgery.preview import preview_of
@@ -66,6 +66,7 @@ def save(
     check_supported(base.anatomy, plan)
     skeleton(base.anatomy, plan.sources)  # refuses before anything is written
     base.stored_bytes  # noqa: B018  checks that config and stored tensors belong together
+    check_no_cache(out)
     check_target(out, overwrite, base_files=base.local_files())
     remote = _leaves_out(base, plan)
     if remote:

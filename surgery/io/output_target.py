@@ -125,7 +125,7 @@ def check_target(
                 "another name."
             )
         if kind is not STATE:
-            _check_no_cache(out)
+            check_no_cache(out)
         if not _is_marked(out / kind.mark, kind.key):
             raise SaveError(
                 f"{out} holds no saved {kind.name}, so it is not replaced. Choose another name."
@@ -150,7 +150,7 @@ def check_file_target(
     of the `base_files`.
     """
     with explained(out):
-        _check_no_cache(out)
+        check_no_cache(out)
         if not out.exists():
             return
         if out.is_dir():
@@ -200,7 +200,7 @@ def _steps(file: Path) -> Iterator[Path]:
             return
 
 
-def _check_no_cache(out: Path) -> None:
+def check_no_cache(out: Path) -> None:
     """Raise `SaveError` inside a model cache, where an output would pass for the cached model."""
     from huggingface_hub.constants import HF_HUB_CACHE
 

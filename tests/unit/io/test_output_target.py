@@ -203,6 +203,9 @@ def test_a_cache_of_models_is_no_place(tmp_path, base, monkeypatch):
     shutil.copytree(base.source.home, tmp_path / "Another-135M")
     with pytest.raises(SaveError, match="is inside a model cache"):
         base.save(WHOLE, tmp_path / "Another-135M", overwrite=True)
+    with pytest.raises(SaveError, match="is inside a model cache"):
+        base.save(WHOLE, tmp_path / "Not-There-Yet")
+    assert [path.name for path in tmp_path.iterdir()] == ["Another-135M"]
 
 
 def test_an_adapter_replaces_only_an_adapter(base, tmp_path):
