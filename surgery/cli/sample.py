@@ -65,19 +65,23 @@ Measure = Callable[["Sample", "Progress"], Iterable["LossIncrease"]]
 @dataclass(frozen=True)
 class Text:
     """A text to measure on: its documents, a name for people, and the tokens of a window and in all
-    that were asked for, if any. `short` is (its short text, the name of that), if it has one."""
+    that were asked for, if any. `short` is (its short text, the name of that), if it has one;
+    `read` reads documents for so many tokens, where `words` are only the first of them."""
 
     words: str | list[str]
     name: str
     window: int | None
     limit: int | None
     short: tuple[str, str] | None = None
+    read: Callable[[int], list[str]] | None = None
 
     def sample(self, base: Base, limit: int) -> tuple[Sample, str]:
         """(sample, its description), of at most `limit` tokens. Raises `SurgeryError`."""
         from surgery.analysis import Sample
 
         sample = Sample.of(base, self.words, self.window, limit)
+        if self.read is not None and limit > _LIMIT and not sample.truncated:
+            sample = Sample.of(base, self.read(limit), self.window, limit)
         first = f" (its first {limit:,} tokens)" if sample.truncated else ""
         return sample, self.name + first
 
@@ -125,9 +129,18 @@ def read_text(
     if dataset is not None:
         place, _, rest = dataset.partition(":")
         split, _, column = rest.partition(":")
-        rows = max(16, (limit or _LIMIT) // 64)
-        found = texts.from_dataset(place, split or "train", column or None, rows, progress)
-        return Text(found, f"the data set {dataset}", window, limit)
+
+        def read(tokens: int) -> list[str]:
+            rows = max(16, tokens // 64)
+            return texts.from_dataset(place, split or "train", column or None, rows, progress)
+
+        return Text(
+            read(limit or _LIMIT),
+            f"the data set {dataset}",
+            window,
+            limit,
+            read=read if limit is None else None,
+        )
     kind = kind or texts.DEFAULT
     words = list(texts.documents(kind, half))
     short = (texts.get(kind), f"the short text “{kind}”") if half == "choose" else None

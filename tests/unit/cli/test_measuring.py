@@ -11,7 +11,7 @@ import tiny
 from surgery import Base, texts
 from surgery.analysis import Sample, judging, precision, scan
 from surgery.analysis.pilot import Pilot
-from surgery.cli.sample import Text, sized_sample
+from surgery.cli.sample import Text, read_text, sized_sample
 from surgery.progress import silent
 
 
@@ -208,3 +208,17 @@ def test_processes_whose_pilots_hardly_differ_take_the_same_text(folder, monkeyp
         assert tokens <= made.tokens < tokens + 64
         keys.add(made.key)
     assert len(keys) == 1
+
+
+def test_as_many_rows_of_a_data_set_are_read_as_a_precision_takes(folder, monkeypatch):
+    asked, row = [], "The ferry ran twice a day in summer, if it ran. " * 2
+
+    def from_dataset(name, split, column, limit, progress):
+        asked.append(limit)
+        return [row] * limit
+
+    monkeypatch.setattr(texts, "from_dataset", from_dataset)
+    monkeypatch.setattr(precision, "size_of", lambda *_: precision.Size(0.1, 20_000, None))
+    text = read_text(None, None, "org/name", None, None, silent, "choose", 10)
+    made, _ = sized_sample(Base.open(folder), text, 10, lambda *_: [], silent)
+    assert 20_000 <= made.tokens < 20_200 and asked[0] == 4096 // 64 and len(asked) == 2
