@@ -124,7 +124,7 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
             if services.refused("leave", request):
                 return
             own = request.session_hash or ""
-            services.cleanup.release(demo.state_holder, own, keep=Session)
+            services.cleanup.release(demo.state_holder, own)
             services.downloads.forget(own)
             services.runs.forget(own)
             services.quality.leave(own)

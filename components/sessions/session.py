@@ -131,6 +131,11 @@ class Session:
                 if isinstance(request, Mapping) and request.get("op") == "write":
                     self._text = str(request.get("text", ""))[:_LONGEST_TEXT]
 
+    def release(self) -> None:
+        """Forget the last repair: what it fitted is gone once the page was closed, and the same
+        plan may be repaired again."""
+        self._repaired = None
+
     def become(self, text: str, edited: bool = True) -> None:
         """Change to a plan given in notation; `edited` as in `apply`."""
         self.apply({"op": "write", "text": text, "revision": self._revision}, edited)

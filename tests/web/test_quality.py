@@ -281,6 +281,9 @@ def test_the_healed_patient_has_its_own_value(services, spec):
     session.become("0:3")
     session.become("0:2, 4:6")
     assert values(services, session) == [unhealed]  # of a session that did not heal
+    healed.release()
+    (lost,) = values(services, session, healed=healed)
+    assert lost["failed"] and "is gone" in lost["message"] and not lost["value"]
 
 
 def test_with_many_strangers_it_is_off_until_asked_for(bases, spec):

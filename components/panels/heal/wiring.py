@@ -49,6 +49,9 @@ class Costs:
     def __deepcopy__(self, memo: dict) -> Costs:
         return Costs()  # Gradio copies a state's first value for every page that is opened
 
+    def release(self) -> None:
+        """Stay when the page is closed: there is no memory to release."""
+
 
 def wire(panel: HealPanel, parts: PageParts) -> None:
     """Tie the panel to the page."""
