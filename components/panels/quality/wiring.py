@@ -96,9 +96,11 @@ def measure_latest(
     def failed(status: dict) -> dict:
         return view.failed(operation, text, status["text"])
 
-    services.quality.arrive(getattr(request, "session_hash", None) or "")
-    updates = measure(services, operation, text, is_wanted, visitor(request), wanted)
-    for shown in run_job(services, "quality", request, updates, failed):
+    def admitted() -> Iterator[dict]:
+        services.quality.arrive(getattr(request, "session_hash", None) or "")
+        yield from measure(services, operation, text, is_wanted, visitor(request), wanted)
+
+    for shown in run_job(services, "quality", request, admitted(), failed):
         if "of" not in shown:  # an update that changes nothing
             yield shown
             continue
