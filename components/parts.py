@@ -18,8 +18,9 @@ from .widgets.tiles.tiles import Tiles
 from .widgets.tiles.tiles import view as tiles_view
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-# Events that compute take turns; those that only draw don't wait for them.
+# Events that compute take turns; those that only draw what is there don't wait for them.
 COMPUTE: dict[str, Any] = {"concurrency_limit": 4, "concurrency_id": "compute"}
+AT_ONCE: dict[str, Any] = {"concurrency_limit": None}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from updates import shown
 
+from components.page import build
 from components.panels import weights
 from components.panels.weights import figures
 from components.panels.weights.look import Look
@@ -196,6 +197,45 @@ def test_a_drawing_that_was_asked_for_before_a_choice_shows_the_choice(
         assert values[panel.detail]["title"].endswith(": down")
         assert values[panel.raw]["title"].endswith("down")
         assert panel.kind not in values  # the browser has it: sent, it could undo the next choice
+
+
+def test_a_drawing_that_was_overtaken_says_nothing_more(services, panel, tiny_folder, monkeypatch):
+    """Its “Working” would cover the end of the newer drawing, with a Stop that stops nothing."""
+    session, look = opened(services, str(tiny_folder("llama")))
+    shown(Updates(panel, services).count(session, look))
+
+    def watched(work, show):
+        look.turn += 1  # another edit
+        yield show({"text": "Working", "share": None})
+        return work(lambda *_: None)
+
+    monkeypatch.setattr(sys.modules[Updates.__module__], "watch", watched)
+    (update,) = Updates(panel, services).redraw(session, look)
+    assert update == {panel.status: gr.skip()}
+
+
+def test_another_base_opened_while_a_sample_is_counted(services, panel, tiny_folder, monkeypatch):
+    module = sys.modules[Updates.__module__]
+    monkeypatch.setattr(module, "BIG", 1)
+    first, second = (str(tiny_folder(name)) for name in ("llama", "gpt2"))
+    session, look = opened(services, first)
+    counted = module.watch
+
+    def watched(work, show):
+        result = yield from counted(work, show)
+        session.open(second, services.bases.get(second))
+        return result
+
+    monkeypatch.setattr(module, "watch", watched)
+    assert panel.heat not in shown(Updates(panel, services).count(session, look))
+
+
+def test_redraws_go_through_the_queue():
+    """Gradio carries on with a generator only there: else the page gets its first value alone."""
+    page = build(services=Services.of())
+    found = [fn for fn in page.fns.values() if fn.api_name.startswith("followed")]
+    assert found and all(fn.queue and fn.trigger_mode == "multiple" for fn in found)
+    assert all(fn.concurrency_limit is None for fn in found)
 
 
 def test_a_kind_that_another_base_lacks_is_let_go(services, panel, tiny_folder):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from components.gradio_compat.event_data import event_data
-from components.parts import COMPUTE, QUIET, PageParts
+from components.parts import AT_ONCE, COMPUTE, QUIET, PageParts
 from components.services.run_job import run_job, watch
 from components.services.services import Services
 from components.sessions.session import Session
@@ -87,14 +87,16 @@ def wire(panel: WeightsPanel, parts: PageParts) -> None:
 
     quiet: dict[str, Any] = {"outputs": updates.outputs, **QUIET}
     follow: dict[str, Any] = {"inputs": [parts.session, look], **quiet}
-    choose: dict[str, Any] = {"inputs": [parts.session, look, *chosen_now], **quiet, **COMPUTE}
-    counting = [parts.tabs.select(turned, **choose)]
-    counting += [event.then(began, **choose) for event in parts.opened]
+    choose: dict[str, Any] = {"inputs": [parts.session, look, *chosen_now], **quiet}
+    counting = [parts.tabs.select(turned, **choose, **COMPUTE)]
+    counting += [event.then(began, **choose, **COMPUTE) for event in parts.opened]
     events = [component.input for component in chosen_now]
-    counting.append(gr.on(events, chosen, **choose, trigger_mode="always_last"))
-    counting.append(panel.heat.select(picked, **follow, trigger_mode="multiple", **COMPUTE))
-    for event in parts.edits:
-        event.then(followed, **follow, queue=False)
+    counting.append(gr.on(events, chosen, **choose, trigger_mode="always_last", **AT_ONCE))
+    counting.append(panel.heat.select(picked, **follow, trigger_mode="multiple", **AT_ONCE))
+    # Through the queue, which alone carries on with a generator.
+    counting += [
+        event.then(followed, **follow, trigger_mode="multiple", **AT_ONCE) for event in parts.edits
+    ]
     hidden = gr.update(visible=False)
     stops(panel.stop, counting, lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
 
@@ -138,21 +140,29 @@ class Updates:
     def _draw(self, session: Session, look: Look, selection_only: bool = False) -> Iterator[dict]:
         from surgery.weight_stats import known_survey
 
-        panel = self.panel
-        look.turn = turn = look.turn + 1
-        chosen, scale, measure, matrix = settings = look.settings  # after the turn was taken
-        spec, plan = session.spec, session.plan
+        panel, spec = self.panel, session.spec
         base = self.services.bases.get(spec)
         survey = known_survey(base)
+        if survey is None:  # another base was opened meanwhile, and is counted by its own event
+            return
+        look.turn = turn = look.turn + 1
+        chosen, scale, measure, matrix = settings = look.settings  # after the turn was taken
+        plan = session.plan
+
+        def running(status: dict) -> dict:
+            # A drawing that was overtaken says nothing: it would cover the end of a newer one.
+            return panel.running(status) if turn == look.turn else {panel.status: gr.skip()}
+
         if all(layer.init.initialiser.from_source for layer in plan.layers):
-            patient = yield from watch(lambda _: survey.picture(plan), panel.running)
+            patient = yield from watch(lambda _: survey.picture(plan), running)
         else:  # such layers are counted from the patient's own weights
 
             def operated(progress):
-                self.services.bases.load(spec, progress)
-                return survey.picture(plan, base)
+                base = self.services.bases.load(spec, progress)
+                with self.services.bases.in_use(base):
+                    return survey.picture(plan, base)
 
-            patient = yield from watch(operated, panel.running)
+            patient = yield from watch(operated, running)
         whole = survey.base()
         kinds = whole.kinds()
         kind = chosen if chosen in kinds else None
@@ -180,13 +190,14 @@ class Updates:
             measure = measure if measure in MEASURES else "norm"
             shown[panel.heat] = figures.heat(plan, patient, kind, log)
             shown[panel.depth] = figures.depth(plan, whole, patient, kind, measure, log)
-        if turn == look.turn:
-            look.drawn = of
-            yield shown
+        if turn != look.turn:
+            return
+        look.drawn = of
+        yield shown
         position = positions[0] if positions else None
         layer = plan.layers[position] if positions else Layer(sources[0])
         work = draw_matrix(base, layer, kind, matrix == SINGULAR, look.spectra)
-        figure = yield from watch(work, panel.running)
+        figure = yield from watch(work, running)
         if turn == look.turn:
             # A busy browser may have dropped what this follows closely: the last tells all of it.
             look.kinds = offered
