@@ -18,7 +18,7 @@ export function ordered(entries) {
   return [...newest.filter((entry) => entry.pinned), ...newest.filter((entry) => !entry.pinned)];
 }
 
-export function millions(parameters) {
+function millions(parameters) {
   return `${(parameters / 1e6).toLocaleString('en', { maximumSignificantDigits: 4 })} M`;
 }
 
