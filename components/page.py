@@ -18,7 +18,7 @@ from .gradio_compat.event_data import event_data
 from .gradio_compat.readable_errors import ReadableErrors
 from .panels import base, heal, lesson, link, log, quality, save, talk, weights, xray
 from .panels.save import push_offered
-from .parts import QUIET, PageParts, sizes_of, tiles_of
+from .parts import QUIET, PageParts, sizes_of, strip_of, tiles_of
 from .services import session_cleanup
 from .services.guard import Guard
 from .services.services import Services
@@ -80,11 +80,10 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
                 services.admit("edit", request)
             except SurgeryError as error:
                 session.refuse(error)
-                return session.view(), gr.skip()
+                return strip_of(session), gr.skip()
             session.apply(event_data(event))
-            view = session.view()
-            if view:  # empty until a base is open
-                view = {**view, "sizes": sizes_of(services, session)}
+            # The preset menu may have tried plans out.
+            view = {**strip_of(session), "sizes": sizes_of(services, session)}
             return view, tiles_of(services, session)
 
         edited = strip.edit(

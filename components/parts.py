@@ -18,6 +18,7 @@ from .widgets.tiles.tiles import Tiles
 from .widgets.tiles.tiles import view as tiles_view
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_DROPPED = "This page was idle for too long. Reload it: the plan is in its address."
 # Events that compute take turns; those that only draw what is there don't wait for them.
 COMPUTE: dict[str, Any] = {"concurrency_limit": 4, "concurrency_id": "compute"}
 AT_ONCE: dict[str, Any] = {"concurrency_limit": None}
@@ -52,15 +53,20 @@ class PageParts:
                 gr.Info("That plan belongs to another base: open that base first.")
                 return gr.skip(), gr.skip()
             session.become(text)
-            return session.view(), tiles_of(self.services, session)
+            return strip_of(session), tiles_of(self.services, session)
 
         event(apply, self.session, [self.strip, self.tiles], queue=False, **QUIET)
 
 
+def strip_of(session: Session) -> dict:
+    """What the strip shows after an edit: the session, or that it was dropped."""
+    return session.view() or {"note": _DROPPED}
+
+
 def tiles_of(services: Services, session: Session) -> dict:
-    """The tiles for a session's plan, or why there are none; which plan that is, and of which
-    revision of the session."""
-    about: dict = {"revision": session.revision}  # read before the plan, which may change meanwhile
+    """The tiles for a session's plan, or why there are none; which plan that is, and the session's
+    `order`."""
+    about: dict = {"order": session.order}  # read before the plan, which may change meanwhile
     try:
         plan = session.plan
         about["of"] = {"spec": session.spec, "plan": str(plan)}

@@ -84,7 +84,7 @@ export function mount({ element, trigger, props, watch }) {
     if (nothing) return;
     const sameBase = view && view.name === next.name && view.depth === next.depth;
     // More is known of the base; an edit that is under way is still to be answered.
-    const samePlan = sameBase && next.revision === view.revision;
+    const samePlan = sameBase && next.order === view.order;
     if (!sameBase) {
       queue.clear();
       menu.close();
@@ -478,5 +478,5 @@ export function mount({ element, trigger, props, watch }) {
   const scroll = element.querySelector('.strip-scroll');
   scroll.addEventListener('scroll', floatOver);
   new ResizeObserver(drawing.resize).observe(scroll);
-  watchNewest({ props, watch }, 'revision', render);
+  watchNewest({ props, watch }, 'order', render);
 }
