@@ -75,7 +75,9 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
         for place, tab in enumerate(tabs.children):
             tab.select(None, js=_COMPACT.format("true" if place else "false"), **QUIET)
 
-        def edit(session: Session, event: gr.EventData, request: gr.Request) -> tuple[dict, dict]:
+        def edit(
+            session: Session, healed: HealedStore, event: gr.EventData, request: gr.Request
+        ) -> tuple[dict, dict]:
             try:
                 services.admit("edit", request)
             except SurgeryError as error:
@@ -84,10 +86,10 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
             session.apply(event_data(event))
             # The preset menu may have tried plans out.
             view = {**strip_of(session), "sizes": sizes_of(services, session)}
-            return view, tiles_of(services, session)
+            return view, tiles_of(services, session, healed)
 
         edited = strip.edit(
-            edit, [session], [strip, tiles], queue=False, trigger_mode="multiple", **QUIET
+            edit, [session, healed], [strip, tiles], queue=False, trigger_mode="multiple", **QUIET
         )
         parts = PageParts(services, session, healed, strip, tiles, tabs, [edited])
         asked = quality.wire_repair(quality_tile, parts)  # an edit, which the panels follow

@@ -62,6 +62,10 @@ class HealedStore:
             raise SurgeryError(_RELEASED)
         return Operation(spec, plan)
 
+    def is_healed(self, spec: str, plan: Plan) -> bool:
+        """Whether the patient of a plan is a healed one."""
+        return (spec, plan, "healed") in self._kept
+
     def repaired(self, spec: str, plan: Plan) -> Altered | None:
         """The repaired patient of a plan, if there is one: healing begins from it. Raises
         `SurgeryError` if it was released."""

@@ -25,6 +25,7 @@ from components.sessions.session import Session
 from components.widgets.layer_strip.layer_strip import LayerStrip
 from components.widgets.tiles.tiles import Tiles
 from surgery import Plan
+from surgery.operation import Operation
 from surgery.weight_stats import cache, survey_base
 from surgery.weight_stats.value_counts import ValueCounts
 
@@ -230,6 +231,17 @@ def test_another_base_opened_while_a_sample_is_counted(services, panel, tiny_fol
     assert panel.heat not in shown(Updates(panel, services).count(session, look))
 
 
+def test_what_is_not_counted_of_a_healed_patient_is_said(services, panel, tiny_folder):
+    session, look = opened(services, str(tiny_folder("llama")))
+    shown(Updates(panel, services).count(session, look))
+    store, plan = HealedStore(), Plan.parse("0:2, 4:6", 6)
+    session.become(str(plan))
+    store.keep(Operation(session.spec, plan, SimpleNamespace(plan=plan, word="healed")))
+    for healed in (None, store):
+        text = shown(Updates(panel, services).redraw(session, look, healed))[panel.status]["text"]
+        assert ("as they were before healing" in text) is (healed is store)
+
+
 def test_redraws_go_through_the_queue():
     """Gradio carries on with a generator only there: else the page gets its first value alone."""
     page = build(services=Services.of())
@@ -267,6 +279,7 @@ def test_strangers_count_only_so_often(tiny_folder, monkeypatch):
     rates = Rates({"count": 2, "edit": 3, "draw": 1}, lambda: 0.0)
     services = Services.of(Deployment.of(public=True), rates=rates)
     session, look = opened(services, str(tiny_folder("llama")))
+    healed = HealedStore()
     page = handlers(services, {"turned", "picked", "chosen", "followed"})
     panel = page["panel"]
 
@@ -274,11 +287,11 @@ def test_strangers_count_only_so_often(tiny_folder, monkeypatch):
         """Whether it was let in."""
         request = SimpleNamespace(session_hash=who, client=None)
         if name == "chosen":
-            values = shown(page[name](session, look, request, *settings))
+            values = shown(page[name](session, healed, look, request, *settings))
         elif name == "picked":
-            values = shown(page[name](session, look, event, request))
+            values = shown(page[name](session, healed, look, event, request))
         else:
-            values = shown(page[name](session, look, *settings, event, request))
+            values = shown(page[name](session, healed, look, *settings, event, request))
         message = values[panel.status]
         return not (isinstance(message, dict) and "Too many requests" in message.get("text", ""))
 
@@ -295,7 +308,7 @@ def test_strangers_count_only_so_often(tiny_folder, monkeypatch):
     elsewhere = SimpleNamespace(value="Talk")
     assert ask("turned", "a", *SETTINGS, event=elsewhere)  # leaving costs nothing
     request = SimpleNamespace(session_hash="a", client=None)
-    values = shown(page["followed"](session, look, request))
+    values = shown(page["followed"](session, healed, look, request))
     assert panel.heat not in values  # … and out of sight nothing is drawn
-    (values,) = page["followed"](session, look, request)
+    (values,) = page["followed"](session, healed, look, request)
     assert values[panel.status]["failed"]
