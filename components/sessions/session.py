@@ -194,7 +194,10 @@ class Session:
                 "edited": self._edited,
                 "undo": bool(history.past),
                 "redo": bool(history.future),
-                "repair": plan != self._repaired and bool(starts(plan.unfitted)),
+                "repair": not self._deployment.why_no_repair
+                and plan != self._repaired
+                and bool(starts(plan.unfitted)),
+                "why_no_repair": self._deployment.why_no_repair,
                 "revision": self._revision,
                 "order": self.order,
                 "message": self._message,

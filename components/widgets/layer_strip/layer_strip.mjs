@@ -35,6 +35,8 @@ export function mount({ element, trigger, props, watch }) {
   const headline = element.querySelector('.strip-headline');
   const emptyLine = element.querySelector('.strip-empty');
   const zoom = element.querySelector('.strip-zoom');
+  const repair = element.querySelector('[data-op=repair]');
+  const repairHint = repair.title;
   const drawing = createDrawing(element, () => {
     showZoom();
     floatOver();
@@ -180,6 +182,7 @@ export function mount({ element, trigger, props, watch }) {
     for (const button of panel.querySelectorAll('[data-op]')) {
       button.disabled = !possible(button.dataset.op, chosen, view);
     }
+    repair.title = view?.why_no_repair || repairHint;
     panel.querySelector('[data-select=none]').disabled = !chosen;
     initBox.disabled = !possible('initialise', chosen, view);
     look.hidden = !chosen || chosen.end - chosen.start > 1;
