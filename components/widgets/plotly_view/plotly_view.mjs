@@ -2,9 +2,10 @@
 // marks the layers that are hovered or selected on the strip.
 import { download, downloadText, make } from '../dom.mjs';
 import { listen, send } from '../layer_events.mjs';
+import { currentAddress, followAddress } from '../page_address.mjs';
 import { markOutdated } from '../page_plan.mjs';
 import { csv } from '../text.mjs';
-import { fileName, rows, thinned, transposed, withColours } from './figure_data.mjs';
+import { fileName, legible, rows, thinned, transposed, withColours } from './figure_data.mjs';
 import { columnsOf, frames, tokenColumn } from './linked_layers.mjs';
 
 const REST = 60; // milliseconds until Python is told of a selection
@@ -150,10 +151,26 @@ export function mount({ element, trigger, props, watch }) {
       responsive: false, displayModeBar: false, doubleClick: false, scrollZoom: false,
     };
     const first = !area.data;
-    await Plotly.react(area, withColours(value.data, colours), layout, config);
+    referAnew();
+    const data = legible(withColours(value.data, colours), area.clientWidth);
+    await Plotly.react(area, data, layout, config);
     if (first) listenToFigure();
     area.dataset.drawn = turn;
     mark();
+  }
+
+  // plotly.js puts the page's address before its references to colour bars and clip paths: once that
+  // has changed they would lead nowhere.
+  function referAnew() {
+    const context = Reflect.get(area, '_context') || {};
+    const [before, now] = [Reflect.get(context, '_baseUrl'), currentAddress()];
+    if (!before || before === now) return;
+    Reflect.set(context, '_baseUrl', now);
+    for (const name of ['clip-path', 'style']) {
+      for (const node of area.querySelectorAll(`[${name}*="url("]`)) {
+        node.setAttribute(name, node.getAttribute(name).replaceAll(`${before}#`, `${now}#`));
+      }
+    }
   }
 
   // ---------------------------------------------------------------- layers
@@ -260,14 +277,19 @@ export function mount({ element, trigger, props, watch }) {
   }).observe(document.body, { attributes: true, attributeFilter: ['class'] });
 
   let width = 0;
+  let widening = 0;
   new ResizeObserver(() => {
     if (!area.data || !area.clientWidth) return;
     window.Plotly.Plots.resize(area);
-    if (area.clientWidth !== width) fillTable(element, figureOf()?.table);
-    if (!width) draw(); // it was drawn while it had no room for labels
+    if (area.clientWidth === width) return;
+    fillTable(element, figureOf()?.table);
+    // Which labels there is room for depends on the width: at first there was none.
+    clearTimeout(widening);
+    widening = setTimeout(draw, width ? REST : 0);
     width = area.clientWidth;
   }).observe(area);
 
+  followAddress(element, referAnew);
   watch('value', draw);
   draw();
 }
