@@ -110,6 +110,8 @@ export function mount({ element, trigger, props, watch }) {
       tokens = value.tokens;
       picked = value.picked;
       drawTokens();
+      const { offsetTop = 0 } = text.children[picked] || {};
+      text.scrollTop = offsetTop - text.offsetTop - text.clientHeight / 2; // it is in sight
     }
     mark();
     showCard(picked);
