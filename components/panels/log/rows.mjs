@@ -19,7 +19,7 @@ export function ordered(entries) {
 }
 
 function millions(parameters) {
-  return `${(parameters / 1e6).toLocaleString('en', { maximumSignificantDigits: 4 })} M`;
+  return `${(parameters / 1e6).toLocaleString('en', { maximumSignificantDigits: 4 })}\u00a0M`;
 }
 
 function counted(count, one) {
