@@ -173,8 +173,8 @@ def look(
     if result.perplexity is None:
         words = f"{sample.tokens:,} tokens to measure on. Measure starts with the unmodified base."
         return {panel.status: note(words), **_nothing(panel)}
-    words = note(_words(result, name_of(kind, own)))
-    return {panel.status: words, **_drawn(panel, result, above)}
+    found = note(_words(result, name_of(kind, own)))
+    return {panel.status: found, **_drawn(panel, result, above)}
 
 
 def measure(
