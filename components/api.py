@@ -20,7 +20,6 @@ from surgery.operation import Operation
 from surgery.progress import Cancelled, Progress
 from surgery.skills.registry import FEWEST
 
-from .parts import COMPUTE
 from .services import checkpoints
 from .services.checkpoints import AS_STORED
 from .services.client_address import visitor
@@ -53,7 +52,8 @@ class Endpoints:
         for queued in (self.generate, self.skills):  # they have fair queues
             gr.api(queued, api_name=queued.__name__, concurrency_limit=None)
         for work in (self.save, self.scan, self.suggest):
-            gr.api(work, api_name=work.__name__, **COMPUTE)
+            # Beside what visitors of the page compute: programs don't hold them up.
+            gr.api(work, api_name=work.__name__, concurrency_limit=2, concurrency_id="api")
 
     def inspect(self, base: str = "bundled", request: gr.Request = _GIVEN) -> dict:
         """Say what a language model is: architecture, layers, parameters, bytes. Reads no weights.
@@ -102,7 +102,7 @@ class Endpoints:
             greedy: Always take the most likely token; else draw by seed, temperature and top_p.
             seed: The same seed gives the same text.
             temperature: Higher is more random.
-            top_p: Share of likely tokens to draw from.
+            top_p: Nucleus sampling threshold.
             chat: Put the prompt into the model's chat template.
         """
         with self._answering("speak", request):
@@ -347,7 +347,7 @@ class Endpoints:
         if not isinstance(limit, int) or not 1 <= limit <= _LONGEST_SAMPLE:
             raise SurgeryError(f"limit can be 1 to {_LONGEST_SAMPLE:,} tokens.")
         model = self.bases.load(_spec(base), progress)
-        name = "the text given" if text else f"the project's own text “{texts.DEFAULT}”"
+        name = "the text given" if text else f"the short text “{texts.DEFAULT}”"
         return model, Sample.of(model, str(text) or texts.get(texts.DEFAULT), limit=limit), name
 
 

@@ -9,7 +9,7 @@ import gradio as gr
 
 from surgery import SurgeryError
 
-from .parts import COMPUTE, QUIET, PageParts
+from .parts import AT_ONCE, QUIET, PageParts
 from .services.services import Services
 from .sessions.session import Session
 
@@ -29,7 +29,7 @@ def wire(parts: PageParts) -> None:
         return look_up(parts.services, session)
 
     for event in (*parts.opened, *parts.scanned):
-        event.then(look, parts.session, parts.strip, **QUIET, **COMPUTE)
+        event.then(look, parts.session, parts.strip, **QUIET, **AT_ONCE)
 
 
 def look_up(services: Services, session: Session) -> object:

@@ -18,7 +18,7 @@ from .gradio_compat.event_data import event_data
 from .gradio_compat.readable_errors import ReadableErrors
 from .panels import base, heal, lesson, link, log, quality, save, talk, weights, xray
 from .panels.save import push_offered
-from .parts import QUIET, PageParts, sizes_of, tiles_of
+from .parts import QUIET, PageParts, sizes_of, strip_of, tiles_of
 from .services import session_cleanup
 from .services.guard import Guard
 from .services.services import Services
@@ -75,20 +75,21 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
         for place, tab in enumerate(tabs.children):
             tab.select(None, js=_COMPACT.format("true" if place else "false"), **QUIET)
 
-        def edit(session: Session, event: gr.EventData, request: gr.Request) -> tuple[dict, dict]:
+        def edit(
+            session: Session, healed: HealedStore, event: gr.EventData, request: gr.Request
+        ) -> tuple[dict, dict]:
             try:
                 services.admit("edit", request)
             except SurgeryError as error:
                 session.refuse(error)
-                return session.view(), gr.skip()
+                return strip_of(session), gr.skip()
             session.apply(event_data(event))
-            view = session.view()
-            if view:  # empty until a base is open
-                view = {**view, "sizes": sizes_of(services, session)}
-            return view, tiles_of(services, session)
+            # The preset menu may have tried plans out.
+            view = {**strip_of(session), "sizes": sizes_of(services, session)}
+            return view, tiles_of(services, session, healed)
 
         edited = strip.edit(
-            edit, [session], [strip, tiles], queue=False, trigger_mode="multiple", **QUIET
+            edit, [session, healed], [strip, tiles], queue=False, trigger_mode="multiple", **QUIET
         )
         parts = PageParts(services, session, healed, strip, tiles, tabs, [edited])
         asked = quality.wire_repair(quality_tile, parts)  # an edit, which the panels follow
@@ -124,7 +125,7 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
             if services.refused("leave", request):
                 return
             own = request.session_hash or ""
-            services.cleanup.release(demo.state_holder, own, keep=Session)
+            services.cleanup.release(demo.state_holder, own)
             services.downloads.forget(own)
             services.runs.forget(own)
             services.quality.leave(own)

@@ -12,14 +12,17 @@ from surgery import PlanError, SurgeryError
 
 from .gradio_compat.event_data import event_data
 from .services.services import Services
+from .sessions.healed_store import HealedStore
 from .sessions.session import Session, layers_text
 from .widgets.layer_strip.layer_strip import LayerStrip
 from .widgets.tiles.tiles import Tiles
 from .widgets.tiles.tiles import view as tiles_view
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-# Events that compute take turns; those that only draw don't wait for them.
+_DROPPED = "This page was idle for too long. Reload it: the plan is in its address."
+# Events that compute take turns; those that only draw what is there don't wait for them.
 COMPUTE: dict[str, Any] = {"concurrency_limit": 4, "concurrency_id": "compute"}
+AT_ONCE: dict[str, Any] = {"concurrency_limit": None}
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,9 @@ class PageParts:
         """Have an event change the plan to the one whose notation `plan_of` returns, from what the
         browser sent; None for a plan of another base."""
 
-        def apply(session: Session, event: gr.EventData, request: gr.Request) -> tuple[dict, dict]:
+        def apply(
+            session: Session, healed: HealedStore, event: gr.EventData, request: gr.Request
+        ) -> tuple[dict, dict]:
             if self.services.refused("edit", request):
                 return gr.skip(), gr.skip()
             text = plan_of(session, event_data(event))
@@ -51,19 +56,25 @@ class PageParts:
                 gr.Info("That plan belongs to another base: open that base first.")
                 return gr.skip(), gr.skip()
             session.become(text)
-            return session.view(), tiles_of(self.services, session)
+            return strip_of(session), tiles_of(self.services, session, healed)
 
-        event(apply, self.session, [self.strip, self.tiles], queue=False, **QUIET)
+        event(apply, [self.session, self.healed], [self.strip, self.tiles], queue=False, **QUIET)
 
 
-def tiles_of(services: Services, session: Session) -> dict:
-    """The tiles for a session's plan, or why there are none; which plan that is, and of which
-    revision of the session."""
-    about: dict = {"revision": session.revision}  # read before the plan, which may change meanwhile
+def strip_of(session: Session) -> dict:
+    """What the strip shows after an edit: the session, or that it was dropped."""
+    return session.view() or {"note": _DROPPED}
+
+
+def tiles_of(services: Services, session: Session, healed: HealedStore | None = None) -> dict:
+    """The tiles for a session's plan, or why there are none; which plan that is, and the session's
+    `order`. `healed` has the session's healed patients."""
+    about: dict = {"order": session.order}  # read before the plan, which may change meanwhile
     try:
         plan = session.plan
         about["of"] = {"spec": session.spec, "plan": str(plan)}
-        return {**tiles_view(services.bases.numbers(session.spec), plan), **about}
+        is_healed = healed is not None and healed.is_healed(session.spec, plan)
+        return {**tiles_view(services.bases.numbers(session.spec), plan, is_healed), **about}
     except SurgeryError as error:
         return {"error": services.deployment.words(error), **about}
 

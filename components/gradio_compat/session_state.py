@@ -21,12 +21,15 @@ def is_closed(holder: Any, session: str) -> bool:
     return session in holder.session_data and holder.session_data[session].is_closed
 
 
-def close(holder: Any, session: str, keep: type) -> None:
-    """Mark a session as closed, and drop its state but for values of the type `keep`."""
+def close(holder: Any, session: str) -> None:
+    """Mark a session as closed. Of its state, values with a method `release` are told to release
+    their memory, and stay; the others are dropped."""
     state = holder.session_data.get(session)
     if state is not None:
         for key, value in list(state.state_data.items()):
-            if not isinstance(value, keep):
+            if release := getattr(value, "release", None):
+                release()
+            else:
                 del state.state_data[key]
         state.is_closed = True
 

@@ -20,6 +20,9 @@ _SETTINGS = r"(?:,\s*[A-Za-z_]\w*\s*=\s*[^,\s][^,]*)*"
 _PUBLIC_SPEC = re.compile(rf"(?:{_HUB_ID}|config:{_HUB_ID}{_SETTINGS})", re.ASCII)
 _LONGEST_SPEC = 500
 _LARGEST_COUNT = 512  # of layers, heads, experts in a config that strangers may open
+_NO_REPAIR = (
+    "Repair is switched off on this public page. Run the app on your own machine to repair a plan."
+)
 # An absolute path in a message: not the middle of a word, of org/name or of an address.
 _PATH = re.compile(r"(?<![\w.:/<])(?:[A-Za-z]:[\\/]|~?/(?=[^\s/]))[^\s'\"“”’,;:()<>]*")
 
@@ -143,6 +146,16 @@ class Deployment:
                 "Healing is switched off on this public page: it needs hours of the machine. Save "
                 "the patient, and heal it on your own."
             )
+
+    @property
+    def why_no_repair(self) -> str:
+        """Why plans can't be repaired here; empty if they can."""
+        return "" if self.healing else _NO_REPAIR
+
+    def check_repair(self) -> None:
+        """Raise `SurgeryError` where strangers may not repair plans."""
+        if self.why_no_repair:
+            raise SurgeryError(self.why_no_repair)
 
     # ------------------------------------------------------------------ messages
 

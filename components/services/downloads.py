@@ -40,7 +40,7 @@ class _Offer:
 
 
 class Downloads:
-    """One folder for each session, for an hour; and the addresses of the files in them."""
+    """One folder for each session's save, for an hour; and the addresses of the files in them."""
 
     def __init__(self, quota: int | None = None) -> None:
         """`quota` is the size of a public page's storage in bytes."""
@@ -55,8 +55,9 @@ class Downloads:
         return len(self._offers)
 
     def folder_of(self, session: str, visitor: Visitor | None = None) -> Path:
-        """Return an empty folder for a session. Its previous download and expired ones are deleted,
-        and the oldest ones of the visitor's address if they use too much storage."""
+        """Return a new, empty folder for a session: a save that was stopped may still be clearing
+        up its own. The session's previous download and expired ones are deleted, and the oldest
+        ones of the visitor's address if they use too much storage."""
         self.forget(session)
         if visitor and self._quota:
             self._delete_oldest(party(visitor.address), self._quota // 2)
@@ -65,7 +66,7 @@ class Downloads:
         for old in self.folder.iterdir():
             if time.time() - old.stat().st_mtime > _KEPT:
                 shutil.rmtree(old, ignore_errors=True)
-        folder = self._place(session)
+        folder = self.folder / f"{_prefix(session)}{secrets.token_hex(16)}"
         folder.mkdir()
         return folder
 
@@ -89,7 +90,8 @@ class Downloads:
         """Delete a session's download."""
         with self._lock:
             self._offers = {k: o for k, o in self._offers.items() if o.session != session}
-        shutil.rmtree(self._place(session), ignore_errors=True)
+        for folder in self.folder.glob(f"{_prefix(session)}*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _delete_oldest(self, whose: str, most: int) -> None:
         """Delete the oldest files of an address until the rest takes at most `most` bytes."""
@@ -114,8 +116,10 @@ class Downloads:
         headers = {"cache-control": "private, no-store"}
         return FileResponse(path, filename=path.name, headers=headers)
 
-    def _place(self, session: str) -> Path:
-        return self.folder / hashlib.sha256(f"{_SALT}{session}".encode()).hexdigest()
+
+def _prefix(session: str) -> str:
+    """What the names of a session's folders begin with."""
+    return hashlib.sha256(f"{_SALT}{session}".encode()).hexdigest()[:32]
 
 
 def _size(path: Path) -> int:

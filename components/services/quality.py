@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 ALL = "all four texts"
 _MOST = 1000  # measured plans kept for each base
 _FEW = 3  # visitors of a public page for whom plans are measured without being asked for
+_RECENT = 300.0  # seconds for which a visitor counts after the last request
 _LONGEST = 10.0  # seconds to the first number, from which on it has to be asked for
 _SPEED = 30e9  # FLOP/s of a slow processor
 _LOOK = 0.05  # seconds between looks whether texts are done
@@ -77,7 +78,7 @@ class Quality:
         self._known: WeakKeyDictionary[Base, OrderedDict[tuple, PlanQuality]] = WeakKeyDictionary()
         self._samples: WeakKeyDictionary[Base, dict[str, Sample]] = WeakKeyDictionary()
         self._controls: WeakKeyDictionary[Base, dict[int, Plan | None]] = WeakKeyDictionary()
-        self._visitors: OrderedDict[str, None] = OrderedDict()
+        self._visitors: OrderedDict[str, float] = OrderedDict()  # and when each was here last
 
     @classmethod
     def of(cls, deployment: Deployment) -> tuple[FairQueue, Quality]:
@@ -93,9 +94,9 @@ class Quality:
     # ------------------------------------------------------------------ when
 
     def arrive(self, session: str) -> None:
-        """Note that a page is open."""
+        """Note that a visitor's request was admitted."""
         with self._lock:
-            self._visitors[session] = None
+            self._visitors[session] = time.monotonic()
             self._visitors.move_to_end(session)
             while len(self._visitors) > _MOST:
                 self._visitors.popitem(last=False)
@@ -109,7 +110,7 @@ class Quality:
         """Why a plan isn't measured without being asked for; empty if it is."""
         if not self._deployment.measures_unasked:
             return "Measured only when you ask."
-        if self._deployment.public and len(self._visitors) > _FEW:
+        if self._deployment.public and self._recent() > _FEW:
             return "Not measured automatically while several visitors share this page."
         if base.kind == "config":
             return "Not measured automatically: the weights are random."
@@ -124,6 +125,11 @@ class Quality:
         if base.device == "cpu" and seconds > _LONGEST:
             return f"Not measured automatically: it takes about {duration(seconds)}."
         return ""
+
+    def _recent(self) -> int:
+        """How many visitors there were lately."""
+        with self._lock:
+            return sum(time.monotonic() - at < _RECENT for at in self._visitors.values())
 
     # ------------------------------------------------------------------ what
 

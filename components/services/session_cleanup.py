@@ -1,7 +1,7 @@
 """Release a session's memory when its page closes, but keep its plan for an hour.
 
 A phone that was locked, or a train in a tunnel, looks like a closed tab. Visitors who come back in
-time find the plan and its undo as they were.
+time find the plan and its undo as they were, and are told if a healed patient is gone.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class SessionCleanup:
         self._left: list[tuple[float, Any, str]] = []  # time of the next check, holder, session
         self._sweeper: threading.Thread | None = None
 
-    def release(self, holder: Any, session: str, keep: type) -> None:
-        """Release what a session held but for its state of the type `keep`. `holder` is Gradio's
-        `StateHolder`."""
+    def release(self, holder: Any, session: str) -> None:
+        """Release what a session held; values of its state with a method `release` stay for an
+        hour. `holder` is Gradio's `StateHolder`."""
         session_state.forget_pictures(holder, session)
-        session_state.close(holder, session, keep)
+        session_state.close(holder, session)
         self._check_later(holder, session)
         session_state.forget_closed(holder, _STAYS)
 

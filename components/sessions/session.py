@@ -7,6 +7,7 @@ one that was meant for an older plan is not applied to a newer one.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,6 +55,9 @@ class Session:
         self._history: History | None = None
         self._selection: Selection | None = None
         self._revision = 0
+        # A page that stays open must get higher ones from the session that takes the place of one
+        # that was dropped, or from a restarted app.
+        self._born = int(1000 * time.time())
         self._message = ""
         self._error = ""
         self._trials: dict[str, Plan | PlanError] = {}
@@ -73,9 +77,9 @@ class Session:
         return self._history.present
 
     @property
-    def revision(self) -> int:
-        """How often the session has changed: of two answers the one with the higher is newer."""
-        return self._revision
+    def order(self) -> int:
+        """Rises with every change: of two answers the one with the higher is newer."""
+        return self._born + self._revision
 
     @property
     def name(self) -> str:
@@ -131,6 +135,11 @@ class Session:
                 if isinstance(request, Mapping) and request.get("op") == "write":
                     self._text = str(request.get("text", ""))[:_LONGEST_TEXT]
 
+    def release(self) -> None:
+        """Forget the last repair: what it fitted is gone once the page was closed, and the same
+        plan may be repaired again."""
+        self._repaired = None
+
     def become(self, text: str, edited: bool = True) -> None:
         """Change to a plan given in notation; `edited` as in `apply`."""
         self.apply({"op": "write", "text": text, "revision": self._revision}, edited)
@@ -185,8 +194,12 @@ class Session:
                 "edited": self._edited,
                 "undo": bool(history.past),
                 "redo": bool(history.future),
-                "repair": plan != self._repaired and bool(starts(plan.unfitted)),
+                "repair": not self._deployment.why_no_repair
+                and plan != self._repaired
+                and bool(starts(plan.unfitted)),
+                "why_no_repair": self._deployment.why_no_repair,
                 "revision": self._revision,
+                "order": self.order,
                 "message": self._message,
                 "error": self._error,
                 "presets": _presets(plan.depth),

@@ -46,6 +46,22 @@ def test_a_plan_is_named_and_pinned(logged):
     assert page.locator("#log-table b", has_text="four").count() == 0
 
 
+def test_a_name_that_is_typed_survives_a_redraw(logged):
+    page = logged
+    write_plan(page, "0:4")
+    depth(page, 4)
+    name = page.get_by_label("Name of the plan 0:6")
+    name.press_sequentially("mine")
+    page.locator("#log-start").evaluate("button => button.click()")  # the focus stays
+    points = page.locator("#log-picture .scatterlayer .point")
+    expect(points).to_have_count(4, timeout=120_000)  # the table came with it
+    expect(name).to_have_value("mine")
+    expect(name).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(plans(page)).to_have_count(4)
+    expect(name).to_have_value("mine")
+
+
 def test_two_plans_are_compared_and_either_is_opened(logged):
     page = logged
     page.get_by_label("Compare as A: 0:6").click()

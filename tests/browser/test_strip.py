@@ -142,6 +142,21 @@ def test_without_a_mouse(page):
     expect(page.locator("[data-strip=base] .layer[aria-selected=true]")).to_have_count(1)
 
 
+def test_layers_of_the_base_are_inserted_without_a_mouse(page):
+    base = page.get_by_role("listbox", name="Layers of the base")
+    insert = page.get_by_role("button", name="Insert I")
+    base.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    expect(insert).to_be_visible()
+    page.keyboard.press("i")
+    expect(plan_box(page)).to_have_value("0:3, 1:30")
+    page.keyboard.press("Alt+ArrowRight")  # what was inserted is selected
+    expect(plan_box(page)).to_have_value("0:4, 1:3, 4:30")
+    expect(insert).to_be_hidden()  # layers of the patient are moved
+
+
 def test_rapid_keys_are_all_applied_in_order(page):
     select(page, 0, 0)
     for _ in range(12):

@@ -47,6 +47,37 @@ def facts(page: Page, row: str) -> list[str]:
     return next(line[1:] for line in lines if line[0] == row)
 
 
+def test_references_within_figures_follow_the_address(page, tiny_folder):
+    """plotly.js writes the page's address before them, and that has the plan in it."""
+    open_base(page, str(tiny_folder("llama")))
+    depth(page, 6)
+    open_weights(page)
+    page.get_by_role("tab", name="Log").click()  # where the figures stay as they are
+    write_plan(page, "0:2, 4:6")
+    depth(page, 4)
+    expect(page).to_have_url(re.compile("plan=0"))
+    broken = page.evaluate(
+        """() => [...document.querySelectorAll('.plot-area [clip-path], .plot-area .cbfill')]
+          .map(node => `${node.getAttribute('clip-path')} ${node.getAttribute('style')}`)
+          .flatMap(text => [...text.matchAll(/url\\(['"]?([^'")#]*)#/g)].map(found => found[1]))
+          .filter(address => address && address !== location.href.split('#')[0])"""
+    )
+    assert broken == []
+
+
+def test_a_figure_that_cannot_be_loaded_says_so_and_the_next_one_tries_again(page, tiny_folder):
+    open_base(page, str(tiny_folder("llama")))
+    depth(page, 6)
+    page.route("**/plotly.min.js", lambda route: route.abort())
+    page.get_by_role("tab", name="Weights").click()
+    failed = page.locator("#weights-heat .plot-failed")
+    expect(failed).to_have_text("The figure could not be loaded. Reload the page.", timeout=90_000)
+    page.unroute("**/plotly.min.js")
+    write_plan(page, "0:2, 4:6")
+    expect(area(page, "heat").locator(".heatmaplayer")).to_be_visible()
+    expect(failed).to_be_hidden()
+
+
 def test_it_shows_what_was_counted_and_follows_the_plan(page, bundled):
     open_weights(page)
     survey = survey_base(bundled)

@@ -98,9 +98,9 @@ def test_the_target_follows_the_base(page, tiny_folder):
     first = rows.first
     first.get_by_role("button").click()
     expect(first.locator(".skills-details")).to_contain_text("An item:")
-    expect(board.locator(".skills-stale")).to_be_hidden()
+    expect(board.locator(".outdated")).to_be_hidden()
     write_plan(page, "0:6")
-    expect(board.locator(".skills-stale")).to_contain_text("the plan changed")
+    expect(board.locator(".outdated")).to_contain_text("the plan changed")
     page.get_by_role("tab", name="Log").click()
     expect(page.locator("#log-table .log-skills").first).to_contain_text("at chance")
 

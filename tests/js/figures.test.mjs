@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
-  fileName, rows, thinned, transposed, withColours,
+  fileName, legible, rows, thinned, transposed, withColours,
 } from '../../components/widgets/plotly_view/figure_data.mjs';
 import { columnsOf, frames, runs } from '../../components/widgets/plotly_view/linked_layers.mjs';
 
@@ -14,6 +14,15 @@ test('colours of the page are filled in wherever they are named', () => {
   assert.deepEqual(withColours(value, colours), {
     a: '#000', b: [{ c: '#ccc' }, '$unknown'], n: [1, 2], none: null,
   });
+});
+
+test('cells that are too narrow for their words have none', () => {
+  const fitted = { z: [[1, 2]], x: [0, 1], text: [['the', 'harbour']], texttemplate: '%{text}' };
+  const words = { ...fitted, textfont: { size: 11 } };
+  const line = { x: [0, 1], y: [1, 2] };
+  assert.deepEqual(legible([words, fitted, line], 400), [words, fitted, line]);
+  const drawn = legible([words, fitted, line], 60);
+  assert.deepEqual(drawn, [{ ...words, texttemplate: '' }, fitted, line]);
 });
 
 test('a table that is too wide has its rows as columns', () => {

@@ -92,6 +92,20 @@ test('layers of the base move from where they are in the patient', () => {
   assert.equal(completed({ op: 'left' }, base(2, 4), dropped), null);
 });
 
+test('layers of the base are inserted by key behind the last that is not above them', () => {
+  const base = (start, end) => ({ strip: 'base', start, end });
+  const solar = { depth: 4, patient: [0, 1, 2, 3].map((source) => ({ source })) };
+  assert.deepEqual(completed({ op: 'insert' }, base(1, 3), solar), {
+    op: 'insert', to: 3, ...base(1, 3),
+  });
+  const cut = { depth: 4, patient: [{ source: 2 }, { source: 3 }] };
+  assert.equal(completed({ op: 'insert' }, base(0, 2), cut).to, 0);
+  assert.equal(completed({ op: 'insert', to: 1 }, base(0, 2), cut).to, 1); // dragged
+  assert.equal(completed({ op: 'insert' }, patient(0, 1), solar), null);
+  assert.equal(possible('insert', base(0, 2), cut), true);
+  assert.equal(possible('insert', patient(0, 1), solar), false);
+});
+
 test('what can only fail is not possible', () => {
   const can = (chosen, state = view) => (
     ['drop', 'repeat', 'left', 'right', 'restore', 'reverse', 'initialise']

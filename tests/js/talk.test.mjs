@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AutoRun } from '../../components/panels/talk/auto_run.mjs';
 import { placeOf } from '../../components/panels/talk/following.mjs';
-import { fieldsOf, healingOf, outdated } from '../../components/panels/talk/outdated.mjs';
+import { fieldsOf, outdated } from '../../components/panels/talk/outdated.mjs';
+import { healingOf } from '../../components/widgets/page_plan.mjs';
 import { parting, partingText } from '../../components/panels/talk/parting.mjs';
 import { cut, level } from '../../components/panels/talk/surprise.mjs';
 import {

@@ -52,7 +52,7 @@ const entry = {
 test('a row of the log, and the same as CSV', () => {
   assert.deepEqual(cells(entry), {
     perplexity: ['12.35', '11.00 to ∞'],
-    size: ['3 layers', '12.35 M'],
+    size: ['3 layers', '12.35\u00a0M'],
     measured: ['prose, 512 tokens', ''],
   });
   const other = cells({ ...entry, note: 'greedy search', here: false, layers: 1 });
@@ -72,9 +72,9 @@ test('two plans are compared in words', () => {
   const b = {
     ...a, perplexity: 20, low: 18, high: 22, layers: 2, parameters: a.parameters - 2_000_000,
   };
-  assert.equal(compared(a, b), 'B has 1 layer fewer and 2 M parameters fewer. '
+  assert.equal(compared(a, b), 'B has 1 layer fewer and 2\u00a0M parameters fewer. '
     + 'B against A: +0.693 nats per token. Their intervals don’t overlap.');
-  assert.match(compared(b, a), /^B has 1 layer more and 2 M parameters more\. B against A: −0\.693/);
+  assert.match(compared(b, a), /^B has 1 layer more and 2\u00a0M parameters more\. B against A: −0\.693/);
   assert.equal(compared(a, { ...a, perplexity: 10.5 }), 'Both have the same size. B against A: '
     + '+0.049 nats per token. Their intervals overlap: measure on more text to tell.');
   assert.match(compared(a, { ...b, text: 'code' }), /can’t be compared: the base or the text differs\.$/);

@@ -130,7 +130,7 @@ def test_scan_and_suggest_measure(client, spec):
     assert result["suggestions"] and {one["layers"] for one in result["suggestions"]} == {4}
     assert all(one["judged"] is None for one in result["suggestions"])  # it is one window
     result = client.predict(base=spec, layers=5, limit=200, api_name="/suggest")
-    assert result["judged_on"] == "the project's own text “prose”, another part"
+    assert result["judged_on"] == "the short text “prose”, another part"
     (control,) = (x["plan"] for x in result["suggestions"] if x["method"] == "random")
     for one in result["suggestions"]:
         assert one["judged"]["cost"]["low"] <= one["judged"]["cost"]["high"]

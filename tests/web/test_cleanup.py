@@ -1,45 +1,54 @@
-"""What a closed page leaves behind: its plan for an hour, nothing else."""
+"""What a closed page leaves behind: its plan for an hour, and which patients are gone."""
 
 import datetime
 import time
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 from gradio.state_holder import StateHolder
 
 from components.panels.weights.look import Look
+from components.panels.xray.compare import Seen
 from components.services.session_cleanup import SessionCleanup
+from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
+from surgery import Plan, SurgeryError
+from surgery.operation import Operation
 
 
 @pytest.fixture
 def holder():
     with gr.Blocks() as demo:
-        session, look, box = gr.State(Session()), gr.State(Look()), gr.Textbox()
+        session, look, seen = gr.State(Session()), gr.State(Look()), gr.State(Seen())
+        box = gr.Textbox()
     holder = StateHolder()
     holder.set_blocks(demo)
-    holder.parts = session._id, look._id, box._id
+    holder.parts = session._id, look._id, seen._id, box._id
     return holder
 
 
 def test_what_a_page_showed_is_given_back_and_its_plan_is_not(holder):
-    session, look, box = holder.parts
+    session, look, seen, box = holder.parts
     page = holder["a"]
-    plan, seen = page[session], page[look]
+    plan, looks_at, comparison = page[session], page[look], page[seen]
+    looks_at.open, looks_at.spectra["q"] = True, "large"
     page._update_value_in_config(box, "a picture of megabytes")
-    SessionCleanup().release(holder, "a", Session)
+    SessionCleanup().release(holder, "a")
     assert "megabytes" not in repr(holder["a"].config_values)
     assert holder["a"][session] is plan  # whoever comes back finds it
-    assert holder["a"][look] is not seen
+    assert holder["a"][look] is looks_at and looks_at.open  # the same tab is open
+    assert not looks_at.spectra
+    assert holder["a"][seen] is not comparison
     holder["a"]._update_value_in_config(box, "again")  # and the page works as before
-    SessionCleanup().release(holder, "never there", Session)
+    SessionCleanup().release(holder, "never there")
     assert set(holder.session_data) == {"a"}
 
 
 def test_what_is_drawn_after_the_page_was_closed_goes_too(holder):
     assert holder["a"].config_values
-    SessionCleanup(again=0.05).release(holder, "a", Session)
-    holder["a"]._update_value_in_config(holder.parts[2], "late")
+    SessionCleanup(again=0.05).release(holder, "a")
+    holder["a"]._update_value_in_config(holder.parts[-1], "late")
     for _ in range(500):
         if not holder["a"].config_values:
             break
@@ -51,12 +60,43 @@ def test_after_an_hour_all_of_it_is_gone_unless_somebody_came_back(holder):
     for name in ("gone", "back", "open"):
         assert holder[name]
     cleanup = SessionCleanup()
-    cleanup.release(holder, "gone", Session)
-    cleanup.release(holder, "back", Session)
+    cleanup.release(holder, "gone")
+    cleanup.release(holder, "back")
     long_ago = datetime.datetime.now() - datetime.timedelta(hours=2)
     for name in ("gone", "back", "open"):
         holder.time_last_used[name] = long_ago
     assert holder["back"]  # an edit, say
-    cleanup.release(holder, "another", Session)
+    cleanup.release(holder, "another")
     assert set(holder.session_data) == {"back", "open"}
     assert "gone" not in holder.time_last_used
+
+
+def test_a_plan_whose_healed_patient_was_released_is_refused_until_it_is_healed_again():
+    plan, other = Plan.parse("0:2, 4:6", 6), Plan.parse("0:5", 6)
+
+    def patient(word, of=plan):
+        return Operation("tiny", of, healed=SimpleNamespace(word=word, plan=of))
+
+    store, healed = HealedStore(), patient("healed")
+    store.keep(healed)
+    assert store.operation("tiny", plan) is healed
+    store.release()
+    with pytest.raises(SurgeryError, match="is gone"):
+        store.operation("tiny", plan)
+    assert store.operation("tiny", other) == Operation("tiny", other)
+    assert store.repaired("tiny", plan) is None  # healing again begins from the plan itself
+    store.keep(healed)
+    assert store.operation("tiny", plan) is healed
+    for depth in (3, 4):  # of more than two the oldest goes
+        store.keep(patient("healed", Plan.parse(f"0:{depth}", 6)))
+    with pytest.raises(SurgeryError, match="newer ones took its place"):
+        store.operation("tiny", plan)
+
+
+def test_healing_does_not_begin_from_a_repaired_patient_that_was_released():
+    store, plan = HealedStore(), Plan.parse("0, 1@refit, 4:6@refit", 6)
+    repaired = SimpleNamespace(word="repaired", plan=plan)
+    store.keep(Operation("tiny", plan, healed=repaired))
+    store.release()
+    with pytest.raises(SurgeryError, match="is gone"):
+        store.repaired("tiny", plan)

@@ -41,6 +41,15 @@ def test_each_session_has_a_folder_that_nobody_can_guess(waiting):
     assert not two.exists()
 
 
+def test_a_save_that_was_stopped_clears_up_its_own_folder_only(waiting):
+    """It may end after the next one of the same session has begun."""
+    stopped = waiting.folder_of("one")
+    begun = waiting.folder_of("one")
+    assert stopped != begun and not stopped.exists() and begun.is_dir()
+    waiting.forget("one")
+    assert not begun.exists()
+
+
 def test_a_file_is_fetched_whole_in_part_and_by_head(waiting, client):
     address = saved(waiting, "one", size=3 << 20)
     answer = client.get(address)

@@ -102,11 +102,25 @@ def test_a_run_is_shown_and_its_patient_kept(page):
     drawn = last["curve"]["value"]["data"]
     assert last["curve"]["visible"] and len(drawn[0]["y"]) == 6 and len(drawn) == 4
     json.dumps(last["board"], allow_nan=False)
+    of = {"spec": page.session.spec, "plan": WRITTEN}
+    assert last["board"]["of"] == last["curve"]["value"]["of"] == of
     healed = page.patient()
     assert healed.facts["steps"] == 6 and "".join(healed.stream("Once", max_new_tokens=2))
     assert page.patient(Plan.parse("0:3, 4:6", 6)) is None
     page.runs.forget("one")
     assert not list(page.runs.folder.iterdir())
+
+
+def test_the_base_is_in_use_while_it_teaches(page, monkeypatch):
+    used = []
+
+    def begin(base, *_, **__):
+        used.append(id(base) in page.services.bases._used)
+        raise SurgeryError("enough")
+
+    monkeypatch.setattr("surgery.healing.HealingRun", begin)
+    assert "enough" in page.outcome()["status"]["text"]
+    assert used == [True] and not page.services.bases.used
 
 
 def test_what_is_done_before_the_first_step_is_shown_as_it_comes(page, monkeypatch):

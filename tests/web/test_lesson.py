@@ -54,6 +54,20 @@ def test_every_step_that_measures_has_something_that_does():
     assert acts == {"write", *DEMONSTRATIONS, *PRESSED}
 
 
+def test_the_base_is_in_use_while_it_is_demonstrated(bases, step, last, monkeypatch):
+    used = []
+
+    def in_use(*given):
+        used.append(id(given[-2]) in bases._used)
+        raise BaseError("enough")
+
+    for act, place in (("norm", "Contrast.forgotten_norm"), ("index", "Contrast.old_indices")):
+        monkeypatch.setattr(f"surgery.lesson.contrast.{place}", in_use)
+        with pytest.raises(BaseError, match="enough"):
+            last(act)
+    assert used == [True, True] and not bases.used
+
+
 def test_the_forgotten_norm_is_shown_beside_the_right_way(step, last):
     texts, lines = last("norm")
     right, wrong = texts["sides"]

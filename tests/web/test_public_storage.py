@@ -14,7 +14,7 @@ from hub_server import Hub
 from updates import run
 
 import surgery
-from components.panels.save.wiring import only_status, save
+from components.panels.save.wiring import ended, save
 from components.services.bases import Bases
 from components.services.checkpoints import AS_STORED
 from components.services.deployment import Deployment
@@ -102,7 +102,7 @@ def test_a_save_that_finds_no_room_is_refused(public_page, tmp_path):
 def saving(services: Services, spec: str, dtype: str, folder: Path) -> list:
     """All updates of a download."""
     operation = Operation(spec, Plan.whole(6))
-    return run(services, save(services, operation, "x", dtype, folder, str), only_status)
+    return run(services, save(services, operation, "x", dtype, folder, str), ended)
 
 
 def test_room_is_reckoned_in_the_dtype_that_is_asked_for(public_page, tiny_folder, tmp_path):
@@ -122,10 +122,10 @@ def test_room_is_reckoned_in_the_dtype_that_is_asked_for(public_page, tiny_folde
     ):
         services = public_page(**limits)
         folder = tmp_path / words.replace(" ", "-")
-        *_, (status, _, _) = saving(services, spec, "float32", folder)
+        *_, (status, *_) = saving(services, spec, "float32", folder)
         assert status["failed"] and words in status["text"]
         assert not folder.exists()
-        *_, (status, _, _) = saving(services, spec, "bfloat16", folder)
+        *_, (status, *_) = saving(services, spec, "bfloat16", folder)
         assert not status["failed"], status
         (folder / "x.zip").unlink()
 
@@ -151,12 +151,12 @@ def test_of_two_saves_that_only_fit_one_by_one_the_second_is_told_so(
     first = threading.Thread(target=lambda: list(saving(services, spec, AS_STORED, folders[0])))
     first.start()
     assert begun.wait(30)
-    *_, (status, _, _) = saving(services, spec, AS_STORED, folders[1])
+    *_, (status, *_) = saving(services, spec, AS_STORED, folders[1])
     assert status["failed"] and "not enough disk space left" in status["text"]
     go_on.set()
     first.join(60)
     assert [path.name for path in folders[0].iterdir()] == ["x.zip"]
-    *_, (status, _, _) = saving(services, spec, AS_STORED, folders[0] / "..")
+    *_, (status, *_) = saving(services, spec, AS_STORED, folders[0] / "..")
     assert not status["failed"], status  # one exists, and the other fits beside it
 
 

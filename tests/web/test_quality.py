@@ -4,6 +4,7 @@ import json
 import math
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from components.panels.quality.wiring import Asked, choose, measure_latest
 from components.services import quality as service
 from components.services.deployment import Deployment
 from components.services.quality import ALL, PlanQuality
+from components.services.rates import Rates
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
@@ -281,10 +283,15 @@ def test_the_healed_patient_has_its_own_value(services, spec):
     session.become("0:3")
     session.become("0:2, 4:6")
     assert values(services, session) == [unhealed]  # of a session that did not heal
+    healed.release()
+    (lost,) = values(services, session, healed=healed)
+    assert lost["failed"] and "is gone" in lost["message"] and not lost["value"]
 
 
-def test_with_many_strangers_it_is_off_until_asked_for(bases, spec):
+def test_with_many_strangers_it_is_off_until_asked_for(bases, spec, monkeypatch):
     services = Services.of(Deployment.of(public=True))
+    clock = SimpleNamespace(monotonic=lambda: 1000.0, sleep=time.sleep)
+    monkeypatch.setattr(service, "time", clock)
     base = bases.get(spec)
     operation = Operation(spec, Plan.parse("0:3", 6))
     for visitor in ("a", "b", "c"):
@@ -294,6 +301,20 @@ def test_with_many_strangers_it_is_off_until_asked_for(bases, spec):
     assert "several visitors" in services.quality.why_not(base, operation)
     services.quality.leave("a")
     assert services.quality.why_not(base, operation) == ""
+    services.quality.arrive("e")
+    assert "several visitors" in services.quality.why_not(base, operation)
+    clock.monotonic = lambda: 1300.0  # and nobody was heard of since
+    assert services.quality.why_not(base, operation) == ""
+
+
+def test_a_request_that_is_refused_counts_no_visitor(bases, spec, monkeypatch):
+    rates = Rates({"quality": 1}, lambda: 0.0)
+    services = Services.of(Deployment.of(public=True, people=1), bases=bases, rates=rates)
+    services.admit("quality", None)  # the only one of this minute
+    arrived = []
+    monkeypatch.setattr(services.quality, "arrive", arrived.append)
+    (last,) = values(services, opened(services, spec))
+    assert last["failed"] and "Too many requests" in last["message"] and not arrived
 
 
 def found(nll: float, random: float | None = None) -> PlanQuality:

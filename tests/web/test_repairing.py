@@ -76,7 +76,7 @@ def test_a_repair_that_does_not_help_changes_nothing(services, tiny_folder):
     session = opened(services, str(tiny_folder("llama")))  # whose weights are random
     healed = HealedStore()
     *_, last = run(services, session, healed)
-    assert last["failed"] and "isn't applied" in last["message"]
+    assert last["failed"] and "wasn't applied" in last["message"]
     assert str(session.plan) == "0:2, 4:6"
     assert healed.operation(session.spec, session.plan).healed is None
     assert len(session.measurements) == 3  # the Log shows it all the same
@@ -145,8 +145,12 @@ def test_the_tile_measures_once_the_repair_has_ended_and_says_why_nothing_change
 
 def test_strangers_may_not_where_healing_is_off(spec):
     services = Services.of(Deployment(healing=False))
-    session = opened(services, spec)
-    with pytest.raises(SurgeryError, match="switched off"):
+    session = Session(services.deployment)
+    session.open(spec, services.bases.get(spec))
+    session.become("0:2, 4:6")
+    view = session.view()
+    assert not view["repair"] and "Repair is switched off" in view["why_no_repair"]
+    with pytest.raises(SurgeryError, match="Repair is switched off"):
         list(run(services, session))
 
 

@@ -3,7 +3,7 @@
 import pytest
 from updates import run
 
-from components.panels.save.wiring import only_status, save
+from components.panels.save.wiring import ended, save
 from components.services.checkpoints import AS_STORED, default_name, file_name
 from surgery import Base, Plan
 from surgery.operation import Operation
@@ -37,7 +37,7 @@ def test_a_save_that_fails_says_why_and_leaves_nothing(services, tiny_folder, tm
     spec = str(tiny_folder("qwen2"))
     own = tmp_path / "own"
     work = save(services, Operation(spec, Plan.parse("0:3@average", 6)), "x", AS_STORED, own, str)
-    updates = run(services, work, only_status)
+    updates = run(services, work, ended)
     assert updates[-1][0]["failed"] and "@average" in updates[-1][0]["text"]
     assert not list(tmp_path.iterdir())
 
@@ -45,7 +45,8 @@ def test_a_save_that_fails_says_why_and_leaves_nothing(services, tiny_folder, tm
 def test_a_download_is_one_file(services, tiny_folder, tmp_path):
     operation = Operation(str(tiny_folder("llama")), Plan.parse("0:3", 6))
     updates = save(services, operation, "", "bfloat16", tmp_path, lambda path: "an/address")
-    *_, (status, link, snippet) = updates
+    *before, (status, link, snippet, stop) = updates
+    assert all(update[-1]["visible"] for update in before) and not stop["visible"]
     (path,) = tmp_path.iterdir()
     assert path.suffix == ".zip" and link == {"address": "an/address"}
     assert str(tmp_path) not in repr((status, link, snippet))

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.parts import strip_of
+from components.sessions import session as sessions
 from components.sessions.session import Session
 from surgery import Plan, PlanError
 from surgery.counts import Count, Counts, LayerPart, Layouts
@@ -268,6 +270,29 @@ def test_a_session_without_a_base():
     assert made.view() == {}
     with pytest.raises(PlanError, match="Open a base"):
         _ = made.plan
+
+
+def test_a_session_that_takes_the_place_of_another_has_higher_numbers(monkeypatch):
+    """The page draws no answer with a lower one. The session was dropped, or the app restarted."""
+    clock = SimpleNamespace(time=lambda: 1000.0)
+    monkeypatch.setattr(sessions, "time", clock)
+    first = session("0:3")
+    clock.time = lambda: 4600.0
+    second = copy.deepcopy(first)
+    assert strip_of(second) == {
+        "note": "This page was idle for too long. Reload it: the plan is in its address."
+    }
+    assert second.order > first.order == first.view()["order"]
+    second.open("x", base())
+    assert strip_of(second) == second.view() and second.view()["order"] > first.order
+
+
+def test_a_repair_may_be_made_again_once_what_it_fitted_was_released():
+    made = session("0:2, 4:8")
+    made.repaired(Plan.parse("0, 1@refit, 4:8", DEPTH))
+    assert not made.view()["repair"]
+    made.release()  # the page was closed, and its visitor comes back
+    assert made.view()["repair"] and made.view()["text"] == "0, 1@refit, 4:8"
 
 
 def test_every_page_gets_a_session_of_its_own():

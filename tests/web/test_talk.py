@@ -4,6 +4,7 @@ import base64
 import copy
 import time
 
+import gradio as gr
 import pytest
 import tiny
 import tiny_llava
@@ -51,6 +52,17 @@ def test_both_speak_as_the_library_does(services, tiny_folder):
     assert "".join(text for text, _ in shown["patient"]["pieces"]) == shown["patient"]["text"]
 
 
+def test_texts_stay_when_the_next_run_is_refused_or_breaks_off():
+    status = {"text": "Too many requests: wait 3 s.", "share": None, "failed": True}
+    assert only_status(status) == (status, gr.skip())
+    broken = {"run": 1, "running": True, "base": {"text": "a"}, "patient": {"text": ""}}
+    ended = {**broken, "running": False}
+    assert only_status(status, broken) == (status, ended)
+    assert only_status(status, ended) == (status, gr.skip())
+    empty = {**broken, "base": {"text": ""}}
+    assert only_status(status, empty) == (status, {})  # nothing that would wait for ever
+
+
 def test_one_seed_for_both(services, tiny_folder):
     spec = str(tiny_folder("llama"))
     shown = run(services, spec, Plan.whole(6), greedy=False, seed=7)[-1][1]
@@ -69,7 +81,8 @@ def test_one_seed_for_both(services, tiny_folder):
 )
 def test_what_does_not_fit_is_said(services, tiny_folder, changes, said):
     status, shown = run(services, str(tiny_folder("llama")), Plan.whole(6), **changes)[-1]
-    assert status["failed"] and said in status["text"] and shown == {}
+    assert status["failed"] and said in status["text"]
+    assert shown == gr.skip()  # the texts before it stay
 
 
 def test_a_plan_that_is_refused_is_said(services, tiny_folder):

@@ -61,6 +61,8 @@ def test_layers_with_weights_of_their_own_are_counted(base):
     assert detail("0:10, 20:32") == "shares the base's memory"
     assert detail("0:10, 20@scale=0.5, 21:32") == "shared, except in 1 layer"
     assert detail("0:10@refit, 20:32") == "shared, except in 10 layers"
+    healed = tiles(view(model, Plan.parse("0:10, 20:32", 32), is_healed=True))
+    assert healed["Weights, float16"]["detail"] == "shared, except for healed weights"
 
 
 def test_the_whole_plan_changes_nothing(base):

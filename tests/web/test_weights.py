@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from updates import shown
 
+from components.page import build
 from components.panels import weights
 from components.panels.weights import figures
 from components.panels.weights.look import Look
@@ -24,6 +25,7 @@ from components.sessions.session import Session
 from components.widgets.layer_strip.layer_strip import LayerStrip
 from components.widgets.tiles.tiles import Tiles
 from surgery import Plan
+from surgery.operation import Operation
 from surgery.weight_stats import cache, survey_base
 from surgery.weight_stats.value_counts import ValueCounts
 
@@ -198,6 +200,56 @@ def test_a_drawing_that_was_asked_for_before_a_choice_shows_the_choice(
         assert panel.kind not in values  # the browser has it: sent, it could undo the next choice
 
 
+def test_a_drawing_that_was_overtaken_says_nothing_more(services, panel, tiny_folder, monkeypatch):
+    """Its “Working” would cover the end of the newer drawing, with a Stop that stops nothing."""
+    session, look = opened(services, str(tiny_folder("llama")))
+    shown(Updates(panel, services).count(session, look))
+
+    def watched(work, show):
+        look.turn += 1  # another edit
+        yield show({"text": "Working", "share": None})
+        return work(lambda *_: None)
+
+    monkeypatch.setattr(sys.modules[Updates.__module__], "watch", watched)
+    (update,) = Updates(panel, services).redraw(session, look)
+    assert update == {panel.status: gr.skip()}
+
+
+def test_another_base_opened_while_a_sample_is_counted(services, panel, tiny_folder, monkeypatch):
+    module = sys.modules[Updates.__module__]
+    monkeypatch.setattr(module, "BIG", 1)
+    first, second = (str(tiny_folder(name)) for name in ("llama", "gpt2"))
+    session, look = opened(services, first)
+    counted = module.watch
+
+    def watched(work, show):
+        result = yield from counted(work, show)
+        session.open(second, services.bases.get(second))
+        return result
+
+    monkeypatch.setattr(module, "watch", watched)
+    assert panel.heat not in shown(Updates(panel, services).count(session, look))
+
+
+def test_what_is_not_counted_of_a_healed_patient_is_said(services, panel, tiny_folder):
+    session, look = opened(services, str(tiny_folder("llama")))
+    shown(Updates(panel, services).count(session, look))
+    store, plan = HealedStore(), Plan.parse("0:2, 4:6", 6)
+    session.become(str(plan))
+    store.keep(Operation(session.spec, plan, SimpleNamespace(plan=plan, word="healed")))
+    for healed in (None, store):
+        text = shown(Updates(panel, services).redraw(session, look, healed))[panel.status]["text"]
+        assert ("as they were before healing" in text) is (healed is store)
+
+
+def test_redraws_go_through_the_queue():
+    """Gradio carries on with a generator only there: else the page gets its first value alone."""
+    page = build(services=Services.of())
+    found = [fn for fn in page.fns.values() if fn.api_name.startswith("followed")]
+    assert found and all(fn.queue and fn.trigger_mode == "multiple" for fn in found)
+    assert all(fn.concurrency_limit is None for fn in found)
+
+
 def test_a_kind_that_another_base_lacks_is_let_go(services, panel, tiny_folder):
     session, look = opened(services, str(tiny_folder("llama")))
     look.settings = ("rotor", *SETTINGS[1:])
@@ -227,6 +279,7 @@ def test_strangers_count_only_so_often(tiny_folder, monkeypatch):
     rates = Rates({"count": 2, "edit": 3, "draw": 1}, lambda: 0.0)
     services = Services.of(Deployment.of(public=True), rates=rates)
     session, look = opened(services, str(tiny_folder("llama")))
+    healed = HealedStore()
     page = handlers(services, {"turned", "picked", "chosen", "followed"})
     panel = page["panel"]
 
@@ -234,11 +287,11 @@ def test_strangers_count_only_so_often(tiny_folder, monkeypatch):
         """Whether it was let in."""
         request = SimpleNamespace(session_hash=who, client=None)
         if name == "chosen":
-            values = shown(page[name](session, look, request, *settings))
+            values = shown(page[name](session, healed, look, request, *settings))
         elif name == "picked":
-            values = shown(page[name](session, look, event, request))
+            values = shown(page[name](session, healed, look, event, request))
         else:
-            values = shown(page[name](session, look, *settings, event, request))
+            values = shown(page[name](session, healed, look, *settings, event, request))
         message = values[panel.status]
         return not (isinstance(message, dict) and "Too many requests" in message.get("text", ""))
 
@@ -255,7 +308,7 @@ def test_strangers_count_only_so_often(tiny_folder, monkeypatch):
     elsewhere = SimpleNamespace(value="Talk")
     assert ask("turned", "a", *SETTINGS, event=elsewhere)  # leaving costs nothing
     request = SimpleNamespace(session_hash="a", client=None)
-    values = shown(page["followed"](session, look, request))
+    values = shown(page["followed"](session, healed, look, request))
     assert panel.heat not in values  # … and out of sight nothing is drawn
-    (values,) = page["followed"](session, look, request)
+    (values,) = page["followed"](session, healed, look, request)
     assert values[panel.status]["failed"]

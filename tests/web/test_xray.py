@@ -18,7 +18,7 @@ from components.services.deployment import Deployment
 from components.sessions.healed_store import HealedStore
 from components.sessions.measurements import Entry
 from components.sessions.session import Session
-from surgery import Plan, SurgeryError, texts
+from surgery import Plan, SurgeryError, analysis, texts
 from surgery.analysis import (
     LossIncrease,
     Sample,
@@ -69,7 +69,7 @@ def test_what_is_measured_is_drawn_and_known_the_next_time(services, session):
     pairs = values[panel.repeats]["value"]["data"][0]
     assert (pairs["y"], pairs["x"]) == ([1, 2, 3], [2, 3, 4])
     words = values[panel.status]["text"]
-    assert words.startswith("Perplexity")
+    assert words.startswith("Text: own text. Perplexity")
     assert re.search(r"Half of the costs .* known to ±\s\d+\s% or better", words)
     again = scan.look(panel, services, session, *settings)
     assert again[panel.layers] == values[panel.layers]
@@ -170,6 +170,79 @@ def test_a_comparison_is_drawn_and_logged(services, session):
         assert panel.base_lens not in ignored
 
 
+def test_the_lens_of_a_token_that_was_picked_meanwhile_stays(services, session):
+    """Neither the end of the comparison nor a slow lens of an earlier one covers it."""
+    with gr.Blocks():
+        panel = compare.layout()
+    session.become("0:2, 4:6")
+    seen = Seen()
+    running = compare.run(panel, services, session, HealedStore(), seen, OWN, TEXT)
+    for update in running:
+        if panel.patient_lens in update:
+            break
+    shown(compare.look_closer(panel, services, session, seen, {"index": 12}))
+    rest = shown(running)
+    assert panel.similarity in rest and not rest.keys() & set(panel.lenses)
+    slow = compare.look_closer(panel, services, session, seen, {"index": 12})
+    next(slow)
+    shown(compare.run(panel, services, session, HealedStore(), seen, OWN, TEXT))
+    assert not shown(slow).keys() & set(panel.lenses)
+
+
+def test_what_is_drawn_says_what_it_was_made_of(services, session):
+    with gr.Blocks():
+        panel = compare.layout()
+    session.become("0:2, 4:6")
+    values = shown(compare.run(panel, services, session, HealedStore(), Seen(), OWN, TEXT))
+    of = {"spec": session.spec, "plan": "0:2, 4:6", "healing": ""}
+    assert all(values[view]["of"] == of for view in panel.pictures)
+
+
+def test_a_scan_draws_nothing_over_another_base(services, session, tiny_folder, monkeypatch):
+    with gr.Blocks():
+        panel = scan.layout()
+    other, measured = str(tiny_folder("gpt2")), analysis.scan
+
+    def work(*given, **options):
+        session.open(other, services.bases.get(other))
+        return measured(*given, **options)
+
+    monkeypatch.setattr("surgery.analysis.scan", work)
+    values = shown(scan.measure(panel, services, session, OWN, TEXT, [], ""))
+    assert "before is measured" in values[panel.status]["text"]
+    assert not values.keys() & {panel.layers, panel.blocks, panel.repeats}
+
+
+def test_a_base_is_in_use_while_it_is_worked_on(services, session, monkeypatch):
+    """Else it would be unloaded for another one, and loaded a second time."""
+    with gr.Blocks():
+        scanning, comparing, suggesting = scan.layout(), compare.layout(), suggest.layout()
+        logging = log_panel()
+    seen = []
+
+    def work(base, *_, **__):
+        seen.append(id(base) in services.bases._used)
+        raise SurgeryError("enough")
+
+    for place in (
+        "surgery.analysis.scan",
+        "surgery.analysis.comparison.compare",
+        "surgery.analysis.suggest",
+        "components.panels.log.wiring.default_scores",
+    ):
+        monkeypatch.setattr(place, work)
+    text, healed = (OWN, TEXT), HealedStore()
+    for updates in (
+        scan.measure(scanning, services, session, *text, [], ""),
+        compare.run(comparing, services, session, healed, Seen(), *text),
+        suggest.run(suggesting, services, session, 4, "layers", *text),
+        measure(logging, services, session, healed),
+    ):
+        with pytest.raises(SurgeryError, match="enough"):
+            list(updates)
+    assert seen == [True] * 4 and not services.bases._used
+
+
 def test_suggestions_are_listed_logged_and_applied(services, session):
     with gr.Blocks():
         panel = suggest.layout()
@@ -182,6 +255,10 @@ def test_suggestions_are_listed_logged_and_applied(services, session):
     short = shown(suggest.run(panel, services, session, 4, "layers", OWN, TEXT[:160]))
     assert all("cost" not in row for row in short[panel.rows]["rows"])  # one window
     assert "longer text" in short[panel.status]["text"]
+    chosen = {"plan": rows[0]["plan"], "spec": values[panel.rows]["spec"]}
+    assert suggest.plan_of(session, chosen) == rows[0]["plan"]
+    for other in ({**chosen, "spec": "another"}, {"plan": "0:4"}, {**chosen, "plan": 4}):
+        assert suggest.plan_of(session, other) is None
     session.become(rows[0]["plan"])
     assert len(session.plan) == 4
     for size, unit in ((0, "layers"), (2.5, "layers"), (None, "layers"), (6, "layers")):
@@ -203,8 +280,8 @@ def test_suggestions_are_judged_on_the_other_half(services, session):
     for row in rows:
         score = measured_score(base, Plan.parse(row["plan"], base.depth), judged)
         cost = LossIncrease.of(score, whole)
-        assert row["cost"] == f"{cost.mean:+.2f} nats"
-        assert row["cost_span"] == f"{cost.low:+.2f} to {cost.high:+.2f}"
+        assert row["cost"] == f"{cost.mean:+.2f} nats".replace("-", "−")
+        assert row["cost_span"] == f"{cost.low:+.2f} to {cost.high:+.2f}".replace("-", "−")
         assert bool(row["verdict"]) is (row["plan"] != control)
 
 

@@ -1,6 +1,7 @@
 // Draws a board of numbers, a table with bars, and what the patient writes, all of it as text. Tells
 // the page once a patient was healed.
 import { make } from '../../widgets/dom.mjs';
+import { markOutdated } from '../../widgets/page_plan.mjs';
 
 function tile({ label, hint, value, below }) {
   const box = make('div');
@@ -32,10 +33,17 @@ export function mount({ element, props, watch }) {
   const table = board.querySelector('.heal-rows');
   const problem = board.querySelector('.heal-error');
   const quote = board.querySelector('.heal-quote');
+  const drawOutdated = markOutdated({
+    element,
+    board,
+    line: board.querySelector('.outdated'),
+    made: () => props.value?.of,
+  });
 
   function render() {
     const { numbers = [], rows = [], quote: text = '', error = '', healed } = props.value || {};
     board.hidden = !numbers.length && !error;
+    drawOutdated();
     problem.hidden = !error;
     problem.textContent = error;
     board.querySelector('.heal-numbers').replaceChildren(...numbers.map(tile));

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from components.parts import QUIET, PageParts
+from components.parts import QUIET, PageParts, tiles_of
 from components.services.deployment import Deployment
 from components.services.run_job import run_job, watch
 from components.services.services import Services
@@ -48,6 +49,9 @@ class Costs:
 
     def __deepcopy__(self, memo: dict) -> Costs:
         return Costs()  # Gradio copies a state's first value for every page that is opened
+
+    def release(self) -> None:
+        """Stay when the page is closed: there is no memory to release."""
 
 
 def wire(panel: HealPanel, parts: PageParts) -> None:
@@ -100,6 +104,13 @@ def wire(panel: HealPanel, parts: PageParts) -> None:
         **QUIET,
     )
     panel.pause.click(lambda healed: healed.pausing.set(), parts.healed, None, queue=False, **QUIET)
+
+    def weigh(session: Session, healed: HealedStore, request: gr.Request) -> dict:
+        if services.refused("draw", request):
+            return gr.skip()
+        return tiles_of(services, session, healed)
+
+    healing.then(weigh, [parts.session, parts.healed], parts.tiles, queue=False, **QUIET)
     parts.measured.append(healing)
 
 
@@ -171,12 +182,14 @@ def heal(
     begun: list[HealingRun] = []
     evaluated: list[EvalResult] = []
     drawn = 0.0
+    # Of the plan, whatever its weights: the board itself tells the page that they were healed.
+    of = {"spec": operation.spec, "plan": str(operation.plan)}
 
     def work(progress) -> Healed:
         from surgery.healing import HealingRun
 
-        with healed.busy.taken(progress):
-            base = bases.load(operation.spec, progress)
+        with healed.busy.taken(progress), ExitStack() as used:
+            base = used.enter_context(bases.in_use(bases.load(operation.spec, progress)))
             progress("Starting", 0, 0)  # raises if the page was closed, before anything is written
             place = runs.place(who, operation, settings)
             try:
@@ -205,10 +218,11 @@ def heal(
         if time.monotonic() - drawn > _EVERY:
             drawn = time.monotonic()
             if begun:
-                update |= _drawn(panel, begun[0])
+                update |= _drawn(panel, begun[0], of)
             else:
-                of_start = heal_board.of_start(status["text"], status["share"], evaluated)
-                update |= {panel.board: of_start, panel.curve: gr.update(visible=False)}
+                start = heal_board.of_start(status["text"], status["share"], evaluated)
+                hidden = gr.update(visible=False)
+                update |= {panel.board: {**start, "of": of}, panel.curve: hidden}
         return update
 
     yield panel.only_status(note("Starting"))
@@ -219,12 +233,15 @@ def heal(
     cut = Operation(operation.spec, operation.plan.unfitted)
     for entry in altered_entries(base, cut, done, ALL_KINDS):
         session.measurements.add(entry)
-    shown = _drawn(panel, begun[0])
+    shown = _drawn(panel, begun[0], of)
     shown[panel.board] |= heal_board.of_healed(done)
     yield {**panel.only_status(_DONE), **shown}
 
 
-def _drawn(panel: HealPanel, run: HealingRun) -> dict:
-    """The board, and the picture once there is something in it."""
-    picture = gr.update(value=curve(run.losses, run.evaluations), visible=bool(run.losses))
-    return {panel.board: heal_board.of_run(run), panel.curve: picture}
+def _drawn(panel: HealPanel, run: HealingRun, of: dict) -> dict:
+    """The board, and the picture once there is something in it. `of` is what they are of."""
+    picture = {**curve(run.losses, run.evaluations), "of": of}
+    return {
+        panel.board: {**heal_board.of_run(run), "of": of},
+        panel.curve: gr.update(value=picture, visible=bool(run.losses)),
+    }

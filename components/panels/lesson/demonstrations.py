@@ -19,6 +19,7 @@ from surgery.lesson.course import LONG, SHORT, WHOLE, Step
 from . import blocks
 
 if TYPE_CHECKING:
+    from surgery import Base
     from surgery.lesson.contrast import Difference
     from surgery.progress import Progress
 
@@ -52,9 +53,16 @@ def _side_by_side(
     bases: Bases, mistake: str, step: Step, plan: str, title: str, before: list[dict]
 ) -> Generator[tuple[dict, list[dict]], None, list[dict]]:
     """Stream the right and the wrong model, then compare their logits. Returns all blocks."""
+    base = yield from _watch(partial(bases.load, step.base), before)
+    with bases.in_use(base):
+        return (yield from _contrasted(base, mistake, step, plan, title, before))
+
+
+def _contrasted(
+    base: Base, mistake: str, step: Step, plan: str, title: str, before: list[dict]
+) -> Generator[tuple[dict, list[dict]], None, list[dict]]:
     from surgery.lesson.contrast import Contrast
 
-    base = yield from _watch(partial(bases.load, step.base), before)
     wanted = Plan.parse(plan, base.depth)
     contrast = yield from _watch(lambda _: getattr(Contrast, mistake)(base, wanted), before)
     texts = {"right": "", "wrong": ""}
@@ -108,9 +116,10 @@ def price_of_healing(bases: Bases, step: Step) -> Shown:
 
     def measure(progress):
         sample, scores = Sample.of(base, TEXT), []
-        for i, (_, plan) in enumerate(plans):
-            progress("Measuring perplexity", i, len(plans))
-            scores.append(perplexity(base.operate(Plan.parse(plan, base.depth)).model, sample))
+        with bases.in_use(base):
+            for i, (_, plan) in enumerate(plans):
+                progress("Measuring perplexity", i, len(plans))
+                scores.append(perplexity(base.operate(Plan.parse(plan, base.depth)).model, sample))
         return scores
 
     scores = yield from _watch(measure, [])

@@ -1,4 +1,5 @@
 // How the lesson is walked through: opening, jumping, doing a step, keys, its place in the link.
+import { writeQuery } from '../../widgets/page_address.mjs';
 import { createLessonDrawing } from './lesson_drawing.mjs';
 import { stepIn, withStep } from './lesson_address.mjs';
 
@@ -69,9 +70,7 @@ export function mount({ element, trigger, props, watch }) {
   }
 
   function writeAddress() {
-    const search = withStep(location.search, open ? at : null);
-    if (search === location.search) return;
-    history.replaceState(history.state, '', location.pathname + search + location.hash);
+    writeQuery(withStep(location.search, open ? at : null));
   }
 
   // The page makes room: the lesson is a column beside it, or a sheet at its foot.

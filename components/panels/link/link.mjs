@@ -1,6 +1,7 @@
 // Writes what is on the page into its address, shows that as a link and a QR code, lists the
 // visitor's last plans, and draws the page as a picture.
 import { downloadBlob, make } from '../../widgets/dom.mjs';
+import { writeQuery } from '../../widgets/page_address.mjs';
 import { followPage } from '../../widgets/page_values.mjs';
 import { defaults, plain, query, queryFor, SETTINGS } from './address.mjs';
 import { drawCard } from './card.mjs';
@@ -42,10 +43,7 @@ export function mount({ element, trigger, props, watch }) {
     strip = view;
     const settings = new Map(SETTINGS.map((name, i) => [name, plain(values[i])]));
     initial ??= defaults(settings, location.search);
-    const search = queryFor(view, settings, initial, location.search);
-    if (search !== location.search) {
-      history.replaceState(history.state, '', location.pathname + search + location.hash);
-    }
+    writeQuery(queryFor(view, settings, initial, location.search));
     clearTimeout(resting);
     if (!view.whole && !view.error) {
       resting = setTimeout(() => recent.add(view.spec, view.text), REST);

@@ -5,6 +5,7 @@ import { csv } from '../../widgets/text.mjs';
 import { cells, compared, csvRows, HEADS, ordered, TASK_HEADS, taskCells } from './rows.mjs';
 
 const SIDES = ['A', 'B'];
+const LATER = 300; // milliseconds from leaving a name until the table is drawn
 
 // `at` names the control, so that it keeps the focus when the rows are drawn again.
 function button(className, text, at, label, press) {
@@ -40,6 +41,13 @@ export function mount({ element, trigger, props, watch }) {
   const pair = element.querySelector('.log-pair');
   const chosen = { A: null, B: null }; // indices of entries
   let entries = [];
+  let waitsFor = null; // the field in hand for which drawing waits
+
+  // Not at once: a button that is pressed next would be replaced under the pointer.
+  function drawLater() {
+    waitsFor = null;
+    setTimeout(render, LATER);
+  }
 
   function nameField(entry) {
     const field = make('input', 'log-name');
@@ -142,7 +150,21 @@ export function mount({ element, trigger, props, watch }) {
     fill(box.querySelector('table'), TASK_HEADS, tasks.toReversed().map(taskRow));
   }
 
+  // The field of a name that is being typed: drawn anew, it would lose what was typed.
+  function nameInHand() {
+    const field = document.activeElement;
+    if (!element.contains(field) || !field.classList.contains('log-name')) return null;
+    const entry = (props.value?.entries || []).find(({ index }) => field.dataset.at === `name ${index}`);
+    return entry && entry.name !== field.value ? field : null;
+  }
+
   function render() {
+    const field = nameInHand();
+    if (field) {
+      if (field !== waitsFor) field.addEventListener('blur', drawLater, { once: true });
+      waitsFor = field;
+      return;
+    }
     const focused = element.contains(document.activeElement) && document.activeElement.dataset.at;
     entries = props.value?.entries || [];
     element.querySelector('.log-none').hidden = entries.length > 0;

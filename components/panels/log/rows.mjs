@@ -18,8 +18,8 @@ export function ordered(entries) {
   return [...newest.filter((entry) => entry.pinned), ...newest.filter((entry) => !entry.pinned)];
 }
 
-export function millions(parameters) {
-  return `${(parameters / 1e6).toLocaleString('en', { maximumSignificantDigits: 4 })} M`;
+function millions(parameters) {
+  return `${(parameters / 1e6).toLocaleString('en', { maximumSignificantDigits: 4 })}\u00a0M`;
 }
 
 function counted(count, one) {

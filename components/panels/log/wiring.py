@@ -59,7 +59,7 @@ def wire(panel: LogPanel, parts: PageParts) -> None:
     for event in [measuring, *parts.measured, *parts.opened]:
         event.then(draw, parts.session, **drawn)
     for event in (panel.table.rename, panel.table.pin):
-        event(mark, parts.session, **drawn)
+        event(mark, parts.session, trigger_mode="multiple", **drawn)  # one for each row
     for view in (panel.picture, panel.table):
         parts.changes_plan(view.select, plan_at)
 
@@ -72,7 +72,8 @@ def measure(
 
     def work(progress) -> tuple[Base, list[tuple[Operation, Score]]]:
         base = services.bases.load(operation.spec, progress)
-        return base, default_scores(base, operation, progress)
+        with services.bases.in_use(base):
+            return base, default_scores(base, operation, progress)
 
     base, scores = yield from watch(work, panel.running)
     for of, score in scores:

@@ -58,6 +58,9 @@ class Asked:
     def __deepcopy__(self, memo: dict) -> Asked:
         return Asked()  # Gradio copies a state's first value for every page that is opened
 
+    def release(self) -> None:
+        """Stay when the page is closed: there is no memory to release."""
+
 
 def _is_of(operation: Operation | None, spec: str, plan: Plan) -> bool:
     return operation is not None and (operation.spec, operation.plan) == (spec, plan)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from surgery.repairing import Repaired
 
 STOPPED = note("The repair was stopped.")
-_NO_BETTER = "Repairing is no better than this on held-out text, so it isn't applied."
+_NO_BETTER = "The repaired patient is no better on held-out text, so the repair wasn't applied."
 _LONGEST = 40  # characters of a text's name
 
 
@@ -65,7 +65,10 @@ def wire(tile: QualityTile, parts: PageParts) -> gr.State:
             for value in repair(services, session, healed, asked, operation, text, who):
                 yield numbered(value)
             if session.plan != operation.plan:  # repaired
-                yield {parts.strip: session.view(), parts.tiles: tiles_of(services, session)}
+                yield {
+                    parts.strip: session.view(),
+                    parts.tiles: tiles_of(services, session, healed),
+                }
 
         with asked.repairing(operation) as number:
             yield from run_job(services, "measure", request, updates(), ended, stopped=STOPPED)
@@ -99,7 +102,7 @@ def repair(
     """Values of the tile while a plan waits for its turn and is repaired, within `asked.repairing`;
     at the end the session has the repaired plan, if that is better. `who` is the visitor, for fair
     queueing. Raises `SurgeryError`, or `Cancelled` once it is stopped or another plan is shown."""
-    services.deployment.check_healing()
+    services.deployment.check_repair()
     shown = view.repairing(operation, text, "Starting")
     results: list[Repaired] = []
 

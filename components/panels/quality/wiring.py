@@ -16,7 +16,8 @@ from components.services.run_job import run_job, watch
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
-from surgery import texts
+from surgery import SurgeryError, texts
+from surgery.operation import Operation
 from surgery.progress import Cancelled, Progress
 
 from . import view
@@ -26,7 +27,6 @@ from .panel import QualityTile
 if TYPE_CHECKING:
     from surgery import Base
     from surgery.analysis import Sample
-    from surgery.operation import Operation
 
 
 def wire(tile: QualityTile, parts: PageParts, asked: gr.State) -> None:
@@ -76,12 +76,17 @@ def measure_latest(
     request: gr.Request | None,
     wanted: bool = False,
 ) -> Iterator[dict]:
-    """Values of the tile for the session's plan, until it is measured or no longer wanted. Whether
-    it is measured without having been `wanted` is the service's to say."""
+    """Values of the tile for the session's plan, until it is measured or no longer wanted.
+    `Quality.why_not` decides whether one that isn't `wanted` is measured."""
     if not session.spec or asked.repairs(session.spec, session.plan):
         return
-    request_number = asked.ask()
-    operation, text = healed.operation(session.spec, session.plan), asked.text
+    request_number, text = asked.ask(), asked.text
+    try:
+        operation = healed.operation(session.spec, session.plan)
+    except SurgeryError as error:  # its healed patient was released
+        lost = view.failed(Operation(session.spec, session.plan), text, str(error))
+        yield {**lost, "request": request_number}
+        return
 
     def is_wanted() -> bool:
         return (asked.latest, session.spec) == (request_number, operation.spec) and (
@@ -91,9 +96,11 @@ def measure_latest(
     def failed(status: dict) -> dict:
         return view.failed(operation, text, status["text"])
 
-    services.quality.arrive(getattr(request, "session_hash", None) or "")
-    updates = measure(services, operation, text, is_wanted, visitor(request), wanted)
-    for shown in run_job(services, "quality", request, updates, failed):
+    def admitted() -> Iterator[dict]:
+        services.quality.arrive(getattr(request, "session_hash", None) or "")
+        yield from measure(services, operation, text, is_wanted, visitor(request), wanted)
+
+    for shown in run_job(services, "quality", request, admitted(), failed):
         if "of" not in shown:  # an update that changes nothing
             yield shown
             continue

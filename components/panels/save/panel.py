@@ -60,7 +60,9 @@ def layout(services: Services) -> SavePanel:
         start = gr.Button(
             "Save checkpoint", variant="primary", scale=0, min_width=160, size="md", elem_id="save"
         )
-        stop = gr.Button("Stop", scale=0, min_width=80, size="md", elem_id="save-stop")
+        stop = gr.Button(
+            "Stop", scale=0, min_width=80, size="md", visible=False, elem_id="save-stop"
+        )
         download = DownloadLink(value={}, elem_id="download")
         status = Status(value={}, elem_id="save-status")
     snippet = gr.Code(

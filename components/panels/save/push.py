@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import gradio as gr
 
 from components.services.deployment import Deployment
+from components.services.run_job import JobPanel
 from components.widgets.status.status import Status
 
 NEEDED = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
 
 
 @dataclass(frozen=True)
-class PushPanel:
+class PushPanel(JobPanel):
     """The panel's components."""
 
     name: gr.Textbox
@@ -50,6 +51,8 @@ def layout(deployment: Deployment) -> PushPanel | None:
     with gr.Row(elem_classes="save-buttons"):
         gr.LoginButton(size="md", scale=0, min_width=220)
         start = gr.Button("Push to the Hub", scale=0, min_width=160, size="md", elem_id="push")
-        stop = gr.Button("Stop", scale=0, min_width=80, size="md", elem_id="push-stop")
+        stop = gr.Button(
+            "Stop", scale=0, min_width=80, size="md", visible=False, elem_id="push-stop"
+        )
     status = Status(value={}, elem_id="push-status")
     return PushPanel(name, public, start, stop, status)

@@ -45,18 +45,22 @@ def wire(panel: PushPanel, parts: PageParts) -> None:
                 raise SurgeryError("Sign in first.")
             operation = healed.operation(session.spec, session.plan)
             user = profile.username
-            yield from upload(services, operation, name, not public, user, lambda: token.token)
+            sent = note("Starting")
+            for sent in upload(services, operation, name, not public, user, lambda: token.token):
+                yield panel.running(sent)
+            yield panel.ended(sent)
 
-        yield from run_job(services, "save", request, updates(), lambda status: status)
+        yield from run_job(services, "save", request, updates(), panel.ended)
 
     sending = panel.start.click(
         send,
         [parts.session, parts.healed, panel.name, panel.public],
-        panel.status,
+        [panel.status, panel.stop],
         concurrency_limit=1,
         **QUIET,
     )
-    stops(panel.stop, [sending], lambda: note("Stopped."), None, [panel.status])
+    stopped, hidden = note("Stopped."), gr.update(visible=False)
+    stops(panel.stop, [sending], lambda: (stopped, hidden), None, [panel.status, panel.stop])
 
 
 def upload(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from . import push_wiring
 from .panel import FOLDER, SavePanel
 
 _STOPPED = note("Stopped. Nothing was written.")
+Update = tuple[dict, dict, dict, dict]  # of status, download link, snippet and Stop
 
 
 def wire(panel: SavePanel, parts: PageParts) -> None:
@@ -36,12 +38,12 @@ def wire(panel: SavePanel, parts: PageParts) -> None:
         dtype: str,
         where: str,
         request: gr.Request,
-    ) -> Iterator[tuple[dict, dict, dict]]:
+    ) -> Iterator[Update]:
         downloads, own = services.downloads, request.session_hash or ""
 
-        def updates() -> Iterator[tuple[dict, dict, dict]]:
+        def updates() -> Iterator[Update]:
             operation = healed.operation(session.spec, session.plan)
-            yield clear(note("Starting"))
+            yield running(note("Starting"))
             if not services.deployment.public and where == FOLDER:
                 yield from save(services, operation, name, dtype, Path("patients"))
                 return
@@ -51,31 +53,32 @@ def wire(panel: SavePanel, parts: PageParts) -> None:
             try:
                 yield from save(services, operation, name, dtype, folder, offer)
             except GeneratorExit:  # the page was closed, or Stop was pressed
-                downloads.forget(own)
+                shutil.rmtree(folder, ignore_errors=True)  # not that of a save that began since
                 raise
 
-        yield from run_job(services, "save", request, updates(), only_status, stopped=_STOPPED)
+        yield from run_job(services, "save", request, updates(), ended, stopped=_STOPPED)
 
     writing = panel.start.click(
         keep,
         [parts.session, parts.healed, panel.name, panel.dtype, panel.where],
-        [panel.status, panel.download, panel.snippet],
+        [panel.status, panel.download, panel.snippet, panel.stop],
         concurrency_limit=2,
         **QUIET,
     )
-    stops(panel.stop, [writing], lambda: _STOPPED, None, [panel.status])
+    hidden = gr.update(visible=False)
+    stops(panel.stop, [writing], lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
     if panel.push:
         push_wiring.wire(panel.push, parts)
 
 
-def only_status(status: dict) -> tuple[dict, dict, dict]:
-    """The update that shows a status, and leaves link and snippet as they are."""
-    return status, gr.skip(), gr.skip()
+def ended(status: dict) -> Update:
+    """The update that shows a status at the end, and leaves link and snippet as they are."""
+    return status, gr.skip(), gr.skip(), gr.update(visible=False)
 
 
-def clear(status: dict) -> tuple[dict, dict, dict]:
-    """The update that shows a status, and neither link nor snippet."""
-    return status, {}, gr.update(visible=False)
+def running(status: dict) -> Update:
+    """The update that shows a status and Stop, and neither link nor snippet."""
+    return status, {}, gr.update(visible=False), gr.update(visible=True)
 
 
 def save(
@@ -85,15 +88,15 @@ def save(
     dtype: str,
     folder: Path,
     offer: Callable[[Path], str] | None = None,
-) -> Iterator[tuple[dict, dict, dict]]:
-    """Updates for status, download link and snippet. `folder` is where the checkpoint's own
+) -> Iterator[Update]:
+    """Updates for status, download link, snippet and Stop. `folder` is where the checkpoint's own
     folder is made; `offer` takes it as one file, and returns its address. Raises `SurgeryError`."""
 
     def work(progress) -> Path:
         zipped = offer is not None
         return checkpoints.write(services.bases, operation, name, dtype, folder, zipped, progress)
 
-    path = yield from watch(work, clear)
+    path = yield from watch(work, running)
     if offer:
         size = path.stat().st_size
         done = note(f"{path.name} is ready: {size / 1e6:,.1f} MB. Available for one hour.")
@@ -103,7 +106,7 @@ def save(
     shown = _snippet(
         path.stem if offer else str(path), services.bases.get(operation.spec).auto_class
     )
-    yield done, link, gr.update(visible=True, value=shown)
+    yield done, link, gr.update(visible=True, value=shown), gr.update(visible=False)
 
 
 def _snippet(place: str, auto_class: str) -> str:

@@ -32,11 +32,6 @@ function changedFields(made, now) {
   ));
 }
 
-// The key of the healing that a patient of `plan` has; empty if it was not healed.
-export function healingOf(healed, { spec, plan }) {
-  return healed && healed.spec === spec && healed.plan === plan ? healed.key : '';
-}
-
 // A sentence, empty if nothing has changed. `made` and `now` are {spec, plan, healing, fields}; only
 // the patient depends on plan and healing.
 export function outdated(name, made, now) {

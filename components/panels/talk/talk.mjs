@@ -2,11 +2,12 @@
 // onto the page as text.
 import { make } from '../../widgets/dom.mjs';
 import { watchNewest } from '../../widgets/newest.mjs';
+import { healingOf } from '../../widgets/page_plan.mjs';
 import { followPage } from '../../widgets/page_values.mjs';
 import { probabilityText } from '../../widgets/text.mjs';
 import { AutoRun } from './auto_run.mjs';
 import { Following } from './following.mjs';
-import { fieldsOf, healingOf, outdated } from './outdated.mjs';
+import { fieldsOf, outdated } from './outdated.mjs';
 import { parting, partingText } from './parting.mjs';
 import { speed } from './speed.mjs';
 import { cut, level } from './surprise.mjs';

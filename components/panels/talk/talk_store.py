@@ -43,6 +43,8 @@ class TalkStore:
         self.base_answer: Answer | None = None
         #: Both texts of the last run, once it has ended.
         self.answers: Answers | None = None
+        #: What the panel shows.
+        self.shown: dict = {}
 
     def __deepcopy__(self, memo: dict) -> TalkStore:
         return TalkStore()  # Gradio copies a state's first value for every page that is opened

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -60,10 +60,15 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
                 return
             operation = healed.operation(session.spec, session.plan)
             speaking_of = partial(talk, who=visitor(request), store=store)
-            yield from speaking_of(services, operation, *settings)
+            for status, view in speaking_of(services, operation, *settings):
+                store.shown = view if "run" in view else store.shown
+                yield status, view
+
+        def ended(status: dict) -> tuple[dict, dict]:
+            return only_status(status, store.shown)
 
         def job() -> Generator[tuple[dict, dict], None, None]:
-            yield from run_job(services, "speak", request, updates(), only_status)
+            yield from run_job(services, "speak", request, updates(), ended)
 
         yield from store.latest(pressed, job(), (gr.skip(), gr.skip()))
 
@@ -179,9 +184,13 @@ def loads_unasked(services: Services, spec: str) -> bool:
     return loaded or (base.kind != "hub" and size <= _SMALL)
 
 
-def only_status(status: dict) -> tuple[dict, dict]:
-    """The update that shows a status and clears the texts."""
-    return status, {}
+def only_status(status: dict, shown: Mapping | None = None) -> tuple[dict, dict]:
+    """The update that shows why a run came to nothing. `shown` is what the panel shows: texts stay,
+    and nothing is left running."""
+    if not shown or not shown["running"]:
+        return status, gr.skip()
+    has_text = any(shown[side]["text"] for side in ("base", "patient"))
+    return status, {**shown, "running": False} if has_text else {}
 
 
 def talk(

@@ -31,6 +31,10 @@ class Look:
     def __deepcopy__(self, memo: dict) -> Look:
         return Look()  # Gradio copies a state's first value for every page that is opened
 
+    def release(self) -> None:
+        """Release the memory of a closed page; what is looked at stays for an hour."""
+        self.spectra.clear()
+
     def select(self, request: object) -> None:
         """Note what the browser has selected, unless a later selection arrived before; nothing in
         the request is trusted."""

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from components.gradio_compat.event_data import event_data
-from components.parts import COMPUTE, QUIET, PageParts
+from components.parts import AT_ONCE, COMPUTE, QUIET, PageParts
 from components.services.run_job import run_job, watch
 from components.services.services import Services
+from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
 from components.widgets.job_buttons import stops
 from components.widgets.status.status import note
@@ -55,6 +56,7 @@ def wire(panel: WeightsPanel, parts: PageParts) -> None:
     # Gradio looks for an event by its place among the arguments, so they are spelled out here.
     def turned(
         session: Session,
+        healed: HealedStore,
         look: Look,
         kind: str,
         scale: str,
@@ -65,36 +67,50 @@ def wire(panel: WeightsPanel, parts: PageParts) -> None:
     ) -> Iterator:
         look.open = event.value == TAB
         look.settings = (kind, scale, measure, matrix)
-        work = updates.count(session, look)
+        work = updates.count(session, look, healed)
         yield from run("count", request, work) if look.open else work
 
-    def began(session: Session, look: Look, request: gr.Request, *settings: str) -> Iterator:
+    def began(
+        session: Session, healed: HealedStore, look: Look, request: gr.Request, *settings: str
+    ) -> Iterator:
         look.settings = settings
-        yield from run("count", request, updates.count(session, look))
+        yield from run("count", request, updates.count(session, look, healed))
 
-    def chosen(session: Session, look: Look, request: gr.Request, *settings: str) -> Iterator:
+    def chosen(
+        session: Session, healed: HealedStore, look: Look, request: gr.Request, *settings: str
+    ) -> Iterator:
         look.settings = settings
-        yield from run("count", request, updates.redraw(session, look))
+        yield from run("count", request, updates.redraw(session, look, healed))
 
-    def picked(session: Session, look: Look, event: gr.EventData, request: gr.Request) -> Iterator:
+    def picked(
+        session: Session,
+        healed: HealedStore,
+        look: Look,
+        event: gr.EventData,
+        request: gr.Request,
+    ) -> Iterator:
         look.select(event_data(event))
-        work = updates.redraw(session, look, selection_only=True)
+        work = updates.redraw(session, look, healed, selection_only=True)
         # Selecting is quick and done often, unless a matrix is decomposed for it.
         yield from run("count" if SINGULAR in look.settings else "edit", request, work)
 
-    def followed(session: Session, look: Look, request: gr.Request) -> Iterator:
-        yield from run("draw", request, updates.redraw(session, look))
+    def followed(
+        session: Session, healed: HealedStore, look: Look, request: gr.Request
+    ) -> Iterator:
+        yield from run("draw", request, updates.redraw(session, look, healed))
 
     quiet: dict[str, Any] = {"outputs": updates.outputs, **QUIET}
-    follow: dict[str, Any] = {"inputs": [parts.session, look], **quiet}
-    choose: dict[str, Any] = {"inputs": [parts.session, look, *chosen_now], **quiet, **COMPUTE}
-    counting = [parts.tabs.select(turned, **choose)]
-    counting += [event.then(began, **choose) for event in parts.opened]
+    follow: dict[str, Any] = {"inputs": [parts.session, parts.healed, look], **quiet}
+    choose: dict[str, Any] = {**follow, "inputs": [*follow["inputs"], *chosen_now]}
+    counting = [parts.tabs.select(turned, **choose, **COMPUTE)]
+    counting += [event.then(began, **choose, **COMPUTE) for event in parts.opened]
     events = [component.input for component in chosen_now]
-    counting.append(gr.on(events, chosen, **choose, trigger_mode="always_last"))
-    counting.append(panel.heat.select(picked, **follow, trigger_mode="multiple", **COMPUTE))
-    for event in parts.edits:
-        event.then(followed, **follow, queue=False)
+    counting.append(gr.on(events, chosen, **choose, trigger_mode="always_last", **AT_ONCE))
+    counting.append(panel.heat.select(picked, **follow, trigger_mode="multiple", **AT_ONCE))
+    # Through the queue, which alone carries on with a generator.
+    counting += [
+        event.then(followed, **follow, trigger_mode="multiple", **AT_ONCE) for event in parts.edits
+    ]
     hidden = gr.update(visible=False)
     stops(panel.stop, counting, lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
 
@@ -106,9 +122,11 @@ class Updates:
         self.panel, self.services = panel, services
         self.outputs = [panel.kind, panel.status, panel.stop, *panel.pictures]
 
-    def count(self, session: Session, look: Look) -> Iterator[dict]:
+    def count(
+        self, session: Session, look: Look, healed: HealedStore | None = None
+    ) -> Iterator[dict]:
         """Count the base's weights unless they are counted already, and draw. Of a big base a
-        sample is counted first."""
+        sample is counted first. `healed` has the session's healed patients."""
         if not look.open or not session.spec:
             yield {self.panel.status: gr.skip()}
             return
@@ -119,13 +137,19 @@ class Updates:
         known = known_survey(base)
         if known is None and base.counts.total * base.torch_dtype.itemsize > BIG:
             yield from watch(lambda progress: survey_base(base, progress, sample=True), running)
-            yield from self._draw(session, look)
+            yield from self._draw(session, look, healed)
         if known is None or known.share < 1:
             yield from watch(lambda progress: survey_base(base, progress), running)
         if session.spec == spec:  # else another base was opened, and draws by itself
-            yield from self._draw(session, look)
+            yield from self._draw(session, look, healed)
 
-    def redraw(self, session: Session, look: Look, selection_only: bool = False) -> Iterator[dict]:
+    def redraw(
+        self,
+        session: Session,
+        look: Look,
+        healed: HealedStore | None = None,
+        selection_only: bool = False,
+    ) -> Iterator[dict]:
         """Draw again from the counts, if there are any and the panel is visible."""
         from surgery.weight_stats import known_survey
 
@@ -133,33 +157,49 @@ class Updates:
         if not visible or known_survey(self.services.bases.get(session.spec)) is None:
             yield {self.panel.status: gr.skip()}
             return
-        yield from self._draw(session, look, selection_only)
+        yield from self._draw(session, look, healed, selection_only)
 
-    def _draw(self, session: Session, look: Look, selection_only: bool = False) -> Iterator[dict]:
+    def _draw(
+        self,
+        session: Session,
+        look: Look,
+        healed: HealedStore | None,
+        selection_only: bool = False,
+    ) -> Iterator[dict]:
         from surgery.weight_stats import known_survey
 
-        panel = self.panel
-        look.turn = turn = look.turn + 1
-        chosen, scale, measure, matrix = settings = look.settings  # after the turn was taken
-        spec, plan = session.spec, session.plan
+        panel, spec = self.panel, session.spec
         base = self.services.bases.get(spec)
         survey = known_survey(base)
+        if survey is None:  # another base was opened meanwhile, and is counted by its own event
+            return
+        look.turn = turn = look.turn + 1
+        chosen, scale, measure, matrix = settings = look.settings  # after the turn was taken
+        plan = session.plan
+
+        def running(status: dict) -> dict:
+            # A drawing that was overtaken says nothing: it would cover the end of a newer one.
+            return panel.running(status) if turn == look.turn else {panel.status: gr.skip()}
+
         if all(layer.init.initialiser.from_source for layer in plan.layers):
-            patient = yield from watch(lambda _: survey.picture(plan), panel.running)
+            patient = yield from watch(lambda _: survey.picture(plan), running)
         else:  # such layers are counted from the patient's own weights
 
             def operated(progress):
-                self.services.bases.load(spec, progress)
-                return survey.picture(plan, base)
+                base = self.services.bases.load(spec, progress)
+                with self.services.bases.in_use(base):
+                    return survey.picture(plan, base)
 
-            patient = yield from watch(operated, panel.running)
+            patient = yield from watch(operated, running)
         whole = survey.base()
         kinds = whole.kinds()
         kind = chosen if chosen in kinds else None
         log = scale != LINEAR
         sources, positions = look.positions(plan)
         shown = {
-            **panel.ended(_remark(survey, plan)),
+            **panel.ended(
+                _remark(survey, plan, healed is not None and healed.is_healed(spec, plan))
+            ),
             panel.detail: figures.detail(
                 _together(whole, sources, kind),
                 _together(patient, positions, kind),
@@ -180,13 +220,14 @@ class Updates:
             measure = measure if measure in MEASURES else "norm"
             shown[panel.heat] = figures.heat(plan, patient, kind, log)
             shown[panel.depth] = figures.depth(plan, whole, patient, kind, measure, log)
-        if turn == look.turn:
-            look.drawn = of
-            yield shown
+        if turn != look.turn:
+            return
+        look.drawn = of
+        yield shown
         position = positions[0] if positions else None
         layer = plan.layers[position] if positions else Layer(sources[0])
         work = draw_matrix(base, layer, kind, matrix == SINGULAR, look.spectra)
-        figure = yield from watch(work, panel.running)
+        figure = yield from watch(work, running)
         if turn == look.turn:
             # A busy browser may have dropped what this follows closely: the last tells all of it.
             look.kinds = offered
@@ -207,8 +248,10 @@ def _title(look: Look, sources: list[int], positions: list[int], plan: Plan) -> 
     return f"Layers {names[0]} … {names[-1]} ({len(names)})"
 
 
-def _remark(survey: Survey, plan: Plan) -> dict:
+def _remark(survey: Survey, plan: Plan, is_healed: bool) -> dict:
     words = []
+    if is_healed:
+        words.append("Healed weights are counted as they were before healing.")
     if plan.fitted:
         words.append("Repaired layers are counted as they were before the repair.")
     if survey.share < 1:

@@ -22,6 +22,7 @@ from components.sessions.healed_store import HealedStore
 from components.sessions.measurements import Entry
 from components.sessions.session import Session
 from components.widgets.job_buttons import start_and_stop, stops
+from components.widgets.page_plan import made_of
 from components.widgets.plotly_view.plotly_view import PlotlyView
 from components.widgets.status.status import Status, note
 from components.widgets.teaching import teaching
@@ -43,9 +44,23 @@ class Seen:
     """The last comparison of a session, for looking closer at one of its tokens."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
+        self._turn = 0  # of drawing the lens: what an older one draws late is not shown
         self.of: tuple[Operation, Sample, Comparison] | None = None
-        self.turn = 0
+
+    def take(
+        self, new: tuple[Operation, Sample, Comparison] | None = None
+    ) -> tuple[int, tuple[Operation, Sample, Comparison] | None]:
+        """Begin to draw the lens, of a new comparison if one is given. Returns the turn, and the
+        comparison."""
+        with self._lock:
+            self.of = new or self.of
+            self._turn += 1
+            return self._turn, self.of
+
+    def is_latest(self, turn: int) -> bool:
+        """Whether no later turn was taken."""
+        return turn == self._turn
 
     def __deepcopy__(self, memo: dict) -> Seen:
         return Seen()  # Gradio copies a state's first value for every page that is opened
@@ -65,12 +80,14 @@ class ComparePanel(JobPanel):
     patient_lens: PlotlyView
 
     @property
+    def lenses(self) -> list[PlotlyView]:
+        """The logit lens of both models."""
+        return [self.base_lens, self.patient_lens]
+
+    @property
     def pictures(self) -> list:
         """All that is drawn."""
-        return [
-            *(self.damage, self.norms, self.similarity),
-            *(self.base_lens, self.patient_lens),
-        ]
+        return [self.damage, self.norms, self.similarity, *self.lenses]
 
 
 def layout() -> ComparePanel:
@@ -140,35 +157,53 @@ def run(
 ) -> Iterator[dict]:
     """Compare, and draw one picture after the other. Raises `SurgeryError`."""
     operation = healed.operation(session.spec, session.plan)
-    of = operation.healed or operation.plan
+    load = partial(services.bases.load, operation.spec)
+    base = yield from watch(load, panel.running)
+    with services.bases.in_use(base):
+        yield from _compare(panel, services, session, operation, base, seen, kind, own)
 
+
+def _compare(
+    panel: ComparePanel,
+    services: Services,
+    session: Session,
+    operation: Operation,
+    base: Base,
+    seen: Seen,
+    kind: str,
+    own: str,
+) -> Iterator[dict]:
     from surgery.analysis.comparison import compare, similarity
 
-    def work(progress) -> tuple[Base, Sample, Comparison]:
-        base = services.bases.load(operation.spec, progress)
-        sample = sample_of(base, kind, own, services.deployment, progress, "judge")
-        return base, sample, compare(base, of, sample, progress)
+    of = operation.healed or operation.plan
 
-    base, sample, result = yield from watch(work, panel.running)
-    with seen.lock:
-        seen.of = (operation, sample, result)
+    def work(progress) -> tuple[Sample, Comparison]:
+        sample = sample_of(base, kind, own, services.deployment, progress, "judge")
+        return sample, compare(base, of, sample, progress)
+
+    sample, result = yield from watch(work, panel.running)
+    turn, _ = seen.take((operation, sample, result))
     whole = Operation(operation.spec, Plan.whole(base.depth))
     for measured, score in ((whole, result.base), (operation, result.patient)):
         session.measurements.add(Entry.of(base, measured, score, name_of(kind, own)))
     at = damage.worst(result)
     drawn = {
-        panel.damage: damage.view(result, at),
-        panel.norms: compare_figures.norms(operation.plan, result.norms),
+        panel.damage: {**damage.view(result, at), "of": made_of(operation)},
+        panel.norms: _made(compare_figures.norms(operation.plan, result.norms), operation),
     }
     yield drawn
+    lenses: dict = {}
     for shown in _lenses(panel, base, operation, sample, result, at):
-        drawn |= shown
-        yield shown
+        if seen.is_latest(turn):
+            lenses |= {key: value for key, value in shown.items() if key in panel.lenses}
+            yield shown
     rows = yield from watch(lambda p: similarity(base, of, sample, p), panel.running)
-    # A busy browser may have dropped what something else followed closely: the last tells all.
+    # A busy browser may have dropped what something else followed closely: the last tells all, but
+    # for the lens where another token was picked meanwhile.
     yield {
         **drawn,
-        panel.similarity: compare_figures.similarity(operation.plan, rows),
+        **(lenses if seen.is_latest(turn) else {}),
+        panel.similarity: _made(compare_figures.similarity(operation.plan, rows), operation),
         **panel.ended(note(_words(operation))),
     }
 
@@ -179,10 +214,11 @@ def look_closer(
     """The logit lens at the token that was picked; nothing of the request is trusted. Raises
     `SurgeryError`."""
     index = request.get("index")
-    with seen.lock:
-        last = seen.of
-        seen.turn = turn = seen.turn + 1
-    if last is None or last[0].spec != session.spec or type(index) is not int:
+    if type(index) is not int:
+        yield {panel.status: gr.skip()}
+        return
+    turn, last = seen.take()
+    if last is None or last[0].spec != session.spec:
         yield {panel.status: gr.skip()}
         return
     operation, sample, result = last
@@ -193,11 +229,12 @@ def look_closer(
         lambda progress: services.bases.load(operation.spec, progress), panel.running
     )
     drawn: dict = {}
-    for shown in _lenses(panel, base, operation, sample, result, index):
-        drawn |= shown
-        if turn == seen.turn:
+    with services.bases.in_use(base):
+        for shown in _lenses(panel, base, operation, sample, result, index):
+            if not seen.is_latest(turn):
+                return
+            drawn |= shown
             yield shown
-    drawn = drawn if turn == seen.turn else {}
     yield {**drawn, **panel.ended(note(_words(operation)))}
 
 
@@ -224,7 +261,13 @@ def _lenses(
     ):
         work = partial(logit_lens, whose, ids, 1)
         rows = yield from watch(work, panel.running)
-        yield {view: compare_figures.lens(who, [row[-_COLUMNS:] for row in rows], given)}
+        figure = compare_figures.lens(who, [row[-_COLUMNS:] for row in rows], given)
+        yield {view: _made(figure, operation)}
+
+
+def _made(figure: dict, operation: Operation) -> dict:
+    """The figure, which says once it is outdated; an empty one stays empty."""
+    return figure and {**figure, "of": made_of(operation)}
 
 
 def _words(operation: Operation) -> str:

@@ -1,6 +1,7 @@
 // Draws tokens in the colour of their damage, and the predictions of base and patient for each.
 // Every word goes onto the page as text.
 import { make } from '../../widgets/dom.mjs';
+import { markOutdated } from '../../widgets/page_plan.mjs';
 import { percent, probabilityText } from '../../widgets/text.mjs';
 import { damageText, strength, visible } from './damage_text.mjs';
 
@@ -33,6 +34,13 @@ export function mount({ element, trigger, props, watch }) {
   let tokens = [];
   let shown = null; // what the drawn tokens were made of
   let picked = 0;
+  const drawOutdated = markOutdated({
+    element,
+    board,
+    line: board.querySelector('.outdated'),
+    made: () => props.value?.of,
+    ask: 'Compare again.',
+  });
 
   function showCard(index) {
     const token = tokens[index];
@@ -48,7 +56,10 @@ export function mount({ element, trigger, props, watch }) {
     for (const span of text.querySelectorAll('[aria-selected=true]')) {
       span.setAttribute('aria-selected', 'false');
     }
-    text.children[picked]?.setAttribute('aria-selected', 'true');
+    const span = text.children[picked];
+    if (!span) return;
+    span.setAttribute('aria-selected', 'true');
+    text.setAttribute('aria-activedescendant', span.id);
   }
 
   function pick(index) {
@@ -80,6 +91,7 @@ export function mount({ element, trigger, props, watch }) {
       const span = make('span', token.damage < 0 ? 'better' : 'worse',
         startsWindow ? `\n${token.text}` : token.text);
       span.style.setProperty('--strength', strength(token.damage));
+      span.id = `damage-token-${i}`;
       span.setAttribute('role', 'option');
       span.setAttribute('aria-selected', 'false');
       return span;
@@ -89,6 +101,7 @@ export function mount({ element, trigger, props, watch }) {
   function render() {
     const value = props.value;
     board.classList.toggle('empty', !value?.tokens);
+    drawOutdated();
     if (!value?.tokens) return;
     element.querySelector('.damage-numbers').replaceChildren(...value.numbers.map(number));
     const key = JSON.stringify(value.tokens);
@@ -97,6 +110,8 @@ export function mount({ element, trigger, props, watch }) {
       tokens = value.tokens;
       picked = value.picked;
       drawTokens();
+      const { offsetTop = 0 } = text.children[picked] || {};
+      text.scrollTop = offsetTop - text.offsetTop - text.clientHeight / 2; // it is in sight
     }
     mark();
     showCard(picked);

@@ -34,8 +34,8 @@ def view(comparison: Comparison, picked: int) -> dict:
                 "Cost",
                 "Rise in loss per token, paired token by token, in nats (1 nat: 2.7 times less "
                 "likely).",
-                f"{comparison.cost.mean:+.3f} nats per token",
-                f"{comparison.cost.low:+.3f} to {comparison.cost.high:+.3f}",
+                f"{_signed(comparison.cost.mean)} nats per token",
+                f"{_signed(comparison.cost.low)} to {_signed(comparison.cost.high)}",
             ),
             _number(
                 "KL divergence",
@@ -80,6 +80,10 @@ def _says(guesses: tuple[Guess, ...]) -> list[list]:
 
 def _plain(x: float) -> float | None:
     return round(x, 4) if math.isfinite(x) else None
+
+
+def _signed(x: float) -> str:
+    return f"{x:+.3f}".replace("-", "−")
 
 
 def _number(label: str, hint: str, value: str, below: str) -> dict:

@@ -31,6 +31,7 @@ def layers(scan: Scan) -> dict:
         if not SCORES[key].of_blocks and key not in _HALVES
     ]
     shown = [variant for _, rows in variants for variant in rows]
+    is_wide = _is_wide(scan.block_influence)
     hint = (
         _influence_hint(scan)
         if scan.drop_one
@@ -80,7 +81,8 @@ def layers(scan: Scan) -> dict:
             "title": {"text": "Block<br>Influence"},
             "domain": [0.075, 0.36] if shown else [0.075, 1],
             "rangemode": "tozero",
-            "type": "log" if _is_wide(scan.block_influence) else "linear",
+            "type": "log" if is_wide else "linear",
+            "dtick": 1 if is_wide else None,  # the axis is low: more labels would collide
             "tickformat": ",.2~r",
         },
         "yaxis4": {"overlaying": "y3", "side": "right", "range": [0, 1.05], "showgrid": False},

@@ -40,7 +40,7 @@ def layout(services: Services) -> XrayPanel:
             seeing = scan.layout()
         with gr.Tab("What the cut did"):
             comparing = compare.layout()
-        with gr.Tab("Skills"):
+        with gr.Tab("Skills", id="skills"):
             probing = skills.layout()
         with gr.Tab("Suggestions"):
             suggesting = suggest.layout()

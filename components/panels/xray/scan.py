@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from components import importance
-from components.parts import COMPUTE, QUIET, PageParts
+from components.parts import AT_ONCE, COMPUTE, QUIET, PageParts
 from components.services.run_job import JobPanel, run_job, watch
 from components.services.services import Services
 from components.sessions.session import Session
@@ -35,6 +35,7 @@ _EXTRAS = {score.label: key for key, score in SCORES.items() if not score.defaul
 _EVERY = 0.7  # seconds between drawings while it is measured
 _SPAN = 8  # layers of the repeat map unless given: 36 variants
 _STOPPED = note("Stopped. Measurements are kept: Measure resumes from here.")
+_ELSEWHERE = "The base that was open before is measured. Open it again to see the figures."
 
 
 @dataclass(frozen=True)
@@ -140,12 +141,12 @@ def wire(panel: ScanPanel, picker: SamplePicker, parts: PageParts, tab: str) -> 
         yield from run_job(services, "measure", request, updates, panel.ended, stopped=_STOPPED)
 
     work: dict[str, Any] = {"inputs": inputs, "outputs": outputs, **QUIET}
-    parts.tabs.select(turned, **work, **COMPUTE)
+    parts.tabs.select(turned, **work, **AT_ONCE)
     for event in parts.opened:
-        event.then(again, **work, **COMPUTE)
-    picker.kind.input(again, **work, trigger_mode="always_last", **COMPUTE)
+        event.then(again, **work, **AT_ONCE)
+    picker.kind.input(again, **work, trigger_mode="always_last", **AT_ONCE)
     panel.above.input(
-        filtered, inputs, panel.halves, **QUIET, trigger_mode="always_last", **COMPUTE
+        filtered, inputs, panel.halves, **QUIET, trigger_mode="always_last", **AT_ONCE
     )
     pressed = (panel.start.click, parts.strip.measure)
     work["outputs"] = [*outputs, parts.strip]
@@ -172,7 +173,8 @@ def look(
     if result.perplexity is None:
         words = f"{sample.tokens:,} tokens to measure on. Measure starts with the unmodified base."
         return {panel.status: note(words), **_nothing(panel)}
-    return {panel.status: note(_words(result)), **_drawn(panel, result, above)}
+    found = note(_words(result, name_of(kind, own)))
+    return {panel.status: found, **_drawn(panel, result, above)}
 
 
 def measure(
@@ -193,23 +195,28 @@ def measure(
 
     def work(progress) -> Scan:
         base = services.bases.load(spec, progress)
-        sample = sample_of(base, kind, own, services.deployment, progress)
-        from surgery.analysis import scan
+        with services.bases.in_use(base):
+            sample = sample_of(base, kind, own, services.deployment, progress)
+            from surgery.analysis import scan
 
-        request = _request(base.depth, extras, span)
-        return scan(base, sample, **request, on_update=latest.append, progress=progress)
+            request = _request(base.depth, extras, span)
+            return scan(base, sample, **request, on_update=latest.append, progress=progress)
 
     def running(status: dict) -> dict:
         nonlocal drawn
         update = panel.running(status)
-        if latest and time.monotonic() - drawn > _EVERY:
+        if latest and session.spec == spec and time.monotonic() - drawn > _EVERY:
             update |= {**_drawn(panel, latest[-1], above), **also(latest[-1])}
             latest.clear()
             drawn = time.monotonic()
         return update
 
     result = yield from watch(work, running)
-    yield {**panel.ended(note(_words(result))), **_drawn(panel, result, above), **also(result)}
+    if session.spec != spec:  # the figures are of the base that was opened meanwhile
+        yield panel.ended(note(_ELSEWHERE))
+        return
+    words = note(_words(result, name_of(kind, own)))
+    yield {**panel.ended(words), **_drawn(panel, result, above), **also(result)}
 
 
 def _request(depth: int, extras: list[str], span: str) -> dict:
@@ -231,14 +238,15 @@ def _span(depth: int, text: str) -> tuple[int, int]:
     return int(first), int(end)
 
 
-def _words(result: Scan) -> str:
+def _words(result: Scan, text: str) -> str:
+    """What the figures rest on. The text comes first: a scan may end once another one is chosen."""
     from surgery.analysis.findings import costs_by_layer
     from surgery.analysis.precision import median_precision
 
     score, count = result.perplexity, result.sequences
     words = (
-        f"Perplexity {perplexity(score.perplexity)} (95 % interval {perplexity(score.low)} to "
-        f"{perplexity(score.high)}) on {result.tokens:,} tokens in "
+        f"Text: {text}. Perplexity {perplexity(score.perplexity)} (95 % interval "
+        f"{perplexity(score.low)} to {perplexity(score.high)}) on {result.tokens:,} tokens in "
         f"{count:,} sequence{'s' if count > 1 else ''}."
     )
     if (share := median_precision(costs_by_layer(result))) is not None:

@@ -1,7 +1,7 @@
 // Draws a row for each skill: the base's and the patient's share of right answers on one line, with
 // the share that guesses reach. Every word goes onto the page as text.
 import { downloadText, make } from '../../widgets/dom.mjs';
-import { followPage } from '../../widgets/page_values.mjs';
+import { markOutdated } from '../../widgets/page_plan.mjs';
 import { csv, percent } from '../../widgets/text.mjs';
 import { csvRows, inWords, moved, visible } from './skill_rows.mjs';
 
@@ -93,8 +93,13 @@ export function mount({ element, props, watch }) {
   const board = element.querySelector('.skills');
   const list = board.querySelector('.skills-rows');
   const below = board.querySelector('.skills-texts');
-  const stale = board.querySelector('.skills-stale');
-  let page = null; // {spec, plan} of the page
+  const drawStale = markOutdated({
+    element,
+    board,
+    line: board.querySelector('.outdated'),
+    made: () => props.value?.of,
+    ask: 'Probe skills again.',
+  });
 
   // Rows that change places glide there.
   function arrange(rows) {
@@ -133,17 +138,6 @@ export function mount({ element, props, watch }) {
       + 'an interval or a verdict.'));
   }
 
-  function drawStale() {
-    const { of } = props.value || {};
-    const other = of && page && (of.spec !== page.spec || of.plan !== page.plan);
-    stale.hidden = !other;
-    board.classList.toggle('stale', Boolean(other));
-    if (other) {
-      const what = of.spec === page.spec ? 'plan' : 'base';
-      stale.textContent = `Outdated: the ${what} changed. Probe skills again.`;
-    }
-  }
-
   function render() {
     const { value } = props;
     board.classList.toggle('empty', !value?.rows);
@@ -171,13 +165,6 @@ export function mount({ element, props, watch }) {
     downloadText(csv(csvRows(props.value)), 'skills.csv', 'text/csv');
   });
 
-  followPage(element, (view) => {
-    if (!view?.spec) return;
-    // What was typed wrong stands in the box, and the plan stays as it was.
-    const kept = view.error && page?.spec === view.spec;
-    page = { spec: view.spec, plan: kept ? page.plan : view.text };
-    drawStale();
-  });
   watch('value', render);
   render();
 }

@@ -145,7 +145,8 @@ class _Probing:
 
         def work(progress: Progress) -> tuple[Base, list]:
             base = self.services.bases.load(operation.spec, progress)
-            return base, default_scores(base, operation, progress)
+            with self.services.bases.in_use(base):
+                return base, default_scores(base, operation, progress)
 
         base, scores = yield from watch(work, self.panel.running)
         for of, score in scores:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from components.widgets.colours import BASE, GAINED, HEALED, KEPT, LOST, PATIENT, WEAKER
 from components.widgets.html_component import LiveHTML
+from components.widgets.page_plan import made_of
 from surgery.operation import Operation
 from surgery.skills.registry import FEWEST, ITEMS, SKILLS, items_of
 
@@ -38,7 +39,7 @@ def view(
     changes = {change.skill.key: change for change in results.changes}
     rows = [_row(key, changes.get(key), alone) for key in order]
     return {
-        "of": {"spec": operation.spec, "plan": str(operation.plan)},
+        "of": made_of(operation),
         "title": f"Skills of {name}" if alone else f"Skills of {name} after the plan {operation}",
         "patient": "" if alone else operation.healed.word if operation.healed else "patient",
         "colours": {"base": BASE, "patient": HEALED if operation.healed else PATIENT},

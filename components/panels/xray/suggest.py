@@ -6,7 +6,7 @@ One click makes a suggestion the plan.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from components.parts import COMPUTE, QUIET, PageParts
 from components.services.run_job import JobPanel, run_job, watch
 from components.services.services import Services
 from components.sessions.measurements import Entry
-from components.sessions.session import Session
+from components.sessions.session import Session, layers_text
 from components.widgets.html_component import LiveHTML
 from components.widgets.job_buttons import start_and_stop, stops
 from components.widgets.status.status import Status, note
@@ -106,7 +106,7 @@ def wire(panel: SuggestPanel, picker: SamplePicker, parts: PageParts) -> None:
     )
     hidden = gr.update(visible=False)
     stops(panel.stop, [finding], lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
-    parts.changes_plan(panel.rows.select, lambda session, chosen: chosen.get("plan"))
+    parts.changes_plan(panel.rows.select, plan_of)
 
     def offer(session: Session, unit: str, request: gr.Request) -> dict | float:
         if not session.spec or services.refused("draw", request):
@@ -134,19 +134,20 @@ def run(
 
         base = services.bases.load(spec, progress)
         opened.append(base)
-        sample = sample_of(base, kind, own, services.deployment, progress)
-        sample, other = judging_sample(base, kind, sample)
-        found = suggest(base, sample, **wanted, on_update=latest.append, progress=progress)
-        if other is None:
-            return found, []
-        latest.append(found)
-        controls = random_controls(base, found, **wanted)
-        return found, judge(base, [one.plan for one in found], other, controls, progress)
+        with services.bases.in_use(base):
+            sample = sample_of(base, kind, own, services.deployment, progress)
+            sample, other = judging_sample(base, kind, sample)
+            found = suggest(base, sample, **wanted, on_update=latest.append, progress=progress)
+            if other is None:
+                return found, []
+            latest.append(found)
+            controls = random_controls(base, found, **wanted)
+            return found, judge(base, [one.plan for one in found], other, controls, progress)
 
     def running(status: dict) -> dict:
         update = panel.running(status)
         if latest:
-            update[panel.rows] = view(opened[0], latest[-1])
+            update[panel.rows] = view(spec, opened[0], latest[-1])
             latest.clear()
         return update
 
@@ -160,14 +161,22 @@ def run(
             session.measurements.add(Entry.of(opened[0], of, score, name_of(kind, own), how))
     yield {
         **panel.ended(note(_JUDGED if judgements else _NOT_JUDGED)),
-        panel.rows: view(opened[0], suggestions, judgements),
+        panel.rows: view(spec, opened[0], suggestions, judgements),
     }
 
 
-def view(base: Base, suggestions: list[Suggestion], judgements: Sequence[Judgement] = ()) -> dict:
-    """The list as plain values."""
+def plan_of(session: Session, chosen: Mapping) -> str | None:
+    """The plan of the row that the browser names; None if it was suggested for another base."""
+    plan = chosen.get("plan")
+    return plan if isinstance(plan, str) and chosen.get("spec") == session.spec else None
+
+
+def view(
+    spec: str, base: Base, suggestions: list[Suggestion], judgements: Sequence[Judgement] = ()
+) -> dict:
+    """The list as plain values, for the base that is opened as `spec`."""
     pairs = zip_longest(suggestions, judgements)
-    return {"rows": [_row(base, one, judged) for one, judged in pairs]}
+    return {"spec": spec, "rows": [_row(base, one, judged) for one, judged in pairs]}
 
 
 def _row(base: Base, one: Suggestion, judged: Judgement | None) -> dict:
@@ -176,7 +185,7 @@ def _row(base: Base, one: Suggestion, judged: Judgement | None) -> dict:
         "method": METHODS[one.method].label,
         "words": one.words,
         "plan": str(one.plan),
-        "size": f"{after.layers} layers, {after.parameters / 1e6:,.1f} M",
+        "size": f"{layers_text(after.layers)}, {after.parameters / 1e6:,.1f} M",
         "expected": "" if one.expected is None else f"{one.scale} {number(one.expected)}",
         "measured": "" if one.measured is None else perplexity(one.measured.perplexity),
         "span": ""
@@ -196,8 +205,8 @@ def _judged(one: Judgement) -> dict:
     }
     finite = math.isfinite(cost.mean)
     return {
-        "cost": f"{cost.mean:+.2f} nats" if finite else "broken",
-        "cost_span": f"{cost.low:+.2f} to {cost.high:+.2f}" if finite else "",
+        "cost": f"{cost.mean:+.2f} nats".replace("-", "−") if finite else "broken",
+        "cost_span": f"{cost.low:+.2f} to {cost.high:+.2f}".replace("-", "−") if finite else "",
         "verdict": words[one.beats_control],
     }
 

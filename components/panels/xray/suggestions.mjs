@@ -1,5 +1,6 @@
 // Lists suggested plans. Every word goes onto the page as text.
 import { make } from '../../widgets/dom.mjs';
+import { followPlan } from '../../widgets/page_plan.mjs';
 
 function box(...children) {
   const node = make('div');
@@ -9,13 +10,14 @@ function box(...children) {
 
 export function mount({ element, trigger, props, watch }) {
   const list = element.querySelector('.suggestions ol');
+  let open = ''; // the base that the page shows
 
   function item(row) {
     const node = make('li', row.control ? 'control' : '');
     const apply = make('button', 'apply', 'Apply');
     apply.type = 'button';
     apply.setAttribute('aria-label', `Apply ${row.plan}`);
-    apply.addEventListener('click', () => trigger('select', { plan: row.plan }));
+    apply.addEventListener('click', () => trigger('select', { plan: row.plan, spec: open }));
     node.append(
       box(make('b', '', row.method), make('small', '', row.size)),
       box(make('code', '', row.plan), make('small', '', row.words)),
@@ -29,9 +31,16 @@ export function mount({ element, trigger, props, watch }) {
     return node;
   }
 
+  // Plans of another base are none for this one.
   function render() {
-    list.replaceChildren(...(props.value?.rows || []).map(item));
+    const { rows = [], spec } = props.value || {};
+    list.replaceChildren(...(spec === open ? rows : []).map(item));
   }
+
+  followPlan(element, (page) => {
+    open = page?.spec || '';
+    render();
+  });
 
   watch('value', render);
   render();

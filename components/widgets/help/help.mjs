@@ -12,6 +12,8 @@ export function mount({ element }) {
   });
   document.addEventListener('keydown', (event) => {
     const typing = event.target.closest?.('input, textarea, [contenteditable]');
-    if (event.key === '?' && !typing && !dialog.open) dialog.showModal();
+    // Not over another sheet, which is to be closed first.
+    const covered = document.querySelector('dialog:modal');
+    if (event.key === '?' && !typing && !covered) dialog.showModal();
   });
 }

@@ -16,7 +16,9 @@ import { isTyping, undoKey } from './undo_keys.mjs';
 
 const ZOOM = { in: 1.5, out: 1 / 1.5 };
 const ZOOM_KEYS = { '+': 'in', '=': 'in', '-': 'out' };
-const KEYS = { Delete: 'drop', Backspace: 'drop', d: 'repeat', r: 'restore', v: 'reverse' };
+const KEYS = {
+  Delete: 'drop', Backspace: 'drop', d: 'repeat', i: 'insert', r: 'restore', v: 'reverse',
+};
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, Home: -1e9, End: 1e9, PageUp: -10, PageDown: 10 };
 const STRIPS = ['base', 'patient'];
 const DRAG = 6; // pixels that a pointer moves before a press becomes a drag
@@ -35,6 +37,9 @@ export function mount({ element, trigger, props, watch }) {
   const headline = element.querySelector('.strip-headline');
   const emptyLine = element.querySelector('.strip-empty');
   const zoom = element.querySelector('.strip-zoom');
+  const insert = element.querySelector('[data-op=insert]');
+  const repair = element.querySelector('[data-op=repair]');
+  const repairHint = repair.title;
   const drawing = createDrawing(element, () => {
     showZoom();
     floatOver();
@@ -84,7 +89,7 @@ export function mount({ element, trigger, props, watch }) {
     if (nothing) return;
     const sameBase = view && view.name === next.name && view.depth === next.depth;
     // More is known of the base; an edit that is under way is still to be answered.
-    const samePlan = sameBase && next.revision === view.revision;
+    const samePlan = sameBase && next.order === view.order;
     if (!sameBase) {
       queue.clear();
       menu.close();
@@ -180,8 +185,10 @@ export function mount({ element, trigger, props, watch }) {
     for (const button of panel.querySelectorAll('[data-op]')) {
       button.disabled = !possible(button.dataset.op, chosen, view);
     }
+    repair.title = view?.why_no_repair || repairHint;
     panel.querySelector('[data-select=none]').disabled = !chosen;
     initBox.disabled = !possible('initialise', chosen, view);
+    insert.hidden = chosen?.strip !== 'base';
     look.hidden = !chosen || chosen.end - chosen.start > 1;
     showInit();
     floatOver();
@@ -478,5 +485,5 @@ export function mount({ element, trigger, props, watch }) {
   const scroll = element.querySelector('.strip-scroll');
   scroll.addEventListener('scroll', floatOver);
   new ResizeObserver(drawing.resize).observe(scroll);
-  watchNewest({ props, watch }, 'revision', render);
+  watchNewest({ props, watch }, 'order', render);
 }

@@ -63,11 +63,18 @@ export function inPatient(chosen, view) {
   return { strip: 'patient', start, end: start + size };
 }
 
+// Where copies of the base's layers go that are inserted by key: behind the last layer of the patient
+// that is not above them. From there they can be moved.
+export function insertAt(chosen, view) {
+  return 1 + view.patient.findLastIndex(({ source }) => source < chosen.end);
+}
+
 // Whether an operation can do anything with the selection; a button for one that can't is disabled.
 export function possible(op, chosen, view) {
   if (['undo', 'redo', 'repair'].includes(op)) return Boolean(view[op]);
   if (!chosen) return false;
   if (op === 'restore') return true;
+  if (op === 'insert') return chosen.strip === 'base';
   if (op === 'drop') {
     const gone = view.patient.filter(({ source }, p) => (
       contains(chosen, chosen.strip, chosen.strip === 'base' ? source : p)
@@ -85,6 +92,9 @@ export function possible(op, chosen, view) {
 export function completed(request, chosen, view) {
   if (['undo', 'redo', 'write', 'preset', 'try'].includes(request.op)) return request;
   if (!chosen) return null;
+  if (request.op === 'insert' && request.to === undefined) {
+    return chosen.strip === 'base' ? { ...request, ...chosen, to: insertAt(chosen, view) } : null;
+  }
   if (request.op !== 'left' && request.op !== 'right') return { ...request, ...chosen };
   const run = inPatient(chosen, view);
   if (!run) return { ...request, ...chosen, op: 'move', to: 0 }; // Python says why it can't

@@ -1,5 +1,7 @@
 // Figures as plain values: colours filled in, ticks thinned out, the numbers as rows.
 
+const WORD = 7; // characters of a cell for which there should be room
+
 // Colours that a figure leaves to the page are written as $text, $faint, $line, $accent, $panel, …
 export function withColours(value, colours) {
   if (typeof value === 'string') return value[0] === '$' ? colours[value.slice(1)] || value : value;
@@ -16,6 +18,19 @@ export function thinned(axis, width, size) {
   if (!(every > 1)) return axis;
   const kept = (list) => list?.filter((_, i) => i % every === 0);
   return { ...axis, tickvals: kept(axis.tickvals), ticktext: kept(axis.ticktext) };
+}
+
+// Traces without the words in cells that are too narrow for them in `width` pixels. Words without a
+// size of their own are fitted by plotly.js.
+export function legible(data, width) {
+  const narrow = ({ x, text, textfont }) => {
+    const longest = Math.max(...text.flat().map((word) => word?.length ?? 0));
+    return width / x.length < 0.55 * textfont.size * Math.min(longest, WORD);
+  };
+  return data.map((trace) => (
+    trace.texttemplate && trace.textfont?.size && narrow(trace)
+      ? { ...trace, texttemplate: '' } : trace
+  ));
 }
 
 // A table with its rows as columns, for where it is too wide.

@@ -2,8 +2,10 @@
 // marks the layers that are hovered or selected on the strip.
 import { download, downloadText, make } from '../dom.mjs';
 import { listen, send } from '../layer_events.mjs';
+import { currentAddress, followAddress } from '../page_address.mjs';
+import { markOutdated } from '../page_plan.mjs';
 import { csv } from '../text.mjs';
-import { fileName, rows, thinned, transposed, withColours } from './figure_data.mjs';
+import { fileName, legible, rows, thinned, transposed, withColours } from './figure_data.mjs';
 import { columnsOf, frames, tokenColumn } from './linked_layers.mjs';
 
 const REST = 60; // milliseconds until Python is told of a selection
@@ -14,7 +16,11 @@ function library(address) {
     const script = make('script');
     script.src = address;
     script.addEventListener('load', () => resolve(window.Plotly));
-    script.addEventListener('error', () => reject(new Error('plotly.js could not be loaded')));
+    script.addEventListener('error', () => {
+      window.plotlyLibrary = null; // the next figure tries again
+      script.remove();
+      reject(new Error('plotly.js could not be loaded'));
+    });
     document.head.append(script);
   });
   return window.plotlyLibrary;
@@ -102,20 +108,42 @@ export function mount({ element, trigger, props, watch }) {
   const area = element.querySelector('.plot-area');
   const figureOf = reader(props);
   const marks = { select: null, hover: null, token: null };
+  const failed = element.querySelector('.plot-failed');
+  const drawOutdated = markOutdated({
+    element,
+    board: figure,
+    line: element.querySelector('.outdated'),
+    made: () => figureOf()?.of,
+  });
   let drawing = 0;
   let marking = 0;
   let emitting = 0;
 
+  // The library, or nothing and a message if it can't be loaded.
+  async function loaded(address) {
+    try {
+      const Plotly = await library(address);
+      failed.hidden = true;
+      return Plotly;
+    } catch {
+      failed.textContent = 'The figure could not be loaded. Reload the page.';
+      failed.hidden = false;
+      return null;
+    }
+  }
+
   async function draw() {
     const value = figureOf();
     figure.classList.toggle('empty', !value || !value.data);
+    drawOutdated();
     if (!value || !value.data) return;
     const turn = (drawing += 1);
     element.querySelector('.plot-title').textContent = value.title;
     element.querySelector('.plot-hint').textContent = value.hint;
     area.setAttribute('aria-label', `${value.title}. ${value.hint}`);
     fillTable(element, value.table);
-    const Plotly = await library(value.plotly);
+    const Plotly = await loaded(value.plotly);
+    if (!Plotly) return;
     if (turn !== drawing) return; // a newer figure is on its way
     const colours = pageColours(element);
     const layout = layoutFor(value, colours, area.clientWidth);
@@ -123,10 +151,26 @@ export function mount({ element, trigger, props, watch }) {
       responsive: false, displayModeBar: false, doubleClick: false, scrollZoom: false,
     };
     const first = !area.data;
-    await Plotly.react(area, withColours(value.data, colours), layout, config);
+    referAnew();
+    const data = legible(withColours(value.data, colours), area.clientWidth);
+    await Plotly.react(area, data, layout, config);
     if (first) listenToFigure();
     area.dataset.drawn = turn;
     mark();
+  }
+
+  // plotly.js puts the page's address before its references to colour bars and clip paths: once that
+  // has changed they would lead nowhere.
+  function referAnew() {
+    const context = Reflect.get(area, '_context') || {};
+    const [before, now] = [Reflect.get(context, '_baseUrl'), currentAddress()];
+    if (!before || before === now) return;
+    Reflect.set(context, '_baseUrl', now);
+    for (const name of ['clip-path', 'style']) {
+      for (const node of area.querySelectorAll(`[${name}*="url("]`)) {
+        node.setAttribute(name, node.getAttribute(name).replaceAll(`${before}#`, `${now}#`));
+      }
+    }
   }
 
   // ---------------------------------------------------------------- layers
@@ -215,7 +259,8 @@ export function mount({ element, trigger, props, watch }) {
       downloadText(csv(rows(value)), name, 'text/csv');
       return;
     }
-    const Plotly = await library(value.plotly);
+    const Plotly = await loaded(value.plotly);
+    if (!Plotly) return;
     const { clientWidth: width, clientHeight: height } = area;
     const layout = { ...area.layout, paper_bgcolor: pageColours(element).panel };
     const options = { format: kind, width, height, scale: 2 };
@@ -232,14 +277,19 @@ export function mount({ element, trigger, props, watch }) {
   }).observe(document.body, { attributes: true, attributeFilter: ['class'] });
 
   let width = 0;
+  let widening = 0;
   new ResizeObserver(() => {
     if (!area.data || !area.clientWidth) return;
     window.Plotly.Plots.resize(area);
-    if (area.clientWidth !== width) fillTable(element, figureOf()?.table);
-    if (!width) draw(); // it was drawn while it had no room for labels
+    if (area.clientWidth === width) return;
+    fillTable(element, figureOf()?.table);
+    // Which labels there is room for depends on the width: at first there was none.
+    clearTimeout(widening);
+    widening = setTimeout(draw, width ? REST : 0);
     width = area.clientWidth;
   }).observe(area);
 
+  followAddress(element, referAnew);
   watch('value', draw);
   draw();
 }

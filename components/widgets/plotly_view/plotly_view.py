@@ -1,7 +1,7 @@
 """A picture by plotly.js: drawn in place, in the page's own colours, with its numbers to take away.
 
 Uses the plotly.min.js that lies in the plotly wheel and is served from there, so nothing is fetched
-from elsewhere. Knows figures as plain values; what they mean is the panel's affair.
+from elsewhere.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ ROUTE = Route(f"/{_ADDRESS}", _library)  # for the page's server
 
 
 class PlotlyView(LiveHTML):
-    """The value is {title, hint, data, layout} and, if wanted, `table` {columns, rows} and `link`.
+    """The value is {title, hint, data, layout} and, if wanted, `table` {columns, rows}, `link`, and
+    `of`: what it was made of, as in `page_plan.made_of`. The figure says once that is outdated.
 
     `link` is {sources, strip, emits}: the x axis is positions of the patient, each showing that
     layer of the base, or, with `strip` “base”, layers of the base; hovering and selecting go to the
@@ -43,7 +44,6 @@ class PlotlyView(LiveHTML):
     """
 
     stem = "plotly_view"
-    scripts = ("plotly_view", "plotly_link")
 
     def postprocess(self, value: Any) -> Any:
         """As text, with the place of the library: properties beside the value don't reach a hidden

@@ -79,5 +79,5 @@ export function mount({ element, props, watch }) {
 
   document.addEventListener('preview-ask', () => element.isConnected && sendParameters());
   document.addEventListener('plan-ask', () => element.isConnected && sendPlan());
-  watchNewest({ props, watch }, 'revision', render);
+  watchNewest({ props, watch }, 'order', render);
 }

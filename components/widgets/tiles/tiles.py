@@ -25,9 +25,9 @@ class Tiles(LiveHTML):
     stem = "tiles"
 
 
-def view(base: Base | KnownBase, plan: Plan) -> dict:
-    """What the tiles show for a base and a plan. Raises `SurgeryError` for a plan that is
-    refused."""
+def view(base: Base | KnownBase, plan: Plan, is_healed: bool = False) -> dict:
+    """What the tiles show for a base and a plan; `is_healed` says that its patient is a healed one.
+    Raises `SurgeryError` for a plan that is refused."""
     old, new = base.preview(Plan.whole(base.depth)), base.preview(plan)
     return {
         "error": "",
@@ -56,7 +56,7 @@ def view(base: Base | KnownBase, plan: Plan) -> dict:
                 "weights: only layers that were initialised, repaired or healed have weights of "
                 "their own.",
                 *_scaled(old.bytes, new.bytes, _BYTES),
-                _shared(plan),
+                _shared(plan, is_healed),
                 old.bytes != new.bytes,
             ),
             _tile(
@@ -117,7 +117,9 @@ def _parts(old: Preview, new: Preview) -> dict:
     }
 
 
-def _shared(plan: Plan) -> str:
+def _shared(plan: Plan, is_healed: bool) -> str:
+    if is_healed:
+        return "shared, except for healed weights"
     own = sum(layer.init != COPY for layer in plan.layers)
     if not own:
         return "shares the base's memory"
