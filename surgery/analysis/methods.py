@@ -198,8 +198,8 @@ _ENTRIES = (
     Method(
         key="drop_one",
         label="lowest drop-one loss",
-        description="drop the layers that each cost least perplexity alone (Shortened LLaMA, "
-        "arXiv 2402.02834)",
+        description="drop the layers that cost the least perplexity when dropped alone "
+        "(Shortened LLaMA, arXiv 2402.02834)",
         find=_drop_one,
         score="drop_one",
         shrinks=True,
@@ -215,7 +215,7 @@ _ENTRIES = (
     Method(
         key="repeat_one",
         label="lowest repeat-one loss",
-        description="run the layers twice, in place, whose repeat alone costs least",
+        description="repeat, in place, the layers that cost least when repeated alone",
         find=_repeat_one,
         score="repeat_one",
         grows=True,
@@ -223,7 +223,7 @@ _ENTRIES = (
     Method(
         key="repeat_block",
         label="best repeated block",
-        description="run the block twice whose repeat costs least, all of its size measured",
+        description="repeat the block that costs least; all blocks of its size are measured",
         find=_repeat_block,
         grows=True,
     ),

@@ -133,8 +133,12 @@ def test_a_config_that_would_build_without_end_is_not_opened(public, strangers):
     ):
         with pytest.raises(BaseError, match="opens no model with"):
             public.check_config(bad)
-    with pytest.raises(BaseError, match="num_hidden_layers = 90,000"):
-        strangers.bases.get("config:bundled,num_hidden_layers=90000")
+    with pytest.raises(BaseError, match="num_hidden_layers = 3,000"):
+        strangers.bases.get("config:bundled,num_hidden_layers=3000")
+    # Before any layer is made.
+    for layers, message in ((90_000, "no more than 4,096 layers"), (10**11, "which no model has")):
+        with pytest.raises(SurgeryError, match=message):
+            strangers.bases.get(f"config:bundled,num_hidden_layers={layers}")
     assert not strangers.bases.names
 
 
