@@ -105,7 +105,7 @@ def recall(spec: str, *, unconfirmed: bool = False) -> KnownBase | None:
         known = _from_json(record["base"])
         return known if unconfirmed or _is_here(spec, known.kind) else None
     except (KeyError, TypeError, ValueError, OSError, RuntimeError):
-        return None  # absent, written by hand, or in the home of a user whom there isn't
+        return None  # absent, written by hand, or in the home of an unknown user
 
 
 def remember(spec: str, base: Model) -> KnownBase:

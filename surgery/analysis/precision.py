@@ -78,7 +78,7 @@ def size_of(
 ) -> Size:
     """Measure costs on a short `sample` to find out how much text they take. `measure` is timed,
     and has to report progress unless it finds what was measured before. The time starts once the
-    weights of `base` are loaded, which takes as long for any text."""
+    weights of `base` are loaded: loading takes as long for any text."""
     begun: list[float] = []
 
     def reported(what: str, done: float, total: float) -> None:

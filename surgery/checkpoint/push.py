@@ -89,7 +89,7 @@ def push(
 
 def _stale(there: Iterable[str], folder: Path) -> list[str]:
     """Which files of a repository belong to the model that `folder` replaces, and to it alone."""
-    # Imported here, since they import transformers, which takes the page seconds.
+    # Imported here: they import transformers, which would delay the page by seconds.
     from surgery.architecture.config.quantization import SIDE_FILES
     from surgery.sources.companions import is_needed
     from surgery.sources.folder import PICKLES

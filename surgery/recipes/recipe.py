@@ -218,7 +218,7 @@ class Recipe(_Part):
             if not any(entry.fits(name) for name, _ in tensors):
                 raise Refused(
                     f"The recipe has the filter “{str(entry.filter)[:80]}”, and no tensor of a "
-                    f"layer has that in its name behind the layer's number ({tensors[0][0]} and "
+                    f"layer has that in its name after the layer's number ({tensors[0][0]} and "
                     "so on). Remove it; to scale one layer, give it a slice of its own."
                 )
         factors: dict[Block | None, set[float]] = {}

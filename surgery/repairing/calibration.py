@@ -22,7 +22,7 @@ from surgery.plan import Plan
 from surgery.progress import Progress, silent
 from surgery.texts.default_text import MIXED, OWN, PYTHON
 
-from .memory import bytes_per_token, fit_bytes
+from .memory import bytes_per_token, largest_fit_bytes
 from .settings import TOKENS
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def tokens_within(base: Base, seconds: float) -> int:
     that is free beside a fit."""
     parameters = base.preview(Plan.whole(base.depth)).active_parameters
     operations = seconds * measured_peak(base) - _EVALUATIONS * parameters
-    free = room(base) - base.counts.total * base.torch_dtype.itemsize - fit_bytes(base)
+    free = room(base) - base.counts.total * base.torch_dtype.itemsize - largest_fit_bytes(base)
     most = min(MOST_IN_TIME, free / 2 / bytes_per_token(base))
     tokens = int(min(most, operations / (_OPERATIONS * parameters)))
     return max(FEWEST_IN_TIME, tokens // _TOGETHER * _TOGETHER)

@@ -25,7 +25,7 @@ def bytes_per_token(base: Base) -> int:
     return (inner + 4 * width) * torch.float32.itemsize
 
 
-def fit_bytes(base: Base) -> int:
+def largest_fit_bytes(base: Base) -> int:
     """What the largest fit takes beside that, however many tokens there are."""
     width, _ = widths(base)
     found = [
@@ -39,7 +39,7 @@ def fit_bytes(base: Base) -> int:
 
 def check_memory(base: Base, tokens: int) -> None:
     """Raise `SurgeryError` if the memory doesn't hold a fit on so many tokens."""
-    fit, states = fit_bytes(base), tokens * bytes_per_token(base)
+    fit, states = largest_fit_bytes(base), tokens * bytes_per_token(base)
     free = free_on(torch.device(base.device))
     if fit + states > free * HEADROOM:
         raise SurgeryError(

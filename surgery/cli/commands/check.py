@@ -106,7 +106,7 @@ def check(
         if max_cost is not None:
             wanted = (text, kind, dataset, window, limit)
             words = read_text(*wanted, progress, "judge", precision)
-            for model in (opened, saved):  # before the time is measured that a text takes
+            for model in (opened, saved):  # so that no estimate counts it
                 lasting_name(model, progress)
                 model.load(progress)
 

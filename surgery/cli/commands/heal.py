@@ -123,7 +123,9 @@ def heal(
     if repair is None and repair_tokens is not None:
         raise SurgeryError("--repair-tokens is for a repair: add --repair, such as --repair refit.")
     if adapter and dtype:
-        raise SurgeryError("An adapter is written in the dtype that it trained in: no --dtype.")
+        raise SurgeryError(
+            "An adapter is written in the dtype that it was trained in: leave out --dtype."
+        )
     _, _, (made, flat) = open_operation(base, plan, with_, union=union_vocabulary)
     saved_bytes(made, flat.unfitted, dtype)  # refuses what can't be saved, before it is made
     if settings["steps"] is None and settings["minutes"] is None:

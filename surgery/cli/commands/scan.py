@@ -101,7 +101,7 @@ def scan(
         words = read_text(text, kind, dataset, window, limit, progress, "choose", precision)
         pilot = Pilot.of(opened.depth, scores, span)
         if from_disk:
-            opened.load(progress)  # only then it is known whether they are read from disk
+            opened.load(progress)  # only then is it known whether they are read from disk
         sample, name = sized_sample(
             opened,
             words,

@@ -248,7 +248,7 @@ def test_how_much_is_read_in_a_given_time(llama, monkeypatch):
 
 
 def test_memory_is_looked_at_before_the_base_writes(llama, plan, tmp_path, monkeypatch):
-    per_token, fit = memory.bytes_per_token(llama), memory.fit_bytes(llama)
+    per_token, fit = memory.bytes_per_token(llama), memory.largest_fit_bytes(llama)
     assert fit == 8 * (4 * 96 * 96 + 6 * 96 * 64)
     monkeypatch.setattr(module, "measured_peak", lambda base: 1e15)
     weights = 4 * llama.counts.total
