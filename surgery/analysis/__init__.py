@@ -5,6 +5,7 @@ Every function takes a base and a text, measures on it, and returns plain values
     sample         a text as windows of tokens
     score          perplexity, and intervals from resampled blocks of tokens
     passes         passes of one model: logits, losses, perplexity
+    shared_start   perplexities of patients that begin with the same layers
     layer_major    passes of several plans that take each layer of the base once
     forward_cache  passes over the sample that start at the first layer that differs
     importance     the registry of layer-importance scores
@@ -78,6 +79,7 @@ _HOMES = {
     "measure_all": "search",
     "measured_score": "suggestions",
     "overlooked": "findings",
+    "perplexities": "shared_start",
     "perplexity": "passes",
     "scan": "layer_scan",
     "scan_part": "parts",

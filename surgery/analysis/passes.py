@@ -61,12 +61,12 @@ def perplexity(
 @torch.no_grad()
 def run(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     """Logits of a pass without the cache: (windows, length, vocabulary). Raises `SurgeryError`."""
-    with _computing(model, ids.numel()):
+    with computing(model, ids.numel()):
         return model(input_ids=ids, use_cache=False).logits
 
 
 @contextmanager
-def _computing(model: PreTrainedModel, rows: int) -> Iterator[None]:
+def computing(model: PreTrainedModel, rows: int) -> Iterator[None]:
     """Compute `rows` tokens at once, in the dtype for them. Raises `SurgeryError`."""
     try:
         with many_rows(model, rows):
@@ -112,14 +112,14 @@ def each_logits(
     rows = max(ids.numel() for ids in batches)
     layer_by_layer = None
     if base.reads_from_disk:
-        with _computing(model, rows):
+        with computing(model, rows):
             layer_by_layer = _through_layers(base, model, plan, batches, watch)
     if layer_by_layer is None:
         for ids in batches:
             yield _watched_pass(base, model, ids, watch)
         return
     for _ in range(len(batches)):
-        with _computing(model, rows):  # never while this waits: other models are run meanwhile
+        with computing(model, rows):  # never while this waits: other models are run meanwhile
             logits, _ = next(layer_by_layer)
         yield logits
         del logits  # before the next ones are computed

@@ -13,7 +13,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from surgery import texts
-from surgery.analysis import Sample, Score, perplexity
+from surgery.analysis import MeasurementCache, Sample, Score, perplexities, perplexity
 from surgery.analysis.score import resampled_means
 from surgery.base import Base
 from surgery.errors import SurgeryError
@@ -65,8 +65,6 @@ class Evaluator:
     ) -> None:
         self.base, self.sample, self.held_out = base, sample, held_out
         self.seconds = 0.0
-        self._of_base: Score | None = None
-        self._of_cut: dict[Plan, Score] = {}
         self._progress = progress
 
     @classmethod
@@ -100,7 +98,7 @@ class Evaluator:
     ) -> EvalResult:
         """Score the patient, and sample a text that continues `prompt`. `computing` gives the
         context in which a model in training computes."""
-        base, cut = self._origin(patient.plan)
+        base, cut = self._scores(patient.plan)
         begun = time.monotonic()
         with computing():
             now = self.score(patient.model)
@@ -116,20 +114,24 @@ class Evaluator:
             prompt + written,
         )
 
-    def _origin(self, plan: Plan) -> tuple[Score, Score]:
-        """Scores of the base and of the cut patient, each computed once."""
-        if self._of_base is None:
-            self._of_base = self.score(self.base.model)
-        cut = plan.unfitted
-        if cut not in self._of_cut:
-            self._of_cut[cut] = self.score(self.base.operate(cut).model)
-        return self._of_base, self._of_cut[cut]
+    def _scores(self, plan: Plan, *altered: Patient) -> list[Score]:
+        """Scores of the base, of the cut patient, and of altered ones. Those of the first two are
+        cached for other runs and repairs."""
+        cache = MeasurementCache(self.base, self.sample, None)  # reads no weights to identify it
+        shape = (self.sample.tokens,)
+        plans = (Plan.whole(self.base.depth), plan.unfitted)
+        known = {one: cache.get(one, shape) for one in plans}
+        new = [self.base.operate(one) for one, losses in known.items() if losses is None]
+        scores = perplexities(self.base, [*new, *altered], self.sample, self._progress)
+        for patient, score in zip(new, scores, strict=False):
+            known[patient.plan] = np.array(score.nll, np.float32)
+            cache.put(patient.plan, known[patient.plan])
+        return [*(Score.of(known[one]) for one in plans), *scores[len(new) :]]
 
     def summary(self, altered: Patient, plan: Plan, word: str) -> dict:
         """A healed or repaired patient as it will be saved, called `word`, beside the base and the
         cut patient, which is that of `plan`."""
-        base, cut = self._origin(plan)
-        now = self.score(altered.model)
+        base, cut, now = self._scores(plan, altered)
         return {
             "tokens": now.tokens,
             "base": base.perplexity,

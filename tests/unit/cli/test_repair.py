@@ -5,8 +5,9 @@ import json
 import pytest
 from transformers import AutoModelForCausalLM
 
-from surgery import texts
-from surgery.healing import Evaluator
+from surgery import Base, texts
+from surgery.analysis import Sample
+from surgery.healing import evaluation
 
 SHORT = ["--text", "python", "--tokens", "2048"]
 
@@ -74,14 +75,25 @@ def test_healing_begins_from_a_repair(run, tiny_folder, tmp_path, monkeypatch):
     few = ["--steps", 2, "--batch", 1, "--window", 16, "--sampled-tokens", 64]
     held_out = tmp_path / "held-out.txt"
     held_out.write_text("A text that is told from those that repairs are measured on. " * 12)
-    scored, score = [], Evaluator.score
+    scored, one, many = [], evaluation.perplexity, evaluation.perplexities
     monkeypatch.setattr(
-        Evaluator, "score", lambda self, model: scored.append(self.held_out) or score(self, model)
+        evaluation,
+        "perplexity",
+        lambda model, sample, *args: scored.append(sample) or one(model, sample, *args),
+    )
+    monkeypatch.setattr(
+        evaluation,
+        "perplexities",
+        lambda base, patients, sample, *args: (
+            scored.extend([sample] * len(patients)) or many(base, patients, sample, *args)
+        ),
     )
     status, text, errors = run(*ask, *few, "--repair-tokens", 3000, "--held-out", held_out)
     assert status == 0, errors
     # Base, cut and repaired patient, then before and after each of two steps, and what is saved.
-    assert scored == [str(held_out)] * 7
+    assert len(scored) == 7
+    base = Base.open(str(tiny_folder("gpt2")))
+    assert set(scored) == {Sample.of(base, held_out.read_text())}
     assert "repaired (lstsq)" in " ".join(text.split())
     facts = json.loads((tmp_path / "out" / "healing.json").read_text())
     assert 2700 < facts["repair"]["tokens"] <= 3000

@@ -8,6 +8,14 @@ from surgery.healing import Settings
 TEXT = "It was a quiet day, and nobody had come to see the garden since the rain began. " * 2
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    """What another run has measured or written doesn't reach this one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAYER_SURGERY_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def held_out(tmp_path):
     path = tmp_path / "held-out.txt"

@@ -309,22 +309,33 @@ def test_healing_begins_from_the_repaired_patient(gpt2, repaired, tmp_path):
     assert torch.equal(logits(loaded), logits(healed.model))
 
 
-def test_healing_scores_base_and_cut_only_on_another_text(gpt2, repaired, tmp_path, monkeypatch):
-    from surgery.healing import Evaluator, HealingRun, Settings
-
-    scored, score = [], Evaluator.score
+def count_scored(monkeypatch, evaluation):
+    """How many models each measurement of an evaluator takes."""
+    counts, one, many = [], evaluation.perplexity, evaluation.perplexities
     monkeypatch.setattr(
-        Evaluator, "score", lambda self, model: scored.append(model) or score(self, model)
+        evaluation, "perplexity", lambda model, *args: counts.append(1) or one(model, *args)
     )
+    monkeypatch.setattr(
+        evaluation,
+        "perplexities",
+        lambda base, patients, *args: counts.append(len(patients)) or many(base, patients, *args),
+    )
+    return counts
+
+
+def test_healing_scores_base_and_cut_only_on_another_text(gpt2, repaired, tmp_path, monkeypatch):
+    from surgery.healing import HealingRun, Settings, evaluation
+
+    passes = count_scored(monkeypatch, evaluation)
     given = Settings(steps=1, layers=(0,), batch=1, window=32, sampled_tokens=64)
     run = HealingRun(gpt2, repaired.plan, given, tmp_path / "run", start=repaired)
-    assert len(scored) == 1
+    assert sum(passes) == 1
     text = tmp_path / "text"
     text.write_text("Another text to judge on. " * 40)
     other = HealingRun(
         gpt2, repaired.plan, given.replace(held_out=str(text)), tmp_path / "other", start=repaired
     )
-    assert len(scored) == 1 + 3
+    assert sum(passes) == 1 + 3
     assert other.evaluations[0].tokens != run.evaluations[0].tokens
     patient = gpt2.operate(Plan.parse("0:2, 5:6", 6))
     found = repaired.evaluator.evaluate(0, patient, "The")
