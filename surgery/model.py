@@ -422,7 +422,8 @@ class Model:
                 outside += size
             elif place[1] < self.depth:
                 layers[place[1]] += size
-                if others := other_layers(self.anatomy, translate(name)):
+                others = other_layers(self.anatomy, translate(name))
+                if others and not any(f"{place[0]}{i}{place[2]}" in where for i in others):
                     passed_on[place[1], tuple(others)] += size
         return StoredBytes(
             outside, tuple(layers), tuple((size, *which) for which, size in passed_on.items())

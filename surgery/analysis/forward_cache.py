@@ -231,8 +231,9 @@ def _accelerator(base: Base, sample: Sample) -> torch.device | None:
     layers = [layer.parameters.total() for layer in counts.layers]
     weights = counts.outside.parameters.total() + 2 * max(layers)
     states = (base.depth + 4) * _state_bytes(base, _tokens(sample))
-    # One weight at a time is converted, of which the head is the largest.
-    converted = 0 if base.compute_dtype == base.dtype else 4 * counts.outside.parameters.total()
+    # One tensor at a time is converted: the head is large, and so are experts in one tensor.
+    largest = max(tensor.numel() for tensor in base.anatomy.tensors.values())
+    converted = 0 if base.compute_dtype == base.dtype else 4 * largest
     if weights * size + converted + states + _LOGITS_ROOM > rooms[0].free * HEADROOM:
         return None
     return torch.device(rooms[0].device)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM stop a command, also when they arrive where Python can't pass them on.
+"""Ctrl-C, SIGTERM and a closed terminal stop a command, also where Python can't pass them on.
 
 A handler's `KeyboardInterrupt` is lost if it arises in a destructor or in the callback of a weak
 reference, whose errors Python prints and drops. Commands that report progress stop at their next
@@ -14,10 +14,12 @@ _pending = False
 
 
 def handle() -> None:
-    """Handle both signals from now on. Ctrl-C stays ignored where it is, as in the background of a
-    script."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, _interrupt)
+    """Handle these signals from now on. Ctrl-C and the end of the terminal stay ignored where they
+    are, as in the background of a script or by nohup."""
+    for name in ("SIGINT", "SIGHUP"):  # Windows has no terminal that ends
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
 
 

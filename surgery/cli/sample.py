@@ -66,7 +66,7 @@ Measure = Callable[["Sample", "Progress"], Iterable["LossIncrease"]]
 class Text:
     """A text to measure on: its documents, a name for people, and the tokens of a window and in all
     that were asked for, if any. `short` is (its short text, the name of that), if it has one;
-    `read` reads documents for so many tokens, where `words` are only the first of them."""
+    `read` reads so many documents, where `words` may be only the first of them."""
 
     words: str | list[str]
     name: str
@@ -74,16 +74,25 @@ class Text:
     limit: int | None
     short: tuple[str, str] | None = None
     read: Callable[[int], list[str]] | None = None
+    rows: int = 0  # how many documents were asked for
 
     def sample(self, base: Base, limit: int) -> tuple[Sample, str]:
         """(sample, its description), of at most `limit` tokens. Raises `SurgeryError`."""
-        from surgery.analysis import Sample
-
-        sample = Sample.of(base, self.words, self.window, limit)
-        if self.read is not None and limit > _LIMIT and not sample.truncated:
-            sample = Sample.of(base, self.read(limit), self.window, limit)
+        sample = self._all(base, limit)
         first = f" (its first {limit:,} tokens)" if sample.truncated else ""
         return sample, self.name + first
+
+    def _all(self, base: Base, limit: int) -> Sample:
+        """Documents are read until they have `limit` tokens, or there are no more."""
+        from surgery.analysis import Sample
+
+        words, rows = self.words, self.rows
+        sample = Sample.of(base, words, self.window, limit)
+        while self.read is not None and not sample.truncated and len(words) >= rows:
+            rows = max(2 * rows, math.ceil(rows * limit / sample.tokens))
+            words = self.read(rows)
+            sample = Sample.of(base, words, self.window, limit)
+        return sample
 
     def first(self, base: Base) -> tuple[Sample, str, bool]:
         """(sample of its short text or first tokens, its description, whether that is all of it).
@@ -130,17 +139,11 @@ def read_text(
         place, _, rest = dataset.partition(":")
         split, _, column = rest.partition(":")
 
-        def read(tokens: int) -> list[str]:
-            rows = max(16, tokens // 64)
+        def read(rows: int) -> list[str]:
             return texts.from_dataset(place, split or "train", column or None, rows, progress)
 
-        return Text(
-            read(limit or _LIMIT),
-            f"the data set {dataset}",
-            window,
-            limit,
-            read=read if limit is None else None,
-        )
+        rows = max(16, (limit or _LIMIT) // 64)
+        return Text(read(rows), f"the data set {dataset}", window, limit, read=read, rows=rows)
     kind = kind or texts.DEFAULT
     words = list(texts.documents(kind, half))
     short = (texts.get(kind), f"the short text “{kind}”") if half == "choose" else None

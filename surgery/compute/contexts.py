@@ -155,6 +155,13 @@ def many_rows(
     return nullcontext() if stored else _with_copies(model, copies_fit)
 
 
+def copied_bytes(model: nn.Module) -> int:
+    """Bytes of float32 copies of weights that passes of `model` over many rows will make."""
+    if compute_dtype(model) == stored_dtype(model):
+        return 0
+    return _copies.to_be_made(model)
+
+
 @contextmanager
 def _with_copies(model: nn.Module, fit: bool) -> Iterator[None]:
     with _copies.used(model, fit) as copies, Float32(copies):

@@ -53,9 +53,7 @@ class Copies:
                 self._timer.cancel()
         try:
             self._forget_dead()
-            missing = self.missing(model)
-            fit = fit or not missing or missing <= self._free(model) * _SHARE
-            yield self if fit else None
+            yield self if fit or self.to_be_made(model) == self.missing(model) else None
         finally:
             with self._lock:
                 self._users -= 1
@@ -69,6 +67,12 @@ class Copies:
     def _free(model: nn.Module) -> int:
         """Free bytes where the copies will be: on the device with the least room."""
         return min(free_on(device) for device in {p.device for p in model.parameters()})
+
+    def to_be_made(self, model: nn.Module) -> int:
+        """Bytes of the copies that passes of a model will make: 0 where they would take much of the
+        free memory, and each weight is converted again for every product instead."""
+        missing = self.missing(model)
+        return missing if missing and missing <= self._free(model) * _SHARE else 0
 
     def missing(self, model: nn.Module) -> int:
         """Bytes that the copies of a model's weights take, without those that are there."""

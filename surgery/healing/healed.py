@@ -15,7 +15,7 @@ from surgery.altered import Altered, put_in
 from surgery.base import Base
 from surgery.errors import SaveError
 from surgery.io.atomic import atomic_folder
-from surgery.io.output_target import ADAPTER, resolve
+from surgery.io.output_target import ADAPTER, check_no_cache, resolve
 from surgery.plan import Plan
 
 from .settings import Settings
@@ -91,6 +91,7 @@ class Healed(Altered):
             raise SaveError("An adapter doesn't hold what the repair fitted: save the model.")
         tensors, config = self.adapter
         out = resolve(out)
+        check_no_cache(out)
         name = self.base.pinned_id or self.base.name
         size = sum(t.nbytes for t in tensors.values())
         files = self.base.local_files()

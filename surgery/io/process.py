@@ -75,7 +75,8 @@ def wait_for(process: subprocess.Popen, what: str, progress: Progress) -> int:
 def stop(process: subprocess.Popen) -> None:
     """Kill a program that was started with `start_new_session`, and what it has started."""
     if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError):
+        # macOS permits no signal to a group whose programs have all ended.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     else:
         process.kill()

@@ -76,13 +76,19 @@ def fit(fitted: Sums, held_out: Sums) -> Fit:
     if not scale > 0:
         return best
     for ridge in RIDGES:
-        regularised = fitted.gram.clone()
-        regularised.diagonal().add_(ridge * scale)
-        factor, wrong = torch.linalg.cholesky_ex(regularised)
-        if wrong:  # fewer tokens than inputs, and a ridge too small to make up for it
+        change = _solved(fitted, ridge * scale)
+        if change is None:
             continue
-        change = torch.cholesky_solve(fitted.product, factor)
         after = held_out.error(change) / max(1, held_out.tokens)
         if after < best.after:
             best = Fit(change.T, ridge, before, after)
     return best
+
+
+def _solved(sums: Sums, ridge: float) -> torch.Tensor | None:
+    """The change for one ridge, (inputs, outputs); None with fewer tokens than inputs and a ridge
+    too small to make up for it."""
+    regularised = sums.gram.clone()
+    regularised.diagonal().add_(ridge)
+    factor, wrong = torch.linalg.cholesky_ex(regularised)
+    return None if wrong else torch.cholesky_solve(sums.product, factor)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from surgery.architecture.inspect.hooks import layers_of
+from surgery.compute.contexts import copied_bytes
 from surgery.errors import SurgeryError
 from surgery.healing.cost import widths
 from surgery.memory.devices import HEADROOM, free_on, gigabytes
@@ -38,9 +39,10 @@ def largest_fit_bytes(base: Base) -> int:
 
 
 def check_memory(base: Base, tokens: int) -> None:
-    """Raise `SurgeryError` if the memory doesn't hold a fit on so many tokens."""
+    """Raise `SurgeryError` if the memory doesn't hold a fit on so many tokens. The weights are
+    loaded."""
     fit, states = largest_fit_bytes(base), tokens * bytes_per_token(base)
-    free = free_on(torch.device(base.device))
+    free = free_on(torch.device(base.device)) - copied_bytes(base.model)
     if fit + states > free * HEADROOM:
         raise SurgeryError(
             f"Fitting would need about {gigabytes(fit + states)} ({gigabytes(fit)} for the sums "

@@ -40,19 +40,24 @@ def open_config_only(
     if not is_file and not (path / "config.json").is_file():
         source = open_other(place, progress)
         name, config, home, files = source.name, source.config, source.home, source.files
-        identity, tokenizer = source.identity, source.get_tokenizer
+        identity, tokenizer, check = source.identity, source.get_tokenizer, source.check
     else:
         path = path / "config.json" if path.is_dir() else path
         config = config_from(read_json(path), path)
         folder = path.parent if any(path.parent.glob("tokenizer*.json")) else None
         # “config.json” says little: the folder it lies in says more.
         name = path.parent.name if path.name == "config.json" and path.parent.name else path.stem
-        identity = f"{hashlib.sha256(path.read_bytes()).hexdigest()}:{folder or ''}"
+        content = path.read_bytes()
+        identity = f"{hashlib.sha256(content).hexdigest()}:{folder or ''}"
         home = path.parent
         files = (path, *home.glob("tokenizer*"))
 
         def tokenizer(progress: Progress) -> Path | None:
             return folder
+
+        def check() -> None:
+            if path.is_file() and path.read_bytes() != content:
+                raise BaseError(f"{path} changed since it was opened: open it again.")
 
     config, note = unquantized(config), _NOTE  # random weights are unquantized
     if changes:
@@ -68,6 +73,7 @@ def open_config_only(
         note=note,
         home=home,
         files=files,
+        check=check,
         get_tokenizer=tokenizer,
     )
 

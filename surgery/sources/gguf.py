@@ -63,8 +63,8 @@ def open_gguf(path: Path) -> Source:
         if now is None or (now.st_size, now.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
             raise BaseError(f"{path} changed since it was opened: open it again.")
 
-    def check_unless_converted() -> None:
-        if not folder.is_dir():
+    def check_unless_gone() -> None:  # the converted copy is whole without it
+        if path.exists() or not folder.is_dir():
             check()
 
     def fetch(progress: Progress) -> Path:
@@ -84,7 +84,7 @@ def open_gguf(path: Path) -> Source:
         note=f"dequantised from the GGUF file {path.name}",
         home=path.parent,
         files=(path,),
-        check=check_unless_converted,
+        check=check_unless_gone,
         get_files=fetch,
         get_tokenizer=fetch,
     )

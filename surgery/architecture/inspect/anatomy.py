@@ -253,7 +253,6 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
     change the dtype that another thread computes in.
     """
     original, config = config, unquantized(config)
-    declared = config.dtype
     deepest = max(_depths(config), default=0)
     if deepest > MAX_LAYERS:
         raise Refused(
@@ -261,7 +260,11 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
         )
     try:
         with _building.taken(current()), uncollected(), torch.device("meta"), Unfilled():
+            declared = config.dtype  # which the build replaces, and others may wait to read
             model = auto_class(config).from_config(config, dtype=torch.float32)
+            text = model.config.get_text_config(decoder=True)
+            for part in (original, config, model.config, text):
+                part.dtype = declared
     except Refused:
         raise
     except Exception as error:
@@ -270,8 +273,6 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
             f"transformers can't build a {config.model_type} model from this config: “{message}”. "
             "Check its settings."
         ) from error
-    for part in (original, config, model.config, model.config.get_text_config(decoder=True)):
-        part.dtype = declared
     return model.eval()
 
 

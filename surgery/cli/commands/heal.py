@@ -106,7 +106,7 @@ def heal(
     from surgery.checkpoint.save import saved_bytes
     from surgery.healing import HealingRun, estimate_cost, run_checkpoint
     from surgery.healing.settings import DEFAULT_MINUTES
-    from surgery.io.output_target import check_target, resolve
+    from surgery.io.output_target import check_no_cache, check_target, resolve
 
     if adapter and settings["train"] != "lora":
         raise SurgeryError("Only LoRA gives an adapter: add --train lora.")
@@ -144,6 +144,7 @@ def heal(
             out.print(line)
         return
     target = resolve(folder)
+    check_no_cache(target)
     check_target(target)
     place = target.parent / f"{target.name}.healing"
     if keep and not place.is_dir():

@@ -65,13 +65,14 @@ def repair(
     hidden states meet the base's. Nothing is written unless that lowers the perplexity on held-out
     text."""
     from surgery.checkpoint.save import saved_bytes
-    from surgery.io.output_target import check_target, resolve
+    from surgery.io.output_target import check_no_cache, check_target, resolve
     from surgery.repairing import repair as repaired_of
 
     settings = RepairSettings(method, text, tokens, held_out)
     _, _, (made, flat) = open_operation(base, plan, with_, from_disk, union=union_vocabulary)
     saved_bytes(made, flat.unfitted, dtype)  # refuses what can't be saved, before it is made
     target = resolve(folder)
+    check_no_cache(target)
     check_target(target, overwrite, base_files=made.local_files())
     with progress_bar() as progress:
         repaired = repaired_of(made, flat, settings, progress=progress)

@@ -9,10 +9,12 @@ import tiny
 import torch
 import yaml
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from zoo import build
 
 from surgery import Base, BaseError, Plan, Refused, SaveError
+from surgery.architecture.inspect.names import other_layers
 from surgery.checkpoint.save import parse_size
 from surgery.checkpoint.tensors import memory_of
 
@@ -126,6 +128,24 @@ def test_a_preview_counts_what_lies_outside_a_layer(tmp_path, model_type, text):
         out, preview = base.save(each, tmp_path / "out", overwrite=True), base.preview(each)
         assert stored_bytes(out) == preview.bytes
         assert preview.active_parameters == preview.parameters  # there are no experts
+
+
+@pytest.mark.parametrize("text", ["0, 2:6", "0:6", "2, 5"])
+def test_a_preview_counts_a_shared_block_that_each_layer_stores(tmp_path, text):
+    """As files by older versions of transformers do."""
+    build.model("zamba").save_pretrained(tmp_path)
+    anatomy, path = Base.open(str(tmp_path)).anatomy, tmp_path / "model.safetensors"
+    stored = load_file(path)
+    for name, tensor in list(stored.items()):
+        for layer in other_layers(anatomy, name):
+            own = anatomy.layer_of(name)[1]
+            stored[name.replace(f"layers.{own}.", f"layers.{layer}.", 1)] = tensor.clone()
+    assert len(stored) > len(load_file(path))
+    save_file(stored, path, {"format": "pt"})
+    base = Base.open(str(tmp_path))
+    plan = Plan.parse(text, base.depth)
+    out = base.save(plan, tmp_path / "out")
+    assert stored_bytes(out) == base.preview(plan).bytes
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

@@ -336,7 +336,7 @@ def test_a_save_that_is_stopped_leaves_nothing(start, tmp_path, how):
     assert [path.name for path in tmp_path.rglob("*")] == ["deep"]
 
 
-@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_that_python_drops_stops_a_command_at_its_next_report(warm, how):
     """Python drops what is raised in a destructor, so there the signal arrives."""
     code = f"""
@@ -363,13 +363,16 @@ with progress_bar() as report:
     assert "Exception ignored in: <function Dying.__del__" in done.stderr
 
 
-def test_ctrl_c_stays_ignored_in_the_background():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def test_ctrl_c_and_a_closed_terminal_stay_ignored_in_the_background():
+    ignored = (signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in (*ignored, signal.SIGTERM)}
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
         interrupts.handle()
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        signal.raise_signal(signal.SIGINT)
+        for number in ignored:
+            assert signal.getsignal(number) is signal.SIG_IGN
+            signal.raise_signal(number)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):

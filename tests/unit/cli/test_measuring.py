@@ -222,3 +222,26 @@ def test_as_many_rows_of_a_data_set_are_read_as_a_precision_takes(folder, monkey
     text = read_text(None, None, "org/name", None, None, silent, "choose", 10)
     made, _ = sized_sample(Base.open(folder), text, 10, lambda *_: [], silent)
     assert 20_000 <= made.tokens < 20_200 and asked[0] == 4096 // 64 and len(asked) == 2
+
+
+def test_rows_of_a_data_set_are_read_until_they_have_the_tokens(folder, monkeypatch):
+    """Short rows have fewer than the 64 tokens that are expected, and some data sets end."""
+    asked, there = [], 10_000
+
+    def from_dataset(name, split, column, limit, progress):
+        asked.append(limit)
+        return ["A ferry."] * min(limit, there)
+
+    monkeypatch.setattr(texts, "from_dataset", from_dataset)
+    base = Base.open(folder)
+    text = read_text(None, None, "org/name", None, None, silent, "choose", 10)
+    short, _, is_all = text.first(base)
+    assert short.truncated and not is_all
+    sample, name = text.sample(base, 3000)
+    assert sample.truncated and "its first 3,000 tokens" in name and len(asked) == 3
+    limited = read_text(None, None, "org/name", None, 1000, silent)
+    assert limited.sample(base, 1000)[0].truncated
+    there = 100
+    few = read_text(None, None, "org/name", None, 1000, silent)
+    sample, name = few.sample(base, 1000)
+    assert not sample.truncated and "first" not in name

@@ -70,6 +70,16 @@ def test_a_folder_that_is_there_is_refused_before_anything_is_computed(run, tiny
     assert status == 1 and "exists" in errors
 
 
+@pytest.mark.parametrize("command", ["repair", "heal"])
+def test_a_model_cache_is_refused_before_anything_is_computed(
+    run, tiny_folder, tmp_path, monkeypatch, command
+):
+    monkeypatch.setattr(Base, "load", None)
+    out = tmp_path / "cache" / "out"  # of what the application keeps
+    status, _, errors = run(command, tiny_folder("gpt2"), "0:2, 4:6", out)
+    assert status == 1 and "inside a model cache" in " ".join(errors.split())
+
+
 def test_healing_begins_from_a_repair(run, tiny_folder, tmp_path, monkeypatch):
     ask = ["heal", tiny_folder("gpt2"), "0:2, 4:6", tmp_path / "out", "--repair", "lstsq"]
     few = ["--steps", 2, "--batch", 1, "--window", 16, "--sampled-tokens", 64]

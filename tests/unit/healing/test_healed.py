@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 from surgery import Base, Plan, SaveError, analysis
 from surgery.analysis import MeasurementCache, Sample, perplexity
 from surgery.healing import HealingRun, heal
+from surgery.io.cache_folder import cache_folder
 from surgery.verification.saved import verify_saved
 
 TEXT = "The ferry ran twice a day in summer and not at all when the wind stood in the north. "
@@ -35,6 +36,8 @@ def test_merged_equals_adapter_equals_what_trained(tiny_folder, settings, tmp_pa
     trained = logits(run.student.model)
     assert (trained - logits(cut.model)).abs().max() > 1e-2
     base.save(plan, tmp_path / "cut")
+    with pytest.raises(SaveError, match="inside a model cache"):
+        healed.save_adapter(cache_folder() / "adapter")
     healed.save_adapter(tmp_path / "adapter")
     healed.save(tmp_path / "merged")
     fresh = AutoModelForCausalLM.from_pretrained(tmp_path / "cut")

@@ -270,6 +270,11 @@ def test_memory_is_looked_at_before_the_base_writes(llama, plan, tmp_path, monke
     with pytest.raises(SurgeryError, match="Fitting would need about"):
         repaired_with(fit + 1000 * per_token, str(path))
     assert repaired_with(0, "python", "alpha").facts["tokens"] == 2560
+    ample = fit + 5000 * per_token
+    assert repaired_with(ample, "python").facts["tokens"] == 2560
+    monkeypatch.setattr(memory, "copied_bytes", lambda model: 4000 * per_token)
+    with pytest.raises(SurgeryError, match="Fitting would need about"):
+        repaired_with(ample, "python")
 
 
 def test_healing_reads_what_the_base_wrote_for_the_repair(llama, tmp_path):

@@ -94,6 +94,17 @@ def test_patterns_of_layers_go_on(tmp_path):
     assert base.kinds == ("sliding", "full") * 3 + ("sliding",)
 
 
+def test_a_file_that_changes_is_noticed(lesson, tmp_path):
+    base = Base.open(f"{lesson},num_hidden_layers=2")
+    assert not base.source.has_changed
+    (tmp_path / "lesson.json").write_text(json.dumps({**LESSON, "hidden_size": 64}))
+    assert base.source.has_changed
+    again = Base.open(f"{lesson},num_hidden_layers=2")
+    assert again.anatomy.config.hidden_size == 64 and not again.source.has_changed
+    (tmp_path / "lesson.json").unlink()  # all that was in it is known
+    assert not again.source.has_changed
+
+
 def test_a_depth_over_the_limit_is_refused_before_a_config_is_made(tmp_path, monkeypatch):
     """Some config classes make a list of that length."""
     fields = dict(model_type="gemma3_text", num_hidden_layers=4)

@@ -87,12 +87,14 @@ def test_a_gguf_is_a_base_like_any_other(file, model, tmp_path):
     assert (folder / "model.safetensors").stat().st_mtime_ns == stamp
 
 
-def test_a_changed_file_is_noticed_until_there_is_a_converted_copy(file):
+def test_a_changed_file_is_noticed_and_one_that_is_gone_until_there_is_a_converted_copy(file):
     base = Base.open(str(file))
     os.utime(file, (1, 1))
     assert base.source.has_changed
     again = Base.open(str(file))
-    assert again is not base and again.load()
+    assert again is not base and again.load() and not again.source.has_changed
+    os.utime(file, (2, 2))
+    assert again.source.has_changed
     file.unlink()  # the copy is whole
     assert not again.source.has_changed and again.source.fetch()
 
