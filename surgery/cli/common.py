@@ -120,11 +120,9 @@ def open_operation(
     from surgery.derived.united import stack_united
 
     opened, recipe = open_base(base, from_disk), read_recipe(plan)
-    specs = named_bases(with_)
-    if recipe:
-        for note in recipe.notes:
-            err.print(escape(note))
-        specs = {name: model for model, name in recipe.names.items() if name} | specs
+    for note in recipe.notes if recipe else ():
+        err.print(escape(note))
+    specs = other_bases(with_, recipe)
     others = {name: open_base(spec, from_disk) for name, spec in specs.items()}
     depths = {name: other.depth for name, other in others.items()}
     if recipe:
@@ -170,6 +168,13 @@ def named_bases(with_: list[str] | None) -> dict[str, str]:
             raise PlanError(f"“{word[:60]}” should be NAME=BASE, as in --with b=org/name.")
         specs[name] = spec
     return specs
+
+
+def other_bases(with_: list[str] | None, recipe: Recipe | None) -> dict[str, str]:
+    """Other bases by their names in the plan: a recipe's own, unless --with names another in their
+    place. Raises `PlanError`."""
+    own = {name: model for model, name in recipe.names.items() if name} if recipe else {}
+    return own | named_bases(with_)
 
 
 def read_recipe(text: str) -> Recipe | None:
