@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import warnings
@@ -20,6 +19,7 @@ from rich.progress import Progress as Bars
 from surgery import presets
 from surgery.compute.choice import Choice, set_compute_dtype
 from surgery.errors import PlanError
+from surgery.io.strict_json import to_json
 from surgery.plan import Plan
 
 from . import interrupts
@@ -223,4 +223,4 @@ def print_disk_reads(base: Base, plan: Plan, passes: int) -> None:
 
 def print_json(value: dict) -> None:
     """Print to stdout, as wide as it comes."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    sys.stdout.write(to_json(value))
