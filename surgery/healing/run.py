@@ -35,7 +35,7 @@ from .evaluation import EvalResult, Evaluator
 from .healed import Healed, facts_of
 from .parallel import from_main, make_accelerator
 from .settings import Settings
-from .start import check_one_base, first_patient, start_of
+from .start import check_one_base, first_patient, repair_of, start_of
 from .state import fits, restore, snapshot, whole
 from .student import (
     adapter_of,
@@ -120,6 +120,7 @@ class HealingRun:
             "parameters": base.counts.total,
             "weights": lasting_name(base, progress),
             "plan": str(plan),
+            "repair": repair_of(start) if start else None,
             "settings": settings.as_dict(),
         }
         run_checkpoint.check_same(self.folder, facts)
