@@ -64,7 +64,8 @@ def open_gguf(path: Path) -> Source:
             raise BaseError(f"{path} changed since it was opened: open it again.")
 
     def check_unless_converted() -> None:
-        if not folder.is_dir():
+        # The converted copy is whole without the file, but is not that of another file.
+        if path.exists() or not folder.is_dir():
             check()
 
     def fetch(progress: Progress) -> Path:

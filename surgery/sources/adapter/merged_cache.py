@@ -18,6 +18,7 @@ from surgery.io.cache_folder import cache_folder, short_hash
 from surgery.progress import Progress
 from surgery.sources.cache import once
 
+_VERSION = 1  # of the merge; weights of another one are merged again
 _UNUSED = 30 * 86400  # seconds
 _NAME = re.compile(r"(.+-[0-9a-f]{8})-[0-9a-f]{12}")  # what was merged of which folders, and when
 
@@ -26,7 +27,8 @@ def folder_of(name: str, place: str, identity: str) -> Path:
     """Where the merged weights called `name` are kept. `place` is equal for the same folders of
     base and adapter, `identity` for the same files."""
     stem = re.sub(r"[^A-Za-z0-9_.+-]", "_", name)[:80]
-    return cache_folder() / "merged" / f"{stem}-{short_hash(place, 8)}-{short_hash(identity, 12)}"
+    version = short_hash(f"{_VERSION}:{identity}", 12)
+    return cache_folder() / "merged" / f"{stem}-{short_hash(place, 8)}-{version}"
 
 
 def kept(

@@ -45,6 +45,7 @@ def open_merged(
     """Merge the adapter in a folder into a base. `revision` is its (Hub id, commit), if it is from
     there. Raises `BaseError` or `Refused`, before anything is written."""
     name = revision[0] if revision else adapter.name
+    part = _adapter(base, adapter, name, revision)  # first, so that a change meanwhile is noticed
     settings = read_settings(read_json(adapter / ADAPTER), name)
     tensors = read_file(adapter / ADAPTER_WEIGHTS)
     stored = base.tensors or read_tensors(base.files_folder(progress))  # a GGUF file is converted
@@ -58,7 +59,6 @@ def open_merged(
     check_stored(anatomy, stored)
     _check_healed(adapter, anatomy.stack.depth, name)
     config, anatomy, stored = _replicated(settings, anatomy, stored, name)
-    part = _adapter(base, adapter, name, revision)
     read = _reader(adapter / ADAPTER_WEIGHTS, part.check)
     merged = MergedFile(name, stored, match(settings, tensors, anatomy, stored, name), read)
     identity = f"adapter:{base.identity}+{part.identity}"

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 
 from surgery import Base, BaseError, Plan
 from surgery.cli import main
-from surgery.sources import kind_of, split_adapter
+from surgery.sources import kind_of, open_source, split_adapter
+from surgery.sources.adapter import open as open_module
 from surgery.sources.fingerprint import fingerprint
 
 LINEAR = ["q_proj", "v_proj", "down_proj"]
@@ -384,6 +385,20 @@ def test_another_adapter_is_another_base(folder, copy, tmp_path):
     assert not torch.equal(other.load().state_dict()[key], weights[key])
     plain = Base.open(str(folder()))
     assert fingerprint(plain.source, lambda *_: None) != name
+
+
+def test_an_adapter_that_changes_while_it_is_opened_is_noticed(folder, copy, monkeypatch):
+    """Its new weights are not merged with the old settings."""
+
+    def changed(path, read=open_module.read_file):
+        result = read(path)
+        os.utime(path, (1, 1))
+        return result
+
+    monkeypatch.setattr(open_module, "read_file", changed)
+    source = open_source(f"{folder()}+{copy}")
+    with pytest.raises(BaseError, match="changed since they were opened"):
+        source.check()
 
 
 def test_merged_weights_don_t_stay_for_ever(folder, copy, tmp_path):

@@ -92,7 +92,9 @@ def test_a_changed_file_is_noticed_until_there_is_a_converted_copy(file):
     os.utime(file, (1, 1))
     assert base.source.has_changed
     again = Base.open(str(file))
-    assert again is not base and again.load()
+    assert again is not base and again.load() and not again.source.has_changed
+    os.utime(file, (2, 2))  # the copy isn't that of this file
+    assert again.source.has_changed
     file.unlink()  # the copy is whole
     assert not again.source.has_changed and again.source.fetch()
 
