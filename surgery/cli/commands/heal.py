@@ -228,6 +228,7 @@ def _resumed(there: RunRecord, plan: Plan, method: str, place: Path) -> Plan:
         old = Plan.parse(there.plan, plan.depth)
     except PlanError:  # of another base
         return plan
+    begun: str | None
     if there.repair:
         begun, cut = there.repair.method, there.repair.cut
     else:

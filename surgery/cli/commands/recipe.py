@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from surgery.plan import Plan
 
 FORMATS = ("mergekit", "peft", "python")
-_NOT_TOLD = "The recipe doesn't tell mergekit about the added tokens: it keeps the first base's."
+_NOT_TOLD = "The recipe can't name the added tokens: mergekit keeps the first base's."
 
 
 def recipe(
