@@ -145,7 +145,7 @@ def _key(spec: str) -> str:
     if name == "bundled":
         return name
     if path.exists():
-        return str(path.absolute())
+        return str(path.resolve())  # a link, such as “latest”, may lead elsewhere the next time
     if "+" in name:
         from .sources import split_adapter
 

@@ -186,6 +186,13 @@ def read_recipe(text: str) -> Recipe | None:
     return read_file(Path(text[1:]).expanduser())
 
 
+def dtype_for(plan: str, dtype: str | None) -> str | None:
+    """The dtype to convert weights to: the one that is asked for, or else a recipe's."""
+    if dtype is None and (recipe := read_recipe(plan)):
+        return recipe.saved_dtype
+    return dtype
+
+
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """A progress function that draws a bar on stderr, if that is a terminal, and that stops the

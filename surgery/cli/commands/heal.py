@@ -28,6 +28,7 @@ from ..common import (
     PlanArgument,
     UnionOption,
     WithOption,
+    dtype_for,
     err,
     open_operation,
     out,
@@ -128,6 +129,7 @@ def heal(
             "An adapter is written in the dtype that it was trained in: leave out --dtype."
         )
     _, _, (made, flat) = open_operation(base, plan, with_, union=union_vocabulary)
+    dtype = dtype_for(plan, dtype)
     saved_bytes(made, flat.unfitted, dtype)  # refuses what can't be saved, before it is made
     if settings["steps"] is None and settings["minutes"] is None:
         settings["minutes"] = DEFAULT_MINUTES

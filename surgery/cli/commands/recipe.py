@@ -15,6 +15,7 @@ from ..common import (
     PlanArgument,
     UnionOption,
     WithOption,
+    dtype_for,
     err,
     open_operation,
     other_bases,
@@ -52,10 +53,7 @@ def recipe(
     if dtype is not None and format_ != "mergekit":
         raise PlanError(f"--dtype is for mergekit's recipes: leave it out for {format_}.")
     _, written, (made, flat) = open_operation(base, plan, with_, union=union_vocabulary)
-    read = read_recipe(plan)
-    others = other_bases(with_, read)
-    if read and dtype is None:
-        dtype = read.saved_dtype
+    others, dtype = other_bases(with_, read_recipe(plan)), dtype_for(plan, dtype)
     match format_:
         case "peft":
             text = export.to_peft(written)
