@@ -7,6 +7,7 @@ this package, and the same accelerators; anything else is unknown, and the base 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 from collections import Counter
@@ -18,7 +19,7 @@ from . import __version__
 from .compute.choice import compute_dtype_of, recall_gain
 from .counts import Count, Counts, LayerPart, Layouts, Shared, StoredBytes
 from .io.cache_folder import cache_folder
-from .io.json_cache import JsonCache
+from .io.json_cache import JsonCache, states_of
 from .plan import Plan
 from .preview import Preview, preview
 
@@ -117,7 +118,10 @@ def remember(spec: str, base: Model) -> KnownBase:
     if files:
         folders = {path.parent for path in files}  # their times change when files come or go
         record = {"conditions": _conditions(), "base": known}
-        _cache().put(_key(spec), record, [*files, *folders], default=_plain)
+        with contextlib.suppress(OSError):  # a file that is gone
+            states = states_of([*files, *folders])
+            if not base.source.has_changed:  # since what is described was read
+                _cache().put(_key(spec), record, states, default=_plain)
     return known
 
 
@@ -141,7 +145,7 @@ def _key(spec: str) -> str:
     if name == "bundled":
         return name
     if path.exists():
-        return str(path.absolute())
+        return str(path.resolve())  # a link, such as “latest”, may lead elsewhere the next time
     if "+" in name:
         from .sources import split_adapter
 

@@ -89,6 +89,10 @@ class Hub:
                 self.send(request, 302, b"", Location=f"/cdn{path}")
             case "ignores ranges" if part:
                 self.send(request, 200, b"x" * 1_000_000)
+            case "sends another range" if part:
+                self.send(
+                    request, 206, b"x" * 10**6, **{"Content-Range": "bytes 8-1000007/9999999"}
+                )
             case "lies about ranges" if part:
                 self.send(request, 206, b"x" * 10**6, **{"Content-Range": "bytes 0-9/99999999999"})
             case _:

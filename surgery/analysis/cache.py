@@ -92,7 +92,8 @@ class MeasurementCache:
 
 def lasting_name(base: Base, progress: Progress | None = silent) -> str | None:
     """A name that follows from a base's weights, for what is kept on disk; None if its weights have
-    no lasting name, or none is known and `progress` is None. Raises `BaseError`."""
+    no lasting name, or none is known and `progress` is None. Raises `BaseError`, also if its files
+    have changed since it was opened: what is in memory would get the name of what is on disk."""
     if base.kind not in _LASTING_KINDS:
         return None
     if base not in _fingerprints:
@@ -101,8 +102,9 @@ def lasting_name(base: Base, progress: Progress | None = silent) -> str | None:
         except OSError as error:
             reason = error.strerror or error
             raise BaseError(f"{error.filename} can't be read: {reason}.") from error
-        if name is None:
+        if name is None or (progress is None and base.source.has_changed):
             return None
+        base.source.check()
         _fingerprints[base] = name
     return _fingerprints[base]
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from surgery.architecture.inspect.embedding import input_embedding
 from surgery.architecture.inspect.hooks import (
     copied,
     hidden_out,
@@ -21,6 +20,7 @@ from surgery.architecture.inspect.hooks import (
     states_refused,
     watched,
 )
+from surgery.architecture.inspect.layer_list import embedding_table
 from surgery.base import Base
 from surgery.errors import Refused, SurgeryError
 from surgery.plan import Plan
@@ -51,7 +51,7 @@ def logit_lens(
     layers = layers_of(base.anatomy, model)
     if layers is None:
         raise states_refused()
-    tokens = torch.tensor([list(ids)], device=input_embedding(model).device)
+    tokens = torch.tensor([list(ids)], device=embedding_table(model).device)
     outputs: dict[int, Any] = {}
     with watched(layers, lambda p, _, output: outputs.__setitem__(p, copied(output))):
         predicted = run(model, tokens)

@@ -11,8 +11,8 @@ import torch
 from transformers import PreTrainedModel
 
 from surgery.architecture.inspect.chain import Chain
-from surgery.architecture.inspect.embedding import input_embedding
 from surgery.architecture.inspect.hooks import by_token, hidden_out, layers_of, watched
+from surgery.architecture.inspect.layer_list import embedding_table
 from surgery.compute.contexts import many_rows
 from surgery.errors import SurgeryError, one_line
 from surgery.memory.out_of_memory import memory_explained, memory_message
@@ -159,7 +159,7 @@ def _watched_pass(
 
 
 def _most_tokens(model: PreTrainedModel) -> int:
-    return max(1, _LOGITS // len(input_embedding(model)))
+    return max(1, _LOGITS // len(embedding_table(model)))
 
 
 def batches_of(model: PreTrainedModel, sample: Sample, share: int = 1) -> list[tuple[int, int]]:
@@ -169,4 +169,4 @@ def batches_of(model: PreTrainedModel, sample: Sample, share: int = 1) -> list[t
 
 def ids_of(model: PreTrainedModel, sample: Sample, start: int, end: int) -> torch.Tensor:
     """The tokens of windows of one length, on the model's device: (windows, length)."""
-    return torch.tensor(sample.windows[start:end], device=input_embedding(model).device)
+    return torch.tensor(sample.windows[start:end], device=embedding_table(model).device)

@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 import torch
 from transformers import PreTrainedModel
 
-from surgery.architecture.inspect.embedding import input_embedding
+from surgery.architecture.inspect.layer_list import embedding_table
 from surgery.generation.stream import Stream
 
 from .passes import nll, run
@@ -25,7 +25,7 @@ def surprises(model: PreTrainedModel, stream: Stream) -> list[tuple[str, float]]
     pieces, ids = stream.pieces, stream.ids
     if not pieces or stream.has_image:
         return []
-    device = input_embedding(model).device
+    device = embedding_table(model).device
     tokens = torch.tensor([[*stream.prompt_ids, *ids]], device=device)
     scored = len(ids) + 1  # the first is only what the others follow
     losses = nll(run(model, tokens)[:, -scored:], tokens[:, -scored:])

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from surgery.altered import Altered
 from surgery.architecture.inspect.chain import Calls, Chain
-from surgery.architecture.inspect.embedding import input_embedding
+from surgery.architecture.inspect.layer_list import embedding_table
 from surgery.compute.contexts import many_rows
 from surgery.errors import PlanError, Refused, SurgeryError
 from surgery.plan import Plan
@@ -79,7 +79,7 @@ def token_importance(
     prompt_ids, ids = list(prompt_ids), list(ids)
     _check(base, prompt_ids, ids)
     patient = patient_of(base, of)
-    device = input_embedding(patient.model).device
+    device = embedding_table(patient.model).device
     tokens = torch.tensor([[*prompt_ids, *ids]], device=device)
     last = len(ids) + 1  # the first is only what the others follow
     try:
@@ -212,4 +212,4 @@ def _whole_passes(
 def _head(base: Base, model: PreTrainedModel) -> float:
     """About how many layers the output head is worth in time."""
     layer = sum(one.parameters.total() for one in base.counts.layers) / base.depth
-    return input_embedding(model).numel() / layer if layer else 1.0
+    return embedding_table(model).numel() / layer if layer else 1.0

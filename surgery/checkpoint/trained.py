@@ -12,6 +12,7 @@ import torch
 
 from surgery.errors import SaveError
 from surgery.io.copy import Readable
+from surgery.io.strict_json import to_json
 
 from .tensor_spec import TensorSpec
 
@@ -45,8 +46,8 @@ class TrainedTensors:
             for data in spec.make(_no_file) if spec.make else ():
                 digest.update(data)
             sums[spec.name] = digest.hexdigest()
-        text = json.dumps({**self.facts, "tensors": sums}, indent=2)
-        (folder / self.record).write_text(text + "\n", encoding="utf-8")
+        text = to_json({**self.facts, "tensors": sums})
+        (folder / self.record).write_text(text, encoding="utf-8")
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import warnings
@@ -20,6 +19,7 @@ from rich.progress import Progress as Bars
 from surgery import presets
 from surgery.compute.choice import Choice, set_compute_dtype
 from surgery.errors import PlanError
+from surgery.io.strict_json import to_json
 from surgery.plan import Plan
 
 from . import interrupts
@@ -120,11 +120,9 @@ def open_operation(
     from surgery.derived.united import stack_united
 
     opened, recipe = open_base(base, from_disk), read_recipe(plan)
-    specs = named_bases(with_)
-    if recipe:
-        for note in recipe.notes:
-            err.print(escape(note))
-        specs = {name: model for model, name in recipe.names.items() if name} | specs
+    for note in recipe.notes if recipe else ():
+        err.print(escape(note))
+    specs = other_bases(with_, recipe)
     others = {name: open_base(spec, from_disk) for name, spec in specs.items()}
     depths = {name: other.depth for name, other in others.items()}
     if recipe:
@@ -172,6 +170,13 @@ def named_bases(with_: list[str] | None) -> dict[str, str]:
     return specs
 
 
+def other_bases(with_: list[str] | None, recipe: Recipe | None) -> dict[str, str]:
+    """Other bases by their names in the plan: a recipe's own, unless --with names another in their
+    place. Raises `PlanError`."""
+    own = {name: model for model, name in recipe.names.items() if name} if recipe else {}
+    return own | named_bases(with_)
+
+
 def read_recipe(text: str) -> Recipe | None:
     """The recipe in @plan.yaml; None for a plan that is written out."""
     if not text.startswith("@"):
@@ -179,6 +184,13 @@ def read_recipe(text: str) -> Recipe | None:
     from surgery.recipes.recipe import read_file
 
     return read_file(Path(text[1:]).expanduser())
+
+
+def dtype_for(plan: str, dtype: str | None) -> str | None:
+    """The dtype to convert weights to: the one that is asked for, or else a recipe's."""
+    if dtype is None and (recipe := read_recipe(plan)):
+        return recipe.saved_dtype
+    return dtype
 
 
 @contextmanager
@@ -218,4 +230,4 @@ def print_disk_reads(base: Base, plan: Plan, passes: int) -> None:
 
 def print_json(value: dict) -> None:
     """Print to stdout, as wide as it comes."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    sys.stdout.write(to_json(value))

@@ -14,6 +14,7 @@
     objective       losses: distillation KL, next-token, hidden-state distance
     distillation    teacher and student over the same sequences
     evaluation      perplexity on held-out text, beside the base and the cut patient
+    trial_step      how long a step takes, and whether it fits
     start           what a run begins from: the cut patient, or a repaired one
     run             the training loop, an iterator of events
     whole_run       heals to the end, in one call

@@ -175,8 +175,9 @@ def memory(
         "activations": above * per_layer,
         "logits": logits,
     }
-    # The copies are there while the base writes as well.
-    writing = writing_bytes(base, settings) * size // stored + copies - sum(training.values())
+    # The copies and the student are there while the base writes as well.
+    there = copies + training["trained weights"]
+    writing = writing_bytes(base, settings) * size // stored + there - sum(training.values())
     before = {"cache for writing": writing} if writing > 0 else {}
     return {"weights of the base": base.counts.total * stored, **training, **before}
 

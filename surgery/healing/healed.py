@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from surgery.base import Base
 from surgery.errors import SaveError
 from surgery.io.atomic import atomic_folder
 from surgery.io.output_target import ADAPTER, check_no_cache, resolve
+from surgery.io.strict_json import to_json
 from surgery.plan import Plan
 
 from .settings import Settings
@@ -97,10 +97,10 @@ class Healed(Altered):
         files = self.base.local_files()
         with atomic_folder(out, size, overwrite, kind=ADAPTER, base_files=files) as partial:
             save_file(dict(tensors), partial / "adapter_model.safetensors")
-            text = json.dumps(config, indent=2, sort_keys=True)
-            (partial / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
-            text = json.dumps(dict(self.facts), indent=2)
-            (partial / "healing.json").write_text(text + "\n", encoding="utf-8")
+            text = to_json(config, sort_keys=True)
+            (partial / "adapter_config.json").write_text(text, encoding="utf-8")
+            text = to_json(dict(self.facts))
+            (partial / "healing.json").write_text(text, encoding="utf-8")
             text = _CARD.format(
                 title=out.name, base=name, plan=self.plan, description=self.description
             )

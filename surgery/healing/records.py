@@ -28,15 +28,24 @@ class _Record(BaseModel):
 _R = TypeVar("_R", bound=_Record)
 
 
+class RepairRecord(_Record):
+    """The repair that a run begins from: its method, and the plan that was repaired."""
+
+    method: str
+    cut: str
+
+
 class RunRecord(_Record):
     """The parameters of a run, and the CRC-32 of its text. `weights` follows from the base's, which
-    may have changed under its name; None if they have no lasting name."""
+    may have changed under its name; None if they have no lasting name. `repair` is None without
+    one, and was not written by earlier versions."""
 
     format: Literal[2]
     base: str
     parameters: Annotated[int, Field(ge=1)]
     weights: str | None = None
     plan: str
+    repair: RepairRecord | None = None
     settings: Settings
     text: Checksum
 

@@ -35,7 +35,7 @@ from .evaluation import EvalResult, Evaluator
 from .healed import Healed, facts_of
 from .parallel import from_main, make_accelerator
 from .settings import Settings
-from .start import check_one_base, first_patient, start_of
+from .start import check_one_base, first_patient, repair_of, start_of
 from .state import fits, restore, snapshot, whole
 from .student import (
     adapter_of,
@@ -46,6 +46,7 @@ from .student import (
     trained_layers,
     trained_tensors,
 )
+from .trial_step import step_seconds
 
 _PROBE = 4  # steps after which minutes are turned into steps; the first isn't timed
 _SAVE_SECONDS = 60.0
@@ -119,6 +120,7 @@ class HealingRun:
             "parameters": base.counts.total,
             "weights": lasting_name(base, progress),
             "plan": str(plan),
+            "repair": repair_of(start) if start else None,
             "settings": settings.as_dict(),
         }
         run_checkpoint.check_same(self.folder, facts)
@@ -322,15 +324,17 @@ class HealingRun:
         ids = ids.to(self.device)
         self._progress("Trying a step", 0, 0)
         with memory_explained(_LESS):
-            # The first pass is slow whatever it does, and on a GPU slow for each shape.
-            for part in (ids[:1] if self.device.type == "cpu" else ids, ids):
-                begun = time.monotonic()
-                loss = self._loss(part)
-                self.accelerator.backward(loss)
-                float(loss.detach())  # waits until the device is done
-        self.optimizer.zero_grad()
+            seconds = step_seconds(
+                self.accelerator,
+                self.model,
+                self.optimizer,
+                self._loss,
+                ids,
+                s.accumulate,
+                s.clip,
+            )
         self._progress("Trying a step", 1, 1)
-        return max(1e-6, time.monotonic() - begun) * s.accumulate
+        return seconds
 
     def _resumed(self) -> bool:
         """Resume from the last readable state; False if there are no states. Raises `SurgeryError`

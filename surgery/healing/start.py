@@ -24,6 +24,14 @@ def check_one_base(base: Base) -> None:
         )
 
 
+def repair_of(start: Altered) -> dict[str, str] | None:
+    """The fields of the `RepairRecord` of a run that begins from this patient; None if it wasn't
+    repaired."""
+    if not {"method", "cut"} <= start.facts.keys():
+        return None
+    return {"method": start.facts["method"], "cut": start.facts["cut"]}
+
+
 def start_of(folder: Path, plan: Plan, given: Altered | None) -> Start | None:
     """The start that a resumed run has kept, or that of the repaired patient given to a new one;
     None for the cut patient. Raises `ValueError` if that is a patient of another plan."""

@@ -155,6 +155,14 @@ def restored(out: Path) -> bool:
     return out.exists()
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that is in it. It loses its name first, so that a process that is
+    killed leaves no half of it there. Raises `OSError` if it can't be moved."""
+    with _holder(folder) as holder:
+        (holder / _NEW).rmdir()
+        os.rename(folder, holder / _NEW)
+
+
 @contextlib.contextmanager
 def _holder(out: Path) -> Iterator[Path]:
     """Create a hidden, locked folder beside `out`, and remove it when the block ends."""

@@ -10,6 +10,8 @@ from typing import Any
 from .cache_file import whole_file
 from .cache_folder import short_hash
 
+States = dict[str, list[int]]
+
 
 class JsonCache:
     """Values by key in `folder`: the `most` that were written last.
@@ -26,7 +28,7 @@ class JsonCache:
         """The value of a key, or None."""
         try:
             record = json.loads(self._path(key).read_bytes())
-            return record["value"] if record["files"] == _states(record["files"]) else None
+            return record["value"] if record["files"] == states_of(record["files"]) else None
         except (OSError, ValueError, KeyError, TypeError):  # absent, cut off, written by hand
             return None
 
@@ -34,13 +36,15 @@ class JsonCache:
         self,
         key: str,
         value: Any,
-        files: Iterable[Path] = (),
+        files: Iterable[Path] | States = (),
         default: Callable[[Any], Any] | None = None,
     ) -> None:
-        """Write a value, and delete the oldest beyond the limit. `default` is that of
-        `json.dumps`."""
+        """Write a value, and delete the oldest beyond the limit. `files` are those it depends on,
+        or their states from before they were read, so that a change meanwhile is noticed. `default`
+        is that of `json.dumps`."""
         try:
-            record = {"files": _states(map(str, files)), "value": value}
+            states = files if isinstance(files, dict) else states_of(files)
+            record = {"files": states, "value": value}
             with whole_file(self._path(key)) as file:
                 file.write(json.dumps(record, default=default).encode())
             for path in sorted(self.folder.glob("*.json"), key=_age)[self.most :]:
@@ -56,10 +60,10 @@ def _age(path: Path) -> float:
     return -path.stat().st_mtime
 
 
-def _states(paths: Iterable[str]) -> dict[str, list[int]]:
+def states_of(paths: Iterable[Path | str]) -> States:
     """Size, time of the last change and inode of each file or folder. Raises `OSError`."""
     states = {}
     for path in paths:
         state = Path(path).stat()
-        states[path] = [state.st_size, state.st_mtime_ns, state.st_ino]
+        states[str(path)] = [state.st_size, state.st_mtime_ns, state.st_ino]
     return states

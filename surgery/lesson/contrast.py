@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from transformers.generation.utils import ALL_CACHE_NAMES
 
 from surgery.architecture.apply import naive_edits
-from surgery.architecture.inspect.embedding import input_embedding
+from surgery.architecture.inspect.layer_list import embedding_table
 from surgery.errors import SurgeryError, one_line
 from surgery.generation.stream import Stream
 from surgery.patient import Patient
@@ -125,7 +125,7 @@ def _next_logits(
     model: PreTrainedModel, prompt: Sequence[int], follow: Sequence[int]
 ) -> torch.Tensor:
     """Logits after the prompt and after each following token, with the cache: (1 + n, vocab)."""
-    device = input_embedding(model).device
+    device = embedding_table(model).device
     cache: dict = {}
     logits = []
     for fed in ([*prompt], *([token] for token in follow)):
@@ -143,7 +143,7 @@ def _all_logits(
     model: PreTrainedModel, prompt: Sequence[int], follow: Sequence[int]
 ) -> torch.Tensor:
     """Logits at the same positions in one pass without the cache: (1 + n, vocab)."""
-    device = input_embedding(model).device
+    device = embedding_table(model).device
     output = model(torch.tensor([[*prompt, *follow]], device=device), use_cache=False)
     return output.logits[0, len(prompt) - 1 :].float().cpu()
 

@@ -68,22 +68,43 @@ def to_peft(plan: Plan) -> str:
     ranges = []
     for first, length in _runs(plan):
         if first.base or first.init != COPY:
+            which = f"{first.base}/{first.source}" if first.base else first.source
             raise Refused(
-                f"PEFT's layer_replication can only repeat layers as they are, not "
-                f"{first.source}@{first.init}."
+                f"PEFT's layer_replication can only repeat one base's layers as they are, not "
+                f"{which}@{first.init}."
             )
         ranges.append([first.source, first.source + length])
     return json.dumps({"layer_replication": ranges}) + "\n"
 
 
-def to_python(spec: str, plan: Plan) -> str:
-    """Write a program that makes the same checkpoint with this library."""
-    return (
-        "from surgery import Base, Plan\n\n"
-        f"base = Base.open({spec!r})\n"
-        f"plan = Plan.parse({str(plan)!r}, depth=base.depth)\n"
-        'base.save(plan, "out/")\n'
-    )
+def to_python(
+    spec: str,
+    plan: Plan,
+    others: Mapping[str, str] | None = None,
+    union: bool = False,
+    dtype: str | None = None,
+) -> str:
+    """Write a program that makes the same checkpoint with this library. `others` are other bases by
+    their names in the plan; `union` appends the tokens that these have added."""
+    used = dict.fromkeys(layer.base for layer in plan.layers if layer.base)
+    named = {name: (others or {})[name] for name in used}
+    join = "stack_united" if union else "stack"
+    options = f", dtype={dtype!r}" if dtype else ""
+    lines = [
+        f"from surgery import Base, Plan{f', {join}' if named else ''}",
+        "",
+        f"base = Base.open({spec!r})",
+    ]
+    depths = ""
+    if named:
+        opened = ", ".join(f"{name!r}: Base.open({one!r})" for name, one in named.items())
+        lines.append(f"others = {{{opened}}}")
+        depths = ", {name: other.depth for name, other in others.items()}"
+    lines.append(f"plan = Plan.parse({str(plan)!r}, base.depth{depths})")
+    if named:
+        lines.append(f"base, plan = {join}(base, others, plan)")
+    lines.append(f'base.save(plan, "out/"{options})')
+    return "\n".join(lines) + "\n"
 
 
 def output_filters(
@@ -103,15 +124,22 @@ def output_filters(
     return filters
 
 
-def of_base(base: Model, plan: Plan, model: str, dtype: str | None) -> str:
-    """Write the plan for this base as mergekit's YAML."""
+def of_base(
+    base: Model,
+    plan: Plan,
+    model: str,
+    dtype: str | None,
+    parts: Sequence[tuple[str, int]] = (),
+) -> str:
+    """Write the plan for this base as mergekit's YAML. `parts` are each base of a stack and its
+    first layer, by default under their names."""
     from surgery.architecture.apply.initialise import check_supported
     from surgery.architecture.inspect.identity_proof import OUTPUT_PROJECTIONS
 
     if any(layer.init.initialiser.block for layer in plan.layers):
         check_supported(base.anatomy, plan)  # whose layers may differ in what they are made of
     outputs = output_filters(layer_tensors(base), OUTPUT_PROJECTIONS)
-    return to_yaml(model, plan, dtype, outputs, base.parts)
+    return to_yaml(model, plan, dtype, outputs, parts or base.parts)
 
 
 def _runs(plan: Plan, starts: Sequence[int] = (0,)) -> list[tuple[Layer, int]]:

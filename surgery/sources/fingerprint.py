@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from surgery.io.cache_folder import cache_folder
-from surgery.io.json_cache import JsonCache
+from surgery.io.json_cache import JsonCache, states_of
 from surgery.progress import Meter, Progress
 
 from .source import Source
@@ -39,8 +39,9 @@ def fingerprint(source: Source, progress: Progress | None) -> str | None:
     if todo and progress:
         meter = Meter(progress, "Identifying the weights", sum(p.stat().st_size for p in todo))
         for path in todo:
+            before = states_of([path])
             hashes[path] = _hash(path, meter)
-            known.put(str(path), hashes[path], [path])
+            known.put(str(path), hashes[path], before)
     names = json.dumps([_config(source), [[path.name, hashes[path]] for path in files]])
     return f"sha256:{hashlib.sha256(names.encode()).hexdigest()}"
 

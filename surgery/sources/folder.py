@@ -38,18 +38,20 @@ def open_folder(folder: Path, name: str = "") -> Source:
     """Open the model in a folder, called `name` in messages. Raises `BaseError`."""
     if not folder.is_dir():
         raise BaseError(f"There is no folder {folder}.")
-    config, name = read_config(folder), name or folder.name
+    path, name = _find_config(folder), name or folder.name
+    own = _state(path)  # taken before a file is read, so that a change meanwhile is noticed
+    config = config_from(read_json(path), path)
     check_weights(name, config, _names(folder))
-    tensors = read_tensors(folder)
-    files = ["config.json", *sorted({tensor.file for tensor in tensors.values()})]
-    stamp = _stamp(folder, files)
+    where = _weight_map(folder)
+    weights = [SINGLE] if where is None else [INDEX, *sorted(set(where.values()))]
+    stamp = _stamp([own, *(_state(folder / file) for file in weights)])
+    tensors = _read_headers(folder, where)
 
     def check() -> None:
         try:
+            states = [_state(folder / file) for file in ("config.json", *weights)]
             # A single file that came since would be read in place of the shards.
-            same = _stamp(folder, files) == stamp and (
-                (folder / SINGLE).exists() == (SINGLE in files)
-            )
+            same = _stamp(states) == stamp and (folder / SINGLE).exists() == (SINGLE in weights)
         except OSError as error:
             gone = Path(error.filename).name
             raise BaseError(
@@ -75,6 +77,11 @@ def open_folder(folder: Path, name: str = "") -> Source:
 
 def read_config(folder: Path) -> PreTrainedConfig:
     """Read the folder's config. Raises `BaseError`."""
+    path = _find_config(folder)
+    return config_from(read_json(path), path)
+
+
+def _find_config(folder: Path) -> Path:
     path = folder / "config.json"
     if not path.is_file():
         if (folder / ADAPTER).is_file():
@@ -87,7 +94,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
                 f"{folder.name} is a diffusion model. Only language models can be operated on."
             )
         raise BaseError(f"{folder.name} has no config.json: it is not a model's folder.")
-    return config_from(read_json(path), path)
+    return path
 
 
 def check_weights(name: str, config: PreTrainedConfig, files: Iterable[str]) -> None:
@@ -199,8 +206,13 @@ def check_counts(fields: dict, said: str) -> None:
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """Read the headers of the folder's safetensors, single or sharded. Raises `BaseError`."""
+    return _read_headers(folder, _weight_map(folder))
+
+
+def _weight_map(folder: Path) -> dict[str, str] | None:
+    """Which of the folder's shards holds which tensor; None for a single file."""
     if (folder / SINGLE).is_file():
-        return read_file(folder / SINGLE)
+        return None
     if not (folder / INDEX).is_file():
         raise no_safetensors(folder.name, _names(folder))
     where = read_index(folder / INDEX)
@@ -210,6 +222,12 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
             f"{folder.name} is not complete: {missing[0]} is missing ({len(missing)} in all). "
             "Download it again."
         )
+    return where
+
+
+def _read_headers(folder: Path, where: dict[str, str] | None) -> dict[str, Tensor]:
+    if where is None:
+        return read_file(folder / SINGLE)
     return gather(where, {file: read_file(folder / file) for file in sorted(set(where.values()))})
 
 
@@ -289,8 +307,11 @@ def _names(folder: Path) -> Iterable[str]:
     return (path.name for path in folder.iterdir())
 
 
-def _stamp(folder: Path, files: list[str]) -> str:
+def _state(path: Path) -> tuple[str, int, int]:
+    stat = path.stat()
+    return path.name, stat.st_size, stat.st_mtime_ns
+
+
+def _stamp(states: list[tuple[str, int, int]]) -> str:
     """A short text that changes whenever one of the files does."""
-    stats = [(file, (folder / file).stat()) for file in files]
-    text = repr([(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(states).encode()).hexdigest()[:16]

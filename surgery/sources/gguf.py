@@ -63,7 +63,8 @@ def open_gguf(path: Path) -> Source:
         if now is None or (now.st_size, now.st_mtime_ns) != (stat.st_size, stat.st_mtime_ns):
             raise BaseError(f"{path} changed since it was opened: open it again.")
 
-    def check_unless_gone() -> None:  # the converted copy is whole without it
+    def check_unless_gone() -> None:
+        # The converted copy is whole without the file, but is not that of another file.
         if path.exists() or not folder.is_dir():
             check()
 

@@ -234,8 +234,9 @@ def _response(url: str, start: int, end: int) -> Iterator[tuple]:
     headers = {**build_hf_headers(), "range": f"bytes={start}-{end - 1}"}
     with get_session().stream("GET", url, headers=headers, timeout=30) as response:
         hf_raise_for_status(response)
-        size = response.headers.get("content-range", "").rpartition("/")[2]
-        if response.status_code != 206 or not size.isdecimal():
+        place, _, size = response.headers.get("content-range", "").rpartition("/")
+        begun = place.removeprefix("bytes").strip().partition("-")[0]
+        if response.status_code != 206 or not size.isdecimal() or begun != str(start):
             raise BaseError("The Hub's server does not serve parts of files. Download the model.")
         yield response, int(size)
 

@@ -108,6 +108,27 @@ def test_changed_files_make_it_unknown(tiny_folder, tmp_path, change):
     assert known_base.recall(str(folder)) is None
 
 
+def test_a_link_that_leads_elsewhere_names_another_base(tiny_folder, tmp_path):
+    link = tmp_path / "latest"
+    link.symlink_to(tiny_folder("llama"))
+    known_base.remember(str(link), Base.open(str(link)))
+    known = known_base.recall(str(link))
+    assert known and known == known_base.recall(str(tiny_folder("llama")))
+    link.unlink()
+    link.symlink_to(tiny_folder("gpt2"))
+    assert known_base.recall(str(link)) is None
+
+
+@pytest.mark.parametrize("change", [_edit, _touch])
+def test_files_that_changed_since_it_was_opened_are_not_remembered(tiny_folder, tmp_path, change):
+    """What is described isn't what is there now."""
+    folder = shutil.copytree(tiny_folder("llama"), tmp_path / "model")
+    base = Base.open(str(folder))
+    change(folder)
+    known_base.remember(str(folder), base)
+    assert known_base.recall(str(folder)) is None
+
+
 def test_another_version_makes_it_unknown(tiny_folder, tmp_path, monkeypatch):
     folder = _copy(tiny_folder, tmp_path)
     monkeypatch.setattr(known_base, "__version__", "0.0.1")

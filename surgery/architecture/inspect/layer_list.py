@@ -15,5 +15,5 @@ def layer_list(model: nn.Module, path: str) -> nn.ModuleList:
 
 
 def embedding_table(model: PreTrainedModel) -> torch.Tensor:
-    """The input embeddings, (vocabulary, width)."""
+    """The input embeddings, (vocabulary, width). Token ids belong on its device."""
     return cast(torch.Tensor, model.get_input_embeddings().weight)

@@ -28,6 +28,7 @@ from ..common import (
     PlanArgument,
     UnionOption,
     WithOption,
+    dtype_for,
     err,
     open_operation,
     out,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from surgery.base import Base
     from surgery.healing import EvalResult, Event, HealingRun, Settings
+    from surgery.healing.records import RunRecord
     from surgery.plan import Plan
     from surgery.progress import Progress
     from surgery.repairing import Repaired
@@ -127,6 +129,7 @@ def heal(
             "An adapter is written in the dtype that it was trained in: leave out --dtype."
         )
     _, _, (made, flat) = open_operation(base, plan, with_, union=union_vocabulary)
+    dtype = dtype_for(plan, dtype)
     saved_bytes(made, flat.unfitted, dtype)  # refuses what can't be saved, before it is made
     if settings["steps"] is None and settings["minutes"] is None:
         settings["minutes"] = DEFAULT_MINUTES
@@ -203,7 +206,7 @@ def _begun(
     from surgery.repairing.calibration import tokens_within
 
     if there := run_checkpoint.facts_of(place):
-        return _resumed(there.plan, plan, method, place), None
+        return _resumed(there, plan, method, place), None
     if tokens is None:
         # Every process repairs by itself, so all must read the same amount.
         alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
@@ -217,39 +220,48 @@ def _begun(
     return start.plan, start
 
 
-def _resumed(there: str, plan: Plan, method: str, place: Path) -> Plan:
+def _resumed(there: RunRecord, plan: Plan, method: str, place: Path) -> Plan:
     """The plan of the run in `place`, which is `there`, if it begins from this repair of `plan`. Of
     another plan, `plan`, which the run refuses. Raises `SurgeryError` if it begins from another
     repair, or from none."""
     from surgery.errors import PlanError
-    from surgery.healing import run_checkpoint
     from surgery.plan import Plan
-    from surgery.repairing.run import damped
 
     try:
-        old = Plan.parse(there, plan.depth)
+        old = Plan.parse(there.plan, plan.depth)
     except PlanError:  # of another base
         return plan
-    cut, facts = plan.unfitted, run_checkpoint.start_facts(place)
-    if facts is not None:
-        begun = facts.get("method")
-        same = facts.get("cut") == str(cut) and plan in (cut, old)
-    else:  # methods that change nothing but scales in the plan
-        changed = [new for new, own in zip(old.layers, cut.layers, strict=False) if new != own]
-        same = old.sources == cut.sources and all(x.init.kind == "scale" for x in changed)
-        repeated = len(set(cut.sources)) < len(cut)
-        damps = repeated and old == damped(cut)
-        begun = "damped" if damps else "alpha" if changed else None
-    if not same:
+    begun: str | None
+    if there.repair:
+        begun, cut = there.repair.method, there.repair.cut
+    else:
+        begun, cut = _repair_before(old, plan.unfitted, method, place)
+    same = cut == str(plan.unfitted) and plan in (plan.unfitted, old)
+    if not same and plan != old:
         return plan
     # Marks in a plan decide what is fitted, whatever the method.
-    if begun != method and not (plan.fitted and method in _FITTED):
+    if not same or (begun != method and not (plan.fitted and method in _FITTED)):
         before = f"with --repair {begun}" if begun else "without --repair"
         raise SurgeryError(
             f"{place} holds a run that began {before}: give the same options to resume it, or "
             "choose another folder."
         )
     return old
+
+
+def _repair_before(old: Plan, cut: Plan, method: str, place: Path) -> tuple[str | None, str]:
+    """(method, plan before it) of the repair that a run of the plan `old` begins from, where its
+    record doesn't say; (None, `old`) without one. Earlier versions kept them beside fitted weights
+    alone: of a plan with other scales than `cut` it isn't known which method chose these."""
+    from surgery.healing import run_checkpoint
+
+    if facts := run_checkpoint.start_facts(place):
+        return facts.get("method"), str(facts.get("cut"))
+    pairs = zip(old.layers, cut.layers, strict=False)
+    scaled = all(new == own or new.init.kind == "scale" for new, own in pairs)
+    if old != cut and old.sources == cut.sources and scaled:
+        return method, str(cut)
+    return None, str(old)
 
 
 def _train(run: HealingRun) -> None:

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from surgery.errors import PlanError
 
-from ..common import BaseArgument, PlanArgument, WithOption, open_operation
+from ..common import (
+    BaseArgument,
+    PlanArgument,
+    UnionOption,
+    WithOption,
+    dtype_for,
+    err,
+    open_operation,
+    other_bases,
+    read_recipe,
+)
+
+if TYPE_CHECKING:
+    from surgery.base import Base
+    from surgery.plan import Plan
 
 FORMATS = ("mergekit", "peft", "python")
+_NOT_TOLD = "The recipe can't name the added tokens: mergekit keeps the first base's."
 
 
 def recipe(
@@ -24,6 +40,7 @@ def recipe(
         str | None, typer.Option(help="Tell mergekit to convert to float32, float16 or bfloat16.")
     ] = None,
     with_: WithOption = None,
+    union_vocabulary: UnionOption = False,
 ) -> None:
     """Print a plan for other tools. mergekit's YAML can be read back: PLAN may be @file.yaml."""
     from surgery.checkpoint.tensors import DTYPES
@@ -35,12 +52,29 @@ def recipe(
         raise PlanError(f"“{dtype[:40]}” is not a dtype: {', '.join(DTYPES)}.")
     if dtype is not None and format_ != "mergekit":
         raise PlanError(f"--dtype is for mergekit's recipes: leave it out for {format_}.")
-    _, written, (made, flat) = open_operation(base, plan, with_)
+    _, written, (made, flat) = open_operation(base, plan, with_, union=union_vocabulary)
+    others, dtype = other_bases(with_, read_recipe(plan)), dtype_for(plan, dtype)
     match format_:
         case "peft":
             text = export.to_peft(written)
         case "python":
-            text = export.to_python(base, written)
+            text = export.to_python(base, written, others, union_vocabulary, dtype)
         case _:
-            text = export.of_base(made, flat, made.pinned_id or base, dtype)
+            if made.union:
+                err.print(f"[dim]{_NOT_TOLD}[/dim]")
+            parts = _parts(made, written, {"": base, **others})
+            text = export.of_base(made, flat, parts[0][0], dtype, parts)
     sys.stdout.write(text)
+
+
+def _parts(made: Base, written: Plan, specs: Mapping[str, str]) -> list[tuple[str, int]]:
+    """Each base and its first layer, in the order of the plan: by its Hub id, or else as it is
+    named here, so that mergekit finds it."""
+    from surgery.derived.stacked import Stack
+
+    stacked = made.original  # what a union is made of
+    if not isinstance(stacked, Stack):
+        (name,) = {layer.base for layer in written.layers}
+        return [(made.pinned_id or specs[name], 0)]
+    bases = stacked.bases.items()
+    return [(one.pinned_id or specs[name], stacked.offset[name]) for name, one in bases]

@@ -20,6 +20,7 @@ from ..common import (
     PlanArgument,
     UnionOption,
     WithOption,
+    dtype_for,
     open_operation,
     out,
     print_json,
@@ -70,6 +71,7 @@ def repair(
 
     settings = RepairSettings(method, text, tokens, held_out)
     _, _, (made, flat) = open_operation(base, plan, with_, from_disk, union=union_vocabulary)
+    dtype = dtype_for(plan, dtype)
     saved_bytes(made, flat.unfitted, dtype)  # refuses what can't be saved, before it is made
     target = resolve(folder)
     check_no_cache(target)

@@ -17,11 +17,11 @@ from ..common import (
     ResizeOption,
     UnionOption,
     WithOption,
+    dtype_for,
     open_operation,
     out,
     print_json,
     progress_bar,
-    read_recipe,
     resized,
 )
 from ..gguf import convert_base, is_gguf, save_file
@@ -83,8 +83,7 @@ def save(
             as_json=as_json,
         )
         return
-    if dtype is None and (recipe := read_recipe(plan)):
-        dtype = recipe.saved_dtype
+    dtype = dtype_for(plan, dtype)
     if is_gguf(folder):
         if shard_size:
             raise Refused("The converter writes one file: leave out --shard-size.")

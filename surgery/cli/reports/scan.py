@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +16,7 @@ from surgery.analysis.json_values import base_score
 from surgery.analysis.precision import median_precision, median_tokens
 from surgery.numbers import about
 from surgery.numbers import perplexity as _perplexity
+from surgery.plan import Layer, Plan
 
 from .plain_table import plain_table
 
@@ -83,15 +85,31 @@ def scan_tables(base: Base, scan: Scan) -> Iterator[Table | str]:
             for value, (i, j) in sorted(measured)[:_BLOCKS]:
                 table.add_row(f"{i}:{j}", _perplexity(value), _cost(rows[i, j]))
             yield table
-    reasons = {v.refused for rows in scan.variants.values() for v in rows.values() if v.refused}
-    for reason in sorted(reasons):
-        yield escape(f"\nNot measured where a number is missing: {reason}")
+    yield from map(escape, _refusals(scan))
     if scan.naive_layer_forwards:
         share = scan.layer_forwards / scan.naive_layer_forwards
         yield (
             f"\n{scan.layer_forwards:,} layer-forwards, {share:.0%} of the "
             f"{scan.naive_layer_forwards:,} that whole passes would take."
         )
+
+
+def _refusals(scan: Scan) -> Iterator[str]:
+    """Why numbers are missing: each reason once, with the layers that it holds for. Reasons that
+    differ in numbers alone, such as that of the layer, are one."""
+    first: dict[str, str] = {}
+    layers: dict[str, set[int]] = {}
+    for rows in scan.variants.values():
+        for row in filter(lambda row: row.refused, rows.values()):
+            key = re.sub(r"\d+", "0", row.refused)
+            first.setdefault(key, row.refused)
+            layers.setdefault(key, set()).add(row.layer)
+    for key, reason in first.items():
+        where = str(Plan(tuple(map(Layer, sorted(layers[key]))), scan.depth))
+        if len(layers[key]) == 1:
+            yield f"\nNot measured for layer {where}: {reason}"
+        else:
+            yield f"\nNot measured for layers {where}, for the same reason: {reason}"
 
 
 def _precision(scan: Scan) -> str:

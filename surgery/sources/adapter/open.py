@@ -7,7 +7,6 @@ runs the model needs files, which are written once into the cache.
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,11 +18,9 @@ from transformers import PreTrainedConfig
 from surgery.architecture import Anatomy, rewrite, skeleton
 from surgery.architecture.inspect.names import check_stored, disk_names, old_buffers
 from surgery.errors import BaseError, Refused, SurgeryError
-from surgery.io.cache_folder import cache_folder, short_hash
 from surgery.io.copy import opener_of
 from surgery.plan import MAX_LAYERS, Plan
 from surgery.progress import Progress
-from surgery.sources.cache import once
 from surgery.sources.companions import companions
 from surgery.sources.folder import (
     ADAPTER,
@@ -36,6 +33,7 @@ from surgery.sources.folder import (
 from surgery.sources.safetensors_header import read_file
 from surgery.sources.source import Opener, Source, Tensor
 
+from .merged_cache import folder_of, kept
 from .merged_file import MergedFile
 from .settings import Settings, read_settings
 from .tensors import match
@@ -47,6 +45,7 @@ def open_merged(
     """Merge the adapter in a folder into a base. `revision` is its (Hub id, commit), if it is from
     there. Raises `BaseError` or `Refused`, before anything is written."""
     name = revision[0] if revision else adapter.name
+    part = _adapter(base, adapter, name, revision)  # first, so that a change meanwhile is noticed
     settings = read_settings(read_json(adapter / ADAPTER), name)
     tensors = read_file(adapter / ADAPTER_WEIGHTS)
     stored = base.tensors or read_tensors(base.files_folder(progress))  # a GGUF file is converted
@@ -60,33 +59,33 @@ def open_merged(
     check_stored(anatomy, stored)
     _check_healed(adapter, anatomy.stack.depth, name)
     config, anatomy, stored = _replicated(settings, anatomy, stored, name)
-    part = _adapter(base, adapter, name, revision)
     read = _reader(adapter / ADAPTER_WEIGHTS, part.check)
     merged = MergedFile(name, stored, match(settings, tensors, anatomy, stored, name), read)
     identity = f"adapter:{base.identity}+{part.identity}"
+    home = folder_of(f"{base.name}+{name}", f"{base.home}+{adapter}", identity)
 
     def check() -> None:
         base.check()
         part.check()
 
     def build(out: Path, progress: Progress) -> None:
-        home = base.files_folder(progress)
-        for one in companions(home):
+        own = base.files_folder(progress)
+        for one in companions(own):
             (out / one).parent.mkdir(exist_ok=True)
-            shutil.copyfile(home / one, out / one)
+            shutil.copyfile(own / one, out / one)
         if settings.replication or hasattr(config, "transformers_weights"):
             config.save_pretrained(out)  # without that name, which may be another file's
         else:
-            shutil.copyfile(home / "config.json", out / "config.json")
-        merged.write(out / SINGLE, opener_of(home), progress)
+            shutil.copyfile(own / "config.json", out / "config.json")
+        merged.write(out / SINGLE, opener_of(own), progress)
         check()
 
     def fetch(progress: Progress) -> Path:
-        return once(_folder(base, name, identity), merged.size, build, progress)
+        return kept(home, merged.size, build, progress)
 
     def open_unwritten(progress: Progress) -> tuple[Path, Opener]:
-        home = base.files_folder(progress)
-        return home, merged.opener(opener_of(home))
+        own = base.files_folder(progress)
+        return own, merged.opener(opener_of(own))
 
     return Source(
         kind="adapter",
@@ -200,11 +199,6 @@ def _reader(path: Path, check: Callable[[], None]) -> Callable[[str], torch.Tens
             raise BaseError(f"{path} can't be read: {error}.") from error
 
     return read
-
-
-def _folder(base: Source, name: str, identity: str) -> Path:
-    stem = re.sub(r"[^\w.+-]", "_", f"{base.name}+{name}")[:80]
-    return cache_folder() / f"{stem}-{short_hash(identity, 12)}"
 
 
 def _note(base: Source, settings: Settings, name: str) -> str:

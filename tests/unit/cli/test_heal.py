@@ -79,8 +79,9 @@ def test_a_stopped_run_can_be_kept_as_it_is(run, tmp_path, monkeypatch):
         ("0:4, 2:6", None, ["refit", "damped"]),
     ],
 )
+@pytest.mark.parametrize("earlier", [False, True], ids=["", "earlier version"])
 def test_a_run_is_resumed_with_its_plan_and_its_repair(
-    run, tmp_path, monkeypatch, plan, method, others
+    run, tmp_path, monkeypatch, plan, method, others, earlier
 ):
     monkeypatch.setattr(Repaired, "helps", True)
     asked = ["--repair", method, "--repair-tokens", "640"] if method else []
@@ -93,6 +94,10 @@ def test_a_run_is_resumed_with_its_plan_and_its_repair(
         assert status == 1 and began in err
     status, _, err = run("--repair", method or "refit", plan=f"0, {plan}")
     assert status == 1 and "a run with a different plan" in err
+    if earlier:
+        record = json.loads((tmp_path / "out.healing" / "run.json").read_text())
+        assert (record.pop("repair") is None) is (method is None)
+        (tmp_path / "out.healing" / "run.json").write_text(json.dumps(record))
     status, _, err = run(*asked, plan=plan)
     assert status == 0 and "resuming after step 1" in err, err
 

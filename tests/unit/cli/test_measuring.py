@@ -7,6 +7,7 @@ import re
 
 import pytest
 import tiny
+from transformers import MambaConfig, MambaForCausalLM
 
 from surgery import Base, texts
 from surgery.analysis import Sample, judging, precision, scan
@@ -56,6 +57,17 @@ def test_scan_for_people(run, folder, tmp_path):
     assert {(r["start"], r["end"]) for r in facts["repeat_map"]} == {(1, 2), (1, 3), (2, 3)}
     status, out, _ = run("scan", folder, "--text", text)  # which no other test has measured
     assert status == 0 and "dropped" in out and "sliding" in out and "layer-forwards" in out
+
+
+def test_a_reason_is_given_once_with_the_layers_it_holds_for(run, tmp_path):
+    """Mamba's layers have no MLP to leave out."""
+    config = MambaConfig(vocab_size=tiny.VOCAB, hidden_size=16, state_size=4, num_hidden_layers=3)
+    MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
+    tiny.tokenizer().save_pretrained(tmp_path / "mamba")
+    status, out, _ = run("scan", tmp_path / "mamba", "--score", "drop_mlp", *SHORT)
+    assert status == 0 and out.count("Not measured") == 1
+    said = "Not measured for layers 0:3, for the same reason: @no-mlp can't be done for layer 0"
+    assert said in " ".join(out.split())
 
 
 def test_suggest(run, folder):

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from surgery import Base, texts
@@ -78,6 +80,20 @@ def test_a_model_cache_is_refused_before_anything_is_computed(
     out = tmp_path / "cache" / "out"  # of what the application keeps
     status, _, errors = run(command, tiny_folder("gpt2"), "0:2, 4:6", out)
     assert status == 1 and "inside a model cache" in " ".join(errors.split())
+
+
+def test_a_recipe_s_dtype_is_that_of_what_is_written(run, tiny_folder, tmp_path):
+    recipe = tmp_path / "plan.yaml"
+    slices = "".join(
+        f"- sources: [{{model: x, layer_range: [{start}, {start + 2}]}}]\n" for start in (0, 4)
+    )
+    recipe.write_text(f"slices:\n{slices}dtype: float16\n")
+    out = tmp_path / "out"
+    ask = ["repair", tiny_folder("gpt2"), f"@{recipe}", out, "--method", "lstsq", "--anyway"]
+    status, _, errors = run(*ask, *SHORT)
+    assert status == 0, errors
+    dtypes = {tensor.dtype for tensor in load_file(out / "model.safetensors").values()}
+    assert dtypes == {torch.float16}
 
 
 def test_healing_begins_from_a_repair(run, tiny_folder, tmp_path, monkeypatch):

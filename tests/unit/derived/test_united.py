@@ -197,3 +197,35 @@ def test_on_the_command_line(tmp_path, capsys, monkeypatch, warm):
     assert main(["verify", str(out), given[0], *runtime]) == 0
     assert main(["save", *given, str(tmp_path / "o.gguf"), *both]) == 1
     assert "--union-vocabulary is for folders" in capsys.readouterr().err
+
+
+def test_recipes_of_a_union(tmp_path, monkeypatch, capsys):
+    """`recipe` names each base as it was named, so that what it prints makes the same model."""
+    from surgery.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    base_with(tmp_path / "one", 1, "<a>")
+    base_with(tmp_path / "two", 2, "<b>")
+    named = ["./one", "0:4, b/2:6", "--with", "b=./two"]
+    assert main(["recipe", *named]) == 1
+    assert "--union-vocabulary stacks them" in capsys.readouterr().err
+    assert main(["recipe", *named, "--union-vocabulary", "--format", "python"]) == 0
+    exec(capsys.readouterr().out, {})
+    assert main(["recipe", *named, "--union-vocabulary"]) == 0
+    printed = capsys.readouterr()
+    assert "model: ./one" in printed.out and "model: ./two" in printed.out
+    assert "keeps the first base's" in printed.err
+    (tmp_path / "again.yaml").write_text(printed.out)
+    again = ["save", "./one", "@again.yaml", "again", "--union-vocabulary"]
+    assert main(again) == 0
+    for name in ("model.safetensors", "tokenizer.json", "config.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+def test_the_recipe_of_another_base_s_layers_names_that_one(tmp_path, capsys):
+    from surgery.cli.main import main
+
+    for seed, name in enumerate(("one", "two")):
+        base_with(tmp_path / name, seed)
+    assert main(["recipe", f"{tmp_path}/one", "b/0:3", "--with", f"b={tmp_path}/two"]) == 0
+    assert f"model: {tmp_path}/two" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from surgery import Base, Cancelled, Plan, SaveError
-from surgery.io.atomic import atomic_folder, exchange, restored, sweep
+from surgery.io.atomic import atomic_folder, exchange, remove_folder, restored, sweep
 
 WHOLE = Plan.whole(6)
 ROOT = Path(__file__).parents[3]
@@ -163,6 +163,17 @@ def test_what_was_put_aside_pushes_nobody_away(tmp_path):
     for _ in range(2):
         sweep(tmp_path)
     assert names(tmp_path / "out") == ["theirs"] and names(holder / "old") == ["old"]
+
+
+def test_a_folder_is_removed_in_one_step(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "file").write_text("x")
+    remove_folder(folder)
+    assert names(tmp_path) == []
+    with pytest.raises(FileNotFoundError):
+        remove_folder(folder)
+    assert names(tmp_path) == []
 
 
 def test_after_the_second_rename_the_old_one_goes(tmp_path):

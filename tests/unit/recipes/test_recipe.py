@@ -283,6 +283,8 @@ def test_what_no_recipe_can_say():
         to_yaml("m", Plan.parse("b/0", 4, {"b": 4}), None, {})
     with pytest.raises(Refused, match="2@identity"):
         to_peft(Plan.parse("0:3, 2@identity", 4))
+    with pytest.raises(Refused, match="one base's layers as they are, not b/2@copy"):
+        to_peft(Plan.parse("0:3, b/2:4", 4, {"b": 4}))
 
 
 def test_peft_gets_the_ranges():
@@ -294,3 +296,18 @@ def test_the_python_does_it(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(to_python(str(tiny_folder("llama")), Plan.parse("0:2, 4:6", 6)), {})
     assert Base.open("out/").depth == 4
+
+
+def test_the_python_of_several_bases_and_of_a_recipe_s_dtype():
+    plan = Plan.parse("0:2, b/1:3", 4, {"b": 4, "unused": 9})
+    specs = {"b": "org/b", "unused": "org/unused"}
+    assert to_python("org/a", plan, specs, dtype="float16") == (
+        "from surgery import Base, Plan, stack\n\n"
+        "base = Base.open('org/a')\n"
+        "others = {'b': Base.open('org/b')}\n"
+        "plan = Plan.parse('0:2, b/1:3', base.depth, "
+        "{name: other.depth for name, other in others.items()})\n"
+        "base, plan = stack(base, others, plan)\n"
+        "base.save(plan, \"out/\", dtype='float16')\n"
+    )
+    assert to_python("org/a", plan, specs, union=True).count("stack_united") == 2

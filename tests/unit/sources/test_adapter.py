@@ -1,6 +1,7 @@
 """A base with a LoRA: the merged weights are PEFT's own, and what can't be merged is refused."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -12,7 +13,8 @@ from transformers import AutoModelForCausalLM
 
 from surgery import Base, BaseError, Plan
 from surgery.cli import main
-from surgery.sources import kind_of, split_adapter
+from surgery.sources import kind_of, open_source, split_adapter
+from surgery.sources.adapter import open as open_module
 from surgery.sources.fingerprint import fingerprint
 
 LINEAR = ["q_proj", "v_proj", "down_proj"]
@@ -383,6 +385,38 @@ def test_another_adapter_is_another_base(folder, copy, tmp_path):
     assert not torch.equal(other.load().state_dict()[key], weights[key])
     plain = Base.open(str(folder()))
     assert fingerprint(plain.source, lambda *_: None) != name
+
+
+def test_an_adapter_that_changes_while_it_is_opened_is_noticed(folder, copy, monkeypatch):
+    """Its new weights are not merged with the old settings."""
+
+    def changed(path, read=open_module.read_file):
+        result = read(path)
+        os.utime(path, (1, 1))
+        return result
+
+    monkeypatch.setattr(open_module, "read_file", changed)
+    source = open_source(f"{folder()}+{copy}")
+    with pytest.raises(BaseError, match="changed since they were opened"):
+        source.check()
+
+
+def test_merged_weights_don_t_stay_for_ever(folder, copy, tmp_path):
+    """What a change or a month has made useless goes when something is merged."""
+    spec, other = f"{folder()}+{copy}", tmp_path / "other"
+    shutil.copytree(copy, other)
+    first = Base.open(spec).source.fetch()
+    second = Base.open(f"{folder()}+{other}").source.fetch()
+    assert first.parent == second.parent and first.is_dir()
+    edit(copy, **{f"{LAYER}self_attn.q_proj.lora_B.weight": torch.ones(64, 4)})
+    changed = Base.open(spec).source.fetch()
+    assert not first.exists() and second.is_dir() and changed.is_dir()
+    os.utime(second, (1, 1))
+    assert Base.open(f"{folder()}+{other}").source.fetch() == second  # used again
+    os.utime(changed, (1, 1))
+    shutil.rmtree(second)
+    Base.open(f"{folder()}+{other}").source.fetch()
+    assert [path for path in second.parent.iterdir() if path.is_dir()] == [second]
 
 
 def test_nothing_is_written_until_the_model_runs(folder, copy, tmp_path):

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from transformers.distributed.checkpoint import is_sharded_checkpoint
 
 from surgery import Base, BaseError, Plan
+from surgery.sources import folder as folder_module
 from surgery.sources import kind_of, open_source
 from surgery.sources.folder import check_counts
 from surgery.sources.safetensors_header import LONGEST, read_header
@@ -75,6 +76,39 @@ def test_a_changed_folder_is_another_base(folder):
     assert Base.open(str(folder)) is first
     tiny.model("llama", intermediate_size=80).save_pretrained(folder)
     assert Base.open(str(folder)) is not first
+
+
+def test_a_changed_index_of_shards_is_noticed(tiny_folder, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder("llama", max_shard_size="100KB"), folder)
+    base = Base.open(str(folder))
+    assert Base.open(str(folder)) is base
+    os.utime(folder / "model.safetensors.index.json", (1, 1))
+    with pytest.raises(BaseError, match="changed since they were opened"):
+        base.source.check()
+    again = Base.open(str(folder))
+    assert again is not base
+    (folder / "model.safetensors.index.json").unlink()
+    with pytest.raises(BaseError, match=r"index\.json is gone from"):
+        again.source.check()
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_a_change_while_a_folder_is_opened_is_noticed(folder, monkeypatch, file):
+    """Of what was read before it: neither is then used with the other's numbers."""
+    reader = "read_json" if file == "config.json" else "read_file"
+
+    read = getattr(folder_module, reader)
+
+    def changed(path):
+        result = read(path)
+        os.utime(folder / file, (1, 1))
+        return result
+
+    monkeypatch.setattr(folder_module, reader, changed)
+    source = open_source(str(folder))
+    with pytest.raises(BaseError, match="changed since they were opened"):
+        source.check()
 
 
 def test_a_model_in_the_hub_s_cache_whose_files_changed_is_another_base(folder, monkeypatch):

@@ -93,7 +93,7 @@ def test_a_changed_file_is_noticed_and_one_that_is_gone_until_there_is_a_convert
     assert base.source.has_changed
     again = Base.open(str(file))
     assert again is not base and again.load() and not again.source.has_changed
-    os.utime(file, (2, 2))
+    os.utime(file, (2, 2))  # the copy isn't that of this file
     assert again.source.has_changed
     file.unlink()  # the copy is whole
     assert not again.source.has_changed and again.source.fetch()

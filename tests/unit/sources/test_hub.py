@@ -245,6 +245,7 @@ def test_a_line_that_goes_dead(hub, run):
         ("500", "The Hub refused org/single: Server error '500 Internal Server Error'"),
         ("html", "Another server answers"),
         ("ignores ranges", "does not serve parts of files"),
+        ("sends another range", "does not serve parts of files"),
         ("lies about ranges", "model.safetensors is broken"),
     ],
 )

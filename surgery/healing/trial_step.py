@@ -1,0 +1,51 @@
+"""How long a step takes, and whether it fits: one is tried before the base writes its text."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from accelerate.optimizer import AcceleratedOptimizer
+
+_SHORTEST = 1e-6  # seconds
+
+
+def step_seconds(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: AcceleratedOptimizer,
+    loss: Callable[[torch.Tensor], torch.Tensor],
+    ids: torch.Tensor,
+    parts: int,
+    clip: float,
+) -> float:
+    """How long a step of `parts` equal parts takes, each over sequences as `ids`, (count, length).
+
+    It is done with all that a step takes, the optimizer's states included, at a learning rate of
+    zero: no weight changes, and the optimizer is as new afterwards.
+    """
+    seconds = 0.0
+    # The first pass is slow whatever it does, and on a GPU slow for each shape.
+    for some in (ids[:1] if ids.device.type == "cpu" else ids, ids):
+        begun = time.monotonic()
+        value = loss(some)
+        accelerator.backward(value)
+        float(value.detach())  # waits until the device is done
+        passed = time.monotonic()
+        norm = accelerator.clip_grad_norm_(model.parameters(), clip)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
+        if math.isfinite(float(norm)):  # zero times anything else is not zero
+            optimizer.step()
+            float(value.detach())
+        seconds = parts * (passed - begun) + time.monotonic() - passed
+        optimizer.zero_grad()
+    optimizer.state.clear()
+    return max(_SHORTEST, seconds)
