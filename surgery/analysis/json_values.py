@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from surgery.io.finite_json import plain
 from surgery.plan import Plan
 
 from .comparison import Comparison, Guess
@@ -28,15 +28,6 @@ def base_score(scan: Scan) -> Score:
     if scan.perplexity is None:
         raise ValueError("nothing is measured yet")
     return scan.perplexity
-
-
-def plain(value):
-    """The value with null in place of NaN and infinities, for JSON."""
-    if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def scan_json(base: Base, text: str, scan: Scan) -> dict:

@@ -12,6 +12,7 @@ import torch
 
 from surgery.errors import SaveError
 from surgery.io.copy import Readable
+from surgery.io.finite_json import plain
 
 from .tensor_spec import TensorSpec
 
@@ -45,7 +46,7 @@ class TrainedTensors:
             for data in spec.make(_no_file) if spec.make else ():
                 digest.update(data)
             sums[spec.name] = digest.hexdigest()
-        text = json.dumps({**self.facts, "tensors": sums}, indent=2)
+        text = json.dumps(plain({**self.facts, "tensors": sums}), indent=2)
         (folder / self.record).write_text(text + "\n", encoding="utf-8")
 
 

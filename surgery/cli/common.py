@@ -20,6 +20,7 @@ from rich.progress import Progress as Bars
 from surgery import presets
 from surgery.compute.choice import Choice, set_compute_dtype
 from surgery.errors import PlanError
+from surgery.io.finite_json import plain
 from surgery.plan import Plan
 
 from . import interrupts
@@ -217,5 +218,5 @@ def print_disk_reads(base: Base, plan: Plan, passes: int) -> None:
 
 
 def print_json(value: dict) -> None:
-    """Print to stdout, as wide as it comes."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    """Print to stdout, as wide as it comes. NaN and infinities become null."""
+    sys.stdout.write(json.dumps(plain(value), indent=2, allow_nan=False) + "\n")

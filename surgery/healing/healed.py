@@ -15,6 +15,7 @@ from surgery.altered import Altered, put_in
 from surgery.base import Base
 from surgery.errors import SaveError
 from surgery.io.atomic import atomic_folder
+from surgery.io.finite_json import plain
 from surgery.io.output_target import ADAPTER, resolve
 from surgery.plan import Plan
 
@@ -98,7 +99,7 @@ class Healed(Altered):
             save_file(dict(tensors), partial / "adapter_model.safetensors")
             text = json.dumps(config, indent=2, sort_keys=True)
             (partial / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
-            text = json.dumps(dict(self.facts), indent=2)
+            text = json.dumps(plain(self.facts), indent=2)
             (partial / "healing.json").write_text(text + "\n", encoding="utf-8")
             text = _CARD.format(
                 title=out.name, base=name, plan=self.plan, description=self.description

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from surgery.analysis.json_values import plain
+from surgery.io.finite_json import plain
 from surgery.plan import Plan
 
 if TYPE_CHECKING:

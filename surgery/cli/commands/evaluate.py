@@ -60,7 +60,6 @@ def evaluate(
     too. lm-eval is lm-evaluation-harness, which the extra “eval” installs. Tasks whose data is on
     this machine need no network.
     """
-    from surgery.analysis.json_values import plain
     from surgery.harness import evaluate as measure
     from surgery.harness import keep
 
@@ -83,7 +82,7 @@ def evaluate(
         keep(opened, flat, results, limit)
     if as_json:
         found = list(map(result_json, results))
-        print_json(plain({"base": opened.name, "plan": str(written), "results": found}))
+        print_json({"base": opened.name, "plan": str(written), "results": found})
         return
     out.print(f"{escape(opened.name)}  {escape(str(written))}  ({written.describe()})\n")
     out.print(result_table(results))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from surgery.io.finite_json import plain
 from surgery.plan import Plan
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ _LONGEST = 18  # characters of a token in the table
 
 def tokens_json(base: Base, plan: Plan, prompt: str, result: TokenImportance) -> dict:
     """Costs by token, then by position of the plan, in nats; null for what isn't a number."""
-    from surgery.analysis.json_values import plain
-
     return plain(
         {
             "base": base.name,
