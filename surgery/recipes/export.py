@@ -30,9 +30,10 @@ def to_yaml(
 ) -> str:
     """Write the plan as mergekit's passthrough recipe for `model` (a Hub id or a folder).
 
-    `outputs` are the names of a layer's output projections by the block that they end.
-    Without a `dtype` every tensor keeps its own. For a stack of several models `parts` has each
-    one's name and its first layer. Raises `Refused` for what mergekit can't express.
+    `outputs` are the names of a layer's output projections by the block that they end. Without a
+    `dtype` (float32, float16 or bfloat16) every tensor keeps its own. For a stack of several models
+    `parts` has each one's name and its first layer in the stack. Raises `Refused` for layers that
+    mergekit can't express, such as `@random` or `@average`.
     """
     slices = []
     parts = parts or [(model, 0)]
@@ -77,7 +78,8 @@ def to_peft(plan: Plan) -> str:
 
 
 def to_python(spec: str, plan: Plan) -> str:
-    """Write a program that makes the same checkpoint with this library."""
+    """Write a program that makes the same checkpoint with this library. `spec` names the base as in
+    `Base.open`."""
     return (
         "from surgery import Base, Plan\n\n"
         f"base = Base.open({spec!r})\n"
@@ -104,7 +106,8 @@ def output_filters(
 
 
 def of_base(base: Model, plan: Plan, model: str, dtype: str | None) -> str:
-    """Write the plan for this base as mergekit's YAML."""
+    """Write the plan for this base as mergekit's YAML, in which the base is called `model`; the
+    bases of a stack have names of their own. Arguments and errors are those of `to_yaml`."""
     from surgery.architecture.apply.initialise import check_supported
     from surgery.architecture.inspect.identity_proof import OUTPUT_PROJECTIONS
 
