@@ -183,7 +183,7 @@ class _Report:
 
     def __init__(self, progress: Progress, iterable=None, total=None, desc="", **_) -> None:
         self.progress, self.iterable, self.done = progress, iterable, 0
-        self.what = "Dequantising" if "quant" in str(desc) else "Loading weights"
+        self.what = "Dequantizing" if "quant" in str(desc) else "Loading weights"
         self.total = total or (len(iterable) if hasattr(iterable, "__len__") else 0)
 
     def __iter__(self):

@@ -130,7 +130,8 @@ class Plan:
 
     @classmethod
     def parse(cls, text: str, depth: int, bases: Mapping[str, int] | None = None) -> Plan:
-        """Read the notation above. Errors name the piece of text and what is allowed there."""
+        """Read a plan in notation, such as “0:13, 17:30”, for a base of `depth` layers. Raises
+        `PlanError` that names the piece of text and what is allowed there."""
         bases = dict(bases or {})
         if not text.strip():
             raise PlanError(f"The plan is empty. Write ranges such as 0:{depth}.")

@@ -1,6 +1,6 @@
 """GGUF files in llama.cpp: `python -m tests.gguf_runtime` builds an environment for it.
 
-The bundled model is written as GGUF and quantised, operated on, and run in llama.cpp, whose greedy
+The bundled model is written as GGUF and quantized, operated on, and run in llama.cpp, whose greedy
 text is compared with the patient's. Files that are wrong on purpose show that the comparison can
 fail. The environment takes torch and transformers from the one that runs this, and installs
 llama-cpp-python, which is compiled: that takes a C++ compiler and most of the minutes. `--python
@@ -113,14 +113,14 @@ class Lab:
         _write(self.bundled, self.q8, Type.Q8_0)
 
     def close(self) -> None:
-        """Remove the dequantised bases."""
+        """Remove the dequantized bases."""
         self._open.close()
 
     def formats(self) -> Results:
         """One plan of files in several formats."""
         files = {"F16": self.f16, "Q8_0": self.q8}
         for kind in ("Q4_K_M", "Q4_0", "Q2_K"):
-            files[kind] = self._quantised(kind)
+            files[kind] = self._quantized(kind)
         for kind, file in files.items():
             for _, *result in self._compared(file, {"": "0:13, 17:30"}):
                 yield (kind, *result)
@@ -129,7 +129,7 @@ class Lab:
         """Several plans of one file, and some in a K-quant."""
         yield from self._compared(self.q8, PLANS)
         some = {f"{what}, Q4_K_M": PLANS[what] for what in ("repeated", "identity")}
-        yield from self._compared(self._quantised("Q4_K_M"), some)
+        yield from self._compared(self._quantized("Q4_K_M"), some)
 
     def command(self) -> Results:
         """A model in pieces, on the command line."""
@@ -203,7 +203,7 @@ class Lab:
                 f"{found.largest:.3f} nats apart, {found.mean:.4f} on average",
             )
 
-    def _quantised(self, kind: str) -> Path:
+    def _quantized(self, kind: str) -> Path:
         out = self.folder / f"{kind}.gguf"
         if not out.exists():
             arguments = [self.python, "-c", _QUANTISE, self.f16, out, kind]

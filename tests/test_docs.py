@@ -1,8 +1,10 @@
-"""The documentation: links lead somewhere, named files exist, the tutorial runs."""
+"""The documentation: links lead somewhere, named files and objects exist, the tutorial runs."""
 
+import ast
 import json
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image, ImageSequence
 
 import app
 from docs import make_pictures
+from surgery import SurgeryError
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -93,6 +96,72 @@ def test_every_option_of_the_app_is_listed(monkeypatch, capsys):
     options = set(re.findall(r"^  (--[\w-]+)", capsys.readouterr().out, re.M))
     page = (DOCS / "reference" / "app.md").read_text(encoding="utf-8")
     assert options and options == set(re.findall(r"^\| `(--[\w-]+)", page, re.M))
+
+
+def in_the_reference() -> dict[str, set[str]]:
+    """{object: its members that are listed, none if all are} of the pages made from docstrings."""
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.rglob("*.md"))
+    found = re.findall(r"^::: ([\w.]+)\n((?: +.*\n)*)", pages, re.M)
+    assert len(found) == len({name for name, _ in found}), "an object is listed twice"
+    members = {name: re.search(r"members: \[(.*)\]", options) for name, options in found}
+    return {name: set(re.split(r", *", m[1])) if m else set() for name, m in members.items()}
+
+
+def definitions(module: str) -> dict[str, str | None]:
+    """{class or function: its docstring} of a module, by its source: some need other packages."""
+    path = ROOT / module.replace(".", "/")
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if not path.is_file():
+        return {}
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    kinds = (ast.ClassDef, ast.FunctionDef)
+    return {node.name: ast.get_docstring(node) for node in body if isinstance(node, kinds)}
+
+
+def test_what_the_reference_names_is_there_and_documented():
+    for name, members in in_the_reference().items():
+        module, _, leaf = name.rpartition(".")
+        if leaf in definitions(module):
+            members = {leaf}
+        else:
+            module = name
+        found = definitions(module)
+        assert found, f"there is no {name}"
+        assert all(found.get(one) for one in members), f"{members} of {module}"
+
+
+def home_of(package: str, name: str) -> str:
+    """Where a name that a package exports is defined."""
+    try:
+        return f"{getattr(import_module(package), name).__module__}.{name}"
+    except SurgeryError:  # it needs a package that isn't here
+        return f"{package}.{import_module(package)._HOMES[name]}.{name}"
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        "surgery",
+        "surgery.analysis",
+        "surgery.gguf",
+        "surgery.harness",
+        "surgery.healing",
+        "surgery.repairing",
+        "surgery.skills",
+        "surgery.weight_stats",
+    ],
+)
+def test_all_that_a_package_exports_is_in_the_reference(package):
+    reference = in_the_reference()
+    # Registries and other constants have no docstring; the pages name them in a sentence.
+    exported = [name for name in import_module(package).__all__ if not name.isupper()]
+    missing = []
+    for name in exported:
+        where = home_of(package, name)
+        members = reference.get(where.rpartition(".")[0])
+        if where not in reference and (members is None or (members and name not in members)):
+            missing.append(where)
+    assert exported and not missing
 
 
 def test_the_tutorial_runs(bundled, tmp_path, monkeypatch, capsys):

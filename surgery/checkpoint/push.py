@@ -46,7 +46,8 @@ def push(
     A repository that doesn't exist is created, private by default; one that has files is written to
     only with `overwrite`, which also deletes what is left of the model that was there: transformers
     could load its weights in place of the new ones. Other files stay. A broken upload can be run
-    again: the Hub recognises files by their content, and takes none twice.
+    again: the Hub recognises files by their content, and takes none twice. `token` is the Hub's; by
+    default it is that of `hf auth login` or HF_TOKEN.
     """
     folder = Path(folder)
     restored(folder)

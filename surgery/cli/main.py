@@ -40,8 +40,8 @@ BASE is the model to operate on:
   bundled                      SmolLM2-135M-Instruct, 30 layers
   org/name, org/name@revision  a model on the Hugging Face Hub
   path/to/folder               safetensors with their config.json
-  path/to/file.gguf            a GGUF file; it is dequantised,
-                               but saved as file.gguf only copied
+  path/to/file.gguf            a GGUF file: dequantized to run it,
+                               copied to save another file.gguf
   config:path/to/config.json   a config alone, with random weights
   BASE+ADAPTER                 with a LoRA merged into its weights:
                                a folder, or org/name on the Hub

@@ -30,7 +30,7 @@ KindOption = Annotated[
     typer.Option(
         metavar="KIND",
         help="Measure on texts of a kind: prose (the default), code, facts or dialogue, written "
-        "for this project; python-docs or python-library, which Python brings.",
+        "for this project; python-docs or python-library, which come with Python.",
     ),
 ]
 DatasetOption = Annotated[
@@ -45,7 +45,7 @@ WindowOption = Annotated[
 ]
 LimitOption = Annotated[
     int | None,
-    typer.Option(help="Maximum number of tokens; without it, as many as the precision takes."),
+    typer.Option(help="Maximum number of tokens; without it, as many as the precision requires."),
 ]
 PrecisionOption = Annotated[
     float | None,
@@ -124,7 +124,9 @@ def read_text(
     if sum(x is not None for x in (text, kind, dataset)) > 1:
         raise SurgeryError("Choose one text: --text, --kind or --dataset.")
     if limit is not None and precision is not None:
-        raise SurgeryError("Choose one: --precision finds out how many tokens, --limit says it.")
+        raise SurgeryError(
+            "Choose one: --precision determines the number of tokens, and so does --limit."
+        )
     if precision is not None:
         check_precision(precision / 100)
     if text is not None:

@@ -1,4 +1,4 @@
-"""GGUF files in and out, without dequantising them: read, rearrange, verify, run in llama.cpp.
+"""GGUF files in and out, without dequantizing them: read, rearrange, verify, run in llama.cpp.
 
     from surgery.gguf import open_gguf_file, save_gguf
 

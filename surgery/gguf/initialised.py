@@ -1,7 +1,7 @@
-"""Initialisers on quantised tensors, where a type allows them exactly: zeros, and powers of two.
+"""Initialisers on quantized tensors, where a type allows them exactly: zeros, and powers of two.
 
 Zeroed output projections are blocks of zero bytes. A factor multiplies the blocks' own factors; it
-is refused if a result would be rounded, since nothing else in a quantised tensor can be.
+is refused if a result would be rounded, since nothing else in a quantized tensor can be.
 """
 
 from __future__ import annotations

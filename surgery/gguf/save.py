@@ -1,4 +1,4 @@
-"""Save a plan of a GGUF file as a GGUF file: tensors byte for byte, never dequantised."""
+"""Save a plan of a GGUF file as a GGUF file: tensors byte for byte, never dequantized."""
 
 from __future__ import annotations
 

@@ -31,11 +31,13 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """One metric of one task, or of a group of tasks.
+    """One metric of one `task`, or of a group of tasks, by lm-eval's names.
 
-    `difference` is patient − base. Both answer the same items, so its standard error is that of the
-    mean of their differences, which is smaller than the two scores' errors suggest. It is None for
-    metrics that are no mean over items, and for groups.
+    Where lm-eval applied a filter, it follows the `metric` after a comma (`exact_match,flexible`).
+    `higher_is_better` is None if lm-eval doesn't say. `base` and `patient` have lm-eval's standard
+    errors. `difference` is patient − base. Both answer the same items, so its standard error is
+    that of the mean of their differences, which is smaller than the two scores' errors suggest. It
+    is None for metrics that are not a mean over items, and for groups.
     """
 
     task: str
@@ -47,8 +49,9 @@ class Result:
 
     @property
     def drop(self) -> tuple[float, float] | None:
-        """By how much the patient is worse, and half the width of the 95 % interval around it. None
-        without a standard error of the difference, or if it isn't known which value is better."""
+        """(drop, margin): by how much the patient is worse, in the metric's unit, and half the
+        width of the 95 % interval around it (1.96 standard errors). None without a standard error
+        of the difference, or if it isn't known which value is better."""
         change, error = self.difference
         if error is None or self.higher_is_better is None:
             return None
@@ -68,9 +71,10 @@ def evaluate(
     patient may be a saved one that was opened as a base.
 
     `tasks` are names of tasks, groups or tags, or patterns of them. `include_path` is a folder with
-    more tasks, `limit` the number of items of each task, from its first, and `batch_size` the
-    number of requests that run through a model at once. Tasks whose data is on this machine need no
-    network. Raises `SurgeryError` for unknown tasks and for whatever lm-eval runs into.
+    more tasks, `limit` the number of items of each task, from its first (None: all), and
+    `batch_size` the number of requests that run through a model at once. Tasks whose data is on
+    this machine need no network. Returns a result for each metric of each task. Raises
+    `SurgeryError` if lm-eval isn't installed, for unknown tasks, and for errors within lm-eval.
     """
     require("lm_eval", "Evaluation")
     from lm_eval.tasks import TaskManager
@@ -118,7 +122,8 @@ def _run(
 
 
 def compared(base: Mapping[str, Any], patient: Mapping[str, Any]) -> Iterator[Result]:
-    """Compare two results of lm-eval's `simple_evaluate` for the same tasks and items."""
+    """Compare what lm-eval's `simple_evaluate` returned for a base and for a patient, on the same
+    tasks and items."""
     for task, values in base["results"].items():
         for key in values:
             metric, comma, chosen = key.partition(",")

@@ -25,8 +25,8 @@ _MOST = 500  # results of one base
 
 @dataclass(frozen=True)
 class KeptResult:
-    """What a plan scored on a task. `limit` is the number of items if it was limited; `date` is the
-    day in ISO format."""
+    """What a plan, in notation, scored on a task. `limit` is the number of items, None for all;
+    `date` is the day in ISO format."""
 
     plan: str
     result: Result
@@ -46,9 +46,10 @@ def keep(
     limit: int | None = None,
     progress: Progress = silent,
 ) -> None:
-    """Keep the results of a plan; those of an earlier evaluation of the same are replaced. Nothing
-    is kept of a base whose weights have no lasting name, such as random ones. Raises `BaseError` if
-    its files can't be read."""
+    """Keep the results of a plan on this machine, in place of those of an earlier evaluation of the
+    same plan and task. Nothing is kept of a base whose weights have no lasting name, such as random
+    ones. `progress` counts the bytes that are read to identify the base. Raises `BaseError` if its
+    files can't be read."""
     name = lasting_name(base, progress)
     if name is None:
         return

@@ -10,11 +10,12 @@ if TYPE_CHECKING:
 
 
 def open_patient(base: str, plan: str | int, repair: str | None = None) -> Patient:
-    """Open `base`, operate on it by `plan`, and repair it by a method if one is named.
+    """Open `base`, operate on it by `plan`, and repair the patient if a method is named.
 
-    The plan is the notation, a preset or @recipe.yaml. It may have “;” in place of “,”, since
+    The plan is in notation, a preset, or @recipe.yaml. It may have “;” in place of “,”, since
     lm-eval splits its arguments at commas; a plan of one layer may be a number, as lm-eval reads it
-    so. A repair's result is used whether or not it helps. Raises `SurgeryError`.
+    so. `repair` is a key of `surgery.repairing.METHODS`; its result is used whether or not it
+    helps. Raises `SurgeryError`.
     """
     from surgery.base import Base
     from surgery.facts import read_plan

@@ -151,7 +151,7 @@ class Settings(BaseModel):
     learning_rate: float | None = _setting(
         None,
         "Learning rate",
-        f"Peak rate; by default {LEARNING_RATE:g}, or {AFTER_REPAIR:g} from a repaired patient.",
+        f"Peak learning rate; by default {LEARNING_RATE:g}, or {AFTER_REPAIR:g} after a repair.",
         1e-9,
         10,
     )

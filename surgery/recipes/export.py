@@ -30,9 +30,10 @@ def to_yaml(
 ) -> str:
     """Write the plan as mergekit's passthrough recipe for `model` (a Hub id or a folder).
 
-    `outputs` are the names of a layer's output projections by the block that they end.
-    Without a `dtype` every tensor keeps its own. For a stack of several models `parts` has each
-    one's name and its first layer. Raises `Refused` for what mergekit can't express.
+    `outputs` are the names of a layer's output projections by the block that they end. Without a
+    `dtype` (float32, float16 or bfloat16) every tensor keeps its own. For a stack of several models
+    `parts` has each one's name and its first layer in the stack. Raises `Refused` for layers that
+    mergekit can't express, such as `@random` or `@average`.
     """
     slices = []
     parts = parts or [(model, 0)]

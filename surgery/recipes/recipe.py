@@ -120,7 +120,8 @@ class Slice(_Part):
 
 
 class Recipe(_Part):
-    """A passthrough merge. Precedence of parameters: source, slice, recipe."""
+    """A passthrough merge. `parameters` of a source come before those of its slice, and these
+    before those of the recipe, as in mergekit."""
 
     slices: list[Slice] = Field(min_length=1, max_length=MAX_LAYERS)
     merge_method: str = PASSTHROUGH
@@ -236,8 +237,8 @@ class Recipe(_Part):
 
 
 def read(text: str, file: Path | None = None) -> Recipe:
-    """Parse a recipe in YAML; `file` is where it was read from. Raises `PlanError`, or `Refused`
-    for what is not supported."""
+    """Parse a recipe in YAML, of 2 MB at most; `file` is where it was read from, for messages.
+    Raises `PlanError`, or `Refused` for what no plan can express."""
     try:
         _check_form(text)
         fields = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -314,7 +315,8 @@ def _check_models(recipe: Recipe) -> None:
 
 
 def read_file(path: Path) -> Recipe:
-    """Read a recipe from a file. Raises `PlanError`."""
+    """Read a recipe from a file. Raises the errors of `read`, and `PlanError` for a file that can't
+    be read."""
     try:
         with open(path, encoding="utf-8") as file:
             return read(file.read(_LONGEST + 1), path)
@@ -340,8 +342,8 @@ def _multiplying(factors: Mapping[Block | None, set[float]]) -> Init | None:
 
 
 def layer_tensors(base: Model) -> list[tuple[str, Block | None]]:
-    """The tensors of the base's layers, as stored: their names and, of output projections, the
-    block that each ends."""
+    """The tensors of the base's layers, as stored: (name after the layer's number, block). The
+    block is the one that an output projection ends, and None for other tensors."""
     from surgery.architecture.inspect.identity_proof import output_block
     from surgery.architecture.inspect.names import disk_layers
 

@@ -19,8 +19,7 @@ _HOW = {
     "(ReplaceMe, arXiv 2505.02819)",
     "alpha": "what the layers behind the cut add was scaled, so that it fits the smaller hidden "
     "states there (Prune&Comp, arXiv 2507.18212)",
-    "damped": "each copy of a repeated layer was scaled by one over their number "
-    "(arXiv 2605.23872)",
+    "damped": "each of the K copies of a repeated layer was scaled by 1/K (arXiv 2605.23872)",
 }
 
 

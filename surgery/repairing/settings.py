@@ -12,7 +12,7 @@ METHODS = {
     "refit": "fits outputs of attention and MLP to the base's hidden states, layer by layer",
     "lstsq": "fits the last output projection before the seam, that of the MLP (ReplaceMe)",
     "alpha": "matches the scale of the hidden states after the seam (Prune&Comp)",
-    "damped": "scales each copy of a repeated layer by one over their number",
+    "damped": "scales each of the K copies of a repeated layer by 1/K",
 }
 TOKENS = 12_288  # of calibration text, by default
 MOST_TOKENS = 1 << 20

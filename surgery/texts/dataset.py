@@ -29,11 +29,13 @@ def from_dataset(
     *,
     config: str | None = None,
 ) -> list[str]:
-    """The texts of the first `limit` rows of "org/name" that aren't empty, in order.
+    """The texts of the first `limit` rows of "org/name" that aren't empty, in order: fewer if the
+    split has fewer.
 
     The default `column` is the one called text, content, document or article, or else the only one
-    with text. `config` is the data set's subset. The data set isn't downloaded whole. Raises
-    `SurgeryError` if it can't be read or has no such text.
+    with text. `config` is the data set's subset. Rows are streamed, so the data set isn't
+    downloaded whole; `progress` counts them. Needs the package `datasets`. Raises `SurgeryError` if
+    the data set can't be read or has no such text.
     """
     check_name(name)
     progress(_WHAT, 0, limit)

@@ -24,7 +24,8 @@ _KEEPING = ("kept", "gained")
 
 @dataclass(frozen=True)
 class Requirement:
-    """One limit, what was measured, and whether the model passes. `reason` says why not."""
+    """One limit, what was measured, and whether the model passes. `name`, `limit` and `measured`
+    are in words, for people; `reason` says why it fails, and is empty if it passes."""
 
     name: str
     limit: str
@@ -51,8 +52,8 @@ def check_saved(
     base and needed for this alone: the whole 95 % interval has to lie at or below it. `keep` are
     keys of `SKILLS`: the base has to be above chance, and no loss may show. `tasks` are those of
     lm-eval, and `task_options` keywords of `harness.evaluate`: no metric may get worse by more
-    than `max_drop`, its whole interval included. Raises `SurgeryError`; `SaveError` if the two
-    don't read text alike.
+    than `max_drop`, its whole interval included. Returns a requirement for the cost, for each
+    skill, and for each metric. Raises `SurgeryError`; `SaveError` if the two don't read text alike.
     """
     requirements = []
     if max_cost is not None and not math.isfinite(max_cost):
@@ -117,8 +118,8 @@ def _drop(result: Result, limit: float) -> Requirement | None:
 
 
 def cost_of(saved: Base, base: Base, sample: Sample, progress: Progress = silent) -> LossIncrease:
-    """What a saved model costs against its base, on a sample made for the base. Raises
-    `SurgeryError`; `SaveError` if the two don't read text alike."""
+    """The increase of a saved model's loss over its base's, in nats per token, on a sample made for
+    the base. Raises `SurgeryError`; `SaveError` if the two don't read text alike."""
     _check_tokenizers(saved, base)
     before = measured_score(base, Plan.whole(base.depth), sample, progress)
     after = measured_score(saved, Plan.whole(saved.depth), sample, progress)

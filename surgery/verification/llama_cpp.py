@@ -1,9 +1,9 @@
 """Verify that llama.cpp computes the patient from a saved GGUF file.
 
-llama.cpp continues a few texts greedily. The patient, made here from the base's dequantised weights
+llama.cpp continues a few texts greedily. The patient, made here from the base's dequantized weights
 and computed in float32, reads the same tokens and says how much likelier than llama.cpp's choice
 its own would have been at each position. The two compute with other numbers: llama.cpp rounds
-activations to 8 bits where weights are quantised. So nearly equal tokens may change places, and
+activations to 8 bits where weights are quantized. So nearly equal tokens may change places, and
 nothing more than that.
 """
 
@@ -83,7 +83,7 @@ def verify_runtime(
 
 @contextmanager
 def in_float32(base: GgufFile, progress: Progress) -> Iterator[Base]:
-    """The base of a GGUF file with its weights dequantised exactly, in a temporary folder that is
+    """The base of a GGUF file with its weights dequantized exactly, in a temporary folder that is
     removed with the block. Raises `SurgeryError`."""
     folder, remove = temporary("layer-surgery-gguf-")
     try:

@@ -70,8 +70,8 @@ for made in model.generate(prompts, greedy):
 
 @dataclass(frozen=True)
 class Continued:
-    """What a runtime wrote: the token ids after each prompt; its version; the dtype it computed
-    in."""
+    """What a runtime generated: the token `ids` after each prompt, without the prompt's. `version`
+    is the package's; `dtype` names the dtype that it computed in, such as “float32”."""
 
     ids: tuple[tuple[int, ...], ...]
     version: str
@@ -80,7 +80,8 @@ class Continued:
 
 @dataclass(frozen=True)
 class Runtime:
-    """A package that runs a saved folder, and the Python that has it."""
+    """A package that runs a saved folder, “transformers” or “vllm”, and the Python that has it.
+    `body` is the part of the program that is run there which differs between packages."""
 
     package: str
     body: str

@@ -23,8 +23,8 @@ from surgery.recipes.recipe import layer_tensors, read_file
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the recipe in a saved folder says: base, plan, and the dtype that weights were converted
-    to."""
+    """What the recipe in a saved folder says: the base, or the stack of several; the plan over its
+    layers; and the dtype that weights were converted to, None if each kept its own."""
 
     base: Base
     plan: Plan
@@ -37,9 +37,12 @@ def recorded(
     open_base: Callable[[str], Base],
     others: Mapping[str, str] | None = None,
 ) -> Recorded:
-    """Read a saved folder's recipe. `open_base` opens bases; `spec` names the base if the recipe's
-    name for it can't be opened, and `others` those that are stacked on it, by b, c, … in the order
-    of the recipe. Raises `SurgeryError`."""
+    """Read a saved folder's recipe, and open its bases with `open_base`.
+
+    `spec` names the base in place of the recipe's name for it, and `others` those that are stacked
+    on it, by b, c, … in the order of the recipe. Raises `SaveError` for a folder that wasn't saved
+    here, `BaseError` if a base can't be opened, or another `SurgeryError`.
+    """
     if not (restored(folder) and folder.is_dir()):
         raise SaveError(f"There is no folder {folder}.")
     if not (folder / "recipe.yaml").is_file():
@@ -81,15 +84,19 @@ def verify_saved(
     open_base: Callable[[str], Base],
     others: Mapping[str, str] | None = None,
 ) -> tuple[int, int]:
-    """Verify a saved folder against the recipe in it, read as `recorded` does. Returns the number
-    of tensors and of bytes. Raises `SurgeryError` that names the difference.
+    """Verify a saved folder against the recipe in it, read as `recorded` does.
+
+    Compares every tensor's name, shape, dtype and bytes, those that a repair or training changed by
+    the SHA-256 in their record, and checks that transformers loads each of them. Returns the number
+    of tensors and of their bytes. Raises `SaveError` that names the difference, or another
+    `SurgeryError`.
     """
     return verify_recorded(folder, recorded(folder, spec, open_base, others), progress)
 
 
 def verify_recorded(folder: Path, found: Recorded, progress: Progress) -> tuple[int, int]:
-    """Verify a saved folder against what its recipe says. Returns the number of tensors and of
-    bytes. Raises `SurgeryError` that names the difference."""
+    """Verify a saved folder against what its recipe says, as `verify_saved` does. Returns the
+    number of tensors and of their bytes."""
     _, stored, opener = found.base.open_stored(progress)
     expected = tensor_specs(found.base, found.plan, stored, found.dtype)
     verify(found.base, folder, expected, opener, progress, digests(folder))

@@ -21,7 +21,7 @@ from surgery.sources import Tensor
 
 from .value_counts import ValueCounts
 
-# By safetensors' names. Packed and integer types hold the codes of a quantisation, not weights, and
+# By safetensors' names. Packed and integer types hold the codes of a quantization, not weights, and
 # are left out.
 DTYPES = {
     "BF16": torch.bfloat16,

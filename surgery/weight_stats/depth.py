@@ -54,7 +54,7 @@ MEASURES = {
     "beyond_4": Measure(
         "Outliers beyond 4σ",
         "% of weights beyond 4σ (normal: 0.006)",
-        "Layers with many outliers lose most when weights are quantised to few bits.",
+        "Layers with many outliers lose most when weights are quantized to few bits.",
         lambda counts: 100 * counts.beyond(4),
     ),
 }

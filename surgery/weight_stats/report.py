@@ -69,7 +69,7 @@ def tables(plan: Plan, survey: Survey, picture: Picture) -> Iterator[Table | str
     if nan or infinite:
         yield f"The base holds {nan:,} NaN and {infinite:,} infinities; --json shows where."
     if survey.skipped:
-        yield f"Not counted (codes of a quantisation, not weights): {', '.join(survey.skipped)}."
+        yield f"Not counted (codes of a quantization, not weights): {', '.join(survey.skipped)}."
 
 
 def _layers(plan: Plan, picture: Picture) -> Table:

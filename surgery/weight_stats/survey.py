@@ -76,7 +76,7 @@ class Picture:
 class Survey:
     """A base's counts by part. `share` is the share of its values that were read; 1.0 means all.
 
-    `skipped` names the stored types that hold the codes of a quantisation and were not counted.
+    `skipped` names the stored types that hold the codes of a quantization and were not counted.
     """
 
     depth: int

@@ -108,7 +108,7 @@ def layout(services: Services) -> HealPanel:
             value=0,  # a field of numbers can't be empty
             minimum=0,
             maximum=1,
-            info=f"0: {LEARNING_RATE:g}, or {AFTER_REPAIR:g} from a repaired patient.",
+            info=f"0: {LEARNING_RATE:g}, or {AFTER_REPAIR:g} after a repair.",
             elem_id="heal-rate",
         )
         rank = number_of("rank", maximum=512)

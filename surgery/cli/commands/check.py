@@ -49,7 +49,8 @@ def check(
     max_cost: Annotated[
         float | None,
         typer.Option(
-            metavar="NATS", help="Highest cost per token; the whole interval must lie below it."
+            metavar="NATS",
+            help="Largest increase of the loss per token, its whole 95 % interval included.",
         ),
     ] = None,
     keep: Annotated[
@@ -63,7 +64,7 @@ def check(
         float,
         typer.Option(
             metavar="X",
-            help="Largest drop of any metric of the tasks, its whole interval included.",
+            help="Largest drop of any metric of the tasks, its whole 95 % interval included.",
         ),
     ] = 0.02,
     include_path: Annotated[

@@ -49,8 +49,8 @@ def compare(
 ) -> None:
     """Measure what a plan did to a base, token by token.
 
-    Perplexity, divergence, and the tokens that suffered most. A short measurement tells how many
-    tokens are needed to know the cost precisely.
+    Perplexity, divergence, and the tokens whose loss increased most. A short measurement shows how
+    many tokens are needed to know the cost precisely.
     """
     from surgery.analysis import LossIncrease, Sample, measured_score
     from surgery.analysis import compare as measure

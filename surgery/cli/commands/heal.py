@@ -68,7 +68,10 @@ def heal(
         bool, typer.Option("--cost", help="Only estimate the cost; train nothing.")
     ] = False,
     accelerator: Annotated[
-        str, typer.Option(help="With --cost: here, H100, A100, L40S or L4.")
+        str,
+        typer.Option(
+            help="With --cost: the accelerator, here (this machine), H100, A100, L40S or L4."
+        ),
     ] = "here",
     devices: Annotated[int, typer.Option(help="With --cost: number of accelerators.")] = 1,
     mfu: Annotated[

@@ -20,7 +20,12 @@ def push(
         bool, typer.Option("--public", help="Create the repository as a public one.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Upload to a repository that already has files.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Upload to a repository that already has files, and delete what is left of the "
+            "model there.",
+        ),
     ] = False,
 ) -> None:
     """Upload a saved model to the Hub. The repository is private unless --public is given. The

@@ -63,7 +63,7 @@ def repair(
     as_json: JsonOption = False,
 ) -> None:
     """Repair the operated model without training. Weights beside each seam are fitted, so that the
-    hidden states meet the base's. Nothing is written unless that lowers the perplexity on held-out
+    hidden states match the base's. Nothing is written unless that lowers the perplexity on held-out
     text."""
     from surgery.checkpoint.save import saved_bytes
     from surgery.io.output_target import check_no_cache, check_target, resolve

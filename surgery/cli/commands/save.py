@@ -62,7 +62,7 @@ def save(
     as_json: JsonOption = False,
 ) -> None:
     """Write the operated model. A folder loads in transformers and other tools. From one GGUF file
-    to another, tensors are copied without being dequantised. The output appears whole or not at
+    to another, tensors are copied without being dequantized. The output appears whole or not at
     all."""
     if is_gguf(folder) and (resize_embeddings or union_vocabulary):
         option = "--resize-embeddings" if resize_embeddings else "--union-vocabulary"

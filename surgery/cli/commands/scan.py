@@ -63,8 +63,8 @@ def scan(
         str,
         typer.Option(
             metavar="K/N",
-            help="Measure only part K of N, K from 1. Run without it to see what all parts "
-            "measured.",
+            help="Measure only part K of N, counted from 1. Run the command without it to see what "
+            "all parts measured.",
         ),
     ] = "",
     compute_dtype: ComputeDtypeOption = None,

@@ -61,8 +61,8 @@ def verify(
     ] = False,
 ) -> None:
     """Compare a saved model with its base. Following the model's recipe, check every tensor's name,
-    shape, dtype and bytes, and that transformers loads each of them; of a GGUF file also its
-    metadata."""
+    shape, dtype and bytes, and that transformers loads each of them; in a GGUF file, check the
+    metadata too."""
     asked = list(dict.fromkeys(runtime or ()))
     if is_gguf(folder) and not folder.is_dir():
         if with_:

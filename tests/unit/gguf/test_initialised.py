@@ -1,4 +1,4 @@
-"""Initialisers on quantised tensors: exact, or refused."""
+"""Initialisers on quantized tensors: exact, or refused."""
 
 import gguf
 import numpy as np

@@ -1,4 +1,4 @@
-"""GGUF files, written here tensor by tensor: dequantised by the library, or refused."""
+"""GGUF files, written here tensor by tensor: dequantized by the library, or refused."""
 
 import os
 
@@ -19,7 +19,7 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def write(path, model, extra=()):
-    """A tiny Llama as an unquantised GGUF, as llama.cpp's converter lays it out."""
+    """A tiny Llama as an unquantized GGUF, as llama.cpp's converter lays it out."""
     config = model.config
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(config.num_hidden_layers)
