@@ -20,8 +20,8 @@ from .widgets.tiles.tiles import view as tiles_view
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _DROPPED = "This page was idle for too long. Reload it: the plan is in its address."
-# Events that compute take turns; those that only draw what is there don't wait for them.
-COMPUTE: dict[str, Any] = {"concurrency_limit": 4, "concurrency_id": "compute"}
+# Gradio's own queue says nothing to those who wait in it: work that has to wait takes its turn
+# within the event, by `run_job.in_turn`.
 AT_ONCE: dict[str, Any] = {"concurrency_limit": None}
 
 

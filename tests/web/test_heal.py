@@ -78,6 +78,8 @@ class Page:
         names = {getattr(self.panel, name): name for name in ("status", "board", "curve")}
         show = self.panel.only_status
         for update in run_job(self.services, "measure", None, heal(*of), show, stopped=PAUSED):
+            if update == gr.skip():
+                continue
             yield {names[component]: value for component, value in update.items()}
 
     def outcome(self, *values, **more):
@@ -155,6 +157,16 @@ def test_paused_it_goes_on_where_it_was(page):
     steps = [board["value"] for board in boards if board["label"] == "Step"]
     assert int(steps[0].split()[0]) >= done
     assert page.patient().facts["steps"] == 150
+
+
+def test_before_the_first_step_there_is_nothing_to_resume(page):
+    updates = page.heal()
+    next(updates)
+    page.healed.pausing.set()
+    assert [update["status"]["text"] for update in updates] == [
+        "Starting",
+        "Stopped before the first step.",
+    ]
 
 
 def test_who_leaves_while_it_runs_leaves_nothing_behind(page):

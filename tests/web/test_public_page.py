@@ -17,7 +17,7 @@ from components.page import build, launch_options
 from components.panels import weights, xray
 from components.panels.heal.wiring import Costs
 from components.panels.weights.look import Look
-from components.panels.xray.compare import Seen
+from components.panels.xray.compare import Compared, Seen
 from components.services import jobs
 from components.services.deployment import Deployment
 from components.services.guard import Guard
@@ -199,7 +199,7 @@ def prepared(page, bundled) -> SessionState:
         elif isinstance(value, Seen):
             result = SimpleNamespace(tokens=[SimpleNamespace(window=0)] * 3)
             whole = Operation("bundled", Plan.whole(bundled.depth))
-            value.of = (whole, None, result)
+            value.of = Compared(whole, None, result, "prose")
     return state
 
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from components.parts import QUIET, PageParts, tiles_of
+from components.parts import AT_ONCE, QUIET, PageParts, tiles_of
+from components.services.client_address import Visitor, visitor
 from components.services.deployment import Deployment
-from components.services.run_job import run_job, watch
+from components.services.run_job import in_turn, run_job, watch
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.measurements import ALL_KINDS, altered_entries
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _EVERY = 0.5  # seconds between drawings
 PAUSED = note("Paused after the current step. Heal resumes from there.")
+_NOT_BEGUN = note("Stopped before the first step.")
 _DONE = note(
     "Healed. Talk, X-ray, Log and Save use the healed patient as long as the plan stays the same."
 )
@@ -77,14 +79,14 @@ def wire(panel: HealPanel, parts: PageParts) -> None:
     def train(
         session: Session, healed: HealedStore, request: gr.Request, kind, file, data, *values
     ) -> Iterator[dict]:
-        who, text = request.session_hash or "", (kind, file, data)
-        updates = heal(panel, services, session, healed, who, values, text)
+        own, text = request.session_hash or "", (kind, file, data)
+        updates = heal(panel, services, session, healed, own, values, text, visitor(request))
         try:
             yield from run_job(
                 services, "measure", request, updates, panel.only_status, stopped=PAUSED
             )
         except GeneratorExit:  # the page was closed, perhaps before anything was written
-            services.runs.forget(who)
+            services.runs.forget(own)
             raise
 
     priced = [parts.session, parts.healed, asked, *panel.settings]
@@ -100,8 +102,8 @@ def wire(panel: HealPanel, parts: PageParts) -> None:
         train,
         [parts.session, parts.healed, *panel.text.inputs, *panel.settings],
         [panel.status, panel.board, panel.curve],
-        concurrency_limit=1,  # one run at a time on the machine, the others wait
         **QUIET,
+        **AT_ONCE,
     )
     panel.pause.click(lambda healed: healed.pausing.set(), parts.healed, None, queue=False, **QUIET)
 
@@ -165,21 +167,23 @@ def heal(
     services: Services,
     session: Session,
     healed: HealedStore,
-    who: str,
+    own: str,
     values: tuple,
     text: tuple[Any, Any, Any] = (MIXED, None, None),
+    who: Visitor | None = None,
 ) -> Iterator[dict]:
-    """Heal the session's patient, until the run is at its end or paused. `who` is the browser's
-    session, `text` the values of the text's choice. Raises `SurgeryError`, or `Cancelled` once it
-    is paused."""
+    """Wait for a turn and heal the session's patient, until the run is at its end or paused. `own`
+    is the browser's session, `text` the values of the text's choice, and `who` the visitor, for
+    fair queueing. Raises `SurgeryError`, or `Cancelled` once it is paused."""
     deployment, bases, runs = services.deployment, services.bases, services.runs
     deployment.check_healing()
     operation = Operation(session.spec, session.plan)
     start = healed.repaired(session.spec, session.plan)
     settings = with_text(
-        read(values, deployment), *text, deployment, lambda *given: runs.text(who, *given)
+        read(values, deployment), *text, deployment, lambda *given: runs.text(own, *given)
     )
     begun: list[HealingRun] = []
+    results: list[Healed] = []
     evaluated: list[EvalResult] = []
     drawn = 0.0
     # Of the plan, whatever its weights: the board itself tells the page that they were healed.
@@ -191,7 +195,7 @@ def heal(
         with healed.busy.taken(progress), ExitStack() as used:
             base = used.enter_context(bases.in_use(bases.load(operation.spec, progress)))
             progress("Starting", 0, 0)  # raises if the page was closed, before anything is written
-            place = runs.place(who, operation, settings)
+            place = runs.place(own, operation, settings)
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 run = HealingRun(
@@ -208,13 +212,16 @@ def heal(
                     pass
                 return run.result()
             finally:
-                runs.ended(who)
+                runs.ended(own)
+
+    def waiting(status: dict) -> dict:
+        if healed.pausing.is_set():
+            raise Cancelled
+        return panel.only_status(status)
 
     def running(status: dict) -> dict:
         nonlocal drawn
-        if healed.pausing.is_set():
-            raise Cancelled
-        update = panel.only_status(status)
+        update = waiting(status)
         if time.monotonic() - drawn > _EVERY:
             drawn = time.monotonic()
             if begun:
@@ -225,9 +232,19 @@ def heal(
                 update |= {panel.board: {**start, "of": of}, panel.curve: hidden}
         return update
 
+    def turn() -> Iterator[dict]:
+        results.append((yield from watch(work, running)))
+
     yield panel.only_status(note("Starting"))
     healed.pausing.clear()
-    done = replace(operation, healed=(yield from watch(work, running)))
+    try:
+        yield from in_turn(services.healing, who or own, turn(), waiting)
+    except Cancelled:
+        if begun:
+            raise
+        yield panel.only_status(_NOT_BEGUN)
+        return
+    done = replace(operation, healed=results[0])
     healed.keep(done)
     base = bases.get(operation.spec)
     cut = Operation(operation.spec, operation.plan.unfitted)

@@ -7,12 +7,12 @@ healed ones, so that Talk, X-ray, Log and Save use it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from components.gradio_compat.event_data import event_data
-from components.parts import QUIET, PageParts, tiles_of
+from components.parts import AT_ONCE, QUIET, PageParts, tiles_of
 from components.services.client_address import Visitor, visitor
 from components.services.run_job import run_job, watch
 from components.services.services import Services
@@ -76,13 +76,12 @@ def wire(tile: QualityTile, parts: PageParts) -> gr.State:
     def stop(asked: Asked) -> None:
         asked.repair = None
 
-    # They take turns in a queue of their own.
-    events: dict[str, Any] = {"concurrency_limit": None, "trigger_mode": "once", **QUIET}
     done = tile.repair(
         pressed,
         [parts.session, parts.healed, asked],
         [tile, parts.strip, parts.tiles],
-        **events,
+        **QUIET,
+        **AT_ONCE,
     )
     tile.stop(stop, asked, None, queue=False, **QUIET)
     parts.measured.append(done)
