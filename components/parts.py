@@ -66,14 +66,14 @@ def strip_of(session: Session) -> dict:
     return session.view() or {"note": _DROPPED}
 
 
-def tiles_of(services: Services, session: Session, healed: HealedStore | None = None) -> dict:
+def tiles_of(services: Services, session: Session, healed: HealedStore) -> dict:
     """The tiles for a session's plan, or why there are none; which plan that is, and the session's
     `order`. `healed` has the session's healed patients."""
     about: dict = {"order": session.order}  # read before the plan, which may change meanwhile
     try:
         plan = session.plan
         about["of"] = {"spec": session.spec, "plan": str(plan)}
-        is_healed = healed is not None and healed.is_healed(session.spec, plan)
+        is_healed = healed.is_healed(session.spec, plan)
         return {**tiles_view(services.bases.numbers(session.spec), plan, is_healed), **about}
     except SurgeryError as error:
         return {"error": services.deployment.words(error), **about}
