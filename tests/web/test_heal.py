@@ -11,7 +11,7 @@ from components.panels import heal as healing
 from components.panels.heal.board import of_start
 from components.panels.heal.figures import curve
 from components.panels.heal.text_choice import DATA, FILE, GENERATED, MIXED, kind_of_text, with_text
-from components.panels.heal.wiring import PAUSED, heal, price, read
+from components.panels.heal.wiring import PAUSED, heal, price, read, shown_price
 from components.panels.log import figures as log
 from components.panels.xray import compare
 from components.panels.xray.compare import Seen
@@ -22,6 +22,7 @@ from components.services.runs import Runs
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
+from components.widgets.status.status import note
 from surgery import Plan, SurgeryError, texts
 from surgery.healing import EvalResult, run_checkpoint
 from surgery.healing.evaluation import Perplexity
@@ -362,6 +363,19 @@ def test_what_is_refused_is_said(page, spec):
         price(page.services, Operation(spec, PLAN), none)
     with pytest.raises(SurgeryError, match="from the lists"):
         read(("everything", *SHORT[1:]), Deployment())
+
+
+@pytest.mark.parametrize("train", ["layers next to seams", "added layers"])
+def test_an_unchanged_plan_is_told_what_to_do_first(page, session, train):
+    values = (train, *SHORT[1:])
+    session.become("0:6")
+    board = shown_price(page.services, session, page.healed, values)
+    (update,) = page.heal(values)
+    assert update == {"status": note(board["message"])} and not board["failed"]
+    assert board["message"].startswith("The plan is the unchanged base")
+    assert "numbers" in shown_price(page.services, session, page.healed, ("all layers", *SHORT[1:]))
+    session.become(WRITTEN)
+    assert "numbers" in shown_price(page.services, session, page.healed, SHORT)
 
 
 def test_an_empty_picture_is_one():

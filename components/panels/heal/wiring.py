@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 _EVERY = 0.5  # seconds between drawings
 PAUSED = note("Paused after the current step. Heal resumes from there.")
 _NOT_BEGUN = note("Stopped before the first step.")
+_UNCHANGED = (
+    "The plan is the unchanged base, so there is nothing to recover. Drop, repeat or move layers "
+    "first: healing then trains the layers next to the changes."
+)
 _DONE = note(
     "Healed. Talk, X-ray, Log and Save use the healed patient as long as the plan stays the same."
 )
@@ -146,10 +150,19 @@ def shown_price(services: Services, session: Session, healed: HealedStore, value
         return {}
     try:
         operation = Operation(session.spec, session.plan)
+        if why := why_nothing(operation, values):
+            return heal_board.of_note(why)
         repaired = healed.repaired(operation.spec, operation.plan) is not None
         return price(services, operation, values, repaired)
     except SurgeryError as error:
         return heal_board.of_error(services.deployment.words(error))
+
+
+def why_nothing(operation: Operation, values: tuple) -> str:
+    """Why these settings train nothing of an unchanged plan, which is no failure; empty if they
+    train something."""
+    near_changes = TRAIN.get(values[0]) in ("seams", "new")
+    return _UNCHANGED if operation.plan.is_whole and near_changes else ""
 
 
 def price(services: Services, operation: Operation, values: tuple, repaired: bool = False) -> dict:
@@ -178,6 +191,9 @@ def heal(
     deployment, bases, runs = services.deployment, services.bases, services.runs
     deployment.check_healing()
     operation = Operation(session.spec, session.plan)
+    if why := why_nothing(operation, values):
+        yield panel.only_status(note(why))
+        return
     start = healed.repaired(session.spec, session.plan)
     settings = with_text(
         read(values, deployment), *text, deployment, lambda *given: runs.text(own, *given)
