@@ -251,8 +251,8 @@ def heal(
     def turn() -> Iterator[dict]:
         results.append((yield from watch(work, running)))
 
-    yield panel.only_status(note("Starting"))
     healed.pausing.clear()
+    yield panel.only_status(note("Starting"))
     try:
         yield from in_turn(services.healing, who or own, turn(), waiting)
     except Cancelled:
