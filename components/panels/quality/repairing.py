@@ -21,6 +21,7 @@ from components.sessions.measurements import ALL_KINDS, altered_entries
 from components.sessions.session import Session
 from components.widgets.status.status import note
 from surgery import texts
+from surgery.numbers import perplexity
 from surgery.operation import Operation
 from surgery.progress import Cancelled, Progress
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from surgery.repairing import Repaired
 
 STOPPED = note("The repair was stopped.")
-_NO_BETTER = "The repaired patient is no better on held-out text, so the repair wasn't applied."
 _LONGEST = 40  # characters of a text's name
 
 
@@ -141,8 +141,16 @@ def repair(
     for entry in altered_entries(services.bases.get(operation.spec), cut, done, ALL_KINDS):
         session.measurements.add(entry)
     if not result.helps:
-        asked.keep_reason(operation, _NO_BETTER)
-        yield view.failed(operation, text, _NO_BETTER)
+        words = _no_better(result)
+        asked.keep_reason(operation, words)
+        yield view.remark(operation, text, words)
         return
     healed.keep(done)
     session.repaired(result.plan)
+
+
+def _no_better(result: Repaired) -> str:
+    """What a repair that doesn't help came to."""
+    scores = result.facts["perplexity"]
+    cut, repaired = perplexity(scores["cut"]), perplexity(scores["repaired"])
+    return f"Repair not applied: no better on held-out text (perplexity {cut} → {repaired})."
