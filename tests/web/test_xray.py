@@ -158,8 +158,11 @@ def test_a_comparison_is_drawn_and_logged(services, session):
     drawn = values[panel.damage]
     base = services.bases.get(session.spec)
     sample = sample_of(base, OWN, TEXT, services.deployment, silent)
-    assert len(drawn["tokens"]) == sample.tokens
-    assert drawn["tokens"][drawn["picked"]]["damage"] == max(t["damage"] for t in drawn["tokens"])
+    tokens = json.loads(drawn["tokens"])
+    assert len(tokens) == sample.tokens
+    assert tokens[drawn["picked"]]["damage"] == max(token["damage"] for token in tokens)
+    words = values[panel.status]["text"]
+    assert words.startswith("Compared with the plan 0:2, 4:6 (") and "on own text" in words
     assert [entry.plan for entry in session.measurements] == ["0:6", "0:2, 4:6"]
     assert len(values[panel.patient_lens]["data"][0]["z"]) == 4
     closer = shown(compare.look_closer(panel, services, session, seen, {"index": 12}))
