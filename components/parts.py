@@ -44,21 +44,28 @@ class PageParts:
         self, event: Callable, plan_of: Callable[[Session, Mapping], str | None]
     ) -> None:
         """Have an event change the plan to the one whose notation `plan_of` returns, from what the
-        browser sent; None for a plan of another base."""
+        browser sent; None for a plan of another base. `plan_of` may raise `SurgeryError`."""
 
         def apply(
             session: Session, healed: HealedStore, event: gr.EventData, request: gr.Request
         ) -> tuple[dict, dict]:
             if self.services.refused("edit", request):
                 return gr.skip(), gr.skip()
-            text = plan_of(session, event_data(event))
+            try:
+                text = plan_of(session, event_data(event))
+            except SurgeryError as error:
+                session.refuse(error)
+                return strip_of(session), gr.skip()
             if text is None:
                 gr.Info("That plan belongs to another base: open that base first.")
                 return gr.skip(), gr.skip()
             session.become(text)
             return strip_of(session), tiles_of(self.services, session, healed)
 
-        event(apply, [self.session, self.healed], [self.strip, self.tiles], queue=False, **QUIET)
+        # Gradio shows messages of events in its queue only.
+        outputs = [self.strip, self.tiles]
+        changed = event(apply, [self.session, self.healed], outputs, **QUIET, **AT_ONCE)
+        self.edits.append(changed)
 
 
 def strip_of(session: Session) -> dict:
