@@ -281,7 +281,8 @@ def test_suggestions_are_listed_logged_and_applied(services, session):
     assert all("cost" in row for row in rows)
     short = shown(suggest.run(panel, services, session, 4, "layers", OWN, TEXT[:160]))
     assert all("cost" not in row for row in short[panel.rows]["rows"])  # one window
-    assert "longer text" in short[panel.status]["text"]
+    words = short[panel.status]["text"]
+    assert words.startswith("Text: own text. ") and "longer text" in words
     chosen = {"plan": rows[0]["plan"], "spec": values[panel.rows]["spec"]}
     assert suggest.plan_of(session, chosen) == rows[0]["plan"]
     for other in ({**chosen, "spec": "another"}, {"plan": "0:4"}, {**chosen, "plan": 4}):

@@ -169,8 +169,9 @@ def run(
             how = METHODS[one.method].label
             of = Operation(spec, one.plan)
             session.measurements.add(Entry.of(opened[0], of, score, name_of(kind, own), how))
+    words = f"Text: {name_of(kind, own)}. {_JUDGED if judgements else _NOT_JUDGED}"
     yield {
-        **panel.ended(note(_JUDGED if judgements else _NOT_JUDGED)),
+        **panel.ended(note(words)),
         panel.rows: view(spec, opened[0], suggestions, judgements),
     }
 
