@@ -194,6 +194,7 @@ def prepared(page, bundled) -> SessionState:
         value = state[block._id]
         if isinstance(value, Session):
             value.open("bundled", bundled)
+            value.become("0:13, 17:30")
         elif isinstance(value, (Look, Costs)):
             value.open = True
         elif isinstance(value, Seen):
