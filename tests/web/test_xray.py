@@ -65,6 +65,7 @@ def test_what_is_measured_is_drawn_and_known_the_next_time(services, session):
     values = shown(scan.measure(panel, services, session, Fields(*settings, 0.0)))
     for view in (panel.layers, panel.blocks):
         json.dumps(values[view], allow_nan=False)
+        assert values[view]["of"] == {"spec": session.spec}
     drawn = {trace["name"]: trace for trace in values[panel.layers]["data"] if "name" in trace}
     assert drawn["dropped"]["x"] == drawn["repeated"]["x"] == list(range(6))
     assert len(drawn["Block Influence"]["y"]) == 6 and len(drawn) == 4

@@ -20,6 +20,7 @@ from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
 from components.widgets.job_buttons import stops
+from components.widgets.page_plan import of_base
 from components.widgets.status.status import note
 from surgery import Layer, Plan
 from surgery.progress import Cancelled
@@ -234,11 +235,14 @@ class Updates:
             **panel.ended(
                 _remark(survey, plan, healed is not None and healed.is_healed(spec, plan))
             ),
-            panel.detail: figures.detail(
-                _together(whole, sources, kind),
-                _together(patient, positions, kind),
-                f"{_title(look, sources, positions, plan)}: {kind or ALL}",
-                log,
+            panel.detail: of_base(
+                figures.detail(
+                    _together(whole, sources, kind),
+                    _together(patient, positions, kind),
+                    f"{_title(look, sources, positions, plan)}: {kind or ALL}",
+                    log,
+                ),
+                spec,
             ),
         }
         # What is chosen is sent only where it isn't offered any more, or it would undo a choice
@@ -252,8 +256,10 @@ class Updates:
         of = (spec, plan, *settings)
         if not selection_only or look.drawn != of:
             measure = measure if measure in MEASURES else "norm"
-            shown[panel.heat] = figures.heat(plan, patient, kind, log)
-            shown[panel.depth] = figures.depth(plan, whole, patient, kind, measure, log)
+            shown[panel.heat] = of_base(figures.heat(plan, patient, kind, log), spec)
+            shown[panel.depth] = of_base(
+                figures.depth(plan, whole, patient, kind, measure, log), spec
+            )
         if turn != look.turn:
             return
         look.drawn = of
@@ -265,7 +271,7 @@ class Updates:
         if turn == look.turn:
             # A busy browser may have dropped what this follows closely: the last tells all of it.
             look.kinds = offered
-            yield {**shown, panel.raw: figure}
+            yield {**shown, panel.raw: of_base(figure, spec)}
 
 
 def _together(picture: Picture, positions: list[int], kind: str | None) -> ValueCounts:

@@ -19,6 +19,7 @@ from components.services.run_job import JobPanel, run_job, watch_in_turn
 from components.services.services import Services
 from components.sessions.session import Session
 from components.widgets.job_buttons import start_and_stop, stops
+from components.widgets.page_plan import of_base
 from components.widgets.plotly_view.plotly_view import PlotlyView
 from components.widgets.status.status import Status, failed, note
 from components.widgets.teaching import teaching
@@ -201,10 +202,11 @@ def look(
     panel: ScanPanel, services: Services, session: Session, kind, own, extras, span, above=0.0
 ) -> dict:
     """An update with what was measured before of this base and text; nothing is computed."""
-    if not session.spec or kind == DATASET or not str(kind):
+    spec = session.spec
+    if not spec or kind == DATASET or not str(kind):
         return {panel.status: gr.skip()}
     try:
-        base = services.bases.get(session.spec)
+        base = services.bases.get(spec)
         sample = sample_of(base, kind, own, services.deployment, lambda *_: None)
         from surgery.analysis import known_scan
 
@@ -215,7 +217,7 @@ def look(
         words = f"{sample.tokens:,} tokens to measure on. Measure starts with the unmodified base."
         return {panel.status: note(words), **_nothing(panel)}
     found = note(_words(result, name_of(kind, own)))
-    return {panel.status: found, **_drawn(panel, result, _threshold(above))}
+    return {panel.status: found, **_drawn(panel, spec, result, _threshold(above))}
 
 
 def measure(
@@ -251,7 +253,7 @@ def measure(
         check()
         update = panel.running(status)
         if latest and time.monotonic() - drawn > _EVERY:
-            update |= {**_drawn(panel, latest[-1], fields.above), **also(latest[-1])}
+            update |= {**_drawn(panel, spec, latest[-1], fields.above), **also(latest[-1])}
             latest.clear()
             drawn = time.monotonic()
         return update
@@ -263,7 +265,7 @@ def measure(
         yield _replaced(panel, services, session, fields)
         return
     words = note(_words(result, name_of(kind, own)))
-    yield {**panel.ended(words), **_drawn(panel, result, fields.above), **also(result)}
+    yield {**panel.ended(words), **_drawn(panel, spec, result, fields.above), **also(result)}
 
 
 def _replaced(panel: ScanPanel, services: Services, session: Session, fields: Fields) -> dict:
@@ -313,12 +315,12 @@ def _words(result: Scan, text: str) -> str:
     return words
 
 
-def _drawn(panel: ScanPanel, result: Scan, above: float) -> dict:
-    repeats = figures.repeats(result)
-    halves = figures.half_layers(result, above)
+def _drawn(panel: ScanPanel, spec: str, result: Scan, above: float) -> dict:
+    repeats = of_base(figures.repeats(result), spec)
+    halves = of_base(figures.half_layers(result, above), spec)
     return {
-        panel.layers: figures.layers(result),
-        panel.blocks: figures.blocks(result),
+        panel.layers: of_base(figures.layers(result), spec),
+        panel.blocks: of_base(figures.blocks(result), spec),
         panel.repeats: gr.update(value=repeats, visible=bool(repeats)),
         panel.halves: gr.update(value=halves, visible=bool(halves)),
         panel.above: gr.update(visible=bool(halves)),
