@@ -57,6 +57,16 @@ def test_a_repair_is_an_edit_that_can_be_undone(services, spec):
     assert healed.operation(spec, session.plan).healed is found.healed
 
 
+def test_the_same_plan_of_another_base_is_not_repaired(services, spec, tiny_folder):
+    session = opened(services, spec)
+    list(run(services, session))
+    repaired = str(session.plan)
+    assert not session.view()["repair"]
+    session.open("other", services.bases.get(str(tiny_folder("llama"))))
+    session.become(repaired)
+    assert session.view()["repair"]
+
+
 def test_an_edit_of_a_repaired_plan_takes_the_fits_away(services, spec):
     session = opened(services, spec)
     list(run(services, session))
