@@ -160,6 +160,15 @@ def test_paused_it_goes_on_where_it_was(page):
     assert page.patient().facts["steps"] == 150
 
 
+def test_a_plan_that_is_shown_no_more_is_not_said_to_be_in_use(page, session):
+    updates = page.heal()
+    next(updates)
+    session.become("0:3, 4:6")
+    *_, last = updates
+    assert last["status"]["text"].startswith("Healed, but the page shows another plan")
+    assert page.patient() is not None
+
+
 def test_before_the_first_step_there_is_nothing_to_resume(page):
     updates = page.heal()
     next(updates)

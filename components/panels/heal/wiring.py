@@ -45,6 +45,10 @@ _UNCHANGED = (
 _DONE = note(
     "Healed. Talk, X-ray, Log and Save use the healed patient as long as the plan stays the same."
 )
+_DONE_ELSEWHERE = note(
+    "Healed, but the page shows another plan or base now. Talk, X-ray, Log and Save use the healed "
+    "patient once its plan is back."
+)
 
 
 class Costs:
@@ -268,7 +272,8 @@ def heal(
         session.measurements.add(entry)
     shown = _drawn(panel, begun[0], of)
     shown[panel.board] |= heal_board.of_healed(done)
-    yield {**panel.only_status(_DONE), **shown}
+    is_shown = (session.spec, session.plan) == (operation.spec, operation.plan)
+    yield {**panel.only_status(_DONE if is_shown else _DONE_ELSEWHERE), **shown}
 
 
 def _drawn(panel: HealPanel, run: HealingRun, of: dict) -> dict:

@@ -102,7 +102,8 @@ def save(
     path = yield from watch(work, running)
     if offer:
         size = path.stat().st_size
-        done = note(f"{path.name} is ready: {size / 1e6:,.1f} MB. Available for one hour.")
+        kept = "Available for one hour, while this page is open."
+        done = note(f"{path.name} is ready: {size / 1e6:,.1f} MB. {kept}")
         link = {"address": offer(path)}
     else:
         done, link = note(f"Saved to {path}"), {}
