@@ -33,6 +33,7 @@ class Services:
     queue: FairQueue
     quality: Quality
     repairs: FairQueue  # each repair uses all processors
+    opening: FairQueue
     measuring: FairQueue
     healing: FairQueue
     saving: FairQueue
@@ -69,6 +70,7 @@ class Services:
             queue,
             quality,
             turns(1),
+            turns(8),
             turns(4),
             turns(1),
             turns(2),
