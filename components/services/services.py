@@ -22,6 +22,8 @@ from .session_cleanup import SessionCleanup
 from .skills import Skills
 from .zerogpu import ZeroGpu
 
+_ROOM = 128  # that wait for a base: as many as Gradio's queue takes, since every page opens one
+
 
 @dataclass(frozen=True)
 class Services:
@@ -33,6 +35,11 @@ class Services:
     queue: FairQueue
     quality: Quality
     repairs: FairQueue  # each repair uses all processors
+    opening: FairQueue
+    measuring: FairQueue
+    healing: FairQueue
+    saving: FairQueue
+    pushing: FairQueue  # waits for the network more than for this machine
     skills: Skills
     downloads: Downloads
     runs: Runs
@@ -54,14 +61,23 @@ class Services:
         deployment = deployment or Deployment()
         bases = bases or Bases(deployment, storage)
         queue, quality = Quality.of(deployment)
+
+        def turns(at_once: int) -> FairQueue:
+            return FairQueue(at_once, people=deployment.people)
+
         return cls(
             deployment,
             bases,
             rates or Rates(),
             queue,
             quality,
-            FairQueue(1, people=deployment.people),
-            Skills(FairQueue(1, people=deployment.people)),
+            turns(1),
+            FairQueue(8, most=_ROOM, people=_ROOM),
+            turns(4),
+            turns(1),
+            turns(2),
+            turns(1),
+            Skills(turns(1)),
             Downloads(deployment.max_disk_bytes),
             Runs(),
             cleanup or SessionCleanup(),

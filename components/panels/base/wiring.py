@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from components.parts import QUIET, PageParts, tiles_of
+from components.parts import AT_ONCE, QUIET, PageParts, tiles_of
 from components.services import heavy_imports
-from components.services.run_job import run_job, watch
+from components.services.client_address import visitor
+from components.services.run_job import run_job, watch_in_turn
 from components.services.services import Services
+from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session, layers_text
 from components.widgets.job_buttons import stops
 from components.widgets.status.status import note
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 _QUIET = 15.0  # seconds for which a base is opened silently behind its remembered numbers
 _LEAVES = 0.15  # seconds for a drawing to leave before importing holds everything up
-_OPEN: dict[str, Any] = {"concurrency_limit": 8, "concurrency_id": "open"}
 
 
 def wire(
@@ -35,15 +36,17 @@ def wire(
     """Tie the panel to the page. `restored` ends once a link's base and `plan` are known."""
     services = parts.services
 
-    def choose(wanted: str, session: Session, request: gr.Request) -> Iterator:
-        yield from open_for(services, session, wanted, "", request)
+    def choose(wanted: str, session: Session, healed: HealedStore, request: gr.Request) -> Iterator:
+        yield from open_for(services, session, healed, wanted, "", request)
 
-    def arrive(wanted: str, session: Session, plan: str, request: gr.Request) -> Iterator:
-        yield from open_for(services, session, wanted, plan, request)
+    def arrive(
+        wanted: str, session: Session, healed: HealedStore, plan: str, request: gr.Request
+    ) -> Iterator:
+        yield from open_for(services, session, healed, wanted, plan, request)
 
-    chosen = [panel.name, parts.session]
+    chosen = [panel.name, parts.session, parts.healed]
     outputs = [panel.status, parts.strip, parts.tiles, panel.stop]
-    loading = restored.then(arrive, [*chosen, plan], outputs, **QUIET, **_OPEN)
+    loading = restored.then(arrive, [*chosen, plan], outputs, **QUIET, **AT_ONCE)
     choosing = gr.on(
         [panel.open.click, panel.name.input],
         choose,
@@ -51,7 +54,7 @@ def wire(
         outputs,
         trigger_mode="always_last",
         **QUIET,
-        **_OPEN,
+        **AT_ONCE,
     )
 
     def stopped(session: Session) -> tuple:
@@ -64,11 +67,17 @@ def wire(
 
 
 def open_for(
-    services: Services, session: Session, wanted: str, plan: str, request: gr.Request | None
+    services: Services,
+    session: Session,
+    healed: HealedStore,
+    wanted: str,
+    plan: str,
+    request: gr.Request | None,
 ) -> Iterator[tuple[dict, object, object, dict]]:
     """Open a base in a session, with `plan` if there is one: values for status, strip, tiles and
     the Stop button. While the library is being imported the page shows what is remembered of the
-    base. It ends early once the session opens another base."""
+    base. It ends early once the session opens another base. `healed` has the session's healed
+    patients: what is open already may be one."""
     latest = session.opening = object()
     wanted, begun = str(wanted or "").strip(), time.monotonic()
     known = None if heavy_imports.is_ready() else services.bases.expect(wanted)
@@ -81,7 +90,7 @@ def open_for(
     def shown() -> tuple:  # in every update: the first may be lost among those that follow
         if not known or session.opening is not latest:
             return gr.skip(), gr.skip()
-        return session.view(), tiles_of(services, session)
+        return session.view(), tiles_of(services, session, healed)
 
     def running(status: dict) -> tuple:
         if known and time.monotonic() - begun < _QUIET:
@@ -101,14 +110,15 @@ def open_for(
         return status, strip, tiles, gr.update(visible=False)
 
     def updates() -> Iterator[tuple]:
-        base = yield from watch(partial(services.bases.get, wanted), running)
+        get = partial(services.bases.get, wanted)
+        base = yield from watch_in_turn(services.opening, visitor(request), get, running)
         if session.opening is not latest:
             return
         # If it was open already, what was done meanwhile is kept.
         if not session.shows(wanted, base):
             begin(base)
         hidden = gr.update(visible=False)
-        yield describe(base), session.view(), tiles_of(services, session), hidden
+        yield describe(base), session.view(), tiles_of(services, session, healed), hidden
 
     if known:
         begin(known)
@@ -118,7 +128,8 @@ def open_for(
     for update in run_job(services, "open", request, updates(), ended):
         if session.opening is not latest:
             return
-        yield update
+        same = gr.skip()
+        yield (same, same, same, same) if update == same else update
 
 
 def describe(base: Base | KnownBase) -> dict:
