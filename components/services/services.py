@@ -32,11 +32,11 @@ class Services:
     deployment: Deployment
     bases: Bases
     rates: Rates
-    queue: FairQueue
+    queue: FairQueue  # for text, and for the quality of plans
     quality: Quality
-    repairs: FairQueue  # each repair uses all processors
-    opening: FairQueue
+    opening: FairQueue  # of bases
     measuring: FairQueue
+    repairs: FairQueue  # each repair uses all processors
     healing: FairQueue
     saving: FairQueue
     pushing: FairQueue  # waits for the network more than for this machine
@@ -66,22 +66,22 @@ class Services:
             return FairQueue(at_once, people=deployment.people)
 
         return cls(
-            deployment,
-            bases,
-            rates or Rates(),
-            queue,
-            quality,
-            turns(1),
-            FairQueue(8, most=_ROOM, people=_ROOM),
-            turns(4),
-            turns(1),
-            turns(2),
-            turns(1),
-            Skills(turns(1)),
-            Downloads(deployment.max_disk_bytes),
-            Runs(),
-            cleanup or SessionCleanup(),
-            gpu or (ZeroGpu(bases) if zerogpu.ON else None),
+            deployment=deployment,
+            bases=bases,
+            rates=rates or Rates(),
+            queue=queue,
+            quality=quality,
+            opening=FairQueue(8, most=_ROOM, people=_ROOM),
+            measuring=turns(4),
+            repairs=turns(1),
+            healing=turns(1),
+            saving=turns(2),
+            pushing=turns(1),
+            skills=Skills(turns(1)),
+            downloads=Downloads(deployment.max_disk_bytes),
+            runs=Runs(),
+            cleanup=cleanup or SessionCleanup(),
+            gpu=gpu or (ZeroGpu(bases) if zerogpu.ON else None),
         )
 
     def admit(self, what: str, request: gr.Request | None) -> None:
