@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 
 from surgery import SurgeryError
 
-from . import importance, page_values
+from . import importance, page_values, pasted_recipe
 from .api import NAMES, Endpoints
 from .gradio_compat import lighter_scripts
 from .gradio_compat.event_data import event_data
@@ -92,7 +92,9 @@ def build(first: str = "bundled", services: Services | None = None) -> gr.Blocks
             edit, [session, healed], [strip, tiles], queue=False, trigger_mode="multiple", **QUIET
         )
         parts = PageParts(services, session, healed, strip, tiles, tabs, [edited])
-        asked = quality.wire_repair(quality_tile, parts)  # an edit, which the panels follow
+        # Edits too, which the panels follow.
+        pasted_recipe.wire(parts)
+        asked = quality.wire_repair(quality_tile, parts)
         prompt, settings = talking.prompt, talking.settings
         restored, plan = link.wire(sharing, parts, demo, picking.name, prompt, settings)
         base.wire(picking, parts, restored, plan)

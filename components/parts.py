@@ -20,8 +20,8 @@ from .widgets.tiles.tiles import view as tiles_view
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _DROPPED = "This page was idle for too long. Reload it: the plan is in its address."
-# Events that compute take turns; those that only draw what is there don't wait for them.
-COMPUTE: dict[str, Any] = {"concurrency_limit": 4, "concurrency_id": "compute"}
+# Gradio's own queue says nothing to those who wait in it: work that has to wait takes its turn
+# within the event, by `run_job.in_turn`.
 AT_ONCE: dict[str, Any] = {"concurrency_limit": None}
 
 
@@ -44,21 +44,28 @@ class PageParts:
         self, event: Callable, plan_of: Callable[[Session, Mapping], str | None]
     ) -> None:
         """Have an event change the plan to the one whose notation `plan_of` returns, from what the
-        browser sent; None for a plan of another base."""
+        browser sent; None for a plan of another base. `plan_of` may raise `SurgeryError`."""
 
         def apply(
             session: Session, healed: HealedStore, event: gr.EventData, request: gr.Request
         ) -> tuple[dict, dict]:
             if self.services.refused("edit", request):
                 return gr.skip(), gr.skip()
-            text = plan_of(session, event_data(event))
+            try:
+                text = plan_of(session, event_data(event))
+            except SurgeryError as error:
+                session.refuse(error)
+                return strip_of(session), gr.skip()
             if text is None:
                 gr.Info("That plan belongs to another base: open that base first.")
                 return gr.skip(), gr.skip()
             session.become(text)
             return strip_of(session), tiles_of(self.services, session, healed)
 
-        event(apply, [self.session, self.healed], [self.strip, self.tiles], queue=False, **QUIET)
+        # Gradio shows messages of events in its queue only.
+        outputs = [self.strip, self.tiles]
+        changed = event(apply, [self.session, self.healed], outputs, **QUIET, **AT_ONCE)
+        self.edits.append(changed)
 
 
 def strip_of(session: Session) -> dict:
@@ -66,14 +73,14 @@ def strip_of(session: Session) -> dict:
     return session.view() or {"note": _DROPPED}
 
 
-def tiles_of(services: Services, session: Session, healed: HealedStore | None = None) -> dict:
+def tiles_of(services: Services, session: Session, healed: HealedStore) -> dict:
     """The tiles for a session's plan, or why there are none; which plan that is, and the session's
     `order`. `healed` has the session's healed patients."""
     about: dict = {"order": session.order}  # read before the plan, which may change meanwhile
     try:
         plan = session.plan
         about["of"] = {"spec": session.spec, "plan": str(plan)}
-        is_healed = healed is not None and healed.is_healed(session.spec, plan)
+        is_healed = healed.is_healed(session.spec, plan)
         return {**tiles_view(services.bases.numbers(session.spec), plan, is_healed), **about}
     except SurgeryError as error:
         return {"error": services.deployment.words(error), **about}

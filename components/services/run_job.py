@@ -15,6 +15,8 @@ from components.widgets.status.status import Status, failed, note
 from surgery import SurgeryError
 from surgery.progress import Cancelled, Progress
 
+from .client_address import Visitor
+from .fair_queue import FairQueue
 from .jobs import Job
 from .services import Services
 
@@ -62,6 +64,34 @@ def run_job(
     except SurgeryError as error:
         update = show(failed(services.deployment.words(error)))
         yield {**update, **cleared} if cleared else update
+
+
+def in_turn(
+    turns: FairQueue, who: Visitor | str | None, updates: Iterator[Any], show: Show
+) -> Iterator[Any]:
+    """Pass on `updates` once it is the turn of `who`; until then yield updates that show the place
+    in the queue. `show` may raise to leave it. Raises `SurgeryError` if too many wait already."""
+
+    def waiting(place: int) -> Any:
+        return show(note(f"Place {place} in the queue")) if place else gr.skip()
+
+    return turns.queued(who, updates, waiting)
+
+
+def watch_in_turn(
+    turns: FairQueue,
+    who: Visitor | str | None,
+    work: Callable[[Progress], Result],
+    show: Show,
+) -> Generator[Any, None, Result]:
+    """`watch`, once it is the turn of `who`."""
+    results: list[Result] = []
+
+    def turn() -> Iterator[Any]:
+        results.append((yield from watch(work, show)))
+
+    yield from in_turn(turns, who, turn(), show)
+    return results[0]
 
 
 def watch(work: Callable[[Progress], Result], show: Show) -> Generator[Any, None, Result]:

@@ -33,6 +33,10 @@ class Services:
     queue: FairQueue
     quality: Quality
     repairs: FairQueue  # each repair uses all processors
+    measuring: FairQueue
+    healing: FairQueue
+    saving: FairQueue
+    pushing: FairQueue  # waits for the network more than for this machine
     skills: Skills
     downloads: Downloads
     runs: Runs
@@ -54,14 +58,22 @@ class Services:
         deployment = deployment or Deployment()
         bases = bases or Bases(deployment, storage)
         queue, quality = Quality.of(deployment)
+
+        def turns(at_once: int) -> FairQueue:
+            return FairQueue(at_once, people=deployment.people)
+
         return cls(
             deployment,
             bases,
             rates or Rates(),
             queue,
             quality,
-            FairQueue(1, people=deployment.people),
-            Skills(FairQueue(1, people=deployment.people)),
+            turns(1),
+            turns(4),
+            turns(1),
+            turns(2),
+            turns(1),
+            Skills(turns(1)),
             Downloads(deployment.max_disk_bytes),
             Runs(),
             cleanup or SessionCleanup(),

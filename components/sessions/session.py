@@ -98,7 +98,7 @@ class Session:
             self._revision += 1
             self._message = f"{base.name}: {layers_text(base.depth)}"
             self._error = self._text = ""
-            self._edited = False
+            self._edited, self._repaired = False, None
 
     def shows(self, spec: str, base: Base) -> bool:
         """Whether this base is open and drawn as it is."""

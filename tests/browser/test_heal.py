@@ -203,3 +203,16 @@ def test_a_public_page_that_allows_it_takes_a_small_file(public_app, open_page):
         enter(page, name, value)
     page.locator("#heal").click()
     expect(page.locator("#heal-status")).to_contain_text("a run has at most 1,000 steps")
+
+
+def test_an_unchanged_plan_is_told_what_to_do_first(page: Page):
+    page.get_by_role("tab", name="Heal").click()
+    message, status = page.locator("#heal-cost .heal-message"), page.locator("#heal-status .status")
+    expect(message).to_contain_text("Drop, repeat or move layers first")
+    page.locator("#heal").click()
+    expect(status).to_contain_text("Drop, repeat or move layers first")
+    for line in (message, status):
+        expect(line).not_to_have_class(re.compile("failed"))
+    write_plan(page, "0:13, 17:30")
+    expect(message).to_be_hidden()
+    expect(page.locator("#heal-cost")).to_contain_text("Estimated time")

@@ -37,6 +37,18 @@ def test_a_layer_that_matters_is_made_plain(page):
     expect(picture.locator(".plot-area")).to_have_attribute("data-selected", "11")
 
 
+def test_a_scan_ends_once_another_text_is_chosen(page):
+    own_text(page)
+    page.get_by_role("tab", name="Where to cut").click()
+    page.locator("#xray-start").click()
+    stop = page.locator("#xray-stop")
+    expect(stop).to_be_visible(timeout=SLOW)
+    page.locator("#sample-kind input").click()
+    page.get_by_role("option", name="facts").click()
+    expect(status(page, "xray")).to_contain_text("scan of another base or text was stopped")
+    expect(stop).to_be_hidden()
+
+
 def test_from_a_cut_to_its_damage_and_back_from_the_log(page):
     write_plan(page, "0:8, 9:30")
     depth(page, 29)

@@ -12,6 +12,7 @@ from components.panels.base.wiring import open_for
 from components.panels.talk.wiring import only_status, talk
 from components.services.deployment import Deployment
 from components.services.services import Services
+from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
 from surgery import BaseError, Plan, PlanError, SurgeryError
 from surgery.operation import Operation
@@ -234,5 +235,5 @@ def test_messages_hold_no_path_of_the_server(public, message, shown):
 
 
 def test_a_base_that_can_not_be_opened_is_said_without_paths(strangers):
-    ((status, *_),) = open_for(strangers, Session(), "/etc/passwd", "", None)
+    ((status, *_),) = open_for(strangers, Session(), HealedStore(), "/etc/passwd", "", None)
     assert status["failed"] and "passwd" not in status["text"]

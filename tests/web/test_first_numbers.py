@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,8 +11,10 @@ from components.panels.base.wiring import open_for
 from components.parts import tiles_of
 from components.services import heavy_imports
 from components.services.services import Services
+from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
 from surgery import Base, BaseError, known_base
+from surgery.operation import Operation
 
 
 @pytest.fixture(autouse=True)
@@ -37,14 +40,14 @@ def starting(monkeypatch):
 
 
 def opened(services: Services, spec: str, plan: str = "") -> list:
-    return list(open_for(services, Session(), spec, plan, None))
+    return list(open_for(services, Session(), HealedStore(), spec, plan, None))
 
 
 def test_numbers_are_shown_before_the_library_is_there(copy, starting):
     spec = str(copy)
     *_, last = opened(Services.of(), spec, "0:4")  # once, so that it is remembered
     services, session = Services.of(), Session()
-    steps = open_for(services, session, spec, "0:4", None)
+    steps = open_for(services, session, HealedStore(), spec, "0:4", None)
     about, strip, tiles, _ = next(steps)
     assert services.bases.names == []
     assert len(strip["patient"]) == 4 and strip["depth"] == 6
@@ -52,7 +55,7 @@ def test_numbers_are_shown_before_the_library_is_there(copy, starting):
     assert tiles["parameters"]["base"] > tiles["parameters"]["patient"] > 0
     # An edit is answered in numbers, too.
     session.apply({"op": "write", "text": "0:2", "revision": strip["revision"]})
-    edited = tiles_of(services, session)
+    edited = tiles_of(services, session, HealedStore())
     assert services.bases.names == [] and edited["parameters"] != tiles["parameters"]
     rest = list(steps)
     assert {step[0]["text"] for step in rest} == {about["text"]}  # it doesn't flicker
@@ -75,7 +78,7 @@ def test_a_base_that_takes_long_shows_its_progress(copy, starting, monkeypatch):
         return real(spec, progress)
 
     monkeypatch.setattr(services.bases, "get", slowly)
-    for status, _, _, stop in open_for(services, Session(), str(copy), "", None):
+    for status, _, _, stop in open_for(services, Session(), HealedStore(), str(copy), "", None):
         if status["share"] == 0.5:
             assert stop["visible"]
             seen.set()
@@ -139,10 +142,20 @@ def test_what_is_opened_is_named_until_it_is_there(copy, monkeypatch):
 
 def test_a_base_that_fails_to_open_leaves_the_one_that_is_open(copy):
     services, session = Services.of(), Session()
-    (*_, (said, strip, *_)) = open_for(services, session, "/no/such/folder", "", None)
+    healed = HealedStore()
+    (*_, (said, strip, *_)) = open_for(services, session, healed, "/no/such/folder", "", None)
     assert said["failed"] and "still open" not in said["text"]
     assert strip["note"].startswith("Choose a base above")
-    list(open_for(services, session, str(copy), "", None))
-    (*_, (said, *_)) = open_for(services, session, "/no/such/folder", "", None)
+    list(open_for(services, session, HealedStore(), str(copy), "", None))
+    (*_, (said, *_)) = open_for(services, session, HealedStore(), "/no/such/folder", "", None)
     assert said["failed"] and said["text"].endswith("model is still open.")
     assert session.name == "model" and session.view()["depth"] == 6
+
+
+def test_a_base_that_is_opened_again_is_still_healed(services, tiny_folder):
+    session, healed, spec = Session(), HealedStore(), str(tiny_folder("llama"))
+    for _ in open_for(services, session, healed, spec, "0:2, 4:6", None):
+        pass
+    healed.keep(Operation(spec, session.plan, SimpleNamespace(plan=session.plan, word="healed")))
+    *_, (_, _, tiles, _) = open_for(services, session, healed, spec, "", None)
+    assert "shared, except for healed weights" in [tile["detail"] for tile in tiles["tiles"]]

@@ -11,7 +11,7 @@ from components.panels import heal as healing
 from components.panels.heal.board import of_start
 from components.panels.heal.figures import curve
 from components.panels.heal.text_choice import DATA, FILE, GENERATED, MIXED, kind_of_text, with_text
-from components.panels.heal.wiring import PAUSED, heal, price, read
+from components.panels.heal.wiring import PAUSED, heal, price, read, shown_price
 from components.panels.log import figures as log
 from components.panels.xray import compare
 from components.panels.xray.compare import Seen
@@ -22,6 +22,7 @@ from components.services.runs import Runs
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
+from components.widgets.status.status import note
 from surgery import Plan, SurgeryError, texts
 from surgery.healing import EvalResult, run_checkpoint
 from surgery.healing.evaluation import Perplexity
@@ -78,6 +79,8 @@ class Page:
         names = {getattr(self.panel, name): name for name in ("status", "board", "curve")}
         show = self.panel.only_status
         for update in run_job(self.services, "measure", None, heal(*of), show, stopped=PAUSED):
+            if update == gr.skip():
+                continue
             yield {names[component]: value for component, value in update.items()}
 
     def outcome(self, *values, **more):
@@ -155,6 +158,23 @@ def test_paused_it_goes_on_where_it_was(page):
     steps = [board["value"] for board in boards if board["label"] == "Step"]
     assert int(steps[0].split()[0]) >= done
     assert page.patient().facts["steps"] == 150
+
+
+def test_a_plan_that_is_shown_no_more_is_not_said_to_be_in_use(page, session):
+    updates = page.heal()
+    next(updates)
+    session.become("0:3, 4:6")
+    *_, last = updates
+    assert last["status"]["text"].startswith("Healed, but the page shows another plan")
+    assert page.patient() is not None
+
+
+def test_before_the_first_step_there_is_nothing_to_resume(page):
+    updates = page.heal()
+    next(updates)
+    page.healed.pausing.set()
+    (update,) = updates
+    assert update["status"]["text"] == "Stopped before the first step."
 
 
 def test_who_leaves_while_it_runs_leaves_nothing_behind(page):
@@ -350,6 +370,19 @@ def test_what_is_refused_is_said(page, spec):
         price(page.services, Operation(spec, PLAN), none)
     with pytest.raises(SurgeryError, match="from the lists"):
         read(("everything", *SHORT[1:]), Deployment())
+
+
+@pytest.mark.parametrize("train", ["layers next to seams", "added layers"])
+def test_an_unchanged_plan_is_told_what_to_do_first(page, session, train):
+    values = (train, *SHORT[1:])
+    session.become("0:6")
+    board = shown_price(page.services, session, page.healed, values)
+    (update,) = page.heal(values)
+    assert update == {"status": note(board["message"])} and not board["failed"]
+    assert board["message"].startswith("The plan is the unchanged base")
+    assert "numbers" in shown_price(page.services, session, page.healed, ("all layers", *SHORT[1:]))
+    session.become(WRITTEN)
+    assert "numbers" in shown_price(page.services, session, page.healed, SHORT)
 
 
 def test_an_empty_picture_is_one():

@@ -17,7 +17,7 @@ from components.page import build, launch_options
 from components.panels import weights, xray
 from components.panels.heal.wiring import Costs
 from components.panels.weights.look import Look
-from components.panels.xray.compare import Seen
+from components.panels.xray.compare import Compared, Seen
 from components.services import jobs
 from components.services.deployment import Deployment
 from components.services.guard import Guard
@@ -194,12 +194,13 @@ def prepared(page, bundled) -> SessionState:
         value = state[block._id]
         if isinstance(value, Session):
             value.open("bundled", bundled)
+            value.become("0:13, 17:30")
         elif isinstance(value, (Look, Costs)):
             value.open = True
         elif isinstance(value, Seen):
             result = SimpleNamespace(tokens=[SimpleNamespace(window=0)] * 3)
             whole = Operation("bundled", Plan.whole(bundled.depth))
-            value.of = (whole, None, result)
+            value.of = Compared(whole, None, result, "prose")
     return state
 
 

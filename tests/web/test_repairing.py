@@ -10,6 +10,7 @@ from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
 from surgery import Plan, SurgeryError
+from surgery.numbers import perplexity
 from surgery.operation import Operation
 from surgery.progress import Cancelled
 
@@ -56,6 +57,16 @@ def test_a_repair_is_an_edit_that_can_be_undone(services, spec):
     assert healed.operation(spec, session.plan).healed is found.healed
 
 
+def test_the_same_plan_of_another_base_is_not_repaired(services, spec, tiny_folder):
+    session = opened(services, spec)
+    list(run(services, session))
+    repaired = str(session.plan)
+    assert not session.view()["repair"]
+    session.open("other", services.bases.get(str(tiny_folder("llama"))))
+    session.become(repaired)
+    assert session.view()["repair"]
+
+
 def test_an_edit_of_a_repaired_plan_takes_the_fits_away(services, spec):
     session = opened(services, spec)
     list(run(services, session))
@@ -76,7 +87,9 @@ def test_a_repair_that_does_not_help_changes_nothing(services, tiny_folder):
     session = opened(services, str(tiny_folder("llama")))  # whose weights are random
     healed = HealedStore()
     *_, last = run(services, session, healed)
-    assert last["failed"] and "wasn't applied" in last["message"]
+    cut, repaired = [perplexity(entry.perplexity) for entry in session.measurements][1:]
+    assert last["message"].startswith("Repair not applied: no better on held-out text")
+    assert f"(perplexity {cut} → {repaired})" in last["message"] and not last["failed"]
     assert str(session.plan) == "0:2, 4:6"
     assert healed.operation(session.spec, session.plan).healed is None
     assert len(session.measurements) == 3  # the Log shows it all the same

@@ -58,6 +58,7 @@ def test_what_is_drawn_is_plain_json(services, panel, tiny_folder):
     for view in (panel.heat, panel.detail, panel.depth, panel.raw):
         json.dumps(values[view], allow_nan=False)
         assert values[view]["title"] and values[view]["hint"]
+        assert values[view]["of"] == {"spec": session.spec}  # it stays while another is counted
     assert "embeddings, final norm and output head are not counted" in values[panel.detail]["hint"]
     assert values[panel.kind]["choices"][0] == ALL
     picture = survey_base(services.bases.get(session.spec)).base()

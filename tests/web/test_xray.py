@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import time
 
 import gradio as gr
 import pytest
@@ -14,6 +15,7 @@ from components.panels.log.wiring import measure, note_down, plan_at, task_resul
 from components.panels.xray import compare, figures, scan, suggest
 from components.panels.xray.compare import Seen
 from components.panels.xray.sample_picker import OWN, name_of, sample_of
+from components.panels.xray.scan import Fields
 from components.services.deployment import Deployment
 from components.sessions.healed_store import HealedStore
 from components.sessions.measurements import Entry
@@ -60,9 +62,10 @@ def test_what_is_measured_is_drawn_and_known_the_next_time(services, session):
     settings = (OWN, TEXT, ["repeat map", "Taylor"], "1:4")
     before = scan.look(panel, services, session, *settings)
     assert before[panel.layers] == {} and "tokens to measure on" in before[panel.status]["text"]
-    values = shown(scan.measure(panel, services, session, *settings))
+    values = shown(scan.measure(panel, services, session, Fields(*settings, 0.0)))
     for view in (panel.layers, panel.blocks):
         json.dumps(values[view], allow_nan=False)
+        assert values[view]["of"] == {"spec": session.spec}
     drawn = {trace["name"]: trace for trace in values[panel.layers]["data"] if "name" in trace}
     assert drawn["dropped"]["x"] == drawn["repeated"]["x"] == list(range(6))
     assert len(drawn["Block Influence"]["y"]) == 6 and len(drawn) == 4
@@ -79,7 +82,7 @@ def test_attention_and_mlp_are_drawn_apart_above_a_threshold(services, session):
     with gr.Blocks():
         panel = scan.layout()
     settings = ("dialogue", "", ["drop-attention perplexity", "drop-MLP perplexity"], "")
-    values = shown(scan.measure(panel, services, session, *settings))
+    values = shown(scan.measure(panel, services, session, Fields(*settings, 0.0)))
     assert {t.get("name") for t in values[panel.layers]["data"]} >= {"dropped", "repeated"}
     assert not {"no attention", "no MLP"} & {t.get("name") for t in values[panel.layers]["data"]}
     drawn = values[panel.halves]["value"]
@@ -94,12 +97,9 @@ def test_attention_and_mlp_are_drawn_apart_above_a_threshold(services, session):
     some = scan.look(panel, services, session, *settings, above)[panel.halves]["value"]["data"][0]
     assert [z is not None for z in some["z"][1]] == [c > max(above, 0) for c in costs]
     assert some["text"] == cells["text"]
-    assert (
-        values[panel.above]["visible"]
-        and not shown(scan.measure(panel, services, session, "dialogue", "", [], ""))[panel.above][
-            "visible"
-        ]
-    )
+    assert values[panel.above]["visible"]
+    few = Fields("dialogue", "", [], "", 0.0)
+    assert not shown(scan.measure(panel, services, session, few))[panel.above]["visible"]
 
 
 def test_parts_measured_on_the_command_line_are_shown_and_completed(services, session, monkeypatch):
@@ -112,7 +112,7 @@ def test_parts_measured_on_the_command_line_are_shown_and_completed(services, se
     before = scan.look(panel, services, session, "facts", "", [], "")
     drawn = {trace["name"]: trace for trace in before[panel.layers]["data"] if "name" in trace}
     assert drawn["dropped"]["x"] == drawn["repeated"]["x"] == [0, 2, 3, 4]
-    values = shown(scan.measure(panel, services, session, "facts", "", [], ""))
+    values = shown(scan.measure(panel, services, session, Fields("facts", "", [], "", 0.0)))
     drawn = {trace["name"]: trace for trace in values[panel.layers]["data"] if "name" in trace}
     assert drawn["dropped"]["x"] == drawn["repeated"]["x"] == list(range(6))
 
@@ -121,10 +121,10 @@ def test_a_span_that_is_none_is_said(services, session):
     with gr.Blocks():
         panel = scan.layout()
     for span in ("4", "a:b", "5:99", "3:3"):
-        work = scan.measure(panel, services, session, OWN, TEXT, ["repeat map"], span)
+        work = scan.measure(panel, services, session, Fields(OWN, TEXT, ["repeat map"], span, 0.0))
         values = shown(run(services, work, panel.ended))
         assert values[panel.status]["failed"]
-    work = scan.measure(panel, services, session, OWN, " ", [], "")
+    work = scan.measure(panel, services, session, Fields(OWN, " ", [], "", 0.0))
     values = shown(run(services, work, panel.ended))
     assert "empty" in values[panel.status]["text"]
 
@@ -159,8 +159,11 @@ def test_a_comparison_is_drawn_and_logged(services, session):
     drawn = values[panel.damage]
     base = services.bases.get(session.spec)
     sample = sample_of(base, OWN, TEXT, services.deployment, silent)
-    assert len(drawn["tokens"]) == sample.tokens
-    assert drawn["tokens"][drawn["picked"]]["damage"] == max(t["damage"] for t in drawn["tokens"])
+    tokens = json.loads(drawn["tokens"])
+    assert len(tokens) == sample.tokens
+    assert tokens[drawn["picked"]]["damage"] == max(token["damage"] for token in tokens)
+    words = values[panel.status]["text"]
+    assert words.startswith("Compared with the plan 0:2, 4:6 (") and "on own text" in words
     assert [entry.plan for entry in session.measurements] == ["0:6", "0:2, 4:6"]
     assert len(values[panel.patient_lens]["data"][0]["z"]) == 4
     closer = shown(compare.look_closer(panel, services, session, seen, {"index": 12}))
@@ -208,9 +211,34 @@ def test_a_scan_draws_nothing_over_another_base(services, session, tiny_folder, 
         return measured(*given, **options)
 
     monkeypatch.setattr("surgery.analysis.scan", work)
-    values = shown(scan.measure(panel, services, session, OWN, TEXT, [], ""))
-    assert "before is measured" in values[panel.status]["text"]
-    assert not values.keys() & {panel.layers, panel.blocks, panel.repeats}
+    values = shown(scan.measure(panel, services, session, Fields(OWN, TEXT, [], "", 0.0)))
+    words = values[panel.status]["text"]
+    assert "tokens to measure on" in words and "scan of another base or text was stopped" in words
+    assert values[panel.layers] == values[panel.blocks] == {} and not values[panel.stop]["visible"]
+
+
+def test_a_scan_draws_nothing_over_another_text(services, session, monkeypatch):
+    with gr.Blocks():
+        panel = scan.layout()
+    done = shown(scan.measure(panel, services, session, Fields("facts", "", [], "", 0.0)))
+
+    def endless(*_, progress, **__):
+        while True:
+            progress("Dropping layers", 1, 2)
+            time.sleep(0.01)
+
+    monkeypatch.setattr("surgery.analysis.scan", endless)
+    for before, now in ((("prose", ""), ("facts", "")), ((OWN, TEXT), (OWN, f"More. {TEXT}"))):
+        fields = Fields(*before, [], "", 0.0)
+        work = scan.measure(panel, services, session, fields)
+        next(work)
+        fields.values = (*now, [], "", 0.0)
+        values = shown(work)
+        known = now[0] == "facts"
+        assert values[panel.layers] == (done[panel.layers] if known else {})
+        words = values[panel.status]["text"]
+        assert words.startswith("Text: facts.") is known and words.endswith("are kept.")
+        assert not values[panel.stop]["visible"]
 
 
 def test_a_base_is_in_use_while_it_is_worked_on(services, session, monkeypatch):
@@ -233,7 +261,7 @@ def test_a_base_is_in_use_while_it_is_worked_on(services, session, monkeypatch):
         monkeypatch.setattr(place, work)
     text, healed = (OWN, TEXT), HealedStore()
     for updates in (
-        scan.measure(scanning, services, session, *text, [], ""),
+        scan.measure(scanning, services, session, Fields(*text, [], "", 0.0)),
         compare.run(comparing, services, session, healed, Seen(), *text),
         suggest.run(suggesting, services, session, 4, "layers", *text),
         measure(logging, services, session, healed),
@@ -254,7 +282,8 @@ def test_suggestions_are_listed_logged_and_applied(services, session):
     assert all("cost" in row for row in rows)
     short = shown(suggest.run(panel, services, session, 4, "layers", OWN, TEXT[:160]))
     assert all("cost" not in row for row in short[panel.rows]["rows"])  # one window
-    assert "longer text" in short[panel.status]["text"]
+    words = short[panel.status]["text"]
+    assert words.startswith("Text: own text. ") and "longer text" in words
     chosen = {"plan": rows[0]["plan"], "spec": values[panel.rows]["spec"]}
     assert suggest.plan_of(session, chosen) == rows[0]["plan"]
     for other in ({**chosen, "spec": "another"}, {"plan": "0:4"}, {**chosen, "plan": 4}):

@@ -13,6 +13,7 @@ from components.parts import QUIET, PageParts, tiles_of
 from components.services import heavy_imports
 from components.services.run_job import run_job, watch
 from components.services.services import Services
+from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session, layers_text
 from components.widgets.job_buttons import stops
 from components.widgets.status.status import note
@@ -35,13 +36,15 @@ def wire(
     """Tie the panel to the page. `restored` ends once a link's base and `plan` are known."""
     services = parts.services
 
-    def choose(wanted: str, session: Session, request: gr.Request) -> Iterator:
-        yield from open_for(services, session, wanted, "", request)
+    def choose(wanted: str, session: Session, healed: HealedStore, request: gr.Request) -> Iterator:
+        yield from open_for(services, session, healed, wanted, "", request)
 
-    def arrive(wanted: str, session: Session, plan: str, request: gr.Request) -> Iterator:
-        yield from open_for(services, session, wanted, plan, request)
+    def arrive(
+        wanted: str, session: Session, healed: HealedStore, plan: str, request: gr.Request
+    ) -> Iterator:
+        yield from open_for(services, session, healed, wanted, plan, request)
 
-    chosen = [panel.name, parts.session]
+    chosen = [panel.name, parts.session, parts.healed]
     outputs = [panel.status, parts.strip, parts.tiles, panel.stop]
     loading = restored.then(arrive, [*chosen, plan], outputs, **QUIET, **_OPEN)
     choosing = gr.on(
@@ -64,11 +67,17 @@ def wire(
 
 
 def open_for(
-    services: Services, session: Session, wanted: str, plan: str, request: gr.Request | None
+    services: Services,
+    session: Session,
+    healed: HealedStore,
+    wanted: str,
+    plan: str,
+    request: gr.Request | None,
 ) -> Iterator[tuple[dict, object, object, dict]]:
     """Open a base in a session, with `plan` if there is one: values for status, strip, tiles and
     the Stop button. While the library is being imported the page shows what is remembered of the
-    base. It ends early once the session opens another base."""
+    base. It ends early once the session opens another base. `healed` has the session's healed
+    patients: what is open already may be one."""
     latest = session.opening = object()
     wanted, begun = str(wanted or "").strip(), time.monotonic()
     known = None if heavy_imports.is_ready() else services.bases.expect(wanted)
@@ -81,7 +90,7 @@ def open_for(
     def shown() -> tuple:  # in every update: the first may be lost among those that follow
         if not known or session.opening is not latest:
             return gr.skip(), gr.skip()
-        return session.view(), tiles_of(services, session)
+        return session.view(), tiles_of(services, session, healed)
 
     def running(status: dict) -> tuple:
         if known and time.monotonic() - begun < _QUIET:
@@ -108,7 +117,7 @@ def open_for(
         if not session.shows(wanted, base):
             begin(base)
         hidden = gr.update(visible=False)
-        yield describe(base), session.view(), tiles_of(services, session), hidden
+        yield describe(base), session.view(), tiles_of(services, session, healed), hidden
 
     if known:
         begin(known)

@@ -47,7 +47,12 @@ def of_start(what: str, share: float | None, evaluations: list[EvalResult]) -> d
 
 def of_error(message: str) -> dict:
     """Why there is no estimate."""
-    return {"error": message}
+    return {"message": message, "failed": True}
+
+
+def of_note(message: str) -> dict:
+    """What to do before there can be an estimate."""
+    return {"message": message, "failed": False}
 
 
 def of_run(run: HealingRun) -> dict:

@@ -31,7 +31,7 @@ function row([name, size, share]) {
 export function mount({ element, props, watch }) {
   const board = element.querySelector('.heal-board');
   const table = board.querySelector('.heal-rows');
-  const problem = board.querySelector('.heal-error');
+  const line = board.querySelector('.heal-message');
   const quote = board.querySelector('.heal-quote');
   const drawOutdated = markOutdated({
     element,
@@ -41,11 +41,14 @@ export function mount({ element, props, watch }) {
   });
 
   function render() {
-    const { numbers = [], rows = [], quote: text = '', error = '', healed } = props.value || {};
-    board.hidden = !numbers.length && !error;
+    const {
+      numbers = [], rows = [], quote: text = '', message = '', failed = false, healed,
+    } = props.value || {};
+    board.hidden = !numbers.length && !message;
     drawOutdated();
-    problem.hidden = !error;
-    problem.textContent = error;
+    line.hidden = !message;
+    line.textContent = message;
+    line.classList.toggle('failed', failed);
     board.querySelector('.heal-numbers').replaceChildren(...numbers.map(tile));
     table.hidden = !rows.length;
     table.replaceChildren(...rows.map(row));

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from components.parts import QUIET, PageParts, tiles_of
+from components.parts import AT_ONCE, QUIET, PageParts, tiles_of
+from components.services.client_address import Visitor, visitor
 from components.services.deployment import Deployment
-from components.services.run_job import run_job, watch
+from components.services.run_job import in_turn, run_job, watch
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.measurements import ALL_KINDS, altered_entries
@@ -36,8 +37,17 @@ if TYPE_CHECKING:
 
 _EVERY = 0.5  # seconds between drawings
 PAUSED = note("Paused after the current step. Heal resumes from there.")
+_NOT_BEGUN = note("Stopped before the first step.")
+_UNCHANGED = (
+    "The plan is the unchanged base, so there is nothing to recover. Drop, repeat or move layers "
+    "first: healing then trains the layers next to the changes."
+)
 _DONE = note(
     "Healed. Talk, X-ray, Log and Save use the healed patient as long as the plan stays the same."
+)
+_DONE_ELSEWHERE = note(
+    "Healed, but the page shows another plan or base now. Talk, X-ray, Log and Save use the healed "
+    "patient once its plan is back."
 )
 
 
@@ -77,14 +87,14 @@ def wire(panel: HealPanel, parts: PageParts) -> None:
     def train(
         session: Session, healed: HealedStore, request: gr.Request, kind, file, data, *values
     ) -> Iterator[dict]:
-        who, text = request.session_hash or "", (kind, file, data)
-        updates = heal(panel, services, session, healed, who, values, text)
+        own, text = request.session_hash or "", (kind, file, data)
+        updates = heal(panel, services, session, healed, own, values, text, visitor(request))
         try:
             yield from run_job(
                 services, "measure", request, updates, panel.only_status, stopped=PAUSED
             )
         except GeneratorExit:  # the page was closed, perhaps before anything was written
-            services.runs.forget(who)
+            services.runs.forget(own)
             raise
 
     priced = [parts.session, parts.healed, asked, *panel.settings]
@@ -100,8 +110,8 @@ def wire(panel: HealPanel, parts: PageParts) -> None:
         train,
         [parts.session, parts.healed, *panel.text.inputs, *panel.settings],
         [panel.status, panel.board, panel.curve],
-        concurrency_limit=1,  # one run at a time on the machine, the others wait
         **QUIET,
+        **AT_ONCE,
     )
     panel.pause.click(lambda healed: healed.pausing.set(), parts.healed, None, queue=False, **QUIET)
 
@@ -144,10 +154,19 @@ def shown_price(services: Services, session: Session, healed: HealedStore, value
         return {}
     try:
         operation = Operation(session.spec, session.plan)
+        if why := why_nothing(operation, values):
+            return heal_board.of_note(why)
         repaired = healed.repaired(operation.spec, operation.plan) is not None
         return price(services, operation, values, repaired)
     except SurgeryError as error:
         return heal_board.of_error(services.deployment.words(error))
+
+
+def why_nothing(operation: Operation, values: tuple) -> str:
+    """Why these settings train nothing of an unchanged plan, which is no failure; empty if they
+    train something."""
+    near_changes = TRAIN.get(values[0]) in ("seams", "new")
+    return _UNCHANGED if operation.plan.is_whole and near_changes else ""
 
 
 def price(services: Services, operation: Operation, values: tuple, repaired: bool = False) -> dict:
@@ -165,21 +184,26 @@ def heal(
     services: Services,
     session: Session,
     healed: HealedStore,
-    who: str,
+    own: str,
     values: tuple,
     text: tuple[Any, Any, Any] = (MIXED, None, None),
+    who: Visitor | None = None,
 ) -> Iterator[dict]:
-    """Heal the session's patient, until the run is at its end or paused. `who` is the browser's
-    session, `text` the values of the text's choice. Raises `SurgeryError`, or `Cancelled` once it
-    is paused."""
+    """Wait for a turn and heal the session's patient, until the run is at its end or paused. `own`
+    is the browser's session, `text` the values of the text's choice, and `who` the visitor, for
+    fair queueing. Raises `SurgeryError`, or `Cancelled` once it is paused."""
     deployment, bases, runs = services.deployment, services.bases, services.runs
     deployment.check_healing()
     operation = Operation(session.spec, session.plan)
+    if why := why_nothing(operation, values):
+        yield panel.only_status(note(why))
+        return
     start = healed.repaired(session.spec, session.plan)
     settings = with_text(
-        read(values, deployment), *text, deployment, lambda *given: runs.text(who, *given)
+        read(values, deployment), *text, deployment, lambda *given: runs.text(own, *given)
     )
     begun: list[HealingRun] = []
+    results: list[Healed] = []
     evaluated: list[EvalResult] = []
     drawn = 0.0
     # Of the plan, whatever its weights: the board itself tells the page that they were healed.
@@ -191,7 +215,7 @@ def heal(
         with healed.busy.taken(progress), ExitStack() as used:
             base = used.enter_context(bases.in_use(bases.load(operation.spec, progress)))
             progress("Starting", 0, 0)  # raises if the page was closed, before anything is written
-            place = runs.place(who, operation, settings)
+            place = runs.place(own, operation, settings)
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 run = HealingRun(
@@ -208,13 +232,16 @@ def heal(
                     pass
                 return run.result()
             finally:
-                runs.ended(who)
+                runs.ended(own)
+
+    def waiting(status: dict) -> dict:
+        if healed.pausing.is_set():
+            raise Cancelled
+        return panel.only_status(status)
 
     def running(status: dict) -> dict:
         nonlocal drawn
-        if healed.pausing.is_set():
-            raise Cancelled
-        update = panel.only_status(status)
+        update = waiting(status)
         if time.monotonic() - drawn > _EVERY:
             drawn = time.monotonic()
             if begun:
@@ -225,9 +252,19 @@ def heal(
                 update |= {panel.board: {**start, "of": of}, panel.curve: hidden}
         return update
 
-    yield panel.only_status(note("Starting"))
+    def turn() -> Iterator[dict]:
+        results.append((yield from watch(work, running)))
+
     healed.pausing.clear()
-    done = replace(operation, healed=(yield from watch(work, running)))
+    yield panel.only_status(note("Starting"))
+    try:
+        yield from in_turn(services.healing, who or own, turn(), waiting)
+    except Cancelled:
+        if begun:
+            raise
+        yield panel.only_status(_NOT_BEGUN)
+        return
+    done = replace(operation, healed=results[0])
     healed.keep(done)
     base = bases.get(operation.spec)
     cut = Operation(operation.spec, operation.plan.unfitted)
@@ -235,7 +272,8 @@ def heal(
         session.measurements.add(entry)
     shown = _drawn(panel, begun[0], of)
     shown[panel.board] |= heal_board.of_healed(done)
-    yield {**panel.only_status(_DONE), **shown}
+    is_shown = (session.spec, session.plan) == (operation.spec, operation.plan)
+    yield {**panel.only_status(_DONE if is_shown else _DONE_ELSEWHERE), **shown}
 
 
 def _drawn(panel: HealPanel, run: HealingRun, of: dict) -> dict:

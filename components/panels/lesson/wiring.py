@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from components.gradio_compat.event_data import event_data
-from components.parts import COMPUTE, QUIET, PageParts, tiles_of
-from components.services.run_job import run_job, watch
+from components.parts import AT_ONCE, QUIET, PageParts, tiles_of
+from components.services.client_address import visitor
+from components.services.run_job import in_turn, run_job, watch, watch_in_turn
+from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
 from components.widgets.status.status import Status, failed, note
 from surgery import Plan, SurgeryError
@@ -77,18 +79,20 @@ def wire(lesson: Lesson, parts: PageParts, beside: Beside, first: str) -> None:
         if error := session.view()["error"]:
             raise SurgeryError(error)
 
-    def page(session: Session) -> dict:
+    def page(session: Session, healed: HealedStore) -> dict:
         """The page as the session has it now."""
         return {
             beside.base: session.spec,
             beside.about: beside.describe(services.bases.get(session.spec)),
             parts.strip: session.view(),
-            parts.tiles: tiles_of(services, session),
+            parts.tiles: tiles_of(services, session, healed),
         }
 
-    def act(session: Session, event: gr.EventData, request: gr.Request) -> Iterator[dict]:
+    def act(
+        session: Session, healed: HealedStore, event: gr.EventData, request: gr.Request
+    ) -> Iterator[dict]:
         wanted = event_data(event)
-        place = wanted.get("step")
+        place, who = wanted.get("step"), visitor(request)
         if type(place) is not int or not 1 <= place <= len(STEPS):
             return
         step = STEPS[place - 1]
@@ -108,17 +112,28 @@ def wire(lesson: Lesson, parts: PageParts, beside: Beside, first: str) -> None:
                 beside.prompt: step.prompt,
                 **{beside.greedy: True, beside.chat: False, beside.tokens: TOKENS, beside.seed: 0},
             }
-            # A busy browser may leave out an update that is soon followed by another, so every
-            # update within a second has all of it.
             until = time.monotonic() + 1
+
+            def so_far(status: dict) -> dict:
+                # A busy browser may leave out an update that is soon followed by another, so every
+                # update within a second has all of it.
+                more = {**page(session, healed), **ready} if time.monotonic() < until else {}
+                return {**more, **show(status, blocks)}
+
+            def demonstrate() -> Iterator[dict]:
+                nonlocal blocks
+                for status, found in DEMONSTRATIONS[step.act](services.bases, step):
+                    blocks = found
+                    yield so_far(status)
+
             if measured:
-                for status, blocks in DEMONSTRATIONS[step.act](services.bases, step):
-                    more = {**page(session), **ready} if time.monotonic() < until else {}
-                    yield {**more, **show(status, blocks)}
+                yield from in_turn(services.measuring, who, demonstrate(), so_far)
             if step.act == "drawn" and not only_stage:  # all weights together are not normal
                 from surgery.weight_stats import survey_base
 
-                kinds = yield from watch(
+                kinds = yield from watch_in_turn(
+                    services.measuring,
+                    who,
                     lambda p: survey_base(services.bases.get(step.base, p), p).base().kinds(),
                     lambda status: show(status, blocks),
                 )
@@ -134,9 +149,9 @@ def wire(lesson: Lesson, parts: PageParts, beside: Beside, first: str) -> None:
         status = note("Ready: press the button to start.") if only_stage else note("")
         reached = {"ready": True, "done": not only_stage}
         last = show(status, blocks, running=False, press=press, **reached)
-        yield {**page(session), **ready, **last}
+        yield {**page(session, healed), **ready, **last}
 
-    def again(session: Session, request: gr.Request) -> Iterator[dict]:
+    def again(session: Session, healed: HealedStore, request: gr.Request) -> Iterator[dict]:
         def show(status: dict) -> dict:
             return {beside.about: status}
 
@@ -146,17 +161,17 @@ def wire(lesson: Lesson, parts: PageParts, beside: Beside, first: str) -> None:
             whole = str(Plan.whole(session.view()["depth"]))
             for _ in stage(session, first, whole, request):
                 pass
-            yield page(session)
+            yield page(session, healed)
 
         yield from run_job(services, "edit", request, updates(), show)
 
-    acting = lesson.act(act, parts.session, outputs, **QUIET, **COMPUTE)
+    acting = lesson.act(act, [parts.session, parts.healed], outputs, **QUIET, **AT_ONCE)
     # A busy browser may draw the last values after it is told that the event has ended. The round
     # trip gives it the time, so that what is pressed, and what the panels draw, has the step's
     # settings.
     settled = acting.success(lambda: None, None, None, queue=False, **QUIET)
     settled.success(None, lesson, None, js=_PRESS, **QUIET)
     set_up = acting.then(lambda: None, None, None, queue=False, **QUIET)
-    starting = lesson.again(again, parts.session, outputs, **QUIET, **COMPUTE)
+    starting = lesson.again(again, [parts.session, parts.healed], outputs, **QUIET, **AT_ONCE)
     lesson.halt(None, None, None, cancels=[acting], queue=False, **QUIET)
     parts.opened.extend([set_up, starting])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import gradio as gr
 
 from components.gradio_compat.event_data import event_data
-from components.parts import QUIET, PageParts
+from components.parts import AT_ONCE, QUIET, PageParts
 from surgery import SurgeryError
 
 from .address import SETTINGS, code, read
@@ -44,6 +44,6 @@ def wire(
             gr.Warning(str(error))
             return gr.skip()
 
-    panel.draw(draw, None, panel, queue=False, **QUIET)
+    panel.draw(draw, None, panel, **QUIET, **AT_ONCE)  # the queue alone shows a warning
     restored = page.load(restore, None, [base, plan, prompt, *settings], queue=False, **QUIET)
     return restored, plan

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from components.gradio_compat.event_data import event_data
-from components.parts import COMPUTE, QUIET, PageParts
+from components.parts import AT_ONCE, QUIET, PageParts
+from components.services.client_address import Visitor, visitor
 from components.services.default_scores import default_scores
-from components.services.run_job import run_job, watch
+from components.services.run_job import run_job, watch_in_turn
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.measurements import Entry
@@ -48,11 +49,11 @@ def wire(panel: LogPanel, parts: PageParts) -> None:
         return draw(session, request)
 
     def begin(session: Session, healed: HealedStore, request: gr.Request) -> Iterator[dict]:
-        updates = measure(panel, services, session, healed)
+        updates = measure(panel, services, session, healed, visitor(request))
         yield from run_job(services, "measure", request, updates, panel.ended, stopped=_STOPPED)
 
     measuring = panel.start.click(
-        begin, [parts.session, parts.healed], [panel.status, panel.stop], **QUIET, **COMPUTE
+        begin, [parts.session, parts.healed], [panel.status, panel.stop], **QUIET, **AT_ONCE
     )
     hidden = gr.update(visible=False)
     stops(panel.stop, [measuring], lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
@@ -65,9 +66,14 @@ def wire(panel: LogPanel, parts: PageParts) -> None:
 
 
 def measure(
-    panel: LogPanel, services: Services, session: Session, healed: HealedStore
+    panel: LogPanel,
+    services: Services,
+    session: Session,
+    healed: HealedStore,
+    who: Visitor | str | None = None,
 ) -> Iterator[dict]:
-    """Measure base and patient on the default text. Raises `SurgeryError`."""
+    """Wait for a turn, and measure base and patient on the default text. `who` is the visitor, for
+    fair queueing. Raises `SurgeryError`."""
     operation = healed.operation(session.spec, session.plan)
 
     def work(progress) -> tuple[Base, list[tuple[Operation, Score]]]:
@@ -75,7 +81,7 @@ def measure(
         with services.bases.in_use(base):
             return base, default_scores(base, operation, progress)
 
-    base, scores = yield from watch(work, panel.running)
+    base, scores = yield from watch_in_turn(services.measuring, who, work, panel.running)
     for of, score in scores:
         session.measurements.add(Entry.of(base, of, score, texts.DEFAULT))
     yield panel.ended(note(f"Measured on {scores[0][1].tokens:,} tokens."))

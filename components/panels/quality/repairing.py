@@ -7,12 +7,12 @@ healed ones, so that Talk, X-ray, Log and Save use it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from components.gradio_compat.event_data import event_data
-from components.parts import QUIET, PageParts, tiles_of
+from components.parts import AT_ONCE, QUIET, PageParts, tiles_of
 from components.services.client_address import Visitor, visitor
 from components.services.run_job import run_job, watch
 from components.services.services import Services
@@ -21,6 +21,7 @@ from components.sessions.measurements import ALL_KINDS, altered_entries
 from components.sessions.session import Session
 from components.widgets.status.status import note
 from surgery import texts
+from surgery.numbers import perplexity
 from surgery.operation import Operation
 from surgery.progress import Cancelled, Progress
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from surgery.repairing import Repaired
 
 STOPPED = note("The repair was stopped.")
-_NO_BETTER = "The repaired patient is no better on held-out text, so the repair wasn't applied."
 _LONGEST = 40  # characters of a text's name
 
 
@@ -76,13 +76,12 @@ def wire(tile: QualityTile, parts: PageParts) -> gr.State:
     def stop(asked: Asked) -> None:
         asked.repair = None
 
-    # They take turns in a queue of their own.
-    events: dict[str, Any] = {"concurrency_limit": None, "trigger_mode": "once", **QUIET}
     done = tile.repair(
         pressed,
         [parts.session, parts.healed, asked],
         [tile, parts.strip, parts.tiles],
-        **events,
+        **QUIET,
+        **AT_ONCE,
     )
     tile.stop(stop, asked, None, queue=False, **QUIET)
     parts.measured.append(done)
@@ -142,8 +141,16 @@ def repair(
     for entry in altered_entries(services.bases.get(operation.spec), cut, done, ALL_KINDS):
         session.measurements.add(entry)
     if not result.helps:
-        asked.keep_reason(operation, _NO_BETTER)
-        yield view.failed(operation, text, _NO_BETTER)
+        words = _no_better(result)
+        asked.keep_reason(operation, words)
+        yield view.remark(operation, text, words)
         return
     healed.keep(done)
     session.repaired(result.plan)
+
+
+def _no_better(result: Repaired) -> str:
+    """What a repair that doesn't help came to."""
+    scores = result.facts["perplexity"]
+    cut, repaired = perplexity(scores["cut"]), perplexity(scores["repaired"])
+    return f"Repair not applied: no better on held-out text (perplexity {cut} → {repaired})."

@@ -51,6 +51,11 @@ def progress(operation: Operation, text: str, message: str) -> dict:
     return _tile(operation, text, message=message, busy=True)
 
 
+def remark(operation: Operation, text: str, message: str) -> dict:
+    """What something came to, before there is a number again."""
+    return _tile(operation, text, message=message)
+
+
 def failed(operation: Operation, text: str, message: str) -> dict:
     """Why there is no number."""
     return _tile(operation, text, message=message, failed=True)

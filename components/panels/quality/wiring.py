@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from components.gradio_compat.event_data import event_data
-from components.parts import QUIET, PageParts
+from components.parts import AT_ONCE, QUIET, PageParts
 from components.services.client_address import Visitor, visitor
 from components.services.quality import ALL, PlanQuality
 from components.services.run_job import run_job, watch
@@ -54,8 +54,8 @@ def wire(tile: QualityTile, parts: PageParts, asked: gr.State) -> None:
     work: dict[str, Any] = {
         "inputs": [parts.session, parts.healed, asked],
         "outputs": tile,
-        "concurrency_limit": None,  # they take turns in a queue of their own
         **QUIET,
+        **AT_ONCE,
     }
     tile.measure(shown, trigger_mode="multiple", **work)
     for event in parts.measured:  # the patient may have been healed

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 
 import gradio as gr
 
-from components.parts import QUIET, PageParts
+from components.parts import AT_ONCE, QUIET, PageParts
 from components.services import checkpoints
-from components.services.run_job import run_job, watch
+from components.services.client_address import visitor
+from components.services.run_job import in_turn, run_job, watch
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
@@ -45,8 +46,12 @@ def wire(panel: PushPanel, parts: PageParts) -> None:
                 raise SurgeryError("Sign in first.")
             operation = healed.operation(session.spec, session.plan)
             user = profile.username
+            sending = upload(services, operation, name, not public, user, lambda: token.token)
+            yield from in_turn(services.pushing, visitor(request), turn(sending), panel.running)
+
+        def turn(sending: Iterator[dict]) -> Iterator[dict]:
             sent = note("Starting")
-            for sent in upload(services, operation, name, not public, user, lambda: token.token):
+            for sent in sending:
                 yield panel.running(sent)
             yield panel.ended(sent)
 
@@ -56,8 +61,8 @@ def wire(panel: PushPanel, parts: PageParts) -> None:
         send,
         [parts.session, parts.healed, panel.name, panel.public],
         [panel.status, panel.stop],
-        concurrency_limit=1,
         **QUIET,
+        **AT_ONCE,
     )
     stopped, hidden = note("Stopped."), gr.update(visible=False)
     stops(panel.stop, [sending], lambda: (stopped, hidden), None, [panel.status, panel.stop])

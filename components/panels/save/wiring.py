@@ -9,10 +9,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from components.parts import QUIET, PageParts
+from components.parts import AT_ONCE, QUIET, PageParts
 from components.services import checkpoints
 from components.services.client_address import visitor
-from components.services.run_job import run_job, watch
+from components.services.run_job import in_turn, run_job, watch
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
@@ -40,14 +40,17 @@ def wire(panel: SavePanel, parts: PageParts) -> None:
         request: gr.Request,
     ) -> Iterator[Update]:
         downloads, own = services.downloads, request.session_hash or ""
+        who = visitor(request)
 
         def updates() -> Iterator[Update]:
             operation = healed.operation(session.spec, session.plan)
             yield running(note("Starting"))
+            yield from in_turn(services.saving, who, turn(operation), running)
+
+        def turn(operation: Operation) -> Iterator[Update]:
             if not services.deployment.public and where == FOLDER:
                 yield from save(services, operation, name, dtype, Path("patients"))
                 return
-            who = visitor(request)
             folder = downloads.folder_of(own, who)
             offer = partial(downloads.offer, own, visitor=who)
             try:
@@ -62,8 +65,8 @@ def wire(panel: SavePanel, parts: PageParts) -> None:
         keep,
         [parts.session, parts.healed, panel.name, panel.dtype, panel.where],
         [panel.status, panel.download, panel.snippet, panel.stop],
-        concurrency_limit=2,
         **QUIET,
+        **AT_ONCE,
     )
     hidden = gr.update(visible=False)
     stops(panel.stop, [writing], lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
@@ -99,7 +102,8 @@ def save(
     path = yield from watch(work, running)
     if offer:
         size = path.stat().st_size
-        done = note(f"{path.name} is ready: {size / 1e6:,.1f} MB. Available for one hour.")
+        kept = "Available for one hour, while this page is open."
+        done = note(f"{path.name} is ready: {size / 1e6:,.1f} MB. {kept}")
         link = {"address": offer(path)}
     else:
         done, link = note(f"Saved to {path}"), {}

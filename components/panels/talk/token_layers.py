@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import orjson  # as Gradio does
 from numpy import nanpercentile
 
-from components.services.run_job import watch
+from components.services.client_address import Visitor
+from components.services.run_job import watch_in_turn
 from components.services.services import Services
 from components.widgets.status.status import note
 from surgery import Plan, SurgeryError
@@ -27,12 +28,17 @@ _LEAST = 0.5  # nats: the end of a colour scale is no lower
 _MOST = 95  # percent of the costs lie within the scale: those of the first layer dwarf all others
 
 
-def measure(panel: TalkPanel, services: Services, answers: Answers | None) -> Iterator[dict]:
-    """Updates that measure both texts of a run, and show what was measured. Raises
-    `SurgeryError`."""
+def measure(
+    panel: TalkPanel,
+    services: Services,
+    answers: Answers | None,
+    who: Visitor | str | None = None,
+) -> Iterator[dict]:
+    """Updates that wait for a turn, measure both texts of a run, and show what was measured. `who`
+    is the visitor, for fair queueing. Raises `SurgeryError`."""
     if answers is None or not any(answer.ids for answer in answers.sides.values()):
         raise SurgeryError("There is no text to measure: press Stream both first.")
-    result, problem = yield from _measured(panel, services, answers)
+    result, problem = yield from _measured(panel, services, answers, who)
     limit = scale(result)
     sides = {side: view(answers.sides[side], importance) for side, importance in result.items()}
     layers = orjson.dumps({"limit": limit, "sides": sides}).decode()
@@ -48,7 +54,7 @@ def measure(panel: TalkPanel, services: Services, answers: Answers | None) -> It
 
 
 def _measured(
-    panel: TalkPanel, services: Services, answers: Answers
+    panel: TalkPanel, services: Services, answers: Answers, who: Visitor | str | None
 ) -> Generator[dict, None, tuple[dict[str, TokenImportance], str]]:
     """The importance by side, and what went wrong with the patient's. Raises `SurgeryError` if no
     side can be measured."""
@@ -89,7 +95,7 @@ def _measured(
     def show(status: dict) -> dict:
         return {panel.status: status}
 
-    return (yield from watch(work, show))
+    return (yield from watch_in_turn(services.measuring, who, work, show))
 
 
 def view(answer: Answer, importance: TokenImportance) -> dict:

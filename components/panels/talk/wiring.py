@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from components.parts import COMPUTE, QUIET, PageParts
+from components.parts import AT_ONCE, QUIET, PageParts
 from components.services import fair_queue
 from components.services.client_address import Visitor, visitor
 from components.services.run_job import run_job, watch
@@ -88,9 +88,9 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
     inputs = [parts.session, parts.healed, store, pressed, *given_by]
     options: dict[str, Any] = {
         "js": _with_clock(pressed, inputs),
-        "concurrency_limit": None,  # they take turns in the fair queue
         "trigger_mode": "multiple",  # a press during a run ends that and begins anew
         **QUIET,
+        **AT_ONCE,
     }
     asked = [panel.start.click, panel.prompt.submit]
     gr.on(asked, speak, inputs, outputs, **options)
@@ -98,7 +98,7 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
 
     def explain(store: TalkStore, pressed: float | None, request: gr.Request) -> Iterator[dict]:
         def updates() -> Iterator[dict]:
-            yield from token_layers.measure(panel, services, store.answers)
+            yield from token_layers.measure(panel, services, store.answers, visitor(request))
 
         def job() -> Generator[dict, None, None]:
             show = lambda status: {panel.status: status}  # noqa: E731
@@ -114,7 +114,7 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
         js=_with_clock(pressed, given),
         trigger_mode="multiple",
         **QUIET,
-        **COMPUTE,
+        **AT_ONCE,
     )
 
     def cease(store: TalkStore, pressed: float | None) -> None:
@@ -132,7 +132,7 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
         (panel.stop.click, stop, [store, pressed, panel.output], outputs),
         (panel.output.cease, cease, [store, pressed], None),
     ):
-        event(ends, given, shown, js=_with_clock(pressed, given), concurrency_limit=None, **QUIET)
+        event(ends, given, shown, js=_with_clock(pressed, given), **QUIET, **AT_ONCE)
 
     def opened(session: Session, request: gr.Request) -> tuple[dict, dict, dict]:
         if services.refused("draw", request):

@@ -5,21 +5,25 @@ A base is counted once; when the plan changes, the patient's pictures are made o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from components.gradio_compat.event_data import event_data
-from components.parts import AT_ONCE, COMPUTE, QUIET, PageParts
-from components.services.run_job import run_job, watch
+from components.parts import AT_ONCE, QUIET, PageParts
+from components.services.client_address import Visitor, visitor
+from components.services.run_job import in_turn, run_job, watch
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
 from components.widgets.job_buttons import stops
+from components.widgets.page_plan import of_base
 from components.widgets.status.status import note
 from surgery import Layer, Plan
+from surgery.progress import Cancelled
 from surgery.weight_stats import ValueCounts
 from surgery.weight_stats.depth import MEASURES
 
@@ -29,6 +33,7 @@ from .matrix import SINGULAR, draw_matrix
 from .panel import ALL, LINEAR, TAB, WeightsPanel, choices
 
 if TYPE_CHECKING:
+    from surgery import Base
     from surgery.weight_stats import Picture, Survey
 
 BIG = 1 << 30  # bytes of weights above which a sample is shown first
@@ -67,14 +72,14 @@ def wire(panel: WeightsPanel, parts: PageParts) -> None:
     ) -> Iterator:
         look.open = event.value == TAB
         look.settings = (kind, scale, measure, matrix)
-        work = updates.count(session, look, healed)
+        work = updates.count(session, look, healed, visitor(request))
         yield from run("count", request, work) if look.open else work
 
     def began(
         session: Session, healed: HealedStore, look: Look, request: gr.Request, *settings: str
     ) -> Iterator:
         look.settings = settings
-        yield from run("count", request, updates.count(session, look, healed))
+        yield from run("count", request, updates.count(session, look, healed, visitor(request)))
 
     def chosen(
         session: Session, healed: HealedStore, look: Look, request: gr.Request, *settings: str
@@ -102,8 +107,8 @@ def wire(panel: WeightsPanel, parts: PageParts) -> None:
     quiet: dict[str, Any] = {"outputs": updates.outputs, **QUIET}
     follow: dict[str, Any] = {"inputs": [parts.session, parts.healed, look], **quiet}
     choose: dict[str, Any] = {**follow, "inputs": [*follow["inputs"], *chosen_now]}
-    counting = [parts.tabs.select(turned, **choose, **COMPUTE)]
-    counting += [event.then(began, **choose, **COMPUTE) for event in parts.opened]
+    counting = [parts.tabs.select(turned, **choose, **AT_ONCE)]
+    counting += [event.then(began, **choose, **AT_ONCE) for event in parts.opened]
     events = [component.input for component in chosen_now]
     counting.append(gr.on(events, chosen, **choose, trigger_mode="always_last", **AT_ONCE))
     counting.append(panel.heat.select(picked, **follow, trigger_mode="multiple", **AT_ONCE))
@@ -115,6 +120,10 @@ def wire(panel: WeightsPanel, parts: PageParts) -> None:
     stops(panel.stop, counting, lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
 
 
+class _Replaced(Cancelled):
+    """Raised to stop counting a base once another one is open: that is counted by its own event."""
+
+
 class Updates:
     """What the panel shows next: every method yields updates, and raises `SurgeryError`."""
 
@@ -123,25 +132,51 @@ class Updates:
         self.outputs = [panel.kind, panel.status, panel.stop, *panel.pictures]
 
     def count(
-        self, session: Session, look: Look, healed: HealedStore | None = None
+        self,
+        session: Session,
+        look: Look,
+        healed: HealedStore | None = None,
+        who: Visitor | str | None = None,
     ) -> Iterator[dict]:
-        """Count the base's weights unless they are counted already, and draw. Of a big base a
-        sample is counted first. `healed` has the session's healed patients."""
+        """Wait for a turn and count the base's weights, unless they are counted already, and draw.
+        `healed` has the session's healed patients; `who` is the visitor, for fair queueing."""
         if not look.open or not session.spec:
             yield {self.panel.status: gr.skip()}
             return
-        spec, running = session.spec, self.panel.running
-        base = yield from watch(partial(self.services.bases.get, spec), running)
+        spec = session.spec
+
+        def running(status: dict) -> dict:
+            if session.spec != spec:
+                raise _Replaced
+            return self.panel.running(status)
+
+        with suppress(_Replaced):
+            base = yield from watch(partial(self.services.bases.get, spec), running)
+            from surgery.weight_stats import known_survey
+
+            known = known_survey(base)
+            if known is None or known.share < 1:
+                turn = self._turn(base, session, look, healed, running)
+                yield from in_turn(self.services.measuring, who, turn, running)
+            if session.spec == spec:
+                yield from self._draw(session, look, healed)
+
+    def _turn(
+        self,
+        base: Base,
+        session: Session,
+        look: Look,
+        healed: HealedStore | None,
+        running: Callable[[dict], dict],
+    ) -> Iterator[dict]:
+        """Count a base; of a big one a sample first, which is drawn."""
         from surgery.weight_stats import known_survey, survey_base
 
         known = known_survey(base)
         if known is None and base.counts.total * base.torch_dtype.itemsize > BIG:
             yield from watch(lambda progress: survey_base(base, progress, sample=True), running)
             yield from self._draw(session, look, healed)
-        if known is None or known.share < 1:
-            yield from watch(lambda progress: survey_base(base, progress), running)
-        if session.spec == spec:  # else another base was opened, and draws by itself
-            yield from self._draw(session, look, healed)
+        yield from watch(lambda progress: survey_base(base, progress), running)
 
     def redraw(
         self,
@@ -200,11 +235,14 @@ class Updates:
             **panel.ended(
                 _remark(survey, plan, healed is not None and healed.is_healed(spec, plan))
             ),
-            panel.detail: figures.detail(
-                _together(whole, sources, kind),
-                _together(patient, positions, kind),
-                f"{_title(look, sources, positions, plan)}: {kind or ALL}",
-                log,
+            panel.detail: of_base(
+                figures.detail(
+                    _together(whole, sources, kind),
+                    _together(patient, positions, kind),
+                    f"{_title(look, sources, positions, plan)}: {kind or ALL}",
+                    log,
+                ),
+                spec,
             ),
         }
         # What is chosen is sent only where it isn't offered any more, or it would undo a choice
@@ -218,8 +256,10 @@ class Updates:
         of = (spec, plan, *settings)
         if not selection_only or look.drawn != of:
             measure = measure if measure in MEASURES else "norm"
-            shown[panel.heat] = figures.heat(plan, patient, kind, log)
-            shown[panel.depth] = figures.depth(plan, whole, patient, kind, measure, log)
+            shown[panel.heat] = of_base(figures.heat(plan, patient, kind, log), spec)
+            shown[panel.depth] = of_base(
+                figures.depth(plan, whole, patient, kind, measure, log), spec
+            )
         if turn != look.turn:
             return
         look.drawn = of
@@ -231,7 +271,7 @@ class Updates:
         if turn == look.turn:
             # A busy browser may have dropped what this follows closely: the last tells all of it.
             look.kinds = offered
-            yield {**shown, panel.raw: figure}
+            yield {**shown, panel.raw: of_base(figure, spec)}
 
 
 def _together(picture: Picture, positions: list[int], kind: str | None) -> ValueCounts:

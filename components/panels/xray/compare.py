@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from components.gradio_compat.event_data import event_data
-from components.parts import COMPUTE, QUIET, PageParts
-from components.services.run_job import JobPanel, run_job, watch
+from components.parts import AT_ONCE, QUIET, PageParts
+from components.services.client_address import Visitor, visitor
+from components.services.run_job import JobPanel, in_turn, run_job, watch
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.measurements import Entry
@@ -40,17 +41,34 @@ if TYPE_CHECKING:
 _COLUMNS = 10  # tokens that the lens shows, the picked one last
 
 
+@dataclass(frozen=True)
+class Compared:
+    """A comparison, and what it was made of. `text` is the sample's name."""
+
+    operation: Operation
+    sample: Sample
+    result: Comparison
+    text: str
+
+    @property
+    def words(self) -> str:
+        """What the pictures show."""
+        what = self.operation.plan.describe()
+        return (
+            f"Compared with the plan {self.operation} ({what}), on {self.text}. Select a token for "
+            "details."
+        )
+
+
 class Seen:
     """The last comparison of a session, for looking closer at one of its tokens."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._turn = 0  # of drawing the lens: what an older one draws late is not shown
-        self.of: tuple[Operation, Sample, Comparison] | None = None
+        self.of: Compared | None = None
 
-    def take(
-        self, new: tuple[Operation, Sample, Comparison] | None = None
-    ) -> tuple[int, tuple[Operation, Sample, Comparison] | None]:
+    def take(self, new: Compared | None = None) -> tuple[int, Compared | None]:
         """Begin to draw the lens, of a new comparison if one is given. Returns the turn, and the
         comparison."""
         with self._lock:
@@ -122,19 +140,20 @@ def wire(panel: ComparePanel, picker: SamplePicker, parts: PageParts) -> None:
     def begin(
         session: Session, healed: HealedStore, seen: Seen, kind: str, own: str, request: gr.Request
     ) -> Iterator[dict]:
-        updates = run(panel, services, session, healed, seen, kind, own)
+        updates = run(panel, services, session, healed, seen, kind, own, visitor(request))
         yield from run_job(services, "measure", request, updates, panel.ended)
 
     def pick(
         session: Session, seen: Seen, event: gr.EventData, request: gr.Request
     ) -> Iterator[dict]:
-        updates = look_closer(panel, services, session, seen, event_data(event))
+        who, wanted = visitor(request), event_data(event)
+        updates = look_closer(panel, services, session, seen, wanted, who)
         yield from run_job(services, "count", request, updates, panel.ended)
 
     inputs = [parts.session, parts.healed, seen, *picker.inputs]
-    comparing = panel.start.click(begin, inputs, outputs, **QUIET, **COMPUTE)
+    comparing = panel.start.click(begin, inputs, outputs, **QUIET, **AT_ONCE)
     looking = panel.damage.select(
-        pick, [parts.session, seen], outputs, trigger_mode="always_last", **QUIET, **COMPUTE
+        pick, [parts.session, seen], outputs, trigger_mode="always_last", **QUIET, **AT_ONCE
     )
     stops(
         panel.stop,
@@ -154,13 +173,19 @@ def run(
     seen: Seen,
     kind: str,
     own: str,
+    who: Visitor | str | None = None,
 ) -> Iterator[dict]:
-    """Compare, and draw one picture after the other. Raises `SurgeryError`."""
+    """Wait for a turn, compare, and draw one picture after the other. `who` is the visitor, for
+    fair queueing. Raises `SurgeryError`."""
     operation = healed.operation(session.spec, session.plan)
-    load = partial(services.bases.load, operation.spec)
-    base = yield from watch(load, panel.running)
-    with services.bases.in_use(base):
-        yield from _compare(panel, services, session, operation, base, seen, kind, own)
+
+    def turn() -> Iterator[dict]:
+        load = partial(services.bases.load, operation.spec)
+        base = yield from watch(load, panel.running)
+        with services.bases.in_use(base):
+            yield from _compare(panel, services, session, operation, base, seen, kind, own)
+
+    yield from in_turn(services.measuring, who, turn(), panel.running)
 
 
 def _compare(
@@ -182,10 +207,11 @@ def _compare(
         return sample, compare(base, of, sample, progress)
 
     sample, result = yield from watch(work, panel.running)
-    turn, _ = seen.take((operation, sample, result))
+    made = Compared(operation, sample, result, name_of(kind, own))
+    turn, _ = seen.take(made)
     whole = Operation(operation.spec, Plan.whole(base.depth))
     for measured, score in ((whole, result.base), (operation, result.patient)):
-        session.measurements.add(Entry.of(base, measured, score, name_of(kind, own)))
+        session.measurements.add(Entry.of(base, measured, score, made.text))
     at = damage.worst(result)
     drawn = {
         panel.damage: {**damage.view(result, at), "of": made_of(operation)},
@@ -193,7 +219,7 @@ def _compare(
     }
     yield drawn
     lenses: dict = {}
-    for shown in _lenses(panel, base, operation, sample, result, at):
+    for shown in _lenses(panel, base, made, at):
         if seen.is_latest(turn):
             lenses |= {key: value for key, value in shown.items() if key in panel.lenses}
             yield shown
@@ -204,53 +230,56 @@ def _compare(
         **drawn,
         **(lenses if seen.is_latest(turn) else {}),
         panel.similarity: _made(compare_figures.similarity(operation.plan, rows), operation),
-        **panel.ended(note(_words(operation))),
+        **panel.ended(note(made.words)),
     }
 
 
 def look_closer(
-    panel: ComparePanel, services: Services, session: Session, seen: Seen, request
+    panel: ComparePanel,
+    services: Services,
+    session: Session,
+    seen: Seen,
+    request,
+    who: Visitor | str | None = None,
 ) -> Iterator[dict]:
-    """The logit lens at the token that was picked; nothing of the request is trusted. Raises
-    `SurgeryError`."""
+    """The logit lens at the token that was picked, once it is the turn of `who`; nothing of the
+    request is trusted. Raises `SurgeryError`."""
     index = request.get("index")
     if type(index) is not int:
         yield {panel.status: gr.skip()}
         return
     turn, last = seen.take()
-    if last is None or last[0].spec != session.spec:
+    if last is None or last.operation.spec != session.spec:
         yield {panel.status: gr.skip()}
         return
-    operation, sample, result = last
-    if not 0 <= index < len(result.tokens):
+    if not 0 <= index < len(last.result.tokens):
         yield {panel.status: gr.skip()}
         return
-    base = yield from watch(
-        lambda progress: services.bases.load(operation.spec, progress), panel.running
-    )
     drawn: dict = {}
-    with services.bases.in_use(base):
-        for shown in _lenses(panel, base, operation, sample, result, index):
-            if not seen.is_latest(turn):
-                return
-            drawn |= shown
-            yield shown
-    yield {**drawn, **panel.ended(note(_words(operation)))}
+
+    def draw() -> Iterator[dict]:
+        load = partial(services.bases.load, last.operation.spec)
+        base = yield from watch(load, panel.running)
+        with services.bases.in_use(base):
+            for shown in _lenses(panel, base, last, index):
+                if not seen.is_latest(turn):
+                    return
+                drawn.update(shown)
+                yield shown
+
+    yield from in_turn(services.measuring, who, draw(), panel.running)
+    # What was compared meanwhile has drawn a lens of its own, and this one's progress may cover it.
+    now = seen.of or last
+    yield {**(drawn if seen.is_latest(turn) else {}), **panel.ended(note(now.words))}
 
 
-def _lenses(
-    panel: ComparePanel,
-    base: Base,
-    operation: Operation,
-    sample: Sample,
-    result: Comparison,
-    index: int,
-) -> Iterator[dict]:
+def _lenses(panel: ComparePanel, base: Base, made: Compared, index: int) -> Iterator[dict]:
     """Both models at the tokens up to the picked one: the last column says what comes in its
     place."""
-    window = result.tokens[index].window
-    place = index - next(i for i, t in enumerate(result.tokens) if t.window == window)
-    ids = sample.windows[window][: place + 1]  # what stands before the token
+    operation, tokens = made.operation, made.result.tokens
+    window = tokens[index].window
+    place = index - next(i for i, t in enumerate(tokens) if t.window == window)
+    ids = made.sample.windows[window][: place + 1]  # what stands before the token
     from surgery.analysis import logit_lens, token_texts
 
     given = token_texts(base, ids)[-_COLUMNS:]
@@ -268,8 +297,3 @@ def _lenses(
 def _made(figure: dict, operation: Operation) -> dict:
     """The figure, which says once it is outdated; an empty one stays empty."""
     return figure and {**figure, "of": made_of(operation)}
-
-
-def _words(operation: Operation) -> str:
-    what = operation.plan.describe()
-    return f"Compared with the plan {operation} ({what}). Select a token for details."

@@ -32,7 +32,7 @@ export function mount({ element, trigger, props, watch }) {
   const text = element.querySelector('.damage-text');
   const card = element.querySelector('.damage-card');
   let tokens = [];
-  let shown = null; // what the drawn tokens were made of
+  let shown = ''; // the text that the drawn tokens were read from
   let picked = 0;
   const drawOutdated = markOutdated({
     element,
@@ -71,7 +71,7 @@ export function mount({ element, trigger, props, watch }) {
   }
 
   function indexOf(event) {
-    return event.target.parentNode === text ? [...text.children].indexOf(event.target) : -1;
+    return event.target.parentNode === text ? Number(event.target.dataset.index) : -1;
   }
 
   text.addEventListener('pointerover', (event) => indexOf(event) >= 0 && showCard(indexOf(event)));
@@ -92,6 +92,7 @@ export function mount({ element, trigger, props, watch }) {
         startsWindow ? `\n${token.text}` : token.text);
       span.style.setProperty('--strength', strength(token.damage));
       span.id = `damage-token-${i}`;
+      span.dataset.index = i;
       span.setAttribute('role', 'option');
       span.setAttribute('aria-selected', 'false');
       return span;
@@ -104,10 +105,9 @@ export function mount({ element, trigger, props, watch }) {
     drawOutdated();
     if (!value?.tokens) return;
     element.querySelector('.damage-numbers').replaceChildren(...value.numbers.map(number));
-    const key = JSON.stringify(value.tokens);
-    if (key !== shown) {
-      shown = key;
-      tokens = value.tokens;
+    if (value.tokens !== shown) {
+      shown = value.tokens;
+      tokens = JSON.parse(shown);
       picked = value.picked;
       drawTokens();
       const { offsetTop = 0 } = text.children[picked] || {};

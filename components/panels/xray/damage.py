@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import orjson  # as Gradio does
+
 from components.widgets.html_component import LiveHTML
 from surgery.numbers import number, perplexity
 
@@ -19,7 +21,9 @@ class Damage(LiveHTML):
 
 
 def view(comparison: Comparison, picked: int) -> dict:
-    """What is drawn: numbers on top, then every token."""
+    """What is drawn: numbers on top, then every token. The tokens go as text: with every message
+    Gradio's page copies all values, number by number but for text, and where a token is a character
+    these are a hundred thousand."""
     base, patient = comparison.base, comparison.patient
     return {
         "numbers": [
@@ -51,7 +55,7 @@ def view(comparison: Comparison, picked: int) -> dict:
                 "95 % intervals by block bootstrap",
             ),
         ],
-        "tokens": [_token(token) for token in comparison.tokens],
+        "tokens": orjson.dumps([_token(token) for token in comparison.tokens]).decode(),
         "picked": picked,
     }
 

@@ -13,20 +13,23 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from components import importance
-from components.parts import AT_ONCE, COMPUTE, QUIET, PageParts
-from components.services.run_job import JobPanel, run_job, watch
+from components.parts import AT_ONCE, QUIET, PageParts
+from components.services.client_address import Visitor, visitor
+from components.services.run_job import JobPanel, run_job, watch_in_turn
 from components.services.services import Services
 from components.sessions.session import Session
 from components.widgets.job_buttons import start_and_stop, stops
+from components.widgets.page_plan import of_base
 from components.widgets.plotly_view.plotly_view import PlotlyView
 from components.widgets.status.status import Status, failed, note
 from components.widgets.teaching import teaching
 from surgery import SurgeryError
 from surgery.analysis import DEFAULT, SCORES
 from surgery.numbers import perplexity
+from surgery.progress import Cancelled
 
 from . import figures
-from .sample_picker import DATASET, SamplePicker, name_of, sample_of
+from .sample_picker import DATASET, OWN, SamplePicker, name_of, sample_of
 
 if TYPE_CHECKING:
     from surgery.analysis import Scan
@@ -35,7 +38,32 @@ _EXTRAS = {score.label: key for key, score in SCORES.items() if not score.defaul
 _EVERY = 0.7  # seconds between drawings while it is measured
 _SPAN = 8  # layers of the repeat map unless given: 36 variants
 _STOPPED = note("Stopped. Measurements are kept: Measure resumes from here.")
-_ELSEWHERE = "The base that was open before is measured. Open it again to see the figures."
+_REPLACED = "The scan of another base or text was stopped; its measurements are kept."
+
+
+class Fields:
+    """What the panel's fields say now, for each open page. A scan may have begun with others."""
+
+    def __init__(self, *values: Any) -> None:
+        self.values = values  # the arguments of `look` from `kind` on
+
+    def __deepcopy__(self, memo: dict) -> Fields:
+        return Fields()  # Gradio copies a state's first value for every page that is opened
+
+    @property
+    def text(self) -> tuple[str, str]:
+        """Equal for equal texts."""
+        kind, own, *_ = self.values
+        return str(kind), str(own or "") if kind in (OWN, DATASET) else ""
+
+    @property
+    def above(self) -> float:
+        """The threshold of the figure of half layers."""
+        return _threshold(self.values[-1])
+
+
+class _Replaced(Cancelled):
+    """Raised to stop a scan once another base or text was chosen."""
 
 
 @dataclass(frozen=True)
@@ -103,33 +131,46 @@ def layout() -> ScanPanel:
 
 def wire(panel: ScanPanel, picker: SamplePicker, parts: PageParts, tab: str) -> None:
     """Tie the panel to the page. It is visible in the tab called `tab`."""
-    services = parts.services
+    services, fields = parts.services, gr.State(Fields())
     pictures = [panel.layers, panel.blocks, panel.repeats, panel.halves, panel.above]
     outputs = [panel.status, panel.stop, *pictures]
-    inputs = [parts.session, *picker.inputs, panel.extras, panel.span, panel.above]
+    inputs = [parts.session, fields, *picker.inputs, panel.extras, panel.span, panel.above]
 
+    # Gradio looks for an event by its place among the arguments, so they are spelled out here.
     def turned(
-        session: Session, kind, own, extras, span, above, event: gr.SelectData, request: gr.Request
+        session: Session,
+        fields: Fields,
+        kind,
+        own,
+        extras,
+        span,
+        above,
+        event: gr.SelectData,
+        request: gr.Request,
     ) -> Iterator:
         if event.value == tab:
-            yield again(session, request, kind, own, extras, span, above)
+            yield again(session, fields, request, kind, own, extras, span, above)
         else:
             yield {panel.status: gr.skip()}
 
-    def again(session: Session, request: gr.Request, *settings) -> dict:
+    def again(session: Session, fields: Fields, request: gr.Request, *values) -> dict:
+        fields.values = values
         try:
             services.admit("count", request)
-        except SurgeryError as error:
-            return {panel.status: failed(str(error))}
-        return look(panel, services, session, *settings)
+        except SurgeryError as error:  # no figure of another base or text stays
+            return {panel.status: failed(str(error)), **_nothing(panel)}
+        return look(panel, services, session, *values)
 
-    def filtered(session: Session, kind, own, extras, span, above, request: gr.Request) -> dict:
-        updates = again(session, request, kind, own, extras, span, above)
+    def filtered(session: Session, fields: Fields, request: gr.Request, *values) -> dict:
+        fields.values = values
+        if services.refused("count", request):
+            return {panel.halves: gr.skip()}
+        updates = look(panel, services, session, *values)
         return {panel.halves: updates.get(panel.halves, gr.skip())}
 
-    def begin(
-        session: Session, kind, own, extras, span, above, request: gr.Request
-    ) -> Iterator[dict]:
+    def begin(session: Session, fields: Fields, request: gr.Request, *values) -> Iterator[dict]:
+        fields.values = values
+        kind, own, *_ = values
         spec, text = session.spec, name_of(kind, own)
 
         def on_strip(result: Scan) -> dict:
@@ -137,20 +178,21 @@ def wire(panel: ScanPanel, picker: SamplePicker, parts: PageParts, tab: str) -> 
 
             return {parts.strip: importance.follow(session, spec, LayerCosts.of(result, text))}
 
-        updates = measure(panel, services, session, kind, own, extras, span, on_strip, above)
+        updates = measure(panel, services, session, fields, on_strip, visitor(request))
         yield from run_job(services, "measure", request, updates, panel.ended, stopped=_STOPPED)
 
     work: dict[str, Any] = {"inputs": inputs, "outputs": outputs, **QUIET}
     parts.tabs.select(turned, **work, **AT_ONCE)
     for event in parts.opened:
         event.then(again, **work, **AT_ONCE)
-    picker.kind.input(again, **work, trigger_mode="always_last", **AT_ONCE)
+    for event in (picker.kind.input, picker.own.blur):
+        event(again, **work, trigger_mode="always_last", **AT_ONCE)
     panel.above.input(
         filtered, inputs, panel.halves, **QUIET, trigger_mode="always_last", **AT_ONCE
     )
     pressed = (panel.start.click, parts.strip.measure)
     work["outputs"] = [*outputs, parts.strip]
-    measuring = [event(begin, **work, **COMPUTE) for event in pressed]
+    measuring = [event(begin, **work, **AT_ONCE) for event in pressed]
     parts.scanned.extend(measuring)
     hidden = gr.update(visible=False)
     stops(panel.stop, measuring, lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
@@ -160,10 +202,11 @@ def look(
     panel: ScanPanel, services: Services, session: Session, kind, own, extras, span, above=0.0
 ) -> dict:
     """An update with what was measured before of this base and text; nothing is computed."""
-    if not session.spec or kind == DATASET or not str(kind):
+    spec = session.spec
+    if not spec or kind == DATASET or not str(kind):
         return {panel.status: gr.skip()}
     try:
-        base = services.bases.get(session.spec)
+        base = services.bases.get(spec)
         sample = sample_of(base, kind, own, services.deployment, lambda *_: None)
         from surgery.analysis import known_scan
 
@@ -174,24 +217,23 @@ def look(
         words = f"{sample.tokens:,} tokens to measure on. Measure starts with the unmodified base."
         return {panel.status: note(words), **_nothing(panel)}
     found = note(_words(result, name_of(kind, own)))
-    return {panel.status: found, **_drawn(panel, result, above)}
+    return {panel.status: found, **_drawn(panel, spec, result, _threshold(above))}
 
 
 def measure(
     panel: ScanPanel,
     services: Services,
     session: Session,
-    kind,
-    own,
-    extras,
-    span,
+    fields: Fields,
     also: Callable[[Scan], dict] = lambda result: {},
-    above: float = 0.0,
+    who: Visitor | str | None = None,
 ) -> Iterator[dict]:
-    """Measure, and draw the results so far now and then; `also` returns what else shows them.
-    Raises `SurgeryError`."""
+    """Wait for a turn and measure what the fields say; draw the results so far now and then. `also`
+    returns what else shows them; `who` is the visitor, for fair queueing. Raises `SurgeryError`.
+    """
     latest: list[Scan] = []
-    spec, drawn = session.spec, 0.0
+    spec, text, drawn = session.spec, fields.text, 0.0
+    kind, own, extras, span, _ = fields.values
 
     def work(progress) -> Scan:
         base = services.bases.load(spec, progress)
@@ -202,21 +244,36 @@ def measure(
             request = _request(base.depth, extras, span)
             return scan(base, sample, **request, on_update=latest.append, progress=progress)
 
+    def check() -> None:
+        if (session.spec, fields.text) != (spec, text):
+            raise _Replaced
+
     def running(status: dict) -> dict:
         nonlocal drawn
+        check()
         update = panel.running(status)
-        if latest and session.spec == spec and time.monotonic() - drawn > _EVERY:
-            update |= {**_drawn(panel, latest[-1], above), **also(latest[-1])}
+        if latest and time.monotonic() - drawn > _EVERY:
+            update |= {**_drawn(panel, spec, latest[-1], fields.above), **also(latest[-1])}
             latest.clear()
             drawn = time.monotonic()
         return update
 
-    result = yield from watch(work, running)
-    if session.spec != spec:  # the figures are of the base that was opened meanwhile
-        yield panel.ended(note(_ELSEWHERE))
+    try:
+        result = yield from watch_in_turn(services.measuring, who, work, running)
+        check()
+    except _Replaced:
+        yield _replaced(panel, services, session, fields)
         return
     words = note(_words(result, name_of(kind, own)))
-    yield {**panel.ended(words), **_drawn(panel, result, above), **also(result)}
+    yield {**panel.ended(words), **_drawn(panel, spec, result, fields.above), **also(result)}
+
+
+def _replaced(panel: ScanPanel, services: Services, session: Session, fields: Fields) -> dict:
+    """What is known of the base and text that are chosen now: what the scan drew last may have come
+    later than that."""
+    shown = {**_nothing(panel), **look(panel, services, session, *fields.values)}
+    words = f"{shown[panel.status].get('text', '')} {_REPLACED}".strip()
+    return {**shown, **panel.ended(note(words))}
 
 
 def _request(depth: int, extras: list[str], span: str) -> dict:
@@ -258,16 +315,20 @@ def _words(result: Scan, text: str) -> str:
     return words
 
 
-def _drawn(panel: ScanPanel, result: Scan, above: float) -> dict:
-    repeats = figures.repeats(result)
-    halves = figures.half_layers(result, above if isinstance(above, (int, float)) else 0.0)
+def _drawn(panel: ScanPanel, spec: str, result: Scan, above: float) -> dict:
+    repeats = of_base(figures.repeats(result), spec)
+    halves = of_base(figures.half_layers(result, above), spec)
     return {
-        panel.layers: figures.layers(result),
-        panel.blocks: figures.blocks(result),
+        panel.layers: of_base(figures.layers(result), spec),
+        panel.blocks: of_base(figures.blocks(result), spec),
         panel.repeats: gr.update(value=repeats, visible=bool(repeats)),
         panel.halves: gr.update(value=halves, visible=bool(halves)),
         panel.above: gr.update(visible=bool(halves)),
     }
+
+
+def _threshold(above: object) -> float:
+    return above if isinstance(above, (int, float)) else 0.0
 
 
 def _nothing(panel: ScanPanel) -> dict:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from components.parts import QUIET, PageParts
+from components.parts import AT_ONCE, QUIET, PageParts
 from components.services.client_address import Visitor, visitor
 from components.services.default_scores import default_scores
-from components.services.run_job import JobPanel, run_job, watch
+from components.services.run_job import JobPanel, in_turn, run_job, watch
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.measurements import Entry
@@ -73,10 +73,8 @@ def wire(panel: SkillsPanel, parts: PageParts) -> None:
         updates = run(panel, services, session, healed, visitor(request))
         yield from run_job(services, "measure", request, updates, panel.ended, stopped=_STOPPED)
 
-    # They take turns in a queue of their own.
-    events: dict[str, Any] = {"concurrency_limit": None, "trigger_mode": "once", **QUIET}
     outputs = [panel.status, panel.stop, panel.board]
-    probing = panel.start.click(begin, [parts.session, parts.healed], outputs, **events)
+    probing = panel.start.click(begin, [parts.session, parts.healed], outputs, **QUIET, **AT_ONCE)
     hidden = gr.update(visible=False)
     stops(panel.stop, [probing], lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
     parts.measured.append(probing)
@@ -103,7 +101,7 @@ def run(
     if known:
         probing.latest.append(known)
     else:
-        yield from services.skills.turns.queued(who, probing.turn(), probing.waiting)
+        yield from in_turn(services.skills.turns, who, probing.turn(), panel.running)
     yield from probing.log()
 
 
@@ -119,12 +117,6 @@ class _Probing:
         self.latest: list[SkillResults] = []
         self._order = list(SKILLS)
         self._sorted = 0  # the number of items that the order rests on
-
-    def waiting(self, place: int) -> dict:
-        """What is shown until it is our turn."""
-        if not place:
-            return {self.panel.status: gr.skip()}
-        return self.panel.running({"text": f"Place {place} in the queue", "share": None})
 
     def turn(self) -> Iterator[dict]:
         """Probe, and draw each result."""

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from components.parts import COMPUTE, QUIET, PageParts
-from components.services.run_job import JobPanel, run_job, watch
+from components.parts import AT_ONCE, QUIET, PageParts
+from components.services.client_address import Visitor, visitor
+from components.services.run_job import JobPanel, run_job, watch_in_turn
 from components.services.services import Services
 from components.sessions.measurements import Entry
 from components.sessions.session import Session, layers_text
@@ -94,7 +95,8 @@ def wire(panel: SuggestPanel, picker: SamplePicker, parts: PageParts) -> None:
     services = parts.services
 
     def begin(session: Session, size, unit, kind, own, request: gr.Request) -> Iterator[dict]:
-        updates = run(panel, services, session, size, unit, kind, own)
+        who = visitor(request)
+        updates = run(panel, services, session, size, unit, kind, own, who)
         yield from run_job(services, "measure", request, updates, panel.ended, stopped=_STOPPED)
 
     finding = panel.start.click(
@@ -102,7 +104,7 @@ def wire(panel: SuggestPanel, picker: SamplePicker, parts: PageParts) -> None:
         [parts.session, panel.size, panel.unit, *picker.inputs],
         [panel.status, panel.stop, panel.rows],
         **QUIET,
-        **COMPUTE,
+        **AT_ONCE,
     )
     hidden = gr.update(visible=False)
     stops(panel.stop, [finding], lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
@@ -122,9 +124,17 @@ def wire(panel: SuggestPanel, picker: SamplePicker, parts: PageParts) -> None:
 
 
 def run(
-    panel: SuggestPanel, services: Services, session: Session, size, unit, kind: str, own: str
+    panel: SuggestPanel,
+    services: Services,
+    session: Session,
+    size,
+    unit,
+    kind: str,
+    own: str,
+    who: Visitor | str | None = None,
 ) -> Iterator[dict]:
-    """Find plans and list them as they come. Raises `SurgeryError`."""
+    """Wait for a turn, find plans and list them as they come. `who` is the visitor, for fair
+    queueing. Raises `SurgeryError`."""
     spec, wanted = session.spec, _size(size, unit)
     latest: list[list[Suggestion]] = []
     opened: list[Base] = []
@@ -152,15 +162,16 @@ def run(
         return update
 
     yield {panel.rows: {}}
-    suggestions, judgements = yield from watch(work, running)
+    suggestions, judgements = yield from watch_in_turn(services.measuring, who, work, running)
     for one, judged in zip_longest(suggestions, judgements):
         score = judged.score if judged else one.measured
         if score is not None:
             how = METHODS[one.method].label
             of = Operation(spec, one.plan)
             session.measurements.add(Entry.of(opened[0], of, score, name_of(kind, own), how))
+    words = f"Text: {name_of(kind, own)}. {_JUDGED if judgements else _NOT_JUDGED}"
     yield {
-        **panel.ended(note(_JUDGED if judgements else _NOT_JUDGED)),
+        **panel.ended(note(words)),
         panel.rows: view(spec, opened[0], suggestions, judgements),
     }
 

@@ -6,6 +6,7 @@ import { describeBase, describeCost, describePatient } from './describe.mjs';
 import { createDetails } from './details.mjs';
 import { createDrawing } from './drawing.mjs';
 import { EditQueue } from './edit_queue.mjs';
+import { isRecipe } from './pasted.mjs';
 import { centred, toolbarTop } from './placing.mjs';
 import { createPresetMenu } from './preset_menu.mjs';
 import {
@@ -474,6 +475,15 @@ export function mount({ element, trigger, props, watch }) {
 
   planBox.addEventListener('change', write);
   planBox.addEventListener('input', () => complain('')); // of what stood there before
+  planBox.addEventListener('paste', (event) => {
+    const text = event.clipboardData?.getData('text/plain') ?? '';
+    if (!view || !isRecipe(text)) return;
+    event.preventDefault();
+    complain('');
+    planBox.value = view.text;
+    shownText = view.text; // so that the answer takes its place
+    trigger('recipe', { text });
+  });
   planBox.addEventListener('keydown', (event) => {
     if (event.key === 'Enter') write();
     if (event.key === 'Escape' && view) {

@@ -15,8 +15,8 @@ from surgery.initialisers import INITIALISERS
 
 class LayerStrip(LiveHTML):
     """The value is `Session.view`; before a base is open it is {opening} or {note}, each a line to
-    show. Emits `edit` with a request for `Session.apply`, and `measure` when the layers' importance
-    is to be measured."""
+    show. Emits `edit` with a request for `Session.apply`, `recipe` with the `text` of one that is
+    pasted, and `measure` when the layers' importance is to be measured."""
 
     stem = "layer_strip"
 
