@@ -102,17 +102,21 @@ def test_a_refusal_says_why(services, tiny_folder):
     assert str(session.plan) == "0:2, 4:6"
 
 
-def test_it_ends_when_it_is_stopped_or_another_plan_is_shown(services, spec):
-    for what in ("stopped", "edited"):
+def test_it_ends_when_it_is_stopped_or_another_plan_or_base_is_shown(services, spec, tiny_folder):
+    for what in ("stopped", "edited", "same plan of another base"):
         session, asked, healed = opened(services, spec), Asked(), HealedStore()
         updates = run(services, session, healed, asked)
         next(updates)
         if what == "stopped":
             asked.repair = None
-        else:
+        elif what == "edited":
             session.become("0:3")
+        else:
+            session.open("other", services.bases.get(str(tiny_folder("llama"))))
+            session.become("0:2, 4:6")
         with pytest.raises(Cancelled):
             list(updates)
+        assert not session.plan.fitted
         assert healed.operation(spec, session.plan).healed is None
         with healed.busy.taken(lambda *_: None):  # given back
             pass

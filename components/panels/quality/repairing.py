@@ -106,7 +106,8 @@ def repair(
     results: list[Repaired] = []
 
     def check() -> None:
-        if asked.repair is not operation or session.plan != operation.plan:
+        shown_now = session.spec, session.plan
+        if asked.repair is not operation or shown_now != (operation.spec, operation.plan):
             raise Cancelled
 
     def waiting(place: int) -> dict:
