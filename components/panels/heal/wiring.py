@@ -215,7 +215,7 @@ def heal(
         with healed.busy.taken(progress), ExitStack() as used:
             base = used.enter_context(bases.in_use(bases.load(operation.spec, progress)))
             progress("Starting", 0, 0)  # raises if the page was closed, before anything is written
-            place = runs.place(own, operation, settings)
+            place = runs.place(own, base.source.identity, operation, settings)
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 run = HealingRun(
