@@ -32,13 +32,13 @@ def test_what_a_page_showed_is_given_back_and_its_plan_is_not(holder):
     session, look, seen, box = holder.parts
     page = holder["a"]
     plan, looks_at, comparison = page[session], page[look], page[seen]
-    looks_at.open, looks_at.spectra["q"] = True, "large"
+    looks_at.open, looks_at.spectrum._kept = True, ("q", "large")
     page._update_value_in_config(box, "a picture of megabytes")
     SessionCleanup().release(holder, "a")
     assert "megabytes" not in repr(holder["a"].config_values)
     assert holder["a"][session] is plan  # whoever comes back finds it
     assert holder["a"][look] is looks_at and looks_at.open  # the same tab is open
-    assert not looks_at.spectra
+    assert looks_at.spectrum._kept is None
     assert holder["a"][seen] is not comparison
     holder["a"]._update_value_in_config(box, "again")  # and the page works as before
     SessionCleanup().release(holder, "never there")
