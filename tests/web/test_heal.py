@@ -196,7 +196,7 @@ def test_the_log_tells_the_healed_from_the_unhealed(page, session):
     result = page.patient().facts["perplexity"]
     assert (healed.perplexity, healed.tokens) == (result["healed"], result["tokens"])
     assert healed.low < healed.perplexity < healed.high and healed.parameters == cut.parameters
-    points = log.picture(session.measurements, session.spec)["data"][1]
+    points = log.picture(session.measurements, session.identity)["data"][1]
     assert points["marker"]["symbol"] == ["circle", "circle", "diamond"]
     assert len(set(points["marker"]["color"])) == 3 and "healed" in points["text"][2]
     assert log.table(session.measurements, "")["entries"][2]["note"] == "healed, 6 steps"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -18,6 +17,7 @@ from components.sessions.session import Session, layers_text
 from components.widgets.job_buttons import stops
 from components.widgets.status.status import note
 from surgery.facts import dtypes
+from surgery.progress import Progress
 
 from .panel import BasePicker, name_of, nothing_open, opening
 
@@ -109,8 +109,12 @@ def open_for(
             status = {**status, "text": f"{status['text']} {session.name} is still open."}
         return status, strip, tiles, gr.update(visible=False)
 
+    def opened(progress: Progress) -> Base:
+        services.bases.refresh(wanted)
+        return services.bases.get(wanted, progress)
+
     def updates() -> Iterator[tuple]:
-        base = yield from watch(partial(services.bases.get, wanted), running)
+        base = yield from watch(opened, running)
         if session.opening is not latest:
             return
         # If it was open already, what was done meanwhile is kept.

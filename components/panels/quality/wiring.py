@@ -98,7 +98,8 @@ def measure_latest(
 
     def admitted() -> Iterator[dict]:
         services.quality.arrive(getattr(request, "session_hash", None) or "")
-        yield from measure(services, operation, text, is_wanted, visitor(request), wanted)
+        of = services, operation, session.check
+        yield from measure(*of, text, is_wanted, visitor(request), wanted)
 
     for shown in run_job(services, "quality", request, admitted(), failed):
         if "of" not in shown:  # an update that changes nothing
@@ -113,13 +114,14 @@ def measure_latest(
 def measure(
     services: Services,
     operation: Operation,
+    check_base: Callable[[Base], None],
     text: str,
     is_wanted: Callable[[], bool],
     who: Visitor,
     wanted: bool,
 ) -> Iterator[dict]:
     """Values of the tile while a plan is measured, as long as it `is_wanted`. Raises
-    `SurgeryError`."""
+    `SurgeryError`, as `check_base` does for a base that isn't the plan's."""
     quality = services.quality
     latest: list[PlanQuality] = []
     last: dict = {}
@@ -149,6 +151,7 @@ def measure(
 
     def prepare(progress: Progress) -> tuple[Base, Sample]:
         base = services.bases.get(operation.spec, progress)
+        check_base(base)
         return base, quality.sample(base, text)
 
     def work(base: Base, sample: Sample, progress: Progress) -> PlanQuality:
