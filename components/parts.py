@@ -58,7 +58,7 @@ class PageParts:
             try:
                 text = plan_of(session, event_data(event))
             except SurgeryError as error:
-                session.refuse(error)
+                session.refuse(SurgeryError(self.services.deployment.words(error)))
                 return strip_of(session), gr.skip()
             if text is None:
                 gr.Info("That plan belongs to another base: open that base first.")

@@ -22,6 +22,8 @@ from .session_cleanup import SessionCleanup
 from .skills import Skills
 from .zerogpu import ZeroGpu
 
+_ROOM = 128  # that wait for a base: as many as Gradio's queue takes, since every page opens one
+
 
 @dataclass(frozen=True)
 class Services:
@@ -33,6 +35,7 @@ class Services:
     queue: FairQueue
     quality: Quality
     repairs: FairQueue  # each repair uses all processors
+    opening: FairQueue
     measuring: FairQueue
     healing: FairQueue
     saving: FairQueue
@@ -69,6 +72,7 @@ class Services:
             queue,
             quality,
             turns(1),
+            FairQueue(8, most=_ROOM, people=_ROOM),
             turns(4),
             turns(1),
             turns(2),

@@ -8,7 +8,8 @@ import pytest
 from gradio.context import Context
 
 from components.page import build
-from components.panels import heal, log, save, weights
+from components.panels import base, heal, log, save, weights
+from components.panels.base.wiring import open_for
 from components.panels.heal.text_choice import MIXED
 from components.panels.heal.wiring import heal as run_heal
 from components.panels.log.wiring import measure
@@ -91,12 +92,20 @@ def saving(services, session):
     )
 
 
+def opening(services, session):
+    """Its updates are in the order of its outputs."""
+    panel = base.layout(services, "bundled")
+    updates = open_for(services, Session(), HealedStore(), session.spec, "", None)
+    return panel, ({panel.status: status, panel.stop: stop} for status, _, _, stop in updates)
+
+
 @pytest.mark.parametrize(
     ("turns", "begin"),
     [
         *(("measuring", work) for work in (scanning, comparing, suggesting, logging, counting)),
         ("healing", healing),
         ("saving", saving),
+        ("opening", opening),
     ],
 )
 def test_it_says_its_place_and_gives_it_back(services, session, turns, begin):
@@ -107,7 +116,7 @@ def test_it_says_its_place_and_gives_it_back(services, session, turns, begin):
     with gr.Blocks():
         panel, updates = begin(services, session)
     said = next(u for u in updates if "queue" in u.get(panel.status, {}).get("text", ""))
-    assert said[panel.status]["text"] == "Place 1 in the queue"
+    assert said[panel.status]["text"].endswith("Place 1 in the queue")
     if turns != "healing":  # its button is always there
         assert said[panel.stop]["visible"]
     updates.close()
@@ -122,9 +131,9 @@ def test_it_says_its_place_and_gives_it_back(services, session, turns, begin):
 
 
 def test_no_work_waits_in_gradio_s_queue_where_nothing_is_said(services):
-    """Only opening a base has a limit there, and endpoints of other programs. Leaving a page is no
-    event of the queue, whatever it looks like."""
+    """Only endpoints of other programs have a limit there. Leaving a page is no event of the queue,
+    whatever it looks like."""
     page = build(services=services)
     queued = [fn for fn in page.fns.values() if fn.fn and fn.queue and fn.concurrency_limit]
     names = {fn.api_name for fn in queued if fn.api_visibility != "public"}
-    assert names == {"arrive", "choose", "leave"}
+    assert names == {"leave"}

@@ -23,6 +23,7 @@ from components.page import build, launch_options
 from components.panels import weights
 from components.services import jobs
 from components.services.bases import Bases
+from components.services.fair_queue import FairQueue
 from components.services.services import Services
 from components.services.session_cleanup import SessionCleanup
 from surgery.weight_stats import cache
@@ -174,8 +175,8 @@ def in_our_hands(page: Page) -> dict:
         "threads": {
             name: n for name, n in names.items() if name in ("job", "preparing", "leaving")
         },
-        "turns": services.queue.taken,
-        "waiting": services.queue.sessions + services.quality.turns.sessions,
+        "turns": sum(turns.taken for turns in turns_of(services)),
+        "waiting": sum(turns.sessions for turns in turns_of(services)),
         "preparing": len(services.bases.shared),
         "ending": len(jobs.ending()),
         "in use": services.bases.used,
@@ -191,6 +192,12 @@ def in_our_hands(page: Page) -> dict:
         "partials": [str(p) for p in page.folder.rglob("*.partial")],
         "runs": len(list(services.runs.folder.iterdir())),
     }
+
+
+def turns_of(services) -> list[FairQueue]:
+    """All queues of the page."""
+    own = [turns for turns in vars(services).values() if isinstance(turns, FairQueue)]
+    return [*own, services.quality.turns, services.skills.turns]
 
 
 def threads() -> list[threading.Thread]:

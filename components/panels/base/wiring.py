@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from components.parts import QUIET, PageParts, tiles_of
+from components.parts import AT_ONCE, QUIET, PageParts, tiles_of
 from components.services import heavy_imports
-from components.services.run_job import run_job, watch
+from components.services.client_address import visitor
+from components.services.run_job import run_job, watch_in_turn
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session, layers_text
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 _QUIET = 15.0  # seconds for which a base is opened silently behind its remembered numbers
 _LEAVES = 0.15  # seconds for a drawing to leave before importing holds everything up
-_OPEN: dict[str, Any] = {"concurrency_limit": 8, "concurrency_id": "open"}
 
 
 def wire(
@@ -46,7 +46,7 @@ def wire(
 
     chosen = [panel.name, parts.session, parts.healed]
     outputs = [panel.status, parts.strip, parts.tiles, panel.stop]
-    loading = restored.then(arrive, [*chosen, plan], outputs, **QUIET, **_OPEN)
+    loading = restored.then(arrive, [*chosen, plan], outputs, **QUIET, **AT_ONCE)
     choosing = gr.on(
         [panel.open.click, panel.name.input],
         choose,
@@ -54,7 +54,7 @@ def wire(
         outputs,
         trigger_mode="always_last",
         **QUIET,
-        **_OPEN,
+        **AT_ONCE,
     )
 
     def stopped(session: Session) -> tuple:
@@ -114,7 +114,7 @@ def open_for(
         return services.bases.get(wanted, progress)
 
     def updates() -> Iterator[tuple]:
-        base = yield from watch(opened, running)
+        base = yield from watch_in_turn(services.opening, visitor(request), opened, running)
         if session.opening is not latest:
             return
         # If it was open already, what was done meanwhile is kept.
@@ -131,7 +131,8 @@ def open_for(
     for update in run_job(services, "open", request, updates(), ended):
         if session.opening is not latest:
             return
-        yield update
+        same = gr.skip()
+        yield (same, same, same, same) if update == same else update
 
 
 def describe(base: Base | KnownBase) -> dict:

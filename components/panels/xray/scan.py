@@ -185,8 +185,8 @@ def wire(panel: ScanPanel, picker: SamplePicker, parts: PageParts, tab: str) -> 
     parts.tabs.select(turned, **work, **AT_ONCE)
     for event in parts.opened:
         event.then(again, **work, **AT_ONCE)
-    for event in (picker.kind.input, picker.own.blur):
-        event(again, **work, trigger_mode="always_last", **AT_ONCE)
+    for other_text in (picker.kind.input, picker.own.blur):
+        other_text(again, **work, trigger_mode="always_last", **AT_ONCE)
     panel.above.input(
         filtered, inputs, panel.halves, **QUIET, trigger_mode="always_last", **AT_ONCE
     )
