@@ -120,6 +120,7 @@ def open_for(
         # If it was open already, what was done meanwhile is kept.
         if not session.shows(wanted, base):
             begin(base)
+        healed.renew(wanted, base.identity)
         hidden = gr.update(visible=False)
         yield describe(base), session.view(), tiles_of(services, session, healed), hidden
 

@@ -77,15 +77,20 @@ def measure_latest(
     wanted: bool = False,
 ) -> Iterator[dict]:
     """Values of the tile for the session's plan, until it is measured or no longer wanted.
-    `Quality.why_not` decides whether one that isn't `wanted` is measured."""
+    `Quality.why_not` decides whether one that isn't `wanted` is measured. Whoever wants it also
+    goes without a healed patient that newer ones have replaced: the tile has offered that."""
     if not session.spec or asked.repairs(session.spec, session.plan):
         return
     request_number, text = asked.ask(), asked.text
+    bare = Operation(session.spec, session.plan)
+    if wanted:
+        healed.go_without(bare.spec, bare.plan)
     try:
-        operation = healed.operation(session.spec, session.plan)
+        operation = healed.operation(bare.spec, bare.plan)
     except SurgeryError as error:  # its healed patient was released
-        lost = view.failed(Operation(session.spec, session.plan), text, str(error))
-        yield {**lost, "request": request_number}
+        show = view.offer if healed.may_go_without(bare.spec, bare.plan) else view.failed
+        gone = show(bare, text, services.deployment.words(error))
+        yield {**gone, "request": request_number}
         return
 
     def is_wanted() -> bool:
