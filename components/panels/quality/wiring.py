@@ -103,8 +103,9 @@ def measure_latest(
 
     def admitted() -> Iterator[dict]:
         services.quality.arrive(getattr(request, "session_hash", None) or "")
-        of = services, operation, session.check
-        yield from measure(*of, text, is_wanted, visitor(request), wanted)
+        yield from measure(
+            services, operation, session.check, text, is_wanted, visitor(request), wanted
+        )
 
     for shown in run_job(services, "quality", request, admitted(), failed):
         if "of" not in shown:  # an update that changes nothing
