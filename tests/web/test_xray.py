@@ -296,6 +296,23 @@ def test_suggestions_are_listed_logged_and_applied(services, session):
         assert values[panel.status]["failed"]
 
 
+def test_suggestions_end_once_another_base_is_open(services, session, tiny_folder, monkeypatch):
+    with gr.Blocks():
+        panel = suggest.layout()
+    other = str(tiny_folder("gpt2"))
+
+    def endless(*_, progress, **__):
+        session.open(other, services.bases.get(other))
+        while True:
+            progress("Measuring", 0, 0)
+            time.sleep(0.01)
+
+    monkeypatch.setattr("surgery.analysis.suggest", endless)
+    values = shown(suggest.run(panel, services, session, 4, "layers", "facts", ""))
+    assert "another base was opened" in values[panel.status]["text"]
+    assert not values[panel.stop]["visible"]
+
+
 def test_suggestions_are_judged_on_the_other_half(services, session):
     with gr.Blocks():
         panel = suggest.layout()

@@ -133,7 +133,8 @@ def detail(base: ValueCounts, patient: ValueCounts, name: str, log: bool) -> dic
         "title": name,
         "hint": "Decoder layers only: embeddings, final norm and output head are not counted. "
         "Dashed: a normal distribution with the patient's mean and standard deviation. Tails above "
-        "it are typical of trained weights. The curves coincide unless a layer was reinitialised.",
+        "it are typical of trained weights. For one layer, the curves of base and patient coincide "
+        "unless it was initialised anew; for several, dropped and repeated ones count too.",
         "data": lines,
         "layout": {
             "xaxis": {"title": {"text": "weight value"}, "tickformat": ",.2~r"},

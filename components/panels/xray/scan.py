@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -15,7 +16,7 @@ import gradio as gr
 from components import importance
 from components.parts import AT_ONCE, QUIET, PageParts
 from components.services.client_address import Visitor, visitor
-from components.services.run_job import JobPanel, run_job, watch_in_turn
+from components.services.run_job import JobPanel, run_job, watch, watch_in_turn
 from components.services.services import Services
 from components.sessions.session import Session
 from components.widgets.job_buttons import start_and_stop, stops
@@ -262,18 +263,20 @@ def measure(
         result = yield from watch_in_turn(services.measuring, who, work, running)
         check()
     except _Replaced:
-        yield _replaced(panel, services, session, fields)
+        # What is known of the base and text that are chosen now: what the scan drew last may have
+        # come later than that.
+        now = partial(look, panel, services, session, *fields.values)
+        known = yield from watch(lambda _: now(), lambda _: {panel.status: gr.skip()})
+        yield _replaced(panel, known)
         return
     words = note(_words(result, name_of(kind, own)))
     yield {**panel.ended(words), **_drawn(panel, spec, result, fields.above), **also(result)}
 
 
-def _replaced(panel: ScanPanel, services: Services, session: Session, fields: Fields) -> dict:
-    """What is known of the base and text that are chosen now: what the scan drew last may have come
-    later than that."""
-    shown = {**_nothing(panel), **look(panel, services, session, *fields.values)}
-    words = f"{shown[panel.status].get('text', '')} {_REPLACED}".strip()
-    return {**shown, **panel.ended(note(words))}
+def _replaced(panel: ScanPanel, known: dict) -> dict:
+    """The end of a scan that another base or text has replaced, with what is `known` of that."""
+    words = f"{known[panel.status].get('text', '')} {_REPLACED}".strip()
+    return {**_nothing(panel), **known, **panel.ended(note(words))}
 
 
 def _request(depth: int, extras: list[str], span: str) -> dict:

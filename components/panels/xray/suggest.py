@@ -26,6 +26,7 @@ from surgery import Plan, SurgeryError
 from surgery.analysis import METHODS
 from surgery.numbers import number, perplexity
 from surgery.operation import Operation
+from surgery.progress import Cancelled
 
 from .sample_picker import SamplePicker, judging_sample, name_of, sample_of
 
@@ -40,6 +41,7 @@ _JUDGED = "Sorted by measured perplexity, then measured on other text, which no 
 _NOT_JUDGED = (
     "Sorted by measured perplexity. A longer text would have a second half to check them on."
 )
+_ELSEWHERE = note("Stopped, since another base was opened. Its measurements are kept.")
 _STOPPED = note("Stopped. Measurements are kept: Suggest resumes from here.")
 
 
@@ -155,6 +157,8 @@ def run(
             return found, judge(base, [one.plan for one in found], other, controls, progress)
 
     def running(status: dict) -> dict:
+        if session.spec != spec:
+            raise Cancelled
         update = panel.running(status)
         if latest:
             update[panel.rows] = view(spec, opened[0], latest[-1])
@@ -162,7 +166,13 @@ def run(
         return update
 
     yield {panel.rows: {}}
-    suggestions, judgements = yield from watch_in_turn(services.measuring, who, work, running)
+    try:
+        suggestions, judgements = yield from watch_in_turn(services.measuring, who, work, running)
+    except Cancelled:
+        if session.spec == spec:
+            raise
+        yield panel.ended(_ELSEWHERE)
+        return
     for one, judged in zip_longest(suggestions, judgements):
         score = judged.score if judged else one.measured
         if score is not None:
