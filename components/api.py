@@ -62,7 +62,7 @@ class Endpoints:
             base: "bundled", or a model on the Hugging Face Hub as org/name or org/name@revision.
         """
         with self._answering("call", request):
-            return facts.of_base(self.bases.get(_spec(base)))
+            return facts.of_base(self.bases.get(self._named(base)))
 
     def preview(self, base: str, plan: str, request: gr.Request = _GIVEN) -> dict:
         """Say what a plan would make of a model: layers, parameters, bytes, KV cache, before and
@@ -327,15 +327,24 @@ class Endpoints:
             return
         raise gr.Error(message, print_exception=False)
 
+    def _named(self, base: str) -> str:
+        """A base's name, to open it: again if its files have changed. Raises `SurgeryError`."""
+        if not isinstance(base, str):
+            raise SurgeryError("base has to be a string, such as bundled or org/name.")
+        spec = base.strip()
+        self.bases.refresh(spec)
+        return spec
+
     def _operation(
         self, base: str, plan: str, progress: Progress | None = None
     ) -> tuple["Base", Operation]:
-        model = self.bases.get(_spec(base), progress)
+        spec = self._named(base)
+        model = self.bases.get(spec, progress)
         allowed = self.services.deployment
         allowed.check_text(str(plan))
         wanted = facts.read_plan(str(plan), model)
         allowed.check_plan(len(wanted))
-        return model, Operation(_spec(base), wanted)
+        return model, Operation(spec, wanted)
 
     def _sample(
         self, base: str, text: str, limit: int, progress: Progress
@@ -346,15 +355,9 @@ class Endpoints:
         self.services.deployment.check_text(str(text))
         if not isinstance(limit, int) or not 1 <= limit <= _LONGEST_SAMPLE:
             raise SurgeryError(f"limit can be 1 to {_LONGEST_SAMPLE:,} tokens.")
-        model = self.bases.load(_spec(base), progress)
+        model = self.bases.load(self._named(base), progress)
         name = "the text given" if text else f"the short text “{texts.DEFAULT}”"
         return model, Sample.of(model, str(text) or texts.get(texts.DEFAULT), limit=limit), name
-
-
-def _spec(base: str) -> str:
-    if not isinstance(base, str):
-        raise SurgeryError("base has to be a string, such as bundled or org/name.")
-    return base.strip()
 
 
 def _notes(plan: str) -> dict:

@@ -38,6 +38,7 @@ class KnownBase:
 
     name: str
     kind: str
+    identity: str
     note: str
     revision: str | None
     architecture: str
@@ -62,6 +63,7 @@ class KnownBase:
         return cls(
             name=base.name,
             kind=base.kind,
+            identity=base.identity,
             note=base.note,
             revision=base.revision,
             architecture=base.architecture,

@@ -84,6 +84,11 @@ class Model:
         return self.source.kind
 
     @property
+    def identity(self) -> str:
+        """Equal for equal files, and another one when they change."""
+        return self.source.identity
+
+    @property
     def note(self) -> str:
         """A remark on where the weights come from; may be empty."""
         return self.source.note

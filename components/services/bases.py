@@ -70,8 +70,8 @@ class Bases:
         return len(self._used)
 
     def get(self, spec: str, progress: Progress | None = None) -> Base:
-        """Return the base called `spec`, opening it if needed, or again if its files have changed
-        since. Concurrent callers share one opening.
+        """Return the base called `spec`, opening it if needed. Concurrent callers share one
+        opening.
 
         Raises `BaseError`, also if the deployment does not allow the base, or if a caller without a
         progress function would wait for more than `_SILENT` seconds.
@@ -79,15 +79,21 @@ class Bases:
         with self._lock:
             if (base := self._bases.get(spec)) is not None:
                 self._bases.move_to_end(spec)
-        if base is not None:
-            if not base.source.has_changed:
                 return base
-            with self._lock:
-                if self._bases.get(spec) is base:  # nobody else has opened it again
-                    del self._bases[spec]
         self.deployment.check_spec(spec)
         progress = progress or at_most(_SILENT)
         return self.shared.run(("open", spec), partial(self._open, spec), progress)
+
+    def refresh(self, spec: str) -> None:
+        """Close the base called `spec` if its files have changed since it was opened, so that `get`
+        opens it again. Call it where a base is opened by name, not where a page works with the one
+        that it shows: its plan is of the base as it was, which says that it is to be opened again.
+        """
+        base = self._bases.get(spec)
+        if base is not None and base.source.has_changed:
+            with self._lock:
+                if self._bases.get(spec) is base:  # nobody else has opened it again
+                    del self._bases[spec]
 
     def expect(self, spec: str) -> KnownBase | None:
         """What is remembered of a base that is about to be opened. None on a public page, which

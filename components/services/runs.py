@@ -29,12 +29,13 @@ class Runs:
         self._running: Counter[str] = Counter()  # runs of each session
         self._gone: set[str] = set()  # sessions that left during a run
 
-    def place(self, session: str, operation: Operation, settings: Settings) -> Path:
+    def place(self, session: str, identity: str, operation: Operation, settings: Settings) -> Path:
         """Return the folder of a session's run: the same one for the same settings, so that the run
-        resumes."""
+        resumes. `identity` is that of the base's files: a run doesn't resume on other weights, and
+        a visitor can't remove it."""
         self._running[session] += 1
         self._gone.discard(session)
-        key = json.dumps([operation.spec, str(operation.plan), settings.as_dict()])
+        key = json.dumps([operation.spec, identity, str(operation.plan), settings.as_dict()])
         return self._of(session) / hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def text(self, session: str, text: str, ending: str) -> Path:

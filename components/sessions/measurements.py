@@ -34,10 +34,10 @@ class Measure:
 
 @dataclass(frozen=True)
 class Entry:
-    """A measured plan. `identity` is the base's, `text` what it was measured on, `note` how the
-    plan was made. `healing` is empty for an unhealed patient, and else the same for the same
-    healing only. `Measurements` give the `index`, and people `name` and pin what they keep.
-    `skills` is what became of its skills, in words; empty if they weren't probed."""
+    """A measured plan. `identity` is that of the base's files, `text` what it was measured on,
+    `note` how the plan was made. `healing` is empty for an unhealed patient, and else the same for
+    the same healing only. `Measurements` give the `index`, and people `name` and pin what they
+    keep. `skills` is what became of its skills, in words; empty if they weren't probed."""
 
     identity: str
     base: str
@@ -66,13 +66,13 @@ class Entry:
         note: str = "",
     ) -> Entry:
         """Make the entry for a measurement of an operation's patient."""
-        (spec, text_of_plan, healing), plan = operation.key, operation.plan
+        (_, text_of_plan, healing), plan = operation.key, operation.plan
         if operation.healed:
             note = operation.healed.note
         elif plan.is_whole:
             note = "the base"
         return cls(
-            spec,
+            base.identity,
             base.name,
             text_of_plan,
             len(plan),
@@ -88,7 +88,7 @@ class Entry:
 
     @property
     def patient(self) -> tuple[str, str, str]:
-        """The key of the operation."""
+        """The base's identity, the plan, and a digest of the healing."""
         return self.identity, self.plan, self.healing
 
     @property
@@ -143,14 +143,17 @@ class Measurements:
                 loose = (key for key, e in self._entries.items() if not (e.name or e.pinned))
                 del self._entries[next(loose, next(iter(self._entries)))]
 
-    def add_skills(self, operation: Operation, words: str) -> None:
-        """Add what became of a patient's skills to its entries, those to come among them."""
+    def add_skills(self, identity: str, operation: Operation, words: str) -> None:
+        """Add what became of a patient's skills to its entries, those to come among them.
+        `identity` is that of the base's files."""
+        _, plan, healing = operation.key
+        patient = identity, plan, healing
         with self._lock:
-            self._skills[operation.key] = words
+            self._skills[patient] = words
             while len(self._skills) > _MOST:
                 self._skills.popitem(last=False)
             for key, entry in self._entries.items():
-                if entry.patient == operation.key:
+                if entry.patient == patient:
                     self._entries[key] = replace(entry, skills=words)
 
     def at(self, index: int) -> Entry | None:

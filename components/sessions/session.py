@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from components.services.deployment import Deployment
-from surgery import PRESETS, History, Init, Plan, PlanError, SurgeryError
+from surgery import PRESETS, BaseError, History, Init, Plan, PlanError, SurgeryError
 from surgery import presets as preset_texts
 from surgery.plan import COPY
 from surgery.recipes.merge_methods import check_is_plan
@@ -45,6 +45,7 @@ class Session:
     def __init__(self, deployment: Deployment | None = None) -> None:
         self._deployment = deployment or Deployment()
         self.spec = ""
+        self.identity = ""  # of the files of its base
         self.opening: object = None  # the latest request to open a base
         self.measurements = Measurements()
         self.importance: dict | None = None  # of the base's layers, once it has been looked up
@@ -89,7 +90,7 @@ class Session:
     def open(self, spec: str, base: Base | KnownBase) -> None:
         """Start over with another base and its whole plan."""
         with self._lock:
-            self.spec = spec
+            self.spec, self.identity = spec, base.identity
             self._name, self._kinds = base.name, base.kinds
             self._contents = contents(base)
             self.importance = None
@@ -101,12 +102,17 @@ class Session:
             self._edited, self._repaired = False, None
 
     def shows(self, spec: str, base: Base) -> bool:
-        """Whether this base is open and drawn as it is."""
+        """Whether this base is open, with its files as they are."""
         with self._lock:
-            if self._history is None or self.spec != spec:
-                return False
-            depth = self._history.present.depth
-            return (self._name, self._kinds, depth) == (base.name, base.kinds, base.depth)
+            return (self.spec, self.identity) == (spec, base.identity)
+
+    def check(self, base: Base | KnownBase) -> None:
+        """Raise `BaseError` unless this is the base that is shown. Its files may have changed, and
+        another page may have opened it again."""
+        if base.identity != self.identity:
+            raise BaseError(
+                f"The files of {self._name} have changed since this page opened it: open it again."
+            )
 
     def apply(self, request: Any, edited: bool = True) -> None:
         """Apply an edit that the browser requests, or note why not. `edited` is False where the

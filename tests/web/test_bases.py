@@ -33,17 +33,21 @@ def test_a_few_bases_are_kept_open_and_the_oldest_closed(specs):
     assert bases.names == specs[1:]
 
 
-def test_a_base_whose_files_changed_is_opened_again(bases, specs):
-    """As the error message asks."""
+def test_a_base_whose_files_changed_is_opened_again_where_it_is_opened(bases, specs):
+    """As the error message asks; a page that shows it has a plan of what it was."""
     first = bases.get(specs[0])
     path = Path(specs[0], "config.json")
     path.write_text(path.read_text() + "\n")
     with pytest.raises(BaseError, match="open it again"):
         first.load()
+    assert bases.get(specs[0]) is first
+    bases.refresh(specs[0])
     again = bases.get(specs[0])
     assert again is not first and again.load()
+    bases.refresh(specs[0])
     assert bases.get(specs[0]) is again
     path.unlink()
+    bases.refresh(specs[0])
     with pytest.raises(BaseError, match=r"has no config\.json"):
         bases.get(specs[0])
     assert specs[0] not in bases.names

@@ -32,13 +32,13 @@ def test_what_a_page_showed_is_given_back_and_its_plan_is_not(holder):
     session, look, seen, box = holder.parts
     page = holder["a"]
     plan, looks_at, comparison = page[session], page[look], page[seen]
-    looks_at.open, looks_at.spectra["q"] = True, "large"
+    looks_at.open, looks_at.spectrum._kept = True, ("q", "large")
     page._update_value_in_config(box, "a picture of megabytes")
     SessionCleanup().release(holder, "a")
     assert "megabytes" not in repr(holder["a"].config_values)
     assert holder["a"][session] is plan  # whoever comes back finds it
     assert holder["a"][look] is looks_at and looks_at.open  # the same tab is open
-    assert not looks_at.spectra
+    assert looks_at.spectrum._kept is None
     assert holder["a"][seen] is not comparison
     holder["a"]._update_value_in_config(box, "again")  # and the page works as before
     SessionCleanup().release(holder, "never there")
@@ -71,32 +71,64 @@ def test_after_an_hour_all_of_it_is_gone_unless_somebody_came_back(holder):
     assert "gone" not in holder.time_last_used
 
 
+def altered(word, plan, identity="files", check=lambda: None):
+    """A stand-in for a healed or repaired patient, and its operation."""
+    base = SimpleNamespace(identity=identity, source=SimpleNamespace(check=check))
+    return Operation("tiny", plan, healed=SimpleNamespace(word=word, plan=plan, base=base))
+
+
 def test_a_plan_whose_healed_patient_was_released_is_refused_until_it_is_healed_again():
     plan, other = Plan.parse("0:2, 4:6", 6), Plan.parse("0:5", 6)
-
-    def patient(word, of=plan):
-        return Operation("tiny", of, healed=SimpleNamespace(word=word, plan=of))
-
-    store, healed = HealedStore(), patient("healed")
+    store, healed = HealedStore(), altered("healed", plan)
     store.keep(healed)
     assert store.operation("tiny", plan) is healed
     store.release()
-    with pytest.raises(SurgeryError, match="is gone"):
+    store.go_without("tiny", plan)  # the page still calls it healed
+    with pytest.raises(SurgeryError, match=r"the connection was lost\. Heal the plan again"):
         store.operation("tiny", plan)
     assert store.operation("tiny", other) == Operation("tiny", other)
     assert store.repaired("tiny", plan) is None  # healing again begins from the plan itself
     store.keep(healed)
     assert store.operation("tiny", plan) is healed
     for depth in (3, 4):  # of more than two the oldest goes
-        store.keep(patient("healed", Plan.parse(f"0:{depth}", 6)))
-    with pytest.raises(SurgeryError, match="newer ones took its place"):
+        store.keep(altered("healed", Plan.parse(f"0:{depth}", 6)))
+    with pytest.raises(SurgeryError, match=r"newer ones took its place\. .*press Measure"):
         store.operation("tiny", plan)
+    store.go_without("tiny", plan)
+    assert store.operation("tiny", plan) == Operation("tiny", plan)
 
 
 def test_healing_does_not_begin_from_a_repaired_patient_that_was_released():
     store, plan = HealedStore(), Plan.parse("0, 1@refit, 4:6@refit", 6)
-    repaired = SimpleNamespace(word="repaired", plan=plan)
-    store.keep(Operation("tiny", plan, healed=repaired))
+    store.keep(altered("repaired", plan))
     store.release()
-    with pytest.raises(SurgeryError, match="is gone"):
+    with pytest.raises(SurgeryError, match=r"was lost\. Undo or reload .*press Repair"):
         store.repaired("tiny", plan)
+
+
+def test_what_was_fitted_can_not_be_left_out():
+    store, plan = HealedStore(), Plan.parse("0, 1@refit, 4:6@refit", 6)
+    for each in (plan, Plan.parse("0:3", 6), Plan.parse("0:4", 6)):
+        store.keep(altered("repaired" if each is plan else "healed", each))
+    store.go_without("tiny", plan)
+    with pytest.raises(SurgeryError, match=r"its place\. Undo or reload .*press Repair"):
+        store.operation("tiny", plan)
+
+
+def test_patients_of_files_that_have_changed_are_refused_and_forgotten_once_those_are_opened():
+    def changed():
+        raise SurgeryError("open it again")
+
+    store = HealedStore()
+    old, gone = Plan.parse("0:3", 6), Plan.parse("0:4", 6)
+    for plan in (gone, old, Plan.parse("0:5", 6)):
+        store.keep(altered("healed", plan, check=changed))
+    with pytest.raises(SurgeryError, match="open it again"):
+        store.operation("tiny", old)
+    store.renew("tiny", "files")
+    assert store.is_healed("tiny", old)  # the same files
+    store.renew("other", "new files")
+    assert store.is_healed("tiny", old)
+    store.renew("tiny", "new files")
+    for plan in (old, gone):
+        assert store.operation("tiny", plan) == Operation("tiny", plan)

@@ -1,6 +1,7 @@
 """How a page shows a base that it remembers before the library is there."""
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -10,12 +11,16 @@ import gradio as gr
 import pytest
 
 from components.panels.base.wiring import open_for
-from components.parts import tiles_of
+from components.panels.log import figures
+from components.panels.quality.asked import Asked
+from components.panels.quality.wiring import measure_latest
+from components.parts import sizes_of, tiles_of
 from components.services import heavy_imports
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
+from components.sessions.measurements import Entry, Measure
 from components.sessions.session import Session
-from surgery import Base, BaseError, known_base
+from surgery import Base, BaseError, Plan, known_base
 from surgery.operation import Operation
 
 
@@ -160,10 +165,51 @@ def test_a_base_that_fails_to_open_leaves_the_one_that_is_open(copy):
     assert session.name == "model" and session.view()["depth"] == 6
 
 
+def test_a_base_whose_files_changed_is_shown_anew_once_it_is_opened_again(copy, tiny_folder):
+    """Until then the page works with the base of its plan, and nothing is called what it was."""
+    services, session, healed, spec = Services.of(), Session(), HealedStore(), str(copy)
+    list(open_for(services, session, healed, spec, "0:2, 4:6", None))
+    base, plan = services.bases.get(spec), session.plan
+    healed.keep(Operation(spec, plan, SimpleNamespace(plan=plan, word="healed", base=base)))
+    before = tiles_of(services, session, healed)
+    session.measurements.add(Entry.of(base, Operation(spec, plan), Measure(9.0, 8.0, 10.0, 50), ""))
+    for file in tiny_folder("gemma3_text").iterdir():
+        os.utime(copy / file.name, ns=(1, 1))
+    assert tiles_of(services, session, healed) == before
+    with pytest.raises(BaseError, match="open it again"):
+        healed.operation(spec, plan)
+    (*_, (_, strip, tiles, _)) = open_for(services, session, healed, spec, "", None)
+    assert strip["whole"] and not strip["undo"] and strip["order"] > before["order"]
+    assert "error" not in tiles and session.identity == services.bases.get(spec).identity
+    session.become(str(plan))
+    assert healed.operation(spec, session.plan) == Operation(spec, plan)
+    (row,) = figures.table(session.measurements, session.identity)["entries"]
+    assert not row["here"]
+
+
+def test_a_base_that_another_page_opened_again_is_not_mistaken_for_the_one_that_is_shown(
+    copy, tmp_path
+):
+    services, session, healed, spec = Services.of(), Session(), HealedStore(), str(copy)
+    list(open_for(services, session, healed, spec, "", None))
+    Base.open(spec).save(Plan.parse("0:4", 6), tmp_path / "shorter")
+    shutil.rmtree(copy)
+    (tmp_path / "shorter").rename(copy)
+    list(open_for(services, Session(), HealedStore(), spec, "", None))
+    assert services.bases.get(spec).depth == 4
+    assert "open it again" in tiles_of(services, session, healed)["error"]
+    revision = session.view()["revision"]
+    session.apply({"op": "try", "presets": {"drop-middle": {}}, "revision": revision})
+    assert "open it again" in sizes_of(services, session)["drop-middle"]
+    *_, last = measure_latest(services, session, healed, Asked(), None)
+    assert last["failed"] and "open it again" in last["message"]
+
+
 def test_a_base_that_is_opened_again_is_still_healed(services, tiny_folder):
     session, healed, spec = Session(), HealedStore(), str(tiny_folder("llama"))
     for _ in open_for(services, session, healed, spec, "0:2, 4:6", None):
         pass
-    healed.keep(Operation(spec, session.plan, SimpleNamespace(plan=session.plan, word="healed")))
+    patient = SimpleNamespace(plan=session.plan, word="healed", base=services.bases.get(spec))
+    healed.keep(Operation(spec, session.plan, patient))
     *_, (_, _, tiles, _) = open_for(services, session, healed, spec, "", None)
     assert "shared, except for healed weights" in [tile["detail"] for tile in tiles["tiles"]]

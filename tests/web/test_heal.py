@@ -196,7 +196,7 @@ def test_the_log_tells_the_healed_from_the_unhealed(page, session):
     result = page.patient().facts["perplexity"]
     assert (healed.perplexity, healed.tokens) == (result["healed"], result["tokens"])
     assert healed.low < healed.perplexity < healed.high and healed.parameters == cut.parameters
-    points = log.picture(session.measurements, session.spec)["data"][1]
+    points = log.picture(session.measurements, session.identity)["data"][1]
     assert points["marker"]["symbol"] == ["circle", "circle", "diamond"]
     assert len(set(points["marker"]["color"])) == 3 and "healed" in points["text"][2]
     assert log.table(session.measurements, "")["entries"][2]["note"] == "healed, 6 steps"
@@ -340,13 +340,14 @@ def test_the_same_text_is_the_same_run(tmp_path):
     runs, own = Runs(), Deployment()
     settings = read(SHORT, own)
 
-    def place(text, who="one"):
+    def place(text, who="one", files="files"):
         value = {"name": "x", "text": text}
         wanted = with_text(settings, FILE, value, "", own, lambda *t: runs.text(who, *t))
-        return runs.place(who, Operation("spec", PLAN), wanted)
+        return runs.place(who, files, Operation("spec", PLAN), wanted)
 
     assert place(TEXT) == place(TEXT) != place(TEXT + "x")
     assert place(TEXT) != place(TEXT, "two")
+    assert place(TEXT) != place(TEXT, files="other files")  # whose run can't be resumed on these
     assert with_text(settings, MIXED, None, "", own, None) == settings
     assert with_text(settings, GENERATED, None, "", own, None).default_text == "own"
 

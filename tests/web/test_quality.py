@@ -263,7 +263,7 @@ class Healed:
     key = word = "healed"
 
     def __init__(self, plan, patient):
-        self.plan, self.again = plan, patient.again
+        self.plan, self.again, self.base = plan, patient.again, patient.base
 
 
 def test_the_healed_patient_has_its_own_value(services, spec):
@@ -286,6 +286,21 @@ def test_the_healed_patient_has_its_own_value(services, spec):
     healed.release()
     (lost,) = values(services, session, healed=healed)
     assert lost["failed"] and "is gone" in lost["message"] and not lost["value"]
+
+
+def test_a_plan_whose_healed_patient_was_replaced_is_measured_unhealed_once_asked_for(
+    services, spec
+):
+    session, healed = opened(services, spec), HealedStore()
+    unhealed = values(services, session)[-1]
+    patient = services.bases.get(spec).operate(Plan.parse("0:2, 3:4, 5:6", 6))
+    for plan in (session.plan, Plan.parse("0:3", 6), Plan.parse("0:4", 6)):
+        healed.keep(Operation(spec, plan, Healed(plan, patient)))
+    (offer,) = values(services, session, healed=healed)
+    assert offer["button"] and "press Measure under Quality" in offer["message"]
+    assert values(services, session, healed=healed)[-1] == offer  # nobody asked yet
+    assert values(services, session, healed=healed, wanted=True)[-1] == unhealed
+    assert healed.operation(spec, session.plan).healed is None
 
 
 def test_with_many_strangers_it_is_off_until_asked_for(bases, spec, monkeypatch):

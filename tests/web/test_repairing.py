@@ -1,14 +1,22 @@
 """Repair on the page: one more edit if it helps, and nothing if it doesn't."""
 
-import pytest
+from types import SimpleNamespace
 
+import gradio as gr
+import pytest
+from updates import shown
+
+from components.panels import quality
 from components.panels.quality.asked import Asked
 from components.panels.quality.repairing import repair
 from components.panels.quality.wiring import measure_latest
+from components.parts import PageParts
 from components.services.deployment import Deployment
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
+from components.widgets.layer_strip.layer_strip import LayerStrip
+from components.widgets.tiles.tiles import Tiles
 from surgery import Plan, SurgeryError
 from surgery.numbers import perplexity
 from surgery.operation import Operation
@@ -67,6 +75,23 @@ def test_the_same_plan_of_another_base_is_not_repaired(services, spec, tiny_fold
     assert session.view()["repair"]
 
 
+def test_a_repaired_plan_whose_patient_is_gone_is_repaired_again(services, spec):
+    """After a reload. The plan stays equal, and the strip is drawn all the same: else the next edit
+    would be refused as one of an older plan."""
+    with gr.Blocks() as demo:
+        tile, strip, tiles = quality.layout(), LayerStrip(), Tiles()
+        given = gr.State(Session()), gr.State(HealedStore())
+        quality.wire_repair(tile, PageParts(services, *given, strip, tiles, gr.Tabs(), []))
+    (pressed,) = (fn.fn for fn in demo.fns.values() if fn.api_name == "pressed")
+    session, healed = opened(services, spec, "0, 1@refit, 4:6@refit"), HealedStore()
+    before = session.view()
+    assert before["repair"]
+    request = SimpleNamespace(session_hash="one", client=None)
+    values = shown(pressed(session, healed, Asked(), SimpleNamespace(_data={}), request))
+    assert str(session.plan) == before["text"] and healed.operation(spec, session.plan).healed
+    assert values[strip]["revision"] == session.view()["revision"] != before["revision"]
+
+
 def test_an_edit_of_a_repaired_plan_takes_the_fits_away(services, spec):
     session = opened(services, spec)
     list(run(services, session))
@@ -102,17 +127,21 @@ def test_a_refusal_says_why(services, tiny_folder):
     assert str(session.plan) == "0:2, 4:6"
 
 
-def test_it_ends_when_it_is_stopped_or_another_plan_is_shown(services, spec):
-    for what in ("stopped", "edited"):
+def test_it_ends_when_it_is_stopped_or_another_plan_or_base_is_shown(services, spec, tiny_folder):
+    for what in ("stopped", "edited", "same plan of another base"):
         session, asked, healed = opened(services, spec), Asked(), HealedStore()
         updates = run(services, session, healed, asked)
         next(updates)
         if what == "stopped":
             asked.repair = None
-        else:
+        elif what == "edited":
             session.become("0:3")
+        else:
+            session.open("other", services.bases.get(str(tiny_folder("llama"))))
+            session.become("0:2, 4:6")
         with pytest.raises(Cancelled):
             list(updates)
+        assert not session.plan.fitted
         assert healed.operation(spec, session.plan).healed is None
         with healed.busy.taken(lambda *_: None):  # given back
             pass

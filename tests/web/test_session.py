@@ -21,6 +21,7 @@ def base(depth: int = DEPTH) -> SimpleNamespace:
     part = LayerPart("mlp.up.weight", "mlp", (8, 4))
     return SimpleNamespace(
         name="tiny",
+        identity="files",
         depth=depth,
         kinds=("",) * depth,
         counts=Counts(Count(Counter(embedding=32, norms=4)), (Count(Counter(mlp=32)),) * depth, 0),

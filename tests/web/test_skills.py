@@ -169,14 +169,15 @@ def test_a_model_that_cannot_be_probed_says_why(services, session, panel, monkey
 
 def test_skills_stay_with_their_patient_in_the_log():
     measurements = Session().measurements
-    operation = Operation("x", Plan.parse("0:4", 6))
+    operation = Operation("spec", Plan.parse("0:4", 6))
 
     def add(text, plan="0:4"):
         measurements.add(Entry("x", "x", plan, 4, 100, 9.0, 8.0, 10.0, 50, text))
 
     add("prose")
     add("prose", "0:5")
-    measurements.add_skills(operation, "9 kept")
+    measurements.add_skills("other files", operation, "8 kept")
+    measurements.add_skills("x", operation, "9 kept")
     add("code")
     rows = log.table(measurements, "x")["entries"]
     assert [(row["plan"], row["skills"]) for row in rows] == [

@@ -2,6 +2,8 @@
 
 import json
 import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import gradio as gr
@@ -13,6 +15,7 @@ from components.page import build
 from components.panels import weights
 from components.panels.weights import figures
 from components.panels.weights.look import Look
+from components.panels.weights.matrix import SINGULAR, LastSpectrum
 from components.panels.weights.panel import ALL
 from components.panels.weights.wiring import Updates
 from components.parts import PageParts
@@ -26,7 +29,8 @@ from components.widgets.layer_strip.layer_strip import LayerStrip
 from components.widgets.tiles.tiles import Tiles
 from surgery import Plan
 from surgery.operation import Operation
-from surgery.weight_stats import cache, survey_base
+from surgery.progress import silent
+from surgery.weight_stats import cache, matrix, survey_base
 from surgery.weight_stats.value_counts import ValueCounts
 
 SETTINGS = (ALL, "logarithmic", "norm", "raw values")
@@ -187,12 +191,12 @@ def test_a_drawing_that_was_asked_for_before_a_choice_shows_the_choice(
     shown(Updates(panel, services).count(session, look))
     draw, choice = Updates._draw, {}
 
-    def overtaken(self, *args):
+    def overtaken(self, *args, **options):
         with monkeypatch.context() as patch:
             patch.setattr(Updates, "_draw", draw)
             look.settings = DOWN
             choice.update(shown(Updates(panel, services).redraw(session, look)))
-        yield from draw(self, *args)
+        yield from draw(self, *args, **options)
 
     monkeypatch.setattr(Updates, "_draw", overtaken)
     for values in (shown(Updates(panel, services).count(session, look)), choice):
@@ -230,6 +234,73 @@ def test_another_base_opened_while_a_sample_is_counted(services, panel, tiny_fol
 
     monkeypatch.setattr(module, "watch", watched)
     assert panel.heat not in shown(Updates(panel, services).count(session, look))
+
+
+def test_counting_says_nothing_more_once_another_base_is_open(
+    services, panel, tiny_folder, monkeypatch
+):
+    """That base may be drawn already: “Counting” and Stop would stay."""
+    first, second = (str(tiny_folder(name)) for name in ("llama", "gpt2"))
+    session, look = opened(services, first)
+
+    def watched(work, show):
+        session.open(second, services.bases.get(second))
+        yield show({"text": "Counting the weights", "share": 0.5})
+
+    monkeypatch.setattr(sys.modules[Updates.__module__], "watch", watched)
+    assert list(Updates(panel, services).count(session, look)) == []
+
+
+def test_singular_values_of_a_layer_that_was_left_are_not_computed(
+    services, panel, tiny_folder, monkeypatch
+):
+    session, look = opened(services, str(tiny_folder("llama")))
+    look.settings = (*SETTINGS[:3], SINGULAR)
+    real, computed = matrix.spectrum, []
+
+    def counted(base, one, progress):
+        progress("Reading the matrix", 0, 0)
+        computed.append(one.layer)
+        return real(base, one, progress)
+
+    monkeypatch.setattr(matrix, "spectrum", counted)
+    updates = Updates(panel, services)
+    values = shown(updates.count(session, look))
+    assert values[panel.raw]["title"].startswith("Singular values: layer 0")
+    look.select({"strip": "base", "start": 3, "end": 4})
+    left = updates.redraw(session, look, selection_only=True)
+    assert next(update for update in left if panel.detail in update)
+    look.select({"strip": "base", "start": 5, "end": 6})
+    latest = shown(updates.redraw(session, look, selection_only=True))
+    assert panel.raw in latest and panel.raw not in shown(left)
+    assert computed == [0, 5]
+
+
+def test_spectra_are_computed_one_at_a_time_whatever_is_released_meanwhile(
+    services, tiny_folder, monkeypatch
+):
+    base, last = services.bases.get(str(tiny_folder("llama"))), LastSpectrum()
+    real, at_work, most, found = matrix.spectrum, [], [], []
+
+    def slow(base, one, progress):
+        at_work.append(one)
+        most.append(len(at_work))
+        time.sleep(0.05)
+        last.release()  # the page was closed
+        at_work.pop()
+        return real(base, one, progress)
+
+    monkeypatch.setattr(matrix, "spectrum", slow)
+    wanted = matrix.matrices(base)[:4]
+    threads = [
+        threading.Thread(target=lambda one=one: found.append(last.of(base, one, silent).matrix))
+        for one in wanted
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 4 and {one.name for one in found} == {one.name for one in wanted}
 
 
 def test_what_is_not_counted_of_a_healed_patient_is_said(services, panel, tiny_folder):

@@ -348,12 +348,12 @@ def test_the_target_begins_somewhat_below_the_base(depth, parameters, layers, mi
 
 
 def test_the_picture_has_what_can_be_compared(session):
-    def add(plan, perplexity, parameters=100, text="prose", identity=session.spec):
+    def add(plan, perplexity, parameters=100, text="prose", identity=session.identity):
         session.measurements.add(
             Entry(identity, "x", plan, 6, parameters, perplexity, 1.0, 99.0, 50, text),
         )
 
-    assert log.picture(session.measurements, session.spec) == {}
+    assert log.picture(session.measurements, session.identity) == {}
     add("0:6", 10.0, 600)
     add("0:5", 12.0, 500)
     add("0:5", 12.0, 500)  # measured again: still one row
@@ -363,10 +363,10 @@ def test_the_picture_has_what_can_be_compared(session):
     add("0:2", 1.0, 200, identity="other")
     add("0:1", 50.0, 100)
     assert len(session.measurements) == 7
-    drawn = log.picture(session.measurements, session.spec)
+    drawn = log.picture(session.measurements, session.identity)
     assert drawn["data"][1]["text"] == ["0:6", "0:5", "0:4", "0:1"]
     assert drawn["data"][0]["x"] == pytest.approx([100e-6, 450e-6, 600e-6])
-    rows = log.table(session.measurements, session.spec)["entries"]
+    rows = log.table(session.measurements, session.identity)["entries"]
     json.dumps(rows, allow_nan=False)
     assert [row["plan"] for row in rows if row["front"]] == ["0:6", "0:4", "0:1"]
     assert [row["here"] for row in rows].count(False) == 1
@@ -380,9 +380,9 @@ def test_the_picture_has_what_can_be_compared(session):
 
 def test_a_caption_speaks_of_no_line_that_is_not_there(session):
     for plan, parameters, value in (("0:6", 600, 10.0), ("0:5", 500, 9.0)):
-        score = Entry(session.spec, "x", plan, 6, parameters, value, 1.0, 99.0, 50, "prose")
+        score = Entry(session.identity, "x", plan, 6, parameters, value, 1.0, 99.0, 50, "prose")
         session.measurements.add(score)
-        drawn = log.picture(session.measurements, session.spec)
+        drawn = log.picture(session.measurements, session.identity)
         assert "Pareto" not in drawn["hint"] and not drawn["data"][0]["showlegend"]
     assert "No other measured plan is smaller or better than 0:5." in drawn["hint"]
 
@@ -426,7 +426,7 @@ def test_results_of_tasks_are_in_the_log(services, session):
     for change, error, verdict in ((-0.1, 0.02, "worse"), (-0.03, 0.02, "same"), (0.1, None, "")):
         result = Result("arc", "acc", True, score, score, TaskScore(change, error))
         keep(base, Plan.parse("0:4", 6), [result], limit=9)
-        (row,) = log.table([], session.spec, task_results(services, session))["tasks"]
+        (row,) = log.table([], session.identity, task_results(services, session))["tasks"]
         assert row["verdict"] == verdict and row["base"] == "0.500 ± 0.020"
         assert (row["plan"], row["task"], row["items"]) == ("0:4", "arc", "first 9 items")
     assert row["difference"] == "+0.100" and plan_at(session, row) == "0:4"

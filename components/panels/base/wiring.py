@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING
 
 import gradio as gr
@@ -19,6 +18,7 @@ from components.sessions.session import Session, layers_text
 from components.widgets.job_buttons import stops
 from components.widgets.status.status import note
 from surgery.facts import dtypes
+from surgery.progress import Progress
 
 from .panel import BasePicker, name_of, nothing_open, opening
 
@@ -109,14 +109,18 @@ def open_for(
             status = {**status, "text": f"{status['text']} {session.name} is still open."}
         return status, strip, tiles, gr.update(visible=False)
 
+    def opened(progress: Progress) -> Base:
+        services.bases.refresh(wanted)
+        return services.bases.get(wanted, progress)
+
     def updates() -> Iterator[tuple]:
-        get = partial(services.bases.get, wanted)
-        base = yield from watch_in_turn(services.opening, visitor(request), get, running)
+        base = yield from watch_in_turn(services.opening, visitor(request), opened, running)
         if session.opening is not latest:
             return
         # If it was open already, what was done meanwhile is kept.
         if not session.shows(wanted, base):
             begin(base)
+        healed.renew(wanted, base.identity)
         hidden = gr.update(visible=False)
         yield describe(base), session.view(), tiles_of(services, session, healed), hidden
 

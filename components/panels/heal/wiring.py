@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from components.parts import AT_ONCE, QUIET, PageParts, tiles_of
+from components.parts import AT_ONCE, QUIET, PageParts, numbers_of, tiles_of
 from components.services.client_address import Visitor, visitor
 from components.services.deployment import Deployment
 from components.services.run_job import in_turn, run_job, watch
@@ -156,6 +156,7 @@ def shown_price(services: Services, session: Session, healed: HealedStore, value
         operation = Operation(session.spec, session.plan)
         if why := why_nothing(operation, values):
             return heal_board.of_note(why)
+        numbers_of(services, session)  # raises if it isn't the base of this plan any more
         repaired = healed.repaired(operation.spec, operation.plan) is not None
         return price(services, operation, values, repaired)
     except SurgeryError as error:
@@ -215,7 +216,7 @@ def heal(
         with healed.busy.taken(progress), ExitStack() as used:
             base = used.enter_context(bases.in_use(bases.load(operation.spec, progress)))
             progress("Starting", 0, 0)  # raises if the page was closed, before anything is written
-            place = runs.place(own, operation, settings)
+            place = runs.place(own, base.identity, operation, settings)
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 run = HealingRun(

@@ -72,6 +72,7 @@ def wire(lesson: Lesson, parts: PageParts, beside: Beside, first: str) -> None:
         if session.spec != spec:
             session.opening = None  # whatever else is being opened is out of date
             services.admit("open", request)
+            services.bases.refresh(spec)
             base = yield from watch(partial(services.bases.get, spec), lambda status: status)
             session.open(spec, base)
         if plan and session.view()["text"] != plan:

@@ -42,7 +42,8 @@ def wire(panel: LogPanel, parts: PageParts) -> None:
         if services.refused("draw", request):
             return gr.skip(), gr.skip()
         entries, tasks = session.measurements, task_results(services, session)
-        return figures.picture(entries, session.spec), figures.table(entries, session.spec, tasks)
+        here = session.identity
+        return figures.picture(entries, here), figures.table(entries, here, tasks)
 
     def mark(session: Session, event: gr.EventData, request: gr.Request) -> tuple[dict, dict]:
         note_down(session, event_data(event))
@@ -115,4 +116,4 @@ def plan_at(session: Session, request: Mapping) -> str | None:
         return plan
     index = request.get("index")
     entry = session.measurements.at(index) if type(index) is int else None
-    return entry.plan if entry and entry.identity == session.spec else None
+    return entry.plan if entry and entry.identity == session.identity else None

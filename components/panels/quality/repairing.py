@@ -61,10 +61,10 @@ def wire(tile: QualityTile, parts: PageParts) -> gr.State:
             return numbered(show(operation, text, status["text"]))
 
         def updates() -> Iterator[dict]:
-            who = visitor(request)
+            who, before = visitor(request), session.order
             for value in repair(services, session, healed, asked, operation, text, who):
                 yield numbered(value)
-            if session.plan != operation.plan:  # repaired
+            if session.order != before:  # repaired, perhaps to an equal plan, whose fits were gone
                 yield {
                     parts.strip: session.view(),
                     parts.tiles: tiles_of(services, session, healed),
@@ -106,7 +106,8 @@ def repair(
     results: list[Repaired] = []
 
     def check() -> None:
-        if asked.repair is not operation or session.plan != operation.plan:
+        shown_now = session.spec, session.plan
+        if asked.repair is not operation or shown_now != (operation.spec, operation.plan):
             raise Cancelled
 
     def waiting(place: int) -> dict:

@@ -77,15 +77,20 @@ def measure_latest(
     wanted: bool = False,
 ) -> Iterator[dict]:
     """Values of the tile for the session's plan, until it is measured or no longer wanted.
-    `Quality.why_not` decides whether one that isn't `wanted` is measured."""
+    `Quality.why_not` decides whether one that isn't `wanted` is measured. Whoever wants it also
+    goes without a healed patient that newer ones have replaced: the tile has offered that."""
     if not session.spec or asked.repairs(session.spec, session.plan):
         return
     request_number, text = asked.ask(), asked.text
+    bare = Operation(session.spec, session.plan)
+    if wanted:
+        healed.go_without(bare.spec, bare.plan)
     try:
-        operation = healed.operation(session.spec, session.plan)
+        operation = healed.operation(bare.spec, bare.plan)
     except SurgeryError as error:  # its healed patient was released
-        lost = view.failed(Operation(session.spec, session.plan), text, str(error))
-        yield {**lost, "request": request_number}
+        show = view.offer if healed.may_go_without(bare.spec, bare.plan) else view.failed
+        gone = show(bare, text, services.deployment.words(error))
+        yield {**gone, "request": request_number}
         return
 
     def is_wanted() -> bool:
@@ -98,7 +103,9 @@ def measure_latest(
 
     def admitted() -> Iterator[dict]:
         services.quality.arrive(getattr(request, "session_hash", None) or "")
-        yield from measure(services, operation, text, is_wanted, visitor(request), wanted)
+        yield from measure(
+            services, operation, session.check, text, is_wanted, visitor(request), wanted
+        )
 
     for shown in run_job(services, "quality", request, admitted(), failed):
         if "of" not in shown:  # an update that changes nothing
@@ -113,13 +120,14 @@ def measure_latest(
 def measure(
     services: Services,
     operation: Operation,
+    check_base: Callable[[Base], None],
     text: str,
     is_wanted: Callable[[], bool],
     who: Visitor,
     wanted: bool,
 ) -> Iterator[dict]:
     """Values of the tile while a plan is measured, as long as it `is_wanted`. Raises
-    `SurgeryError`."""
+    `SurgeryError`, as `check_base` does for a base that isn't the plan's."""
     quality = services.quality
     latest: list[PlanQuality] = []
     last: dict = {}
@@ -149,6 +157,7 @@ def measure(
 
     def prepare(progress: Progress) -> tuple[Base, Sample]:
         base = services.bases.get(operation.spec, progress)
+        check_base(base)
         return base, quality.sample(base, text)
 
     def work(base: Base, sample: Sample, progress: Progress) -> PlanQuality:

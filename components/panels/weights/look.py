@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from surgery import Plan
 
+from .matrix import LastSpectrum
 from .panel import DEFAULTS
-
-if TYPE_CHECKING:
-    from surgery.weight_stats.matrix import Spectrum
 
 
 class Look:
@@ -23,7 +21,8 @@ class Look:
         self.settings: tuple[str, ...] = DEFAULTS
         self.selected: tuple[str, int, int] | None = None
         self._selected_at = 0.0
-        self.spectra: dict[str, Spectrum] = {}  # the last one, by its matrix's name
+        self.spectrum = LastSpectrum()
+        self._lock = threading.Lock()
         self.turn = 0  # of drawing: an older drawing that ends late is not shown
         self.drawn: tuple | None = None  # what the pictures along depth were drawn of
         self.kinds: tuple[str, ...] = ()  # that the menu offers
@@ -33,7 +32,13 @@ class Look:
 
     def release(self) -> None:
         """Release the memory of a closed page; what is looked at stays for an hour."""
-        self.spectra.clear()
+        self.spectrum.release()
+
+    def take_turn(self) -> int:
+        """Begin to draw. Returns the turn, which is over once `turn` is another one."""
+        with self._lock:
+            self.turn += 1
+            return self.turn
 
     def select(self, request: object) -> None:
         """Note what the browser has selected, unless a later selection arrived before; nothing in

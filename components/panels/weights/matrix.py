@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from surgery import Layer, SurgeryError
-from surgery.progress import Progress
+from surgery.progress import Progress, Turn
 
 from . import matrix_figures
 
@@ -19,27 +19,46 @@ if TYPE_CHECKING:
 RAW, SINGULAR = "raw values", "singular values"
 
 
+class LastSpectrum:
+    """The spectrum that a session saw last. One is computed at a time: nothing stops LAPACK."""
+
+    def __init__(self) -> None:
+        self._turn = Turn("Waiting for the matrix before")
+        self._kept: tuple[str, Spectrum] | None = None
+
+    def of(self, base: Base, matrix: Matrix, progress: Progress) -> Spectrum:
+        """The spectrum of a matrix. `progress` may raise to stop, until computing begins."""
+        from surgery.weight_stats.matrix import spectrum
+
+        key = f"{base.source.identity} {matrix.name}"
+        with self._turn.taken(progress) as report:
+            kept = self._kept  # may be released meanwhile
+            if kept is None or kept[0] != key:
+                kept = self._kept = key, spectrum(base, matrix, report)
+            return kept[1]
+
+    def release(self) -> None:
+        """Release its memory."""
+        self._kept = None
+
+
 def draw_matrix(
-    base: Base, layer: Layer, kind: str | None, singular: bool, spectra: dict[str, Spectrum]
+    base: Base, layer: Layer, kind: str | None, spectrum: LastSpectrum | None
 ) -> Callable[[Progress], dict]:
-    """Work that yields the figure of a layer's matrix. `spectra` keeps the last spectrum."""
+    """Work that yields the figure of a layer's matrix: its singular values, which `spectrum` keeps,
+    or else its raw values."""
 
     def work(progress: Progress) -> dict:
-        from surgery.weight_stats.matrix import corner, spectrum
+        from surgery.weight_stats.matrix import corner
 
         matrix = _choose(base, layer.source, kind, progress)
         name = f"layer {layer.source}, {matrix.kind}"
         factor = layer.init.factor_of(matrix.output)
         if factor is None:
             name += ", as the base has it"
-        if not singular:
+        if spectrum is None:
             return matrix_figures.corner(name, matrix.shape, corner(base, matrix, init=layer.init))
-        key = f"{base.source.identity} {matrix.name}"
-        if key not in spectra:
-            result = spectrum(base, matrix, progress)
-            spectra.clear()
-            spectra[key] = result
-        last = spectra[key]
+        last = spectrum.of(base, matrix, progress)
         factor = 1.0 if factor is None else factor
         rank = last.stable_rank if factor else 0.0
         values = last.values * np.float32(abs(factor))

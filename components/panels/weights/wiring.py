@@ -5,7 +5,7 @@ A base is counted once; when the plan changes, the patient's pictures are made o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import gradio as gr
 from components.gradio_compat.event_data import event_data
 from components.parts import AT_ONCE, QUIET, PageParts
 from components.services.client_address import Visitor, visitor
-from components.services.run_job import in_turn, run_job, watch
+from components.services.run_job import in_turn, run_job, watch, watch_in_turn
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
@@ -23,7 +23,7 @@ from components.widgets.job_buttons import stops
 from components.widgets.page_plan import of_base
 from components.widgets.status.status import note
 from surgery import Layer, Plan
-from surgery.progress import Cancelled
+from surgery.progress import Cancelled, Progress
 from surgery.weight_stats import ValueCounts
 from surgery.weight_stats.depth import MEASURES
 
@@ -85,7 +85,8 @@ def wire(panel: WeightsPanel, parts: PageParts) -> None:
         session: Session, healed: HealedStore, look: Look, request: gr.Request, *settings: str
     ) -> Iterator:
         look.settings = settings
-        yield from run("count", request, updates.redraw(session, look, healed))
+        work = updates.redraw(session, look, healed, who=visitor(request))
+        yield from run("count", request, work)
 
     def picked(
         session: Session,
@@ -95,14 +96,16 @@ def wire(panel: WeightsPanel, parts: PageParts) -> None:
         request: gr.Request,
     ) -> Iterator:
         look.select(event_data(event))
-        work = updates.redraw(session, look, healed, selection_only=True)
+        who = visitor(request)
+        work = updates.redraw(session, look, healed, selection_only=True, who=who)
         # Selecting is quick and done often, unless a matrix is decomposed for it.
         yield from run("count" if SINGULAR in look.settings else "edit", request, work)
 
     def followed(
         session: Session, healed: HealedStore, look: Look, request: gr.Request
     ) -> Iterator:
-        yield from run("draw", request, updates.redraw(session, look, healed))
+        work = updates.redraw(session, look, healed, who=visitor(request))
+        yield from run("draw", request, work)
 
     quiet: dict[str, Any] = {"outputs": updates.outputs, **QUIET}
     follow: dict[str, Any] = {"inputs": [parts.session, parts.healed, look], **quiet}
@@ -121,7 +124,8 @@ def wire(panel: WeightsPanel, parts: PageParts) -> None:
 
 
 class _Replaced(Cancelled):
-    """Raised to stop counting a base once another one is open: that is counted by its own event."""
+    """Raised to stop work that a newer event does in its place: to count a base once another one is
+    open, or to decompose a matrix once another one is drawn."""
 
 
 class Updates:
@@ -159,7 +163,7 @@ class Updates:
                 turn = self._turn(base, session, look, healed, running)
                 yield from in_turn(self.services.measuring, who, turn, running)
             if session.spec == spec:
-                yield from self._draw(session, look, healed)
+                yield from self._draw(session, look, healed, who=who)
 
     def _turn(
         self,
@@ -175,7 +179,7 @@ class Updates:
         known = known_survey(base)
         if known is None and base.counts.total * base.torch_dtype.itemsize > BIG:
             yield from watch(lambda progress: survey_base(base, progress, sample=True), running)
-            yield from self._draw(session, look, healed)
+            yield from self._draw(session, look, healed, has_turn=True)
         yield from watch(lambda progress: survey_base(base, progress), running)
 
     def redraw(
@@ -184,15 +188,17 @@ class Updates:
         look: Look,
         healed: HealedStore | None = None,
         selection_only: bool = False,
+        who: Visitor | str | None = None,
     ) -> Iterator[dict]:
-        """Draw again from the counts, if there are any and the panel is visible."""
+        """Draw again from the counts, if there are any and the panel is visible. `who` is the
+        visitor, for fair queueing."""
         from surgery.weight_stats import known_survey
 
         visible = look.open and session.spec
         if not visible or known_survey(self.services.bases.get(session.spec)) is None:
             yield {self.panel.status: gr.skip()}
             return
-        yield from self._draw(session, look, healed, selection_only)
+        yield from self._draw(session, look, healed, selection_only, who)
 
     def _draw(
         self,
@@ -200,7 +206,10 @@ class Updates:
         look: Look,
         healed: HealedStore | None,
         selection_only: bool = False,
+        who: Visitor | str | None = None,
+        has_turn: bool = False,
     ) -> Iterator[dict]:
+        """Draw; `has_turn` says that the visitor has a turn already."""
         from surgery.weight_stats import known_survey
 
         panel, spec = self.panel, session.spec
@@ -208,7 +217,7 @@ class Updates:
         survey = known_survey(base)
         if survey is None:  # another base was opened meanwhile, and is counted by its own event
             return
-        look.turn = turn = look.turn + 1
+        turn = look.take_turn()
         chosen, scale, measure, matrix = settings = look.settings  # after the turn was taken
         plan = session.plan
 
@@ -266,12 +275,48 @@ class Updates:
         yield shown
         position = positions[0] if positions else None
         layer = plan.layers[position] if positions else Layer(sources[0])
-        work = draw_matrix(base, layer, kind, matrix == SINGULAR, look.spectra)
-        figure = yield from watch(work, running)
-        if turn == look.turn:
+        spectrum = look.spectrum if matrix == SINGULAR else None
+        work = draw_matrix(base, layer, kind, spectrum)
+        waits = spectrum is not None and not has_turn
+        with suppress(_Replaced):
+            figure = yield from self._watch_latest(work, look, turn, waits, who)
             # A busy browser may have dropped what this follows closely: the last tells all of it.
             look.kinds = offered
             yield {**shown, panel.raw: of_base(figure, spec)}
+
+    def _watch_latest(
+        self,
+        work: Callable[[Progress], dict],
+        look: Look,
+        turn: int,
+        waits: bool,
+        who: Visitor | str | None,
+    ) -> Generator[dict, None, dict]:
+        """`watch`, which raises `_Replaced` once the turn of drawing is over. If it `waits`, then
+        for a turn at measuring first."""
+
+        def check() -> None:
+            if turn != look.turn:
+                raise _Replaced
+
+        def running(status: dict) -> dict:
+            check()
+            return self.panel.running(status)
+
+        def checked(progress: Progress) -> dict:
+            def report(what: str, done: float, total: float) -> None:
+                check()
+                progress(what, done, total)
+
+            return work(report)
+
+        if waits:
+            turns = self.services.measuring
+            figure = yield from watch_in_turn(turns, who, checked, running)
+        else:
+            figure = yield from watch(checked, running)
+        check()
+        return figure
 
 
 def _together(picture: Picture, positions: list[int], kind: str | None) -> ValueCounts:

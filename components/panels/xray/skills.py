@@ -97,7 +97,7 @@ def run(
         return base, services.skills.known(base, operation)
 
     base, known = yield from watch(opened, panel.running)
-    probing.name = base.name
+    probing.name, probing.identity = base.name, base.identity
     if known:
         probing.latest.append(known)
     else:
@@ -113,7 +113,7 @@ class _Probing:
     ) -> None:
         self.panel, self.services = panel, services
         self.session, self.operation = session, operation
-        self.name = ""
+        self.name = self.identity = ""  # of the base
         self.latest: list[SkillResults] = []
         self._order = list(SKILLS)
         self._sorted = 0  # the number of items that the order rests on
@@ -165,6 +165,7 @@ class _Probing:
     def _note_down(self, results: SkillResults) -> None:
         whole = Operation(self.operation.spec, Plan.whole(self.operation.plan.depth))
         measurements = self.session.measurements
-        measurements.add_skills(whole, words(whole, results))
+        measurements.add_skills(self.identity, whole, words(whole, results))
         if not is_alone(self.operation):
-            measurements.add_skills(self.operation, words(self.operation, results))
+            altered = words(self.operation, results)
+            measurements.add_skills(self.identity, self.operation, altered)
