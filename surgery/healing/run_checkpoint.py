@@ -1,6 +1,6 @@
 """A run's folder: settings, training text and states, each written whole or not at all.
 
-    run.json                     base, plan, settings
+    run.json                     base, plan, repair, settings
     text/tokens.safetensors      the training sequences
     start/                       if it begins from a repaired patient
         tensors.safetensors      the fitted tensors
