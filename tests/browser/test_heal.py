@@ -111,7 +111,7 @@ def test_the_cost_is_that_of_what_the_page_shows(page, tiny_folder):
     expect(cost).to_contain_text("for 64,000 tokens")
     page.unroute_all(behavior="wait")
     write_plan(page, "0:6")
-    expect(cost).to_contain_text("there is no seam to heal")
+    expect(cost).to_contain_text("nothing to recover")
 
 
 def test_a_text_of_one_s_own_heals_what_x_ray_and_log_then_see(page, tiny_folder):
