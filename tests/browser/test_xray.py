@@ -38,7 +38,7 @@ def test_a_layer_that_matters_is_made_plain(page):
 
 
 def test_a_scan_ends_once_another_text_is_chosen(page):
-    own_text(page)
+    own_text(page, "Nobody has measured this text before, and nobody waits for its end. " * 12)
     page.get_by_role("tab", name="Where to cut").click()
     page.locator("#xray-start").click()
     stop = page.locator("#xray-stop")

@@ -180,7 +180,7 @@ def test_a_base_whose_files_changed_is_shown_anew_once_it_is_opened_again(copy, 
         healed.operation(spec, plan)
     (*_, (_, strip, tiles, _)) = open_for(services, session, healed, spec, "", None)
     assert strip["whole"] and not strip["undo"] and strip["order"] > before["order"]
-    assert "error" not in tiles and session.identity == services.bases.get(spec).identity
+    assert not tiles["error"] and session.identity == services.bases.get(spec).identity
     session.become(str(plan))
     assert healed.operation(spec, session.plan) == Operation(spec, plan)
     (row,) = figures.table(session.measurements, session.identity)["entries"]

@@ -61,7 +61,8 @@ export function createDrawing(element, moved) {
   }
 
   function dress(node, facts, index, count) {
-    node.className = `layer ${facts.className}`.trim();
+    const lifted = node.classList.contains('lifted') ? 'lifted' : ''; // a drag may be under way
+    node.className = ['layer', facts.className, lifted].filter(Boolean).join(' ');
     node.dataset.source = facts.source;
     node.style.setProperty('--layer', view.colours[facts.source]);
     node.words = facts.text;

@@ -130,7 +130,7 @@ def test_a_preview_counts_what_lies_outside_a_layer(tmp_path, model_type, text):
         assert preview.active_parameters == preview.parameters  # there are no experts
 
 
-@pytest.mark.parametrize("text", ["0, 2:6", "0:6", "2, 5"])
+@pytest.mark.parametrize("text", ["0, 2:6", "0:6"])
 def test_a_preview_counts_a_shared_block_that_each_layer_stores(tmp_path, text):
     """As files by older versions of transformers do."""
     build.model("zamba").save_pretrained(tmp_path)

@@ -343,6 +343,7 @@ def test_a_signal_that_python_drops_stops_a_command_at_its_next_report(warm, how
 import signal
 from surgery.cli import interrupts
 from surgery.cli.common import progress_bar
+signal.signal(signal.{how}, signal.SIG_DFL)  # which may be ignored here
 interrupts.handle()
 class Dying:
     def __del__(self):

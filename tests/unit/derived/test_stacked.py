@@ -321,7 +321,8 @@ def test_the_command_line_stacks_too(tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     assert main(["recipe", base, "0:4, b/2:6", "--with", other]) == 0
     message = capsys.readouterr().out
-    assert "model: one" in message and "model: two" in message and message.count("- 2\n") == 1
+    assert all(f"model: {tmp_path / name}\n" in message for name in ("one", "two"))
+    assert message.count("- 2\n") == 1
     assert main(["preview", base, "0:4, c/2:6", "--with", other]) == 1
     assert "names a base that is not known (b)" in capsys.readouterr().err
     assert main(["preview", base, "0:4", "--with", "x"]) == 1
