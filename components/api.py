@@ -328,7 +328,8 @@ class Endpoints:
         raise gr.Error(message, print_exception=False)
 
     def _named(self, base: str) -> str:
-        """A base's name, to open it: again if its files have changed. Raises `SurgeryError`."""
+        """The name of a base to open, which is opened again if its files have changed. Raises
+        `SurgeryError`."""
         if not isinstance(base, str):
             raise SurgeryError("base has to be a string, such as bundled or org/name.")
         spec = base.strip()

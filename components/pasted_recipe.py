@@ -1,7 +1,7 @@
 """Make a mergekit recipe the plan, when one is pasted into the plan's box.
 
-The plan is applied to the base that is open: a recipe's names of models often stand for folders of
-another machine. What it says beside the plan is told, since the page doesn't follow it.
+The plan is applied to the open base, since a recipe's names of models often stand for folders on
+another machine. A message lists what else the recipe asks for, which the page doesn't do.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _LONGEST = 100_000  # characters: more than a slice for each of 500 layers takes
 
 
 def wire(parts: PageParts) -> None:
-    """Tie it to the strip, whose box sends what is pasted. To be called before the panels that
-    follow edits are wired."""
+    """Tie it to the strip, whose box sends what is pasted. Call it before the panels that follow
+    edits are wired."""
     parts.changes_plan(parts.strip.recipe, partial(notation, parts.services))
 
 
@@ -32,7 +32,7 @@ def notation(services: Services, session: Session, request: Mapping) -> str:
     `SurgeryError`."""
     text = str(request.get("text", ""))
     if len(text) > _LONGEST:
-        raise PlanError(f"A recipe can be pasted with at most {_LONGEST:,} characters.")
+        raise PlanError(f"A pasted recipe can have at most {_LONGEST:,} characters.")
     if not session.spec:
         raise PlanError("Open a base first.")
     from surgery.recipes.recipe import layer_tensors, read
@@ -41,8 +41,8 @@ def notation(services: Services, session: Session, request: Mapping) -> str:
     if len(recipe.names) > 1:
         raise Refused(
             f"The recipe stacks layers of {len(recipe.names)} models, and the page edits one. "
-            "`python -m surgery save BASE @recipe.yaml OUT` makes the stack; OUT opens here as a "
-            "base."
+            "Make the stack with `python -m surgery save BASE @recipe.yaml OUT`, then open OUT "
+            "here as a base."
         )
     base = services.bases.get(session.spec)
     recipe.check_adapters({"": bool(base.source.merged)})

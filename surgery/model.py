@@ -85,7 +85,7 @@ class Model:
 
     @property
     def identity(self) -> str:
-        """Equal for equal files, and another one when they change."""
+        """Equal for equal files; it changes when they do."""
         return self.source.identity
 
     @property

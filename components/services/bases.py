@@ -86,8 +86,9 @@ class Bases:
 
     def refresh(self, spec: str) -> None:
         """Close the base called `spec` if its files have changed since it was opened, so that `get`
-        opens it again. Call it where a base is opened by name, not where a page works with the one
-        that it shows: its plan is of the base as it was, which says that it is to be opened again.
+        opens it again. Call it where a base is opened by name, not where a page works with the base
+        that it shows: the page's plan belongs to the base as it was, and an error asks to open it
+        again.
         """
         base = self._bases.get(spec)
         if base is not None and base.source.has_changed:

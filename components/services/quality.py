@@ -134,7 +134,7 @@ class Quality:
     # ------------------------------------------------------------------ what
 
     def sample(self, base: Base, name: str) -> Sample:
-        """The short text to judge on of one kind, or those of all, tokenised for a base: importance
+        """The short text to judge on of one kind, or those of all, tokenized for a base: importance
         is measured on another. Raises `SurgeryError`."""
         from surgery.analysis import Sample
 

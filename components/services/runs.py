@@ -31,8 +31,8 @@ class Runs:
 
     def place(self, session: str, identity: str, operation: Operation, settings: Settings) -> Path:
         """Return the folder of a session's run: the same one for the same settings, so that the run
-        resumes. `identity` is that of the base's files: a run doesn't resume on other weights, and
-        a visitor can't remove it."""
+        resumes. `identity` is that of the base's files: a run can't resume on other weights, and
+        visitors couldn't remove it to start anew."""
         self._running[session] += 1
         self._gone.discard(session)
         key = json.dumps([operation.spec, identity, str(operation.plan), settings.as_dict()])

@@ -22,7 +22,7 @@ from .session_cleanup import SessionCleanup
 from .skills import Skills
 from .zerogpu import ZeroGpu
 
-_ROOM = 128  # that wait for a base: as many as Gradio's queue takes, since every page opens one
+_ROOM = 128  # pages that may wait for a base: every page opens one, and Gradio's queue takes 128
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Services:
     deployment: Deployment
     bases: Bases
     rates: Rates
-    queue: FairQueue  # for text, and for the quality of plans
+    queue: FairQueue  # for text generation
     quality: Quality
     opening: FairQueue  # of bases
     measuring: FairQueue

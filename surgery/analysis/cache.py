@@ -91,9 +91,9 @@ class MeasurementCache:
 
 
 def lasting_name(base: Base, progress: Progress | None = silent) -> str | None:
-    """A name that follows from a base's weights, for what is kept on disk; None if its weights have
-    no lasting name, or none is known and `progress` is None. Raises `BaseError`, also if its files
-    have changed since it was opened: what is in memory would get the name of what is on disk."""
+    """A name that follows from a base's weights, for results kept on disk. None if its weights have
+    no lasting name, or if it isn't known yet and `progress` is None. Raises `BaseError`, also if
+    the files have changed since: the weights in memory would get the name of those on disk."""
     if base.kind not in _LASTING_KINDS:
         return None
     if base not in _fingerprints:

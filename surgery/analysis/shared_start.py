@@ -1,4 +1,4 @@
-"""Perplexities of patients of one base: the layers that they begin with are run once for all."""
+"""Perplexities of several patients of one base, whose common first layers are run only once."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ def perplexities(
 ) -> list[Score]:
     """The perplexity of each patient on a sample, as `perplexity` computes it.
 
-    Patients whose first layers are the base's own, such as the base and a cut further up, share the
-    passes through these. `progress` counts and may raise. Raises `SurgeryError`.
+    Patients whose first layers are the base's own, such as the base itself and one with later
+    layers dropped, share the passes through these. `progress` counts and may raise. Raises
+    `SurgeryError`.
     """
     whole = base.operate(Plan.whole(base.depth)).model
     shared = {i: _same_start(base, whole, patient) for i, patient in enumerate(patients)}
@@ -47,7 +48,7 @@ def perplexities(
 
 
 def _same_start(base: Base, whole: PreTrainedModel, patient: Patient) -> int:
-    """How many of the base's layers a patient begins with, weights and all; 0 where it has
+    """How many of the base's layers, with the base's weights, a patient begins with; 0 if it has
     embeddings, norms or a head of its own."""
     mine, own = dict(whole.named_parameters()), dict(patient.model.named_parameters())
     by_layer: dict[int | None, list[str]] = {}
@@ -85,8 +86,8 @@ def _together(
     sample: Sample,
     progress: Progress,
 ) -> list[Score]:
-    """The scores of patients with so many of the base's first layers each, fewest first; none if
-    the layers can't be run one by one."""
+    """The scores of `runs`: (patient, how many of the base's layers it begins with), in ascending
+    order of that number. Empty if the layers can't be run one by one."""
     scores: list[Score] = []
     batches = [ids_of(whole, sample, *batch) for batch in batches_of(whole, sample)]
     with computing(whole, max(ids.numel() for ids in batches)):

@@ -46,8 +46,8 @@ def push(
     A repository that doesn't exist is created, private by default; one that has files is written to
     only with `overwrite`, which also deletes what is left of the model that was there: transformers
     could load its weights in place of the new ones. Other files stay. A broken upload can be run
-    again: the Hub recognises files by their content, and takes none twice. `token` is the Hub's; by
-    default it is that of `hf auth login` or HF_TOKEN.
+    again: the Hub recognises files by their content, and takes none twice. `token` is a token of
+    the Hub, by default that of `hf auth login` or HF_TOKEN.
     """
     folder = Path(folder)
     restored(folder)
@@ -108,7 +108,7 @@ def _message(error: Exception, repository: str) -> str:
     if isinstance(error, HFValidationError):
         return f"“{repository[:80]}” is not a repository name: write it as org/name."
     if isinstance(error, OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE forbids to reach the Hub."
+        return "HF_HUB_OFFLINE is set, so the Hub can't be reached."
     if isinstance(error, HfHubHTTPError):
         status = getattr(error.response, "status_code", None)
         if status == 401:

@@ -14,9 +14,9 @@ _pending = False
 
 
 def handle() -> None:
-    """Handle these signals from now on. Ctrl-C and the end of the terminal stay ignored where they
-    are, as in the background of a script or by nohup."""
-    for name in ("SIGINT", "SIGHUP"):  # Windows has no terminal that ends
+    """Handle these signals from now on. Those that are ignored stay so: Ctrl-C in the background of
+    a script, and a closed terminal under nohup."""
+    for name in ("SIGINT", "SIGHUP"):  # Windows has no SIGHUP
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)

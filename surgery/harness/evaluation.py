@@ -33,7 +33,7 @@ class Score(NamedTuple):
 class Result:
     """One metric of one `task`, or of a group of tasks, by lm-eval's names.
 
-    Where lm-eval applied a filter, it follows the `metric` after a comma (`exact_match,flexible`).
+    If lm-eval applied a filter, it follows the `metric` after a comma: `exact_match,strict-match`.
     `higher_is_better` is None if lm-eval doesn't say. `base` and `patient` have lm-eval's standard
     errors. `difference` is patient − base. Both answer the same items, so its standard error is
     that of the mean of their differences, which is smaller than the two scores' errors suggest. It

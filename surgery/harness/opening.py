@@ -13,9 +13,9 @@ def open_patient(base: str, plan: str | int, repair: str | None = None) -> Patie
     """Open `base`, operate on it by `plan`, and repair the patient if a method is named.
 
     The plan is in notation, a preset, or @recipe.yaml. It may have “;” in place of “,”, since
-    lm-eval splits its arguments at commas; a plan of one layer may be a number, as lm-eval reads it
-    so. `repair` is a key of `surgery.repairing.METHODS`; its result is used whether or not it
-    helps. Raises `SurgeryError`.
+    lm-eval splits its arguments at commas; a plan of one layer may be a number, which is how
+    lm-eval reads it. `repair` is a key of `surgery.repairing.METHODS`; its result is used whether
+    or not it helps. Raises `SurgeryError`.
     """
     from surgery.base import Base
     from surgery.facts import read_plan

@@ -38,7 +38,7 @@ class Perplexity:
 class EvalResult:
     """The evaluation after `step` steps, on `tokens` tokens of held-out text.
 
-    Perplexities of the base, of the `cut` patient before its first step, and of the patient `now`;
+    Perplexities of the base, of the `cut` patient before any fit or step, and of the patient `now`;
     `recovered` is (share, low, high) of the lost log perplexity, None if nothing was lost or losses
     aren't finite; `text` is a greedy sample.
     """
@@ -57,7 +57,7 @@ class EvalResult:
 
 
 class Evaluator:
-    """Evaluates a patient on a sample of held-out text, that of the file `held_out`. `seconds` is
+    """Evaluates a patient on a sample of held-out text, from the file `held_out`. `seconds` is
     the duration of the last evaluation."""
 
     def __init__(

@@ -50,7 +50,7 @@ from .trial_step import step_seconds
 
 _PROBE = 4  # steps after which minutes are turned into steps; the first isn't timed
 _SAVE_SECONDS = 60.0
-_REPAIR = ("method", "tokens", "text", "perplexity")  # what a healed model tells of its repair
+_REPAIR = ("method", "tokens", "text", "perplexity")  # what a healed model records of its repair
 _LESS = (
     "Choose a smaller batch size or sequence length, more gradient accumulation, fewer layers, or "
     "LoRA."

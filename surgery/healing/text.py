@@ -27,7 +27,7 @@ from .time_budget import Writing
 
 _MOST_SAMPLED = 1 << 18  # tokens sampled by default, at most
 _MOST = 1 << 22  # tokens read of a data set if the number of steps is unknown
-_CHUNK = 1 << 18  # characters of a file tokenised at a time
+_CHUNK = 1 << 18  # characters of a file tokenized at a time
 _ROWS_SUFFIXES = (".jsonl", ".ndjson")  # files of rows, as a data set has them
 _PIECE = 256  # most tokens of one piece of the library
 _CHARACTERS = 16  # of a piece per token: more than those of any piece on average

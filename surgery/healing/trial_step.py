@@ -1,4 +1,4 @@
-"""How long a step takes, and whether it fits: one is tried before the base writes its text."""
+"""Try a step before the base writes its text: how long it takes, and whether it fits in memory."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def step_seconds(
     parts: int,
     clip: float,
 ) -> float:
-    """How long a step of `parts` equal parts takes, each over sequences as `ids`, (count, length).
+    """How long a step of `parts` parts takes, each with sequences like `ids`, (count, length).
 
-    It is done with all that a step takes, the optimizer's states included, at a learning rate of
-    zero: no weight changes, and the optimizer is as new afterwards.
+    The step is complete, the optimizer's states included, but at a learning rate of zero: no weight
+    changes, and the optimizer is reset afterwards.
     """
     seconds = 0.0
     # The first pass is slow whatever it does, and on a GPU slow for each shape.

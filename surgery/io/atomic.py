@@ -156,8 +156,8 @@ def restored(out: Path) -> bool:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder with all that is in it. It loses its name first, so that a process that is
-    killed leaves no half of it there. Raises `OSError` if it can't be moved."""
+    """Remove a folder with all its contents. It is moved away first, so that a process that is
+    killed leaves no partial folder there. Raises `OSError` if it can't be moved."""
     with _holder(folder) as holder:
         (holder / _NEW).rmdir()
         os.rename(folder, holder / _NEW)

@@ -86,7 +86,7 @@ def to_python(
     dtype: str | None = None,
 ) -> str:
     """Write a program that makes the same checkpoint with this library. `others` are other bases by
-    their names in the plan; `union` appends the tokens that these have added."""
+    their names in the plan; with `union`, the tokens that they have added are appended."""
     used = dict.fromkeys(layer.base for layer in plan.layers if layer.base)
     named = {name: (others or {})[name] for name in used}
     join = "stack_united" if union else "stack"
@@ -132,8 +132,8 @@ def of_base(
     dtype: str | None,
     parts: Sequence[tuple[str, int]] = (),
 ) -> str:
-    """Write the plan for this base as mergekit's YAML. `parts` are each base of a stack and its
-    first layer, by default under their names."""
+    """Write the plan for this base as mergekit's YAML. `parts` has (name, first layer) of each base
+    of a stack, by default with the bases' own names."""
     from surgery.architecture.apply.initialise import check_supported
     from surgery.architecture.inspect.identity_proof import OUTPUT_PROJECTIONS
 

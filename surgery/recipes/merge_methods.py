@@ -53,9 +53,9 @@ def check_is_plan(text: str) -> None:
     if found and found[1] != PASSTHROUGH:
         raise refusal(found[1])
     raise PlanError(
-        "This is a recipe without its line breaks: paste it as a whole, or write the plan in its "
-        "notation, such as 0:13, 17:30. `python -m surgery preview BASE @recipe.yaml` reads the "
-        "recipe and prints its plan."
+        "This is a recipe that has lost its line breaks. Paste it again as a whole, or write the "
+        "plan in notation, such as 0:13, 17:30. `python -m surgery preview BASE @recipe.yaml` "
+        "reads the recipe and prints its plan."
     )
 
 

@@ -17,8 +17,8 @@ _HOW = {
     "refit": "the output projections of layers {where} were fitted to the base's hidden states",
     "lstsq": "the MLP's output projection of layers {where} was fitted to the base's hidden states "
     "(ReplaceMe, arXiv 2505.02819)",
-    "alpha": "what the layers behind the cut add was scaled, so that it fits the smaller hidden "
-    "states there (Prune&Comp, arXiv 2507.18212)",
+    "alpha": "the output of the layers after the cut was scaled to match the smaller hidden states "
+    "there (Prune&Comp, arXiv 2507.18212)",
     "damped": "each of the K copies of a repeated layer was scaled by 1/K (arXiv 2605.23872)",
 }
 

@@ -1,11 +1,11 @@
-"""Scale match: make up for the norm that hidden states lack behind a cut (arXiv 2507.18212).
+"""Scale match: make up for the norm that hidden states lack after a cut (arXiv 2507.18212).
 
-Hidden states grow along depth. So behind a cut they are smaller than the next layer is used to, and
-what it adds weighs too much. Multiplying them by α = E‖h_e‖ / ‖h_s‖ mends that. Where every layer
-normalises what it is given, and so does the final norm, dividing what all later layers *add* by α
-has the same effect: the stream behind the cut is then smaller by a constant factor, which the norms
-remove. So α is written as @scale=1/α on the layers behind the seam. That is a plan as any other: no
-embedding changes, and none has to be untied from the head.
+Hidden states grow along depth. So after a cut they are smaller than those that the next layer was
+trained on, and its output weighs too much. Multiplying them by α = E‖h_e‖ / ‖h_s‖ corrects that. If
+every layer and the final norm normalise their input, dividing the *output* of all later layers by α
+has the same effect: the stream after the cut is then smaller by a constant factor, which the norms
+remove. So α is written as @scale=1/α on the layers after the seam. That is a plan like any other:
+no embedding changes, and none has to be untied from the head.
 """
 
 from __future__ import annotations

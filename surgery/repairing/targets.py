@@ -1,7 +1,7 @@
 """Which of the base's hidden states each layer of a patient should return.
 
-After a cut, the layer before the seam should return what the first layer behind the seam was given
-in the base. From there on every layer should return what its source returns in the base. Within
+After a cut, the layer before the seam should return what the first layer after the seam received in
+the base. From there on every layer should return what its source returns in the base. Within
 copies of layers that have run before, the target stays where the first copy ended: the repeated
 block refines that state instead of computing it again from an earlier one.
 """

@@ -64,7 +64,7 @@ def open_gguf(path: Path) -> Source:
             raise BaseError(f"{path} changed since it was opened: open it again.")
 
     def check_unless_gone() -> None:
-        # The converted copy is whole without the file, but is not that of another file.
+        # The converted copy works without the file, but not in place of another file's.
         if path.exists() or not folder.is_dir():
             check()
 

@@ -81,7 +81,7 @@ class Continued:
 @dataclass(frozen=True)
 class Runtime:
     """A package that runs a saved folder, “transformers” or “vllm”, and the Python that has it.
-    `body` is the part of the program that is run there which differs between packages."""
+    `body` is the part of the program run there that differs between packages."""
 
     package: str
     body: str

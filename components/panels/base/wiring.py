@@ -77,7 +77,7 @@ def open_for(
     """Open a base in a session, with `plan` if there is one: values for status, strip, tiles and
     the Stop button. While the library is being imported the page shows what is remembered of the
     base. It ends early once the session opens another base. `healed` has the session's healed
-    patients: what is open already may be one."""
+    patients: the open plan may have one."""
     latest = session.opening = object()
     wanted, begun = str(wanted or "").strip(), time.monotonic()
     known = None if heavy_imports.is_ready() else services.bases.expect(wanted)

@@ -47,7 +47,7 @@ _DONE = note(
 )
 _DONE_ELSEWHERE = note(
     "Healed, but the page shows another plan or base now. Talk, X-ray, Log and Save use the healed "
-    "patient once its plan is back."
+    "patient once you return to its plan."
 )
 
 
@@ -164,7 +164,7 @@ def shown_price(services: Services, session: Session, healed: HealedStore, value
 
 
 def why_nothing(operation: Operation, values: tuple) -> str:
-    """Why these settings train nothing of an unchanged plan, which is no failure; empty if they
+    """Why these settings train nothing in an unchanged plan, which isn't a failure; empty if they
     train something."""
     near_changes = TRAIN.get(values[0]) in ("seams", "new")
     return _UNCHANGED if operation.plan.is_whole and near_changes else ""

@@ -151,7 +151,7 @@ def repair(
 
 
 def _no_better(result: Repaired) -> str:
-    """What a repair that doesn't help came to."""
+    """What to say of a repair that doesn't help."""
     scores = result.facts["perplexity"]
     cut, repaired = perplexity(scores["cut"]), perplexity(scores["repaired"])
     return f"Repair not applied: no better on held-out text (perplexity {cut} → {repaired})."

@@ -52,7 +52,7 @@ def progress(operation: Operation, text: str, message: str) -> dict:
 
 
 def remark(operation: Operation, text: str, message: str) -> dict:
-    """What something came to, before there is a number again."""
+    """The outcome of an action, until there is a number again."""
     return _tile(operation, text, message=message)
 
 

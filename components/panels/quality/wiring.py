@@ -77,8 +77,8 @@ def measure_latest(
     wanted: bool = False,
 ) -> Iterator[dict]:
     """Values of the tile for the session's plan, until it is measured or no longer wanted.
-    `Quality.why_not` decides whether one that isn't `wanted` is measured. Whoever wants it also
-    goes without a healed patient that newer ones have replaced: the tile has offered that."""
+    `Quality.why_not` decides whether one that isn't `wanted` is measured. If it is wanted, the
+    unhealed patient takes the place of a healed one that was released, as the tile has offered."""
     if not session.spec or asked.repairs(session.spec, session.plan):
         return
     request_number, text = asked.ask(), asked.text

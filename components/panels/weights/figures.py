@@ -133,8 +133,9 @@ def detail(base: ValueCounts, patient: ValueCounts, name: str, log: bool) -> dic
         "title": name,
         "hint": "Decoder layers only: embeddings, final norm and output head are not counted. "
         "Dashed: a normal distribution with the patient's mean and standard deviation. Tails above "
-        "it are typical of trained weights. For one layer, the curves of base and patient coincide "
-        "unless it was initialised anew; for several, dropped and repeated ones count too.",
+        "it are typical of trained weights. For a single layer, the curves of base and patient "
+        "coincide unless it was reinitialised; for several, they also differ by dropped and "
+        "repeated layers.",
         "data": lines,
         "layout": {
             "xaxis": {"title": {"text": "weight value"}, "tickformat": ",.2~r"},

@@ -20,10 +20,10 @@ RAW, SINGULAR = "raw values", "singular values"
 
 
 class LastSpectrum:
-    """The spectrum that a session saw last. One is computed at a time: nothing stops LAPACK."""
+    """A session's last spectrum. Only one is computed at a time: LAPACK can't be interrupted."""
 
     def __init__(self) -> None:
-        self._turn = Turn("Waiting for the matrix before")
+        self._turn = Turn("Waiting for the previous matrix")
         self._kept: tuple[str, Spectrum] | None = None
 
     def of(self, base: Base, matrix: Matrix, progress: Progress) -> Spectrum:

@@ -124,8 +124,8 @@ def wire(panel: WeightsPanel, parts: PageParts) -> None:
 
 
 class _Replaced(Cancelled):
-    """Raised to stop work that a newer event does in its place: to count a base once another one is
-    open, or to decompose a matrix once another one is drawn."""
+    """Raised to stop work that a newer event replaces: counting a base once another one is open, or
+    decomposing a matrix once another one is drawn."""
 
 
 class Updates:
@@ -173,7 +173,7 @@ class Updates:
         healed: HealedStore | None,
         running: Callable[[dict], dict],
     ) -> Iterator[dict]:
-        """Count a base; of a big one a sample first, which is drawn."""
+        """Count a base. For a big one, count a sample first and draw it."""
         from surgery.weight_stats import known_survey, survey_base
 
         known = known_survey(base)
@@ -292,7 +292,7 @@ class Updates:
         waits: bool,
         who: Visitor | str | None,
     ) -> Generator[dict, None, dict]:
-        """`watch`, which raises `_Replaced` once the turn of drawing is over. If it `waits`, then
+        """`watch`, which raises `_Replaced` once a newer drawing has begun. With `waits`, it waits
         for a turn at measuring first."""
 
         def check() -> None:

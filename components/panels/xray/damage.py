@@ -21,9 +21,8 @@ class Damage(LiveHTML):
 
 
 def view(comparison: Comparison, picked: int) -> dict:
-    """What is drawn: numbers on top, then every token. The tokens go as text: with every message
-    Gradio's page copies all values, number by number but for text, and where a token is a character
-    these are a hundred thousand."""
+    """What is drawn: numbers on top, then every token. The tokens are sent as one text: with every
+    message Gradio's page copies all values, and those of the tokens can be a hundred thousand."""
     base, patient = comparison.base, comparison.patient
     return {
         "numbers": [

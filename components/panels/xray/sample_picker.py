@@ -78,7 +78,7 @@ def sample_of(
     progress: Progress,
     half: texts.Half = "choose",
 ) -> Sample:
-    """The chosen text, tokenised for the base; of the kinds that are offered the short text of a
+    """The chosen text, tokenized for the base; of the kinds that are offered the short text of a
     half. Raises `SurgeryError`."""
     from surgery.analysis import Sample
 

@@ -43,7 +43,7 @@ _REPLACED = "The scan of another base or text was stopped; its measurements are 
 
 
 class Fields:
-    """What the panel's fields say now, for each open page. A scan may have begun with others."""
+    """What the fields of a page's panel say now. A scan may have begun with other values."""
 
     def __init__(self, *values: Any) -> None:
         self.values = values  # the arguments of `look` from `kind` on
@@ -263,8 +263,8 @@ def measure(
         result = yield from watch_in_turn(services.measuring, who, work, running)
         check()
     except _Replaced:
-        # What is known of the base and text that are chosen now: what the scan drew last may have
-        # come later than that.
+        # Show what is known of the base and text that are chosen now, since the scan's last drawing
+        # may have come after that.
         now = partial(look, panel, services, session, *fields.values)
         known = yield from watch(lambda _: now(), lambda _: {panel.status: gr.skip()})
         yield _replaced(panel, known)

@@ -41,7 +41,7 @@ _JUDGED = "Sorted by measured perplexity, then measured on other text, which no 
 _NOT_JUDGED = (
     "Sorted by measured perplexity. A longer text would have a second half to check them on."
 )
-_ELSEWHERE = note("Stopped, since another base was opened. Its measurements are kept.")
+_ELSEWHERE = note("Stopped because another base was opened. Measurements are kept.")
 _STOPPED = note("Stopped. Measurements are kept: Suggest resumes from here.")
 
 

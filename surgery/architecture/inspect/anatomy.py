@@ -260,7 +260,7 @@ def build_meta(config: PreTrainedConfig) -> PreTrainedModel:
         )
     try:
         with _building.taken(current()), uncollected(), torch.device("meta"), Unfilled():
-            declared = config.dtype  # which the build replaces, and others may wait to read
+            declared = config.dtype  # read in turn: a build in another thread replaces it meanwhile
             model = auto_class(config).from_config(config, dtype=torch.float32)
             text = model.config.get_text_config(decoder=True)
             for part in (original, config, model.config, text):

@@ -254,8 +254,9 @@ def _resumed(there: RunRecord, plan: Plan, method: str, place: Path) -> Plan:
 
 def _repair_before(old: Plan, cut: Plan, method: str, place: Path) -> tuple[str | None, str]:
     """(method, plan before it) of the repair that a run of the plan `old` begins from, where its
-    record doesn't say; (None, `old`) without one. Earlier versions kept them beside fitted weights
-    alone: of a plan with other scales than `cut` it isn't known which method chose these."""
+    record doesn't have it; (None, `old`) without a repair. Earlier versions recorded it beside
+    fitted weights alone. If `old` differs from `cut` in scales only, which method chose them is
+    unknown, and `method` is taken."""
     from surgery.healing import run_checkpoint
 
     if facts := run_checkpoint.start_facts(place):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from surgery.plan import Plan
 
 FORMATS = ("mergekit", "peft", "python")
-_NOT_TOLD = "The recipe can't name the added tokens: mergekit keeps the first base's."
+_NO_UNION = "mergekit's recipes can't add tokens: mergekit keeps those of the first base alone."
 
 
 def recipe(
@@ -61,15 +61,15 @@ def recipe(
             text = export.to_python(base, written, others, union_vocabulary, dtype)
         case _:
             if made.union:
-                err.print(f"[dim]{_NOT_TOLD}[/dim]")
+                err.print(f"[dim]{_NO_UNION}[/dim]")
             parts = _parts(made, written, {"": base, **others})
             text = export.of_base(made, flat, parts[0][0], dtype, parts)
     sys.stdout.write(text)
 
 
 def _parts(made: Base, written: Plan, specs: Mapping[str, str]) -> list[tuple[str, int]]:
-    """Each base and its first layer, in the order of the plan: by its Hub id, or else as it is
-    named here, so that mergekit finds it."""
+    """(name, first layer) of each base, in the order of the plan. The name is the Hub id, or else
+    the one given here, so that mergekit finds the base."""
     from surgery.derived.stacked import Stack
 
     stacked = made.original  # what a union is made of

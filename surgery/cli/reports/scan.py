@@ -95,8 +95,8 @@ def scan_tables(base: Base, scan: Scan) -> Iterator[Table | str]:
 
 
 def _refusals(scan: Scan) -> Iterator[str]:
-    """Why numbers are missing: each reason once, with the layers that it holds for. Reasons that
-    differ in numbers alone, such as that of the layer, are one."""
+    """Why numbers are missing: each reason once, with the layers that it applies to. Reasons that
+    differ only in numbers, such as the layer's, count as one."""
     first: dict[str, str] = {}
     layers: dict[str, set[int]] = {}
     for rows in scan.variants.values():

@@ -1,7 +1,7 @@
-"""The merged weights in the cache, where each takes as much room as a model.
+"""The cache of merged weights, which take as much room as their base.
 
-When something is merged, what was merged of the same folders before their files changed is removed,
-and so is what nothing has used for a month. It would be merged again.
+Each merge removes those of the same folders from before their files changed, and all that haven't
+been used for 30 days. If they are needed again, they are merged again.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from surgery.sources.cache import once
 
 _VERSION = 1  # of the merge; weights of another one are merged again
 _UNUSED = 30 * 86400  # seconds
-_NAME = re.compile(r"(.+-[0-9a-f]{8})-[0-9a-f]{12}")  # what was merged of which folders, and when
+_NAME = re.compile(r"(.+-[0-9a-f]{8})-[0-9a-f]{12}")  # (which folders)-which state of their files
 
 
 def folder_of(name: str, place: str, identity: str) -> Path:
-    """Where the merged weights called `name` are kept. `place` is equal for the same folders of
-    base and adapter, `identity` for the same files."""
+    """Where the merged weights called `name` are cached. `place` identifies the folders of base and
+    adapter, `identity` the state of their files."""
     stem = re.sub(r"[^A-Za-z0-9_.+-]", "_", name)[:80]
     version = short_hash(f"{_VERSION}:{identity}", 12)
     return cache_folder() / "merged" / f"{stem}-{short_hash(place, 8)}-{version}"
@@ -34,7 +34,7 @@ def folder_of(name: str, place: str, identity: str) -> Path:
 def kept(
     folder: Path, size: int, build: Callable[[Path, Progress], None], progress: Progress
 ) -> Path:
-    """`once`, which see, for one of these folders. Raises `SurgeryError`."""
+    """Return one of these folders, built by `once` if needed. Raises `SurgeryError`."""
     if folder.is_dir():
         with contextlib.suppress(OSError):  # a cache that can only be read
             os.utime(folder)
