@@ -40,7 +40,7 @@ def look_up(services: Services, session: Session) -> object:
     from surgery.analysis import known_costs
 
     try:
-        base = services.bases.get(spec)
+        base = services.bases.get(session.shown)
         found, readable = known_costs(base), base.has_tokenizer
     except SurgeryError:  # said where the base is opened
         return gr.skip()

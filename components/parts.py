@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
@@ -17,10 +17,6 @@ from .sessions.session import Session, layers_text
 from .widgets.layer_strip.layer_strip import LayerStrip
 from .widgets.tiles.tiles import Tiles
 from .widgets.tiles.tiles import view as tiles_view
-
-if TYPE_CHECKING:
-    from surgery import Base
-    from surgery.known_base import KnownBase
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _DROPPED = "This page was idle for too long. Reload it: the plan is in its address."
@@ -85,17 +81,9 @@ def tiles_of(services: Services, session: Session, healed: HealedStore) -> dict:
         plan = session.plan
         about["of"] = {"spec": session.spec, "plan": str(plan)}
         is_healed = healed.is_healed(session.spec, plan)
-        return {**tiles_view(numbers_of(services, session), plan, is_healed), **about}
+        return {**tiles_view(services.bases.numbers(session), plan, is_healed), **about}
     except SurgeryError as error:
         return {"error": services.deployment.words(error), **about}
-
-
-def numbers_of(services: Services, session: Session) -> Base | KnownBase:
-    """The session's base for its numbers alone. Raises `SurgeryError`, also if its files have
-    changed and another page has opened it again."""
-    base = services.bases.numbers(session.spec)
-    session.check(base)
-    return base
 
 
 def sizes_of(services: Services, session: Session) -> dict[str, str]:
@@ -105,7 +93,7 @@ def sizes_of(services: Services, session: Session) -> dict[str, str]:
         try:
             if isinstance(plan, PlanError):
                 raise plan
-            size = numbers_of(services, session).preview(plan)
+            size = services.bases.numbers(session).preview(plan)
             sizes[name] = f"{layers_text(size.layers)}, {size.parameters:,} parameters"
         except SurgeryError as error:
             sizes[name] = services.deployment.words(error)

@@ -44,7 +44,7 @@ def notation(services: Services, session: Session, request: Mapping) -> str:
             "Make the stack with `python -m surgery save BASE @recipe.yaml OUT`, then open OUT "
             "here as a base."
         )
-    base = services.bases.get(session.spec)
+    base = services.bases.get(session)
     recipe.check_adapters({"": bool(base.source.merged)})
     plan = str(recipe.plan(base.depth, layer_tensors(base)))
     words = [f"The recipe is for {recipe.model[:120]}; its plan is applied to {base.name}."]

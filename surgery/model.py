@@ -303,6 +303,7 @@ class Model:
                 else:
                     self.stored_bytes  # noqa: B018  a config that lies is found out here
                     folder = self.source.files_folder(report)
+                    self.source.check()  # before anything is read where it was
                     self.check_tied(opener_of(folder))
                     buffers = old_buffers(self.anatomy, self.source.tensors)
                     fits = size <= main_memory().free * HEADROOM

@@ -6,7 +6,7 @@ join them again. It needs no torch until a patient is made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Operation:
     """`spec` names the base as in `Base.open`; `plan` is the plan for it. `healed` is the result of
-    healing or repairing that plan, and None while neither was done.
+    healing or repairing that plan, and None while neither was done. `identity` is that of the
+    base's files where the plan was made; an empty one stands for any.
 
     Raises `ValueError` if `healed` was made from another plan.
     """
@@ -29,6 +30,7 @@ class Operation:
     spec: str
     plan: Plan
     healed: Altered | None = None
+    identity: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if self.healed is not None and self.healed.plan != self.plan:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import surgery
 from surgery import BaseError, Plan, SurgeryError, known_base
@@ -32,6 +32,30 @@ if TYPE_CHECKING:
 
 _SILENT = 30.0  # seconds that callers without progress wait for a base to open
 _SHARE = 0.6  # of the memory that is free or taken by bases: the budget for weights
+
+
+class Named(Protocol):
+    """What works with a base that it has shown: its name as in `Base.open`, and the identity of its
+    files; an empty one stands for any."""
+
+    @property
+    def spec(self) -> str: ...
+
+    @property
+    def identity(self) -> str: ...
+
+
+B = TypeVar("B", "Base", "KnownBase")
+
+
+def check_same(base: B, identity: str) -> B:
+    """The base, if its files are those of this identity. They may have changed, and another page
+    may have opened it again: then this raises `BaseError`."""
+    if identity and base.identity != identity:
+        raise BaseError(
+            f"The files of {base.name} have changed since this page opened it: open it again."
+        )
+    return base
 
 
 class Bases:
@@ -69,13 +93,17 @@ class Bases:
         """How many bases are in use."""
         return len(self._used)
 
-    def get(self, spec: str, progress: Progress | None = None) -> Base:
-        """Return the base called `spec`, opening it if needed. Concurrent callers share one
+    def get(self, of: str | Named, progress: Progress | None = None) -> Base:
+        """Return the base that `of` names, opening it if needed. Concurrent callers share one
         opening.
 
-        Raises `BaseError`, also if the deployment does not allow the base, or if a caller without a
-        progress function would wait for more than `_SILENT` seconds.
+        Raises `BaseError`, also if its files have changed since `of` showed it, if the deployment
+        does not allow the base, or if a caller without a progress function would wait for more than
+        `_SILENT` seconds.
         """
+        if not isinstance(of, str):
+            return check_same(self.get(of.spec, progress), of.identity)
+        spec = of
         with self._lock:
             if (base := self._bases.get(spec)) is not None:
                 self._bases.move_to_end(spec)
@@ -107,12 +135,15 @@ class Bases:
                 self._expected[spec] = known
         return known
 
-    def numbers(self, spec: str) -> Base | KnownBase:
-        """Return the base called `spec` for its numbers alone: as it is remembered until an
+    def numbers(self, of: str | Named) -> Base | KnownBase:
+        """Return the base that `of` names for its numbers alone: as it is remembered until an
         expected one is open, else as `get` does."""
+        spec = of if isinstance(of, str) else of.spec
         with self._lock:
             known = None if spec in self._bases else self._expected.get(spec)
-        return known or self.get(spec)
+        if known is None:
+            return self.get(of)
+        return known if isinstance(of, str) else check_same(known, of.identity)
 
     def prepare(self, spec: str) -> None:
         """Open a base at startup, without a visitor. Errors are ignored here: opening the base
@@ -146,12 +177,13 @@ class Bases:
                 del self._bases[name]
         return base
 
-    def load(self, spec: str, progress: Progress) -> Base:
+    def load(self, of: str | Named, progress: Progress) -> Base:
         """Return the base with its weights in memory, unloading others to make room. Concurrent
-        callers share one load. Raises `BaseError`."""
-        base = self.get(spec, progress)
+        callers share one load. Raises `BaseError` as `get` does."""
+        base = self.get(of, progress)
         if base.is_loaded:
             return base
+        spec = of if isinstance(of, str) else of.spec
         return self.shared.run(("load", spec), partial(self._load, base), progress)
 
     def _load(self, base: Base, progress: Progress) -> Base:

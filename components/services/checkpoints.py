@@ -31,7 +31,7 @@ def write(
     """Write the checkpoint to a folder of its own in `folder`, or as one file if `zipped`. Raises
     `SurgeryError`, also for more than the deployment allows."""
     plan = operation.plan
-    base = bases.get(operation.spec, progress)
+    base = bases.get(operation, progress)
     from surgery.checkpoint.save import saved_bytes
 
     allowed = bases.deployment
@@ -43,7 +43,7 @@ def write(
     try:
         with bases.in_use(base):
             if base.kind == "config":
-                bases.load(operation.spec, progress)  # saved from memory
+                bases.load(operation, progress)  # saved from memory
             elif not (plan.dropped or base.source.merged):
                 bases.fetch(base, progress)  # else the save downloads only what it needs
             # The folder and the zip file.

@@ -75,6 +75,7 @@ def _import_later(then: Callable[[], None] | None) -> None:
 
 def tidy() -> None:
     """Remove what killed conversions left in the model cache."""
-    folder = import_module("surgery.io.cache_folder").cache_folder()
-    with contextlib.suppress(OSError):
-        import_module("surgery.io.atomic").sweep(folder)
+    cache = import_module("surgery.io.cache_folder").cache_folder()
+    for folder in (cache, cache / "merged"):
+        with contextlib.suppress(OSError):
+            import_module("surgery.io.atomic").sweep(folder)

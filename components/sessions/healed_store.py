@@ -37,6 +37,7 @@ class HealedStore:
         self.pausing = threading.Event()
         # One run at a time: a paused one ends its step first.
         self.busy = Turn("Waiting for the current step to finish")
+        self.training = threading.Event()  # set while a run is under way
         self._kept: OrderedDict[tuple[str, Plan, str], Operation] = OrderedDict()
         self._gone: dict[tuple[str, Plan], _Gone] = {}  # the page still calls these plans healed
 
@@ -67,7 +68,8 @@ class HealedStore:
         """Forget the patients of a base whose files have changed, once it is opened again.
         `identity` is that of its files now."""
         for key, operation in list(self._kept.items()):
-            if key[0] == spec and _patient(operation).base.identity != identity:
+            base = _patient(operation).base
+            if key[0] == spec and (base.identity != identity or base.source.has_changed):
                 del self._kept[key]
         for place, gone in list(self._gone.items()):
             if place[0] == spec and gone.identity != identity:

@@ -10,12 +10,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from components.services.deployment import Deployment
-from surgery import PRESETS, BaseError, History, Init, Plan, PlanError, SurgeryError
+from surgery import PRESETS, History, Init, Plan, PlanError, SurgeryError
 from surgery import presets as preset_texts
+from surgery.operation import Operation
 from surgery.plan import COPY
 from surgery.recipes.merge_methods import check_is_plan
 from surgery.repairing.targets import starts
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from surgery import Base
     from surgery.known_base import KnownBase
 
+    from .healed_store import HealedStore
+
 _LONGEST_TEXT = 20_000  # characters of a plan's notation
 
 
@@ -37,6 +40,13 @@ class Selection:
     strip: Literal["base", "patient"]
     start: int
     end: int
+
+
+class Shown(NamedTuple):
+    """A base by its name as in `Base.open`, and the identity of its files."""
+
+    spec: str
+    identity: str
 
 
 class Session:
@@ -106,13 +116,18 @@ class Session:
         with self._lock:
             return (self.spec, self.identity) == (spec, base.identity)
 
-    def check(self, base: Base | KnownBase) -> None:
-        """Raise `BaseError` unless this is the base that is shown. Its files may have changed, and
-        another page may have opened it again."""
-        if base.identity != self.identity:
-            raise BaseError(
-                f"The files of {self._name} have changed since this page opened it: open it again."
-            )
+    def operation(self, healed: HealedStore | None = None) -> Operation:
+        """The operation that the page shows; with `healed`, its healed or repaired patient if there
+        is one. Raises `SurgeryError`."""
+        spec, identity, plan = self.spec, self.identity, self.plan
+        found = healed.operation(spec, plan) if healed else Operation(spec, plan)
+        return replace(found, identity=identity)
+
+    @property
+    def shown(self) -> Shown:
+        """The base that the page shows."""
+        with self._lock:
+            return Shown(self.spec, self.identity)
 
     def apply(self, request: Any, edited: bool = True) -> None:
         """Apply an edit that the browser requests, or note why not. `edited` is False where the

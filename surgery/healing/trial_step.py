@@ -42,7 +42,8 @@ def step_seconds(
         norm = accelerator.clip_grad_norm_(model.parameters(), clip)
         for group in optimizer.param_groups:
             group["lr"] = 0.0
-        if math.isfinite(float(norm)):  # zero times anything else is not zero
+        # Zero times anything else is not zero. A scaler of float16 gradients skips such a step.
+        if accelerator.scaler is not None or math.isfinite(float(norm)):
             optimizer.step()
             float(value.detach())
         seconds = parts * (passed - begun) + time.monotonic() - passed

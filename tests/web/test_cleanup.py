@@ -71,9 +71,15 @@ def test_after_an_hour_all_of_it_is_gone_unless_somebody_came_back(holder):
     assert "gone" not in holder.time_last_used
 
 
-def altered(word, plan, identity="files", check=lambda: None):
+def altered(word, plan, identity="files", changed=False):
     """A stand-in for a healed or repaired patient, and its operation."""
-    base = SimpleNamespace(identity=identity, source=SimpleNamespace(check=check))
+
+    def check():
+        if changed:
+            raise SurgeryError("open it again")
+
+    source = SimpleNamespace(check=check, has_changed=changed)
+    base = SimpleNamespace(identity=identity, source=source)
     return Operation("tiny", plan, healed=SimpleNamespace(word=word, plan=plan, base=base))
 
 
@@ -116,19 +122,20 @@ def test_what_was_fitted_can_not_be_left_out():
 
 
 def test_patients_of_files_that_have_changed_are_refused_and_forgotten_once_those_are_opened():
-    def changed():
-        raise SurgeryError("open it again")
-
     store = HealedStore()
-    old, gone = Plan.parse("0:3", 6), Plan.parse("0:4", 6)
-    for plan in (gone, old, Plan.parse("0:5", 6)):
-        store.keep(altered("healed", plan, check=changed))
+    old, gone, same = (Plan.parse(f"0:{depth}", 6) for depth in (3, 4, 5))
+    store.keep(altered("healed", gone))
+    store.keep(altered("healed", old, changed=True))
+    store.keep(altered("healed", same))
     with pytest.raises(SurgeryError, match="open it again"):
         store.operation("tiny", old)
-    store.renew("tiny", "files")
-    assert store.is_healed("tiny", old)  # the same files
     store.renew("other", "new files")
-    assert store.is_healed("tiny", old)
+    assert store.is_healed("tiny", old) and store.is_healed("tiny", same)
+    store.renew("tiny", "files")  # such as the same commit, downloaded once more
+    assert not store.is_healed("tiny", old) and store.is_healed("tiny", same)
+    with pytest.raises(SurgeryError, match="is gone"):
+        store.operation("tiny", gone)
     store.renew("tiny", "new files")
+    assert not store.is_healed("tiny", same)
     for plan in (old, gone):
         assert store.operation("tiny", plan) == Operation("tiny", plan)

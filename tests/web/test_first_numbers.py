@@ -16,12 +16,14 @@ from components.panels.quality.asked import Asked
 from components.panels.quality.wiring import measure_latest
 from components.parts import sizes_of, tiles_of
 from components.services import heavy_imports
+from components.services.checkpoints import AS_STORED, write
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.measurements import Entry, Measure
 from components.sessions.session import Session
 from surgery import Base, BaseError, Plan, known_base
 from surgery.operation import Operation
+from surgery.progress import silent
 
 
 @pytest.fixture(autouse=True)
@@ -203,6 +205,13 @@ def test_a_base_that_another_page_opened_again_is_not_mistaken_for_the_one_that_
     assert "open it again" in sizes_of(services, session)["drop-middle"]
     *_, last = measure_latest(services, session, healed, Asked(), None)
     assert last["failed"] and "open it again" in last["message"]
+    for use in (services.bases.get, services.bases.load):
+        for of in (session, session.shown, session.operation(healed)):
+            with pytest.raises(BaseError, match="open it again"):
+                use(of, silent)
+    with pytest.raises(BaseError, match="open it again"):
+        write(services.bases, session.operation(healed), "", AS_STORED, tmp_path, False, silent)
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("cache", copy.name)] == []
 
 
 def test_a_base_that_is_opened_again_is_still_healed(services, tiny_folder):

@@ -120,6 +120,16 @@ def test_a_repair_that_does_not_help_changes_nothing(services, tiny_folder):
     assert len(session.measurements) == 3  # the Log shows it all the same
 
 
+def test_it_does_not_keep_others_waiting_for_a_healing_run(services, spec):
+    session, healed = opened(services, spec), HealedStore()
+    healed.training.set()
+    with pytest.raises(SurgeryError, match="Pause that first"):
+        list(run(services, session, healed))
+    healed.pausing.set()  # its step ends soon
+    list(run(services, session, healed))
+    assert session.plan.fitted
+
+
 def test_a_refusal_says_why(services, tiny_folder):
     session = opened(services, str(tiny_folder("gemma2")))
     with pytest.raises(SurgeryError, match="can't be fitted in closed form"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from components.parts import AT_ONCE, QUIET, PageParts, numbers_of, tiles_of
+from components.parts import AT_ONCE, QUIET, PageParts, tiles_of
 from components.services.client_address import Visitor, visitor
 from components.services.deployment import Deployment
 from components.services.run_job import in_turn, run_job, watch
@@ -153,10 +153,9 @@ def shown_price(services: Services, session: Session, healed: HealedStore, value
     if not session.spec:
         return {}
     try:
-        operation = Operation(session.spec, session.plan)
+        operation = session.operation()
         if why := why_nothing(operation, values):
             return heal_board.of_note(why)
-        numbers_of(services, session)  # raises if it isn't the base of this plan any more
         repaired = healed.repaired(operation.spec, operation.plan) is not None
         return price(services, operation, values, repaired)
     except SurgeryError as error:
@@ -176,7 +175,7 @@ def price(services: Services, operation: Operation, values: tuple, repaired: boo
     from surgery.healing import estimate_cost
 
     settings = read(values, services.deployment)
-    base = services.bases.get(operation.spec)
+    base = services.bases.get(operation)
     return heal_board.of_cost(estimate_cost(base, operation.plan, settings), repaired)
 
 
@@ -195,7 +194,7 @@ def heal(
     fair queueing. Raises `SurgeryError`, or `Cancelled` once it is paused."""
     deployment, bases, runs = services.deployment, services.bases, services.runs
     deployment.check_healing()
-    operation = Operation(session.spec, session.plan)
+    operation = session.operation()
     if why := why_nothing(operation, values):
         yield panel.only_status(note(why))
         return
@@ -214,7 +213,9 @@ def heal(
         from surgery.healing import HealingRun
 
         with healed.busy.taken(progress), ExitStack() as used:
-            base = used.enter_context(bases.in_use(bases.load(operation.spec, progress)))
+            healed.training.set()
+            used.callback(healed.training.clear)
+            base = used.enter_context(bases.in_use(bases.load(operation, progress)))
             progress("Starting", 0, 0)  # raises if the page was closed, before anything is written
             place = runs.place(own, base.identity, operation, settings)
             try:
@@ -267,7 +268,7 @@ def heal(
         return
     done = replace(operation, healed=results[0])
     healed.keep(done)
-    base = bases.get(operation.spec)
+    base = bases.get(operation)
     cut = Operation(operation.spec, operation.plan.unfitted)
     for entry in altered_entries(base, cut, done, ALL_KINDS):
         session.measurements.add(entry)

@@ -75,10 +75,10 @@ def measure(
 ) -> Iterator[dict]:
     """Wait for a turn, and measure base and patient on the default text. `who` is the visitor, for
     fair queueing. Raises `SurgeryError`."""
-    operation = healed.operation(session.spec, session.plan)
+    operation = session.operation(healed)
 
     def work(progress) -> tuple[Base, list[tuple[Operation, Score]]]:
-        base = services.bases.load(operation.spec, progress)
+        base = services.bases.load(operation, progress)
         with services.bases.in_use(base):
             return base, default_scores(base, operation, progress)
 
@@ -93,7 +93,7 @@ def task_results(services: Services, session: Session) -> list[KeptResult]:
     from surgery.harness import kept
 
     try:
-        return kept(services.bases.get(session.spec)) if session.spec else []
+        return kept(services.bases.get(session)) if session.spec else []
     except SurgeryError:  # said where the base is opened
         return []
 

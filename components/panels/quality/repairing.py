@@ -20,7 +20,7 @@ from components.sessions.healed_store import HealedStore
 from components.sessions.measurements import ALL_KINDS, altered_entries
 from components.sessions.session import Session
 from components.widgets.status.status import note
-from surgery import texts
+from surgery import SurgeryError, texts
 from surgery.numbers import perplexity
 from surgery.operation import Operation
 from surgery.progress import Cancelled, Progress
@@ -49,7 +49,7 @@ def wire(tile: QualityTile, parts: PageParts) -> gr.State:
     ) -> Iterator[dict]:
         if not session.spec:
             return
-        operation = Operation(session.spec, session.plan)
+        operation = session.operation()
         text = str(event_data(event).get("text", texts.DEFAULT))[:_LONGEST]
 
         def numbered(value: dict) -> dict:
@@ -102,6 +102,9 @@ def repair(
     at the end the session has the repaired plan, if that is better. `who` is the visitor, for fair
     queueing. Raises `SurgeryError`, or `Cancelled` once it is stopped or another plan is shown."""
     services.deployment.check_repair()
+    # Others wait for the turn in which this would wait.
+    if healed.training.is_set() and not healed.pausing.is_set():
+        raise SurgeryError("This page is healing a patient. Pause that first, or wait for its end.")
     shown = view.repairing(operation, text, "Starting")
     results: list[Repaired] = []
 
@@ -126,7 +129,7 @@ def repair(
         from surgery.repairing import repair as repaired_of
 
         with healed.busy.taken(progress) as report:
-            base = services.bases.load(operation.spec, report)
+            base = services.bases.load(operation, report)
             with services.bases.in_use(base):
                 return repaired_of(base, operation.plan, progress=report)
 
@@ -139,7 +142,7 @@ def repair(
     (result,) = results
     done = Operation(operation.spec, result.plan, healed=result)
     cut = Operation(operation.spec, operation.plan.unfitted)
-    for entry in altered_entries(services.bases.get(operation.spec), cut, done, ALL_KINDS):
+    for entry in altered_entries(services.bases.get(operation), cut, done, ALL_KINDS):
         session.measurements.add(entry)
     if not result.helps:
         words = _no_better(result)

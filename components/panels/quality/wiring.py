@@ -82,11 +82,11 @@ def measure_latest(
     if not session.spec or asked.repairs(session.spec, session.plan):
         return
     request_number, text = asked.ask(), asked.text
-    bare = Operation(session.spec, session.plan)
+    bare = session.operation()
     if wanted:
         healed.go_without(bare.spec, bare.plan)
     try:
-        operation = healed.operation(bare.spec, bare.plan)
+        operation = session.operation(healed)
     except SurgeryError as error:  # its healed patient was released
         show = view.offer if healed.may_go_without(bare.spec, bare.plan) else view.failed
         gone = show(bare, text, services.deployment.words(error))
@@ -103,9 +103,7 @@ def measure_latest(
 
     def admitted() -> Iterator[dict]:
         services.quality.arrive(getattr(request, "session_hash", None) or "")
-        yield from measure(
-            services, operation, session.check, text, is_wanted, visitor(request), wanted
-        )
+        yield from measure(services, operation, text, is_wanted, visitor(request), wanted)
 
     for shown in run_job(services, "quality", request, admitted(), failed):
         if "of" not in shown:  # an update that changes nothing
@@ -120,14 +118,13 @@ def measure_latest(
 def measure(
     services: Services,
     operation: Operation,
-    check_base: Callable[[Base], None],
     text: str,
     is_wanted: Callable[[], bool],
     who: Visitor,
     wanted: bool,
 ) -> Iterator[dict]:
     """Values of the tile while a plan is measured, as long as it `is_wanted`. Raises
-    `SurgeryError`, as `check_base` does for a base that isn't the plan's."""
+    `SurgeryError`."""
     quality = services.quality
     latest: list[PlanQuality] = []
     last: dict = {}
@@ -156,8 +153,7 @@ def measure(
         return running({"text": f"Place {place} in the queue"})
 
     def prepare(progress: Progress) -> tuple[Base, Sample]:
-        base = services.bases.get(operation.spec, progress)
-        check_base(base)
+        base = services.bases.get(operation, progress)
         return base, quality.sample(base, text)
 
     def work(base: Base, sample: Sample, progress: Progress) -> PlanQuality:
@@ -185,7 +181,7 @@ def measure(
             return
         if known:
             latest.append(known)
-        base = yield from watch(partial(services.bases.load, operation.spec), running)
+        base = yield from watch(partial(services.bases.load, operation), running)
         with services.bases.in_use(base):
             yield from quality.turns.queued(who, turn(base, sample), waiting)
     except Cancelled:  # the page shows another plan now, and its own request for that

@@ -44,7 +44,7 @@ def wire(panel: PushPanel, parts: PageParts) -> None:
         def updates() -> Iterator[dict]:
             if profile is None or token is None:
                 raise SurgeryError("Sign in first.")
-            operation = healed.operation(session.spec, session.plan)
+            operation = session.operation(healed)
             user = profile.username
             sending = upload(services, operation, name, not public, user, lambda: token.token)
             yield from in_turn(services.pushing, visitor(request), turn(sending), panel.running)

@@ -43,7 +43,7 @@ def wire(panel: SavePanel, parts: PageParts) -> None:
         who = visitor(request)
 
         def updates() -> Iterator[Update]:
-            operation = healed.operation(session.spec, session.plan)
+            operation = session.operation(healed)
             yield running(note("Starting"))
             yield from in_turn(services.saving, who, turn(operation), running)
 
@@ -107,9 +107,7 @@ def save(
         link = {"address": offer(path)}
     else:
         done, link = note(f"Saved to {path}"), {}
-    shown = _snippet(
-        path.stem if offer else str(path), services.bases.get(operation.spec).auto_class
-    )
+    shown = _snippet(path.stem if offer else str(path), services.bases.get(operation).auto_class)
     yield done, link, gr.update(visible=True, value=shown), gr.update(visible=False)
 
 

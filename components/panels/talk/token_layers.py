@@ -63,7 +63,7 @@ def _measured(
     def work(progress: Progress) -> tuple[dict[str, TokenImportance], str]:
         from surgery.analysis import token_importance
 
-        base = services.bases.load(operation.spec, progress)
+        base = services.bases.load(operation, progress)
         found: dict[str, TokenImportance] = {}
         problems: list[SurgeryError] = []
         with services.bases.in_use(base):

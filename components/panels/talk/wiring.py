@@ -58,7 +58,7 @@ def wire(panel: TalkPanel, parts: PageParts) -> None:
                 why = "Press Stream both to load the weights. Auto-run then follows your edits."
                 yield note(why), gr.skip()
                 return
-            operation = healed.operation(session.spec, session.plan)
+            operation = session.operation(healed)
             speaking_of = partial(talk, who=visitor(request), store=store)
             for status, view in speaking_of(services, operation, *settings):
                 store.shown = view if "run" in view else store.shown
@@ -253,7 +253,7 @@ def talk(
     with ExitStack() as used:
         allowed.check_prompt(prompt)
         opened = bases.get if gpu else bases.load
-        base = yield from watch(partial(opened, operation.spec), show)
+        base = yield from watch(partial(opened, operation), show)
         used.enter_context(bases.in_use(base))
         known = store.text(key, base)
         shown["base"] = known or _side()

@@ -147,7 +147,8 @@ class Updates:
         if not look.open or not session.spec:
             yield {self.panel.status: gr.skip()}
             return
-        spec = session.spec
+        here = session.shown
+        spec = here.spec
 
         def running(status: dict) -> dict:
             if session.spec != spec:
@@ -155,7 +156,7 @@ class Updates:
             return self.panel.running(status)
 
         with suppress(_Replaced):
-            base = yield from watch(partial(self.services.bases.get, spec), running)
+            base = yield from watch(partial(self.services.bases.get, here), running)
             from surgery.weight_stats import known_survey
 
             known = known_survey(base)
@@ -195,7 +196,7 @@ class Updates:
         from surgery.weight_stats import known_survey
 
         visible = look.open and session.spec
-        if not visible or known_survey(self.services.bases.get(session.spec)) is None:
+        if not visible or known_survey(self.services.bases.get(session.shown)) is None:
             yield {self.panel.status: gr.skip()}
             return
         yield from self._draw(session, look, healed, selection_only, who)
@@ -212,8 +213,9 @@ class Updates:
         """Draw; `has_turn` says that the visitor has a turn already."""
         from surgery.weight_stats import known_survey
 
-        panel, spec = self.panel, session.spec
-        base = self.services.bases.get(spec)
+        panel, here = self.panel, session.shown
+        spec = here.spec
+        base = self.services.bases.get(here)
         survey = known_survey(base)
         if survey is None:  # another base was opened meanwhile, and is counted by its own event
             return
@@ -230,7 +232,7 @@ class Updates:
         else:  # such layers are counted from the patient's own weights
 
             def operated(progress):
-                base = self.services.bases.load(spec, progress)
+                base = self.services.bases.load(here, progress)
                 with self.services.bases.in_use(base):
                     return survey.picture(plan, base)
 

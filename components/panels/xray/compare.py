@@ -177,10 +177,10 @@ def run(
 ) -> Iterator[dict]:
     """Wait for a turn, compare, and draw one picture after the other. `who` is the visitor, for
     fair queueing. Raises `SurgeryError`."""
-    operation = healed.operation(session.spec, session.plan)
+    operation = session.operation(healed)
 
     def turn() -> Iterator[dict]:
-        load = partial(services.bases.load, operation.spec)
+        load = partial(services.bases.load, operation)
         base = yield from watch(load, panel.running)
         with services.bases.in_use(base):
             yield from _compare(panel, services, session, operation, base, seen, kind, own)
@@ -258,7 +258,7 @@ def look_closer(
     drawn: dict = {}
 
     def draw() -> Iterator[dict]:
-        load = partial(services.bases.load, last.operation.spec)
+        load = partial(services.bases.load, last.operation)
         base = yield from watch(load, panel.running)
         with services.bases.in_use(base):
             for shown in _lenses(panel, base, last, index):

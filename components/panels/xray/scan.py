@@ -207,7 +207,7 @@ def look(
     if not spec or kind == DATASET or not str(kind):
         return {panel.status: gr.skip()}
     try:
-        base = services.bases.get(spec)
+        base = services.bases.get(session.shown)
         sample = sample_of(base, kind, own, services.deployment, lambda *_: None)
         from surgery.analysis import known_scan
 
@@ -233,11 +233,12 @@ def measure(
     returns what else shows them; `who` is the visitor, for fair queueing. Raises `SurgeryError`.
     """
     latest: list[Scan] = []
-    spec, text, drawn = session.spec, fields.text, 0.0
+    here, text, drawn = session.shown, fields.text, 0.0
+    spec = here.spec
     kind, own, extras, span, _ = fields.values
 
     def work(progress) -> Scan:
-        base = services.bases.load(spec, progress)
+        base = services.bases.load(here, progress)
         with services.bases.in_use(base):
             sample = sample_of(base, kind, own, services.deployment, progress)
             from surgery.analysis import scan

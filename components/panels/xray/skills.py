@@ -89,11 +89,11 @@ def run(
 ) -> Iterator[dict]:
     """Wait for a turn, probe base and patient, draw what is there, and add it to the Log. `who` is
     the visitor, for fair queueing. Raises `SurgeryError`."""
-    operation = healed.operation(session.spec, session.plan)
+    operation = session.operation(healed)
     probing = _Probing(panel, services, session, operation)
 
     def opened(progress: Progress) -> tuple[Base, SkillResults | None]:
-        base = services.bases.get(operation.spec, progress)
+        base = services.bases.get(operation, progress)
         return base, services.skills.known(base, operation)
 
     base, known = yield from watch(opened, panel.running)
@@ -122,7 +122,7 @@ class _Probing:
         """Probe, and draw each result."""
 
         def work(progress: Progress) -> SkillResults:
-            base = self.services.bases.load(self.operation.spec, progress)
+            base = self.services.bases.load(self.operation, progress)
             with self.services.bases.in_use(base):
                 return self.services.skills.probe(
                     base, self.operation, self.latest.append, progress
@@ -136,7 +136,7 @@ class _Probing:
         yield {self.panel.board: self._drawn(results)}
 
         def work(progress: Progress) -> tuple[Base, list]:
-            base = self.services.bases.load(operation.spec, progress)
+            base = self.services.bases.load(operation, progress)
             with self.services.bases.in_use(base):
                 return base, default_scores(base, operation, progress)
 

@@ -137,14 +137,15 @@ def run(
 ) -> Iterator[dict]:
     """Wait for a turn, find plans and list them as they come. `who` is the visitor, for fair
     queueing. Raises `SurgeryError`."""
-    spec, wanted = session.spec, _size(size, unit)
+    here, wanted = session.shown, _size(size, unit)
+    spec = here.spec
     latest: list[list[Suggestion]] = []
     opened: list[Base] = []
 
     def work(progress) -> tuple[list[Suggestion], list[Judgement]]:
         from surgery.analysis import judge, random_controls, suggest
 
-        base = services.bases.load(spec, progress)
+        base = services.bases.load(here, progress)
         opened.append(base)
         with services.bases.in_use(base):
             sample = sample_of(base, kind, own, services.deployment, progress)

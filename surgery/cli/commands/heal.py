@@ -237,6 +237,8 @@ def _resumed(there: RunRecord, plan: Plan, method: str, place: Path) -> Plan:
     begun: str | None
     if there.repair:
         begun, cut = there.repair.method, there.repair.cut
+    elif "repair" in there.model_fields_set:  # it says that there was none
+        begun, cut = None, str(old)
     else:
         begun, cut = _repair_before(old, plan.unfitted, method, place)
     same = cut == str(plan.unfitted) and plan in (plan.unfitted, old)

@@ -102,6 +102,15 @@ def test_a_run_is_resumed_with_its_plan_and_its_repair(
     assert status == 0 and "resuming after step 1" in err, err
 
 
+def test_scales_of_a_plan_are_not_taken_for_a_repair(run, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(HealingRun, "_agreed", lambda self, word: word or self.step >= 1)
+        assert run(plan="0, 1@scale=0.5, 4:6")[0] == 130
+    for method in ("alpha", "refit"):
+        status, _, err = run("--repair", method, plan="0:2, 4:6")
+        assert status == 1 and "a run with a different plan" in err
+
+
 def test_what_it_would_cost(run, tmp_path):
     status, out, err = run("--cost", "--accelerator", "H100")
     assert (status, err) == (0, "") and "price         $" in out and "optimizer states" in out
