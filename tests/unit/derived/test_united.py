@@ -214,7 +214,7 @@ def test_recipes_of_a_union(tmp_path, monkeypatch, capsys):
     assert main(["recipe", *named, "--union-vocabulary"]) == 0
     printed = capsys.readouterr()
     assert "model: ./one" in printed.out and "model: ./two" in printed.out
-    assert "keeps the first base's" in printed.err
+    assert "keeps those of the first base alone" in " ".join(printed.err.split())
     (tmp_path / "again.yaml").write_text(printed.out)
     again = ["save", "./one", "@again.yaml", "again", "--union-vocabulary"]
     assert main(again) == 0
