@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import surgery
 from surgery import BaseError, Plan, SurgeryError, known_base
@@ -43,6 +43,13 @@ class Named(Protocol):
 
     @property
     def identity(self) -> str: ...
+
+
+class Shown(NamedTuple):
+    """The base that a page shows."""
+
+    spec: str
+    identity: str
 
 
 B = TypeVar("B", "Base", "KnownBase")

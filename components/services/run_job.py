@@ -39,6 +39,11 @@ class JobPanel:
         return {self.status: status, self.stop: gr.update(visible=False)}
 
 
+class Replaced(Cancelled):
+    """Raised to stop work that a newer event replaces, such as counting a base once another one is
+    open."""
+
+
 def run_job(
     services: Services,
     what: str,

@@ -11,8 +11,9 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
+from components.services.bases import Shown
 from components.services.deployment import Deployment
 from surgery import PRESETS, History, Init, Plan, PlanError, SurgeryError
 from surgery import presets as preset_texts
@@ -40,13 +41,6 @@ class Selection:
     strip: Literal["base", "patient"]
     start: int
     end: int
-
-
-class Shown(NamedTuple):
-    """A base by its name as in `Base.open`, and the identity of its files."""
-
-    spec: str
-    identity: str
 
 
 class Session:

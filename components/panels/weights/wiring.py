@@ -15,7 +15,7 @@ import gradio as gr
 from components.gradio_compat.event_data import event_data
 from components.parts import AT_ONCE, QUIET, PageParts
 from components.services.client_address import Visitor, visitor
-from components.services.run_job import in_turn, run_job, watch, watch_in_turn
+from components.services.run_job import Replaced, in_turn, run_job, watch, watch_in_turn
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
@@ -23,7 +23,7 @@ from components.widgets.job_buttons import stops
 from components.widgets.page_plan import of_base
 from components.widgets.status.status import note
 from surgery import Layer, Plan
-from surgery.progress import Cancelled, Progress
+from surgery.progress import Progress
 from surgery.weight_stats import ValueCounts
 from surgery.weight_stats.depth import MEASURES
 
@@ -123,11 +123,6 @@ def wire(panel: WeightsPanel, parts: PageParts) -> None:
     stops(panel.stop, counting, lambda: (_STOPPED, hidden), None, [panel.status, panel.stop])
 
 
-class _Replaced(Cancelled):
-    """Raised to stop work that a newer event replaces: counting a base once another one is open, or
-    decomposing a matrix once another one is drawn."""
-
-
 class Updates:
     """What the panel shows next: every method yields updates, and raises `SurgeryError`."""
 
@@ -152,10 +147,10 @@ class Updates:
 
         def running(status: dict) -> dict:
             if session.spec != spec:
-                raise _Replaced
+                raise Replaced
             return self.panel.running(status)
 
-        with suppress(_Replaced):
+        with suppress(Replaced):
             base = yield from watch(partial(self.services.bases.get, here), running)
             from surgery.weight_stats import known_survey
 
@@ -280,7 +275,7 @@ class Updates:
         spectrum = look.spectrum if matrix == SINGULAR else None
         work = draw_matrix(base, layer, kind, spectrum)
         waits = spectrum is not None and not has_turn
-        with suppress(_Replaced):
+        with suppress(Replaced):
             figure = yield from self._watch_latest(work, look, turn, waits, who)
             # A busy browser may have dropped what this follows closely: the last tells all of it.
             look.kinds = offered
@@ -294,12 +289,12 @@ class Updates:
         waits: bool,
         who: Visitor | str | None,
     ) -> Generator[dict, None, dict]:
-        """`watch`, which raises `_Replaced` once a newer drawing has begun. With `waits`, it waits
+        """`watch`, which raises `Replaced` once a newer drawing has begun. With `waits`, it waits
         for a turn at measuring first."""
 
         def check() -> None:
             if turn != look.turn:
-                raise _Replaced
+                raise Replaced
 
         def running(status: dict) -> dict:
             check()

@@ -16,7 +16,7 @@ import gradio as gr
 from components import importance
 from components.parts import AT_ONCE, QUIET, PageParts
 from components.services.client_address import Visitor, visitor
-from components.services.run_job import JobPanel, run_job, watch, watch_in_turn
+from components.services.run_job import JobPanel, Replaced, run_job, watch, watch_in_turn
 from components.services.services import Services
 from components.sessions.session import Session
 from components.widgets.job_buttons import start_and_stop, stops
@@ -27,7 +27,6 @@ from components.widgets.teaching import teaching
 from surgery import SurgeryError
 from surgery.analysis import DEFAULT, SCORES
 from surgery.numbers import perplexity
-from surgery.progress import Cancelled
 
 from . import figures
 from .sample_picker import DATASET, OWN, SamplePicker, name_of, sample_of
@@ -61,10 +60,6 @@ class Fields:
     def above(self) -> float:
         """The threshold of the figure of half layers."""
         return _threshold(self.values[-1])
-
-
-class _Replaced(Cancelled):
-    """Raised to stop a scan once another base or text was chosen."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +243,7 @@ def measure(
 
     def check() -> None:
         if (session.spec, fields.text) != (spec, text):
-            raise _Replaced
+            raise Replaced
 
     def running(status: dict) -> dict:
         nonlocal drawn
@@ -263,7 +258,7 @@ def measure(
     try:
         result = yield from watch_in_turn(services.measuring, who, work, running)
         check()
-    except _Replaced:
+    except Replaced:
         # Show what is known of the base and text that are chosen now, since the scan's last drawing
         # may have come after that.
         now = partial(look, panel, services, session, *fields.values)
