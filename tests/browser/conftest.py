@@ -14,6 +14,7 @@ import urllib.request
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
 import pytest
 from hands import layers
@@ -198,3 +199,36 @@ def open_page(tabs):
 def page(app, open_page) -> Page:
     """The app's page on the bundled model."""
     return open_page(app)
+
+
+@pytest.fixture(scope="session")
+def small_base(tmp_path_factory) -> Path:
+    """A random base with as many layers as the bundled one, and its tokenizer. It computes forty
+    times as fast: for what happens on the page whatever the numbers and the words are."""
+    import tiny
+
+    from surgery import Base
+
+    folder = tmp_path_factory.mktemp("base") / "small"
+    tokenizer = Base.open("bundled").tokenizer
+    tiny.model("llama", num_hidden_layers=30, vocab_size=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def open_small(small_base, open_page):
+    """A function: the page of an app on the small base. `query` is more of the address."""
+
+    def opened(app: str, query: str = "", **options) -> Page:
+        page = open_page(f"{app}/?base={quote(str(small_base), safe='')}{query}", **options)
+        expect(page.locator("#base input")).to_have_value(str(small_base))
+        return page
+
+    return opened
+
+
+@pytest.fixture
+def small_page(app, open_small) -> Page:
+    """The app's page on the small base."""
+    return open_small(app)
