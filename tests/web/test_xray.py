@@ -12,7 +12,7 @@ from updates import run, shown
 from components.panels.log import figures as log
 from components.panels.log import layout as log_panel
 from components.panels.log.wiring import measure, note_down, plan_at, task_results
-from components.panels.xray import compare, figures, scan, suggest
+from components.panels.xray import compare, scan, suggest
 from components.panels.xray.compare import Seen
 from components.panels.xray.sample_picker import OWN, name_of, sample_of
 from components.panels.xray.scan import Fields
@@ -24,12 +24,8 @@ from surgery import Plan, SurgeryError, analysis, texts
 from surgery.analysis import (
     LossIncrease,
     Sample,
-    Scan,
-    Score,
-    Variant,
     known_scan,
     measured_score,
-    overlooked,
     pilot,
     precision,
     text_to_judge_on,
@@ -127,25 +123,6 @@ def test_a_span_that_is_none_is_said(services, session):
     work = scan.measure(panel, services, session, Fields(OWN, " ", [], "", 0.0))
     values = shown(run(services, work, panel.ended))
     assert "empty" in values[panel.status]["text"]
-
-
-def scanned(costs: list[float], influence: list[float]) -> Scan:
-    score = Score.of([1.0] * 20)
-    rows = {
-        (i, i + 1): Variant(i, Plan.whole(9), 10 * math.exp(c), 1.0, 2.0, LossIncrease(c, c, c))
-        for i, c in enumerate(costs)
-    }
-    values = {"block_influence": tuple(influence)}
-    return Scan(9, 20, 1, score, values, variants={"drop_one": rows})
-
-
-def test_layers_that_only_look_harmless_are_called_out():
-    influence = [0.9, 0.3, *[0.04] * 5, 0.2, 0.5]
-    costs = [5.0, 3.0, 0.1, 0.1, 2.0, 0.1, 0.1, 1.5, 2.0]
-    result = scanned(costs, influence)
-    assert overlooked(result) == [4]  # 7 costs as much, and Block Influence says so
-    assert "layer 4 as harmless" in figures.layers(result)["hint"]
-    assert overlooked(scanned([0.1] * 9, influence)) == []
 
 
 def test_a_comparison_is_drawn_and_logged(services, session):

@@ -28,7 +28,7 @@ from surgery import SurgeryError
 from surgery.analysis import DEFAULT, SCORES
 from surgery.numbers import perplexity
 
-from . import figures
+from . import figures, heatmaps
 from .sample_picker import DATASET, OWN, SamplePicker, name_of, sample_of
 
 if TYPE_CHECKING:
@@ -315,11 +315,11 @@ def _words(result: Scan, text: str) -> str:
 
 
 def _drawn(panel: ScanPanel, spec: str, result: Scan, above: float) -> dict:
-    repeats = of_base(figures.repeats(result), spec)
-    halves = of_base(figures.half_layers(result, above), spec)
+    repeats = of_base(heatmaps.repeats(result), spec)
+    halves = of_base(heatmaps.half_layers(result, above), spec)
     return {
         panel.layers: of_base(figures.layers(result), spec),
-        panel.blocks: of_base(figures.blocks(result), spec),
+        panel.blocks: of_base(heatmaps.blocks(result), spec),
         panel.repeats: gr.update(value=repeats, visible=bool(repeats)),
         panel.halves: gr.update(value=halves, visible=bool(halves)),
         panel.above: gr.update(visible=bool(halves)),
