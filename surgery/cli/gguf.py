@@ -14,9 +14,11 @@ from surgery.errors import Refused, SaveError
 from surgery.plan import Plan
 
 from .common import err, open_operation, out, print_json, progress_bar, read_recipe
+from .reports.verify import run_as_dict
 
 if TYPE_CHECKING:
     from surgery.gguf import GgufFile, Saved
+    from surgery.gguf.llama_cpp import LlamaCpp
 
 SUFFIX = ".gguf"
 
@@ -112,7 +114,7 @@ def convert_base(
 
 
 def verify_file(
-    target: Path, base: str | None, run: bool, llama_cpp: Path | None, card: bool
+    target: Path, base: str | None, run: bool, llama_cpp: Path | None, card: bool, as_json: bool
 ) -> None:
     """Verify a saved GGUF file, run it if asked to, and print what held. `card` also lists it in
     the model card beside the file, with the file's name."""
@@ -122,7 +124,7 @@ def verify_file(
 
     named = Path(base.strip()).expanduser() if base else None
     runtime = find_llama_cpp(llama_cpp) if run or llama_cpp else None
-    ours, its = f"Layer Surgery, {target.name}", f"llama.cpp, {target.name}"
+    ours = f"Layer Surgery, {target.name}"
     if card:
         check_card(target.parent)
     try:
@@ -131,16 +133,26 @@ def verify_file(
     except SaveError:
         if card:
             withdraw(target.parent, ours)
-            withdraw(target.parent, its)
+            withdraw(target.parent, _name_in_card(target))
         raise
     held = f"{count:,} tensors, {size / 1e6:,.1f} MB, all as planned"
     if card:
         write_proof(target.parent, Proof(ours, __version__, held))
-    out.print(f"{escape(str(target))}: {held}")
-    if runtime is None:
-        return
+    if not as_json:
+        out.print(f"{escape(str(target))}: {held}")
+    runs = [_run(target, named, runtime, card, as_json)] if runtime else []
+    if as_json:
+        print_json({"saved": str(target), "tensors": count, "bytes": size, "runs": runs})
+
+
+def _run(
+    target: Path, base: Path | None, runtime: LlamaCpp, card: bool, as_json: bool
+) -> dict[str, object]:
+    """Run a file, print what held unless JSON is asked for, and write it into the card if that is.
+    Returns what JSON says of it."""
     from transformers.utils import logging
 
+    from surgery.checkpoint.card_proofs import Proof, withdraw, write_proof
     from surgery.verification.llama_cpp import verify_runtime
 
     logging.set_verbosity_error()
@@ -148,19 +160,27 @@ def verify_file(
     warnings.simplefilter("ignore")  # libraries' advice to programmers
     try:
         with progress_bar() as progress:
-            found = verify_runtime(target, named, runtime, progress)
-            version = runtime.version(progress) if card else ""
+            found = verify_runtime(target, base, runtime, progress)
+            version = runtime.version(progress) if card or as_json else ""
     except SaveError:
         if card:
-            withdraw(target.parent, its)
+            withdraw(target.parent, _name_in_card(target))
         raise
     held = (
         f"{found.equal} of {found.tokens} greedy tokens match the patient's; llama.cpp's are "
         f"{found.mean:.4f} nats less likely on average, {found.largest:.2f} at most"
     )
     if card:
-        write_proof(target.parent, Proof(its, f"{runtime} {version}".strip(), held))
-    out.print(f"{escape(str(runtime))}: {held}")
+        write_proof(
+            target.parent, Proof(_name_in_card(target), f"{runtime} {version}".strip(), held)
+        )
+    if not as_json:
+        out.print(f"{escape(str(runtime))}: {held}")
+    return run_as_dict("llama.cpp", version, found, None)
+
+
+def _name_in_card(target: Path) -> str:
+    return f"llama.cpp, {target.name}"
 
 
 def print_saved(saved: Saved, as_json: bool) -> None:

@@ -13,8 +13,17 @@ from rich.markup import escape
 from surgery import __version__
 from surgery.errors import Refused, SaveError
 
-from ..common import WithOption, named_bases, open_base, out, progress_bar
+from ..common import (
+    JsonOption,
+    WithOption,
+    named_bases,
+    open_base,
+    out,
+    print_json,
+    progress_bar,
+)
 from ..gguf import is_gguf, verify_file
+from ..reports.verify import run_as_dict
 
 if TYPE_CHECKING:
     from surgery.verification.runtimes import Runtime as Program
@@ -59,6 +68,7 @@ def verify(
     card: Annotated[
         bool, typer.Option("--card", help="Record the result in the model card beside it, too.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Compare a saved model with its base. Following the model's recipe, check every tensor's name,
     shape, dtype and bytes, and that transformers loads each of them; in a GGUF file, check the
@@ -69,7 +79,7 @@ def verify(
             raise Refused("A GGUF file is made from one base: leave out --with.")
         if python or any(one != Runtime.LLAMA_CPP for one in asked):
             raise Refused("A GGUF file is run in llama.cpp: --runtime llama.cpp.")
-        verify_file(folder, base, bool(asked), llama_cpp, card)
+        verify_file(folder, base, bool(asked), llama_cpp, card, as_json)
         return
     if llama_cpp or Runtime.LLAMA_CPP in asked:
         raise Refused("--runtime llama.cpp and --llama-cpp are for GGUF files.")
@@ -93,13 +103,18 @@ def verify(
     held = f"{count:,} tensors, {size / 1e6:,.1f} MB, all as planned"
     if card:
         write_proof(folder, Proof("Layer Surgery", __version__, held))
-    out.print(f"{escape(str(folder))}: {held}")
-    for program in programs:
-        _run(folder, found, program, card)
+    if not as_json:
+        out.print(f"{escape(str(folder))}: {held}")
+    runs = [_run(folder, found, program, card, as_json) for program in programs]
+    if as_json:
+        print_json({"saved": str(folder), "tensors": count, "bytes": size, "runs": runs})
 
 
-def _run(folder: Path, recorded: Recorded, program: Program, card: bool) -> None:
-    """Run a folder, print what held, and write it into the card if asked to."""
+def _run(
+    folder: Path, recorded: Recorded, program: Program, card: bool, as_json: bool
+) -> dict[str, object]:
+    """Run a folder, print what held unless JSON is asked for, and write it into the card if that
+    is. Returns what JSON says of it."""
     from surgery.checkpoint.card_proofs import Proof, withdraw, write_proof
     from surgery.verification.folder import in_words, verify_folder
 
@@ -114,4 +129,6 @@ def _run(folder: Path, recorded: Recorded, program: Program, card: bool) -> None
     held = in_words(found, made)
     if card:
         write_proof(folder, Proof(program.package, made.version, held))
-    out.print(f"{program.package} {escape(made.version)}: {escape(held)}")
+    if not as_json:
+        out.print(f"{program.package} {escape(made.version)}: {escape(held)}")
+    return run_as_dict(program.package, made.version, found, made.dtype)

@@ -177,6 +177,12 @@ def test_a_file_is_run_and_compared_with_the_patient(file, monkeypatch, capsys):
     assert found.holds and found.tokens > 12 and found.equal > found.tokens / 2
     assert main(["verify", str(out), "--llama-cpp", sys.executable]) == 0
     assert "llama-cpp-python: " in capsys.readouterr().out
+    assert main(["verify", str(out), "--llama-cpp", sys.executable, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["saved"] == str(out) and facts["tensors"] > 9
+    (run,) = facts["runs"]
+    assert (run["program"], run["version"], run["dtype"]) == ("llama.cpp", "0", None)
+    assert (run["tokens"], run["equal"]) == (found.tokens, found.equal)
     with torch.no_grad():
         answer(base.operate(Plan.parse("0:2, 5, 3, 4, 1", 6)).model)
     with pytest.raises(SaveError, match="computes another model"):
