@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from .evaluation import EvalResult
 from .settings import Settings
@@ -59,7 +59,10 @@ class StateRecord(_Record):
     seconds: Annotated[Finite, Field(ge=0)]
     evaluating: Annotated[Finite, Field(ge=0)] = 0.0
     losses: list[Finite]
-    evaluations: Annotated[list[EvalResult], Field(min_length=1, alias="looks")]
+    evaluations: Annotated[
+        list[EvalResult],
+        Field(min_length=1, validation_alias=AliasChoices("evaluations", "looks")),
+    ]  # “looks” in runs of earlier versions
     files: dict[str, Checksum]
 
     @model_validator(mode="after")

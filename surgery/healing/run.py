@@ -382,7 +382,7 @@ class HealingRun:
                 "seconds": self.seconds,
                 "evaluating": self.evaluator.seconds,
                 "losses": self.losses,
-                "looks": [evaluation.as_dict() for evaluation in self.evaluations],
+                "evaluations": [evaluation.as_dict() for evaluation in self.evaluations],
             }
             run_checkpoint.write(self.folder, self.step, trained, moments, numbers, self._best[1])
             self._best = min(self._best, (recent_loss(self.losses), self.step))
@@ -410,12 +410,12 @@ class HealingRun:
     def _should_evaluate(self) -> bool:
         if self.finished:
             return True
-        every = self.settings.evaluate_every
-        if every is None and self.steps is not None:
-            every = max(
-                1, self.steps // time_budget.evaluations(self.settings, self.evaluator.seconds)
-            )
-        return every is not None and self.step % every == 0
+        if every := self.settings.evaluate_every:
+            return self.step % every == 0
+        if self.steps is None:
+            return False
+        seconds = self.evaluator.seconds
+        return time_budget.evaluates(self.settings, self.step, self.steps, seconds)
 
     def _should_save(self) -> bool:
         every = self.settings.save_every

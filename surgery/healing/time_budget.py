@@ -44,6 +44,13 @@ def evaluations(settings: Settings, each: float) -> int:
     return max(1, min(_EVALUATIONS, int(60 * settings.minutes * _EVALUATING / each)))
 
 
+def evaluates(settings: Settings, step: int, steps: int, each: float) -> bool:
+    """Is the patient evaluated after this step of so many? At even distances, the last of which
+    ends with the run."""
+    count = evaluations(settings, each)
+    return step * count // steps > (step - 1) * count // steps
+
+
 def left(settings: Settings, spent: float, each: float) -> float:
     """Seconds that are neither `spent` nor reserved for evaluations, the final one included."""
     return 60 * (settings.minutes or 0) - spent - (evaluations(settings, each) + 1) * each

@@ -13,6 +13,19 @@ def test_short_runs_look_less_often():
     assert time_budget.evaluations(Settings(steps=5), 7) == 10
 
 
+@pytest.mark.parametrize("steps", [1, 2, 15, 101, 343])
+def test_evaluations_are_evenly_spread(steps):
+    """So none is made just before that of the last step."""
+    for minutes, each in ((5, 11), (14, 5), (0.1, 7)):
+        settings = Settings(minutes=minutes)
+        count = min(steps, time_budget.evaluations(settings, each))
+        every = range(1, steps + 1)
+        made = [step for step in every if time_budget.evaluates(settings, step, steps, each)]
+        assert len(made) == count and made[-1] == steps
+        gaps = [b - a for a, b in zip([0, *made], made, strict=False)]
+        assert max(gaps) - min(gaps) <= 1
+
+
 def test_what_is_left_is_divided():
     settings = Settings(minutes=5)
     assert time_budget.left(settings, 25, 7) == 300 - 25 - 5 * 7
