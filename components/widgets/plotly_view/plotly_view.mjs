@@ -116,6 +116,7 @@ export function mount({ element, trigger, props, watch }) {
     made: () => figureOf()?.of,
   });
   let drawing = 0;
+  let width = 0; // that it was drawn for: none on a tab that was hidden
   let marking = 0;
   let emitting = 0;
 
@@ -146,13 +147,14 @@ export function mount({ element, trigger, props, watch }) {
     if (!Plotly) return;
     if (turn !== drawing) return; // a newer figure is on its way
     const colours = pageColours(element);
-    const layout = layoutFor(value, colours, area.clientWidth);
+    width = area.clientWidth;
+    const layout = layoutFor(value, colours, width);
     const config = {
       responsive: false, displayModeBar: false, doubleClick: false, scrollZoom: false,
     };
     const first = !area.data;
     referAnew();
-    const data = legible(withColours(value.data, colours), area.clientWidth);
+    const data = legible(withColours(value.data, colours), width);
     await Plotly.react(area, data, layout, config);
     if (first) listenToFigure();
     area.dataset.drawn = turn;
@@ -276,7 +278,6 @@ export function mount({ element, trigger, props, watch }) {
     draw();
   }).observe(document.body, { attributes: true, attributeFilter: ['class'] });
 
-  let width = 0;
   let widening = 0;
   new ResizeObserver(() => {
     if (!area.data || !area.clientWidth) return;
@@ -286,7 +287,6 @@ export function mount({ element, trigger, props, watch }) {
     // Which labels there is room for depends on the width: at first there was none.
     clearTimeout(widening);
     widening = setTimeout(draw, width ? REST : 0);
-    width = area.clientWidth;
   }).observe(area);
 
   followAddress(element, referAnew);
