@@ -57,6 +57,11 @@ def duration(seconds: float) -> str:
     return f"{number(seconds, 2)} s"
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """A share in percent: 36 %."""
+    return f"{100 * share:.{digits}f} %"
+
+
 def change(old: float | None, new: float | None) -> str:
     """The change in percent, with its sign; nothing if there is none: -13.3 %."""
     if not old or new is None or old == new:

@@ -19,6 +19,7 @@ from surgery.architecture.inspect.chain import PROBE, Chain
 from surgery.architecture.inspect.hooks import layers_of
 from surgery.compute.contexts import Float32, many_rows
 from surgery.errors import Refused
+from surgery.numbers import percent
 from surgery.plan import Init, Plan
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _check_exact(base: Base, plan: Plan, scaled: Plan, ids: torch.Tensor) -> Non
     if not off <= _EXACT:
         raise Refused(
             "Scale match isn't exact for this model: the size of its hidden states matters to its "
-            f"layers (they end {off:.0%} apart). Use refit, or heal the patient."
+            f"layers (they end {percent(off)} apart). Use refit, or heal the patient."
         )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from surgery.analysis import LossIncrease, Sample, measured_score
 from surgery.errors import SaveError, SurgeryError
+from surgery.numbers import percent
 from surgery.plan import Plan
 from surgery.progress import Progress, silent
 from surgery.skills import SKILLS, compare_skills, profile
@@ -79,7 +80,7 @@ def check_saved(
                 reason = (
                     f"It is {change.verdict}: the margin changed by {change.margin.mean:+.2f} nats."
                 )
-            measured = f"{change.base.accuracy:.0%} → {change.patient.accuracy:.0%}"
+            measured = f"{percent(change.base.accuracy)} → {percent(change.patient.accuracy)}"
             name = SKILLS[change.skill.key].label
             requirements.append(Requirement(name, "kept", measured, not reason, reason))
     if tasks:

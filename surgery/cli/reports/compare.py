@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from surgery.analysis.significance import tokens_needed
-from surgery.numbers import about
+from surgery.numbers import about, percent
 from surgery.numbers import perplexity as _perplexity
 
 from .plain_table import plain_table
@@ -59,7 +59,7 @@ def _enough(base: Score, patient: Score) -> str:
 
 
 def _best(guesses: Sequence[Guess]) -> str:
-    return escape(f"{guesses[0].text!r} {guesses[0].probability:.0%}") if guesses else ""
+    return escape(f"{guesses[0].text!r} {percent(guesses[0].probability)}") if guesses else ""
 
 
 def _finite(value: float) -> float:

@@ -31,8 +31,8 @@ def evaluation_line(evaluation: EvalResult, event: Event | None) -> str:
     )
     words.append(f"perplexity base {base}, cut {cut}, now {now} ({low} to {high})")
     if evaluation.recovered:
-        share, lowest, highest = evaluation.recovered
-        words.append(f"{share:.0%} recovered ({lowest:.0%} to {highest:.0%})")
+        share, low, high = map(numbers.percent, evaluation.recovered)
+        words.append(f"{share} recovered ({low} to {high})")
     if event:
         words.append(f"{event.tokens_per_second:,.0f} tokens/s")
         if event.seconds_left is not None:

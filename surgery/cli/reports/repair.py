@@ -20,8 +20,8 @@ def repair_lines(repaired: Repaired) -> Iterator[str]:
     low, high = map(numbers.perplexity, scores["intervals"]["repaired"])
     yield f"perplexity  base {base}, before {cut}, repaired {now} ({low} to {high})"
     if repaired.recovered:
-        share, lowest, highest = repaired.recovered
-        yield f"recovered   {share:.0%} of the log perplexity ({lowest:.0%} to {highest:.0%})"
+        share, *ends = map(numbers.percent, repaired.recovered)
+        yield f"recovered   {share} of the log perplexity ({' to '.join(ends)})"
     elif broken := [who for who in ("base", "cut", "repaired") if not math.isfinite(scores[who])]:
         yield f"recovered   unknown: losses of {numbers.listed(broken, 'and')} are not finite"
     else:

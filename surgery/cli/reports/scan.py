@@ -14,7 +14,7 @@ from surgery.analysis.findings import best_blocks, costs_by_layer, overlooked
 from surgery.analysis.importance import SCORES
 from surgery.analysis.json_values import base_score
 from surgery.analysis.precision import median_precision, median_tokens
-from surgery.numbers import about
+from surgery.numbers import about, percent
 from surgery.numbers import perplexity as _perplexity
 from surgery.plan import Layer, Plan
 
@@ -89,7 +89,7 @@ def scan_tables(base: Base, scan: Scan) -> Iterator[Table | str]:
     if scan.naive_layer_forwards:
         share = scan.layer_forwards / scan.naive_layer_forwards
         yield (
-            f"\n{scan.layer_forwards:,} layer-forwards, {share:.0%} of the "
+            f"\n{scan.layer_forwards:,} layer-forwards, {percent(share)} of the "
             f"{scan.naive_layer_forwards:,} that whole passes would take."
         )
 
@@ -118,7 +118,7 @@ def _precision(scan: Scan) -> str:
     share, finer = median_precision(costs), median_tokens(costs, scan.tokens, _FINER)
     if share is None or finer is None:
         return ""
-    known = f"Costs of single layers are known to ± {share:.0%} (median).".replace("%", " %")
+    known = f"Costs of single layers are known to ± {percent(share)} (median)."
     if share <= _FINER:
         return f"{known}\n"
     return f"{known} --precision {100 * _FINER:g} takes about {about(finer):,} tokens.\n"

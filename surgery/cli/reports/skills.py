@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from surgery.numbers import percent
+
 if TYPE_CHECKING:
     from surgery.skills import Change, Repetition, SkillChange
 
@@ -25,9 +27,9 @@ def skills_report(changes: Sequence[SkillChange], texts: Texts) -> Iterator[Tabl
         low, high = change.patient.interval
         table.add_row(
             change.skill.label,
-            f"{change.base.chance:.0%}",
-            f"{change.base.accuracy:.0%}",
-            f"{change.patient.accuracy:.0%}",
+            percent(change.base.chance),
+            percent(change.base.accuracy),
+            percent(change.patient.accuracy),
             f"{100 * low:.0f} to {100 * high:.0f}",
             *_cells(change.margin),
             change.verdict,
@@ -58,4 +60,4 @@ def _nats(value: float) -> str:
 
 
 def _share(share: float | None) -> str:
-    return "none" if share is None else f"{share:.0%}"
+    return "none" if share is None else percent(share)

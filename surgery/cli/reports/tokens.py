@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from surgery.io.strict_json import plain
+from surgery.numbers import percent
 from surgery.plan import Plan
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def tokens_report(result: TokenImportance) -> Iterator[Table | str]:
         table.add_column(heading, justify="right", no_wrap=True)
     for t, text in enumerate(result.tokens):
         cells = [_cell(result.plan, p, cost) for p, cost in result.most_needed(t, _TOP)]
-        table.add_row(Text(_shown(text)), f"{math.exp(-result.nll[t]):.1%}", *cells)
+        table.add_row(Text(_shown(text)), percent(math.exp(-result.nll[t]), 1), *cells)
     yield table
     place = "" if result.plan.is_whole else ", with @position where that differs"
     yield (

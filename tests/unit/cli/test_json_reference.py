@@ -24,6 +24,8 @@ from surgery.cli.common import print_json
 from surgery.harness import evaluation
 from surgery.harness.evaluation import Result, Score
 from surgery.healing import run_checkpoint
+from surgery.verification.llama_cpp import Agreement
+from surgery.verification.runtimes import Continued
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "json.md"
 PLAN = "0:2, 4:6"
@@ -203,6 +205,30 @@ def test_what_plans_do(printed, folder):
     check("skills", printed("skills", folder, PLAN, "--items", 8)[0])
     suggest = ["suggest", folder, "--layers", 4, "--method", "influence", "--method", "random"]
     check("suggest", printed(*suggest, *SHORT)[0])
+
+
+def test_verifications(printed, folder, run, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    assert run("save", folder, PLAN, out)[0] == 0
+    check("verify", printed("verify", out, folder)[0])
+
+    class Program:
+        """Stands in for transformers in a process of its own."""
+
+        package = "transformers"
+
+    agreement = Agreement(tokens=4, equal=3, largest=0.25, mean=0.0625)
+    made = Continued(((1, 2), (3, 4)), "5.0", "bfloat16")
+    monkeypatch.setattr("surgery.verification.runtimes.find_runtime", lambda *_: Program)
+    monkeypatch.setattr("surgery.verification.folder.verify_folder", lambda *_: (agreement, made))
+    facts, status = printed("verify", out, folder, "--runtime", "transformers")
+    check("verify", facts)
+    assert status == 0 and facts["saved"] == str(out)
+    (found,) = facts["runs"]
+    assert (found["equal"], found["largest"], found["dtype"]) == (3, 0.25, "bfloat16")
+    (out / "model.safetensors").write_bytes(b"")
+    status, text, _ = run("verify", out, folder, "--json")
+    assert status == 1 and not text
 
 
 def test_checks(printed, folder, run, tmp_path):

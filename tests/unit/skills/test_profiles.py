@@ -193,10 +193,10 @@ def test_the_table():
         console.print(part)
     text = console.export_text()
     rows = [re.sub(r"  +", " | ", line.strip()) for line in text.splitlines()]
-    assert "copying | 25% | 100% | 100% | 94 to 100 | -1.00 | -1.00 to -1.00 | weaker" in rows
-    assert "key lookup | 25% | 100% | 0% | 0 to 6 | NaN | lost" in rows
+    assert "copying | 25 % | 100 % | 100 % | 94 to 100 | -1.00 | -1.00 to -1.00 | weaker" in rows
+    assert "key lookup | 25 % | 100 % | 0 % | 0 to 6 | NaN | lost" in rows
     assert any(row.startswith("order | ") and row.endswith(" | at chance") for row in rows)
-    assert "greedy text: base 38%, patient none." in text
+    assert "greedy text: base 38 %, patient none." in text
 
 
 @pytest.mark.parametrize("items", ["7", "1001", "many"])
