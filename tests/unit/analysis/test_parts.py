@@ -88,6 +88,7 @@ def test_what_is_measured_before_an_interruption_stays(start, tmp_path):
 @pytest.fixture
 def machine(tmp_path, monkeypatch, tiny_folder):
     """A function: a base on another machine, with a path and a cache of its own."""
+    alive = []  # what follows from their configs is worked out once
 
     def machine(name, family="llama"):
         folder = tmp_path / name / "models" / name
@@ -96,6 +97,7 @@ def machine(tmp_path, monkeypatch, tiny_folder):
         monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / name / "cache"))
         _memory.clear()
         base = Base.open(str(folder))
+        alive.append(base)
         return base, Sample.of(base, "The ferry ran twice a day in summer. " * 4, 43)
 
     return machine
