@@ -163,7 +163,7 @@ def test_the_page_and_the_facts_name_the_towers(tmp_path):
     from components.widgets.tiles.tiles import view
     from surgery import facts
 
-    checkpoint("llama4", tmp_path / "base")
+    checkpoint("llava", tmp_path / "base")
     base = Base.open(str(tmp_path / "base"))
     plan = Plan.parse("0:2, 4:6", 6)
     towers = base.preview(plan).by_component["towers"]
