@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from functools import cache
 
 import pytest
 import tiny
@@ -78,6 +79,13 @@ PUBLISHED = [
 ]
 
 
+@cache
+def of_family(family):
+    """Its tiny anatomy, counted."""
+    anatomy = Anatomy.of(tiny.config(family))
+    return anatomy, count(anatomy)
+
+
 _COUNTED = {}
 
 
@@ -99,8 +107,7 @@ def test_published_counts(config, text, parameters):
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_parameters_are_those_of_the_model(family):
-    anatomy = Anatomy.of(tiny.config(family))
-    counts = count(anatomy)
+    anatomy, counts = of_family(family)
     for text in ("0:2, 4:6", "3*7"):
         plan = Plan.parse(text, tiny.DEPTH)
         got = preview(counts, plan, 4, None)
@@ -112,7 +119,7 @@ def test_parameters_are_those_of_the_model(family):
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_the_cache_grows_by_what_is_said(family):
     model = tiny.model(family)
-    got = preview(count(Anatomy.of(model.config)), Plan.whole(tiny.DEPTH), 4, None)
+    got = preview(of_family(family)[1], Plan.whole(tiny.DEPTH), 4, None)
 
     def cached(length):
         cache = model(input_ids=tiny.tokens(length), use_cache=True).past_key_values
@@ -159,9 +166,9 @@ def test_components_of_a_tied_and_of_an_untied_model():
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3_text", "mixtral"])
 def test_the_parts_of_a_layer_add_up_to_its_parameters(family):
-    anatomy = Anatomy.of(tiny.config(family))
+    anatomy, counts = of_family(family)
     found = layouts(anatomy)
-    for layer, counted in enumerate(count(anatomy).layers):
+    for layer, counted in enumerate(counts.layers):
         sizes: Counter = Counter()
         for part in found.distinct[found.of[layer]]:
             sizes[part.component] += part.times * math.prod(part.shape)

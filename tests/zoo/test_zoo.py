@@ -41,7 +41,7 @@ COMMON = [
     "zamba",  # one block shared by many layers
 ]
 # With the cache, each past the window of sliding attention. `python -m tests.zoo` goes further.
-STEPS, FEW = 7, 4
+STEPS, FEW = 5, 4
 # Saved as another family of the same method is, which has more.
 SIMPLER = {"compressed-tensors, llama", "bitsandbytes, 4 bits, llama"}
 # Their layers' behaviour depends on where they stand, or can't be shown not to.
