@@ -11,6 +11,7 @@ import gc
 import tempfile
 import warnings
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import oracle
@@ -48,6 +49,7 @@ ALL_WITHOUT_ATTENTION = "0:6@no-attention"
 TOLERANCE = 1e-5  # in units of the logits' spread, where the order of sums may differ
 
 ROUNDING = 1e-3  # more than this is not rounding
+BEGUN, STEPS = 5, 19  # tokens before the cache is used, and with it
 
 
 @dataclass
@@ -87,8 +89,11 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
-def examine(model_type: str, plans: dict[str, str] = PLANS | BEGINNINGS) -> Finding:
-    """Build a tiny model of a type, save it, and operate on what was saved."""
+def examine(
+    model_type: str, plans: dict[str, str] = PLANS | BEGINNINGS, steps: int = STEPS
+) -> Finding:
+    """Build a tiny model of a type, save it, and operate on what was saved. The cache is used for
+    `steps` tokens, one by one."""
     result = Finding(model_type)
     with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
         home = Path(folder)
@@ -110,21 +115,27 @@ def examine(model_type: str, plans: dict[str, str] = PLANS | BEGINNINGS) -> Find
         except Refused as error:
             result.plans = {name: Outcome("refused", _said(error)) for name in plans}
             return result
-        examine_base(base, home, plans, result)
+        examine_base(base, home, plans, result, steps)
         del base, made
     gc.collect()
     return result
 
 
-def examine_base(base: Base, home: Path, plans: dict[str, str], result: Finding) -> None:
+def examine_base(
+    base: Base, home: Path, plans: dict[str, str], result: Finding, steps: int = STEPS
+) -> None:
     """Every plan on an open base; results go into `result`."""
     ids = build.tokens()
-    try:
-        truth = oracle.of(base.model, base.anatomy.stack.paths, ids)
-    except oracle.NoOracle as error:
-        truth, no_truth = None, str(error)
-        result.notes.append(f"no oracle: {error}")
-    limit = _cache_limit(base, ids, result)
+
+    @cache  # asked for plans that aren't refused
+    def known():
+        try:
+            truth, no_truth = oracle.of(base.model, base.anatomy.stack.paths, ids), ""
+        except oracle.NoOracle as error:
+            truth, no_truth = None, str(error)
+            result.notes.append(f"no oracle: {error}")
+        return truth, no_truth, _cache_limit(base, ids, steps, result)
+
     for name, text in plans.items():
         out = home / name.replace(" ", "-")
         plan = Plan.parse(text, DEPTH)
@@ -136,21 +147,22 @@ def examine_base(base: Base, home: Path, plans: dict[str, str], result: Finding)
         except Exception as error:
             result.plans[name] = Outcome("wrong", _said(error))
             continue
+        truth, no_truth, limit = known()
         if truth is None and name != "keep" and name not in BEGINNINGS:
             result.plans[name] = Outcome("wrong", f"neither shown nor refused: {no_truth}")
             continue
         try:
-            result.plans[name] = _compared(base, plan, patient, truth, ids, out, limit)
+            result.plans[name] = _compared(base, plan, patient, truth, ids, out, limit, steps)
             if name == "no-attention" and result.plans[name].state == "exact":
                 result.plans[name] = _apart(base, ids)
         except Exception as error:
             result.plans[name] = Outcome("wrong", _said(error))
 
 
-def _cache_limit(base: Base, ids: torch.Tensor, result: Finding) -> float | None:
+def _cache_limit(base: Base, ids: torch.Tensor, steps: int, result: Finding) -> float | None:
     """How far cached text may be from a full pass: little more than the unmodified model's own is.
     None where that has no cache, or one that computes something else."""
-    own = _full_and_cached(base.model, ids)
+    own = _full_and_cached(base.model, ids, steps)
     if own is None:
         result.notes.append("no cache to compare: the unmodified model has none")
         return None
@@ -176,7 +188,14 @@ def _refused(base: Base, plan: Plan, out: Path, error: Refused) -> Outcome:
 
 @torch.no_grad()
 def _compared(
-    base: Base, plan: Plan, patient: PreTrainedModel, truth, ids, out: Path, limit: float | None
+    base: Base,
+    plan: Plan,
+    patient: PreTrainedModel,
+    truth,
+    ids: torch.Tensor,
+    out: Path,
+    limit: float | None,
+    steps: int,
 ) -> Outcome:
     logits = patient(input_ids=ids, use_cache=False).logits
     begins = {layer.init.kind for layer in plan.layers}
@@ -202,7 +221,7 @@ def _compared(
         return Outcome("wrong", "the reloaded checkpoint gives other logits than the patient")
     cached = []
     for what, model in (("patient", patient), ("reloaded checkpoint", again)):
-        both = _full_and_cached(model, ids)
+        both = _full_and_cached(model, ids, steps)
         cached.append(None if both is None else both[1])
         if limit is not None and (both is None or _far(*both) > limit):
             far = "" if both is None else f" ({_far(*both):.1e})"
@@ -246,19 +265,20 @@ def _apart(base: Base, ids: torch.Tensor) -> Outcome:
 
 
 @torch.no_grad()
-def _full_and_cached(model: PreTrainedModel, ids: torch.Tensor, first: int = 5):
-    """Logits of one pass, and token by token with the cache after a pass over the first few; None
-    if the model has no cache to go on with. Of one text: RWKV's cache goes wrong with more."""
-    ids = ids[:1]
+def _full_and_cached(model: PreTrainedModel, ids: torch.Tensor, steps: int = STEPS):
+    """Logits of one pass, and those of `steps` tokens one by one with the cache after a pass over
+    the first few; None if the model has no cache to go on with. Of one text: RWKV's cache goes
+    wrong with more."""
+    ids = ids[:1, : BEGUN + steps]
     full = model(input_ids=ids, use_cache=False).logits
     try:
-        out = model(input_ids=ids[:, :first], use_cache=True)
-        steps = [out.logits]
-        for k in range(first, ids.shape[1]):
-            cache = _cache_of(out)
-            out = model(input_ids=ids[:, k : k + 1], use_cache=True, **cache)
-            steps.append(out.logits)
-        return full, torch.cat(steps, dim=1)
+        out = model(input_ids=ids[:, :BEGUN], use_cache=True)
+        logits = [out.logits]
+        for k in range(BEGUN, ids.shape[1]):
+            kept = _cache_of(out)
+            out = model(input_ids=ids[:, k : k + 1], use_cache=True, **kept)
+            logits.append(out.logits)
+        return full, torch.cat(logits, dim=1)
     except Exception:
         return None
 

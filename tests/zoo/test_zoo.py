@@ -10,6 +10,7 @@ from surgery.architecture import Anatomy, skeleton
 from surgery.architecture.apply.build import build_patient
 from zoo import build, quantized, special
 from zoo.examine import PLANS, TOLERANCE, _far, examine
+from zoo.examine import STEPS as LONG
 
 # What people operate on most, and one of every way to build a decoder.
 COMMON = [
@@ -39,6 +40,10 @@ COMMON = [
     "xlm",  # four lists in step
     "zamba",  # one block shared by many layers
 ]
+# With the cache, each past the window of sliding attention. `python -m tests.zoo` goes further.
+STEPS, FEW = 5, 4
+# Saved as another family of the same method is, which has more.
+SIMPLER = {"compressed-tensors, llama", "bitsandbytes, 4 bits, llama"}
 # Their layers' behaviour depends on where they stand, or can't be shown not to.
 REFUSED = ["beam", "diffllama", "gpt-sw3", "hrm_text", "inkling2_text", "zamba2"]
 
@@ -46,7 +51,8 @@ REFUSED = ["beam", "diffllama", "gpt-sw3", "hrm_text", "inkling2_text", "zamba2"
 @pytest.mark.parametrize("model_type", COMMON)
 def test_a_patient_is_exact_or_refused(model_type):
     plans = {name: PLANS[name] for name in ("drop", "repeat", "swap")}
-    result = examine(model_type, plans)
+    # Reformer has no cache that goes so far, and is compared without.
+    result = examine(model_type, plans, STEPS if model_type != "reformer" else LONG)
     assert not result.broken and not result.wrong, result
     assert result.exact("drop", "repeat"), result
 
@@ -59,16 +65,13 @@ def test_what_depends_on_its_position_is_refused_before_anything_is_written(mode
     )
 
 
-def test_a_shared_block_survives_the_layer_that_it_is_stored_in():
-    result = examine("zamba", {"without the first": "0, 2:6", "twice": "0:2, 1:6"})
-    assert result.exact("without the first", "twice"), result
-
-
-def test_a_shared_block_begins_as_it_is_or_not_at_all():
+def test_a_shared_block_survives_the_layer_that_stores_it_and_begins_as_it_is_or_not_at_all():
     """A layer of its own in memory would be the shared one again after a reload."""
+    kept = {"without the first": "0, 2:6", "twice": "0:2, 1:6"}
     others = {"scale": "0:4, 3@scale=0.5, 4:6", "random": "0:4, 3@random, 4:6"}
     own = {"of a layer that shares nothing": "0:5, 4@random, 5"}
-    result = examine("zamba", others | own)
+    result = examine("zamba", kept | others | own, FEW)
+    assert result.exact(*kept), result
     assert all(result.plans[name].state == "refused" for name in others), result
     assert all("one tensor with another part" in result.plans[name].why for name in others), result
     assert result.exact(*own), result
@@ -78,7 +81,7 @@ def test_producers_of_shared_keys_and_values_may_be_repeated():
     """Layers 4 and 5 reuse the keys and values of the last layers of their types, 2 and 3."""
     exact = ["0:4, 3, 4:6", "0:3, 2:6", "0:4*2, 4:6", "2:6", "3, 5", "0:4, 5"]
     refused = ["0:2, 4:6", "0:4, 1, 4:6"]
-    result = examine("gemma3n_text", {text: text for text in (*exact, *refused)})
+    result = examine("gemma3n_text", {text: text for text in (*exact, *refused)}, FEW)
     assert result.exact(*exact), result
     assert all("reuse the keys and values" in result.plans[text].why for text in refused), result
 
@@ -103,7 +106,7 @@ def test_producers_in_gemma_4(monkeypatch):
 
 
 def test_layers_of_one_kind_alone():
-    result = examine("gemma4_text", {text: text for text in ("2, 5", "5", "2, 5, 2, 5")})
+    result = examine("gemma4_text", {text: text for text in ("2, 5", "5", "2, 5, 2, 5")}, FEW)
     assert result.exact(*result.plans), result
 
 
@@ -142,7 +145,7 @@ def test_the_oracle_tells_layers_apart():
         assert all((one - other).abs().max() > 1e-2 for other in logits[:i])
 
 
-@pytest.mark.parametrize("title", quantized.FORMATS)
+@pytest.mark.parametrize("title", [title for title in quantized.FORMATS if title not in SIMPLER])
 def test_quantized_saves_are_exact(title):
     """The same bytes and a matching config, from one base for every plan."""
     result = quantized.examine(title)

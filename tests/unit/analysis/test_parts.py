@@ -15,17 +15,17 @@ from surgery.analysis.cache import _memory
 from surgery.cli import main
 
 SCORES = ["drop_one", "repeat_one", "block_influence", "taylor"]
+OPTIONS = [word for score in SCORES for word in ("--score", score)] + ["--json"]
 COUNTED = ("layer_forwards", "naive_layer_forwards")
 
 
 @pytest.fixture
 def start(warm):
     """A function: start a scan as a process of its own."""
-    scores = [word for score in SCORES for word in ("--score", score)]
 
     def start(cache, *arguments):
         env = {"LAYER_SURGERY_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-        return warm.start("-m", "surgery", "scan", *arguments, *scores, "--json", env=env)
+        return warm.start("-m", "surgery", "scan", *arguments, *OPTIONS, env=env)
 
     return start
 
@@ -36,26 +36,39 @@ def ended(process):
     return json.loads(out)
 
 
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """A function: what a scan in this process says, which remembers nothing of any other."""
+
+    def here(cache, *arguments):
+        monkeypatch.setenv("LAYER_SURGERY_CACHE", str(cache))
+        _memory.clear()
+        assert main.main(["scan", *map(str, arguments), *OPTIONS]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return here
+
+
 def uncounted(result):
     return {key: value for key, value in result.items() if key not in COUNTED}
 
 
 @pytest.mark.slow
-def test_two_processes_side_by_side_fill_one_cache(start, tiny_folder, tmp_path):
+def test_two_processes_side_by_side_fill_one_cache(start, here, tiny_folder, tmp_path):
     ask = [tiny_folder("llama"), "--kind", "facts", "--limit", "200"]
     both = [start(tmp_path / "two", *ask, "--part", f"{k}/2") for k in (1, 2)]
     first, second = map(ended, both)
     assert (first["part"], first["parts"], second["part"]) == (1, 2, 2)
     assert first["measured"] == second["measured"] == 6 and not first["known"] + second["known"]
     assert min(first["missing"], second["missing"]) == 0  # for the one that ended last
-    merged, alone = ended(start(tmp_path / "two", *ask)), ended(start(tmp_path / "one", *ask))
+    merged, alone = here(tmp_path / "two", *ask), here(tmp_path / "one", *ask)
     assert uncounted(merged) == uncounted(alone)
     assert merged["naive_layer_forwards"] == 0 < alone["naive_layer_forwards"]
 
 
 @pytest.mark.slow
 def test_what_is_measured_before_an_interruption_stays(start, tmp_path):
-    tiny.model("llama", num_hidden_layers=24).save_pretrained(tmp_path / "deep")
+    tiny.model("llama", num_hidden_layers=16).save_pretrained(tmp_path / "deep")
     tiny.tokenizer().save_pretrained(tmp_path / "deep")
     ask = [tmp_path / "deep", "--kind", "prose", "--score", "repeat_map", "--part", "1/2"]
     process = start(tmp_path / "cache", *ask)
@@ -69,12 +82,13 @@ def test_what_is_measured_before_an_interruption_stays(start, tmp_path):
     base = Base.open(str(tmp_path / "deep"))
     found = known_scan(base, Sample.of(base, texts.get("prose")), scores=[*SCORES, "repeat_map"])
     plans = {variant.plan for rows in found.variants.values() for variant in rows.values()}
-    assert found.perplexity and len(plans) == len(list(files("*/plan-*.npz"))) - 1 < 150
+    assert found.perplexity and len(plans) == len(list(files("*/plan-*.npz"))) - 1 < 70
 
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch, tiny_folder):
     """A function: a base on another machine, with a path and a cache of its own."""
+    alive = []  # what follows from their configs is worked out once
 
     def machine(name, family="llama"):
         folder = tmp_path / name / "models" / name
@@ -83,6 +97,7 @@ def machine(tmp_path, monkeypatch, tiny_folder):
         monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / name / "cache"))
         _memory.clear()
         base = Base.open(str(folder))
+        alive.append(base)
         return base, Sample.of(base, "The ferry ran twice a day in summer. " * 4, 43)
 
     return machine

@@ -16,9 +16,8 @@ def by_method(suggestions):
     return {one.method: one for one in suggestions}
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
-def test_shrinking_to_a_number_of_layers(opened, family):
-    base, sample = opened(family)
+def test_shrinking_to_a_number_of_layers(opened):
+    base, sample = opened("llama")
     naive = Naive(base, sample)
     result = by_method(suggest(base, sample, layers=4))
     assert set(result) == {"block", "influence", "drop_one", "greedy", "random"}

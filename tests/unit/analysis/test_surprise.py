@@ -18,8 +18,9 @@ def plain(model, prompt, ids):
     return losses
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt2"])
-@pytest.mark.parametrize("greedy", [True, False])
+@pytest.mark.parametrize(
+    ("family", "greedy"), [("gemma3_text", True), ("gemma3_text", False), ("gpt2", False)]
+)
 def test_it_is_what_plain_passes_give(opened, family, greedy):
     base, _ = opened(family)
     stream = base.operate(Plan.parse("0:2, 4:6", 6)).stream(

@@ -9,7 +9,7 @@ from surgery import Plan, Refused
 from surgery.architecture import Anatomy, rewrite, skeleton
 from surgery.architecture.apply.build import build_patient
 
-PLANS = ["0:6", "0:2, 4:6", "0:4, 2:6", "0, 3, 2, 1, 4, 5", "3*3", "5, 4, 3, 2, 1, 0", "1:6"]
+PLANS = ["0:2, 4:6", "0:4, 2:6", "3*3", "5, 4, 3, 2, 1, 0", "1:6"]
 
 
 @pytest.fixture(scope="module", params=tiny.FAMILIES)
@@ -51,21 +51,22 @@ def test_a_patient_computes_what_the_bases_layers_compute(base, truth, text):
     torch.testing.assert_close(cached_logits(patient, ids), logits, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("text", ["0:2, 4:6", "0:4, 2:6"])
-def test_greedy_text_with_the_cache_is_greedy_text_without_it(base, text):
+def test_greedy_text_with_the_cache_is_greedy_text_without_it(base):
     model, anatomy = base
-    patient = build_patient(anatomy, model, Plan.parse(text, tiny.DEPTH))
-    ids = tiny.tokens(12)
+    patient = build_patient(anatomy, model, Plan.parse("0:4, 2:6", tiny.DEPTH))
+    ids = tiny.tokens(6)  # and more than a sliding window has in the end
     with_cache, without = (
-        patient.generate(ids, max_new_tokens=12, do_sample=False, use_cache=use, pad_token_id=0)
+        patient.generate(ids, max_new_tokens=8, do_sample=False, use_cache=use, pad_token_id=0)
         for use in (True, False)
     )
     assert torch.equal(with_cache, without)
 
 
-def test_the_final_norm_counts(base):
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_the_final_norm_counts(family):
     """The oracle would notice a final norm that was left as it is initialised."""
-    model, anatomy = base
+    model = tiny.model(family)
+    anatomy = Anatomy.of(model.config)
     plan = Plan.parse("0:4, 2:6", tiny.DEPTH)
     patient = build_patient(anatomy, model, plan)
     norm = next(
@@ -90,19 +91,19 @@ def test_a_patient_owns_no_weights_and_leaves_the_base_as_it_was(base):
     own = {p.data_ptr() for p in model.parameters()}
     for patient in patients:  # several live at once
         assert {p.data_ptr() for p in patient.parameters()} <= own
-        patient.generate(tiny.tokens(4), max_new_tokens=3, pad_token_id=0)
+        patient.generate(tiny.tokens(4), max_new_tokens=2, pad_token_id=0)
     assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
     assert [id(m) for m in model.modules()] == modules and model.config.to_dict() == config
 
 
 def test_layer_indices_count_from_zero(base):
     model, anatomy = base
-    patient = build_patient(anatomy, model, Plan.parse("4:6, 0:3, 2:4", tiny.DEPTH))
+    patient = build_patient(anatomy, model, Plan.parse("0:4, 2:6", tiny.DEPTH))
     result = [
         [m.layer_idx for m in layer.modules() if hasattr(m, "layer_idx")]
         for layer in patient.get_submodule(anatomy.stack.paths[0])
     ]
-    assert all(result[p] and set(result[p]) == {p} for p in range(7))
+    assert all(result[p] and set(result[p]) == {p} for p in range(8))
 
 
 def test_tied_embeddings_stay_one_tensor():

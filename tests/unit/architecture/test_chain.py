@@ -12,7 +12,7 @@ from surgery.architecture.inspect.chain import Chain, is_shown
 from surgery.architecture.inspect.layer_copies import LayerCopies
 
 IDS = torch.arange(3, 43).view(2, 20)
-FAMILIES = ["llama", "qwen2", "qwen3", "mixtral", "gemma2", "gemma3", "gpt2"]
+FAMILIES = ["llama", "qwen3", "mixtral", "gemma3", "gpt2"]
 
 
 def _chain(base):
@@ -29,13 +29,14 @@ def _through(chain, sources):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("plan", ["0:6", "0:2, 4:6", "0:4, 2:6"])
-def test_layers_one_by_one_are_the_patient(tiny_folder, family, plan):
+def test_layers_one_by_one_are_the_patient(tiny_folder, family):
     base = Base.open(str(tiny_folder(family)))
-    plan = Plan.parse(plan, base.depth)
-    with torch.no_grad():
-        expected = base.operate(plan).model(input_ids=IDS, use_cache=False).logits
-    torch.testing.assert_close(_through(_chain(base), plan.sources), expected, rtol=0, atol=1e-6)
+    for text in ("0:6", "0:4, 2:6"):
+        plan = Plan.parse(text, base.depth)
+        with torch.no_grad():
+            expected = base.operate(plan).model(input_ids=IDS, use_cache=False).logits
+        found = _through(_chain(base), plan.sources)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 def test_the_model_is_left_as_it_was(tiny_folder):

@@ -38,7 +38,7 @@ def changeable(value, found):
     return found
 
 
-@pytest.mark.parametrize("family", sorted(tiny.FAMILIES))
+@pytest.mark.parametrize("family", ["llama-tied-biased", "mixtral", "qwen2", "gemma3", "gpt2"])
 def test_a_copy_is_alike_and_shares_nothing_but_tensors(family):
     model = build_meta(tiny.config(family))
     copy = copy_modules(model)

@@ -11,17 +11,10 @@ from surgery.architecture.apply.build import build_patient
 from surgery.architecture.inspect.anatomy import build_meta
 from surgery.architecture.inspect.identity_proof import identity_layers
 
-PLANS = [
-    "0:4, 3@average, 4:6",
-    "0:3, 2@random, 3:6, 5@random",
-    "0:4, 3@identity, 4:6",
-    "0:4, 3@no-attention, 4@no-mlp, 5",
-]
-
-
-@pytest.fixture(scope="module", params=tiny.FAMILIES)
-def folder(request, tiny_folder):
-    return tiny_folder(request.param)
+# All at once: what becomes of a layer doesn't depend on how others begin.
+MANY = "0:3, 2@random, 3, 3@identity, 4@no-attention, 5@no-mlp, 5@random"
+AVERAGE = "0:4, 3@average, 4:6"  # which some families have no mean for
+AVERAGED = ("llama", "mixtral", "gemma2", "gemma3", "gpt2")
 
 
 def logits(model, ids):
@@ -29,9 +22,12 @@ def logits(model, ids):
         return model(input_ids=ids).logits
 
 
-@pytest.mark.parametrize("text", PLANS)
-def test_memory_and_disk_agree(folder, tmp_path, text):
-    base = Base.open(str(folder))
+@pytest.mark.parametrize(
+    ("family", "text"),
+    [*((family, MANY) for family in tiny.FAMILIES), *((family, AVERAGE) for family in AVERAGED)],
+)
+def test_memory_and_disk_agree(tiny_folder, tmp_path, family, text):
+    base = Base.open(str(tiny_folder(family)))
     plan = Plan.parse(text, tiny.DEPTH)
     ids = tiny.tokens(16)
     try:
@@ -47,10 +43,7 @@ def test_memory_and_disk_agree(folder, tmp_path, text):
     assert all(torch.equal(value, ours[name]) for name, value in loaded.state_dict().items())
     # Grouped products round differently where tensors lie differently in memory.
     torch.testing.assert_close(logits(loaded, ids), logits(patient.model, ids), atol=1e-5, rtol=0)
-    if "identity" in text:
-        assert torch.equal(logits(patient.model, ids), logits(base.model, ids))
-    else:
-        assert not torch.allclose(logits(patient.model, ids), logits(base.model, ids))
+    assert not torch.allclose(logits(patient.model, ids), logits(base.model, ids))
 
 
 def test_average_is_the_mean_with_the_next_layer_in_the_plan():
@@ -90,7 +83,7 @@ def test_random_layers_are_drawn_as_transformers_draws_them():
         assert 0.03 < beyond < 0.06 and not (value == 0).any()  # a plain normal, nothing cut off
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", ["gemma3", "gpt2", "mixtral"])
 def test_the_identity_is_proven_for_the_common_families(family):
     anatomy = Anatomy.of(tiny.config(family))
     assert anatomy.identity_layers == set(range(tiny.DEPTH))

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import shutil
 
 import pytest
 import tiny
@@ -231,10 +232,36 @@ def test_a_quantization_config_of_the_text_model_follows_too():
     assert new == fp8("model.language_model.layers.0.mlp")
 
 
-@pytest.fixture(params=["fp8, llama", "gptq, llama", "compressed-tensors, qwen2"])
-def home(request, tmp_path):
-    quantized.make(quantized.FORMATS[request.param], tmp_path / "base")
-    return tmp_path / "base"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A function: the folder of a checkpoint of a format, made once; or a copy of it."""
+    folders = {}
+
+    def made(title, copy=None):
+        if title not in folders:
+            folders[title] = tmp_path_factory.mktemp("made") / "base"
+            quantized.make(quantized.FORMATS[title], folders[title])
+        return shutil.copytree(folders[title], copy, dirs_exist_ok=True) if copy else folders[title]
+
+    return made
+
+
+METHODS = ["fp8, llama", "gptq, llama", "compressed-tensors, qwen2"]
+
+
+@pytest.fixture(params=METHODS)
+def home(request, tmp_path, made):
+    """A folder to be changed."""
+    return made(request.param, tmp_path / "base")
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def unchanged(request, made):
+    """A folder that stays as it is, and whose base stays open."""
+    folder = made(request.param)
+    base = Base.open(str(folder))
+    yield folder
+    del base
 
 
 def change(folder, edit_):
@@ -263,34 +290,35 @@ def test_a_base_whose_config_says_something_else_is_not_saved(home, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["base"]
 
 
-def test_a_saved_config_that_says_something_else_is_found(home, tmp_path):
-    out = Base.open(str(home)).save(Plan.parse("1, 4, 5", 6), tmp_path / "out")
-    verify_saved(out, str(home), lambda *_: None, Base.open)
+def test_a_saved_config_that_says_something_else_is_found(unchanged, tmp_path):
+    home = str(unchanged)
+    out = Base.open(home).save(Plan.parse("1, 4, 5", 6), tmp_path / "out")
+    verify_saved(out, home, lambda *_: None, Base.open)
     change(out, says_less)
     with pytest.raises(SaveError, match=r"layers\.\d\.\S+ is stored unquantized"):
-        verify_saved(out, str(home), lambda *_: None, Base.open)
+        verify_saved(out, home, lambda *_: None, Base.open)
     config = json.loads((out / "config.json").read_text())
     del config["quantization_config"]
     (out / "config.json").write_text(json.dumps(config))
     with pytest.raises(SaveError, match="no quantization_config"):
-        verify_saved(out, str(home), lambda *_: None, Base.open)
+        verify_saved(out, home, lambda *_: None, Base.open)
 
 
-def test_a_list_that_comes_out_wrong_refuses_the_save(home, tmp_path, monkeypatch):
+def test_a_list_that_comes_out_wrong_refuses_the_save(unchanged, tmp_path, monkeypatch):
     """Lists that were renumbered twice must be found by a separate check."""
     monkeypatch.setattr(
         "surgery.architecture.config.rewrite.renumber", lambda old, *_: copy.deepcopy(old)
     )
-    base = Base.open(str(home))
+    base = Base.open(str(unchanged))
     with pytest.raises(Refused, match="The quantization config can't express this plan"):
         base.save(Plan.parse("5, 0:2, 4", 6), tmp_path / "out", verified=False)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("plain", [True, False])
-def test_experts_stored_in_one_are_looked_at_too(tmp_path, plain):
+def test_experts_stored_in_one_are_looked_at_too(made, tmp_path, plain):
     """As in fp8 checkpoints written by transformers 5."""
-    quantized.make(quantized.FORMATS["fp8, qwen3_moe"], tmp_path / "base")
+    made("fp8, qwen3_moe", tmp_path / "base")
     file = tmp_path / "base" / "model.safetensors"
     tensors = {n: t for n, t in load_file(file).items() if ".experts." not in n}
     for name, tensor in build.model("qwen3_moe").state_dict().items():
@@ -308,16 +336,16 @@ def test_experts_stored_in_one_are_looked_at_too(tmp_path, plain):
         base.save(Plan.parse("4, 0, 4", 6), tmp_path / "out")
 
 
-def test_what_torchao_writes_into_its_files_is_not_lost_without_a_word(tmp_path):
-    quantized.make(quantized.FORMATS["fp8, llama"], tmp_path / "base")
+def test_what_torchao_writes_into_its_files_is_not_lost_without_a_word(made, tmp_path):
+    made("fp8, llama", tmp_path / "base")
     change(tmp_path / "base", lambda quantization: quantization.update(quant_method="torchao"))
     with pytest.raises(Refused, match="torchao"):
         Base.open(str(tmp_path / "base")).save(Plan.parse("0:3", 6), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_packed_weights_without_their_scales_are_refused(tmp_path):
-    quantized.make(quantized.FORMATS["fp8, llama"], tmp_path / "base")
+def test_packed_weights_without_their_scales_are_refused(made, tmp_path):
+    made("fp8, llama", tmp_path / "base")
     file = tmp_path / "base" / "model.safetensors"
     tensors = load_file(file)
     del tensors["model.layers.2.mlp.up_proj.weight_scale_inv"]
@@ -326,9 +354,9 @@ def test_packed_weights_without_their_scales_are_refused(tmp_path):
         Base.open(str(tmp_path / "base")).save(Plan.parse("0:3", 6), tmp_path / "out")
 
 
-def test_what_gptq_leaves_out_in_every_layer_need_not_be_written_down(tmp_path):
+def test_what_gptq_leaves_out_in_every_layer_need_not_be_written_down(made, tmp_path):
     """Its tools skip a family's routers without listing them in the config."""
-    quantized.make(quantized.FORMATS["gptq, llama"], tmp_path / "base")
+    made("gptq, llama", tmp_path / "base")
     file = tmp_path / "base" / "model.safetensors"
     tensors = load_file(file)
     for name in [n for n in tensors if "k_proj" in n]:
@@ -340,9 +368,9 @@ def test_what_gptq_leaves_out_in_every_layer_need_not_be_written_down(tmp_path):
     verify_saved(out, str(tmp_path / "base"), lambda *_: None, Base.open)
 
 
-@pytest.mark.parametrize("name", ["fp8, llama", "gptq, llama", "compressed-tensors, llama"])
-def test_weights_that_only_a_side_file_calls_quantized_are_refused(tmp_path, name):
-    quantized.make(quantized.FORMATS[name], tmp_path)
+@pytest.mark.parametrize("name", ["fp8, llama", "gptq, llama", "compressed-tensors, qwen2"])
+def test_weights_that_only_a_side_file_calls_quantized_are_refused(made, tmp_path, name):
+    made(name, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "quantize_config.json").write_text(json.dumps(config.pop("quantization_config")))
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -354,12 +382,13 @@ def test_weights_that_only_a_side_file_calls_quantized_are_refused(tmp_path, nam
 
 
 @pytest.mark.parametrize(
-    ("file", "key"),
+    ("home", "file", "key"),
     [
-        ("quantize_config.json", "modules_to_not_convert"),
-        ("quant_config.json", "modules_to_not_convert"),
-        ("hf_quant_config.json", "exclude_modules"),
+        ("fp8, llama", "quantize_config.json", "modules_to_not_convert"),
+        ("gptq, llama", "quant_config.json", "modules_to_not_convert"),
+        ("compressed-tensors, qwen2", "hf_quant_config.json", "exclude_modules"),
     ],
+    indirect=["home"],
 )
 def test_side_files_are_carried_with_their_names_renumbered(home, tmp_path, file, key):
     content = {"producer": {"version": "0.1"}, "quantization": {key: in_layers(4)}}
@@ -373,6 +402,7 @@ def test_side_files_are_carried_with_their_names_renumbered(home, tmp_path, file
         )
 
 
+@pytest.mark.parametrize("home", ["fp8, llama"], indirect=True)
 def test_a_side_file_that_can_not_be_renumbered_refuses_the_save(home, tmp_path):
     (home / "quantize_config.json").write_text(json.dumps(gptq(**{"-:.*\\.[0-2]\\.mlp.*": {}})))
     with pytest.raises(Refused, match="can't be renumbered"):
@@ -380,14 +410,15 @@ def test_a_side_file_that_can_not_be_renumbered_refuses_the_save(home, tmp_path)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_stack_of_quantized_bases_says_so_of_both(home, tmp_path):
-    base = Base.open(str(home))
+def test_a_stack_of_quantized_bases_says_so_of_both(unchanged, tmp_path):
+    base = Base.open(str(unchanged))
     both, plan = stack(base, {"b": base}, Plan.parse("b/3:6, 0:2, 4", 6, {"b": 6}))
     out = both.save(plan, tmp_path / "out")
     assert quantized.says(out) == quantized.packed_on_disk(out)
     assert not any(".1." in name for name in quantized.packed_on_disk(out))
 
 
+@pytest.mark.parametrize("home", ["fp8, llama"], indirect=True)
 def test_random_weights_of_a_quantized_config_are_plain(home):
     base = Base.open(f"config:{home / 'config.json'}")
     assert base.anatomy.quantized is None

@@ -15,7 +15,7 @@ from surgery.compute import choice, contexts
 from surgery.compute.float32_copies import Copies
 
 IDS = torch.arange(3, 43).view(2, 20)
-FAMILIES = ["llama", "qwen2", "qwen3", "mixtral", "gemma2", "gemma3", "gpt2"]
+FAMILIES = ["llama", "qwen2", "mixtral", "gemma3", "gpt2"]
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,10 @@ def measured(tmp_path, monkeypatch):
     contexts.float32_gain.cache_clear()
 
 
-@pytest.mark.parametrize("keep", [True, False])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "keep"),
+    [*((family, True) for family in FAMILIES), ("llama", False), ("mixtral", False)],
+)
 def test_results_are_those_of_a_float32_copy(half, family, keep):
     base = half(family)
     patient = base.operate(Plan.whole(base.depth))

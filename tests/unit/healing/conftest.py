@@ -16,30 +16,30 @@ def own_cache(tmp_path_factory):
         yield
 
 
-@pytest.fixture
-def held_out(tmp_path):
-    path = tmp_path / "held-out.txt"
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "held-out.txt"
     path.write_text(TEXT, encoding="utf-8")
     return str(path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def base(tiny_folder):
     return Base.open(str(tiny_folder("llama")))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def plan():
     return Plan.parse("0:2, 4:6", 6)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(held_out):
     """A function: settings of a short run, with some changed."""
 
     def make(**changes):
         short = dict(
-            steps=12, batch=4, window=16, learning_rate=3e-3, warmup=2, sampled_tokens=256,
+            steps=8, batch=4, window=16, learning_rate=3e-3, warmup=2, sampled_tokens=256,
             evaluate_every=100, held_out=held_out,
         )  # fmt: skip
         return Settings(**{**short, **changes})

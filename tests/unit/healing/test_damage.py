@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import zlib
+from itertools import islice
 
 import pytest
 import torch
@@ -276,16 +277,38 @@ TOKENS |= {
 }
 
 
+def resumed(run, folder):
+    base, settings, _, _ = run
+    return HealingRun(base, PLAN, settings, folder)
+
+
 def go_on(run, folder):
     """Resume to the end: (step it resumed from, its losses)."""
-    base, settings, _, _ = run
-    again = HealingRun(base, PLAN, settings, folder)
+    again = resumed(run, folder)
     return again.step, [event.loss for event in again]
 
 
 @pytest.mark.parametrize("damage", STATE)
 def test_a_damaged_state_gives_way_to_the_one_before(run, folder, damage):
-    """From there the losses equal those of an undamaged run, to the last bit."""
+    """The next losses equal those of an undamaged run, to the last bit: the first shows weights
+    that were read from the damaged state, and the second its moments."""
+    file, change = STATE[damage]
+    change(folder / LAST / file)
+    again = resumed(run, folder)
+    assert again.step == 2
+    assert [event.loss for event in islice(again, 2)] == run[3][2:4]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "state.json: a loop of links",
+        "trained: a folder",
+        "moments: cut off",
+        *(name for name in STATE if name.startswith("its folder: ")),
+    ],
+)
+def test_states_are_written_in_the_place_of_damaged_ones(run, folder, damage):
     file, change = STATE[damage]
     change(folder / LAST / file)
     assert go_on(run, folder) == (2, run[3][2:])
@@ -294,6 +317,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(run, folder, damage):
 
 def test_what_is_not_damaged_is_taken(run, folder):
     assert go_on(run, folder) == (4, run[3][4:])
+    assert run_checkpoint.states(folder) == [4, 6]
 
 
 @pytest.mark.parametrize("damage", ["state.json: cut off", "trained: one number"])

@@ -17,6 +17,12 @@ from surgery.verification.saved import verify_saved
 TEXT = "The ferry ran twice a day in summer and not at all when the wind stood in the north. "
 
 
+@pytest.fixture(scope="module")
+def healed(base, plan, settings, tmp_path_factory):
+    """A healed patient, which tests save and look at."""
+    return heal(base, plan, settings(), tmp_path_factory.mktemp("healed") / "run")
+
+
 def silent(*_):
     pass
 
@@ -95,8 +101,7 @@ def test_it_is_seen_through_as_itself(base, plan, settings, tmp_path, train, mon
     assert not any(m._forward_hooks or "forward" in vars(m) for m in healed.model.modules())
 
 
-def test_another_skeleton_has_the_same_weights(base, plan, settings, tmp_path):
-    healed = heal(base, plan, settings(), tmp_path / "run")
+def test_another_skeleton_has_the_same_weights(healed):
     again = healed.again()
     assert again.model is not healed.model and again.key == healed.key
     assert torch.equal(logits(again.model), logits(healed.model))
@@ -107,12 +112,9 @@ def test_another_skeleton_has_the_same_weights(base, plan, settings, tmp_path):
     assert mine.isdisjoint(p.data_ptr() for p in own.parameters())
 
 
-def test_a_healing_is_known_by_what_was_done(base, plan, settings, tmp_path):
-    one, same, other = (
-        heal(base, plan, settings(seed=seed), tmp_path / str(number))
-        for number, seed in enumerate((0, 0, 1))
-    )
-    assert one.key == same.key != other.key
+def test_a_healing_is_known_by_what_was_done(healed, base, plan, settings, tmp_path):
+    same, other = (heal(base, plan, settings(seed=seed), tmp_path / str(seed)) for seed in (0, 1))
+    assert healed.key == same.key != other.key
 
 
 def test_random_layers_can_be_healed(base, settings, tmp_path):
@@ -122,8 +124,7 @@ def test_random_layers_can_be_healed(base, settings, tmp_path):
     assert torch.equal(logits(again), logits(healed.model))
 
 
-def test_it_says_what_was_done(base, plan, settings, held_out, tmp_path):
-    healed = heal(base, plan, settings(), tmp_path / "run")
+def test_it_says_what_was_done(healed, tmp_path):
     out = healed.save(tmp_path / "out")
     card = (out / "README.md").read_text()
     assert "**healed** after its layers were changed: the whole weights of layers 0" in card
@@ -136,8 +137,7 @@ def test_it_says_what_was_done(base, plan, settings, held_out, tmp_path):
     assert len(facts["tensors"]) == len(healed.tensors)
 
 
-def test_a_changed_byte_of_what_was_trained_is_found(base, plan, settings, tmp_path, tiny_folder):
-    healed = heal(base, plan, settings(steps=1, layers=(1,)), tmp_path / "run")
+def test_a_changed_byte_of_what_was_trained_is_found(healed, tmp_path, tiny_folder):
     out = healed.save(tmp_path / "out")
     home = str(tiny_folder("llama"))
     verify_saved(out, home, silent, Base.open)
@@ -152,8 +152,7 @@ def test_a_changed_byte_of_what_was_trained_is_found(base, plan, settings, tmp_p
         verify_saved(out, home, silent, Base.open)
 
 
-def test_whole_weights_are_no_adapter(base, plan, settings, tmp_path):
-    healed = heal(base, plan, settings(steps=1), tmp_path / "run")
+def test_whole_weights_are_no_adapter(healed, tmp_path):
     with pytest.raises(SaveError, match="there is no adapter"):
         healed.save_adapter(tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()

@@ -112,11 +112,11 @@ def test_stopped_by_whoever_listens(base, plan, settings, tmp_path):
         heal(base, plan, settings(), tmp_path / "run", on_event)
     heard_steps = []
     heal(base, plan, settings(), tmp_path / "run", lambda event: heard_steps.append(event.step))
-    assert heard_steps == list(range(4, 13))
+    assert heard_steps == list(range(4, 9))
 
 
 def test_minutes_become_steps_once_and_for_all(base, plan, settings, tmp_path):
-    changes = dict(steps=None, minutes=0.05)
+    changes = dict(steps=None, minutes=0.02)
     run = HealingRun(base, plan, settings(**changes), tmp_path / "run")
     steps = [event.steps for event in run]
     assert steps[0] is None and steps[-1] == len(steps) and run.seconds < 60
@@ -180,15 +180,6 @@ def test_a_run_is_not_resumed_on_other_weights_of_the_same_name(plan, settings, 
         HealingRun(Base.open(str(folder)), plan, settings(), run)
 
 
-def test_a_state_that_can_t_be_read_gives_way_to_the_one_before(base, plan, settings, tmp_path):
-    folder = tmp_path / "run"
-    whole = losses(HealingRun(base, plan, settings(save_every=4), folder))
-    assert run_checkpoint.states(folder) == [8, 12]
-    (folder / "state-00000012" / "moments.safetensors").write_bytes(b"half")
-    run = HealingRun(base, plan, settings(save_every=4), folder)
-    assert run.step == 8 and losses(run) == whole[8:]
-
-
 def test_a_state_is_written_from_the_memory_of_the_run(base, plan, settings, tmp_path):
     """Copies would take 12 bytes per trained parameter. A result does not change any more."""
     run = HealingRun(base, plan, settings(steps=2), tmp_path / "run")
@@ -204,7 +195,7 @@ def test_a_state_is_written_from_the_memory_of_the_run(base, plan, settings, tmp
 
 
 def test_no_pickles_among_the_files(base, plan, settings, tmp_path):
-    losses(HealingRun(base, plan, settings(), tmp_path / "run"))
+    losses(HealingRun(base, plan, settings(steps=1), tmp_path / "run"))
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".json", ".safetensors"}
     for path in files:
@@ -235,7 +226,7 @@ def test_nan_stops_it_and_the_last_good_state_stays(
     assert run_checkpoint.states(tmp_path / "run")[-1] == 3
     monkeypatch.undo()
     again = HealingRun(base, plan, settings(save_every=3), tmp_path / "run")
-    assert again.step == 3 and len(losses(again)) == 9
+    assert again.step == 3 and len(losses(again)) == 5
 
 
 def test_a_loss_that_runs_away_stops_it(base, plan, settings, tmp_path, monkeypatch):

@@ -26,6 +26,14 @@ SMALL = {"tokens": 4096, "text": "python"}
 
 
 @pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """Arguments of a repair that is measured on a few words, for tests of anything else."""
+    path = tmp_path_factory.mktemp("words") / "few.txt"
+    path.write_text("It was a quiet day, and nobody had come to see the garden. ")
+    return {**SMALL, "held_out": str(path)}
+
+
+@pytest.fixture(scope="module")
 def gpt2(tiny_folder):
     return Base.open(str(tiny_folder("gpt2")))
 
@@ -50,9 +58,9 @@ def logits(model):
         return model(input_ids=IDS).logits
 
 
-def test_the_first_fit_is_that_of_least_squares(llama, plan):
+def test_the_first_fit_is_that_of_least_squares(llama, plan, quick):
     """ReplaceMe by hand: hidden states by transformers, the fit by numpy."""
-    found = repair(llama, plan, RepairSettings("lstsq", **SMALL))
+    found = repair(llama, plan, RepairSettings("lstsq", **quick))
     assert str(found.plan) == "0, 1@lstsq, 4:6"
     ((name, weight),) = found.tensors.items()
     assert name == "model.layers.1.mlp.down_proj.weight"
@@ -102,11 +110,11 @@ def test_of_losses_that_are_not_finite_no_share_is_said(repaired, cut, now, help
     assert f"recovered   unknown: losses of {broken} are not finite" in list(repair_lines(found))
 
 
-def test_the_base_and_its_other_patients_stay_as_they_are(gpt2, plan):
+def test_the_base_and_its_other_patients_stay_as_they_are(gpt2, plan, quick):
     before = {name: value.clone() for name, value in gpt2.model.state_dict().items()}
     other = gpt2.operate(plan)
     cut = logits(other.model)
-    found = repair(gpt2, plan, RepairSettings(**SMALL))
+    found = repair(gpt2, plan, RepairSettings(**quick))
     assert torch.equal(logits(other.model), cut)
     assert not torch.equal(logits(found.model), cut)
     assert all(torch.equal(before[name], value) for name, value in gpt2.model.state_dict().items())
@@ -127,9 +135,9 @@ def test_what_is_saved_is_what_was_live(repaired, tmp_path, tiny_folder):
     assert f"repaired {facts['perplexity']['repaired']:.2f}" in card
 
 
-def test_marks_in_a_plan_say_what_is_fitted(gpt2, plan, repaired):
+def test_marks_in_a_plan_say_what_is_fitted(gpt2, plan, repaired, quick):
     marked = Plan.parse("0, 1@refit, 4, 5", 6)
-    found = repair(gpt2, marked, RepairSettings(**SMALL))
+    found = repair(gpt2, marked, RepairSettings(**quick))
     assert found.plan == marked and marked.unfitted == plan
     first = "transformer.h.1.mlp.c_proj.weight"
     assert set(found.tensors) == {name for name in repaired.tensors if ".h.1." in name}
@@ -145,8 +153,8 @@ def test_a_plan_with_marks_is_nothing_without_its_repair(gpt2, tmp_path):
     assert gpt2.preview(marked) == gpt2.preview(marked.unfitted)
 
 
-def test_scale_match_is_the_scaling_of_hidden_states(llama, plan):
-    found = repair(llama, plan, RepairSettings("alpha", **SMALL))
+def test_scale_match_is_the_scaling_of_hidden_states(llama, plan, quick):
+    found = repair(llama, plan, RepairSettings("alpha", **quick))
     factors = {layer.init.factor for layer in found.plan.layers[2:]}
     assert len(factors) == 1 and not found.tensors and str(found.plan).startswith("0:2, 4:6@scale=")
     with torch.no_grad():
@@ -161,8 +169,8 @@ def test_scale_match_is_the_scaling_of_hidden_states(llama, plan):
     assert torch.allclose(logits(found.model), multiplied, atol=2e-3)
 
 
-def test_damping_scales_every_copy(llama):
-    found = repair(llama, Plan.parse("0:4, 2:6", 6), RepairSettings("damped"))
+def test_damping_scales_every_copy(llama, quick):
+    found = repair(llama, Plan.parse("0:4, 2:6", 6), RepairSettings("damped", **quick))
     assert str(found.plan) == "0:2, 2:4*2@scale=0.5, 4:6" and found.facts["tokens"] == 0
 
 
@@ -195,7 +203,7 @@ def test_texts_that_are_too_short_or_missing(llama, plan, tmp_path):
         RepairSettings(tokens=0)
 
 
-def test_states_that_are_not_finite_stop_it_with_the_layer(tmp_path, plan):
+def test_states_that_are_not_finite_stop_it_with_the_layer(tmp_path, plan, quick):
     model = tiny.model("llama")
     with torch.no_grad():
         model.model.layers[3].mlp.down_proj.weight[0, 0] = float("nan")
@@ -203,16 +211,16 @@ def test_states_that_are_not_finite_stop_it_with_the_layer(tmp_path, plan):
     tiny.tokenizer().save_pretrained(tmp_path / "broken")
     base = Base.open(str(tmp_path / "broken"))
     with pytest.raises(SurgeryError, match="after layer 3 are not finite"):
-        repair(base, plan, RepairSettings(**SMALL))
+        repair(base, plan, RepairSettings(**quick))
 
 
-def test_it_can_be_stopped_between_layers(llama, plan):
+def test_it_can_be_stopped_between_layers(llama, plan, quick):
     def stop(what, done, total):
         if what == "Fitting layers" and done > 2:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        repair(llama, plan, RepairSettings(**SMALL), progress=stop)
+        repair(llama, plan, RepairSettings(**quick), progress=stop)
 
 
 def test_what_the_base_writes_is_kept(llama, tmp_path, monkeypatch):
@@ -247,7 +255,7 @@ def test_how_much_is_read_in_a_given_time(llama, monkeypatch):
     assert 2048 <= module.tokens_within(llama, 1e9) < 131_072
 
 
-def test_memory_is_looked_at_before_the_base_writes(llama, plan, tmp_path, monkeypatch):
+def test_memory_is_looked_at_before_the_base_writes(llama, plan, quick, tmp_path, monkeypatch):
     per_token, fit = memory.bytes_per_token(llama), memory.largest_fit_bytes(llama)
     assert fit == 8 * (4 * 96 * 96 + 6 * 96 * 64)
     monkeypatch.setattr(module, "measured_peak", lambda base: 1e15)
@@ -257,7 +265,7 @@ def test_memory_is_looked_at_before_the_base_writes(llama, plan, tmp_path, monke
 
     def repaired_with(free, text, method="refit"):
         monkeypatch.setattr(memory, "free_on", lambda device: int(free / HEADROOM) + 1)
-        return repair(llama, plan, RepairSettings(method, text, 2560))
+        return repair(llama, plan, RepairSettings(method, text, 2560, quick["held_out"]))
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "sampled", None)  # fails if it is called
@@ -277,13 +285,15 @@ def test_memory_is_looked_at_before_the_base_writes(llama, plan, tmp_path, monke
         repaired_with(ample, "python")
 
 
-def test_healing_reads_what_the_base_wrote_for_the_repair(llama, tmp_path):
+def test_healing_reads_what_the_base_wrote_for_the_repair(llama, quick, tmp_path):
     from surgery.healing import HealingRun, Settings
 
-    plan = Plan.parse("0:2, 4:6", 6)
-    repaired = repair(llama, plan, RepairSettings("lstsq", "own", 2560))
+    plan, held_out = Plan.parse("0:2, 4:6", 6), quick["held_out"]
+    repaired = repair(llama, plan, RepairSettings("lstsq", "own", 2560, held_out))
     assert repaired.written.shape == (40, 64)
-    given = Settings(minutes=0.05, layers=(0,), batch=1, window=64, default_text="own")
+    given = Settings(
+        minutes=0.02, layers=(0,), batch=1, window=64, default_text="own", held_out=held_out
+    )
     run = HealingRun(llama, repaired.plan, given, tmp_path / "run", start=repaired)
     assert torch.equal(run.tokens[:40], repaired.written.int())
     assert run.settings.learning_rate == 1.5e-4
@@ -363,25 +373,26 @@ def test_both_halves_of_mixed_text_choose_the_ridge(llama):
         assert rows & {tuple(row) for row in half.tolist()}
 
 
-def test_a_python_without_sources_is_said(llama, plan, tmp_path, monkeypatch):
+def test_a_python_without_sources_is_said(llama, plan, quick, tmp_path, monkeypatch):
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
     with pytest.raises(SurgeryError, match="without the source of its library"):
-        repair(llama, plan, RepairSettings(**SMALL))
-    found = repair(llama, plan, RepairSettings(tokens=2560))  # mixed by default
+        repair(llama, plan, RepairSettings(**quick))
+    mixed = RepairSettings(tokens=2560, held_out=quick["held_out"])  # by default
+    found = repair(llama, plan, mixed)
     assert found.facts["text"] == "text sampled from the base" and found.facts["tokens"] == 2560
 
 
-def test_each_layer_is_fitted_as_it_is_marked(gpt2):
+def test_each_layer_is_fitted_as_it_is_marked(gpt2, quick):
     marked = Plan.parse("0, 1@lstsq, 4@refit, 5", 6)
-    found = repair(gpt2, marked, RepairSettings("lstsq", **SMALL))
+    found = repair(gpt2, marked, RepairSettings("lstsq", **quick))
     assert found.plan == marked and found.facts["method"] == "refit"
     fitted = [(fit["layer"], fit["projection"]) for fit in found.facts["fits"]]
     assert fitted == [(1, "mlp.c_proj"), (2, "attn.c_proj"), (2, "mlp.c_proj")]
 
 
 @pytest.mark.parametrize(("method", "text"), [("alpha", "0:2, 4:6"), ("damped", "0:4, 2:6")])
-def test_methods_that_only_change_the_plan_leave_no_marks(llama, method, text):
+def test_methods_that_only_change_the_plan_leave_no_marks(llama, quick, method, text):
     plan = Plan.parse(text, 6)
     marked = plan.initialise(1, 2, Init("refit"))
-    settings = RepairSettings(method, **SMALL)
+    settings = RepairSettings(method, **quick)
     assert repair(llama, marked, settings).plan == repair(llama, plan, settings).plan

@@ -43,9 +43,22 @@ def open_tiny(family, tmp_path, dtype=torch.bfloat16, **changes):
     return Base.open(str(tmp_path / "base"))
 
 
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """A function: a base whose files stay as they are, the same for all tests."""
+    made = {}
+
+    def opened(family, dtype=torch.bfloat16):
+        if (family, dtype) not in made:
+            made[family, dtype] = open_tiny(family, tmp_path_factory.mktemp("tiny"), dtype)
+        return made[family, dtype]
+
+    return opened
+
+
 @pytest.mark.parametrize("family", ["llama", "llama-tied-biased", "mixtral", "gpt2", "gemma3"])
-def test_every_layer_of_every_family(tmp_path, family):
-    base = open_tiny(family, tmp_path, torch.float16)
+def test_every_layer_of_every_family(opened, family):
+    base = opened(family, torch.float16)
     picture = survey_base(base).base()
     assert "other" not in picture.kinds()
     state = base.model.state_dict()
@@ -55,8 +68,8 @@ def test_every_layer_of_every_family(tmp_path, family):
         assert same(picture.layer(i), count_tensor(together))
 
 
-def test_kinds_are_told_apart(tmp_path):
-    base = open_tiny("llama", tmp_path)
+def test_kinds_are_told_apart(opened):
+    base = opened("llama")
     survey = survey_base(base)
     picture = survey.base()
     assert picture.kinds() == ("q", "k", "v", "o", "gate", "up", "down", "norms")
@@ -69,10 +82,15 @@ def test_kinds_are_told_apart(tmp_path):
     assert survey.share == 1.0 and survey.skipped == ()
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-@pytest.mark.parametrize("family", ["llama", "mixtral"])
-def test_a_patient_is_the_base_rearranged(tmp_path, family, dtype):
-    base = open_tiny(family, tmp_path, dtype)
+@pytest.mark.parametrize(
+    ("family", "dtype"),
+    [
+        *(("llama", dtype) for dtype in (torch.bfloat16, torch.float16, torch.float32)),
+        ("mixtral", torch.float16),
+    ],
+)
+def test_a_patient_is_the_base_rearranged(opened, family, dtype):
+    base = opened(family, dtype)
     plan = Plan.parse("0:2, 1@identity, 4, 3@scale=0.3, 3:5", 6)
     picture = survey_base(base).picture(plan)
     patient = base.operate(plan)
@@ -190,8 +208,8 @@ def test_files_that_change_are_noticed(tmp_path):
         survey_base(base)
 
 
-def test_a_corner_and_a_spectrum(tmp_path):
-    base = open_tiny("llama", tmp_path, torch.float32)
+def test_a_corner_and_a_spectrum(opened):
+    base = opened("llama", torch.float32)
     weight = base.model.model.layers[4].self_attn.o_proj.weight.detach()
     matrix = find(base, 4, "o")
     assert matrix.shape == (64, 64) and matrix.output
@@ -234,8 +252,8 @@ def test_a_survey_is_of_its_own_stack(tmp_path):
     assert head("0, b/1, 5") == {1.0}
 
 
-def test_fitted_layers_are_counted_as_the_copies_that_they_were(tmp_path):
-    base = open_tiny("llama", tmp_path)
+def test_fitted_layers_are_counted_as_the_copies_that_they_were(opened):
+    base = opened("llama")
     survey = survey_base(base)
     marked = survey.picture(Plan.parse("0, 1@refit, 4:6@lstsq", 6))
     plain = survey.picture(Plan.parse("0:2, 4:6", 6))
