@@ -123,7 +123,7 @@ def test_a_press_during_a_run_begins_anew_and_a_late_stop_leaves_it_alone(app, o
     expect(page.locator("[data-who=base] .talk-prompt")).to_have_text("Water boils at")
     expect(said(page, "patient")).to_have_text(re.compile(r"\w"), timeout=120_000)
 
-    # Nor if what Stop asks for arrives once the next run is under way.
+    # And what Stop asks for may arrive when the next run is under way, which goes on.
     held = []
 
     def hold(route):
@@ -378,7 +378,7 @@ def picture(page, path) -> Image.Image:
 
 def test_a_picture_of_the_page(app, open_small, tmp_path):
     """It has the strip in its colours and both texts, in the theme of the page."""
-    page = open_small(app, "&plan=0:13,17:30&tokens=24")
+    page = open_small(app, f"{DRAWN}&plan=0:13,17:30&tokens=24")
     depth(page, 26)
     empty = picture(page, tmp_path / "empty.png")
     assert empty.size == (1200, 630)
