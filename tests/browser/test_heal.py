@@ -3,7 +3,7 @@ patient in Talk, X-ray and Log."""
 
 import re
 
-from hands import depth, open_base, own_text, violations, write_plan
+from hands import depth, own_text, violations, write_plan
 from playwright.sync_api import Page, expect
 
 TEXT = "It was a quiet day, and nobody had come to see the garden since the rain began. " * 40
@@ -13,13 +13,8 @@ def number(page, name: str):
     return page.locator(f"#heal-{name} input")
 
 
-def prepare(page: Page, folder, steps: int) -> None:
-    """A tiny base, a cut, and settings of a short run."""
-    open_base(page, str(folder))
-    depth(page, 6)
-    write_plan(page, "0:2, 4:6")
-    depth(page, 4)
-    page.get_by_role("tab", name="Heal").click()
+def shorten(page: Page, steps: int) -> None:
+    """Settings of a short run."""
     page.get_by_role("button", name="Advanced settings").click()
     for name, value in (("batch", 2), ("window", 16), ("steps", steps)):
         enter(page, name, value)
@@ -49,47 +44,30 @@ def file(name: str, text: str | bytes) -> dict:
     return {"name": name, "mimeType": "text/plain", "buffer": data}
 
 
-def test_start_watch_pause_and_go_on(page, tiny_folder):
-    prepare(page, tiny_folder("llama"), 300)
-    cost = page.locator("#heal-cost")
-    expect(cost).to_contain_text("for 9,600 tokens")
+def test_the_cost_is_that_of_what_the_page_shows(app, open_page, tiny_folder):
+    """However late the answer to an earlier request; an unchanged plan is told what to do first."""
+    page = open_page(f"{app}/?base={tiny_folder('llama')}")
+    depth(page, 6)
+    page.get_by_role("tab", name="Heal").click()
+    cost, status = page.locator("#heal-cost"), page.locator("#heal-status .status")
+    message = cost.locator(".heal-message")
+    expect(message).to_contain_text("Drop, repeat or move layers first")
+    page.locator("#heal").click()
+    expect(status).to_contain_text("Drop, repeat or move layers first")
+    for line in (message, status):
+        expect(line).not_to_have_class(re.compile("failed"))
+    write_plan(page, "0:2, 4:6")
+    expect(message).to_be_hidden()
+    expect(cost).to_contain_text("Estimated time")
+
+    shorten(page, 500)
+    expect(cost).to_contain_text("for 16,000 tokens")
     expect(cost).to_contain_text("fits in memory")
-    enter(page, "batch", 4)  # costs follow the settings
-    expect(cost).to_contain_text("for 19,200 tokens")
     compute = cost.locator(".heal-numbers b").nth(2)
     before = compute.inner_text()
-    write_plan(page, "0:1, 5:6")  # and the plan
+    write_plan(page, "0:1, 4:6")  # costs follow the plan, and the settings
+    depth(page, 3)
     expect(compute).not_to_have_text(before)
-    write_plan(page, "0:2, 4:6")
-    enter(page, "batch", 2)
-    expect(cost).to_contain_text("for 9,600 tokens")
-    page.locator("#heal").click()
-    status, board = page.locator("#heal-status"), page.locator("#heal-board")
-    step = board.locator("b").first
-    expect(step).to_have_text(re.compile(r"\d+ of 300"), timeout=120_000)
-    page.locator("#heal-pause").click()
-    expect(status).to_contain_text("Paused")
-    assert int(step.inner_text().split()[0]) < 300
-    for _ in range(40):  # a click is lost while the page still waits for the old run's last word
-        page.locator("#heal").click()
-        page.wait_for_timeout(250)
-        if "Paused" not in status.inner_text():
-            break
-    expect(status).to_contain_text("Healed.", timeout=120_000)
-    expect(step).to_have_text("300 of 300")
-    expect(board).to_contain_text("after step 300")
-    expect(page.locator("#heal-curve .scatterlayer .trace").first).to_be_visible()
-    assert not violations(page)
-    page.get_by_role("tab", name="Talk").click()
-    page.locator("#prompt textarea").fill("Once")
-    page.locator("#stream").click()
-    expect(page.locator("#talk")).to_contain_text("0:2, 4:6, healed")
-
-
-def test_the_cost_is_that_of_what_the_page_shows(page, tiny_folder):
-    """However late the answer to an earlier request."""
-    prepare(page, tiny_folder("llama"), 500)
-    cost = page.locator("#heal-cost")
     expect(cost).to_contain_text("for 16,000 tokens")
     held = []
 
@@ -114,17 +92,29 @@ def test_the_cost_is_that_of_what_the_page_shows(page, tiny_folder):
     expect(cost).to_contain_text("nothing to recover")
 
 
-def test_a_text_of_one_s_own_heals_what_x_ray_and_log_then_see(page, tiny_folder):
-    prepare(page, tiny_folder("llama"), 20)
-    page.get_by_role("tab", name="Talk").click()
-    page.locator("#prompt textarea").fill("Once")
+def test_a_text_of_one_s_own_heals_what_talk_x_ray_and_log_then_see(app, open_page, tiny_folder):
+    """After a pause, too; and no other text does."""
+    page = open_page(f"{app}/?base={tiny_folder('llama')}&plan=0:2,4:6&prompt=Once&tokens=8")
+    depth(page, 4)
+    expect(page.locator("#prompt textarea")).to_have_value("Once")
     page.locator("#stream").click()
     expect(page.locator("[data-who=patient] .talk-plan")).to_have_text("0:2, 4:6")
     outdated = page.locator("[data-who=patient] .talk-stale")
     page.get_by_role("tab", name="Heal").click()
+    shorten(page, 120)
+    status, board = page.locator("#heal-status"), page.locator("#heal-board")
+
+    choose(page, "a data set on the Hub")
+    for text, message in (
+        ("", "Name a data set"),
+        ("/etc/<b>x</b>", "“/etc/<b>x</b>” is not a data set"),
+    ):
+        page.locator("#heal-data textarea").fill(text)
+        page.locator("#heal").click()
+        expect(status).to_contain_text(message)
+    assert page.locator("#heal-status b").count() == 0
     choose(page, "your own file")
     chooser, line = page.locator("#heal-file input"), page.locator("#heal-file p")
-    status = page.locator("#heal-status")
     page.locator("#heal").click()
     expect(status).to_contain_text("Choose a file")
     for name, text, message in (
@@ -135,9 +125,23 @@ def test_a_text_of_one_s_own_heals_what_x_ray_and_log_then_see(page, tiny_folder
         chooser.set_input_files(file(name, text))
         expect(line).to_contain_text(message)
     assert page.locator("#heal-file b").count() == 0
-    assert not violations(page)
+
     page.locator("#heal").click()
+    step = board.locator("b").first
+    expect(step).to_have_text(re.compile(r"\d+ of 120"), timeout=120_000)
+    page.locator("#heal-pause").click()
+    expect(status).to_contain_text("Paused")
+    assert int(step.inner_text().split()[0]) < 120
+    for _ in range(40):  # a click is lost while the page still waits for the old run's last word
+        page.locator("#heal").click()
+        page.wait_for_timeout(250)
+        if "Paused" not in status.inner_text():
+            break
     expect(status).to_contain_text("Healed.", timeout=120_000)
+    expect(step).to_have_text("120 of 120")
+    expect(board).to_contain_text("after step 120")
+    expect(page.locator("#heal-curve .scatterlayer .trace").first).to_be_visible()
+    assert not violations(page)
 
     page.get_by_role("tab", name="Talk").click()
     expect(outdated).to_have_text("Outdated: the patient was healed.")
@@ -152,7 +156,7 @@ def test_a_text_of_one_s_own_heals_what_x_ray_and_log_then_see(page, tiny_folder
     page.get_by_role("tab", name="Log").click()
     rows = page.locator("#log-table tr")
     expect(rows).to_have_count(4)
-    expect(rows.nth(1)).to_contain_text("healed, 20 steps")
+    expect(rows.nth(1)).to_contain_text("healed, 120 steps")
     expect(rows.nth(2)).not_to_contain_text("healed")
     expect(page.locator("#log-picture .scatterlayer .point")).to_have_count(3)
 
@@ -166,24 +170,6 @@ def test_a_text_of_one_s_own_heals_what_x_ray_and_log_then_see(page, tiny_folder
     depth(page, 5)
     page.locator("#compare-start").click()
     expect(compared).to_contain_text("Compared with the plan 0:3, 4:6 (", timeout=120_000)
-    write_plan(page, "0:2, 4:6")
-    depth(page, 4)
-    page.locator("#compare-start").click()
-    expect(compared).to_contain_text("0:2, 4:6, healed", timeout=120_000)
-
-
-def test_a_data_set_that_is_none_is_said(page, tiny_folder):
-    prepare(page, tiny_folder("llama"), 5)
-    choose(page, "a data set on the Hub")
-    status, name = page.locator("#heal-status"), page.locator("#heal-data textarea")
-    for text, message in (
-        ("", "Name a data set"),
-        ("/etc/<b>x</b>", "“/etc/<b>x</b>” is not a data set"),
-    ):
-        name.fill(text)
-        page.locator("#heal").click()
-        expect(status).to_contain_text(message)
-    assert page.locator("#heal-status b").count() == 0
 
 
 def test_a_public_page_that_allows_it_takes_a_small_file(public_app, open_page):
@@ -203,16 +189,3 @@ def test_a_public_page_that_allows_it_takes_a_small_file(public_app, open_page):
         enter(page, name, value)
     page.locator("#heal").click()
     expect(page.locator("#heal-status")).to_contain_text("a run has at most 1,000 steps")
-
-
-def test_an_unchanged_plan_is_told_what_to_do_first(page: Page):
-    page.get_by_role("tab", name="Heal").click()
-    message, status = page.locator("#heal-cost .heal-message"), page.locator("#heal-status .status")
-    expect(message).to_contain_text("Drop, repeat or move layers first")
-    page.locator("#heal").click()
-    expect(status).to_contain_text("Drop, repeat or move layers first")
-    for line in (message, status):
-        expect(line).not_to_have_class(re.compile("failed"))
-    write_plan(page, "0:13, 17:30")
-    expect(message).to_be_hidden()
-    expect(page.locator("#heal-cost")).to_contain_text("Estimated time")

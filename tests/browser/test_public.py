@@ -87,29 +87,6 @@ def test_the_pages_own_handlers_are_not_for_programs(public_app):
             assert ask(f"{public_app}/gradio_api/{way}/{handler}", {"data": []})[0] == 403
 
 
-def test_another_sessions_plan_is_out_of_reach(public_app, open_page):
-    """Somebody who sends events by hand gets a session of his own, whatever ids he makes up."""
-    page = open_page(public_app)
-    write_plan(page, "0:7")
-    depth(page, 7)
-    events = json.loads(ask(f"{public_app}/config")[1])["dependencies"]
-    for event in [event for event in events if event["api_name"] in ("choose", "arrive", "edit")]:
-        body = {
-            "fn_index": event["id"],
-            "session_hash": secrets.token_hex(6),
-            "data": [None] * len(event["inputs"]),
-            "event_data": {"op": "write", "text": "0:3", "revision": 2},
-            "event_id": "0" * 32,
-        }
-        assert ask(f"{public_app}/gradio_api/queue/join", body)[0] in (200, 404, 422)
-        cancel = {"session_hash": "x", "fn_index": event["id"], "event_id": "0" * 32}
-        assert ask(f"{public_app}/gradio_api/cancel", cancel)[0] in (200, 404)
-    page.wait_for_timeout(1000)
-    expect(plan_box(page)).to_have_value("0:7")
-    write_plan(page, "0:8")
-    depth(page, 8)
-
-
 def told(url: str, session: str, name: str, data: list) -> str:
     """All that the page is told by one of its events, as it comes over the wire."""
     events = json.loads(ask(f"{url}/config")[1])["dependencies"]
@@ -122,15 +99,42 @@ def told(url: str, session: str, name: str, data: list) -> str:
         return answer.read().decode()
 
 
-def test_a_download_tells_nothing_of_where_it_lies(public_app, open_page):
-    """Neither what the events say nor what stands on the page names a folder of the machine."""
+# A model of one's own that is made and saved in a moment.
+SMALL = (
+    "config:bundled,num_hidden_layers=2,hidden_size=192,intermediate_size=96,"
+    "num_attention_heads=3,num_key_value_heads=3"
+)
+
+
+def test_plans_and_downloads_of_others_are_out_of_reach(public_app, open_page):
+    """Somebody who sends events by hand gets a session of his own, whatever ids he makes up. And
+    neither what the events say nor what stands on the page names a folder of the machine."""
+    page = open_page(public_app)
+    write_plan(page, "0:3")
+    depth(page, 3)
+    events = json.loads(ask(f"{public_app}/config")[1])["dependencies"]
+    for event in [event for event in events if event["api_name"] in ("choose", "arrive", "edit")]:
+        body = {
+            "fn_index": event["id"],
+            "session_hash": secrets.token_hex(6),
+            "data": [None] * len(event["inputs"]),
+            "event_data": {"op": "write", "text": "0:5", "revision": 2},
+            "event_id": "0" * 32,
+        }
+        assert ask(f"{public_app}/gradio_api/queue/join", body)[0] in (200, 404, 422)
+        cancel = {"session_hash": "x", "fn_index": event["id"], "event_id": "0" * 32}
+        assert ask(f"{public_app}/gradio_api/cancel", cancel)[0] in (200, 404)
+    page.wait_for_timeout(1000)
+    expect(plan_box(page)).to_have_value("0:3")
+    write_plan(page, "0:2")
+    depth(page, 2)
+
     session = secrets.token_hex(6)
-    reports = told(public_app, session, "choose", ["bundled"])
+    reports = told(public_app, session, "choose", [SMALL])
     reports += told(
         public_app, session, "keep", [None, None, "four", "as stored", "a download (.zip)"]
     )
     assert "four.zip is ready" in reports
-    page = open_page(public_app)
     page.get_by_role("tab", name="Save").click()
     page.get_by_label("Name").fill("../mine")
     page.locator("#save").click()
@@ -160,19 +164,36 @@ def test_a_download_tells_nothing_of_where_it_lies(public_app, open_page):
         raise AssertionError("It can still be fetched.")
 
 
-def test_markup_from_strangers_is_text(public_app, open_page):
-    page = open_page(public_app)
+def test_strangers_get_nothing_of_this_machine(public_app, open_page, tmp_path):
+    """No path that they type or bring in a link is opened, what is markup is shown as text, and
+    nothing runs before they ask for it."""
+    page = open_page(f"{public_app}/#auto-run")
+    expect(page.get_by_role("switch", name="Auto-run")).not_to_be_checked()
+    message = page.locator("#about .status.failed p")
+    tiny.model("llama").save_pretrained(tmp_path)
+    for spec in (str(tmp_path), f"config:{tmp_path}/config.json", "x.gguf", "../"):
+        open_base(page, spec)
+        expect(message).to_contain_text("On a public page")
+    page.get_by_role("tab", name="Save").click()
+    expect(page.get_by_label("a download (.zip)")).to_be_visible()
+    assert page.get_by_label("a folder on this machine").count() == 0
+    page.goto(f"{public_app}/?base=/etc&plan=0:3")
+    expect(message).to_contain_text("On a public page")
+
+    open_base(page, SMALL)
+    depth(page, 2)
+    expect(message).to_have_count(0)
     for spec in ("<img src=x onerror=alert(1)>", "config:bundled,hidden_act=<script>alert(1)"):
         open_base(page, spec)
-        expect(page.locator("#about .status.failed p")).to_be_visible()
+        expect(message).to_be_visible()
     open_base(page, "config:bundled,num_hidden_layers=3,hidden_act=<img src=x onerror=alert(1)>")
-    expect(page.locator("#about .status.failed p")).to_contain_text("<img src=x")
+    expect(message).to_contain_text("<img src=x")
     write_plan(page, "<img src=x onerror=alert(1)>")
     expect(page.locator(".strip-error")).to_contain_text("<img src=x")
     assert page.locator("img[src=x]").count() == 0
 
 
-def test_every_panel_asks_its_own_server_alone(public_app, open_page):
+def test_every_panel_and_the_lesson_ask_their_own_server_alone(public_app, open_page):
     """`open_page` fails for any request to another host; here all panels are opened."""
     page = open_page(public_app)
     refused = []
@@ -188,31 +209,8 @@ def test_every_panel_asks_its_own_server_alone(public_app, open_page):
         ".map(x => new URL(x.src || x.href, location).origin)"
     )
     assert set(sources) <= {public_app, "null"}
-    assert not refused  # the page needs none of the routes that are closed
-
-
-def test_strangers_get_nothing_of_this_machine(public_app, open_page, tmp_path):
-    page = open_page(public_app)
-    tiny.model("llama").save_pretrained(tmp_path)
-    for spec in (str(tmp_path), f"config:{tmp_path}/config.json", "x.gguf", "../"):
-        open_base(page, spec)
-        expect(page.locator("#about .status.failed p")).to_contain_text("On a public page")
-    page.get_by_role("tab", name="Save").click()
-    expect(page.get_by_label("a download (.zip)")).to_be_visible()
-    assert page.get_by_label("a folder on this machine").count() == 0
-
-
-def test_a_public_page_takes_no_path_from_a_link(public_app, open_page, chromium):
-    context = chromium.new_context()
-    page = context.new_page()
-    page.goto(f"{public_app}/?base=/etc&plan=0:3")
-    expect(page.locator("#about .status.failed p")).to_contain_text("On a public page")
-    context.close()
-
-
-def test_strangers_can_take_the_lesson(public_app, open_page):
-    page = open_page(public_app)
     open_lesson(page)
     jump(page, 4)
     do_step(page)
     step_checked(page, STEPS[3])
+    assert not refused  # the page needs none of the routes that are closed
