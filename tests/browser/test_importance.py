@@ -2,6 +2,7 @@
 
 import re
 import time
+from urllib.parse import quote
 
 import tiny
 import torch
@@ -48,24 +49,16 @@ def never_measured(folder, **changes) -> str:
     return str(folder)
 
 
-def test_the_importance_of_another_base_is_measured_on_request(page, tmp_path):
-    open_base(page, never_measured(tmp_path))
-    depth(page, 6)
+def test_the_importance_of_others_is_measured_on_request_and_bars_appear_meanwhile(
+    app, open_page, tmp_path
+):
+    wide = {"num_hidden_layers": 24, "hidden_size": 128, "intermediate_size": 768}
+    page = open_page(f"{app}/?base={quote(never_measured(tmp_path / 'wide', **wide), safe='')}")
+    depth(page, 24)
     measure = page.get_by_role("button", name="Measure importance")
     expect(bars(page)).to_have_count(0)
     measure.click()
     expect(page.get_by_role("tab", name="X-ray")).to_have_attribute("aria-selected", "true")
-    expect(page.locator("#xray-status p")).to_contain_text("Perplexity", timeout=120_000)
-    expect(bars(page)).to_have_count(6)
-    expect(page.locator(".strip-bars i:not(.unmeasured)")).to_have_count(6)
-    expect(measure).to_be_hidden()
-
-
-def test_bars_appear_while_layers_are_measured(page, tmp_path):
-    wide = {"num_hidden_layers": 24, "hidden_size": 256, "intermediate_size": 2048}
-    open_base(page, never_measured(tmp_path, **wide))
-    depth(page, 24)
-    page.get_by_role("button", name="Measure importance").click()
     measured = page.locator(".strip-bars i:not(.unmeasured)")
     page.wait_for_function(
         "() => { const all = document.querySelectorAll('.strip-bars i').length;"
@@ -83,3 +76,12 @@ def test_bars_appear_while_layers_are_measured(page, tmp_path):
     page.locator("#xray-stop").click()
     expect(page.locator("#xray-status p")).to_contain_text("Stopped")
     assert measured.count() > few  # what was measured stays
+
+    open_base(page, never_measured(tmp_path / "narrow"))
+    depth(page, 6)
+    expect(bars(page)).to_have_count(0)
+    measure.click()
+    expect(page.locator("#xray-status p")).to_contain_text("Perplexity", timeout=120_000)
+    expect(bars(page)).to_have_count(6)
+    expect(measured).to_have_count(6)
+    expect(measure).to_be_hidden()

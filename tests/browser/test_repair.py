@@ -10,8 +10,10 @@ def repair_button(page: Page):
     return page.locator(".strip [data-op=repair]")
 
 
-def test_a_cut_is_repaired_and_the_repair_undone(page: Page, tiny_folder):
-    open_base(page, str(tiny_folder("gpt2")))
+def test_a_cut_is_repaired_the_repair_undone_and_one_that_does_not_help_says_so(
+    app, open_page, tiny_folder
+):
+    page = open_page(f"{app}/?base={tiny_folder('gpt2')}")
     depth(page, 6)
     expect(repair_button(page)).to_be_disabled()  # nothing is cut
     write_plan(page, "0:2, 4:6")
@@ -43,8 +45,6 @@ def test_a_cut_is_repaired_and_the_repair_undone(page: Page, tiny_folder):
     expect(plan).to_have_value("1, 4:6")
     assert not faults(page)
 
-
-def test_a_repair_that_does_not_help_says_so(page: Page, tiny_folder):
     open_base(page, str(tiny_folder("gemma2")))
     depth(page, 6)
     write_plan(page, "0:2, 4:6")

@@ -8,10 +8,11 @@ import pytest
 import tiny
 from hands import both_schemes, depth, faults, layers, open_base, select, selected, write_plan
 from playwright.sync_api import Page, expect
+from window_sizes import resize
 
 from components.widgets.colours import layer_colour
 from surgery import Plan
-from surgery.weight_stats import survey_base
+from surgery.weight_stats import Survey, survey_base
 
 
 def area(page: Page, name: str):
@@ -47,26 +48,60 @@ def facts(page: Page, row: str) -> list[str]:
     return next(line[1:] for line in lines if line[0] == row)
 
 
-def test_references_within_figures_follow_the_address(page, tiny_folder):
-    """plotly.js writes the page's address before them, and that has the plan in it."""
-    open_base(page, str(tiny_folder("llama")))
-    depth(page, 6)
-    open_weights(page)
-    page.get_by_role("tab", name="Log").click()  # where the figures stay as they are
-    write_plan(page, "0:2, 4:6")
-    depth(page, 4)
-    expect(page).to_have_url(re.compile("plan=0"))
-    broken = page.evaluate(
-        """() => [...document.querySelectorAll('.plot-area [clip-path], .plot-area .cbfill')]
-          .map(node => `${node.getAttribute('clip-path')} ${node.getAttribute('style')}`)
-          .flatMap(text => [...text.matchAll(/url\\(['"]?([^'")#]*)#/g)].map(found => found[1]))
-          .filter(address => address && address !== location.href.split('#')[0])"""
+def colours_are_the_strips(page: Page) -> None:
+    shown = layers(page, "base").evaluate_all(
+        """all => all.map(node => {
+            const pen = document.createElement('canvas').getContext('2d');
+            pen.fillStyle = getComputedStyle(node).backgroundColor;
+            pen.fillRect(0, 0, 1, 1);
+            return Array.from(pen.getImageData(0, 0, 1, 1).data).slice(0, 3);
+        })"""
     )
-    assert broken == []
+    for source, seen in enumerate(shown):
+        ours = [int(layer_colour(source, 30)[i : i + 2], 16) for i in (1, 3, 5)]
+        assert max(abs(a - b) for a, b in zip(ours, seen, strict=True)) <= 2
 
 
-def test_a_figure_that_cannot_be_loaded_says_so_and_the_next_one_tries_again(page, tiny_folder):
-    open_base(page, str(tiny_folder("llama")))
+def the_numbers_can_be_taken_away(page: Page) -> None:
+    with page.expect_download() as download:
+        page.locator("#weights-heat").get_by_role("button", name="CSV").click()
+    assert download.value.suggested_filename == "distribution-by-layer-all-weights.csv"
+    rows = list(csv.reader(download.value.path().read_text().splitlines()))
+    counts: dict[str, int] = {}
+    for position, _, _, count in rows[1:]:
+        counts[position] = counts.get(position, 0) + int(count)
+    assert counts == {str(p): 3_540_096 for p in range(30)}
+    for kind, begins in (("PNG", b"\x89PNG"), ("SVG", b"<svg")):
+        with page.expect_download() as download:
+            page.locator("#weights-depth").get_by_role("button", name=kind).click()
+        assert download.value.path().read_bytes().startswith(begins)
+
+
+def kinds_measures_and_spectra(page: Page, survey: Survey) -> None:
+    select(page, 4, 4)
+    # The answer to a selection names the kind that was chosen when it was made.
+    expect(title(page, "raw")).to_have_text("Raw values: layer 4, q")
+    page.locator("#weights-kind input").click()
+    page.get_by_role("option", name="down", exact=True).click()
+    expect(title(page, "detail")).to_have_text("Layer 4: down")
+    page.locator("#weights-measure input").click()
+    page.get_by_role("option", name="Kurtosis").click()
+    expect(title(page, "depth")).to_have_text("Kurtosis along depth: down")
+    expected = [survey.base().layer(p, "down").kurtosis for p in range(30)]
+    assert trace(page, "depth", "patient")["y"] == pytest.approx(expected, rel=1e-5)
+    page.get_by_label("linear").check()
+    expect(area(page, "detail").locator(".ytick").first).to_be_visible()
+    page.get_by_label("singular values").check()
+    expect(title(page, "raw")).to_have_text("Singular values: layer 4, down", timeout=120_000)
+    expect(page.locator("#weights-raw .plot-hint")).to_have_text(
+        re.compile(r"Stable rank [\d.]+ of at most 576")
+    )
+
+
+def test_figures_come_back_after_an_error_refer_to_the_address_and_follow_the_base(
+    app, open_page, tiny_folder, tmp_path
+):
+    page = open_page(f"{app}/?base={tiny_folder('llama')}")
     depth(page, 6)
     page.route("**/plotly.min.js", lambda route: route.abort())
     page.get_by_role("tab", name="Weights").click()
@@ -76,10 +111,39 @@ def test_a_figure_that_cannot_be_loaded_says_so_and_the_next_one_tries_again(pag
     write_plan(page, "0:2, 4:6")
     expect(area(page, "heat").locator(".heatmaplayer")).to_be_visible()
     expect(failed).to_be_hidden()
+    expect(area(page, "raw").locator(".heatmaplayer")).to_be_visible()
+
+    # plotly.js writes the page's address before references within figures, and that has the plan
+    # in it.
+    page.get_by_role("tab", name="Log").click()  # where the figures stay as they are
+    write_plan(page, "1:5")
+    depth(page, 4)
+    expect(page).to_have_url(re.compile("plan=1"))
+    broken = page.evaluate(
+        """() => [...document.querySelectorAll('.plot-area [clip-path], .plot-area .cbfill')]
+          .map(node => `${node.getAttribute('clip-path')} ${node.getAttribute('style')}`)
+          .flatMap(text => [...text.matchAll(/url\\(['"]?([^'")#]*)#/g)].map(found => found[1]))
+          .filter(address => address && address !== location.href.split('#')[0])"""
+    )
+    assert broken == []
+
+    # A base without weights to show.
+    page.get_by_role("tab", name="Weights").click()
+    config = tiny.config("llama", hidden_size=64, num_hidden_layers=3)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_diff_dict()))
+    open_base(page, f"config:{tmp_path}/config.json")
+    depth(page, 3)
+    page.wait_for_function(
+        "node => node.data?.find(t => t.name === 'patient')?.y.length === 3",
+        arg=area(page, "depth").element_handle(),
+    )
+    expect(page.locator("#weights-status p")).to_contain_text("nearest bfloat16")
 
 
-def test_it_shows_what_was_counted_and_follows_the_plan(page, bundled):
+def test_it_shows_what_was_counted_to_take_away_and_follows_the_plan(page, bundled):
+    colours_are_the_strips(page)
     open_weights(page)
+    the_numbers_can_be_taken_away(page)
     survey = survey_base(bundled)
     norms = [survey.base().layer(p).norm for p in range(30)]
     assert trace(page, "depth", "patient")["y"] == pytest.approx(norms, rel=1e-5)
@@ -101,6 +165,7 @@ def test_it_shows_what_was_counted_and_follows_the_plan(page, bundled):
     page.keyboard.press("Control+z")
     depth(page, 30)
     expect(page.locator("#weights-depth .plot-hint")).to_contain_text("no seams yet")
+    kinds_measures_and_spectra(page, survey)
 
 
 def test_the_strip_and_the_pictures_point_at_one_another(page):
@@ -134,80 +199,20 @@ def test_the_strip_and_the_pictures_point_at_one_another(page):
     expect(title(page, "raw")).to_have_text("Raw values: layer 18, q")
 
 
-def test_kinds_measures_and_spectra(page, bundled):
+def test_everyone_can_read_it(app, open_page):
+    sizes = [(390, 844), (1920, 1080)]
+    page = open_page(app, *sizes[0])
     open_weights(page)
-    select(page, 4, 4)
-    # The answer to a selection names the kind that was chosen when it was made.
-    expect(title(page, "raw")).to_have_text("Raw values: layer 4, q")
-    page.locator("#weights-kind input").click()
-    page.get_by_role("option", name="down", exact=True).click()
-    expect(title(page, "detail")).to_have_text("Layer 4: down")
-    page.locator("#weights-measure input").click()
-    page.get_by_role("option", name="Kurtosis").click()
-    expect(title(page, "depth")).to_have_text("Kurtosis along depth: down")
-    picture = survey_base(bundled).base()
-    expected = [picture.layer(p, "down").kurtosis for p in range(30)]
-    assert trace(page, "depth", "patient")["y"] == pytest.approx(expected, rel=1e-5)
-    page.get_by_label("linear").check()
-    expect(area(page, "detail").locator(".ytick").first).to_be_visible()
-    page.get_by_label("singular values").check()
-    expect(title(page, "raw")).to_have_text("Singular values: layer 4, down", timeout=120_000)
-    expect(page.locator("#weights-raw .plot-hint")).to_have_text(
-        re.compile(r"Stable rank [\d.]+ of at most 576")
-    )
-
-
-def test_the_numbers_can_be_taken_away(page, bundled):
-    open_weights(page)
-    with page.expect_download() as download:
-        page.locator("#weights-heat").get_by_role("button", name="CSV").click()
-    assert download.value.suggested_filename == "distribution-by-layer-all-weights.csv"
-    rows = list(csv.reader(download.value.path().read_text().splitlines()))
-    counts: dict[str, int] = {}
-    for position, _, _, count in rows[1:]:
-        counts[position] = counts.get(position, 0) + int(count)
-    assert counts == {str(p): 3_540_096 for p in range(30)}
-    for kind, begins in (("PNG", b"\x89PNG"), ("SVG", b"<svg")):
-        with page.expect_download() as download:
-            page.locator("#weights-depth").get_by_role("button", name=kind).click()
-        assert download.value.path().read_bytes().startswith(begins)
-
-
-def test_another_base_and_one_without_weights_to_show(page, tmp_path):
-    open_weights(page)
-    config = tiny.config("llama", hidden_size=64, num_hidden_layers=3)
-    (tmp_path / "config.json").write_text(json.dumps(config.to_diff_dict()))
-    open_base(page, f"config:{tmp_path}/config.json")
-    depth(page, 3)
-    expect(page.locator("#weights-status p")).to_contain_text("nearest bfloat16")
-    assert len(trace(page, "depth", "patient")["y"]) == 3
-
-
-def test_colours_are_the_strips(page):
-    shown = layers(page, "base").evaluate_all(
-        """all => all.map(node => {
-            const pen = document.createElement('canvas').getContext('2d');
-            pen.fillStyle = getComputedStyle(node).backgroundColor;
-            pen.fillRect(0, 0, 1, 1);
-            return Array.from(pen.getImageData(0, 0, 1, 1).data).slice(0, 3);
-        })"""
-    )
-    for source, seen in enumerate(shown):
-        ours = [int(layer_colour(source, 30)[i : i + 2], 16) for i in (1, 3, 5)]
-        assert max(abs(a - b) for a, b in zip(ours, seen, strict=True)) <= 2
-
-
-@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (390, 844)])
-def test_everyone_can_read_it(app, open_page, width, height):
-    page = open_page(app, width, height)
-    open_weights(page)
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    table = page.locator("#weights-detail .plot-scroll")
-    assert table.evaluate("box => box.scrollWidth <= box.clientWidth")  # nothing is cut off
-    pictures = page.locator(".plot:visible").all()
-    assert pictures
-    for picture in pictures:
-        box = picture.bounding_box()
-        assert box["x"] >= 0 and box["x"] + box["width"] <= width
-    for _ in both_schemes(page):
-        assert not faults(page)
+    for scheme in both_schemes(page):
+        # In the dark, colours alone differ, and those don't depend on the size.
+        for width, height in sizes if scheme == "light" else sizes[-1:]:
+            resize(page, width, height)
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            table = page.locator("#weights-detail .plot-scroll")
+            assert table.evaluate("box => box.scrollWidth <= box.clientWidth")  # nothing is cut off
+            pictures = page.locator(".plot:visible").all()
+            assert pictures
+            for picture in pictures:
+                box = picture.bounding_box()
+                assert box["x"] >= 0 and box["x"] + box["width"] <= width
+            assert not faults(page, "#panels")  # other tests read what is around them
