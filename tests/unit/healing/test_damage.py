@@ -165,7 +165,10 @@ JSON = {
 }
 NUMBERS = {
     **JSON,
-    **{f"no {key}": field(key) for key in ("step", "steps", "seconds", "losses", "looks", "files")},
+    **{
+        f"no {key}": field(key)
+        for key in ("step", "steps", "seconds", "losses", "evaluations", "files")
+    },
     "step as text": field("step", to="4"),
     "step with a point": field("step", to=4.5),
     "step true": field("step", to=True),
@@ -187,14 +190,14 @@ NUMBERS = {
     "a loss null": field("losses", 2, to=None),
     "a loss that is no number": field("losses", 2, to=float("nan")),
     "a loss without end": field("losses", 2, to=float("inf")),
-    "no look": field("looks", to=[]),
-    "looks null": field("looks", to=None),
-    "a look without anything": field("looks", to=[{}]),
-    "a look without a base": field("looks", 0, "base"),
-    "a look with half a reading": field("looks", 0, "base", "low"),
-    "a look of later": field("looks", 0, "step", to=5),
-    "a look whose text is a number": field("looks", 0, "text", to=3),
-    "a share of two numbers": field("looks", 0, "recovered", to=[0.5, 0.4]),
+    "no evaluation": field("evaluations", to=[]),
+    "evaluations null": field("evaluations", to=None),
+    "an evaluation without anything": field("evaluations", to=[{}]),
+    "an evaluation without a base": field("evaluations", 0, "base"),
+    "an evaluation with half a reading": field("evaluations", 0, "base", "low"),
+    "an evaluation of later": field("evaluations", 0, "step", to=5),
+    "an evaluation whose text is a number": field("evaluations", 0, "text", to=3),
+    "a share of two numbers": field("evaluations", 0, "recovered", to=[0.5, 0.4]),
     "other checksums": field("files", "trained.safetensors", to=0),
     "no checksum": field("files", "moments.safetensors"),
     "a checksum as text": field("files", "moments.safetensors", to="0"),
@@ -318,6 +321,17 @@ def test_states_are_written_in_the_place_of_damaged_ones(run, folder, damage):
 def test_what_is_not_damaged_is_taken(run, folder):
     assert go_on(run, folder) == (4, run[3][4:])
     assert run_checkpoint.states(folder) == [4, 6]
+
+
+def test_a_state_of_an_earlier_version_is_taken(run, folder):
+    """Its evaluations have another name."""
+    place = folder / LAST / "state.json"
+    numbers = json.loads(place.read_text())
+    numbers["looks"] = numbers.pop("evaluations")
+    place.write_text(json.dumps(numbers))
+    again = resumed(run, folder)
+    assert again.step == 4
+    assert [one.as_dict() for one in again.evaluations] == numbers["looks"]
 
 
 @pytest.mark.parametrize("damage", ["state.json: cut off", "trained: one number"])

@@ -6,8 +6,8 @@ from surgery.healing import Settings, time_budget
 from surgery.healing.time_budget import Writing
 
 
-def test_short_runs_look_less_often():
-    """A tenth of the time at most goes to looks, ten of them at most, one at least."""
+def test_short_runs_evaluate_less_often():
+    """A tenth of the time at most goes to evaluations: ten at most, one at least."""
     for given, each, count in ((14, 5, 10), (5, 7, 4), (2, 7, 1), (0.1, 7, 1), (5, 0, 10)):
         assert time_budget.evaluations(Settings(minutes=given), each) == count
     assert time_budget.evaluations(Settings(steps=5), 7) == 10
