@@ -147,7 +147,7 @@ def visit(page: Page, number: int) -> str:
     try:
         base = page.spec
         if stage == "silent":
-            base = fresh(page, 160)
+            base = fresh(page, 96)
         if stage == "opening":
             one.press(module, name, {"base": fresh(page, 8 + number)})
             one.until("process_starts")
