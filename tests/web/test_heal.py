@@ -65,14 +65,18 @@ def public():
     return Deployment.of(public=True, healing=True)
 
 
+@pytest.fixture(scope="module")
+def panel():
+    with gr.Blocks():
+        return healing.layout(Services.of())
+
+
 class Page:
     """The panel of one visitor; `heal` gives every update by the component's name."""
 
-    def __init__(self, services, session):
+    def __init__(self, services, session, panel):
         self.services, self.session, self.healed = services, session, HealedStore()
-        self.runs = services.runs
-        with gr.Blocks():
-            self.panel = healing.layout(services)
+        self.runs, self.panel = services.runs, panel
 
     def heal(self, values=SHORT, text=(MIXED, None, None)):
         of = (self.panel, self.services, self.session, self.healed, "one", values, text)
@@ -94,8 +98,8 @@ class Page:
 
 
 @pytest.fixture
-def page(services, session):
-    return Page(services, session)
+def page(services, session, panel):
+    return Page(services, session, panel)
 
 
 def test_a_run_is_shown_and_its_patient_kept(page):
@@ -325,8 +329,8 @@ def test_a_public_page_takes_less(public):
         assert [value for value, _ in kind_of_text(public=True).choices] == [MIXED, GENERATED, FILE]
 
 
-def test_healing_is_off_in_public_unless_it_is_allowed(session):
-    page = Page(Services.of(Deployment.of(public=True)), session)
+def test_healing_is_off_in_public_unless_it_is_allowed(session, panel):
+    page = Page(Services.of(Deployment.of(public=True)), session, panel)
     last = page.outcome(text=(FILE, {"name": "x", "text": TEXT}, None))
     assert last["status"]["failed"] and "switched off" in last["status"]["text"]
     assert not list(page.runs.folder.iterdir())  # not even the text was kept
