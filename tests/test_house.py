@@ -295,20 +295,6 @@ def test_plans_need_no_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-def test_the_page_is_put_together_without_torch():
-    """The first picture doesn't wait for what takes seconds to import. Gradio is imported as the
-    app imports it."""
-    code = (
-        "import sys; from components.gradio_compat import skip_stubs; skip_stubs.skip(); "
-        "from components.page import build, launch_options; "
-        "from components.services.services import Services; services = Services.of(); "
-        "build(services=services); launch_options(services); "
-        "sys.exit(', '.join({'torch', 'transformers', 'peft', 'datasets'} & set(sys.modules)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
 def test_one_place_knows_model_types():
     """Outside surgery/architecture nothing names a model type; llama.cpp's are in one file, too."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES

@@ -2,24 +2,45 @@
 
 import json
 import re
+from itertools import product
 
 import pytest
-from hands import (
-    depth,
-    drag,
-    faults,
-    layers,
-    open_base,
-    order,
-    plan_box,
-    select,
-    selected,
-    write_plan,
-)
+from hands import depth, drag, faults, layers, order, plan_box, select, selected, write_plan
+from one_page import one_page
 from playwright.sync_api import expect
 
 ALL = list(range(30))
 STRIPS = ("base", "patient")
+
+
+@pytest.fixture(scope="module")
+def opened(app, tabs):
+    with one_page(tabs, app) as one:
+        yield one
+
+
+@pytest.fixture
+def page(opened):
+    """The page of all tests here, as it was opened."""
+    yield from opened.visit()
+
+
+@pytest.fixture(scope="module")
+def opened_phone(app, tabs):
+    with one_page(tabs, app, 390, 844, phone=True) as one:
+        yield one
+
+
+@pytest.fixture
+def phone(opened_phone):
+    """The page on a phone."""
+    yield from opened_phone.visit()
+
+
+@pytest.fixture
+def bare_page(opened, configs, count):
+    """The page on a bare config with `count` layers."""
+    yield from opened.visit(configs(count), count)
 
 
 @pytest.fixture(scope="module")
@@ -159,14 +180,14 @@ def test_layers_of_the_base_are_inserted_without_a_mouse(page):
 
 def test_rapid_keys_are_all_applied_in_order(page):
     select(page, 0, 0)
-    for _ in range(12):
+    for _ in range(6):
         page.keyboard.press("Alt+ArrowRight")
     page.keyboard.press("d")
-    for _ in range(6):
+    for _ in range(3):
         page.keyboard.press("Alt+ArrowLeft")
     page.keyboard.press("Delete")
-    expect(plan_box(page)).to_have_value("1:13, 0, 13:30")
-    for _ in range(20):
+    expect(plan_box(page)).to_have_value("1:7, 0, 7:30")
+    for _ in range(11):
         page.keyboard.press("Control+z")
     expect(plan_box(page)).to_have_value("0:30")
 
@@ -208,30 +229,8 @@ def test_markup_in_a_plan_is_text(page):
     assert page.locator("#strip img").count() == 0
 
 
-@pytest.mark.parametrize("count", [6, 126])
-def test_few_and_many_layers(page, configs, count):
-    open_base(page, configs(count))
-    depth(page, count)
-    select(page, count // 2, count // 2 + 1)
-    page.keyboard.press("d")
-    depth(page, count + 2)
-    first, last = (layers(page, "patient").nth(i).bounding_box() for i in (0, count + 1))
-    strip = page.locator(".strip").bounding_box()
-    assert strip["x"] <= first["x"] and last["x"] + last["width"] <= strip["x"] + strip["width"]
-    shown = layers(page, "patient").locator(".layer-number:visible")
-    boxes = [box for box in (label.bounding_box() for label in shown.all()) if box]
-    assert len(boxes) >= 6
-    # Six layers fill the width as 126 do.
-    base = [layers(page, "base").nth(i).bounding_box() for i in (0, count - 1)]
-    assert base[1]["x"] + base[1]["width"] - base[0]["x"] > 0.8 * strip["width"] * (
-        count / (count + 2)
-    )
-    page.keyboard.press("Control+z")
-    depth(page, count)
-
-
-def test_a_finger_on_a_phone(app, open_page):
-    page = open_page(app, 390, 844, phone=True)
+def test_a_finger_on_a_phone(phone):
+    page = phone
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert layers(page, "patient").nth(0).bounding_box()["width"] >= 24
     bar = page.locator(".strip-bar").bounding_box()
@@ -244,8 +243,8 @@ def test_a_finger_on_a_phone(app, open_page):
     expect(plan_box(page)).to_have_value("0:13, 17:30")
 
 
-def test_a_thumb_zooms_the_strip(app, open_page):
-    page = open_page(app, 390, 844, phone=True)
+def test_a_thumb_zooms_the_strip(phone):
+    page = phone
     narrower, wider = (page.get_by_role("button", name=name) for name in ("Narrower", "Wider"))
     tile = layers(page, "patient").nth(0)
     panels = page.locator("#panels").bounding_box()["y"]
@@ -279,20 +278,8 @@ def test_a_thumb_zooms_the_strip(app, open_page):
         assert box["y"] + box["height"] <= row["y"] + 1
 
 
-def test_keys_zoom_a_strip_of_many_layers(page, configs):
-    expect(page.locator(".strip-zoom")).to_be_hidden()  # wide tiles need none
-    open_base(page, configs(126))
-    depth(page, 126)
-    expect(page.locator(".strip-zoom")).to_be_visible()
-    layers(page, "patient").nth(60).click()
-    before = layers(page, "patient").nth(60).bounding_box()
-    page.keyboard.press("+")
-    after = layers(page, "patient").nth(60).bounding_box()
-    assert after["width"] > 1.3 * before["width"]
-    strip = page.locator(".strip-scroll").bounding_box()
-    assert strip["x"] < after["x"] < strip["x"] + strip["width"]  # still in sight
-    page.keyboard.press("-")
-    assert layers(page, "patient").nth(60).bounding_box() == before
+def test_wide_tiles_need_no_zoom(page):
+    expect(page.locator(".strip-zoom")).to_be_hidden()
 
 
 def test_the_preset_menu_says_how_large_each_plan_is(page):
@@ -310,14 +297,6 @@ def test_the_preset_menu_says_how_large_each_plan_is(page):
 
 
 # ---------------------------------------------------------------- plates, contents
-
-
-def test_a_base_that_can_not_read_says_so_and_offers_no_measuring(page, configs):
-    open_base(page, configs(6))
-    depth(page, 6)
-    expect(page.locator(".strip-unmeasured")).to_be_visible()
-    expect(page.get_by_role("button", name="Measure importance")).to_be_hidden()
-    expect(page.locator("#about p")).to_have_text(re.compile("^No tokenizer"))
 
 
 def test_embedding_norm_and_head_stand_at_the_ends(page):
@@ -367,10 +346,10 @@ def test_a_layer_opens_to_what_is_in_it(page):
 # ---------------------------------------------------------------- what floats over the strip
 
 
-@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1366, 768), (390, 844)])
-def test_the_toolbar_stands_at_the_selection(app, open_page, width, height):
-    page = open_page(app, width, height)
-    for strip in STRIPS:
+def test_the_toolbar_stands_at_the_selection(page):
+    sizes = ((1920, 1080), (1366, 768), (390, 844))
+    for (width, height), strip in product(sizes, STRIPS):
+        page.set_viewport_size({"width": width, "height": height})
         select(page, 4, 6, strip)
         tools = page.get_by_role("toolbar", name="Operations").bounding_box()
         frame = page.locator(".strip-frame").bounding_box()
@@ -402,3 +381,48 @@ def test_a_drag_carries_the_tiles_and_opens_a_gap(page):
     expect(page.locator(".lifted")).to_have_count(0)
     page.mouse.up()
     expect(plan_box(page)).to_have_value("0:30")
+
+
+# ---------------------------------------------------------------- other bases
+
+
+@pytest.mark.parametrize("count", [6])
+def test_a_base_that_can_not_read_says_so_and_offers_no_measuring(bare_page):
+    page = bare_page
+    expect(page.locator(".strip-unmeasured")).to_be_visible()
+    expect(page.get_by_role("button", name="Measure importance")).to_be_hidden()
+    expect(page.locator("#about p")).to_have_text(re.compile("^No tokenizer"))
+
+
+@pytest.mark.parametrize("count", [6, 126])
+def test_few_and_many_layers(bare_page, count):
+    page = bare_page
+    select(page, count // 2, count // 2 + 1)
+    page.keyboard.press("d")
+    depth(page, count + 2)
+    first, last = (layers(page, "patient").nth(i).bounding_box() for i in (0, count + 1))
+    strip = page.locator(".strip").bounding_box()
+    assert strip["x"] <= first["x"] and last["x"] + last["width"] <= strip["x"] + strip["width"]
+    assert layers(page, "patient").locator(".layer-number:visible").count() >= 6
+    # Six layers fill the width as 126 do.
+    base = [layers(page, "base").nth(i).bounding_box() for i in (0, count - 1)]
+    assert base[1]["x"] + base[1]["width"] - base[0]["x"] > 0.8 * strip["width"] * (
+        count / (count + 2)
+    )
+    page.keyboard.press("Control+z")
+    depth(page, count)
+
+
+@pytest.mark.parametrize("count", [126])
+def test_keys_zoom_a_strip_of_many_layers(bare_page):
+    page = bare_page
+    expect(page.locator(".strip-zoom")).to_be_visible()
+    layers(page, "patient").nth(60).click()
+    before = layers(page, "patient").nth(60).bounding_box()
+    page.keyboard.press("+")
+    after = layers(page, "patient").nth(60).bounding_box()
+    assert after["width"] > 1.3 * before["width"]
+    strip = page.locator(".strip-scroll").bounding_box()
+    assert strip["x"] < after["x"] < strip["x"] + strip["width"]  # still in sight
+    page.keyboard.press("-")
+    assert layers(page, "patient").nth(60).bounding_box() == before

@@ -1,15 +1,21 @@
 """Errors on the strip, undo, and what can only fail."""
 
 import pytest
-from hands import (
-    depth,
-    open_base,
-    plan_box,
-    select,
-    tile_text,
-    write_plan,
-)
+from hands import depth, open_base, plan_box, select, tile_text, write_plan
+from one_page import one_page
 from playwright.sync_api import expect
+
+
+@pytest.fixture(scope="module")
+def opened(app, tabs):
+    with one_page(tabs, app) as one:
+        yield one
+
+
+@pytest.fixture
+def page(opened):
+    """The page of all tests here, as it was opened."""
+    yield from opened.visit()
 
 
 def test_only_a_wrong_plan_marks_the_plan_s_box_and_only_while_it_is_there(page):
@@ -28,22 +34,24 @@ def test_only_a_wrong_plan_marks_the_plan_s_box_and_only_while_it_is_there(page)
     expect(error).to_be_hidden()
 
 
-@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1366, 768), (390, 844)])
-def test_an_error_moves_nothing(app, open_page, width, height):
-    page = open_page(app, width, height)
-    expect(page.locator("#about p")).to_contain_text("Llama")
+def test_an_error_moves_nothing(opened, page):
     rows = [page.locator(".strip-stage"), page.locator("#tiles"), page.locator("#panels")]
 
     def places() -> list[dict]:
         return [{k: round(v) for k, v in row.bounding_box().items()} for row in rows]
 
-    before = places()
-    write_plan(page, "0:99, " + "1, " * 60)
-    expect(page.get_by_role("alert")).to_be_visible()
-    assert places() == before
-    open_base(page, "no/such/model/" + "at/all/" * 20)
-    expect(page.locator("#about .failed p")).to_be_visible()
-    assert places() == before
+    for width, height in ((1920, 1080), (1366, 768), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        open_base(page, "bundled")
+        expect(page.locator("#about p")).to_contain_text("Llama")
+        opened.start_over()
+        before = places()
+        write_plan(page, "0:99, " + "1, " * 60)
+        expect(page.get_by_role("alert")).to_be_visible()
+        assert places() == before, width
+        open_base(page, "no/such/model/" + "at/all/" * 20)
+        expect(page.locator("#about .failed p")).to_be_visible()
+        assert places() == before, width
 
 
 def test_what_can_only_fail_is_not_offered(page):
@@ -79,12 +87,12 @@ def test_undo_works_anywhere_but_in_a_text(page):
     depth(page, 10)
 
 
-def test_ten_quick_undos_leave_what_is_typed_next(page):
+def test_quick_undos_leave_what_is_typed_next(page):
     select(page, 0, 0)
-    for _ in range(10):
+    for _ in range(6):
         page.keyboard.press("d")
-    depth(page, 40)
-    for _ in range(10):
+    depth(page, 36)
+    for _ in range(6):
         page.keyboard.press("Control+z")
     plan_box(page).focus()
     plan_box(page).fill("0:7")
@@ -94,9 +102,9 @@ def test_ten_quick_undos_leave_what_is_typed_next(page):
     depth(page, 7)
     # The same with the text on its way before the last undo is answered.
     select(page, 0, 0)
-    for _ in range(10):
+    for _ in range(4):
         page.keyboard.press("d")
-    for _ in range(10):
+    for _ in range(4):
         page.keyboard.press("Control+z")
     write_plan(page, "0:8")
     depth(page, 8)

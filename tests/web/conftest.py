@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gradio as gr
 import pytest
 
 from components.services.bases import Bases
@@ -19,6 +20,14 @@ def bases() -> Bases:
 def services(bases) -> Services:
     """Services of the owner's own page."""
     return Services.of(bases=bases)
+
+
+@pytest.fixture(scope="session")
+def own_page(bases) -> gr.Blocks:
+    """The owner's own page, for tests that read how it is wired."""
+    from components.page import build
+
+    return build(services=Services.of(bases=bases))
 
 
 @pytest.fixture

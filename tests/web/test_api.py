@@ -108,6 +108,7 @@ def test_the_dtype_of_a_recipe_is_followed(client, app, spec, tmp_path):
 
 def test_skills_are_those_of_the_library(client, spec, monkeypatch):
     monkeypatch.setattr(repetition, "PROMPTS", repetition.PROMPTS[:1])
+    monkeypatch.setattr(repetition, "TOKENS", 8)
     options = dict(base=spec, plan="0:2, 4:6", items=8, seed=2)
     job = client.submit(**options, api_name="/skills")
     result = job.result(timeout=120)

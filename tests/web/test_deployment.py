@@ -14,7 +14,7 @@ from components.services.deployment import Deployment
 from components.services.services import Services
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
-from surgery import BaseError, Plan, PlanError, SurgeryError
+from surgery import Base, BaseError, Plan, PlanError, SurgeryError
 from surgery.operation import Operation
 from surgery.recipes.recipe import read
 
@@ -29,6 +29,12 @@ def public():
 def strangers(public):
     """A public page's services."""
     return Services.of(public)
+
+
+@pytest.fixture(scope="module")
+def thirty():
+    """A base of 30 layers, whose weights nobody reads."""
+    return Base.open("bundled")
 
 
 def test_on_ones_own_machine_all_is_allowed():
@@ -148,9 +154,9 @@ def test_a_model_that_is_too_large_is_not_opened(strangers):
         strangers.bases.get("config:bundled,hidden_size=9216,num_hidden_layers=40")
 
 
-def test_plans_prompts_texts_and_tokens_are_bounded(public, strangers, bundled):
+def test_plans_prompts_texts_and_tokens_are_bounded(public, strangers, thirty):
     made = Session(public)
-    made.open("bundled", bundled)
+    made.open("bundled", thirty)
     made.apply({"op": "write", "text": "0:30*18", "revision": 1})
     assert "at most 512" in made.view()["error"] and len(made.plan) == 30
     with pytest.raises(SurgeryError, match=r"4,001 characters; at most 4,000"):
@@ -173,9 +179,9 @@ def test_tokens_are_bounded(tiny_folder, monkeypatch):
     assert 0 < shown["base"]["tokens"] <= 5
 
 
-def test_undo_is_bounded_and_still_reaches_the_start(public, bundled):
+def test_undo_is_bounded_and_still_reaches_the_start(public, thirty):
     made = Session(public)
-    made.open("bundled", bundled)
+    made.open("bundled", thirty)
     for step in range(300):
         end = 30 - step % 2
         made.apply({"op": "write", "text": f"0:{end}", "revision": 1 + step})
@@ -195,9 +201,9 @@ def test_recipes_that_are_too_long_or_too_deep_are_no_recipes():
         read(bomb)
 
 
-def test_events_that_are_replayed_or_out_of_order_do_nothing(bundled):
+def test_events_that_are_replayed_or_out_of_order_do_nothing(thirty):
     made = Session()
-    made.open("bundled", bundled)
+    made.open("bundled", thirty)
     drop = {"op": "drop", "strip": "patient", "start": 0, "end": 5, "revision": 1}
     made.apply(drop)
     assert len(made.plan) == 25
@@ -209,11 +215,11 @@ def test_events_that_are_replayed_or_out_of_order_do_nothing(bundled):
     assert len(made.plan) == 20
 
 
-def test_no_session_reaches_anothers(bundled):
+def test_no_session_reaches_anothers(thirty):
     first = Session()
-    first.open("bundled", bundled)
+    first.open("bundled", thirty)
     second = copy.deepcopy(first)
-    second.open("bundled", bundled)
+    second.open("bundled", thirty)
     second.apply({"op": "write", "text": "0:3", "revision": 1, "session": "first", "id": 1})
     assert len(first.plan) == 30 and len(second.plan) == 3
 

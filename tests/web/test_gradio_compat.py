@@ -7,11 +7,11 @@ import asyncio
 import inspect
 import logging
 import re
-import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 
 import gradio as gr
@@ -25,36 +25,36 @@ from components.gradio_compat import (
     queue_pace,
     queue_state,
     session_state,
+    skip_stubs,
 )
 from components.gradio_compat.event_data import event_data
 from components.gradio_compat.kept_values import KeptValues
 from components.gradio_compat.readable_errors import ReadableErrors
 
-ROOT = Path(__file__).parents[2]
-SKIP = "from components.gradio_compat import skip_stubs; skip_stubs.skip()\n"
 COMPONENT = "import gradio as gr\n\nclass Mine(gr.HTML):\n    EVENTS = ['act']\n"
 
 
 # ---------------------------------------------------------------- skip_stubs
 
 
-def test_gradio_writes_a_stub_unless_it_is_skipped(tmp_path):
-    """In one process, which goes back to Gradio's own way in the middle."""
+def test_gradio_writes_a_stub_unless_it_is_skipped(tmp_path, monkeypatch):
+    """It goes back to Gradio's own way in the middle."""
     for name in ("skipped", "written"):
         (tmp_path / f"{name}.py").write_text(COMPONENT)
-    code = (
-        f"{SKIP}import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "import skipped; skipped.Mine().act\n"
-        "import inspect; inspect.getfile = skip_stubs._getfile\n"
-        "import written; written.Mine().act"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(inspect, "getfile", inspect.getfile)  # to be put back
+    skip_stubs.skip()
+    assert import_module("skipped").Mine().act
+    inspect.getfile = skip_stubs._getfile
+    assert import_module("written").Mine().act
     assert [path.name for path in tmp_path.glob("*.pyi")] == ["written.pyi"]
 
 
-def test_other_classes_still_have_their_file():
-    code = f"{SKIP}import inspect, pathlib; assert inspect.getfile(pathlib.Path).endswith('.py')"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+def test_other_classes_still_have_their_file(monkeypatch):
+    monkeypatch.setattr(inspect, "getfile", inspect.getfile)  # to be put back
+    skip_stubs.skip()
+    assert inspect.getfile(Path).endswith(".py")
 
 
 # ---------------------------------------------------------------- readable_errors

@@ -1,6 +1,13 @@
 """Startup tasks besides importing the library."""
 
-from components.services import heavy_imports
+import gc
+import sys
+
+import pytest
+
+import app
+from components.services import heavy_imports, public_storage
+from surgery.compute import choice
 
 
 def test_what_a_killed_conversion_left_in_the_cache_goes(tmp_path, monkeypatch):
@@ -18,13 +25,15 @@ def test_no_cache_is_nothing_to_tidy(tmp_path, monkeypatch):
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_the_app_takes_the_compute_dtype(warm):
+def test_the_app_takes_the_compute_dtype(monkeypatch):
     """Said of an app that ends before it serves: a public page opens no folders."""
-    code = (
-        "import sys, app; from surgery.compute import choice\n"
-        "sys.argv = ['app.py', '--public', '--base=/', '--compute-dtype=float32']\n"
-        "try: app.main()\n"
-        "except SystemExit as end: print(choice._chosen, end)"
-    )
-    done = warm.run("-c", code)
-    assert done.stdout.startswith("float32 --base /: On a public page"), done.stderr
+    monkeypatch.setattr(sys, "argv", ["app.py", "--public", "--base=/", "--compute-dtype=float32"])
+    monkeypatch.setattr(public_storage, "prepare", lambda: None)  # of the whole process
+    try:
+        with pytest.raises(SystemExit, match=r"^--base /: On a public page"):
+            app.main()
+        # On an accelerator that is what was chosen, or else the stored dtype.
+        assert choice.compute_dtype_of("bfloat16", True, False, lambda _: None) == "float32"
+    finally:
+        choice.set_compute_dtype(None)
+        gc.enable()

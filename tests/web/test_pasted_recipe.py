@@ -3,7 +3,6 @@
 import gradio as gr
 import pytest
 
-from components.page import build
 from components.pasted_recipe import notation
 from components.sessions.healed_store import HealedStore
 from components.sessions.session import Session
@@ -63,8 +62,8 @@ def test_it_is_refused_with_the_reason(services, session, said, text, why):
     assert not said
 
 
-def test_the_page_says_why_it_is_refused_and_the_panels_follow_it(services, session, said):
-    page = build(services=services)
+def test_the_page_says_why_it_is_refused_and_the_panels_follow_it(own_page, session, said):
+    page = own_page
     (event,) = (fn for fn in page.fns.values() if any(name == "recipe" for _, name in fn.targets))
     assert event.queue  # or else Gradio shows nothing of what is told
 
@@ -80,9 +79,9 @@ def test_the_page_says_why_it_is_refused_and_the_panels_follow_it(services, sess
     assert any(name.startswith("followed") for name in following)
 
 
-def test_what_opens_another_base_first_is_told_through_the_queue(services):
+def test_what_opens_another_base_first_is_told_through_the_queue(own_page):
     """Gradio prints messages of other events on the server, and the visitor sees none."""
-    page = build(services=services)
-    names = {fn.api_name for fn in page.fns.values() if fn.queue and fn.fn}
-    changing = {fn.api_name for fn in page.fns.values() if (fn.api_name or "").startswith("apply")}
+    events = own_page.fns.values()
+    names = {fn.api_name for fn in events if fn.queue and fn.fn}
+    changing = {fn.api_name for fn in events if (fn.api_name or "").startswith("apply")}
     assert len(changing) == 4 and changing <= names

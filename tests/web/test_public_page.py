@@ -24,7 +24,7 @@ from components.services.guard import Guard
 from components.services.rates import PER_MINUTE, Rates
 from components.services.services import Services
 from components.sessions.session import Session
-from surgery import Plan
+from surgery import Base, Plan
 from surgery.operation import Operation
 
 # The routes that the page and API clients use. All others are closed.
@@ -60,7 +60,7 @@ FILLED = {
 
 
 @pytest.fixture(scope="module")
-def page(bundled):
+def page():
     """The public app, served from this process."""
     services = Services.of(Deployment.of(public=True, healing=True))
     demo = build("bundled", services)
@@ -150,8 +150,8 @@ def test_no_way_of_writing_it_opens_what_is_closed(page, path):
 # Event data sent with every event, used or not.
 EVENT = {
     "op": "write",
-    "text": "0:29",
-    "plan": "0:29",
+    "text": "0:5",
+    "plan": "0:5",
     "index": 0,
     "step": 2,
     "address": "http://x",
@@ -185,7 +185,15 @@ def call(page, fn, state, event) -> None:
         pool.submit(asyncio.run, go()).result()
 
 
-def prepared(page, bundled) -> SessionState:
+@pytest.fixture
+def base(tiny_folder) -> Base:
+    """What the page gets for each base."""
+    base = Base.open(str(tiny_folder("llama")))
+    base.load()
+    return base
+
+
+def prepared(page, base) -> SessionState:
     """A session in which every event has something to do."""
     state = SessionState(page.demo)
     for block in page.demo.blocks.values():
@@ -193,18 +201,18 @@ def prepared(page, bundled) -> SessionState:
             continue
         value = state[block._id]
         if isinstance(value, Session):
-            value.open("bundled", bundled)
-            value.become("0:13, 17:30")
+            value.open("bundled", base)
+            value.become("0:2, 4:6")
         elif isinstance(value, (Look, Costs)):
             value.open = True
         elif isinstance(value, Seen):
             result = SimpleNamespace(tokens=[SimpleNamespace(window=0)] * 3)
-            whole = Operation("bundled", Plan.whole(bundled.depth))
+            whole = Operation("bundled", Plan.whole(base.depth))
             value.of = Compared(whole, None, result, "prose")
     return state
 
 
-def reach(bundled, monkeypatch, allowance) -> dict[str, set[str]]:
+def reach(base, monkeypatch, allowance) -> dict[str, set[str]]:
     """The names of events that reach a base or start work, with this allowance."""
     public = Deployment.of(public=True, healing=True)
     services = Services.of(public, rates=Rates(allowance))
@@ -219,8 +227,8 @@ def reach(bundled, monkeypatch, allowance) -> dict[str, set[str]]:
 
         return noted
 
-    monkeypatch.setattr(services.bases, "get", notes("get", lambda *_: bundled))
-    monkeypatch.setattr(services.bases, "load", notes("load", lambda *_: bundled))
+    monkeypatch.setattr(services.bases, "get", notes("get", lambda *_: base))
+    monkeypatch.setattr(services.bases, "load", notes("load", lambda *_: base))
     monkeypatch.setattr(jobs.Job, "__iter__", notes("job", lambda self: iter(())))
     for fn in page.demo.fns.values():
         if fn.fn is None:
@@ -229,7 +237,7 @@ def reach(bundled, monkeypatch, allowance) -> dict[str, set[str]]:
         value = weights.TAB if fn.targets and fn._id == first_turned(page) else xray.TAB
         event = gr.EventData(None, {**EVENT, "value": value, "index": 0, "selected": True})
         try:
-            call(page, fn, prepared(page, bundled), event)
+            call(page, fn, prepared(page, base), event)
         except Exception as error:  # the stubs are incomplete; only what was reached counts
             reached.setdefault("failed", set()).add(f"{name}: {type(error).__name__}")
     return reached
@@ -237,6 +245,11 @@ def reach(bundled, monkeypatch, allowance) -> dict[str, set[str]]:
 
 def first_turned(page) -> int:
     return next(fn._id for fn in page.demo.fns.values() if fn.api_name == "turned")
+
+
+def test_healing_that_is_allowed_has_a_panel(page):
+    (tab,) = (x for x in page.demo.blocks.values() if getattr(x, "label", "") == "Heal")
+    assert isinstance(tab, gr.Tab) and tab.visible
 
 
 def test_what_stop_says_comes_behind_the_last_report(page):
@@ -257,15 +270,15 @@ def test_what_stop_says_comes_behind_the_last_report(page):
     assert spoken > 5
 
 
-def test_no_event_computes_once_its_allowance_is_used_up(bundled, monkeypatch):
+def test_no_event_computes_once_its_allowance_is_used_up(base, monkeypatch):
     """A new event without `admit` would open a base or start a job here."""
-    free = reach(bundled, monkeypatch, dict.fromkeys(PER_MINUTE, 10**6))
+    free = reach(base, monkeypatch, dict.fromkeys(PER_MINUTE, 10**6))
     computing = {name.partition(" ")[2].rstrip("_0123456789") for name in free} - {"failed", ""}
     assert computing >= {
         *("arrive", "choose", "edit", "speak", "act", "again", "turned", "began", "chosen"),
         *("picked", "followed", "begin", "pick", "estimate", "train", "apply", "keep"),
         *api.NAMES,
     }, free.get("failed")
-    spent = reach(bundled, monkeypatch, dict.fromkeys(PER_MINUTE, 1e-09))
+    spent = reach(base, monkeypatch, dict.fromkeys(PER_MINUTE, 1e-09))
     spent.pop("failed", None)
     assert not spent

@@ -181,7 +181,7 @@ def test_models_are_loaded_one_after_the_other(tiny_folder, tmp_path, monkeypatc
     def slow(self, *args):
         loading.append(self)
         most.append(len(loading))
-        time.sleep(2)
+        time.sleep(0.8)  # longer than between two looks at whose turn it is
         loading.remove(self)
         return inner(self, *args)
 

@@ -22,6 +22,8 @@ from surgery.numbers import perplexity
 from surgery.operation import Operation
 from surgery.progress import Cancelled
 
+REPAIRED = Plan.parse("0, 1@refit, 4:6@refit", 6)
+
 
 @pytest.fixture
 def spec(tiny_folder):
@@ -42,17 +44,20 @@ def run(services, session, healed=None, asked=None):
         yield from repair(services, session, healed or HealedStore(), asked, operation, "prose")
 
 
-def test_a_repair_is_an_edit_that_can_be_undone(services, spec):
+def test_a_repair_is_an_edit_that_can_be_undone_and_healing_begins_from_it(services, spec):
     session, healed = opened(services, spec), HealedStore()
     assert session.view()["repair"]
     values = list(run(services, session, healed))
     assert all(value["repair"] == "stop" and value["busy"] for value in values)
     assert any("Fitting layers" in value["message"] for value in values)
-    assert str(session.plan) == "0, 1@refit, 4:6@refit"
+    assert session.plan == REPAIRED
     view = session.view()
     assert view["undo"] and not view["repair"] and view["message"].startswith("Repaired")
     found = healed.operation(spec, session.plan)
     assert found.healed.word == "repaired" and str(found).endswith(", repaired")
+    start = healed.repaired(spec, session.plan)
+    assert start is not None and start.plan == session.plan
+    assert healed.repaired(spec, Plan.parse("0:2, 4:6", 6)) is None
     rows = [(entry.plan, entry.note) for entry in session.measurements]
     assert rows == [
         ("0:6", "the base"),
@@ -67,7 +72,7 @@ def test_a_repair_is_an_edit_that_can_be_undone(services, spec):
 
 def test_the_same_plan_of_another_base_is_not_repaired(services, spec, tiny_folder):
     session = opened(services, spec)
-    list(run(services, session))
+    session.repaired(REPAIRED)
     repaired = str(session.plan)
     assert not session.view()["repair"]
     session.open("other", services.bases.get(str(tiny_folder("llama"))))
@@ -94,7 +99,7 @@ def test_a_repaired_plan_whose_patient_is_gone_is_repaired_again(services, spec)
 
 def test_an_edit_of_a_repaired_plan_takes_the_fits_away(services, spec):
     session = opened(services, spec)
-    list(run(services, session))
+    session.repaired(REPAIRED)
     session.apply(
         {
             "op": "repeat",
@@ -108,16 +113,27 @@ def test_an_edit_of_a_repaired_plan_takes_the_fits_away(services, spec):
     assert "not repaired any more" in session.view()["message"]
 
 
-def test_a_repair_that_does_not_help_changes_nothing(services, tiny_folder):
+def test_a_repair_that_does_not_help_changes_nothing_and_the_tile_says_why(services, tiny_folder):
     session = opened(services, str(tiny_folder("llama")))  # whose weights are random
-    healed = HealedStore()
-    *_, last = run(services, session, healed)
+    asked, healed = Asked(), HealedStore()
+
+    def measured():
+        return list(measure_latest(services, session, healed, asked, None, wanted=True))
+
+    updates = run(services, session, healed, asked)
+    next(updates)
+    assert not measured()  # before the repair has ended
+    *_, last = updates
     cut, repaired = [perplexity(entry.perplexity) for entry in session.measurements][1:]
     assert last["message"].startswith("Repair not applied: no better on held-out text")
     assert f"(perplexity {cut} → {repaired})" in last["message"] and not last["failed"]
     assert str(session.plan) == "0:2, 4:6"
     assert healed.operation(session.spec, session.plan).healed is None
     assert len(session.measurements) == 3  # the Log shows it all the same
+    *_, measurement = measured()
+    assert measurement["value"] and measurement["message"] == last["message"]
+    session.become("0:3")
+    assert measured()[-1]["message"] == ""
 
 
 def test_it_does_not_keep_others_waiting_for_a_healing_run(services, spec):
@@ -176,25 +192,6 @@ def test_repairs_of_several_visitors_take_turns(services, spec):
     assert "@refit" in str(one.plan) and not services.repairs.sessions
 
 
-def test_the_tile_measures_once_the_repair_has_ended_and_says_why_nothing_changed(
-    services, tiny_folder
-):
-    session = opened(services, str(tiny_folder("llama")))
-    asked, healed = Asked(), HealedStore()
-
-    def measured():
-        return list(measure_latest(services, session, healed, asked, None, wanted=True))
-
-    updates = run(services, session, healed, asked)
-    next(updates)
-    assert not measured()
-    *_, last = updates
-    *_, measurement = measured()
-    assert measurement["value"] and measurement["message"] == last["message"]
-    session.become("0:3")
-    assert measured()[-1]["message"] == ""
-
-
 def test_strangers_may_not_where_healing_is_off(spec):
     services = Services.of(Deployment(healing=False))
     session = Session(services.deployment)
@@ -204,12 +201,3 @@ def test_strangers_may_not_where_healing_is_off(spec):
     assert not view["repair"] and "Repair is switched off" in view["why_no_repair"]
     with pytest.raises(SurgeryError, match="Repair is switched off"):
         list(run(services, session))
-
-
-def test_healing_begins_from_what_was_repaired(services, spec):
-    session, healed = opened(services, spec), HealedStore()
-    list(run(services, session, healed))
-    plan = session.plan
-    start = healed.repaired(spec, plan)
-    assert start is not None and start.plan == plan
-    assert healed.repaired(spec, Plan.parse("0:2, 4:6", 6)) is None

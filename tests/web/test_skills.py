@@ -112,6 +112,7 @@ def session(bases, tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path))
     cache._memory.clear()
     monkeypatch.setattr(repetition, "PROMPTS", repetition.PROMPTS[:1])
+    monkeypatch.setattr(repetition, "TOKENS", 8)
     session = Session()
     spec = str(tiny_folder("llama"))
     session.open(spec, bases.get(spec))

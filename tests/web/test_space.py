@@ -1,4 +1,5 @@
-"""What makes this repository a Hugging Face Space: the README's head, and a start as on one."""
+"""What makes this repository a Hugging Face Space: the README's head, and a start as on one, which
+also shows what a start does without."""
 
 import json
 import os
@@ -7,6 +8,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -33,8 +35,10 @@ def test_the_readmes_head_is_a_spaces():
     assert HUB_ID in head["preload_from_hub"] and HUB_ID in head["models"]
 
 
-def test_a_space_starts_public_with_sign_in():
-    """The app is put together as on a Space, sign-in and all, in a process with its variables."""
+@pytest.fixture(scope="module")
+def started() -> dict:
+    """What a process found that put the app together as on a Space, sign-in and all, with its
+    variables. Gradio is imported as the app imports it."""
     code = """
 import json, sys
 from components.services import public_storage
@@ -44,20 +48,24 @@ skip_stubs.skip()
 from components.services.deployment import Deployment
 from components.services.services import Services
 from components.page import build, launch_options
-allowed = Deployment.of()
+allowed, own = Deployment.of(), Services.of(Deployment())
+build("bundled", own)
+launch_options(own)
 services = Services.of(allowed, storage)
 demo = build("bundled", services)
 demo.queue(max_size=64)
 options = launch_options(services)
+heavy = sorted({"torch", "transformers", "peft", "datasets"} & set(sys.modules))
 app, _, _ = demo.launch(prevent_thread_lock=True, quiet=True, inbrowser=False, **options)
 from fastapi.testclient import TestClient
 client = TestClient(app, follow_redirects=False, base_url="https://testserver")
 values = [c["props"].get("value") for c in demo.config["components"]]
 signs_in = "Sign in with Hugging Face" in values
-found = json.dumps([allowed.public, allowed.on_space, signs_in, demo.expects_oauth,
-                  client.get("/").status_code, client.post("/gradio_api/upload").status_code])
+found = dict(public=allowed.public, on_space=allowed.on_space, signs_in=signs_in, heavy=heavy,
+             oauth=demo.expects_oauth, page=client.get("/").status_code,
+             upload=client.post("/gradio_api/upload").status_code)
 demo.close()
-print(found)
+print(json.dumps(found))
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -78,6 +86,15 @@ print(found)
         timeout=120,
     )
     assert not done.returncode, done.stderr[-3000:]
-    public, on_space, signs_in, oauth, page, upload = json.loads(done.stdout.splitlines()[-1])
-    assert public and on_space and oauth and signs_in
-    assert (page, upload) == (200, 403)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_space_starts_public_with_sign_in(started):
+    assert all(started[what] for what in ("public", "on_space", "oauth", "signs_in"))
+    assert (started["page"], started["upload"]) == (200, 403)
+
+
+def test_the_page_is_put_together_without_torch(started):
+    """The owner's and the public one. The first picture doesn't wait for what takes seconds to
+    import."""
+    assert not started["heavy"]

@@ -7,7 +7,6 @@ import gradio as gr
 import pytest
 from gradio.context import Context
 
-from components.page import build
 from components.panels import base, heal, log, save, weights
 from components.panels.base.wiring import open_for
 from components.panels.heal.text_choice import MIXED
@@ -130,10 +129,9 @@ def test_it_says_its_place_and_gives_it_back(services, session, turns, begin):
     assert not list(services.downloads.folder.iterdir())
 
 
-def test_no_work_waits_in_gradio_s_queue_where_nothing_is_said(services):
+def test_no_work_waits_in_gradio_s_queue_where_nothing_is_said(own_page):
     """Only endpoints of other programs have a limit there. Leaving a page is no event of the queue,
     whatever it looks like."""
-    page = build(services=services)
-    queued = [fn for fn in page.fns.values() if fn.fn and fn.queue and fn.concurrency_limit]
+    queued = [fn for fn in own_page.fns.values() if fn.fn and fn.queue and fn.concurrency_limit]
     names = {fn.api_name for fn in queued if fn.api_visibility != "public"}
     assert names == {"leave"}

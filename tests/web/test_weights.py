@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from updates import shown
 
-from components.page import build
 from components.panels import weights
 from components.panels.weights import figures
 from components.panels.weights.look import Look
@@ -314,10 +313,9 @@ def test_what_is_not_counted_of_a_healed_patient_is_said(services, panel, tiny_f
         assert ("as they were before healing" in text) is (healed is store)
 
 
-def test_redraws_go_through_the_queue():
+def test_redraws_go_through_the_queue(own_page):
     """Gradio carries on with a generator only there: else the page gets its first value alone."""
-    page = build(services=Services.of())
-    found = [fn for fn in page.fns.values() if fn.api_name.startswith("followed")]
+    found = [fn for fn in own_page.fns.values() if fn.api_name.startswith("followed")]
     assert found and all(fn.queue and fn.trigger_mode == "multiple" for fn in found)
     assert all(fn.concurrency_limit is None for fn in found)
 

@@ -52,6 +52,18 @@ def session(bases, tiny_folder):
     return session
 
 
+@pytest.fixture
+def short_texts(monkeypatch):
+    """The project's texts, cut: every character is a token of the tiny models."""
+    get, documents = texts.get, texts.documents
+    monkeypatch.setattr(texts, "get", lambda *which: get(*which)[:600])
+
+    def few(*which):
+        return tuple(one[:300] for one in documents(*which)[:2])
+
+    monkeypatch.setattr(texts, "documents", few)
+
+
 def test_what_is_measured_is_drawn_and_known_the_next_time(services, session):
     with gr.Blocks():
         panel = scan.layout()
@@ -74,7 +86,7 @@ def test_what_is_measured_is_drawn_and_known_the_next_time(services, session):
     assert again[panel.layers] == values[panel.layers]
 
 
-def test_attention_and_mlp_are_drawn_apart_above_a_threshold(services, session):
+def test_attention_and_mlp_are_drawn_apart_above_a_threshold(services, session, short_texts):
     with gr.Blocks():
         panel = scan.layout()
     settings = ("dialogue", "", ["drop-attention perplexity", "drop-MLP perplexity"], "")
@@ -194,7 +206,7 @@ def test_a_scan_draws_nothing_over_another_base(services, session, tiny_folder, 
     assert values[panel.layers] == values[panel.blocks] == {} and not values[panel.stop]["visible"]
 
 
-def test_a_scan_draws_nothing_over_another_text(services, session, monkeypatch):
+def test_a_scan_draws_nothing_over_another_text(services, session, short_texts, monkeypatch):
     with gr.Blocks():
         panel = scan.layout()
     done = shown(scan.measure(panel, services, session, Fields("facts", "", [], "", 0.0)))
@@ -290,7 +302,7 @@ def test_suggestions_end_once_another_base_is_open(services, session, tiny_folde
     assert not values[panel.stop]["visible"]
 
 
-def test_suggestions_are_judged_on_the_other_half(services, session):
+def test_suggestions_are_judged_on_the_other_half(services, session, short_texts):
     with gr.Blocks():
         panel = suggest.layout()
     values = shown(suggest.run(panel, services, session, 4, "layers", "facts", ""))
@@ -381,7 +393,7 @@ def test_named_and_pinned_plans_keep_their_name_and_place(session):
     assert len(measured) == 500 and {measured.at(i).plan for i in (0, 1)} == {"0:6", "0:5"}
 
 
-def test_the_log_measures_the_plan_on_the_page(services, session):
+def test_the_log_measures_the_plan_on_the_page(services, session, short_texts):
     with gr.Blocks():
         panel = log_panel()
     session.become("0:2, 4:6")

@@ -1,0 +1,83 @@
+"""One page for the tests of a file: to open one takes longer than most of them do on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hands import depth, layers, open_base, plan_box, selected, write_plan
+from playwright.sync_api import Page, expect
+
+DEPTH = 30  # of the base that the app opens
+
+
+class OnePage:
+    """A page that stays open. What goes wrong on it is told of the test that was on it."""
+
+    def __init__(self, page: Page, url: str, width: int, height: int) -> None:
+        self.page = page
+        self._size = {"width": width, "height": height}
+        self._origin = "/".join(url.split("/")[:3])
+        self._problems: list[str] = []
+        self._listeners = {"pageerror": self._on_error, "request": self._on_request}
+        for event, listener in self._listeners.items():
+            page.on(event, listener)
+        page.goto(url)
+        # The app may have just been started.
+        expect(layers(page, "patient").first).to_be_visible(timeout=120_000)
+
+    def visit(self, spec: str = "bundled", count: int = DEPTH) -> Iterator[Page]:
+        """The page as it was opened, on a base of `count` layers; errors fail the test."""
+        page = self.page
+        if page.viewport_size != self._size:
+            page.set_viewport_size(self._size)
+        page.emulate_media(color_scheme="light", reduced_motion="reduce")
+        page.wait_for_function("!document.body.classList.contains('dark')")
+        page.mouse.move(0, 0)
+        if layers(page, "base").count() != count:
+            open_base(page, spec)
+            expect(layers(page, "base")).to_have_count(count)
+        self.start_over(f"0:{count}")
+        depth(page, count)
+        yield page
+        problems, self._problems = self._problems, []
+        assert not problems
+
+    def start_over(self, plan: str = f"0:{DEPTH}") -> None:
+        """Show this plan, with nothing wrong, open or selected."""
+        page = self.page
+        wrong = page.locator(".strip-error").is_visible()
+        if wrong or plan_box(page).input_value() != plan:
+            write_plan(page, plan)
+            expect(page.locator(".strip-error")).to_be_hidden()
+        expect(plan_box(page)).to_have_value(plan)
+        page.keyboard.press("Escape")  # of a dialog
+        page.locator("[data-strip=patient]").focus()
+        for _ in range(3):  # of a menu, of what is in a layer, and of the selection
+            page.keyboard.press("Escape")
+        expect(selected(page)).to_have_count(0)
+        page.evaluate("document.activeElement.blur()")
+
+    def leave(self) -> None:
+        """Watch it no more."""
+        for event, listener in self._listeners.items():
+            self.page.remove_listener(event, listener)
+
+    def _on_error(self, error: object) -> None:
+        self._problems.append(str(error))
+
+    def _on_request(self, request) -> None:
+        if not request.url.startswith((self._origin, "data:", "blob:")):
+            self._problems.append(f"asked {request.url}")
+
+
+@contextmanager
+def one_page(
+    tabs, url: str, width: int = 1600, height: int = 900, phone: bool = False
+) -> Iterator[OnePage]:
+    """Open the page at an address until the block ends."""
+    page = tabs.take(width, height, "light", phone)
+    opened = OnePage(page, url, width, height)
+    yield opened
+    opened.leave()
+    tabs.give_back(page, phone)
