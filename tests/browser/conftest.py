@@ -20,6 +20,7 @@ import pytest
 from hands import layers
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from warm import Started, Warm
+from watched_page import WatchedPage
 
 from benchmarks._chromium import CHROMIUM, FLAGS
 
@@ -158,33 +159,22 @@ def tabs(chromium) -> Tabs:
 def open_page(tabs):
     """A function: the page at an address, in a session of its own. Errors on it fail the test, and
     so does any request that leaves for another host."""
-    pages, problems = [], []
-
-    def on_error(error) -> None:
-        problems.append(str(error))
+    pages: list[tuple[WatchedPage, bool]] = []
+    problems: list[str] = []
 
     def leave(done) -> None:
-        for one in [one for one in pages if done(one[0])]:
-            page, phone, on_request = one
+        for one in [one for one in pages if done(one[0].page)]:
             pages.remove(one)
-            page.remove_listener("pageerror", on_error)
-            page.remove_listener("request", on_request)
-            tabs.give_back(page, phone)
+            watched, phone = one
+            problems.extend(watched.leave())
+            tabs.give_back(watched.page, phone)
 
     def opened(
         url: str, width: int = 1600, height: int = 900, scheme: str = "light", phone: bool = False
     ) -> Page:
         leave(lambda page: page.is_closed())
         page = tabs.take(width, height, scheme, phone)
-        origin = "/".join(url.split("/")[:3])
-
-        def on_request(request) -> None:
-            if not request.url.startswith((origin, "data:", "blob:")):
-                problems.append(f"asked {request.url}")
-
-        page.on("pageerror", on_error)
-        page.on("request", on_request)
-        pages.append((page, phone, on_request))
+        pages.append((WatchedPage(page, url), phone))
         page.goto(url)
         # The app may have just been started.
         expect(layers(page, "patient").first).to_be_visible(timeout=120_000)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from hands import depth, layers, open_base, plan_box, selected, write_plan
 from playwright.sync_api import Page, expect
+from watched_page import WatchedPage
 
 DEPTH = 30  # of the base that the app opens
 
@@ -17,11 +18,7 @@ class OnePage:
     def __init__(self, page: Page, url: str, width: int, height: int) -> None:
         self.page = page
         self._size = {"width": width, "height": height}
-        self._origin = "/".join(url.split("/")[:3])
-        self._problems: list[str] = []
-        self._listeners = {"pageerror": self._on_error, "request": self._on_request}
-        for event, listener in self._listeners.items():
-            page.on(event, listener)
+        self._watched = WatchedPage(page, url)
         page.goto(url)
         # The app may have just been started.
         expect(layers(page, "patient").first).to_be_visible(timeout=120_000)
@@ -40,7 +37,7 @@ class OnePage:
         self.start_over(f"0:{count}")
         depth(page, count)
         yield page
-        problems, self._problems = self._problems, []
+        problems, self._watched.problems = self._watched.problems, []
         assert not problems
 
     def start_over(self, plan: str = f"0:{DEPTH}") -> None:
@@ -60,15 +57,7 @@ class OnePage:
 
     def leave(self) -> None:
         """Watch it no more."""
-        for event, listener in self._listeners.items():
-            self.page.remove_listener(event, listener)
-
-    def _on_error(self, error: object) -> None:
-        self._problems.append(str(error))
-
-    def _on_request(self, request) -> None:
-        if not request.url.startswith((self._origin, "data:", "blob:")):
-            self._problems.append(f"asked {request.url}")
+        self._watched.leave()
 
 
 @contextmanager

@@ -14,11 +14,11 @@ from hands import (
     open_base,
     plan_box,
     select,
-    settled,
     write_plan,
 )
 from one_page import one_page
 from playwright.sync_api import Page, expect
+from window_sizes import resize
 
 COMPONENTS = Path(__file__).parents[2] / "components"
 _COUNTING = """
@@ -26,9 +26,6 @@ window.asked = 0;
 const frame = window.requestAnimationFrame;
 window.requestAnimationFrame = (call) => { window.asked += 1; return frame.call(window, call); };
 """
-_TWO_FRAMES = """() => new Promise(
-  (done) => requestAnimationFrame(() => requestAnimationFrame(done)),
-)"""
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +40,9 @@ def page(opened):
     yield from opened.visit()
 
 
-def resize(page: Page, width: int, height: int) -> None:
+def fitted(page: Page, width: int, height: int) -> None:
     """Resize the window; nothing sticks out of it."""
-    page.set_viewport_size({"width": width, "height": height})
-    page.evaluate(_TWO_FRAMES)  # what follows the size is drawn
-    settled(page)
+    resize(page, width, height)
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
@@ -155,7 +150,7 @@ def test_everyone_can_read_it(page):
     expect(page.locator("[data-strip=patient] .layer.initialised")).to_have_count(1)
     for scheme in both_schemes(page):
         for width, height in ((1920, 1080), (1366, 768), (390, 844)):
-            resize(page, width, height)
+            fitted(page, width, height)
             if width == 1920:
                 assert page.evaluate("document.documentElement.scrollHeight") <= height
             assert not faults(page), (scheme, width)
@@ -210,7 +205,7 @@ def test_sheets_fit_and_can_be_read(app, open_page):
     sizes = ((1366, 768, "html"), (390, 844, "dialog[open]"))
     for scheme in both_schemes(page):
         for (width, height, part), name in product(sizes, ("Help", "Link")):
-            resize(page, width, height)
+            fitted(page, width, height)
             page.get_by_role("button", name=name, exact=True).click()
             sheet = page.get_by_role("dialog")
             expect(sheet).to_be_visible()
