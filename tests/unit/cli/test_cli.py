@@ -325,7 +325,7 @@ def test_the_bundled_model():
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_save_that_is_stopped_leaves_nothing(start, tmp_path, how):
-    process = start("save", "bundled", "0:30*9", tmp_path / "deep" / "out")
+    process = start("save", "bundled", "0:30*4", tmp_path / "deep" / "out")
     while process.poll() is None and not list(
         tmp_path.glob("deep/.out.*.partial/new/*.safetensors")
     ):
