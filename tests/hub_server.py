@@ -31,7 +31,7 @@ class Hub:
         self.cut_parts: list[int] = []  # the same, for the next parts of weights behind the header
         self.claimed: dict[str, int] = {}  # sizes that it claims files have
         self.tokens: set[str | None] = set()  # what came as authorization
-        self.fault: str | None = None  # see `misbehave`
+        self.faults: dict[str, str] = {}  # by repository, see `misbehave`
         if self.server is None:
             self._open()
 
@@ -62,7 +62,7 @@ class Hub:
         path = request.path.partition("?")[0]
         self.tokens.add(request.headers.get("authorization"))
         self.requests.append((request.command, path, request.headers.get("range")))
-        if self.fault and self.misbehave(request, path):
+        if self.faults and self.misbehave(request, path):
             return None
         if m := re.fullmatch(r"/api/models/(.+?)(?:/revision/([^/]+))?", path):
             if "/tree/" in path:
@@ -73,9 +73,11 @@ class Hub:
         return self.refuse(request, 404, "EntryNotFound")
 
     def misbehave(self, request: BaseHTTPRequestHandler, path: str) -> bool:
-        """Do what `fault` says instead of answering; False where it says nothing of this path."""
+        """Do what the repository's fault says instead of answering; False where it says nothing of
+        this path."""
         part = "range" in request.headers
-        match self.fault:
+        faults = (fault for repo, fault in self.faults.items() if f"/{repo}/" in f"{path}/")
+        match next(faults, None):
             case "drops":
                 request.close_connection = True
                 request.connection.close()

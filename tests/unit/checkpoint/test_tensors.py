@@ -29,16 +29,18 @@ STORED = {
     "I32": torch.int32,
     "BOOL": torch.bool,
 }
-PLANS = ["0:2, 4:6", "0:6, 5@identity", "0:3, 2@scale=0.3, 4", "0:3, 2@average, 4", "0:3, 2@random"]
+WIDENED = ("F64", "F16", "F8_E4M3", "I8")  # saved as float32 too: one of each sort
+DEPTH = 4
+PLANS = ["0, 2:4", "0:4, 3@identity", "0:2, 1@scale=0.3, 3", "0:2, 1@average, 3", "0:2, 1@random"]
 # A layer that begins in each of these ways, and one that is left out.
-ALL_AT_ONCE = "0:3, 2@random, 2@scale=0.3, 3@average, 4, 4@identity"
+ALL_AT_ONCE = "0, 1, 1@random, 0@scale=0.3, 1@average, 3@identity"
 
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
     """A function that makes a bfloat16 base with projections stored in another dtype."""
     plain = tmp_path_factory.mktemp("plain")
-    tiny.model("llama", torch.bfloat16).save_pretrained(plain)
+    tiny.model("llama", torch.bfloat16, num_hidden_layers=DEPTH).save_pretrained(plain)
     kept_open = []  # what follows from a config is worked out once for all tests
 
     @cache
@@ -66,7 +68,8 @@ def header(folder):
 
 @pytest.mark.parametrize("word", STORED)
 def test_whatever_dtype_is_stored_disk_and_memory_agree(mixed, tmp_path, word):
-    base, plan = Base.open(str(mixed(word))), Plan.parse(ALL_AT_ONCE, 6)
+    """As it is stored, and in a dtype that is asked for, which is then that of every weight."""
+    base, plan = Base.open(str(mixed(word))), Plan.parse(ALL_AT_ONCE, DEPTH)
     patient = base.operate(plan).model
     out = base.save(plan, tmp_path / "out")
     config = json.loads((out / "config.json").read_text())
@@ -80,12 +83,25 @@ def test_whatever_dtype_is_stored_disk_and_memory_agree(mixed, tmp_path, word):
         exact = word in ("F64", "F32", "F16") or layer.init.kind == "copy"
         exact |= layer.init.kind == "identity" and word != "F8_E8M0"
         assert begun == (word if exact else "BF16")
+    for dtype in ("bfloat16", "float32") if word in WIDENED else ("bfloat16",):
+        out = base.save(plan, tmp_path / dtype, dtype=dtype)
+        assert set(header(out).values()) == {"BF16" if dtype == "bfloat16" else "F32"}
+        assert json.loads((out / "config.json").read_text())["dtype"] == dtype
+        assert_values(out, expected)
+
+
+def assert_values(folder, expected):
+    """That a checkpoint of one dtype has these values, in that dtype."""
+    tensors = load_file(folder / "model.safetensors")
+    assert tensors.keys() == expected.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(tensor, expected[name].to(tensor.dtype)), name
 
 
 @pytest.mark.parametrize("text", PLANS)
 def test_a_few_tensors_of_a_wider_dtype_keep_it(mixed, tmp_path, text):
     """They are loaded in the model's dtype, so the mean is computed in it."""
-    base, plan = Base.open(str(mixed("F32", "norm"))), Plan.parse(text, 6)
+    base, plan = Base.open(str(mixed("F32", "norm"))), Plan.parse(text, DEPTH)
     out = base.save(plan, tmp_path / "out")
     expected = base.operate(plan).model.state_dict()
     assert base.torch_dtype == torch.bfloat16
@@ -97,33 +113,15 @@ def test_a_few_tensors_of_a_wider_dtype_keep_it(mixed, tmp_path, text):
         assert len(raw) - 8 - int.from_bytes(raw[:8], "little") == base.preview(plan).bytes
 
 
-@pytest.mark.parametrize(
-    ("word", "dtype"),
-    [
-        *((word, "bfloat16") for word in STORED),
-        *((word, "float32") for word in ("F64", "F16", "F8_E4M3", "I8")),
-    ],
-)
-def test_a_dtype_that_is_asked_for_is_that_of_every_weight(mixed, tmp_path, word, dtype):
-    base = Base.open(str(mixed(word)))
-    plan = Plan.parse(ALL_AT_ONCE, 6)
-    out = base.save(plan, tmp_path / "out", dtype=dtype)
-    assert set(header(out).values()) == {"BF16" if dtype == "bfloat16" else "F32"}
-    assert json.loads((out / "config.json").read_text())["dtype"] == dtype
-    expected = base.operate(plan).model.state_dict()
-    for name, tensor in AutoModelForCausalLM.from_pretrained(out).state_dict().items():
-        assert torch.equal(tensor, expected[name].to(tensor.dtype)), name
-
-
 @pytest.mark.parametrize("own", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_random_layers_are_drawn_before_they_are_converted(tmp_path, own, dtype):
-    tiny.model("llama", own).save_pretrained(tmp_path / "base")
-    base, plan = Base.open(str(tmp_path / "base")), Plan.parse("0:3, 2@random, 3:6", 6)
-    out = base.save(plan, tmp_path / "out", dtype=dtype)
+def test_random_layers_are_drawn_before_they_are_converted(tmp_path, own):
+    tiny.model("llama", own, num_hidden_layers=DEPTH).save_pretrained(tmp_path / "base")
+    base, plan = Base.open(str(tmp_path / "base")), Plan.parse("0:2, 1@random, 2:4", DEPTH)
     expected = base.operate(plan).model.state_dict()
-    for name, tensor in AutoModelForCausalLM.from_pretrained(out).state_dict().items():
-        assert torch.equal(tensor, expected[name].to(tensor.dtype)), name
+    for dtype, word in (("float32", "F32"), ("float16", "F16"), ("bfloat16", "BF16")):
+        out = base.save(plan, tmp_path / dtype, dtype=dtype)
+        assert set(header(out).values()) == {word}
+        assert_values(out, expected)
 
 
 def test_numbers_that_a_dtype_can_not_hold_are_refused(tmp_path):
@@ -142,14 +140,14 @@ def test_packed_values_are_only_copied(mixed, tmp_path, monkeypatch):
     """F4 and F6 have several values in a byte."""
     monkeypatch.setattr("surgery.checkpoint.tensors._NUMBERS", {"BF16": torch.bfloat16})
     base = Base.open(str(mixed("F16")))
-    base.save(Plan.parse("0:3", 6), tmp_path / "out")
+    base.save(Plan.parse("0:3", DEPTH), tmp_path / "out")
     for plan, dtype in (("0:3", "float32"), ("0:3, 2@identity", None)):
         with pytest.raises(Refused, match="stored as F16, which can only be copied"):
-            base.save(Plan.parse(plan, 6), tmp_path / "other", dtype=dtype)
+            base.save(Plan.parse(plan, DEPTH), tmp_path / "other", dtype=dtype)
 
 
 def test_a_trained_tensor_is_not_written_as_coarse_as_float8(mixed, tmp_path):
-    base, plan = Base.open(str(mixed("F8_E4M3"))), Plan.parse("0:2, 4:6", 6)
+    base, plan = Base.open(str(mixed("F8_E4M3"))), Plan.parse("0:2, 3", DEPTH)
     name = "model.layers.1.mlp.up_proj.weight"
     trained = torch.randn(base.anatomy.tensors[name].shape)
     healed = TrainedTensors({name: trained}, "healed", {})
@@ -170,17 +168,28 @@ def test_the_parts_of_a_config_name_the_dtype_that_was_asked_for(tmp_path):
     assert set(header(out).values()) == {"F16"}
 
 
-@pytest.mark.parametrize("model_type", ["jamba", "olmo_hybrid", "minimax", "glm4_moe", "gpt2"])
-def test_the_dtypes_that_tensors_are_loaded_in(tmp_path, model_type):
-    """Some tensors of some models are float32 in any loaded dtype."""
+@pytest.fixture(scope="module")
+def zoo_folder(tmp_path_factory):
+    """A function: the folder of a tiny bfloat16 model of a type."""
     from zoo import build
 
-    model = build.model(model_type).to(torch.bfloat16)
-    model.save_pretrained(tmp_path)
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    @cache
+    def folder(model_type):
+        out = tmp_path_factory.mktemp(model_type)
+        build.model(model_type).to(torch.bfloat16).save_pretrained(out)
+        return out
+
+    return folder
+
+
+@pytest.mark.parametrize("model_type", ["jamba", "olmo_hybrid", "minimax", "glm4_moe", "gpt2"])
+def test_the_dtypes_that_tensors_are_loaded_in(zoo_folder, model_type):
+    """Some tensors of some models are float32 in any loaded dtype."""
+    loaded = AutoModelForCausalLM.from_pretrained(zoo_folder(model_type), dtype=torch.bfloat16)
     expected = {name: tensor.dtype for name, tensor in loaded.state_dict().items()}
-    assert loaded_dtypes(Anatomy.of(loaded.config), torch.bfloat16) == expected
-    assert loaded_dtypes(Anatomy.of(loaded.config), torch.float32).keys() == expected.keys()
+    anatomy = Anatomy.of(loaded.config)
+    assert loaded_dtypes(anatomy, torch.bfloat16) == expected
+    assert loaded_dtypes(anatomy, torch.float32).keys() == expected.keys()
     if model_type in ("olmo_hybrid", "glm4_moe"):
         assert torch.float32 in expected.values()
     assert torch.get_default_dtype() is torch.float32
@@ -189,14 +198,14 @@ def test_the_dtypes_that_tensors_are_loaded_in(tmp_path, model_type):
 @pytest.mark.parametrize(
     ("model_type", "text"), [("olmo_hybrid", "0@average, 1:6"), ("glm4_moe", "0:3, 2@average, 3:6")]
 )
-@pytest.mark.parametrize("kind", ["average", "random"])
-def test_what_is_float32_in_a_bfloat16_model_begins_as_in_memory(tmp_path, model_type, text, kind):
-    from zoo import build
-
-    build.model(model_type).to(torch.bfloat16).save_pretrained(tmp_path / "base")
-    base = Base.open(str(tmp_path / "base"))
-    plan = Plan.parse(text.replace("average", kind), base.depth)
-    expected = base.operate(plan).model.state_dict()
-    loaded = AutoModelForCausalLM.from_pretrained(base.save(plan, tmp_path / "out"))
-    for name, tensor in loaded.state_dict().items():
-        assert tensor.dtype == expected[name].dtype and torch.equal(tensor, expected[name]), name
+def test_what_is_float32_in_a_bfloat16_model_begins_as_in_memory(
+    zoo_folder, tmp_path, model_type, text
+):
+    base = Base.open(str(zoo_folder(model_type)))
+    for kind in ("average", "random"):
+        plan = Plan.parse(text.replace("average", kind), base.depth)
+        expected = base.operate(plan).model.state_dict()
+        loaded = AutoModelForCausalLM.from_pretrained(base.save(plan, tmp_path / kind))
+        for name, tensor in loaded.state_dict().items():
+            assert tensor.dtype == expected[name].dtype, name
+            assert torch.equal(tensor, expected[name]), name

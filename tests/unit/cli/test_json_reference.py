@@ -199,7 +199,8 @@ def test_scans(printed, folder):
     check("Part of a scan", printed("scan", folder, "--part", "1/2", *SHORT)[0])
 
 
-def test_what_plans_do(printed, folder):
+def test_what_plans_do(printed, folder, monkeypatch):
+    monkeypatch.setattr("surgery.skills.repetition.PROMPTS", ("Water boils when",))  # one text
     check("compare", printed("compare", folder, PLAN, *SHORT)[0])
     check("tokens", printed("tokens", folder, PLAN, "--prompt", "abc", "--answer", "de")[0])
     check("skills", printed("skills", folder, PLAN, "--items", 8)[0])
@@ -265,6 +266,7 @@ def test_runs(printed, folder, tmp_path, short_texts, monkeypatch):
 
     monkeypatch.setattr(run_checkpoint, "_write_json", kept)
     few = ["--steps", 2, "--batch", 1, "--window", 16, "--sampled-tokens", 64]
+    few += ["--evaluate-every", 2]
     start = ["--repair", "refit", "--repair-tokens", 2048]
     check("heal", printed("heal", folder, PLAN, tmp_path / "a", *few, *start)[0])
     check("healing.json", json.loads((tmp_path / "a" / "healing.json").read_text()))

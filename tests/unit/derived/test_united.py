@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from functools import cache
 
 import pytest
 import tiny
@@ -36,10 +37,36 @@ def logits(model, ids):
         return model(input_ids=ids).logits
 
 
-def verified(out, tmp_path):
-    return verify_saved(
-        out, str(tmp_path / "one"), lambda *args: None, Base.open, {"b": str(tmp_path / "two")}
-    )
+def verified(out, one, two):
+    homes = {"b": str(two.source.home)}
+    return verify_saved(out, str(one.source.home), lambda *args: None, Base.open, homes)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Two bases that nobody changes, each with a token that the other lacks."""
+    folder = tmp_path_factory.mktemp("pair")
+    return base_with(folder / "one", 1, "<p>"), base_with(folder / "two", 2, "<q>")
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory):
+    """A function: two bases of a family that nobody changes. One has added <pad2> and the other
+    ChatML's tokens, one of which both have."""
+
+    @cache
+    def made(family):
+        folder = tmp_path_factory.mktemp("apart")
+        changes = {}
+        if family == "gemma3":
+            changes = dict(boi_token_index=95, eoi_token_index=96, image_token_index=97)
+        added = {"one": ("<pad2>", "<|im_end|>"), "two": ("<|im_start|>", "<|im_end|>", "<|x|>")}
+        return [
+            base_with(folder / name, seed, *words, family=family, **changes)
+            for seed, (name, words) in enumerate(added.items(), 1)
+        ]
+
+    return made
 
 
 @pytest.mark.parametrize(
@@ -51,14 +78,8 @@ def verified(out, tmp_path):
         ("0:2, b/2:4, 4:6", "gemma3"),
     ],
 )
-def test_tokens_at_the_same_ids_stay_apart(tmp_path, text, family):
-    """One base has added <pad2> and the other ChatML's tokens, one of which both have."""
-    special = dict(boi_token_index=95, eoi_token_index=96, image_token_index=97)
-    special = special if family == "gemma3" else {}
-    one = base_with(tmp_path / "one", 1, "<pad2>", "<|im_end|>", family=family, **special)
-    two = base_with(
-        tmp_path / "two", 2, "<|im_start|>", "<|im_end|>", "<|x|>", family=family, **special
-    )
+def test_tokens_at_the_same_ids_stay_apart(apart, tmp_path, text, family):
+    one, two = apart(family)
     plan = Plan.parse(text, 6, {"b": 6})
     with pytest.raises(Refused, match=r"“<pad2>” is token \d+ in one.*--union-vocabulary"):
         stack(one, {"b": two}, plan)
@@ -88,20 +109,19 @@ def test_tokens_at_the_same_ids_stay_apart(tmp_path, text, family):
     assert made.preview(flat).parameters == sum(p.numel() for p in model.parameters())
     assert saved.chat_template.startswith("one")
     assert saved.added_tokens_decoder[first].special
-    verified(out, tmp_path)
-    stream = patient.stream("a<|x|>b", max_new_tokens=8, greedy=True)
+    verified(out, one, two)
+    stream = patient.stream("a<|x|>b", max_new_tokens=4, greedy=True)
     list(stream)
     greedy = model.generate(
-        torch.tensor([stream.prompt_ids]), max_new_tokens=8, do_sample=False, pad_token_id=0
+        torch.tensor([stream.prompt_ids]), max_new_tokens=4, do_sample=False, pad_token_id=0
     )
     assert greedy[0, len(stream.prompt_ids) :].tolist() == stream.ids
     again = Base.open(str(out))
     assert again.tokenizer.get_vocab() == words and again.known_tokens == first + 2
 
 
-def test_verify_follows_the_record(tmp_path):
-    one = base_with(tmp_path / "one", 1, "<p>")
-    two = base_with(tmp_path / "two", 2, "<q>")
+def test_verify_follows_the_record(pair, tmp_path):
+    one, two = pair
     made, flat = stack_united(one, {"b": two}, PLAN)
     out = made.save(flat, tmp_path / "out")
     record = json.loads((out / "resized_embeddings.json").read_text())
@@ -112,10 +132,10 @@ def test_verify_follows_the_record(tmp_path):
     tensors["lm_head.weight"][99] = one.model.lm_head.weight[98]
     save_file(tensors, path, metadata={"format": "pt"})
     with pytest.raises(SaveError, match=r"lm_head\.weight differ"):
-        verified(out, tmp_path)
+        verified(out, one, two)
     (out / "resized_embeddings.json").unlink()
     with pytest.raises(Refused, match="different vocabularies"):
-        verified(out, tmp_path)
+        verified(out, one, two)
 
 
 def test_the_same_tokens_in_another_order_add_none(tmp_path):
@@ -123,14 +143,14 @@ def test_the_same_tokens_in_another_order_add_none(tmp_path):
     two = base_with(tmp_path / "two", 2, "<q>", "<p>")
     made, flat = stack_united(one, {"b": two}, PLAN)
     assert made.tokenizer.get_vocab() == one.tokenizer.get_vocab() and made.known_tokens == 100
-    verified(made.save(flat, tmp_path / "out"), tmp_path)
+    verified(made.save(flat, tmp_path / "out"), one, two)
     same, flat = stack_united(one, {"b": one}, PLAN)
     assert same.known_tokens == 128 and not same.union
 
 
-def test_what_can_not_be_united(tmp_path):
-    one = base_with(tmp_path / "one", 1, "<p>")
-    two = base_with(tmp_path / "two", 2, "<q>")
+def test_what_can_not_be_united(pair, tmp_path):
+    one, two = pair
+    home = two.source.home
 
     def refused(other, message):
         before = sorted(tmp_path.iterdir())
@@ -138,7 +158,7 @@ def test_what_can_not_be_united(tmp_path):
             stack_united(one, {"b": other}, PLAN)
         assert sorted(tmp_path.iterdir()) == before
 
-    shutil.copytree(tmp_path / "two", tmp_path / "renamed")
+    shutil.copytree(home, tmp_path / "renamed")
     path = tmp_path / "renamed" / "tokenizer.json"
     fields = json.loads(path.read_text())
     fields["model"]["vocab"]["green"] = fields["model"]["vocab"].pop("g")
@@ -148,9 +168,9 @@ def test_what_can_not_be_united(tmp_path):
     refused(Base.open(str(tmp_path / "mute")), "mute has no fast tokenizer")
     many = base_with(tmp_path / "many", 3, *(f"<{i}>" for i in range(40)))
     refused(many, "“<30>” is token 128 of many, which has embeddings only for the first 128")
-    tensors = load_file(tmp_path / "two" / "model.safetensors")
+    tensors = load_file(home / "model.safetensors")
     tensors["lm_head.weight"] = tensors["lm_head.weight"].bfloat16()
-    shutil.copytree(tmp_path / "two", tmp_path / "mixed")
+    shutil.copytree(home, tmp_path / "mixed")
     save_file(tensors, tmp_path / "mixed" / "model.safetensors", metadata={"format": "pt"})
     refused(Base.open(str(tmp_path / "mixed")), "lm_head.weight is stored as F32 in one base and")
     padded = base_with(tmp_path / "padded", 4, "<p>", pad_token_id=120)
@@ -158,20 +178,23 @@ def test_what_can_not_be_united(tmp_path):
         stack_united(padded, {"b": two}, PLAN)
 
 
-def test_on_the_command_line(tmp_path, capsys, monkeypatch, warm):
+def test_on_the_command_line(pair, tmp_path, capsys, monkeypatch, warm):
     from surgery.cli.main import main
 
     monkeypatch.setattr(sys, "executable", warm.executable)  # for what runs transformers
+    monkeypatch.setattr("surgery.verification.folder.TEXTS", ("ab", "a<q>c"))
+    # One text of each model, which no other test may find in the cache.
+    monkeypatch.setattr("surgery.skills.repetition.PROMPTS", ("Water boils when",))
+    monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "cache"))
     # As many tokens as characters: more than are read to find out how many it takes.
     words = "the quick brown fox jumps over the lazy dog " * 16
 
-    base_with(tmp_path / "one", 1, "<p>")
-    base_with(tmp_path / "two", 2, "<q>")
-    given = [str(tmp_path / "one"), "0:4, b/2:6"]
-    both, out = ["--with", f"b={tmp_path}/two", "--union-vocabulary"], tmp_path / "out"
+    base, other = (str(each.source.home) for each in pair)
+    given, second = [base, "0:4, b/2:6"], ["--with", f"b={other}"]
+    both, out = [*second, "--union-vocabulary"], tmp_path / "out"
     assert main(["save", *given, str(out), *both]) == 0
     assert "extended by 1 added token of two: <q>" in capsys.readouterr().err
-    assert main(["verify", str(out), given[0], "--with", f"b={tmp_path}/two"]) == 0
+    assert main(["verify", str(out), base, *second]) == 0
     assert main(["preview", *given, *both]) == 0
     assert main(["generate", *given, "--prompt", "a<q>", "--max-new-tokens", "3", *both]) == 0
     text = tmp_path / "text.txt"
@@ -181,7 +204,7 @@ def test_on_the_command_line(tmp_path, capsys, monkeypatch, warm):
     assert json.loads(capsys.readouterr().out)["kl"]["nats_per_token"] > 0
     # A plan that begins with the other base follows its ids: “<p>” is none of them.
     text.write_text("the quick<p> brown fox " * 30)
-    turned = [given[0], "b/0:4, 2:6", *both, "--text", str(text)]
+    turned = [base, "b/0:4, 2:6", *both, "--text", str(text)]
     assert main(["compare", *turned]) == 1
     assert "“<p>” in the text is another token in" in " ".join(capsys.readouterr().err.split())
     text.write_text(words)
@@ -193,8 +216,7 @@ def test_on_the_command_line(tmp_path, capsys, monkeypatch, warm):
         assert main([command, *given, str(tmp_path / command), *both]) == 1
         assert "no uncut base to learn from" in " ".join(capsys.readouterr().err.split())
         assert not (tmp_path / command).exists()
-    runtime = ["--runtime", "transformers", "--with", f"b={tmp_path}/two"]
-    assert main(["verify", str(out), given[0], *runtime]) == 0
+    assert main(["verify", str(out), base, "--runtime", "transformers", *second]) == 0
     assert main(["save", *given, str(tmp_path / "o.gguf"), *both]) == 1
     assert "--union-vocabulary is for folders" in capsys.readouterr().err
 
@@ -222,10 +244,9 @@ def test_recipes_of_a_union(tmp_path, monkeypatch, capsys):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
 
 
-def test_the_recipe_of_another_base_s_layers_names_that_one(tmp_path, capsys):
+def test_the_recipe_of_another_base_s_layers_names_that_one(pair, capsys):
     from surgery.cli.main import main
 
-    for seed, name in enumerate(("one", "two")):
-        base_with(tmp_path / name, seed)
-    assert main(["recipe", f"{tmp_path}/one", "b/0:3", "--with", f"b={tmp_path}/two"]) == 0
-    assert f"model: {tmp_path}/two" in capsys.readouterr().out
+    base, other = (str(each.source.home) for each in pair)
+    assert main(["recipe", base, "b/0:3", "--with", f"b={other}"]) == 0
+    assert f"model: {other}" in capsys.readouterr().out

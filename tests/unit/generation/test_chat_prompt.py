@@ -9,12 +9,12 @@ from surgery import Base, Plan, SurgeryError
 
 
 def patient(folder, template: str | None):
-    """A tiny model whose tokenizer has the template."""
-    tiny.model("llama").save_pretrained(folder)
+    """A tiny model, of two layers, whose tokenizer has the template."""
+    tiny.model("llama", num_hidden_layers=2).save_pretrained(folder)
     tokenizer = tiny.tokenizer()
     tokenizer.chat_template = template
     tokenizer.save_pretrained(folder)
-    return Base.open(str(folder)).operate(Plan.whole(6))
+    return Base.open(str(folder)).operate(Plan.whole(2))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_the_template_in_a_file_of_the_processor_is_used(tmp_path):
         json.dumps({"chat_template": "<{{ messages[0].content }}>"})
     )
     base = Base.open(str(tmp_path))
-    assert base.has_chat_template and base.operate(Plan.whole(6))._as_chat("hello") == "<hello>"
+    assert base.has_chat_template and base.operate(Plan.whole(2))._as_chat("hello") == "<hello>"
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"chat_template": 1}'])

@@ -88,12 +88,12 @@ def test_what_would_change_shared_weights_is_refused(base, everyone, tmp_path, a
 
 
 def test_what_changes_nothing_goes_on_working(base, everyone):
-    model = patient_of(base, "0:2, 1").model  # short, since compiling goes through every layer
+    model = patient_of(base, "1, 1").model  # short, since compiling goes through every layer
     same = model.eval().to("cpu").to(torch.float32).float()
     same.tie_weights()  # as evaluation harnesses do
     assert same is model and type(model).__name__ == "LlamaForCausalLM"
     states = model(input_ids=tiny.tokens(8), output_hidden_states=True).hidden_states
-    assert len(states) == 4
+    assert len(states) == 3
     ids = model.generate(tiny.tokens(4), max_new_tokens=3, do_sample=False, pad_token_id=0)
     assert ids.shape == (1, 7)
     compiled = torch.compile(model, backend="eager")
@@ -120,7 +120,8 @@ def test_a_copy_is_its_own_in_every_layer(base, everyone, how):
     everyone()
 
 
-@pytest.mark.parametrize("family", sorted(tiny.FAMILIES))
+# Tied, with buffers and transposed weights, with experts, with a tower beside it.
+@pytest.mark.parametrize("family", ["llama-tied-biased", "gpt2", "mixtral", "gemma3"])
 def test_a_copy_is_written_and_loads_again(tiny_folder, tmp_path, family):
     patient = patient_of(Base.open(str(tiny_folder(family))))
     patient.copy().save_pretrained(tmp_path / "out")

@@ -26,7 +26,7 @@ def log_p(model, ids, start):
 @pytest.mark.parametrize("family", ["llama", "mixtral", "gemma3", "gpt2"])
 def test_margins_are_those_of_single_passes(tiny_folder, family):
     base = Base.open(str(tiny_folder(family)))
-    items = [item for key in ("sums_1", "json", "agreement") for item in items_of(key, 8)]
+    items = [item for key in ("sums_1", "json", "agreement") for item in items_of(key, 8)[:3]]
     model, plan = whole(base)
     for item, margin in zip(items, margins(base, model, plan, items), strict=True):
         start = len(base.tokenizer(item.prompt)["input_ids"])  # it has a token for each character

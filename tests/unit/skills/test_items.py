@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from functools import cache
 
 import pytest
 
@@ -19,6 +20,7 @@ MONTHS = [
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
+@cache
 def many(key):
     return items_of(key, MANY)
 

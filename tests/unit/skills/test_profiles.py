@@ -129,7 +129,7 @@ def test_the_bundled_model_by_hand(bundled, monkeypatch):
     plan = Plan.whole(30)
     patient = bundled.operate(plan)
     items = items_of("copying", 8)
-    found = margins(bundled, patient.model, plan, items)
+    found = margins(bundled, patient.model, plan, items[:2])
     item = items[0]
     prompt = bundled.tokenizer(item.prompt)["input_ids"]
     # Each continuation is one token of this tokenizer.
@@ -143,7 +143,7 @@ def test_the_bundled_model_by_hand(bundled, monkeypatch):
 
 
 def test_dropping_many_layers_loses_copying(bundled):
-    options = dict(skills=["copying"], items=24)
+    options = dict(skills=["copying"], items=16)
     before = profile(bundled, **options)
     (change,) = compare_skills(before, profile(bundled, Plan.parse("0:6, 26:30", 30), **options))
     assert change.base.accuracy > 0.7 and change.verdict == "lost"
@@ -169,14 +169,15 @@ def test_a_tiny_model_loops(tiny_folder):
 # ---------------------------------------------------------------- the command
 
 
-def test_the_command(tiny_folder, capsys):
+def test_the_command(tiny_folder, capsys, monkeypatch):
+    monkeypatch.setattr("surgery.skills.repetition.PROMPTS", PROMPTS[:1])
     folder = str(tiny_folder("llama"))
     assert main(["skills", folder, "0:2, 4:6", "--items", "8", "--seed", "3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["plan"], found["items"], found["seed"]) == ("0:2, 4:6", 8, 3)
     assert list(found["skills"]) == list(SKILLS)
     copying = found["skills"]["copying"]
-    expected = profile(Base.open(folder), items=8, seed=3).scores["copying"]
+    expected = profile(Base.open(folder), skills=["copying"], items=8, seed=3).scores["copying"]
     assert copying["base"]["accuracy"] == expected.accuracy
     assert copying["base"]["margin"] == pytest.approx(expected.mean, abs=1e-5)
     assert copying["margin_change"].keys() == {"mean", "low", "high"}

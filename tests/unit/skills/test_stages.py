@@ -18,7 +18,7 @@ from surgery.skills import (
     repetition,
     stages,
 )
-from surgery.skills.stages import FIRST, known_results, probe_in_stages
+from surgery.skills.stages import known_results, probe_in_stages
 
 PLAN = Plan.parse("0:4", 6)
 
@@ -95,7 +95,7 @@ def test_a_base_is_compared_with_itself(tiny_folder, quick):
     assert results.texts[0] == results.texts[1] and results.items == 8
 
 
-def test_what_was_graded_before_a_stop_is_kept(tiny_folder):
+def test_what_was_graded_before_a_stop_is_kept(tiny_folder, quick):
     base, updates = Base.open(str(tiny_folder("llama"))), []
 
     def stop(*report):
@@ -106,7 +106,7 @@ def test_what_was_graded_before_a_stop_is_kept(tiny_folder):
         probe_in_stages(base, PLAN, updates.append, stop)
     known = MarginCache.of(base, PLAN)
     lengths = [len(known.get(cache.name_of(key, 0))) for key in SKILLS]
-    assert lengths == [FIRST, FIRST, *[0] * 7]
+    assert lengths == [8, 8, *[0] * 7]
 
 
 def test_verdicts_are_counted_worst_first():

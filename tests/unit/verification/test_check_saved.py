@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 
@@ -14,11 +15,12 @@ from surgery.harness.evaluation import Score as TaskScore
 from surgery.verification.check_saved import check_saved, task_requirements
 
 
-@pytest.fixture
-def saved(tiny_folder, tmp_path):
-    """(base, saved model, sample)"""
+@pytest.fixture(scope="module")
+def saved(tiny_folder, tmp_path_factory):
+    """(base, saved model, sample), which nobody changes"""
     base = Base.open(str(tiny_folder("llama")))
-    out = base.save(Plan.parse("0:2, 4:6", base.depth), tmp_path / "out")
+    place = tmp_path_factory.mktemp("saved") / "out"
+    out = base.save(Plan.parse("0:2, 4:6", base.depth), place)
     sample = Sample.of(base, texts.documents("prose", "judge"), window=64, limit=512)
     return base, Base.open(str(out)), sample
 
@@ -120,7 +122,7 @@ def test_tasks_are_checked_on_base_and_saved_model(saved, monkeypatch):
 
 
 def test_the_card_carries_the_last_check(saved, tmp_path):
-    folder = tmp_path / "out"
+    folder = shutil.copytree(saved[1].source.home, tmp_path / "out")
     card = (folder / "README.md").read_text(encoding="utf-8")
     write_check(folder, "llama", [("cost", "≤ 1", "+2.000", False)])
     write_check(folder, "lla|ma <b>\n# x", [("cost | x", "≤ 3", "+2.000", True)])
@@ -134,7 +136,8 @@ def test_the_card_carries_the_last_check(saved, tmp_path):
 
 
 def test_the_command(saved, tmp_path, capsys):
-    base, _model, _ = saved
+    base, model, _ = saved
+    shutil.copytree(model.source.home, tmp_path / "out")
     short = ["--limit", "128", "--window", "64"]
     ask = ["check", str(tmp_path / "out"), str(base.source.home), *short]
     assert main.main([*ask, "--max-cost", "100", "--card", "--json"]) == 0

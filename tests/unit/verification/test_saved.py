@@ -12,13 +12,20 @@ from surgery.recipes.recipe import read_file
 from surgery.verification.saved import verify_saved
 
 
-@pytest.fixture
-def saved(tiny_folder, tmp_path):
+@pytest.fixture(scope="module")
+def made(tiny_folder, tmp_path_factory):
     """(a base's folder, what was saved of it): copied, changed and converted tensors."""
     home = tiny_folder("llama", max_shard_size="100KB")
     plan = Plan.parse("0:3, 2@identity, 4@scale=0.5, 5", 6)
-    out = Base.open(str(home)).save(plan, tmp_path / "out", shard_size="150KB")
-    return home, out
+    place = tmp_path_factory.mktemp("saved") / "out"
+    return home, Base.open(str(home)).save(plan, place, shard_size="150KB")
+
+
+@pytest.fixture
+def saved(made, tmp_path):
+    """The same, with a copy of what was saved, to be changed."""
+    home, out = made
+    return home, shutil.copytree(out, tmp_path / "out")
 
 
 def check(home, out, progress=lambda *args: None):
