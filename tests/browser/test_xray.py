@@ -36,6 +36,16 @@ def test_a_layer_that_matters_is_made_plain_and_a_scan_ends_once_another_text_is
     # A picture of the base's layers, tied to the base's strip.
     page.locator("[data-strip=base] .layer").nth(11).click()
     expect(picture.locator(".plot-area")).to_have_attribute("data-selected", "11")
+    # It is drawn for its width again after its tab was hidden, where it had none.
+    labels = picture.locator(".xtick").count()
+    assert labels > 9
+    page.get_by_role("tab", name="Talk").click()
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("document.body.classList.contains('dark')")
+    page.wait_for_timeout(300)
+    page.get_by_role("tab", name="X-ray").click()
+    expect(picture.locator(".xtick")).to_have_count(labels)
+    expect(picture.locator(".annotation-text", has_text="11")).to_be_visible()
 
     new = f"Nobody has measured text {secrets.token_hex(4)} before, and nobody waits for its end. "
     page.locator("#sample-own textarea").fill(new * 12)
