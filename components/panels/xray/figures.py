@@ -140,7 +140,8 @@ def _not_drawn(scan: Scan, variants: Sequence[Variant]) -> str:
     if not beyond:
         return ""
     named = Plan(tuple(map(Layer, sorted(beyond))), scan.depth)
-    return f" Not drawn, because a perplexity there is not finite: layers {named}."
+    word = "layer" if len(beyond) == 1 else "layers"
+    return f" Not drawn, because a perplexity there is not finite: {word} {named}."
 
 
 def _share_of_largest(score: ImportanceScore, values: Sequence[float | None]) -> dict:
