@@ -23,6 +23,7 @@ def test_two_processes(warm, tiny_folder, tmp_path, monkeypatch, capsys):
     env["LAYER_SURGERY_CACHE"] = str(tmp_path / "two")
     both = warm.start(*launcher, "-m", "surgery", *ask, env=env)
     monkeypatch.setenv("LAYER_SURGERY_CACHE", str(tmp_path / "one"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)  # no GPU here either
     assert main.main(ask) == 0
     expected = json.loads(capsys.readouterr().out)
     out, err = both.communicate()

@@ -271,7 +271,7 @@ def test_a_model_that_says_nothing_is_infinitely_surprised(tmp_path):
     tiny.tokenizer().save_pretrained(tmp_path)
     base = Base.open(str(tmp_path))
     sample = Sample.of(base, texts.get("facts"), window=40, limit=80)
-    result = scan(base, sample, scores=["drop_one"])
+    result = scan(base, sample, scores=["drop_one", "block_influence", "angular"])
     assert result.perplexity.perplexity == math.inf
     assert result.drop_one[2].perplexity == math.inf
     assert math.isfinite(result.drop_one[3].perplexity)
