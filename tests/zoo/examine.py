@@ -127,7 +127,7 @@ def examine_base(
     """Every plan on an open base; results go into `result`."""
     ids = build.tokens()
 
-    @cache  # asked for plans that aren't refused
+    @cache  # computed once, and only if a plan isn't refused
     def known():
         try:
             truth, no_truth = oracle.of(base.model, base.anatomy.stack.paths, ids), ""

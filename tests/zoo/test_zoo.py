@@ -40,9 +40,10 @@ COMMON = [
     "xlm",  # four lists in step
     "zamba",  # one block shared by many layers
 ]
-# With the cache, each past the window of sliding attention. `python -m tests.zoo` goes further.
+# Tokens that the cache is used for: either makes a text longer than the window of sliding attention.
+# `python -m tests.zoo` takes more.
 STEPS, FEW = 5, 4
-# Saved as another family of the same method is, which has more.
+# Formats left out, since another family of the same method has all that they have, and more.
 SIMPLER = {"compressed-tensors, llama", "bitsandbytes, 4 bits, llama"}
 # Their layers' behaviour depends on where they stand, or can't be shown not to.
 REFUSED = ["beam", "diffllama", "gpt-sw3", "hrm_text", "inkling2_text", "zamba2"]
@@ -51,7 +52,7 @@ REFUSED = ["beam", "diffllama", "gpt-sw3", "hrm_text", "inkling2_text", "zamba2"
 @pytest.mark.parametrize("model_type", COMMON)
 def test_a_patient_is_exact_or_refused(model_type):
     plans = {name: PLANS[name] for name in ("drop", "repeat", "swap")}
-    # Reformer has no cache that goes so far, and is compared without.
+    # Reformer's own cache fails before that many, so that it is compared without one.
     result = examine(model_type, plans, STEPS if model_type != "reformer" else LONG)
     assert not result.broken and not result.wrong, result
     assert result.exact("drop", "repeat"), result

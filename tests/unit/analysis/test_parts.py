@@ -88,7 +88,7 @@ def test_what_is_measured_before_an_interruption_stays(start, tmp_path):
 @pytest.fixture
 def machine(tmp_path, monkeypatch, tiny_folder):
     """A function: a base on another machine, with a path and a cache of its own."""
-    alive = []  # what follows from their configs is worked out once
+    alive = []  # kept open, so that what follows from a config is worked out once
 
     def machine(name, family="llama"):
         folder = tmp_path / name / "models" / name

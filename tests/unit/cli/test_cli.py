@@ -403,7 +403,8 @@ def test_a_text_that_is_stopped(start):
 )
 def test_output_that_goes_nowhere(warm, folder, redirection, status, message):
     script = f'"$0" -m surgery inspect "$1" --json {redirection}'
-    python = sys.executable if "&-" in redirection else warm.executable  # streams to hand on
+    # Streams that are closed can't be handed to a process that is forked.
+    python = sys.executable if "&-" in redirection else warm.executable
     command = ["bash", "-c", script, python, folder]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (status, "", message)

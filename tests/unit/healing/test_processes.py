@@ -53,7 +53,7 @@ def here(*command):
 
 @pytest.fixture(scope="module")
 def launch(warm):
-    """A function: what a command prints in JSON that is run by two processes."""
+    """A function: what a command that two processes run prints in JSON."""
 
     def launch(command, *options):
         env = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "PYTHON_EXEC": warm.executable}

@@ -93,7 +93,7 @@ def test_headers(raw):
 def checkpoint(tmp_path_factory):
     """A tiny model's folder, sharded, and its files' JSON."""
     folder = tmp_path_factory.mktemp("fuzz") / "model"
-    model = tiny.model("qwen3", num_hidden_layers=2, max_window_layers=1)  # of two kinds
+    model = tiny.model("qwen3", num_hidden_layers=2, max_window_layers=1)  # one of each kind
     model.save_pretrained(folder, max_shard_size="60KB")
     config = json.loads((folder / "config.json").read_text())
     index = json.loads((folder / "model.safetensors.index.json").read_text())

@@ -1,6 +1,6 @@
 """Hub bases against a Hub in miniature: headers by range requests, errors in plain words.
 
-Each case runs in a process of its own, since the Hub's client reads its settings when it starts.
+Cases run in processes of their own, since the Hub's client reads its settings when it starts.
 """
 
 import json

@@ -88,7 +88,7 @@ def rows(folder):
 def test_plain_transformers_says_the_patients_tokens(saved, capsys, monkeypatch, warm):
     """In a process of its own, by the command; a second run leaves one line."""
     base, out = saved
-    monkeypatch.setattr(sys, "executable", warm.executable)  # the stand-in has a real one
+    monkeypatch.setattr(sys, "executable", warm.executable)  # for what runs transformers
     card = (out / "README.md").read_bytes()
     command = ["verify", str(out), str(base.source.home), "--card"]
     assert main.main(command) == 0 and len(rows(out)) == 1
