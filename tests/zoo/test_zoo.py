@@ -40,7 +40,7 @@ COMMON = [
     "xlm",  # four lists in step
     "zamba",  # one block shared by many layers
 ]
-# Tokens that the cache is used for: either makes a text longer than the window of sliding attention.
+# Tokens that the cache is used for: with either, a text outgrows the window of sliding attention.
 # `python -m tests.zoo` takes more.
 STEPS, FEW = 5, 4
 # Formats left out, since another family of the same method has all that they have, and more.
