@@ -13,7 +13,7 @@ DEPTH = 30  # of the base that the app opens
 
 
 class OnePage:
-    """A page that stays open. What goes wrong on it is told of the test that was on it."""
+    """A page that stays open. Errors on it fail the test that was using it."""
 
     def __init__(self, page: Page, url: str, width: int, height: int) -> None:
         self.page = page
@@ -46,14 +46,14 @@ class OnePage:
         wrong = page.locator(".strip-error").is_visible()
         if wrong or plan_box(page).input_value() != plan:
             write_plan(page, plan)
-            expect(page.locator(".strip-error")).to_be_hidden()
-        expect(plan_box(page)).to_have_value(plan)
-        page.keyboard.press("Escape")  # of a dialog
+        page.keyboard.press("Escape")  # of a dialog, and of what is typed and not answered yet
         page.locator("[data-strip=patient]").focus()
         for _ in range(3):  # of a menu, of what is in a layer, and of the selection
             page.keyboard.press("Escape")
         expect(selected(page)).to_have_count(0)
         page.evaluate("document.activeElement.blur()")
+        expect(plan_box(page)).to_have_value(plan)
+        expect(page.locator(".strip-error")).to_be_hidden()
 
     def leave(self) -> None:
         """Watch it no more."""
