@@ -45,7 +45,8 @@ def file(name: str, text: str | bytes) -> dict:
 
 
 def test_the_cost_is_that_of_what_the_page_shows(app, open_page, tiny_folder):
-    """However late the answer to an earlier request; an unchanged plan is told what to do first."""
+    """However late the answer to an earlier request comes. While the plan is unchanged, it says what
+    to do first."""
     page = open_page(f"{app}/?base={tiny_folder('llama')}")
     depth(page, 6)
     page.get_by_role("tab", name="Heal").click()
@@ -93,7 +94,7 @@ def test_the_cost_is_that_of_what_the_page_shows(app, open_page, tiny_folder):
 
 
 def test_a_text_of_one_s_own_heals_what_talk_x_ray_and_log_then_see(app, open_page, tiny_folder):
-    """After a pause, too; and no other text does."""
+    """Also after a pause. What is no text and what is no data set is refused."""
     page = open_page(f"{app}/?base={tiny_folder('llama')}&plan=0:2,4:6&prompt=Once&tokens=8")
     depth(page, 4)
     expect(page.locator("#prompt textarea")).to_have_value("Once")
@@ -101,7 +102,7 @@ def test_a_text_of_one_s_own_heals_what_talk_x_ray_and_log_then_see(app, open_pa
     expect(page.locator("[data-who=patient] .talk-plan")).to_have_text("0:2, 4:6")
     outdated = page.locator("[data-who=patient] .talk-stale")
     page.get_by_role("tab", name="Heal").click()
-    shorten(page, 120)
+    shorten(page, 240)  # long enough to be paused
     status, board = page.locator("#heal-status"), page.locator("#heal-board")
 
     choose(page, "a data set on the Hub")
@@ -128,18 +129,18 @@ def test_a_text_of_one_s_own_heals_what_talk_x_ray_and_log_then_see(app, open_pa
 
     page.locator("#heal").click()
     step = board.locator("b").first
-    expect(step).to_have_text(re.compile(r"\d+ of 120"), timeout=120_000)
+    expect(step).to_have_text(re.compile(r"\d+ of 240"), timeout=120_000)
     page.locator("#heal-pause").click()
     expect(status).to_contain_text("Paused")
-    assert int(step.inner_text().split()[0]) < 120
+    assert int(step.inner_text().split()[0]) < 240
     for _ in range(40):  # a click is lost while the page still waits for the old run's last word
         page.locator("#heal").click()
         page.wait_for_timeout(250)
         if "Paused" not in status.inner_text():
             break
     expect(status).to_contain_text("Healed.", timeout=120_000)
-    expect(step).to_have_text("120 of 120")
-    expect(board).to_contain_text("after step 120")
+    expect(step).to_have_text("240 of 240")
+    expect(board).to_contain_text("after step 240")
     expect(page.locator("#heal-curve .scatterlayer .trace").first).to_be_visible()
     assert not violations(page)
 
@@ -156,7 +157,7 @@ def test_a_text_of_one_s_own_heals_what_talk_x_ray_and_log_then_see(app, open_pa
     page.get_by_role("tab", name="Log").click()
     rows = page.locator("#log-table tr")
     expect(rows).to_have_count(4)
-    expect(rows.nth(1)).to_contain_text("healed, 120 steps")
+    expect(rows.nth(1)).to_contain_text("healed, 240 steps")
     expect(rows.nth(2)).not_to_contain_text("healed")
     expect(page.locator("#log-picture .scatterlayer .point")).to_have_count(3)
 

@@ -343,6 +343,8 @@ def test_auto_run_follows_the_edits_and_an_edit_ends_the_run_before(app, open_sm
     before = said(page, "patient").text_content()
     page.wait_for_timeout(1500)
     assert said(page, "patient").text_content() == before
+    expect(facts(page)).to_contain_text("token")
+    expect(facts(page)).not_to_contain_text("512 tokens")  # it did not just come to its end
 
 
 def test_auto_run_follows_edits_alone(app, open_page):
