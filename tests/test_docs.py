@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 TUTORIAL = DOCS / "tutorial" / "layer_surgery.ipynb"
-# Its numbers and smaller ones, for all that it does to be done in less time.
+# The tutorial's numbers, and smaller ones with which the same is done in less time.
 SMALLER = {
     "max_new_tokens=16": "max_new_tokens=4",
     "limit=256": "limit=64",

@@ -49,7 +49,7 @@ def never_measured(folder, **changes) -> str:
     return str(folder)
 
 
-def test_the_importance_of_others_is_measured_on_request_and_bars_appear_meanwhile(
+def test_the_importance_of_other_bases_is_measured_on_request_and_bars_appear_meanwhile(
     app, open_page, tmp_path
 ):
     wide = {"num_hidden_layers": 24, "hidden_size": 128, "intermediate_size": 768}

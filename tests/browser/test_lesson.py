@@ -68,7 +68,7 @@ def stop_step(page):
 
 @pytest.mark.timeout(600)
 def test_a_walk_through_the_lesson(app, open_page):
-    """Done step by step; one of them is stopped before and done again."""
+    """Each step is done; one of them is stopped first, and then done again."""
     page = open_page(app)
     message = page.locator("[data-who=patient] .talk-said")
     open_lesson(page)

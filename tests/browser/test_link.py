@@ -11,7 +11,7 @@ def said(page) -> dict:
 
 
 def test_what_is_done_stands_in_the_address_and_comes_back(app, open_page):
-    """Everyone can read the sheet with it, in a wide window and on a narrow one in dark colours."""
+    """Everyone can read the sheet that shows it, in a wide window and in a narrow, dark one."""
     page = open_page(f"{app}/?mine=1")
     write_plan(page, "0:13, 17:30")
     depth(page, 26)
