@@ -45,8 +45,8 @@ def file(name: str, text: str | bytes) -> dict:
 
 
 def test_the_cost_is_that_of_what_the_page_shows(app, open_page, tiny_folder):
-    """However late the answer to an earlier request comes. While the plan is unchanged, it says what
-    to do first."""
+    """However late the answer to an earlier request comes. While the plan is unchanged, it says
+    what to do first."""
     page = open_page(f"{app}/?base={tiny_folder('llama')}")
     depth(page, 6)
     page.get_by_role("tab", name="Heal").click()
