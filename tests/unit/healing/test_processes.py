@@ -104,6 +104,6 @@ def test_minutes_are_shared_too(launch, command, options):
         at = given.index(name)
         del given[at : at + 2]
     at = given.index("--steps")
-    given[at : at + 2] = ["--minutes", "0.03"]
+    given[at : at + 2] = ["--minutes", "0.05"]
     two = launch(given, *options)
     assert len(two["losses"]) == two["steps"] > 0

@@ -116,7 +116,7 @@ def test_stopped_by_whoever_listens(base, plan, settings, tmp_path):
 
 
 def test_minutes_become_steps_once_and_for_all(base, plan, settings, tmp_path):
-    changes = dict(steps=None, minutes=0.02)
+    changes = dict(steps=None, minutes=0.05)
     run = HealingRun(base, plan, settings(**changes), tmp_path / "run")
     steps = [event.steps for event in run]
     assert steps[0] is None and steps[-1] == len(steps) and run.seconds < 60

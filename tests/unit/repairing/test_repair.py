@@ -292,7 +292,7 @@ def test_healing_reads_what_the_base_wrote_for_the_repair(llama, quick, tmp_path
     repaired = repair(llama, plan, RepairSettings("lstsq", "own", 2560, held_out))
     assert repaired.written.shape == (40, 64)
     given = Settings(
-        minutes=0.02, layers=(0,), batch=1, window=64, default_text="own", held_out=held_out
+        minutes=0.05, layers=(0,), batch=1, window=64, default_text="own", held_out=held_out
     )
     run = HealingRun(llama, repaired.plan, given, tmp_path / "run", start=repaired)
     assert torch.equal(run.tokens[:40], repaired.written.int())
