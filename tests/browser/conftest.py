@@ -201,7 +201,8 @@ def small_base(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("base") / "small"
     tokenizer = Base.open("bundled").tokenizer
-    tiny.model("llama", num_hidden_layers=30, vocab_size=len(tokenizer)).save_pretrained(folder)
+    like = dict(num_hidden_layers=30, vocab_size=len(tokenizer), max_position_embeddings=2048)
+    tiny.model("llama", **like).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
