@@ -111,6 +111,7 @@ def test_figures_come_back_after_an_error_refer_to_the_address_and_follow_the_ba
     write_plan(page, "0:2, 4:6")
     expect(area(page, "heat").locator(".heatmaplayer")).to_be_visible()
     expect(failed).to_be_hidden()
+    # With it come those whose values have not changed.
     expect(area(page, "raw").locator(".heatmaplayer")).to_be_visible()
 
     # plotly.js writes the page's address before references within figures, and that has the plan

@@ -8,6 +8,7 @@ import { csv } from '../text.mjs';
 import { fileName, legible, rows, thinned, transposed, withColours } from './figure_data.mjs';
 import { columnsOf, frames, tokenColumn } from './linked_layers.mjs';
 
+const LOADED = 'plotly-loaded'; // for figures that are waiting for it since it failed
 const REST = 60; // milliseconds until Python is told of a selection
 
 // One library for all figures of the page, fetched when the first is drawn.
@@ -15,7 +16,10 @@ function library(address) {
   window.plotlyLibrary ??= new Promise((resolve, reject) => {
     const script = make('script');
     script.src = address;
-    script.addEventListener('load', () => resolve(window.Plotly));
+    script.addEventListener('load', () => {
+      resolve(window.Plotly);
+      window.dispatchEvent(new Event(LOADED));
+    });
     script.addEventListener('error', () => {
       window.plotlyLibrary = null; // the next figure tries again
       script.remove();
@@ -116,7 +120,7 @@ export function mount({ element, trigger, props, watch }) {
     made: () => figureOf()?.of,
   });
   let drawing = 0;
-  let width = 0; // that it was drawn for: none on a tab that was hidden
+  let drawnWidth = 0; // that it was drawn for: none on a tab that was hidden
   let marking = 0;
   let emitting = 0;
 
@@ -129,6 +133,7 @@ export function mount({ element, trigger, props, watch }) {
     } catch {
       failed.textContent = 'The figure could not be loaded. Reload the page.';
       failed.hidden = false;
+      window.addEventListener(LOADED, draw, { once: true });
       return null;
     }
   }
@@ -147,14 +152,14 @@ export function mount({ element, trigger, props, watch }) {
     if (!Plotly) return;
     if (turn !== drawing) return; // a newer figure is on its way
     const colours = pageColours(element);
-    width = area.clientWidth;
-    const layout = layoutFor(value, colours, width);
+    drawnWidth = area.clientWidth;
+    const layout = layoutFor(value, colours, drawnWidth);
     const config = {
       responsive: false, displayModeBar: false, doubleClick: false, scrollZoom: false,
     };
     const first = !area.data;
     referAnew();
-    const data = legible(withColours(value.data, colours), width);
+    const data = legible(withColours(value.data, colours), drawnWidth);
     await Plotly.react(area, data, layout, config);
     if (first) listenToFigure();
     area.dataset.drawn = turn;
@@ -282,11 +287,11 @@ export function mount({ element, trigger, props, watch }) {
   new ResizeObserver(() => {
     if (!area.data || !area.clientWidth) return;
     window.Plotly.Plots.resize(area);
-    if (area.clientWidth === width) return;
+    if (area.clientWidth === drawnWidth) return;
     fillTable(element, figureOf()?.table);
     // Which labels there is room for depends on the width: at first there was none.
     clearTimeout(widening);
-    widening = setTimeout(draw, width ? REST : 0);
+    widening = setTimeout(draw, drawnWidth ? REST : 0);
   }).observe(area);
 
   followAddress(element, referAnew);

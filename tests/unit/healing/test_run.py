@@ -45,7 +45,7 @@ def test_the_loss_falls_and_the_base_stays(base, plan, settings, tmp_path, setti
 
 def test_evaluations_are_of_what_is_saved(base, plan, settings, tmp_path):
     """Adapters without the dropout that they are trained with."""
-    changes = dict(train="lora", dropout=0.5, learning_rate=3e-2)
+    changes = dict(train="lora", dropout=0.5, learning_rate=3e-2, steps=12)
     run = HealingRun(base, plan, settings(**changes), tmp_path / "run")
     losses(run)
     healed = run.result().facts["perplexity"]["healed"]
