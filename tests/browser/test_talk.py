@@ -198,8 +198,9 @@ def test_the_word_that_differs_is_in_sight_at_the_end(app, open_small):
     write_plan(page, "0:12, 17:30")
     depth(page, 25)
     page.locator("#stream").click()
-    # Well into the text of this run: that of the one before has 256.
+    # This run's text has outgrown its room; that of the one before has 256 tokens.
     expect(facts(page)).to_contain_text(re.compile(r"\b([6-9]\d|1\d\d) tokens"), timeout=120_000)
+    page.wait_for_function(followed, timeout=120_000)
     page.locator("[data-who=patient] .talk-text").hover()
     page.mouse.wheel(0, -10_000)
     page.wait_for_function(
