@@ -10,7 +10,6 @@ from surgery.architecture import Anatomy, skeleton
 from surgery.architecture.apply.build import build_patient
 from zoo import build, quantized, special
 from zoo.examine import PLANS, TOLERANCE, _far, examine
-from zoo.examine import STEPS as LONG
 
 # What people operate on most, and one of every way to build a decoder.
 COMMON = [
@@ -52,8 +51,7 @@ REFUSED = ["beam", "diffllama", "gpt-sw3", "hrm_text", "inkling2_text", "zamba2"
 @pytest.mark.parametrize("model_type", COMMON)
 def test_a_patient_is_exact_or_refused(model_type):
     plans = {name: PLANS[name] for name in ("drop", "repeat", "swap")}
-    # Reformer's own cache fails before that many, so that it is compared without one.
-    result = examine(model_type, plans, STEPS if model_type != "reformer" else LONG)
+    result = examine(model_type, plans, STEPS)
     assert not result.broken and not result.wrong, result
     assert result.exact("drop", "repeat"), result
 
