@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +19,7 @@ from urllib.parse import quote
 
 import pytest
 from hands import layers
+from one_page import OnePage, one_page
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from warm import Started, Warm
 from watched_page import WatchedPage
@@ -189,6 +191,13 @@ def open_page(tabs):
 def page(app, open_page) -> Page:
     """The app's page on the bundled model."""
     return open_page(app)
+
+
+@pytest.fixture(scope="module")
+def opened(app, tabs) -> Iterator[OnePage]:
+    """A page that all tests of a file share; `opened.visit()` gives it as it was opened."""
+    with one_page(tabs, app) as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,10 @@ from hands import depth, layers, open_base, plan_box, selected, write_plan
 from playwright.sync_api import Page, expect
 from watched_page import WatchedPage
 
+_WHOLE = """count => {
+  const tiles = [...document.querySelectorAll('[data-strip=patient] .layer')];
+  return tiles.length === count && tiles.every((tile, i) => tile.dataset.source === String(i));
+}"""
 DEPTH = 30  # of the base that the app opens
 
 
@@ -34,19 +38,22 @@ class OnePage:
         if layers(page, "base").count() != count:
             open_base(page, spec)
             expect(layers(page, "base")).to_have_count(count)
-        self.start_over(f"0:{count}")
+        self.start_over(count)
         depth(page, count)
         yield page
         problems, self._watched.problems = self._watched.problems, []
         assert not problems
 
-    def start_over(self, plan: str = f"0:{DEPTH}") -> None:
-        """Show this plan, with nothing wrong, open or selected."""
-        page = self.page
+    def start_over(self, count: int = DEPTH) -> None:
+        """Show the whole plan of so many layers, with nothing wrong, open or selected."""
+        page, plan = self.page, f"0:{count}"
         wrong = page.locator(".strip-error").is_visible()
         if wrong or plan_box(page).input_value() != plan:
             write_plan(page, plan)
-        page.keyboard.press("Escape")  # of a dialog, and of what is typed and not answered yet
+            page.wait_for_function(
+                _WHOLE, arg=count
+            )  # Escape would take the plan back before its answer
+        page.keyboard.press("Escape")  # of a dialog
         page.locator("[data-strip=patient]").focus()
         for _ in range(3):  # of a menu, of what is in a layer, and of the selection
             page.keyboard.press("Escape")

@@ -16,7 +16,6 @@ from hands import (
     select,
     write_plan,
 )
-from one_page import one_page
 from playwright.sync_api import Page, expect
 from window_sizes import resize
 
@@ -26,12 +25,6 @@ window.asked = 0;
 const frame = window.requestAnimationFrame;
 window.requestAnimationFrame = (call) => { window.asked += 1; return frame.call(window, call); };
 """
-
-
-@pytest.fixture(scope="module")
-def opened(app, tabs):
-    with one_page(tabs, app) as one:
-        yield one
 
 
 @pytest.fixture

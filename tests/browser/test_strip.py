@@ -13,12 +13,6 @@ ALL = list(range(30))
 STRIPS = ("base", "patient")
 
 
-@pytest.fixture(scope="module")
-def opened(app, tabs):
-    with one_page(tabs, app) as one:
-        yield one
-
-
 @pytest.fixture
 def page(opened):
     """The page of all tests here, as it was opened."""

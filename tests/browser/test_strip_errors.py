@@ -2,15 +2,8 @@
 
 import pytest
 from hands import depth, open_base, plan_box, select, tile_text, write_plan
-from one_page import one_page
 from playwright.sync_api import expect
 from window_sizes import resize
-
-
-@pytest.fixture(scope="module")
-def opened(app, tabs):
-    with one_page(tabs, app) as one:
-        yield one
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def test_layers_without_a_finite_perplexity_are_named():
     hint = figures.layers(scanned([0.1] * 9, [0.1] * 9))["hint"]
     assert "Not drawn" not in hint
     hint = figures.layers(scanned([0.1, math.inf, *[0.1] * 5, math.inf, 0.1], [0.1] * 9))["hint"]
-    assert hint.endswith("a perplexity there is not finite: layers 1, 7.")
+    assert hint.endswith("the perplexity is not finite: layers 1, 7.")
 
 
 def test_half_a_layer_without_a_finite_perplexity_is_no_blank():

@@ -141,7 +141,7 @@ def _not_drawn(scan: Scan, variants: Sequence[Variant]) -> str:
         return ""
     named = Plan(tuple(map(Layer, sorted(beyond))), scan.depth)
     word = "layer" if len(beyond) == 1 else "layers"
-    return f" Not drawn, because a perplexity there is not finite: {word} {named}."
+    return f" Not drawn, because the perplexity is not finite: {word} {named}."
 
 
 def _share_of_largest(score: ImportanceScore, values: Sequence[float | None]) -> dict:

@@ -8,7 +8,7 @@ import { csv } from '../text.mjs';
 import { fileName, legible, rows, thinned, transposed, withColours } from './figure_data.mjs';
 import { columnsOf, frames, tokenColumn } from './linked_layers.mjs';
 
-const LOADED = 'plotly-loaded'; // for figures that are waiting for it since it failed
+const LOADED = 'plotly-loaded'; // told to figures that wait because it could not be loaded
 const REST = 60; // milliseconds until Python is told of a selection
 
 // One library for all figures of the page, fetched when the first is drawn.
